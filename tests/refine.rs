@@ -1,8 +1,8 @@
 //! Tests the refinement of linked sets: its gradient against finite differences, and the properties of a refined set.
 
 use corrigenda::compile::{Fact, Resolved};
-use corrigenda::link::refine::{Loss, Refining};
-use corrigenda::link::{Refinement, Site};
+use corrigenda::link::refine::{RefineLoss, RefinementRun};
+use corrigenda::link::{LayerUpdate, Refinement};
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::random::NumpyRandomState;
@@ -11,7 +11,7 @@ use crate::support::project::{PROJECT, Project};
 use crate::support::tiny;
 
 /// Runs `check` on two edits with one context each, two sites, and non-zero columns.
-fn refining(check: impl Fn(&Refining<'_>, &Refinement, &[f64])) {
+fn refining(check: impl Fn(&RefinementRun<'_>, &Refinement, &[f64])) {
     let folder = tempfile::tempdir().expect("a folder");
     tiny::write_editable_model(folder.path());
     let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
@@ -25,8 +25,8 @@ fn refining(check: impl Fn(&Refining<'_>, &Refinement, &[f64])) {
     let (width, inner) = (model.spec().hidden_size, model.spec().intermediate_size);
     let mut random = NumpyRandomState::new(3);
     let mut numbers = |count, scale: f64| (0..count).map(|_| scale * random.normal()).collect::<Vec<f64>>();
-    let sites: Vec<Site> = [0, 1]
-        .map(|layer| Site {
+    let sites: Vec<LayerUpdate> = [0, 1]
+        .map(|layer| LayerUpdate {
             layer,
             columns: vec![numbers(width, 0.1), numbers(width, 0.1)],
             rows: vec![numbers(inner, 0.1), numbers(inner, 0.1)],
@@ -36,13 +36,13 @@ fn refining(check: impl Fn(&Refining<'_>, &Refinement, &[f64])) {
     let settings = Refinement { contexts: 1, drift: 2.0, size: 0.5, ..Refinement::default() };
     let start: Vec<f64> = sites.iter().flat_map(|site| site.columns.iter().flatten().copied()).collect();
     let edits: Vec<&Resolved> = edits.iter().collect();
-    check(&Refining::new(&model, sites, &edits, &sentences, &settings), &settings, &start);
+    check(&RefinementRun::new(&model, sites, &edits, &sentences, &settings), &settings, &start);
 }
 
 #[test]
 fn the_gradient_is_that_of_finite_differences() {
     refining(|refining, settings, start| {
-        let total = |loss: Loss| loss.nll + settings.drift * loss.drift + settings.size * loss.size;
+        let total = |loss: RefineLoss| loss.nll + settings.drift * loss.drift + settings.size * loss.size;
         let (_, gradient) = refining.at(start).expect("finite");
         let mut random = NumpyRandomState::new(5);
         // Uses random directions, because a single component changes f32 logits too little.

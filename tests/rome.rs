@@ -4,12 +4,12 @@ use std::path::Path;
 
 use corrigenda::compile::value::{Hook, Objective};
 use corrigenda::compile::{Compiled, Fact, Resolved, Settings, Stage, Step, compile, compile_all, keys};
-use corrigenda::link::{Pair, link};
+use corrigenda::link::{LinkPair, link};
 use corrigenda::model::run::suffix_pass::SuffixPass;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::cholesky::Factor;
-use corrigenda::stats::Moment;
+use corrigenda::stats::SecondMoment;
 use serde_json::Value;
 
 use crate::support::{counterfact_model, golden, ids, numbers, reference, relative, shared, tiny, wide};
@@ -50,7 +50,7 @@ impl Parity {
         let statistics = &self.golden["statistics"];
         let whole = |key: &str| statistics[key].as_u64().expect("a number") as usize;
         let text = std::fs::read_to_string(corpus).expect("the corpus");
-        let mut moment = Moment::new(self.model.spec().intermediate_size);
+        let mut moment = SecondMoment::new(self.model.spec().intermediate_size);
         for line in text.lines().filter(|line| !line.trim().is_empty()).take(whole("lines")) {
             let mut row = self.tokens.encode(line).expect("it can be cut").ids;
             row.truncate(whole("max_tokens"));
@@ -106,9 +106,10 @@ impl Parity {
         let name = &edit["id"];
         let key: Vec<f32> = numbers(&edit["key"]).iter().map(|&x| x as f32).collect();
         let value: Vec<f32> = numbers(&edit["link"]["value"]).iter().map(|&x| x as f32).collect();
-        let linked =
-            link(factor, &[Pair { key: &key, value: &value }], 0.0, |key| self.model.mlp_output_f64(self.layer, key))
-                .expect("one key");
+        let linked = link(factor, &[LinkPair { key: &key, value: &value }], 0.0, |key| {
+            self.model.mlp_output_f64(self.layer, key)
+        })
+        .expect("one key");
         let direction = numbers(&edit["direction"]);
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let cosine =
@@ -141,7 +142,7 @@ fn the_tiny_model_agrees_with_pytorch() {
         (narrow(&edit["key"]), narrow(key))
     };
     let pairs: Vec<_> = parity.edits().iter().map(|edit| list(edit, &edit["link"]["value"])).collect();
-    let pairs: Vec<_> = pairs.iter().map(|(key, value)| Pair { key, value }).collect();
+    let pairs: Vec<_> = pairs.iter().map(|(key, value)| LinkPair { key, value }).collect();
     let linked = link(&factor, &pairs, 0.0, |key| parity.model.mlp_output_f64(parity.layer, key)).expect("three keys");
     let mut update = vec![0.0; tiny::WIDTH * tiny::INNER];
     for (u, v) in linked.u.iter().zip(&linked.v) {

@@ -8,7 +8,7 @@ use corrigenda::digest::Digest;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::progress::Progress;
-use corrigenda::stats::{Problem, Provenance, Run, build, build_all, factor, find};
+use corrigenda::stats::{Provenance, StatisticsError, SumRun, build, build_all, factor, find};
 use corrigenda::store::{EntryKind, Store};
 
 use crate::support::{reference, tiny};
@@ -57,8 +57,8 @@ impl Ground {
         Store::open(self.folder.path().join(name))
     }
 
-    fn run<'a>(&'a self, corpus: &'a std::path::Path, store: &'a Store, progress: &'a dyn Progress) -> Run<'a> {
-        Run {
+    fn run<'a>(&'a self, corpus: &'a std::path::Path, store: &'a Store, progress: &'a dyn Progress) -> SumRun<'a> {
+        SumRun {
             model: &self.model,
             tokens: &self.tokens,
             provenance: &self.provenance,
@@ -69,7 +69,7 @@ impl Ground {
         }
     }
 
-    fn build(&self, store: &Store, progress: &dyn Progress) -> Result<Digest, Problem> {
+    fn build(&self, store: &Store, progress: &dyn Progress) -> Result<Digest, StatisticsError> {
         let corpus = self.folder.path().join("corpus.txt");
         build(&self.run(&corpus, store, progress)).map(|cached| cached.content)
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use corrigenda::compile::{Compiled, Fact, Resolved, Settings, compile, presets};
 use corrigenda::digest::Digest;
-use corrigenda::link::{Linked, Pair, link};
+use corrigenda::link::{ClosedForm, LinkPair, link};
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::cholesky::Factor;
 use corrigenda::patch::{Patch, Target, materialise};
-use corrigenda::stats::{Moment, sum::DOCUMENTS};
+use corrigenda::stats::{SecondMoment, sum::DOCUMENTS};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -44,7 +44,8 @@ impl Editor {
 
     /// Returns the base with these edits linked together. The edits must be in the order of their meaning digests.
     pub fn linked(&self, edits: &[(Digest, &Compiled)]) -> Result<Model, Failure> {
-        let pairs: Vec<Pair> = edits.iter().map(|(_, side)| Pair { key: &side.key, value: &side.value }).collect();
+        let pairs: Vec<LinkPair> =
+            edits.iter().map(|(_, side)| LinkPair { key: &side.key, value: &side.value }).collect();
         let linked = link(&self.factor, &pairs, 0.0, |key| self.model.mlp_output_f64(self.layer, key))?;
         let target = self.target(edits.iter().map(|(meaning, _)| *meaning).collect(), &linked);
         let weight = self.model.checkpoint().edited(self.layer);
@@ -53,7 +54,7 @@ impl Editor {
         Ok(self.model.with_edited(self.layer, data))
     }
 
-    fn target(&self, edits: Vec<Digest>, linked: &Linked) -> Target {
+    fn target(&self, edits: Vec<Digest>, linked: &ClosedForm) -> Target {
         let spec = self.model.spec();
         let columns = &linked.u;
         Target {
@@ -69,8 +70,8 @@ impl Editor {
     }
 }
 
-fn moment(model: &Model, tokens: &Tokens, layer: usize, documents: &[String]) -> Result<Moment, Failure> {
-    let mut moment = Moment::new(model.spec().intermediate_size);
+fn moment(model: &Model, tokens: &Tokens, layer: usize, documents: &[String]) -> Result<SecondMoment, Failure> {
+    let mut moment = SecondMoment::new(model.spec().intermediate_size);
     for batch in documents.chunks(DOCUMENTS) {
         let mut rows = Vec::new();
         for document in batch {

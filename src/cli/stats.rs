@@ -13,7 +13,7 @@ use crate::pipeline::{Base, BuildContext, Setup};
 use crate::project::Project;
 use crate::report::Outcome;
 use crate::report::table::{Table, bytes, thousands};
-use crate::stats::{self, Cached, published};
+use crate::stats::{self, CachedStatistics, published};
 use crate::store::{EntryKind, Store, requested};
 
 /// Compute, show or import the second moments of the keys.
@@ -129,11 +129,11 @@ fn answer(
     store: &Store,
     base: &Base,
     setup: &Setup,
-    cached: &Cached,
+    cached: &CachedStatistics,
 ) -> Result<Outcome, Failure> {
     let (_, ridge) = factor(BuildContext { project, base, setup, store, progress: &context.ui }, cached)?;
     let found = &setup.provenance;
-    let Cached { documents, keys, size, .. } = *cached;
+    let CachedStatistics { documents, keys, size, .. } = *cached;
     match context.format {
         Format::Json => {
             let whole = json!({

@@ -16,7 +16,7 @@ use crate::safetensors::{Dtype, Header, HeaderError, Tensor, write};
 
 /// The key and the value of one edit at one layer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Site {
+pub struct LayerVectors {
     /// `k*`, `[f]`.
     pub key: Vec<f32>,
     /// `v*`, `[d]`; empty for an object that contains only a key.
@@ -27,22 +27,22 @@ pub struct Site {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// The key and the value at each edited layer.
-    pub sites: BTreeMap<usize, Site>,
+    pub sites: BTreeMap<usize, LayerVectors>,
     /// How the value was found; both numbers are 0 for an object that contains only a key.
-    pub search: Search,
+    pub search: SearchSummary,
 }
 
 /// A summary of the search for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Search {
+pub struct SearchSummary {
     /// The index of the schedule's stage that found the value.
     pub stage: usize,
     /// The number of evaluations of the loss, over all stages that ran.
     pub evaluations: usize,
 }
 
-/// The only metadata key of the safetensors file; its value is the [`Search`] as JSON.
+/// The only metadata key of the safetensors file; its value is the [`SearchSummary`] as JSON.
 const KEY: &str = "corrigenda";
 
 /// The error for bytes that are not a valid object.
@@ -65,15 +65,15 @@ pub enum ObjectError {
 impl Object {
     /// Returns the object of an edit that was compiled at one layer.
     pub fn new(layer: usize, compiled: &Compiled) -> Self {
-        let site = Site { key: compiled.key.clone(), value: compiled.value.clone() };
-        let search = Search { stage: compiled.stage, evaluations: compiled.evaluations };
+        let site = LayerVectors { key: compiled.key.clone(), value: compiled.value.clone() };
+        let search = SearchSummary { stage: compiled.stage, evaluations: compiled.evaluations };
         Self { sites: BTreeMap::from([(layer, site)]), search }
     }
 
     /// Returns an object with only a key, for a layer at which no value was optimised.
     pub fn of_key(layer: usize, key: Vec<f32>) -> Self {
-        let site = Site { key, value: Vec::new() };
-        Self { sites: BTreeMap::from([(layer, site)]), search: Search { stage: 0, evaluations: 0 } }
+        let site = LayerVectors { key, value: Vec::new() };
+        Self { sites: BTreeMap::from([(layer, site)]), search: SearchSummary { stage: 0, evaluations: 0 } }
     }
 
     /// Returns the object as a safetensors file. Equal objects have equal bytes.
@@ -120,7 +120,7 @@ impl Object {
             parts.entry(layer).or_default()[part] = Some(numbers);
         }
         let site = |(layer, [key, value]): (usize, [Option<Vec<f32>>; 2])| match (key, value) {
-            (Some(key), Some(value)) => Ok((layer, Site { key, value })),
+            (Some(key), Some(value)) => Ok((layer, LayerVectors { key, value })),
             _ => Err(ObjectError::Tensor(format!("layer.{layer}"))),
         };
         Ok(Self { sites: parts.into_iter().map(site).collect::<Result<_, _>>()?, search })
@@ -174,8 +174,8 @@ mod tests {
     use super::*;
 
     fn object() -> Object {
-        let site = |shift: f32| Site { key: vec![1.0 + shift, -2.5, 0.0], value: vec![shift, 4.0] };
-        let search = Search { stage: 1, evaluations: 30 };
+        let site = |shift: f32| LayerVectors { key: vec![1.0 + shift, -2.5, 0.0], value: vec![shift, 4.0] };
+        let search = SearchSummary { stage: 1, evaluations: 30 };
         Object { sites: BTreeMap::from([(2, site(0.5)), (10, site(1.5))]), search }
     }
 
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn damage_is_refused() {
         let mut infinite = object();
-        infinite.sites.insert(3, Site { key: vec![f32::INFINITY], value: vec![0.0] });
+        infinite.sites.insert(3, LayerVectors { key: vec![f32::INFINITY], value: vec![0.0] });
         assert!(matches!(Object::from_bytes(&infinite.to_bytes()), Err(ObjectError::NotFinite(_))));
         let stray = Tensor { name: "layer.1.key".into(), dtype: Dtype::F32, shape: vec![0], data: &[] };
         let bare = write(std::slice::from_ref(&stray), &BTreeMap::new());

@@ -20,7 +20,7 @@ pub struct Fact<'a> {
 
 /// A tokenized text that contains the subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct PromptRow {
     /// The text that was tokenized, with the subject filled in; for a chat, with the chat template around it.
     pub text: String,
     /// The token ids of `text`, without those of the target.
@@ -35,9 +35,9 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// One row per context template: the prompt in that template, without the target. The bare prompt is the first row.
-    pub rows: Vec<Row>,
+    pub rows: Vec<PromptRow>,
     /// `"{} is a"` with the subject; the KL divergence from the base is measured on it.
-    pub drift: Row,
+    pub drift: PromptRow,
     /// The token ids of the target, with a leading space if the prompt needs one before the target.
     pub target: Vec<u32>,
 }
@@ -107,7 +107,7 @@ fn cut(
     subject: &Range<usize>,
     more: usize,
     limit: usize,
-) -> Result<Row, ResolveError> {
+) -> Result<PromptRow, ResolveError> {
     let framed = tokens.encode_prompt(prompt)?;
     let subject = framed.place(subject);
     let EncodedPrompt { text, encoded, .. } = framed;
@@ -119,7 +119,7 @@ fn cut(
         return Err(ResolveError::TooLong { text, found, limit });
     }
     let merged = encoded.spans[position].end > subject.end;
-    Ok(Row { text, ids: encoded.ids, position, merged })
+    Ok(PromptRow { text, ids: encoded.ids, position, merged })
 }
 
 #[cfg(test)]

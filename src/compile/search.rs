@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use super::optimiser::{Adam, clamp};
 use super::resolve::Resolved;
-use super::value::{Compiled, Hook, Loss, Objective, openings};
+use super::value::{Compiled, Hook, Loss, Objective, shared_prefixes};
 use super::{Settings, Stage};
 use crate::model::Model;
 use crate::model::run::suffix_pass::SuffixPass;
@@ -13,7 +13,7 @@ use crate::numeric::malloc;
 impl Objective<'_> {
     /// Returns the loss at `delta` and its gradient with respect to `delta`, from one forward and one backward pass.
     pub fn at(&self, delta: &[f64]) -> (Loss, Vec<f64>) {
-        abreast(&self.above, &[(self, delta)]).remove(0)
+        evaluate_batch(&self.suffix, &[(self, delta)]).remove(0)
     }
 
     /// Runs one stage and calls `seen` with every evaluated δ and its loss. The stage ends when the loss is below
@@ -30,14 +30,14 @@ impl Objective<'_> {
     }
 }
 
-/// Returns the loss and the gradient of several edits, each at its own δ. The rows of all edits, joined in `above`,
+/// Returns the loss and the gradient of several edits, each at its own δ. The rows of all edits, joined in `suffix`,
 /// pass through the model in one batch; the result of an edit depends only on its own rows.
-fn abreast(above: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
+fn evaluate_batch(suffix: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
     let narrow = |delta: &[f64]| delta.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
     let of_row = |(change, (objective, _)): (_, &(&Objective<'_>, _))| std::iter::repeat_n(change, objective.rows());
     let by_row: Vec<&[f32]> = changes.iter().map(Vec::as_slice).zip(edits).flat_map(of_row).collect();
-    let mut evaluation = above.evaluate_each(&by_row);
+    let mut evaluation = suffix.evaluate_each(&by_row);
     // The logits are replaced by their gradient in place.
     let mut gradient = std::mem::take(&mut evaluation.logits);
     let (mut rest, mut losses) = (gradient.as_mut_slice(), Vec::with_capacity(edits.len()));
@@ -46,7 +46,7 @@ fn abreast(above: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(L
         losses.push(objective.loss(delta, own));
         rest = others;
     }
-    let slopes = above.reverse_each(&evaluation, &gradient);
+    let slopes = suffix.reverse_each(&evaluation, &gradient);
     let (mut rest, mut out) = (slopes.as_slice(), Vec::with_capacity(edits.len()));
     for ((objective, delta), loss) in edits.iter().zip(losses) {
         let (own, others) = rest.split_at(objective.rows());
@@ -78,13 +78,13 @@ impl Attempt {
             return false;
         }
         self.adam.step(&mut self.delta, gradient);
-        clamp(&mut self.delta, objective.settings.clamp * objective.length_before);
+        clamp(&mut self.delta, objective.settings.clamp * objective.norm_before);
         true
     }
 }
 
 /// The state of one edit's search over the whole schedule.
-struct Search<'a> {
+struct EditSearch<'a> {
     index: usize,
     objective: Objective<'a>,
     attempt: Attempt,
@@ -93,7 +93,7 @@ struct Search<'a> {
     evaluations: usize,
 }
 
-impl<'a> Search<'a> {
+impl<'a> EditSearch<'a> {
     fn new(index: usize, objective: Objective<'a>) -> Self {
         let first = objective.settings.schedule.first().expect("a schedule has a stage");
         Self { index, attempt: Attempt::new(&objective, *first), objective, stage: 0, best: None, evaluations: 0 }
@@ -160,13 +160,13 @@ const NUMBERS: usize = 1 << 29;
 pub enum Step {
     /// The search continues: the number of evaluations so far, and the best loss so far. Reported every five
     /// evaluations.
-    Goes(usize, Loss),
+    Progress(usize, Loss),
     /// The search has ended, with this key and value.
     Ended(Compiled),
 }
 
 /// The number of evaluations between two progress reports.
-const TOLD: usize = 5;
+const REPORT_EVERY: usize = 5;
 
 /// Compiles edits at `layer` in batches; each result is bit-identical to that of the edit alone. `told` receives the
 /// index of an edit and the progress of its search. Searches end in an order that can differ from that of the edits.
@@ -188,13 +188,16 @@ pub fn compile_all<E>(
     mut told: impl FnMut(usize, Step) -> Result<(), E>,
 ) -> Result<(), E> {
     let _kept = malloc::retain_freed_memory();
-    let openings = openings(model, model.spec().layers, edits);
+    let shared_prefixes = shared_prefixes(model, model.spec().layers, edits);
     let mut waiting = edits.iter().enumerate();
-    let mut searches: Vec<Search<'_>> = Vec::new();
+    let mut searches: Vec<EditSearch<'_>> = Vec::new();
     loop {
         while room(&searches) {
             let Some((index, edit)) = waiting.next() else { break };
-            searches.push(Search::new(index, Objective::behind(&openings, model, layer, edit, (settings, hook))));
+            searches.push(EditSearch::new(
+                index,
+                Objective::behind(&shared_prefixes, model, layer, edit, (settings, hook)),
+            ));
         }
         if searches.is_empty() {
             return Ok(());
@@ -206,33 +209,33 @@ pub fn compile_all<E>(
 }
 
 /// Returns whether one more edit of average size fits into the batch. An empty batch has room for any edit.
-fn room(searches: &[Search<'_>]) -> bool {
+fn room(searches: &[EditSearch<'_>]) -> bool {
     let count = searches.len();
     let fits = |of: &dyn Fn(&SuffixPass<'_>) -> usize, most: usize| {
-        let sum: usize = searches.iter().map(|one| of(&one.objective.above)).sum();
+        let sum: usize = searches.iter().map(|one| of(&one.objective.suffix)).sum();
         count == 0 || sum + sum / count <= most
     };
-    fits(&|above| above.positions(), POSITIONS) && fits(&|above| above.stored_floats(), NUMBERS)
+    fits(&|suffix| suffix.positions(), POSITIONS) && fits(&|suffix| suffix.stored_floats(), NUMBERS)
 }
 
 /// Evaluates all edits of the batch repeatedly until at least one search ends. Removes the ended searches from
 /// `searches` and returns them in their order.
 fn until_one_ends<'a, E>(
-    searches: &mut Vec<Search<'a>>,
+    searches: &mut Vec<EditSearch<'a>>,
     told: &mut impl FnMut(usize, Step) -> Result<(), E>,
-) -> Result<Vec<Search<'a>>, E> {
-    let joined = SuffixPass::joined(searches.iter().map(|one| &one.objective.above));
+) -> Result<Vec<EditSearch<'a>>, E> {
+    let joined = SuffixPass::joined(searches.iter().map(|one| &one.objective.suffix));
     loop {
         let asked: Vec<_> = searches.iter().map(|one| (&one.objective, one.attempt.delta.as_slice())).collect();
-        let mut found = abreast(&joined, &asked).into_iter();
+        let mut found = evaluate_batch(&joined, &asked).into_iter();
         let ended = searches.extract_if(.., |search| {
             let (loss, gradient) = found.next().expect("a loss for every edit");
             !search.step(loss, &gradient)
         });
-        let ended: Vec<Search<'a>> = ended.collect();
-        for search in searches.iter().filter(|search| search.evaluations % TOLD == 0) {
+        let ended: Vec<EditSearch<'a>> = ended.collect();
+        for search in searches.iter().filter(|search| search.evaluations % REPORT_EVERY == 0) {
             if let Some((_, loss, _)) = &search.best {
-                told(search.index, Step::Goes(search.evaluations, *loss))?;
+                told(search.index, Step::Progress(search.evaluations, *loss))?;
             }
         }
         if !ended.is_empty() {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::Settings;
 use super::optimiser::norm;
-use super::resolve::{Resolved, Row};
+use super::resolve::{PromptRow, Resolved};
 use crate::model::Model;
 use crate::model::run::prefix_cache::{PrefixCache, common_prefix_len};
 use crate::model::run::suffix_pass::SuffixPass;
@@ -66,7 +66,7 @@ pub enum Hook {
 
 /// The loss of one edit as a function of δ, with its gradient.
 pub struct Objective<'a> {
-    pub(super) above: SuffixPass<'a>,
+    pub(super) suffix: SuffixPass<'a>,
     pub(super) settings: &'a Settings,
     target: &'a [u32],
     templates: usize,
@@ -75,7 +75,7 @@ pub struct Objective<'a> {
     pub key: Vec<f32>,
     /// The value v₀ before the edit, `[d]`.
     pub value_before: Vec<f32>,
-    pub(super) length_before: f64,
+    pub(super) norm_before: f64,
     /// The log-probabilities of the drift row at δ = 0.
     drift_before: Vec<f64>,
 }
@@ -86,16 +86,16 @@ impl<'a> Objective<'a> {
         Self::behind(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
     }
 
-    /// As [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in `openings`.
+    /// As [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in `shared_prefixes`.
     pub fn behind(
-        openings: &PrefixCache,
+        shared_prefixes: &PrefixCache,
         model: &'a Model,
         layer: usize,
         edit: &'a Resolved,
         (settings, hook): (&'a Settings, Hook),
     ) -> Self {
         let label = edit.target.len();
-        let continued = |row: &Row| [&row.ids[..], &edit.target[..label - 1]].concat();
+        let continued = |row: &PromptRow| [&row.ids[..], &edit.target[..label - 1]].concat();
         let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
         // Attention is causal, so tokens after the subject cannot affect the distribution that is measured at it.
         rows.push(edit.drift.ids[..=edit.drift.position].to_vec());
@@ -103,25 +103,25 @@ impl<'a> Objective<'a> {
         let mut tails = vec![label; edit.rows.len()];
         tails.push(1);
         let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        let hooked = model.run_hook_cached(openings, layer, &tokens, &moving);
-        let key = weighted(&hooked.keys[..edit.rows.len()], settings.bare_weight);
+        let hooked = model.run_hook_cached(shared_prefixes, layer, &tokens, &moving);
+        let key = mean_key(&hooked.keys[..edit.rows.len()], settings.bare_weight);
         let value_before = match hook {
             Hook::Mlp => hooked.values[0].clone(),
             Hook::Block => hooked.state(0, moving[0]).to_vec(),
         };
         let wide: Vec<f64> = value_before.iter().map(|&x| f64::from(x)).collect();
         let mut objective = Self {
-            above: SuffixPass::new(model, layer, &hooked, &moving, &tails),
+            suffix: SuffixPass::new(model, layer, &hooked, &moving, &tails),
             settings,
             target: &edit.target,
             templates: edit.rows.len(),
             vocabulary: model.spec().vocabulary,
             key,
-            length_before: norm(&wide),
+            norm_before: norm(&wide),
             value_before,
             drift_before: Vec::new(),
         };
-        objective.drift_before = objective.drift_at_rest();
+        objective.drift_before = objective.unedited_drift();
         objective
     }
 
@@ -130,8 +130,8 @@ impl<'a> Objective<'a> {
         (self.templates * self.target.len() + 1) * self.vocabulary
     }
 
-    fn drift_at_rest(&self) -> Vec<f64> {
-        let row = self.above.row(self.templates).evaluate(&vec![0.0; self.value_before.len()]).logits;
+    fn unedited_drift(&self) -> Vec<f64> {
+        let row = self.suffix.row(self.templates).evaluate(&vec![0.0; self.value_before.len()]).logits;
         let log = softmax(&mut row.clone());
         row.iter().map(|&logit| f64::from(logit) - log).collect()
     }
@@ -166,7 +166,7 @@ impl<'a> Objective<'a> {
 
     /// Returns the penalty per unit of `‖δ‖`.
     fn decay(&self) -> f64 {
-        self.settings.weight_decay / (self.length_before * self.length_before)
+        self.settings.weight_decay / (self.norm_before * self.norm_before)
     }
 
     /// Returns the mean of `−log softmax` over rows and labels, and the smallest lead of a label; replaces the logits
@@ -176,7 +176,7 @@ impl<'a> Objective<'a> {
         let row = |(index, row): (usize, &mut [f32])| {
             let label = self.target[index % self.target.len()] as usize;
             let logit = f64::from(row[label]);
-            let lead = logit - greatest_other(row, label);
+            let lead = logit - max_other_logit(row, label);
             let loss = softmax(row) - logit;
             row[label] -= 1.0;
             for x in row.iter_mut() {
@@ -193,7 +193,7 @@ impl<'a> Objective<'a> {
         (total * share, least)
     }
 
-    /// Returns the weighted KL(now ‖ before) of the drift row; replaces the logits by their gradient.
+    /// Returns the mean_key KL(now ‖ before) of the drift row; replaces the logits by their gradient.
     fn drift(&self, logits: &mut [f32]) -> f64 {
         let now = logits.to_vec();
         let log = softmax(logits);
@@ -210,7 +210,7 @@ impl<'a> Objective<'a> {
 }
 
 /// Returns the largest logit of a row, except that of `label`.
-fn greatest_other(row: &[f32], label: usize) -> f64 {
+fn max_other_logit(row: &[f32], label: usize) -> f64 {
     let mut most = f32::NEG_INFINITY;
     for (index, &logit) in row.iter().enumerate() {
         if index != label && logit > most {
@@ -221,20 +221,20 @@ fn greatest_other(row: &[f32], label: usize) -> f64 {
 }
 
 /// The maximum number of f32 values in the KV cache of common prefixes: half a gibibyte.
-const OPENING_NUMBERS: usize = 1 << 27;
+const MAX_PREFIX_FLOATS: usize = 1 << 27;
 
 /// Returns the KV cache, in the layers below `layers`, of the prefix that the first two edits share in each row: the
 /// text that the context template puts before the prompt. The cache is empty if there is only one edit, or if it would
-/// exceed [`OPENING_NUMBERS`].
-pub(super) fn openings(model: &Model, layers: usize, edits: &[&Resolved]) -> PrefixCache {
+/// exceed [`MAX_PREFIX_FLOATS`].
+pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved]) -> PrefixCache {
     let [first, second, ..] = edits else { return PrefixCache::empty() };
-    let opening = |(one, other): (&Row, &Row)| {
+    let opening = |(one, other): (&PromptRow, &PromptRow)| {
         let shared = common_prefix_len(&one.ids, &other.ids).min(one.position).min(other.position);
         one.ids[..shared].to_vec()
     };
     let tokens: Vec<Vec<u32>> = first.rows.iter().zip(&second.rows).map(opening).collect();
     let (positions, spec) = (tokens.iter().map(Vec::len).sum::<usize>(), model.spec());
-    match positions * layers * 2 * spec.kv_heads * spec.head_width <= OPENING_NUMBERS {
+    match positions * layers * 2 * spec.kv_heads * spec.head_width <= MAX_PREFIX_FLOATS {
         true => PrefixCache::new(model, layers, tokens),
         false => PrefixCache::empty(),
     }
@@ -248,17 +248,17 @@ pub fn keys<'a>(
     edits: &'a [&Resolved],
     bare_weight: Option<f64>,
 ) -> impl Iterator<Item = Vec<f32>> + 'a {
-    let openings = openings(model, layer + 1, edits);
+    let shared_prefixes = shared_prefixes(model, layer + 1, edits);
     edits.iter().map(move |edit| {
         let rows: Vec<&[u32]> = edit.rows.iter().map(|row| &row.ids[..=row.position]).collect();
         let positions: Vec<usize> = edit.rows.iter().map(|row| row.position).collect();
-        weighted(&model.run_hook_cached(&openings, layer, &rows, &positions).keys, bare_weight)
+        mean_key(&model.run_hook_cached(&shared_prefixes, layer, &rows, &positions).keys, bare_weight)
     })
 }
 
 /// Returns the mean of an edit's keys, one per context template. If `bare` is set, it is the weight of the first key
 /// (that of the bare prompt), and the other keys share the rest equally.
-pub fn weighted(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
+pub fn mean_key(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
     let (Some(weight), Some((first, rest))) = (bare, keys.split_first().filter(|(_, rest)| !rest.is_empty())) else {
         return mean(keys);
     };

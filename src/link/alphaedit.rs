@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use rayon::prelude::*;
 
-use super::distribute::Rows;
-use super::system::{Parallel, System};
+use super::distribute::MassEditor;
+use super::system::{KeySystem, ParallelKeys};
 use crate::numeric::eigen::Eigen;
 
 /// The criterion for small eigenvalues.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Small {
+pub enum EigenCutoff {
     /// Eigenvalues below an absolute threshold, as published. The right threshold depends on the scale of a model's
     /// keys.
     Below(f64),
@@ -32,7 +32,7 @@ pub struct Projector {
 
 impl Projector {
     /// Builds the projector on the eigenvectors of `C` whose eigenvalues are small.
-    pub fn new(eigen: &Eigen, small: Small) -> Self {
+    pub fn new(eigen: &Eigen, small: EigenCutoff) -> Self {
         let order = eigen.values.len();
         let mut trace = 0.0;
         for value in &eigen.values {
@@ -43,8 +43,8 @@ impl Projector {
         let is_small = |value: &&f64| {
             sum += **value;
             match small {
-                Small::Below(most) => **value < most,
-                Small::Share(share) => sum <= share * trace,
+                EigenCutoff::Below(most) => **value < most,
+                EigenCutoff::Share(share) => sum <= share * trace,
             }
         };
         let count = eigen.values.iter().take_while(is_small).count();
@@ -86,13 +86,13 @@ pub struct AlphaEdit {
 /// The absolute ridge μ in the published settings.
 pub const RIDGE: f64 = 10.0;
 
-impl Rows for AlphaEdit {
-    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel> {
+impl MassEditor for AlphaEdit {
+    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, ParallelKeys> {
         let projector = &self.projectors[&layer];
         // An `Rc` cannot be shared between threads, so the threads borrow the projector inside it.
         let shared: &Projector = projector;
         let projected = keys.par_iter().map(|key| shared.apply(key)).collect();
         let all: Vec<usize> = (0..keys.len()).collect();
-        Ok(System::of(keys, projected).solve_with(&all, self.ridge)?.rows)
+        Ok(KeySystem::of(keys, projected).solve_with(&all, self.ridge)?.rows)
     }
 }

@@ -4,29 +4,29 @@
 //! lowest layer upward and with the lower layers already changed, each layer takes an equal share of the remaining
 //! difference. The editors differ only in how they compute a layer's rows from its keys.
 
-use super::layer_update::Site;
-use super::system::{Parallel, System};
+use super::layer_update::LayerUpdate;
+use super::system::{KeySystem, ParallelKeys};
 use crate::compile::Resolved;
-use crate::compile::value::weighted;
+use crate::compile::value::mean_key;
 use crate::model::Model;
 use crate::patch::PatchError;
 
 /// A method that computes the rows of a layer from its keys.
-pub trait Rows {
+pub trait MassEditor {
     /// Returns one row `[f]` per fact. The dot product of the row and the MLP matrix's input is the factor of the
     /// fact's column.
     ///
     /// # Errors
     /// If keys are linearly dependent and the method's ridge does not separate them.
-    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel>;
+    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, ParallelKeys>;
 }
 
 /// The reason why a change could not be spread.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
-pub enum SpreadError {
+pub enum DistributeError {
     #[error(transparent)]
-    Parallel(#[from] Parallel),
+    Parallel(#[from] ParallelKeys),
     #[error(transparent)]
     Patch(#[from] PatchError),
 }
@@ -37,13 +37,13 @@ pub enum SpreadError {
 ///
 /// # Errors
 /// If keys of a layer are linearly dependent and the ridge does not separate them, or a changed weight is not finite.
-pub fn spread(
+pub fn distribute(
     base: &Model,
     layers: &[usize],
     facts: &[&Resolved],
     targets: &[&[f32]],
-    rows: &dyn Rows,
-) -> Result<(Vec<Site>, Model), SpreadError> {
+    rows: &dyn MassEditor,
+) -> Result<(Vec<LayerUpdate>, Model), DistributeError> {
     let (mut model, mut sites) = (base.clone(), Vec::new());
     let last = layers.last().copied().unwrap_or_default();
     for (index, &layer) in layers.iter().enumerate() {
@@ -55,8 +55,8 @@ pub fn spread(
         });
         let columns = missing.collect();
         let rows = rows.rows(layer, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-        let site = Site { layer, columns, rows };
-        model = site.laid_on(&model)?;
+        let site = LayerUpdate { layer, columns, rows };
+        model = site.apply_to(&model)?;
         sites.push(site);
     }
     Ok((sites, model))
@@ -66,7 +66,7 @@ pub fn spread(
 fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let rows: Vec<&[u32]> = fact.rows.iter().map(|row| &row.ids[..=row.position]).collect();
     let positions: Vec<usize> = fact.rows.iter().map(|row| row.position).collect();
-    weighted(&model.run_hook(layer, &rows, &positions).keys, Some(0.5))
+    mean_key(&model.run_hook(layer, &rows, &positions).keys, Some(0.5))
 }
 
 /// Returns the hidden state after a layer at the subject's last token of the bare prompt.
@@ -78,13 +78,13 @@ fn state(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
 
 /// Computes a layer's rows from the Cholesky factor of its second moment and an absolute ridge. MEMIT and EMMET differ
 /// only in the ridge that they pass.
-pub(super) fn ridged(
+pub(super) fn rows_with_ridge(
     factor: &crate::numeric::cholesky::Factor,
     keys: &[&[f32]],
     ridge: f64,
-) -> Result<Vec<Vec<f64>>, Parallel> {
+) -> Result<Vec<Vec<f64>>, ParallelKeys> {
     let all: Vec<usize> = (0..keys.len()).collect();
-    Ok(System::new(factor, keys).solve_with(&all, ridge)?.rows)
+    Ok(KeySystem::new(factor, keys).solve_with(&all, ridge)?.rows)
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::link::alphaedit::{AlphaEdit, Projector, Small};
+    use crate::link::alphaedit::{AlphaEdit, EigenCutoff, Projector};
     use crate::link::emmet::Emmet;
     use crate::link::memit::Memit;
     use crate::numeric::cholesky::Factor;
@@ -118,7 +118,7 @@ mod tests {
     }
 
     impl Case {
-        fn rows(&self, rows: &dyn Rows) -> Vec<Vec<f64>> {
+        fn rows(&self, rows: &dyn MassEditor) -> Vec<Vec<f64>> {
             rows.rows(0, &self.keys.iter().map(Vec::as_slice).collect::<Vec<_>>()).expect("apart")
         }
 
@@ -166,7 +166,7 @@ mod tests {
     fn alphaedit_is_its_equation() {
         let case = case();
         let eigen = Eigen::new(F, &case.moment).expect("found");
-        for small in [Small::Below(0.5), Small::Share(0.5), Small::Below(1e9)] {
+        for small in [EigenCutoff::Below(0.5), EigenCutoff::Share(0.5), EigenCutoff::Below(1e9)] {
             let projector = Rc::new(Projector::new(&eigen, small));
             let rank = projector.rank(F);
             let rows = case.rows(&AlphaEdit { projectors: BTreeMap::from([(0, projector)]), ridge: 0.3 });

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::distribute::{Rows, ridged};
-use super::system::Parallel;
+use super::distribute::{MassEditor, rows_with_ridge};
+use super::system::ParallelKeys;
 use crate::numeric::cholesky::Factor;
 
 /// The weight of the second moment in EasyEdit's settings for GPT-2 XL.
 pub const WEIGHT: f64 = 10_000.0;
 /// The weight in EasyEdit's settings for GPT-J and Llama.
-pub const OTHERS: f64 = 100_000.0;
+pub const WEIGHT_GPTJ_LLAMA: f64 = 100_000.0;
 /// The ridge μ in EasyEdit's settings.
 pub const RIDGE: f64 = 0.1;
 
@@ -26,8 +26,8 @@ pub struct Emmet {
     pub ridge: f64,
 }
 
-impl Rows for Emmet {
-    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel> {
-        ridged(&self.factors[&layer], keys, self.weight * self.ridge)
+impl MassEditor for Emmet {
+    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, ParallelKeys> {
+        rows_with_ridge(&self.factors[&layer], keys, self.weight * self.ridge)
     }
 }

@@ -6,7 +6,7 @@ use crate::patch::{PatchError, Target, materialise};
 
 /// A change of one layer's second MLP matrix: `Σ u v`, with one column and one row per edit.
 #[derive(Clone, Debug)]
-pub struct Site {
+pub struct LayerUpdate {
     /// The index of the changed layer, from 0.
     pub layer: usize,
     /// The columns `u`, one `[d]` per edit. With the ridge μ = 0, this is what the edit adds to the matrix's output for
@@ -16,7 +16,7 @@ pub struct Site {
     pub rows: Vec<Vec<f64>>,
 }
 
-impl Site {
+impl LayerUpdate {
     /// Returns the change as a target of a patch. `edits` are the digests of the edits' meanings, and `digest` is the
     /// SHA-256 of the base weight.
     pub fn target(&self, model: &Model, digest: Digest, edits: Vec<Digest>) -> Target {
@@ -37,7 +37,7 @@ impl Site {
     ///
     /// # Errors
     /// If a number of the changed weight is not finite.
-    pub fn laid_on(&self, model: &Model) -> Result<Model, PatchError> {
+    pub fn apply_to(&self, model: &Model) -> Result<Model, PatchError> {
         let weight = model.checkpoint().edited(self.layer);
         // The digest and the meanings do not affect the weight, so placeholders suffice.
         let target = self.target(model, Digest::of(b""), vec![Digest::of(b""); self.columns.len()]);

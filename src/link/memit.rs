@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::distribute::{Rows, ridged};
-use super::system::Parallel;
+use super::distribute::{MassEditor, rows_with_ridge};
+use super::system::ParallelKeys;
 use crate::numeric::cholesky::Factor;
 
 /// The weight of the second moment that was published for GPT-2 XL.
 pub const WEIGHT: f64 = 20_000.0;
 /// The weight that was published for GPT-J, and that EasyEdit uses for Llama and others.
-pub const OTHERS: f64 = 15_000.0;
+pub const WEIGHT_GPTJ_LLAMA: f64 = 15_000.0;
 
 /// The method MEMIT: computes the rows of a layer with the ridge λ.
 pub struct Memit {
@@ -21,8 +21,8 @@ pub struct Memit {
     pub weight: f64,
 }
 
-impl Rows for Memit {
-    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel> {
-        ridged(&self.factors[&layer], keys, self.weight)
+impl MassEditor for Memit {
+    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, ParallelKeys> {
+        rows_with_ridge(&self.factors[&layer], keys, self.weight)
     }
 }

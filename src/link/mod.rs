@@ -13,7 +13,7 @@ pub mod memit;
 pub mod refine;
 pub mod system;
 
-pub use distribute::spread;
-pub use layer_update::Site;
+pub use distribute::distribute;
+pub use layer_update::LayerUpdate;
 pub use refine::{Refinement, refine};
-pub use system::{Linked, Pair, Parallel, Solved, System, link, residual};
+pub use system::{ClosedForm, KeySystem, LinkPair, ParallelKeys, Solution, link, residual};

@@ -8,7 +8,7 @@ use crate::numeric::cholesky::{Factor, NotPositiveDefinite};
 
 /// The key and the value of one edit.
 #[derive(Clone, Copy, Debug)]
-pub struct Pair<'a> {
+pub struct LinkPair<'a> {
     /// `k*`, `[f]`.
     pub key: &'a [f32],
     /// `v*`, `[d]`.
@@ -17,7 +17,7 @@ pub struct Pair<'a> {
 
 /// The solution of [`link`]: one column and one row per edit, in the order of the pairs.
 #[derive(Clone, Debug)]
-pub struct Linked {
+pub struct ClosedForm {
     /// The residuals `R`, one `[d]` per edit. If μ is 0, this is what the edit adds to the matrix's output for an input
     /// equal to the edit's key.
     pub u: Vec<Vec<f64>>,
@@ -28,7 +28,7 @@ pub struct Linked {
 /// Two edits with similar keys. As an error: the keys are so similar that the edits cannot have different values.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("the key of edit {edit} depends linearly on the keys of the edits before it, most of all on that of {partner}")]
-pub struct Parallel {
+pub struct ParallelKeys {
     /// The index of the edit whose key depends linearly on the earlier ones.
     pub edit: usize,
     /// The index of the earlier edit with the most similar key.
@@ -37,8 +37,8 @@ pub struct Parallel {
     pub cosine: f64,
 }
 
-impl Parallel {
-    fn new(chosen: &[usize], system: &System, found: NotPositiveDefinite) -> Self {
+impl ParallelKeys {
+    fn new(chosen: &[usize], system: &KeySystem, found: NotPositiveDefinite) -> Self {
         let edit = chosen[found.index];
         let before = chosen[..found.index].iter().copied();
         let likeness = |other: &usize| system.cosine(edit, *other).abs();
@@ -50,7 +50,7 @@ impl Parallel {
 /// The Gram matrix of a layer's keys in the metric of `C⁻¹`: the part of the solve that does not depend on which edits
 /// are linked.
 #[derive(Clone, Debug)]
-pub struct System {
+pub struct KeySystem {
     /// `A = C⁻¹K`, one `[f]` per key.
     whitened: Vec<Vec<f64>>,
     /// `KᵀA`, `[B, B]`.
@@ -59,14 +59,14 @@ pub struct System {
 
 /// The rows of a solution, and the condition of its system.
 #[derive(Clone, Debug)]
-pub struct Solved {
+pub struct Solution {
     /// The rows of `S⁻¹Aᵀ`, one `[f]` per chosen edit.
     pub rows: Vec<Vec<f64>>,
     /// The condition number of `S`: the ratio of its largest to its smallest eigenvalue.
     pub condition: f64,
 }
 
-impl System {
+impl KeySystem {
     /// Computes `A` and `KᵀA` for keys of length f each.
     pub fn new(factor: &Factor, keys: &[&[f32]]) -> Self {
         let count = keys.len();
@@ -82,7 +82,7 @@ impl System {
         Self { whitened, coupling }
     }
 
-    /// As [`System::new`], with `A` given instead of `C⁻¹K`, for editors that weight directions differently.
+    /// As [`KeySystem::new`], with `A` given instead of `C⁻¹K`, for editors that weight directions differently.
     pub fn of(keys: &[&[f32]], whitened: Vec<Vec<f64>>) -> Self {
         let coupling = keys.iter().flat_map(|key| whitened.iter().map(|whitened| dot(key, whitened))).collect();
         Self { whitened, coupling }
@@ -98,10 +98,10 @@ impl System {
     }
 
     /// Returns the pairs of keys with an absolute cosine of at least `least`, the most similar pair first.
-    pub fn alike(&self, least: f64) -> Vec<Parallel> {
+    pub fn alike(&self, least: f64) -> Vec<ParallelKeys> {
         let pairs = (0..self.whitened.len()).flat_map(|edit| (0..edit).map(move |partner| (edit, partner)));
-        let pairs = pairs.map(|(edit, partner)| Parallel { edit, partner, cosine: self.cosine(edit, partner) });
-        let mut found: Vec<Parallel> = pairs.filter(|pair| pair.cosine.abs() >= least).collect();
+        let pairs = pairs.map(|(edit, partner)| ParallelKeys { edit, partner, cosine: self.cosine(edit, partner) });
+        let mut found: Vec<ParallelKeys> = pairs.filter(|pair| pair.cosine.abs() >= least).collect();
         found.sort_by(|a, b| b.cosine.abs().total_cmp(&a.cosine.abs()));
         found
     }
@@ -111,7 +111,7 @@ impl System {
     ///
     /// # Errors
     /// If keys are linearly dependent and the ridge does not separate them.
-    pub fn solve(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
+    pub fn solve(&self, chosen: &[usize], ridge: f64) -> Result<Solution, ParallelKeys> {
         let mut trace = 0.0;
         for &edit in chosen {
             trace += self.at(edit, edit);
@@ -119,20 +119,20 @@ impl System {
         self.solve_with(chosen, ridge * (trace / chosen.len() as f64))
     }
 
-    /// As [`System::solve`], with `ridge` as the absolute μ.
+    /// As [`KeySystem::solve`], with `ridge` as the absolute μ.
     ///
     /// # Errors
     /// If keys are linearly dependent and μ does not separate them.
-    pub fn solve_with(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
+    pub fn solve_with(&self, chosen: &[usize], ridge: f64) -> Result<Solution, ParallelKeys> {
         let count = chosen.len();
         let mut coupling: Vec<f64> =
             chosen.iter().flat_map(|&row| chosen.iter().map(move |&column| self.at(row, column))).collect();
         for e in 0..count {
             coupling[e * count + e] += ridge;
         }
-        let factor = Factor::new(count, coupling.clone()).map_err(|found| Parallel::new(chosen, self, found))?;
+        let factor = Factor::new(count, coupling.clone()).map_err(|found| ParallelKeys::new(chosen, self, found))?;
         let whitened: Vec<&[f64]> = chosen.iter().map(|&edit| self.whitened[edit].as_slice()).collect();
-        Ok(Solved { rows: solve_rows(&factor, &whitened), condition: condition(&factor, &coupling) })
+        Ok(Solution { rows: solve_rows(&factor, &whitened), condition: condition(&factor, &coupling) })
     }
 }
 
@@ -168,19 +168,19 @@ fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
 /// If keys are linearly dependent and the ridge does not separate them.
 pub fn link(
     factor: &Factor,
-    pairs: &[Pair],
+    pairs: &[LinkPair],
     ridge: f64,
     output: impl Fn(&[f32]) -> Vec<f64>,
-) -> Result<Linked, Parallel> {
+) -> Result<ClosedForm, ParallelKeys> {
     let keys: Vec<&[f32]> = pairs.iter().map(|pair| pair.key).collect();
     let all: Vec<usize> = (0..pairs.len()).collect();
-    let solved = System::new(factor, &keys).solve(&all, ridge)?;
-    Ok(Linked { u: pairs.iter().map(|pair| residual(pair, &output(pair.key))).collect(), v: solved.rows })
+    let solved = KeySystem::new(factor, &keys).solve(&all, ridge)?;
+    Ok(ClosedForm { u: pairs.iter().map(|pair| residual(pair, &output(pair.key))).collect(), v: solved.rows })
 }
 
 /// Returns the residual `v* − (W k + b)`, `[d]`. `output` is `W k + b`. If μ is 0, the residual is what the edit adds
 /// to the matrix's output for an input equal to the edit's key.
-pub fn residual(pair: &Pair, output: &[f64]) -> Vec<f64> {
+pub fn residual(pair: &LinkPair, output: &[f64]) -> Vec<f64> {
     pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
 }
 
@@ -239,10 +239,10 @@ mod tests {
     #[test]
     fn the_condition_number_is_that_of_the_eigenvalues() {
         // Orthogonal keys of norms 3 and 1: S = diag(9, 1).
-        let system = System::new(&identity(2), &[&[3.0, 0.0], &[0.0, 1.0]]);
+        let system = KeySystem::new(&identity(2), &[&[3.0, 0.0], &[0.0, 1.0]]);
         assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-9);
         // Unit keys with cosine c: the eigenvalues are 1 ± c.
-        let system = System::new(&identity(2), &[&[1.0, 0.0], &[0.8, 0.6]]);
+        let system = KeySystem::new(&identity(2), &[&[1.0, 0.0], &[0.8, 0.6]]);
         assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-5);
         assert!((system.alike(0.7)[0].cosine - 0.8).abs() < 1e-6);
         assert_eq!((system.alike(0.7)[0].edit, system.alike(0.9).len()), (1, 0));
@@ -251,16 +251,16 @@ mod tests {
     #[test]
     fn leaving_edits_out_is_as_if_they_were_not_there() {
         let keys: [&[f32]; 3] = [&[1.0, 0.5, 0.0], &[0.2, 1.0, 0.3], &[0.0, 0.1, 1.0]];
-        let (all, two) = (System::new(&identity(3), &keys), System::new(&identity(3), &[keys[0], keys[2]]));
+        let (all, two) = (KeySystem::new(&identity(3), &keys), KeySystem::new(&identity(3), &[keys[0], keys[2]]));
         let (some, alone) = (all.solve(&[0, 2], 0.01).expect("apart"), two.solve(&[0, 1], 0.01).expect("apart"));
         assert_eq!(some.rows, alone.rows);
     }
 
     #[test]
     fn parallel_keys_are_named() {
-        let system = System::new(&identity(2), &[&[0.0, 1.0], &[1.0, 0.0], &[2.0, 0.0]]);
+        let system = KeySystem::new(&identity(2), &[&[0.0, 1.0], &[1.0, 0.0], &[2.0, 0.0]]);
         let found = system.solve(&[0, 1, 2], 0.0).expect_err("parallel");
-        assert_eq!(found, Parallel { edit: 2, partner: 1, cosine: 1.0 });
+        assert_eq!(found, ParallelKeys { edit: 2, partner: 1, cosine: 1.0 });
         assert!(system.solve(&[0, 1, 2], 0.1).is_ok());
         assert!(system.solve(&[0, 2], 0.0).is_ok());
     }

@@ -13,7 +13,7 @@ use super::statistics::factor;
 use super::{Base, BuildContext, Plan, Setup};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
-use crate::link::System;
+use crate::link::KeySystem;
 use crate::progress::Unseen;
 use crate::project::{Edit, Project};
 use crate::stats::{self, build::factor_address};
@@ -76,7 +76,7 @@ pub fn foreseen(
             Ok(())
         },
     )?;
-    let system = System::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let system = KeySystem::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
     // The plan rejected identical keys, unless a ridge separates them.
     let all: Vec<usize> = (0..edits.len()).collect();
     let condition = system.solve(&all, setup.link_ridge()).map_or(f64::INFINITY, |solved| solved.condition);

@@ -9,7 +9,7 @@ use super::statistics::{LayerStatistics, factor, statistics_error};
 use super::{Base, BuildContext, Plan, Setup};
 use crate::diagnostics::Failure;
 use crate::link::Refinement;
-use crate::stats::Problem;
+use crate::stats::StatisticsError;
 use crate::stats::corpus::{CorpusError, Documents};
 
 /// A set that is ready to be linked.
@@ -61,7 +61,7 @@ pub fn neutral_sentences<'n>(
     setup: &Setup,
     names: impl Iterator<Item = &'n str>,
     refinement: &Refinement,
-) -> Result<Vec<Vec<u32>>, Problem> {
+) -> Result<Vec<Vec<u32>>, StatisticsError> {
     let Ok(subjects) = AhoCorasick::new(names) else { return Ok(Vec::new()) };
     let mut neutral = Vec::new();
     for (number, document) in (0..document_limit(setup)).zip(Documents::open(&setup.corpus)?) {
@@ -78,7 +78,7 @@ pub fn neutral_sentences<'n>(
             continue;
         }
         let cut = base.tokens.encode(&document?);
-        let mut ids = cut.map_err(|source| Problem::Document { document: number + 1, source })?.ids;
+        let mut ids = cut.map_err(|source| StatisticsError::Document { document: number + 1, source })?.ids;
         ids.truncate(refinement.tokens.min(base.model.spec().max_positions));
         sentences.push(ids);
     }

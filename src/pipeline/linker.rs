@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::compile::Resolved;
 use crate::digest::Digest;
-use crate::link::{Pair, Parallel, Refinement, Site, Solved, System, refine, residual};
+use crate::link::{KeySystem, LayerUpdate, LinkPair, ParallelKeys, Refinement, Solution, refine, residual};
 use crate::model::Model;
 use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
@@ -24,7 +24,7 @@ pub struct Linker<'a> {
     /// The edited layer.
     layer: usize,
     edits: Vec<LinkEdit<'a>>,
-    system: System,
+    system: KeySystem,
     /// One residual per edit: what its value adds to the output of the edited matrix for its key, `[d]`.
     residuals: Vec<Vec<f64>>,
     refinement: Option<RefinementInputs<'a>>,
@@ -42,19 +42,19 @@ pub struct RefinementInputs<'a> {
 /// A layer above the edited one, with the linear system of the keys of all edits.
 pub struct LayerSystem {
     layer: usize,
-    system: System,
+    system: KeySystem,
 }
 
 impl LayerSystem {
     /// Takes the Cholesky factor of `C` at `layer`, and one key per edit in the order of the linker.
     pub fn new(layer: usize, factor: &Factor, keys: &[Vec<f32>]) -> Self {
-        Self { layer, system: System::new(factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>()) }
+        Self { layer, system: KeySystem::new(factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>()) }
     }
 }
 
 /// The low-rank changes of all changed layers, the edited layer first.
 pub struct LinkedLayers {
-    pub updates: Vec<Site>,
+    pub updates: Vec<LayerUpdate>,
     /// The condition number of `S`, the linear system of the edited layer.
     pub condition: f64,
 }
@@ -63,7 +63,7 @@ pub struct LinkedLayers {
 #[derive(Debug)]
 pub enum LinkError {
     /// The keys of two edits are parallel; the indices are those of the linker's edits.
-    Parallel(Parallel),
+    Parallel(ParallelKeys),
     /// A weight is not finite during the refinement.
     Refinement(PatchError),
     /// The changes do not form a valid patch.
@@ -77,9 +77,15 @@ pub enum LinkError {
 impl<'a> Linker<'a> {
     /// Takes the keys and values of `edits`, in their order, and the Cholesky factor of `C` at `layer`; computes the
     /// residuals and the linear system of the edited layer.
-    pub fn new(model: &'a Model, layer: usize, edits: Vec<LinkEdit<'a>>, pairs: &[Pair<'_>], factor: &Factor) -> Self {
+    pub fn new(
+        model: &'a Model,
+        layer: usize,
+        edits: Vec<LinkEdit<'a>>,
+        pairs: &[LinkPair<'_>],
+        factor: &Factor,
+    ) -> Self {
         let residuals = pairs.iter().map(|pair| residual(pair, &model.mlp_output_f64(layer, pair.key))).collect();
-        let system = System::new(factor, &pairs.iter().map(|pair| pair.key).collect::<Vec<_>>());
+        let system = KeySystem::new(factor, &pairs.iter().map(|pair| pair.key).collect::<Vec<_>>());
         Self { model, layer, edits, system, residuals, refinement: None }
     }
 
@@ -92,7 +98,7 @@ impl<'a> Linker<'a> {
 
     /// Returns the pairs of edits whose keys have at least this cosine in the metric of `C⁻¹`, the most similar pair
     /// first.
-    pub fn similar(&self, cosine: f64) -> Vec<Parallel> {
+    pub fn similar(&self, cosine: f64) -> Vec<ParallelKeys> {
         self.system.alike(cosine)
     }
 
@@ -119,7 +125,7 @@ impl<'a> Linker<'a> {
         for LayerSystem { layer, system } in layers {
             let rows = system.solve(&all, ridge).map_err(LinkError::Parallel)?.rows;
             let columns = vec![vec![0.0; self.model.spec().hidden_size]; all.len()];
-            updates.push(Site { layer: *layer, columns, rows });
+            updates.push(LayerUpdate { layer: *layer, columns, rows });
         }
         let resolved: Vec<&Resolved> = self.edits.iter().map(|edit| edit.resolved).collect();
         let refined = refine(self.model, updates, &resolved, sentences, settings, progress);
@@ -132,16 +138,16 @@ impl<'a> Linker<'a> {
     /// # Errors
     /// If keys are parallel.
     pub fn closed_form(&self, chosen: &[usize], ridge: f64) -> Result<LinkedLayers, LinkError> {
-        let Solved { rows, condition } = self.system.solve(chosen, ridge).map_err(LinkError::Parallel)?;
+        let Solution { rows, condition } = self.system.solve(chosen, ridge).map_err(LinkError::Parallel)?;
         let columns = chosen.iter().map(|&edit| self.residuals[edit].clone()).collect();
-        Ok(LinkedLayers { updates: vec![Site { layer: self.layer, columns, rows }], condition })
+        Ok(LinkedLayers { updates: vec![LayerUpdate { layer: self.layer, columns, rows }], condition })
     }
 
     /// Makes the patch of these changes; `chosen` are the indices of the edits that were linked.
     ///
     /// # Errors
     /// If an edit changes nothing, or a number is not finite.
-    pub fn patch(&self, chosen: &[usize], updates: &[Site]) -> Result<Patch, LinkError> {
+    pub fn patch(&self, chosen: &[usize], updates: &[LayerUpdate]) -> Result<Patch, LinkError> {
         let meanings: Vec<Digest> = chosen.iter().map(|&edit| self.edits[edit].meaning).collect();
         let mut targets = BTreeMap::new();
         for update in updates {

@@ -79,7 +79,7 @@ fn compile_all(
         let planned = missing[index];
         let compiled = match step {
             Step::Ended(compiled) => compiled,
-            Step::Goes(evaluations, loss) => {
+            Step::Progress(evaluations, loss) => {
                 let (label, nll) = (planned.label(), loss.nll);
                 progress.still(&format!("{label}: NLL {nll:.3} after {evaluations} of at most {most} evaluations"));
                 return Ok(());

@@ -5,7 +5,7 @@ use super::Base;
 use super::setup::{layer_for, templates_of};
 use super::sinks::detect;
 use crate::behaviour::{AnswerScore, NextTokenDistribution, Question, next, scores};
-use crate::compile::resolve::Row;
+use crate::compile::resolve::PromptRow;
 use crate::compile::{Fact, Resolved};
 use crate::diagnostics::Failure;
 use crate::model::{ModelError, Prompt};
@@ -48,7 +48,7 @@ pub struct OtherBaseFacts<'a> {
 struct Resolvable<'a> {
     edit: &'a Edit,
     name: &'a str,
-    row: Row,
+    row: PromptRow,
     /// The target, and then the old answer if the edit has one.
     questions: Vec<Question>,
 }

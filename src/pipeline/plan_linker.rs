@@ -4,7 +4,7 @@ use super::linker::{LinkEdit, LinkError, LinkedLayers, Linker, RefinementInputs}
 use super::objects::Objects;
 use super::{Base, Plan, PlannedEdit, Setup};
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
-use crate::link::{Pair, Parallel};
+use crate::link::{LinkPair, ParallelKeys};
 use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
@@ -39,7 +39,7 @@ impl<'a> PlanLinker<'a> {
     ) -> Self {
         let edits = plan.by_meaning();
         let compiled = edits.iter().map(|planned| &objects[&planned.meaning].sites[&setup.layer]);
-        let pairs: Vec<Pair<'_>> = compiled.map(|site| Pair { key: &site.key, value: &site.value }).collect();
+        let pairs: Vec<LinkPair<'_>> = compiled.map(|site| LinkPair { key: &site.key, value: &site.value }).collect();
         let link_edits = edits.iter().map(|planned| LinkEdit { meaning: planned.meaning, resolved: &planned.resolved });
         let linker = Linker::new(&base.model, setup.layer, link_edits.collect(), &pairs, factor);
         Self { sources, setup, edits, linker }
@@ -62,7 +62,7 @@ impl<'a> PlanLinker<'a> {
     }
 
     /// Returns the pairs of edits whose keys have a cosine of at least [`SIMILAR`], the most similar pair first.
-    pub fn similar(&self) -> Vec<Parallel> {
+    pub fn similar(&self) -> Vec<ParallelKeys> {
         self.linker.similar(SIMILAR)
     }
 
@@ -99,7 +99,7 @@ impl<'a> PlanLinker<'a> {
         Failure::from(finding).with_sources(self.sources)
     }
 
-    fn parallel(&self, pair: &Parallel) -> Diagnostic {
+    fn parallel(&self, pair: &ParallelKeys) -> Diagnostic {
         let [planned, partner] = [pair.edit, pair.partner].map(|index| self.edits[index]);
         let (edit, other) = (planned.edit, partner.edit);
         let message = format!(

@@ -5,11 +5,11 @@ use crate::diagnostics::{Code, Diagnostic, Failure, FailureKind, Sources};
 use crate::digest::Digest;
 use crate::numeric::cholesky::Factor;
 use crate::project::{LockedStatistics, Project};
-use crate::stats::{self, Cached, Problem, Provenance, SAVE_EVERY};
+use crate::stats::{self, CachedStatistics, Provenance, SAVE_EVERY, StatisticsError};
 use crate::store::{Store, StoreError};
 
 /// The second moments of several layers, ascending: the store's entry, and its record for the lock.
-pub type LayerStatistics = Vec<(Cached, LockedStatistics)>;
+pub type LayerStatistics = Vec<(CachedStatistics, LockedStatistics)>;
 
 /// Returns the second moments of every layer that a build changes, the edited layer first. Those that are not in the
 /// store are summed over the corpus.
@@ -50,7 +50,7 @@ pub fn load_or_compute_layers(context: BuildContext<'_>, layers: &[usize]) -> Re
 ///
 /// # Errors
 /// If the corpus, the model or the store fails, or if required imported statistics are not in the store.
-pub fn load_or_compute(context: BuildContext<'_>) -> Result<(Cached, LockedStatistics), Failure> {
+pub fn load_or_compute(context: BuildContext<'_>) -> Result<(CachedStatistics, LockedStatistics), Failure> {
     let BuildContext { project, setup, store, .. } = context;
     let found = stats::find(store, &setup.provenance).map_err(|error| statistics_error(project, &error))?;
     let cached = match (found, &setup.provenance.imported) {
@@ -69,16 +69,16 @@ pub fn load_or_compute(context: BuildContext<'_>) -> Result<(Cached, LockedStati
 }
 
 /// Sums the second moment of the keys over the corpus.
-fn compute(context: BuildContext<'_>) -> Result<Cached, Failure> {
+fn compute(context: BuildContext<'_>) -> Result<CachedStatistics, Failure> {
     let pass = corpus_pass(context, &context.setup.provenance);
     stats::build(&pass).map_err(|error| statistics_error(context.project, &error))
 }
 
 /// Returns the inputs of a pass over the corpus.
-fn corpus_pass<'r>(context: BuildContext<'r>, provenance: &'r Provenance) -> stats::Run<'r> {
+fn corpus_pass<'r>(context: BuildContext<'r>, provenance: &'r Provenance) -> stats::SumRun<'r> {
     let BuildContext { base, setup, store, progress, .. } = context;
     let (model, tokens, corpus) = (&base.model, &base.tokens, setup.corpus.as_path());
-    stats::Run { model, tokens, provenance, corpus, store, progress, save_every: SAVE_EVERY }
+    stats::SumRun { model, tokens, provenance, corpus, store, progress, save_every: SAVE_EVERY }
 }
 
 /// Returns the Cholesky factor of the statistics, and the ridge that was added to the diagonal of `C` before its
@@ -87,10 +87,10 @@ fn corpus_pass<'r>(context: BuildContext<'r>, provenance: &'r Provenance) -> sta
 ///
 /// # Errors
 /// If the statistics cannot be factored, or the store fails.
-pub fn factor(context: BuildContext<'_>, cached: &Cached) -> Result<(Factor, f64), Failure> {
+pub fn factor(context: BuildContext<'_>, cached: &CachedStatistics) -> Result<(Factor, f64), Failure> {
     let BuildContext { project, setup, store, .. } = context;
     let factor = match stats::factor(store, &setup.provenance, cached) {
-        Err(Problem::Store(StoreError::Damaged { .. })) if cached.imported.is_none() => {
+        Err(StatisticsError::Store(StoreError::Damaged { .. })) if cached.imported.is_none() => {
             let computed = compute(context)?;
             stats::factor(store, &setup.provenance, &computed)
         }
@@ -136,13 +136,13 @@ fn import_missing(layer: usize, file: &Digest) -> Diagnostic {
 }
 
 /// Returns a problem with the statistics as an error at the place where the project names the corpus.
-pub fn statistics_error(project: &Project, error: &Problem) -> Failure {
+pub fn statistics_error(project: &Project, error: &StatisticsError) -> Failure {
     let code = match error {
-        Problem::Corpus(_) | Problem::Document { .. } => Code::CorpusUnusable,
-        Problem::Store(_) => Code::StoreFailed,
-        Problem::Statistics(_) => Code::StatisticsForeign,
-        Problem::NotFinite { .. } => Code::ModelUnusable,
-        Problem::Deficient(_) => Code::StatisticsDeficient,
+        StatisticsError::Corpus(_) | StatisticsError::Document { .. } => Code::CorpusUnusable,
+        StatisticsError::Store(_) => Code::StoreFailed,
+        StatisticsError::Statistics(_) => Code::StatisticsForeign,
+        StatisticsError::NotFinite { .. } => Code::ModelUnusable,
+        StatisticsError::Deficient(_) => Code::StatisticsDeficient,
     };
     let mut finding = Diagnostic::new(code, error.to_string());
     if let Some(statistics) = project.config.statistics.as_ref().filter(|_| code != Code::StoreFailed) {

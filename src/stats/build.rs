@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::corpus::CorpusError;
-use super::file::{Described, Provenance, Statistics, StatisticsError, read_triangle, write_triangle};
-use super::moment::{Deficient, Moment};
+use super::file::{Provenance, Statistics, StatisticsFileError, StatisticsHeader, read_triangle, write_triangle};
+use super::moment::{RankDeficient, SecondMoment};
 use super::published::Published;
 use crate::digest::{Digest, FieldHasher};
 use crate::model::ModelError;
@@ -15,7 +15,7 @@ use crate::store::{EntryKind, Store, StoreError};
 /// The reason why statistics are not available.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
-pub enum Problem {
+pub enum StatisticsError {
     #[error(transparent)]
     Corpus(#[from] CorpusError),
     #[error("document {document} of the corpus: {source}")]
@@ -23,16 +23,16 @@ pub enum Problem {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Statistics(#[from] StatisticsError),
+    Statistics(#[from] StatisticsFileError),
     #[error("the keys of layer {layer} over the corpus are not finite: the model's weights hold NaN or infinity")]
     NotFinite { layer: usize },
     #[error(transparent)]
-    Deficient(#[from] Deficient),
+    Deficient(#[from] RankDeficient),
 }
 
 /// A second moment in the store: its address, and what its header states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cached {
+pub struct CachedStatistics {
     /// The key of the store entry.
     pub address: Digest,
     /// The SHA-256 of the payload, which `corrigenda.lock` records.
@@ -56,8 +56,8 @@ const HEAD: u64 = 1 << 16;
 ///
 /// # Errors
 /// If the store cannot be read, or the entry is of another model, layer or corpus.
-pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Problem> {
-    let asked = |found: &Cached| found.imported == provenance.imported;
+pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<CachedStatistics>, StatisticsError> {
+    let asked = |found: &CachedStatistics| found.imported == provenance.imported;
     let own = find_at(store, provenance, provenance.address())?.filter(asked);
     match own {
         // Earlier versions stored imported statistics at the address of the sum.
@@ -68,23 +68,28 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Pr
     }
 }
 
-fn find_at(store: &Store, provenance: &Provenance, address: Digest) -> Result<Option<Cached>, Problem> {
+fn find_at(
+    store: &Store,
+    provenance: &Provenance,
+    address: Digest,
+) -> Result<Option<CachedStatistics>, StatisticsError> {
     // `corrigenda.lock` records values from the header, so the whole entry is checked first.
     let found = store
         .check(EntryKind::Statistics, &address)
         .and_then(|content| Ok(content.zip(store.read_prefix(EntryKind::Statistics, &address, HEAD)?)));
     let Some((content, (first, size))) = store.unless_damaged(found)? else { return Ok(None) };
-    let Ok(Described { provenance: found, documents, keys, imported }) = Statistics::describe(&first, size) else {
+    let Ok(StatisticsHeader { provenance: found, documents, keys, imported }) = Statistics::describe(&first, size)
+    else {
         // The entry has another format and is intact; it is removed so that it does not block the new one.
         store.remove(EntryKind::Statistics, &address)?;
         return Ok(None);
     };
     provenance.expect(&found)?;
-    Ok(Some(Cached { address, content, documents, keys, size, imported }))
+    Ok(Some(CachedStatistics { address, content, documents, keys, size, imported }))
 }
 
 /// Moves statistics that an earlier version imported from the address of the sum to the address of their file.
-pub(super) fn make_room(store: &Store, provenance: &Provenance) -> Result<(), Problem> {
+pub(super) fn move_imported(store: &Store, provenance: &Provenance) -> Result<(), StatisticsError> {
     let address = provenance.address();
     let there = find_at(store, provenance, address)?;
     let Some(file) = there.and_then(|there| there.imported) else { return Ok(()) };
@@ -100,7 +105,11 @@ pub(super) fn make_room(store: &Store, provenance: &Provenance) -> Result<(), Pr
 ///
 /// # Errors
 /// If the store fails.
-pub fn import(store: &Store, provenance: &Provenance, published: Published) -> Result<Cached, Problem> {
+pub fn import(
+    store: &Store,
+    provenance: &Provenance,
+    published: Published,
+) -> Result<CachedStatistics, StatisticsError> {
     let Published { file, moment } = published;
     let provenance = Provenance { imported: Some(file), ..provenance.clone() };
     let statistics = Statistics { provenance: provenance.summed(), documents: 0, imported: Some(file), moment };
@@ -114,7 +123,11 @@ pub fn import(store: &Store, provenance: &Provenance, published: Published) -> R
 ///
 /// # Errors
 /// If the store fails, or the statistics are not those of `provenance`.
-pub fn moment(store: &Store, provenance: &Provenance, cached: &Cached) -> Result<Moment, Problem> {
+pub fn moment(
+    store: &Store,
+    provenance: &Provenance,
+    cached: &CachedStatistics,
+) -> Result<SecondMoment, StatisticsError> {
     let bytes = store.mmap(EntryKind::Statistics, &cached.address)?;
     let bytes = bytes.ok_or(StoreError::Missing { kind: EntryKind::Statistics, key: cached.address })?;
     Ok(Statistics::read(&bytes, provenance)?.moment)
@@ -141,7 +154,11 @@ pub fn factor_address(statistics: &Digest) -> Digest {
 ///
 /// # Errors
 /// If the store fails, the statistics are not those of `provenance`, or `C` cannot be factored with any ridge.
-pub fn factor(store: &Store, provenance: &Provenance, cached: &Cached) -> Result<(Factor, f64), Problem> {
+pub fn factor(
+    store: &Store,
+    provenance: &Provenance,
+    cached: &CachedStatistics,
+) -> Result<(Factor, f64), StatisticsError> {
     let address = factor_address(&cached.content);
     if let Some(bytes) = store.unless_damaged(store.mmap(EntryKind::Factor, &address))? {
         if let Some(found) = read_factor(&bytes, provenance.inner) {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::moment::Moment;
+use super::moment::SecondMoment;
 use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::safetensors::{Dtype, Header, HeaderError, header_bytes};
@@ -45,12 +45,12 @@ pub struct Statistics {
     /// is what the user stated, and is not verified.
     pub imported: Option<Digest>,
     /// The sum of the keys' outer products.
-    pub moment: Moment,
+    pub moment: SecondMoment,
 }
 
 /// The error for a file without valid statistics, or with the statistics of another provenance.
 #[derive(Debug, thiserror::Error)]
-pub enum StatisticsError {
+pub enum StatisticsFileError {
     /// The bytes are not a safetensors file.
     #[error("the statistics are damaged: {0}")]
     Header(#[from] HeaderError),
@@ -108,8 +108,8 @@ impl Provenance {
     /// Rejects statistics of another provenance, and reports the first difference. The imported file is not compared.
     ///
     /// # Errors
-    /// [`StatisticsError::Foreign`] if a field differs.
-    pub fn expect(&self, found: &Self) -> Result<(), StatisticsError> {
+    /// [`StatisticsFileError::Foreign`] if a field differs.
+    pub fn expect(&self, found: &Self) -> Result<(), StatisticsFileError> {
         let limit = |most: Option<u64>| most.map_or_else(|| "none".to_owned(), |most| most.to_string());
         let fields = [
             ("numerics", self.numerics.clone(), found.numerics.clone()),
@@ -121,7 +121,7 @@ impl Provenance {
             ("number of documents", limit(self.max_documents), limit(found.max_documents)),
         ];
         match fields.into_iter().find(|(_, expected, found)| expected != found) {
-            Some((field, expected, found)) => Err(StatisticsError::Foreign { field, expected, found }),
+            Some((field, expected, found)) => Err(StatisticsFileError::Foreign { field, expected, found }),
             None => Ok(()),
         }
     }
@@ -130,7 +130,7 @@ impl Provenance {
 impl Statistics {
     /// Returns statistics of no documents, to which keys can be added.
     pub fn new(provenance: Provenance) -> Self {
-        let moment = Moment::new(provenance.inner);
+        let moment = SecondMoment::new(provenance.inner);
         Self { provenance, documents: 0, imported: None, moment }
     }
 
@@ -153,11 +153,11 @@ impl Statistics {
     ///
     /// # Errors
     /// If the bytes are damaged, or of another model, layer, corpus or document limit.
-    pub fn read(bytes: &[u8], expected: &Provenance) -> Result<Self, StatisticsError> {
+    pub fn read(bytes: &[u8], expected: &Provenance) -> Result<Self, StatisticsFileError> {
         let (metadata, lower): (Metadata, _) = read_triangle(bytes, TENSOR)?;
         expected.expect(&metadata.provenance)?;
-        let moment = Moment::from_lower(expected.inner, metadata.keys, lower.into_iter());
-        let moment = moment.ok_or_else(|| StatisticsError::Damaged("the sum has an unexpected size".into()))?;
+        let moment = SecondMoment::from_lower(expected.inner, metadata.keys, lower.into_iter());
+        let moment = moment.ok_or_else(|| StatisticsFileError::Damaged("the sum has an unexpected size".into()))?;
         let Metadata { provenance, documents, imported, .. } = metadata;
         Ok(Self { provenance, documents, imported, moment })
     }
@@ -166,15 +166,15 @@ impl Statistics {
     ///
     /// # Errors
     /// If the header is damaged or incomplete.
-    pub fn describe(first: &[u8], length: u64) -> Result<Described, StatisticsError> {
+    pub fn describe(first: &[u8], length: u64) -> Result<StatisticsHeader, StatisticsFileError> {
         let Metadata { provenance, documents, keys, imported, .. } = metadata(&Header::parse(length, first)?)?;
-        Ok(Described { provenance, documents, keys, imported })
+        Ok(StatisticsHeader { provenance, documents, keys, imported })
     }
 }
 
 /// The header of a statistics file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Described {
+pub struct StatisticsHeader {
     /// Everything that the second moment depends on.
     pub provenance: Provenance,
     /// The number of documents that were read; 0 if it was imported.
@@ -225,10 +225,10 @@ pub(super) fn write_triangle<'r>(
 pub(super) fn read_triangle<M: for<'d> Deserialize<'d>>(
     bytes: &[u8],
     tensor: &str,
-) -> Result<(M, Vec<f64>), StatisticsError> {
+) -> Result<(M, Vec<f64>), StatisticsFileError> {
     let header = Header::parse(bytes.len() as u64, bytes)?;
     let metadata = metadata(&header)?;
-    let damaged = |why: &str| StatisticsError::Damaged(why.to_owned());
+    let damaged = |why: &str| StatisticsFileError::Damaged(why.to_owned());
     let info = header.tensors.get(tensor).filter(|info| info.dtype == Dtype::F64);
     let info = info.ok_or_else(|| damaged("the triangle is missing, or not F64"))?;
     let (words, _) = bytes[info.start as usize..info.end as usize].as_chunks::<8>();
@@ -239,9 +239,9 @@ pub(super) fn read_triangle<M: for<'d> Deserialize<'d>>(
     Ok((metadata, numbers))
 }
 
-fn metadata<M: for<'d> Deserialize<'d>>(header: &Header) -> Result<M, StatisticsError> {
-    let text = header.metadata.get(KEY).ok_or_else(|| StatisticsError::Damaged("it has no provenance".into()))?;
-    serde_json::from_str(text).map_err(|problem| StatisticsError::Damaged(format!("its provenance: {problem}")))
+fn metadata<M: for<'d> Deserialize<'d>>(header: &Header) -> Result<M, StatisticsFileError> {
+    let text = header.metadata.get(KEY).ok_or_else(|| StatisticsFileError::Damaged("it has no provenance".into()))?;
+    serde_json::from_str(text).map_err(|problem| StatisticsFileError::Damaged(format!("its provenance: {problem}")))
 }
 
 #[cfg(test)]
@@ -271,7 +271,8 @@ mod tests {
         assert_eq!(bytes(&read), written);
         assert_eq!(read.moment.matrix(), statistics.moment.matrix());
         let described = Statistics::describe(&written[..480], written.len() as u64).expect("just written");
-        let want = Described { provenance: statistics.provenance.clone(), documents: 2, keys: 7, imported: None };
+        let want =
+            StatisticsHeader { provenance: statistics.provenance.clone(), documents: 2, keys: 7, imported: None };
         assert_eq!(described, want);
         let file = Some(Digest::of(b"a file"));
         let written = bytes(&Statistics { imported: file, ..statistics.clone() });
@@ -308,8 +309,8 @@ mod tests {
         let mut written = bytes(&statistics);
         let last = written.len() - 8;
         written[last..].copy_from_slice(&f64::NAN.to_le_bytes());
-        assert!(matches!(Statistics::read(&written, &statistics.provenance), Err(StatisticsError::Damaged(_))));
+        assert!(matches!(Statistics::read(&written, &statistics.provenance), Err(StatisticsFileError::Damaged(_))));
         written.truncate(last);
-        assert!(matches!(Statistics::read(&written, &statistics.provenance), Err(StatisticsError::Header(_))));
+        assert!(matches!(Statistics::read(&written, &statistics.provenance), Err(StatisticsFileError::Header(_))));
     }
 }

@@ -19,7 +19,7 @@ pub mod moment;
 pub mod published;
 pub mod sum;
 
-pub use build::{Cached, Problem, factor, factor_address, find};
-pub use file::{Provenance, Statistics, StatisticsError};
-pub use moment::{Deficient, Moment};
-pub use sum::{Run, SAVE_EVERY, build, build_all, groups};
+pub use build::{CachedStatistics, StatisticsError, factor, factor_address, find};
+pub use file::{Provenance, Statistics, StatisticsFileError};
+pub use moment::{RankDeficient, SecondMoment};
+pub use sum::{SAVE_EVERY, SumRun, build, build_all, groups};

@@ -9,9 +9,9 @@ use crate::numeric::{Isa, View, matmul};
 /// The running sum `Σ k kᵀ` of one layer.
 ///
 /// Keys are added in blocks of [`BLOCK`]. Products are summed in f32 within a block and in f64 across blocks, so the
-/// bytes depend on the order of the corpus and on the boundaries of the calls to [`Moment::add`], but not on threads.
+/// bytes depend on the order of the corpus and on the boundaries of the calls to [`SecondMoment::add`], but not on threads.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Moment {
+pub struct SecondMoment {
     inner: usize,
     count: u64,
     /// Row-major `[f, f]`; only the lower triangle is used.
@@ -21,11 +21,11 @@ pub struct Moment {
 /// Buffers the keys of one layer until a block is complete, so that the sum does not depend on how the keys are split
 /// over calls.
 #[derive(Debug, Default)]
-pub(super) struct Pieces(Vec<f32>);
+pub(super) struct KeyBuffer(Vec<f32>);
 
-impl Pieces {
+impl KeyBuffer {
     /// Appends keys, `[n, f]`, and adds all complete blocks to the sum.
-    pub(super) fn take(&mut self, moment: &mut Moment, isa: Isa, keys: &[f32]) {
+    pub(super) fn take(&mut self, moment: &mut SecondMoment, isa: Isa, keys: &[f32]) {
         self.0.extend_from_slice(keys);
         let block = BLOCK * moment.inner;
         let whole = self.0.len() / block * block;
@@ -34,7 +34,7 @@ impl Pieces {
     }
 
     /// Adds the remaining keys to the sum, as a block that may be shorter.
-    pub(super) fn end(&mut self, moment: &mut Moment, isa: Isa) {
+    pub(super) fn end(&mut self, moment: &mut SecondMoment, isa: Isa) {
         moment.add(isa, &self.0);
         self.0.clear();
     }
@@ -43,7 +43,7 @@ impl Pieces {
 /// The error for a `C` that is so rank-deficient that none of the ridges makes it positive definite.
 #[derive(Debug, thiserror::Error)]
 #[error("the second moment of {count} keys of width {inner} cannot be factored: {last}")]
-pub struct Deficient {
+pub struct RankDeficient {
     count: u64,
     inner: usize,
     last: NotPositiveDefinite,
@@ -52,7 +52,7 @@ pub struct Deficient {
 /// The ridges that are tried in order, as shares of the mean diagonal of `C`.
 const RIDGES: [f64; 4] = [0.0, 1e-8, 1e-6, 1e-4];
 
-impl Moment {
+impl SecondMoment {
     /// Returns an empty sum for keys of length `inner`.
     pub fn new(inner: usize) -> Self {
         Self { inner, count: 0, sum: vec![0.0; inner * inner] }
@@ -106,7 +106,7 @@ impl Moment {
         self.inner
     }
 
-    /// Returns the number n of keys in the sum, by which [`Moment::matrix`] divides it.
+    /// Returns the number n of keys in the sum, by which [`SecondMoment::matrix`] divides it.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -122,7 +122,7 @@ impl Moment {
     ///
     /// # Errors
     /// If the matrix is not positive definite even with the largest ridge.
-    pub fn factor(&self) -> Result<(Factor, f64), Deficient> {
+    pub fn factor(&self) -> Result<(Factor, f64), RankDeficient> {
         let f = self.inner;
         let matrix = self.matrix();
         let mut trace = 0.0;
@@ -140,6 +140,6 @@ impl Moment {
                 Err(error) => last = error,
             }
         }
-        Err(Deficient { count: self.count, inner: f, last })
+        Err(RankDeficient { count: self.count, inner: f, last })
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::moment::Moment;
+use super::moment::SecondMoment;
 use crate::digest::Digest;
 use crate::numeric::npy::NpyArray;
 use crate::regular_file;
@@ -52,7 +52,7 @@ pub struct Published {
     /// The SHA-256 of the file.
     pub file: Digest,
     /// The sum of the keys' outer products.
-    pub moment: Moment,
+    pub moment: SecondMoment,
 }
 
 /// Reads the second moment of keys of length `inner`.
@@ -148,7 +148,7 @@ fn count_of(bytes: &[u8]) -> Result<u64, String> {
 
 /// Returns the sum after checking that it can be one of outer products: square, finite, symmetric, and without a
 /// negative diagonal element.
-fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
+fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<SecondMoment, String> {
     let array = NpyArray::parse(bytes)?;
     if array.shape != [inner, inner] {
         return Err(format!("its shape is {:?}, but keys of this model have {inner} numbers", array.shape));
@@ -175,7 +175,7 @@ fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
         (row, column) = if column == row { (row + 1, 0) } else { (row, column + 1) };
         number
     });
-    Moment::from_lower(inner, count, lower).ok_or_else(|| "its size is not the expected one".to_owned())
+    SecondMoment::from_lower(inner, count, lower).ok_or_else(|| "its size is not the expected one".to_owned())
 }
 
 #[cfg(test)]

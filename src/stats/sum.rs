@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::build::{Cached, Problem, find, make_room};
+use super::build::{CachedStatistics, StatisticsError, find, move_imported};
 use super::corpus::{CorpusError, Documents, count, state};
 use super::file::{Provenance, Statistics};
-use super::moment::Pieces;
+use super::moment::KeyBuffer;
 use crate::model::{Model, Tokens};
 use crate::progress::Progress;
 use crate::store::{EntryKind, Store, StoreError};
@@ -22,7 +22,7 @@ pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 pub const SUM_BYTES: usize = 1 << 31;
 
 /// The inputs of a pass over a corpus.
-pub struct Run<'a> {
+pub struct SumRun<'a> {
     /// The base model, whose keys are summed.
     pub model: &'a Model,
     /// The tokenizer of the base model, which encodes the documents.
@@ -43,7 +43,7 @@ pub struct Run<'a> {
 ///
 /// # Errors
 /// If the corpus or the store fails, or a key is not finite.
-pub fn build(run: &Run) -> Result<Cached, Problem> {
+pub fn build(run: &SumRun) -> Result<CachedStatistics, StatisticsError> {
     let cached = build_all(run, &[run.provenance.layer])?;
     Ok(cached.into_iter().next().expect("sums of every layer that was asked for"))
 }
@@ -54,13 +54,13 @@ pub fn build(run: &Run) -> Result<Cached, Problem> {
 ///
 /// # Errors
 /// As for [`build`]. If the keys of a layer are not finite, the sums of the lower layers are already stored.
-pub fn build_all(run: &Run, layers: &[usize]) -> Result<Vec<Cached>, Problem> {
+pub fn build_all(run: &SumRun, layers: &[usize]) -> Result<Vec<CachedStatistics>, StatisticsError> {
     run.store.check_writable()?;
     let before = state(run.corpus);
     let (total, digest) = count(run.corpus, run.provenance.max_documents)?;
     run.unchanged(digest == run.provenance.corpus)?;
     let sums = layers.iter().map(|&layer| run.resume(layer)).collect::<Result<Vec<_>, _>>()?;
-    let mut pass = Pass { run, sums, total };
+    let mut pass = CorpusPass { run, sums, total };
     run.progress.begin(&format!("keys of {}, documents", named(layers)), total);
     let summed = pass.sum(|| state(run.corpus) == before);
     run.progress.end();
@@ -84,30 +84,30 @@ fn named(layers: &[usize]) -> String {
     }
 }
 
-impl Run<'_> {
+impl SumRun<'_> {
     /// Returns `Ok` if `yes`, and otherwise the error that the corpus changed.
     fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
         if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
     }
 
     /// Returns the sum that an earlier, interrupted run saved for a layer, or an empty sum.
-    fn resume(&self, layer: usize) -> Result<(Statistics, Pieces), Problem> {
+    fn resume(&self, layer: usize) -> Result<(Statistics, KeyBuffer), StatisticsError> {
         let provenance = Provenance { layer, ..self.provenance.clone() };
         // Sums are saved only after complete batches.
         let sound = |sum: &Statistics| sum.documents.is_multiple_of(DOCUMENTS as u64);
         let partial = self.store.recall(EntryKind::Partial, &provenance.address(), |bytes| {
             Statistics::read(bytes, &provenance).ok().filter(sound)
         })?;
-        Ok((partial.unwrap_or_else(|| Statistics::new(provenance)), Pieces::default()))
+        Ok((partial.unwrap_or_else(|| Statistics::new(provenance)), KeyBuffer::default()))
     }
 
     /// Stores a finished sum and removes its unfinished entry. Rejects a sum with a number that is not finite.
-    fn keep(&self, sum: &Statistics) -> Result<Cached, Problem> {
+    fn keep(&self, sum: &Statistics) -> Result<CachedStatistics, StatisticsError> {
         if sum.moment.lower().any(|row| row.iter().any(|x| !x.is_finite())) {
-            return Err(Problem::NotFinite { layer: sum.provenance.layer });
+            return Err(StatisticsError::NotFinite { layer: sum.provenance.layer });
         }
         let address = sum.provenance.address();
-        make_room(self.store, &sum.provenance)?;
+        move_imported(self.store, &sum.provenance)?;
         self.store.put_with(EntryKind::Statistics, &address, |out| sum.write(out))?;
         self.store.remove(EntryKind::Partial, &address)?;
         let missing = StoreError::Missing { kind: EntryKind::Statistics, key: address };
@@ -116,16 +116,16 @@ impl Run<'_> {
 }
 
 /// The state of a pass over a corpus.
-struct Pass<'r, 'a> {
-    run: &'r Run<'a>,
+struct CorpusPass<'r, 'a> {
+    run: &'r SumRun<'a>,
     /// One sum per layer. After an interrupted run, the sums may have different numbers of documents.
-    sums: Vec<(Statistics, Pieces)>,
+    sums: Vec<(Statistics, KeyBuffer)>,
     /// The number of documents to read: all of the corpus, or the limit in the provenance.
     total: u64,
 }
 
-impl Pass<'_, '_> {
-    fn sum(&mut self, settled: impl Fn() -> bool) -> Result<(), Problem> {
+impl CorpusPass<'_, '_> {
+    fn sum(&mut self, settled: impl Fn() -> bool) -> Result<(), StatisticsError> {
         let run = self.run;
         let mut at = self.sums.iter().map(|(sum, _)| sum.documents).min().unwrap_or(self.total);
         let mut documents = Documents::open(run.corpus)?;
@@ -161,12 +161,16 @@ impl Pass<'_, '_> {
 
     /// Adds the keys of one batch of documents to the sums that have reached document `at`, and returns the number of
     /// documents in the batch.
-    fn batch(&mut self, at: u64, documents: impl Iterator<Item = Result<String, CorpusError>>) -> Result<u64, Problem> {
+    fn batch(
+        &mut self,
+        at: u64,
+        documents: impl Iterator<Item = Result<String, CorpusError>>,
+    ) -> Result<u64, StatisticsError> {
         let run = self.run;
         let mut rows = Vec::with_capacity(DOCUMENTS);
         for text in documents {
             let document = at + rows.len() as u64 + 1;
-            let cut = run.tokens.encode(&text?).map_err(|source| Problem::Document { document, source })?;
+            let cut = run.tokens.encode(&text?).map_err(|source| StatisticsError::Document { document, source })?;
             let mut row = cut.ids;
             row.truncate(run.provenance.max_tokens);
             rows.push(row);

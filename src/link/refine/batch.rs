@@ -17,21 +17,21 @@ const TAPE: usize = 1 << 27;
 const LOGITS: usize = 1 << 24;
 
 /// What the loss compares the logits of a batch with.
-pub(super) enum Wanted {
+pub(super) enum LossTarget {
     /// The label of every position, with the weight of its log-likelihood.
     Labels(Vec<(u32, f64)>),
     /// The base's hidden states after the last layer, `[positions, d]`; their distributions should not change.
-    Same(Vec<f32>),
+    BaseStates(Vec<f32>),
 }
 
 /// Token rows that pass through the model together, with what their logits are compared with.
 pub(super) struct Batch {
-    pub upper: WeightPass,
-    pub wanted: Wanted,
+    pub pass: WeightPass,
+    pub target: LossTarget,
 }
 
 /// A row of tokens with the labels of its last positions; without labels, the base's distributions are the targets.
-pub(super) struct Line {
+pub(super) struct TokenRow {
     pub ids: Vec<u32>,
     pub labels: Vec<u32>,
     pub weight: f64,
@@ -39,43 +39,43 @@ pub(super) struct Line {
 
 /// Returns the rows of an edit: its bare prompt and `contexts` templates, each followed by the target without its last
 /// token.
-pub(super) fn lines(edit: &Resolved, contexts: usize, edits: usize) -> Vec<Line> {
+pub(super) fn edit_rows(edit: &Resolved, contexts: usize, edits: usize) -> Vec<TokenRow> {
     let rows: Vec<_> = edit.rows.iter().take(1 + contexts).collect();
     let weight = 1.0 / (edits * rows.len() * edit.target.len()) as f64;
     let before = &edit.target[..edit.target.len() - 1];
-    let line = |ids: &[u32]| Line { ids: [ids, before].concat(), labels: edit.target.clone(), weight };
-    rows.into_iter().map(|row| line(&row.ids)).collect()
+    let token_row = |ids: &[u32]| TokenRow { ids: [ids, before].concat(), labels: edit.target.clone(), weight };
+    rows.into_iter().map(|row| token_row(&row.ids)).collect()
 }
 
-/// Splits lines into batches in their order. Either all lines must have labels, or none of them.
-pub(super) fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch> {
+/// Splits rows into batches in their order. Either all rows must have labels, or none of them.
+pub(super) fn batches(base: &Model, layer: usize, edit_rows: Vec<TokenRow>) -> Vec<Batch> {
     let spec = base.spec();
     let vocabulary = spec.vocabulary;
     // The activations per layer: norms, queries, keys and values, and both sides of the activation function.
     let kept = (spec.layers - layer) * (8 * spec.hidden_size + 2 * spec.intermediate_size);
     let most = (TAPE / kept).min(POSITIONS);
-    let tail = |line: &Line| if line.labels.is_empty() { line.ids.len() } else { line.labels.len() };
+    let tail = |row: &TokenRow| if row.labels.is_empty() { row.ids.len() } else { row.labels.len() };
     let mut out = Vec::new();
-    let mut rest = lines.as_slice();
+    let mut rest = edit_rows.as_slice();
     while !rest.is_empty() {
         let (mut positions, mut logits) = (0, 0);
-        let fits = |line: &&Line| {
-            positions += line.ids.len();
-            logits += tail(line) * vocabulary;
+        let fits = |row: &&TokenRow| {
+            positions += row.ids.len();
+            logits += tail(row) * vocabulary;
             positions <= most && logits <= LOGITS
         };
         let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        let ids: Vec<&[u32]> = some.iter().map(|line| line.ids.as_slice()).collect();
+        let ids: Vec<&[u32]> = some.iter().map(|row| row.ids.as_slice()).collect();
         let tails: Vec<usize> = some.iter().map(tail).collect();
-        let upper = WeightPass::new(base, layer, &ids, &tails);
-        let wanted = match some[0].labels.is_empty() {
-            true => Wanted::Same(upper.last_states(base)),
+        let pass = WeightPass::new(base, layer, &ids, &tails);
+        let target = match some[0].labels.is_empty() {
+            true => LossTarget::BaseStates(pass.last_states(base)),
             false => {
-                let labels = some.iter().flat_map(|line| line.labels.iter().map(|label| (*label, line.weight)));
-                Wanted::Labels(labels.collect())
+                let labels = some.iter().flat_map(|row| row.labels.iter().map(|label| (*label, row.weight)));
+                LossTarget::Labels(labels.collect())
             }
         };
-        out.push(Batch { upper, wanted });
+        out.push(Batch { pass, target });
         rest = later;
     }
     out

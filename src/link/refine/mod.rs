@@ -12,8 +12,8 @@ mod batch;
 
 use rayon::prelude::*;
 
-use self::batch::{Batch, Line, Wanted, divergence, likelihood, lines};
-use super::layer_update::Site;
+use self::batch::{Batch, LossTarget, TokenRow, divergence, edit_rows, likelihood};
+use super::layer_update::LayerUpdate;
 use crate::compile::Resolved;
 use crate::compile::optimiser::Adam;
 use crate::digest::FieldHasher;
@@ -79,7 +79,7 @@ impl Refinement {
 
 /// The terms of the loss at one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Loss {
+pub struct RefineLoss {
     /// The mean negative log-likelihood of the targets, in nats.
     pub nll: f64,
     /// The mean drift in nats, without its weight.
@@ -89,107 +89,116 @@ pub struct Loss {
 }
 
 /// The contribution of one batch to the loss and the gradient.
-struct Added {
+struct BatchLoss {
     nll: f64,
     drift: f64,
-    /// For each site, the gradient with respect to its columns, `[d, B]`.
-    by_columns: Vec<Vec<f32>>,
+    /// For each update, the gradient with respect to its columns, `[d, B]`.
+    column_gradients: Vec<Vec<f32>>,
 }
 
-/// The refinement of one set: the sites to optimise, and the batches that every step evaluates.
-pub struct Refining<'a> {
+/// The refinement of one set: the updates to optimise, and the batches that every step evaluates.
+pub struct RefinementRun<'a> {
     base: &'a Model,
     settings: &'a Refinement,
-    sites: Vec<Site>,
+    updates: Vec<LayerUpdate>,
     batches: Vec<Batch>,
     /// The number of positions over which the drift is averaged.
-    watched: usize,
-    /// For each site: the rows as f32, `[B, f]`; `P Pᵀ`, `[B, B]`; and `‖W‖²`.
-    fixed: Vec<(Vec<f32>, Vec<f64>, f64)>,
+    drift_positions: usize,
+    fixed: Vec<FixedPart>,
 }
 
-impl<'a> Refining<'a> {
-    /// Prepares the batches. `sites` starts with the edited layer, `edits` has the order of the sites' columns, and
+/// The values of one layer that do not change during refinement.
+struct FixedPart {
+    /// The rows `P` as f32, `[B, f]`.
+    rows: Vec<f32>,
+    /// `P Pᵀ`, `[B, B]`.
+    gram: Vec<f64>,
+    /// `‖W‖²`.
+    weight_square: f64,
+}
+
+impl<'a> RefinementRun<'a> {
+    /// Prepares the batches. `updates` starts with the edited layer, `edits` has the order of the updates' columns, and
     /// `sentences` are the token rows whose output distributions should not change.
     pub fn new(
         base: &'a Model,
-        sites: Vec<Site>,
+        updates: Vec<LayerUpdate>,
         edits: &[&Resolved],
         sentences: &[Vec<u32>],
         settings: &'a Refinement,
     ) -> Self {
-        let layer = sites.first().map_or(0, |site| site.layer);
-        let lines = edits.iter().flat_map(|edit| lines(edit, settings.contexts, edits.len()));
-        let mut batches = batch::batches(base, layer, lines.collect());
-        let watched = sentences.iter().map(Vec::len).sum();
-        let sentences = sentences.iter().map(|ids| Line { ids: ids.clone(), labels: Vec::new(), weight: 0.0 });
+        let layer = updates.first().map_or(0, |update| update.layer);
+        let edit_rows = edits.iter().flat_map(|edit| edit_rows(edit, settings.contexts, edits.len()));
+        let mut batches = batch::batches(base, layer, edit_rows.collect());
+        let drift_positions = sentences.iter().map(Vec::len).sum();
+        let sentences = sentences.iter().map(|ids| TokenRow { ids: ids.clone(), labels: Vec::new(), weight: 0.0 });
         batches.extend(batch::batches(base, layer, sentences.collect()));
-        let fixed = sites.iter().map(|site| fixed(base, site)).collect();
-        Self { base, settings, sites, batches, watched, fixed }
+        let fixed = updates.iter().map(|update| fixed(base, update)).collect();
+        Self { base, settings, updates, batches, drift_positions, fixed }
     }
 
     /// Returns the number of token positions that every step evaluates, over all batches.
     pub fn positions(&self) -> usize {
-        self.batches.iter().map(|batch| batch.upper.positions()).sum()
+        self.batches.iter().map(|batch| batch.pass.positions()).sum()
     }
 
-    /// Runs all steps and returns the sites with the optimised columns.
+    /// Runs all steps and returns the updates with the optimised columns.
     ///
     /// # Errors
     /// If a changed weight is not finite.
-    pub fn run(self, progress: &dyn Progress) -> Result<Vec<Site>, PatchError> {
-        let mut x: Vec<f64> = self.sites.iter().flat_map(|site| site.columns.iter().flatten().copied()).collect();
+    pub fn run(self, progress: &dyn Progress) -> Result<Vec<LayerUpdate>, PatchError> {
+        let mut x: Vec<f64> = self.updates.iter().flat_map(|update| update.columns.iter().flatten().copied()).collect();
         let mut adam = Adam::new(x.len(), self.settings.rate);
         let what = format!("steps of refinement, {} tokens each", self.positions());
         progress.begin(&what, self.settings.steps as u64);
         for step in 0..self.settings.steps {
             let (loss, gradient) = self.at(&x)?;
-            let Loss { nll, drift, size } = loss;
+            let RefineLoss { nll, drift, size } = loss;
             progress.line(&format!("step {}: NLL {nll:.4}, drift {drift:.4}, size {size:.4}", step + 1));
             adam.step(&mut x, &gradient);
             progress.at(step as u64 + 1);
         }
         progress.end();
-        Ok(self.with(&x))
+        Ok(self.with_columns(&x))
     }
 
-    /// Returns the sites with the columns in `x`, which is ordered by site and then by edit.
-    fn with(&self, x: &[f64]) -> Vec<Site> {
-        let mut sites = self.sites.clone();
-        let columns = sites.iter_mut().flat_map(|site| &mut site.columns);
+    /// Returns the updates with the columns in `x`, which is ordered by update and then by edit.
+    fn with_columns(&self, x: &[f64]) -> Vec<LayerUpdate> {
+        let mut updates = self.updates.clone();
+        let columns = updates.iter_mut().flat_map(|update| &mut update.columns);
         columns.flatten().zip(x).for_each(|(column, x)| *column = *x);
-        sites
+        updates
     }
 
-    /// Returns the loss with the columns in `x` (ordered by site and then by edit), and its gradient with respect to
+    /// Returns the loss with the columns in `x` (ordered by update and then by edit), and its gradient with respect to
     /// them.
     ///
     /// # Errors
     /// If a changed weight is not finite.
-    pub fn at(&self, x: &[f64]) -> Result<(Loss, Vec<f64>), PatchError> {
-        let sites = self.with(x);
+    pub fn at(&self, x: &[f64]) -> Result<(RefineLoss, Vec<f64>), PatchError> {
+        let updates = self.with_columns(x);
         let mut model = self.base.clone();
-        for site in &sites {
-            model = site.laid_on(&model)?;
+        for update in &updates {
+            model = update.apply_to(&model)?;
         }
-        let (edits, width) = (self.sites[0].columns.len(), self.base.spec().hidden_size);
-        let mut loss = Loss::default();
-        let mut gradients = vec![vec![0.0_f64; edits * width]; self.sites.len()];
+        let (edits, width) = (self.updates[0].columns.len(), self.base.spec().hidden_size);
+        let mut loss = RefineLoss::default();
+        let mut gradients = vec![vec![0.0_f64; edits * width]; self.updates.len()];
         // One batch per thread at a time. The results are added in the order of the batches, so they do not depend on
         // timing.
         for some in self.batches.chunks(rayon::current_num_threads()) {
-            let added: Vec<Added> = some.par_iter().map(|batch| self.add(&model, batch)).collect();
+            let added: Vec<BatchLoss> = some.par_iter().map(|batch| self.batch_loss(&model, batch)).collect();
             for one in added {
                 loss.nll += one.nll;
                 loss.drift += one.drift;
-                for (gradient, by_columns) in gradients.iter_mut().zip(&one.by_columns) {
-                    gradient.iter_mut().zip(by_columns).for_each(|(sum, g)| *sum += f64::from(*g));
+                for (gradient, column_gradients) in gradients.iter_mut().zip(&one.column_gradients) {
+                    gradient.iter_mut().zip(column_gradients).for_each(|(sum, g)| *sum += f64::from(*g));
                 }
             }
         }
-        let mut out = Vec::with_capacity(self.sites.len() * edits * width);
-        for ((site, fixed), gradient) in sites.iter().zip(&self.fixed).zip(&gradients) {
-            let (size, by_size) = self.size(site, fixed);
+        let mut out = Vec::with_capacity(self.updates.len() * edits * width);
+        for ((update, fixed), gradient) in updates.iter().zip(&self.fixed).zip(&gradients) {
+            let (size, by_size) = self.size(update, fixed);
             loss.size += size;
             for (edit, by_size) in by_size.iter().enumerate() {
                 out.extend((0..width).map(|row| gradient[row * edits + edit] + by_size[row]));
@@ -198,95 +207,95 @@ impl<'a> Refining<'a> {
         Ok((loss, out))
     }
 
-    /// Returns `‖Σ u v‖² / ‖W‖²` of a site without its weight, and the gradient of the weighted term with respect to
+    /// Returns `‖Σ u v‖² / ‖W‖²` of a update without its weight, and the gradient of the weighted term with respect to
     /// every column.
-    fn size(&self, site: &Site, (_, gram, norm): &(Vec<f32>, Vec<f64>, f64)) -> (f64, Vec<Vec<f64>>) {
-        let (edits, width) = (site.columns.len(), self.base.spec().hidden_size);
+    fn size(&self, update: &LayerUpdate, fixed: &FixedPart) -> (f64, Vec<Vec<f64>>) {
+        let (edits, width) = (update.columns.len(), self.base.spec().hidden_size);
         let mixed: Vec<Vec<f64>> = (0..edits)
             .into_par_iter()
             .map(|edit| {
                 let mut sum = vec![0.0; width];
-                for (other, column) in site.columns.iter().enumerate() {
-                    let weight = gram[edit * edits + other];
+                for (other, column) in update.columns.iter().enumerate() {
+                    let weight = fixed.gram[edit * edits + other];
                     sum.iter_mut().zip(column).for_each(|(sum, u)| *sum += weight * u);
                 }
                 sum
             })
             .collect();
         let mut square = 0.0;
-        for (column, mixed) in site.columns.iter().zip(&mixed) {
+        for (column, mixed) in update.columns.iter().zip(&mixed) {
             for (u, mixed) in column.iter().zip(mixed) {
                 square += u * mixed;
             }
         }
-        let weight = 2.0 * self.settings.size / norm;
-        let slopes = mixed.into_iter().map(|mixed| mixed.into_iter().map(|x| weight * x).collect()).collect();
-        (square / norm, slopes)
+        let weight = 2.0 * self.settings.size / fixed.weight_square;
+        let gradient = mixed.into_iter().map(|mixed| mixed.into_iter().map(|x| weight * x).collect()).collect();
+        (square / fixed.weight_square, gradient)
     }
 
-    fn add(&self, model: &Model, batch: &Batch) -> Added {
-        let passed = batch.upper.forward(model);
-        let mut gradient = passed.logits.clone();
+    fn batch_loss(&self, model: &Model, batch: &Batch) -> BatchLoss {
+        let tape = batch.pass.forward(model);
+        let mut gradient = tape.logits.clone();
         let (mut nll, mut drift) = (0.0, 0.0);
-        match &batch.wanted {
-            Wanted::Labels(labels) => nll = likelihood(&mut gradient, labels),
-            Wanted::Same(states) => {
-                let weight = self.settings.drift / self.watched as f64;
+        match &batch.target {
+            LossTarget::Labels(labels) => nll = likelihood(&mut gradient, labels),
+            LossTarget::BaseStates(states) => {
+                let weight = self.settings.drift / self.drift_positions as f64;
                 drift = divergence(&mut self.base.lm_head(states), &mut gradient, self.base.spec().vocabulary, weight)
-                    / self.watched as f64;
+                    / self.drift_positions as f64;
             }
         }
-        let mut by_columns = vec![Vec::new(); self.sites.len()];
-        batch.upper.reverse(model, &passed, &gradient, |slopes| {
-            if let Some(index) = self.sites.iter().position(|site| site.layer == slopes.layer) {
-                by_columns[index] = self.by_columns(index, &slopes);
+        let mut column_gradients = vec![Vec::new(); self.updates.len()];
+        batch.pass.reverse(model, &tape, &gradient, |layer_gradient| {
+            if let Some(index) = self.updates.iter().position(|update| update.layer == layer_gradient.layer) {
+                column_gradients[index] = self.column_gradients(index, &layer_gradient);
             }
         });
-        Added { nll, drift, by_columns }
+        BatchLoss { nll, drift, column_gradients }
     }
 
-    /// Returns the gradient with respect to a site's columns: `Gᵀ (X Pᵀ)`, `[d, B]`, where `X` are the matrix's inputs
+    /// Returns the gradient with respect to a update's columns: `Gᵀ (X Pᵀ)`, `[d, B]`, where `X` are the matrix's inputs
     /// and `G` are the gradients of its outputs.
-    fn by_columns(&self, index: usize, slopes: &LayerGradient<'_>) -> Vec<f32> {
+    fn column_gradients(&self, index: usize, layer: &LayerGradient<'_>) -> Vec<f32> {
         let (spec, isa) = (self.base.spec(), self.base.isa());
-        let (rows, edits) = (&self.fixed[index].0, self.sites[index].columns.len());
-        let positions = slopes.keys.len() / spec.intermediate_size;
-        let keys = View::new(slopes.keys, positions, spec.intermediate_size);
-        let asked = matmul(isa, keys, View::new(rows, edits, spec.intermediate_size).transposed());
-        let gradient = View::new(slopes.gradient, positions, spec.hidden_size);
-        matmul(isa, gradient.transposed(), View::new(&asked, positions, edits))
+        let (rows, edits) = (&self.fixed[index].rows, self.updates[index].columns.len());
+        let positions = layer.keys.len() / spec.intermediate_size;
+        let keys = View::new(layer.keys, positions, spec.intermediate_size);
+        let products = matmul(isa, keys, View::new(rows, edits, spec.intermediate_size).transposed());
+        let gradient = View::new(layer.gradient, positions, spec.hidden_size);
+        matmul(isa, gradient.transposed(), View::new(&products, positions, edits))
     }
 }
 
-/// Refines a linked set; the parameters are those of [`Refining::new`].
+/// Refines a linked set; the parameters are those of [`RefinementRun::new`].
 ///
 /// # Errors
 /// If a changed weight is not finite.
 pub fn refine(
     base: &Model,
-    sites: Vec<Site>,
+    updates: Vec<LayerUpdate>,
     edits: &[&Resolved],
     sentences: &[Vec<u32>],
     settings: &Refinement,
     progress: &dyn Progress,
-) -> Result<Vec<Site>, PatchError> {
-    Refining::new(base, sites, edits, sentences, settings).run(progress)
+) -> Result<Vec<LayerUpdate>, PatchError> {
+    RefinementRun::new(base, updates, edits, sentences, settings).run(progress)
 }
 
-/// Returns the values of a site that do not change during refinement; see `Refining::fixed`.
-fn fixed(base: &Model, site: &Site) -> (Vec<f32>, Vec<f64>, f64) {
-    let edits = site.rows.len();
+fn fixed(base: &Model, update: &LayerUpdate) -> FixedPart {
+    let edits = update.rows.len();
     let products = (0..edits).into_par_iter().map(|one| {
         let product = |other: &Vec<f64>| {
             let mut sum = 0.0;
-            for (a, b) in site.rows[one].iter().zip(other) {
+            for (a, b) in update.rows[one].iter().zip(other) {
                 sum += a * b;
             }
             sum
         };
-        site.rows.iter().map(product).collect::<Vec<f64>>()
+        update.rows.iter().map(product).collect::<Vec<f64>>()
     });
     let gram = products.collect::<Vec<_>>().concat();
-    let length = norm(&base.checkpoint().edited(site.layer).to_f32());
-    (site.rows.iter().flatten().map(|v| *v as f32).collect(), gram, length * length)
+    let length = norm(&base.checkpoint().edited(update.layer).to_f32());
+    let rows = update.rows.iter().flatten().map(|v| *v as f32).collect();
+    FixedPart { rows, gram, weight_square: length * length }
 }

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_and_back_is_nothing_and_what_is_not_turned_stays() {
+    fn the_inverse_undoes_a_rotation() {
         for pairing in [RopePairing::Halves, RopePairing::Neighbours] {
             let rotary = Rope::new(pairing, 8, 10_000.0, RopeScaling::None);
             let turns = rotary.table(5, 3);

@@ -20,7 +20,7 @@ use crate::pipeline::statistics::factor;
 use crate::pipeline::{Base, BuildContext, Plan, Setup, plan};
 use crate::progress::Progress;
 use crate::project::{Edit, Prefaces, Project};
-use crate::stats::Cached;
+use crate::stats::CachedStatistics;
 use crate::store::{EntryKind, Store, StoreError};
 
 /// The number of edits that are compiled first at a layer. If none of them has a value, the others are not compiled.
@@ -50,7 +50,7 @@ impl<'a> LayerTrials<'a> {
     ///
     /// # Errors
     /// If the statistics cannot be used, the model cannot read an edit, or the store fails.
-    pub fn at(&self, setup: &Setup, cached: &Cached) -> Result<(LayerResult, bool), Failure> {
+    pub fn at(&self, setup: &Setup, cached: &CachedStatistics) -> Result<(LayerResult, bool), Failure> {
         let address = self.address(setup, cached)?;
         let edits = self.project.edits.edits.len();
         let cached_result = self.store.recall(EntryKind::Report, &address, |bytes| {
@@ -67,7 +67,7 @@ impl<'a> LayerTrials<'a> {
     }
 
     /// Returns the store address of a layer's results, which covers all their inputs.
-    fn address(&self, setup: &Setup, cached: &Cached) -> Result<Digest, Failure> {
+    fn address(&self, setup: &Setup, cached: &CachedStatistics) -> Result<Digest, Failure> {
         let (project, mut hasher) = (self.project, FieldHasher::new("layer-tried/1"));
         hasher.text("numerics", NUMERICS).digest("base", &self.base.locked.digest);
         hasher.digest("settings", &setup.digest()).digest("statistics", &cached.content);
@@ -92,7 +92,7 @@ impl<'a> LayerTrials<'a> {
         Ok(hasher.finish())
     }
 
-    fn compute(&self, setup: &Setup, cached: &Cached) -> Result<LayerResult, Failure> {
+    fn compute(&self, setup: &Setup, cached: &CachedStatistics) -> Result<LayerResult, Failure> {
         let (project, base) = (self.project, self.base);
         let edits = &project.edits.edits;
         let mut plan = plan(project, base, setup, self.store)?;

@@ -132,7 +132,7 @@ fn a_gguf_file_names_the_model_that_it_was_made_from() {
 }
 
 #[test]
-fn the_place_of_a_model_in_the_cache_is_written_as_its_name() {
+fn a_cache_path_is_written_as_the_models_name() {
     let of = |entries: &[Entry]| said(entries, "models--org--name");
     let found = of(&[("models--org--name/snapshots/abc/config.json", "{}"), ("models--org--name/refs/main", "abc")]);
     assert!(found.contains("write `hf:org/name`"), "{found}");

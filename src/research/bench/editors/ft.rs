@@ -68,7 +68,7 @@ impl Editor for FineTuning {
         for epoch in 0..EPOCHS {
             let (mut total, mut count) = (0.0, 0);
             for (batch, some) in batches.iter().zip(facts.chunks(BATCH)) {
-                let model = tuned.laid_on(base);
+                let model = tuned.apply_to(base);
                 let (loss, gradient) = batch.at(&model, &tuned);
                 total += loss * some.len() as f64;
                 count += some.len();
@@ -83,7 +83,7 @@ impl Editor for FineTuning {
                 break;
             }
         }
-        Ok(Edited { model: tuned.laid_on(base), unconverged: None })
+        Ok(Edited { model: tuned.apply_to(base), unconverged: None })
     }
 }
 
@@ -107,7 +107,7 @@ impl Tuned {
         Self { layer, layout: base.spec().family.layout, matrix: weight.len(), now: start.clone(), start }
     }
 
-    fn laid_on(&self, base: &Model) -> Model {
+    fn apply_to(&self, base: &Model) -> Model {
         let narrow = |part: &[f64]| part.iter().map(|&x| x as f32).collect::<Vec<f32>>();
         let model = base.with_edited(self.layer, narrow(&self.now[..self.matrix]));
         model.with_edited_bias(self.layer, narrow(&self.now[self.matrix..]))

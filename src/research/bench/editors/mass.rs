@@ -8,8 +8,8 @@ use super::{Edited, Editor, Name, Unedited, not_spread, refused};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, Settings, presets};
 use crate::diagnostics::Failure;
-use crate::link::alphaedit::{self, AlphaEdit, Projector, Small};
-use crate::link::distribute::{Rows, spread};
+use crate::link::alphaedit::{self, AlphaEdit, EigenCutoff, Projector};
+use crate::link::distribute::{MassEditor, distribute};
 use crate::link::emmet::{self, Emmet};
 use crate::link::memit::{self, Memit};
 use crate::numeric::eigen::Eigen;
@@ -103,7 +103,7 @@ impl Editor for Mass {
         let rows = self.rows(ground, &layers, progress)?;
         let targets: Vec<&[f32]> = found.iter().map(|found| found.value.as_slice()).collect();
         let facts: Vec<&Resolved> = resolved.iter().collect();
-        let spread = spread(&ground.base.model, &layers, &facts, &targets, &*rows);
+        let spread = distribute(&ground.base.model, &layers, &facts, &targets, &*rows);
         let (_, model) = spread.map_err(|error| not_spread(&error))?;
         Ok(Edited { model, unconverged: Some(unconverged) })
     }
@@ -133,7 +133,12 @@ impl Mass {
         }
     }
 
-    fn rows(&self, ground: &Ground<'_>, layers: &[usize], progress: &dyn Progress) -> Result<Box<dyn Rows>, Failure> {
+    fn rows(
+        &self,
+        ground: &Ground<'_>,
+        layers: &[usize],
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn MassEditor>, Failure> {
         if self.kind == Name::Alphaedit {
             let mut projectors = BTreeMap::new();
             for &layer in layers {
@@ -153,8 +158,10 @@ impl Mass {
             self.weight.unwrap_or(if is_known(ground) { of_known } else { WEIGHT })
         };
         Ok(match self.kind {
-            Name::Memit => Box::new(Memit { factors, weight: usual(memit::WEIGHT, memit::OTHERS) }),
-            _ => Box::new(Emmet { factors, weight: usual(emmet::WEIGHT, emmet::OTHERS), ridge: emmet::RIDGE }),
+            Name::Memit => Box::new(Memit { factors, weight: usual(memit::WEIGHT, memit::WEIGHT_GPTJ_LLAMA) }),
+            _ => {
+                Box::new(Emmet { factors, weight: usual(emmet::WEIGHT, emmet::WEIGHT_GPTJ_LLAMA), ridge: emmet::RIDGE })
+            }
         })
     }
 
@@ -168,7 +175,8 @@ impl Mass {
         let moment = moment.map_err(|error| statistics_error(ground.project, &error))?;
         progress.line(&format!("eigenvectors of the second moment of layer {layer}"));
         let eigen = Eigen::new(moment.inner(), &moment.matrix()).map_err(|error| refused(error.to_string()))?;
-        let small = if self.published { Small::Below(BELOW) } else { Small::Share(self.share.unwrap_or(SHARE)) };
+        let small =
+            if self.published { EigenCutoff::Below(BELOW) } else { EigenCutoff::Share(self.share.unwrap_or(SHARE)) };
         let projector = Projector::new(&eigen, small);
         let (rank, order) = (projector.rank(moment.inner()), moment.inner());
         progress.line(&format!("layer {layer}: {rank} of {order} directions are free"));

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use super::eval_context::{Ground, Stated};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::link::Refinement;
-use crate::link::distribute::SpreadError;
+use crate::link::distribute::DistributeError;
 use crate::model::Model;
 use crate::patch::PatchError;
 use crate::progress::Progress;
@@ -186,6 +186,6 @@ fn not_finite(error: &PatchError) -> Unedited {
     Unedited::Facts(error.to_string())
 }
 
-fn not_spread(error: &SpreadError) -> Unedited {
+fn not_spread(error: &DistributeError) -> Unedited {
     Unedited::Facts(error.to_string())
 }

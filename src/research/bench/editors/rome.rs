@@ -5,7 +5,7 @@
 use super::{Edited, Editor, Unedited, not_finite};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, keys};
-use crate::link::{Pair, Refinement};
+use crate::link::{LinkPair, Refinement};
 use crate::pipeline::link_inputs::neutral_sentences;
 use crate::pipeline::linker::{LayerSystem, LinkEdit, LinkError, Linker, RefinementInputs};
 use crate::pipeline::statistics::statistics_error;
@@ -30,7 +30,8 @@ impl Editor for Rome {
             found.push(ground.found(&stated.meaning, &stated.resolved, layer, &ground.setup.settings, Hook::Mlp)?);
         }
         let unconverged = found.iter().filter(|found| !found.converged).count();
-        let pairs: Vec<Pair<'_>> = found.iter().map(|found| Pair { key: &found.key, value: &found.value }).collect();
+        let pairs: Vec<LinkPair<'_>> =
+            found.iter().map(|found| LinkPair { key: &found.key, value: &found.value }).collect();
         let edits = order.iter().map(|stated| LinkEdit { meaning: stated.meaning, resolved: &stated.resolved });
         let factor = ground.factor(layer, progress)?;
         let mut linker = Linker::new(base, layer, edits.collect(), &pairs, &factor);
@@ -42,7 +43,7 @@ impl Editor for Rome {
         let linked = linker.link(ground.setup.ridge.unwrap_or(default_ridge), progress);
         let mut model = base.clone();
         for update in &linked.map_err(|error| not_linked(&order, error))?.updates {
-            model = update.laid_on(&model).map_err(|error| not_finite(&error))?;
+            model = update.apply_to(&model).map_err(|error| not_finite(&error))?;
         }
         Ok(Edited { model, unconverged: Some(unconverged) })
     }

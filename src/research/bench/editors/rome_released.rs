@@ -6,7 +6,7 @@
 use super::{Edited, Editor, Unedited, not_finite};
 use crate::compile::value::Objective;
 use crate::compile::{Settings, presets};
-use crate::link::Site;
+use crate::link::LayerUpdate;
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{Ground, Stated};
 
@@ -35,7 +35,7 @@ impl Editor for RomeReleased {
             }
             let columns = vec![delta];
             let rows = vec![whitened.iter().map(|u| u / product).collect()];
-            model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
+            model = LayerUpdate { layer, columns, rows }.apply_to(&model).map_err(|error| not_finite(&error))?;
         }
         Ok(Edited { model, unconverged: Some(unconverged) })
     }

@@ -3,7 +3,7 @@
 
 use super::{Edited, Editor, Unedited, not_finite};
 use crate::compile::compile;
-use crate::link::{Pair, Site, System, residual};
+use crate::link::{KeySystem, LayerUpdate, LinkPair, residual};
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{Ground, Stated};
 
@@ -17,11 +17,11 @@ impl Editor for RomeSequential {
         for stated in facts {
             let compiled = compile(&model, layer, &stated.resolved, &ground.setup.settings);
             unconverged += usize::from(!compiled.converged);
-            let pair = Pair { key: &compiled.key, value: &compiled.value };
+            let pair = LinkPair { key: &compiled.key, value: &compiled.value };
             let columns = vec![residual(&pair, &model.mlp_output_f64(layer, &compiled.key))];
-            let solved = System::new(&factor, &[&compiled.key]).solve(&[0], 0.0);
+            let solved = KeySystem::new(&factor, &[&compiled.key]).solve(&[0], 0.0);
             let rows = solved.map_err(|error| Unedited::Facts(error.to_string()))?.rows;
-            model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
+            model = LayerUpdate { layer, columns, rows }.apply_to(&model).map_err(|error| not_finite(&error))?;
         }
         Ok(Edited { model, unconverged: Some(unconverged) })
     }
