@@ -25,6 +25,7 @@ use arguments::{argument, option};
 use corrigenda::compile::{Compiled, Fact, Settings};
 use corrigenda::digest::Digest;
 use corrigenda::model::Model;
+use corrigenda::project::edits::writer::edit_file;
 use corrigenda::project::parse_files;
 use counterfact::{Failure, MODEL, RECORDS, Record, World, absent, corpus, records, shared, subjects};
 use editor::{Editor, Share};
@@ -85,7 +86,7 @@ impl Bench {
 
 /// Returns the meaning digest that the record's edit has in a project.
 fn meaning(record: &Record) -> Result<Digest, Failure> {
-    let file = record.draft().file().into_bytes();
+    let file = edit_file(&[record.draft()]).into_bytes();
     match parse_files(vec![("edit.toml".to_owned(), file)]) {
         Ok((set, _)) => Ok(set.edits[0].meaning()),
         Err(findings) => Err(format!("record {}: {:?}", record.case_id, findings.diagnostics).into()),

@@ -6,8 +6,9 @@ use std::process::Command;
 use corrigenda::compile::presets;
 use corrigenda::model::Model;
 use corrigenda::numeric::Isa;
+use corrigenda::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use corrigenda::research::bench::data::Case;
-use corrigenda::research::bench::import::{Draft, Expected};
+use corrigenda::research::bench::import::draft_of;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -39,8 +40,8 @@ impl<'a> Corrigenda<'a> {
         let out = Self { job, folder };
         for (number, case) in job.cases.iter().enumerate() {
             // No expectations besides the edit, because the other side has none either.
-            let draft = Draft { expect: Expected::default(), ..Draft::of(case) };
-            std::fs::write(out.folder.path().join(format!("edits/{number}.toml")), draft.file())?;
+            let draft = DraftEdit { expect: DraftExpectations::default(), ..draft_of(case) };
+            std::fs::write(out.folder.path().join(format!("edits/{number}.toml")), edit_file(&[draft]))?;
         }
         Ok(out)
     }

@@ -8,7 +8,8 @@ use corrigenda::model::text::tokens::target_text;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::rows::{max, softmax};
-use corrigenda::research::bench::import::{Draft, Expected, id, sentences};
+use corrigenda::project::edits::writer::{DraftEdit, DraftExpectations};
+use corrigenda::research::bench::import::{id, sentences};
 use serde::Deserialize;
 
 pub type Failure = Box<dyn std::error::Error>;
@@ -71,16 +72,16 @@ impl Rewrite {
 
 impl Record {
     /// Returns the requested edit with the paraphrases as expectations; `unchanged` is empty.
-    pub fn draft(&self) -> Draft {
+    pub fn draft(&self) -> DraftEdit {
         let rewrite = &self.requested_rewrite;
         let paraphrase = sentences(&self.paraphrase_prompts);
-        Draft {
+        DraftEdit {
             id: id(self.case_id, &rewrite.subject),
             subject: rewrite.subject.clone(),
             prompt: rewrite.prompt.clone(),
             target: rewrite.target().to_owned(),
             was: Some(rewrite.was().to_owned()),
-            expect: Expected { paraphrase, unchanged: Vec::new() },
+            expect: DraftExpectations { paraphrase, unchanged: Vec::new() },
         }
     }
 }

@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::Path;
 
 use corrigenda::project::PROJECT_FILE;
+use corrigenda::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use corrigenda::research::bench::data::{Dataset, all};
-use corrigenda::research::bench::import::{Draft, Expected, sentences};
+use corrigenda::research::bench::import::{draft_of, sentences};
 
 use crate::counterfact::{Failure, MODEL, Record, World, corpus, records, shared, subjects};
 
@@ -39,7 +40,7 @@ pub fn from_records(folder: &Path, skip: usize, count: usize) -> Result<Written,
 }
 
 /// Returns the edit of a record; the neighbours whose true answer the base gives become `unchanged` expectations.
-fn expecting(world: &World, record: &Record) -> Result<Draft, Failure> {
+fn expecting(world: &World, record: &Record) -> Result<DraftEdit, Failure> {
     let mut draft = record.draft();
     for prompt in sentences(&record.neighborhood_prompts) {
         if world.knows(&prompt, record.requested_rewrite.was())? {
@@ -54,7 +55,7 @@ pub fn from_easyedit(folder: &Path, skip: usize, count: usize) -> Result<Written
     new_or_empty(folder)?;
     let (cases, _) = all(&shared(EASYEDIT), Dataset::Easyedit)?;
     let mut prompts = BTreeSet::new();
-    let drafts = cases.iter().filter(|case| prompts.insert(case.filled())).map(Draft::of);
+    let drafts = cases.iter().filter(|case| prompts.insert(case.filled())).map(draft_of);
     // A record without an old answer requests a fact that is already true.
     let changing = drafts.filter(|draft| draft.was.is_some() && draft.subject.trim() == draft.subject);
     write(folder, changing.skip(skip).take(count).collect(), &records()?)
@@ -70,11 +71,11 @@ fn new_or_empty(folder: &Path) -> Result<(), Failure> {
 
 /// Writes the project. Prompts that name an edited subject are removed from `unchanged`, because another edit may
 /// change their answer.
-fn write(folder: &Path, mut drafts: Vec<Draft>, records: &[Record]) -> Result<Written, Failure> {
+fn write(folder: &Path, mut drafts: Vec<DraftEdit>, records: &[Record]) -> Result<Written, Failure> {
     let edited: BTreeSet<String> = drafts.iter().map(|draft| draft.subject.clone()).collect();
     for draft in &mut drafts {
         draft.expect.unchanged.retain(|prompt| !edited.iter().any(|subject| prompt.contains(subject)));
-        let Expected { paraphrase, unchanged } = &mut draft.expect;
+        let DraftExpectations { paraphrase, unchanged } = &mut draft.expect;
         unchanged.retain(|prompt| !paraphrase.contains(prompt));
     }
     let mut avoided = subjects(records);
@@ -84,7 +85,10 @@ fn write(folder: &Path, mut drafts: Vec<Draft>, records: &[Record]) -> Result<Wr
     std::fs::write(folder.join(PROJECT_FILE), settings()?)?;
     std::fs::write(folder.join("corpus.txt"), documents.join("\n") + "\n")?;
     for draft in &drafts {
-        std::fs::write(folder.join("edits").join(format!("{}.toml", draft.id)), draft.file())?;
+        std::fs::write(
+            folder.join("edits").join(format!("{}.toml", draft.id)),
+            edit_file(std::slice::from_ref(draft)),
+        )?;
     }
     let unchanged = drafts.iter().map(|draft| draft.expect.unchanged.len()).sum();
     Ok(Written { edits: drafts.len(), unchanged, documents: documents.len() })

@@ -19,7 +19,7 @@ use crate::project::{Edit, parse_files};
 const IN_A_FOLDER: u64 = 1000;
 
 /// Returns the edit of a record, with its paraphrases and neighbours.
-fn draft_of(case: &Case) -> DraftEdit {
+pub fn draft_of(case: &Case) -> DraftEdit {
     let mut paraphrase = sentences(&case.paraphrases);
     let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
     unchanged.retain(|prompt| !paraphrase.contains(prompt));
