@@ -26,21 +26,21 @@ pub struct LogEntry {
     pub facts: Vec<FactChange>,
     /// Why the edits of the commit cannot be read, as a sentence; set only at the first such commit.
     pub unreadable: Option<String>,
-    /// The patch that the lock file of the first parent names; [`NamedPatch::Unlocked`] if the commit has no parent.
-    pub before: NamedPatch,
+    /// The patch that the lock file of the first parent names; [`RecordedPatch::Unlocked`] if the commit has no parent.
+    pub before: RecordedPatch,
     /// The patch that the lock file of this commit names.
-    pub patch: NamedPatch,
+    pub patch: RecordedPatch,
 }
 
 /// The patch that the lock file of a commit names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NamedPatch {
+pub enum RecordedPatch {
     Unlocked,
     Unreadable,
     Patch(Digest),
 }
 
-impl NamedPatch {
+impl RecordedPatch {
     /// Returns the patch, if the lock names one.
     pub fn id(&self) -> Option<&Digest> {
         match self {
@@ -60,7 +60,7 @@ pub struct Log {
     /// Why the facts of the newest commit cannot be read; `None` if they can.
     pub unreadable: Option<String>,
     /// The patch that the lock file of the newest commit names.
-    pub patch: NamedPatch,
+    pub patch: RecordedPatch,
     /// Whether the lock file of the newest commit lists other facts than the commit contains, so that a build is
     /// needed.
     pub unbuilt: bool,
@@ -165,7 +165,7 @@ struct LogReader<'r> {
     states: BTreeMap<String, CommitState>,
     /// The folder of edits that a project file names, by the git object of the project file.
     folders: BTreeMap<GitObject, String>,
-    locks: BTreeMap<GitObject, NamedPatch>,
+    locks: BTreeMap<GitObject, RecordedPatch>,
     broken: BTreeMap<EditsLocation, String>,
     /// The edit sets that were read last; the set of a commit is needed again for its children.
     sets: VecDeque<(EditsLocation, Rc<EditSet>)>,
@@ -197,10 +197,10 @@ impl<'r> LogReader<'r> {
             },
         };
         let facts = if unreadable.is_none() { self.facts(&parents, &state.readable) } else { Vec::new() };
-        let before = parents.first().map_or(NamedPatch::Unlocked, |parent| self.patch(&parent.lock));
+        let before = parents.first().map_or(RecordedPatch::Unlocked, |parent| self.patch(&parent.lock));
         let patch = self.patch(&state.lock);
         let moved = match parents.len() {
-            0 => patch != NamedPatch::Unlocked,
+            0 => patch != RecordedPatch::Unlocked,
             _ => parents.iter().all(|parent| self.patch(&parent.lock) != patch),
         };
         self.states.insert(commit.id.clone(), state);
@@ -276,18 +276,18 @@ impl<'r> LogReader<'r> {
         locks(self.repository, *found)?.nearest(self.model).cloned()
     }
 
-    fn patch(&mut self, lock: &Option<Result<GitObject, String>>) -> NamedPatch {
+    fn patch(&mut self, lock: &Option<Result<GitObject, String>>) -> RecordedPatch {
         let found = match lock {
-            None => return NamedPatch::Unlocked,
-            Some(Err(_)) => return NamedPatch::Unreadable,
+            None => return RecordedPatch::Unlocked,
+            Some(Err(_)) => return RecordedPatch::Unreadable,
             Some(Ok(found)) => *found,
         };
         let (repository, model) = (self.repository, self.model);
         let read = || {
             let locks = locks(repository, found)?;
-            Some(locks.nearest(model).map_or(NamedPatch::Unlocked, |lock| NamedPatch::Patch(lock.patch.id)))
+            Some(locks.nearest(model).map_or(RecordedPatch::Unlocked, |lock| RecordedPatch::Patch(lock.patch.id)))
         };
-        self.locks.entry(found).or_insert_with(|| read().unwrap_or(NamedPatch::Unreadable)).clone()
+        self.locks.entry(found).or_insert_with(|| read().unwrap_or(RecordedPatch::Unreadable)).clone()
     }
 }
 

@@ -30,7 +30,7 @@ fn words(log: &Log) -> String {
     out + &format!("now {} {:?}\n", ids.join(" "), short(&log.patch))
 }
 
-fn short(patch: &NamedPatch) -> String {
+fn short(patch: &RecordedPatch) -> String {
     patch.id().map_or_else(|| format!("{patch:?}"), Digest::short)
 }
 

@@ -22,7 +22,7 @@ use jiff::tz::Offset;
 use crate::diagnostics::most_similar;
 
 pub use error::{HistoryError, UNSHALLOW};
-pub use log::{Log, LogEntry, NamedPatch};
+pub use log::{Log, LogEntry, RecordedPatch};
 
 /// An open git repository, and the project's folder in it.
 pub struct Repository {

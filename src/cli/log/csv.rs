@@ -1,7 +1,7 @@
 //! Formats the history as a CSV table for spreadsheets.
 
 use super::shown;
-use crate::history::{Log, LogEntry, NamedPatch};
+use crate::history::{Log, LogEntry, RecordedPatch};
 
 /// Returns the table as CSV, with one row per changed field of a fact. A commit whose edits cannot be read has one row,
 /// and so has a commit that changed only the patch.
@@ -13,7 +13,7 @@ pub(super) fn rows(log: &Log) -> Vec<u8> {
     write(head.map(str::to_owned));
     for entry in &log.entries {
         let LogEntry { commit, facts, unreadable, before, patch } = entry;
-        let id = |patch: &NamedPatch| patch.id().map_or_else(String::new, ToString::to_string);
+        let id = |patch: &RecordedPatch| patch.id().map_or_else(String::new, ToString::to_string);
         let mut row = |change: &str, fact: &str, field: &str, before: String, after: String| {
             let (author, email) = (cell(&commit.author), cell(&commit.email));
             let [change, fact, field] = [change, fact, field].map(cell);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls, most_similar, truncate_middle};
-use crate::history::{self, Commit, HistoryError, Log, LogEntry, NamedPatch, Repository, UNSHALLOW};
+use crate::history::{self, Commit, HistoryError, Log, LogEntry, RecordedPatch, Repository, UNSHALLOW};
 use crate::project::edits::diff::{FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 use crate::project::{ChangeKind, Config, PROJECT_FILE};
@@ -157,11 +157,11 @@ fn day(time: Timestamp) -> String {
 }
 
 /// Returns the state of `corrigenda.lock` in a commit as text.
-fn locked(patch: &NamedPatch) -> String {
+fn locked(patch: &RecordedPatch) -> String {
     match patch {
-        NamedPatch::Unlocked => "no lock".to_owned(),
-        NamedPatch::Unreadable => "the lock cannot be read".to_owned(),
-        NamedPatch::Patch(id) => format!("patch {}", id.short()),
+        RecordedPatch::Unlocked => "no lock".to_owned(),
+        RecordedPatch::Unreadable => "the lock cannot be read".to_owned(),
+        RecordedPatch::Patch(id) => format!("patch {}", id.short()),
     }
 }
 
@@ -249,7 +249,7 @@ impl View<'_> {
     }
 
     fn json(&self) -> Value {
-        let patch = |patch: &NamedPatch| patch.id().map(ToString::to_string);
+        let patch = |patch: &RecordedPatch| patch.id().map(ToString::to_string);
         let in_force = self.then.map(|commit| {
             let edits = self.log.facts.edits.iter();
             let facts = edits.map(
@@ -284,9 +284,9 @@ impl View<'_> {
                 "patch": patch(&entry.patch),
                 "patch-before": patch(&entry.before),
                 "lock": match entry.patch {
-                    NamedPatch::Unlocked => "missing",
-                    NamedPatch::Unreadable => "unreadable",
-                    NamedPatch::Patch(_) => "present",
+                    RecordedPatch::Unlocked => "missing",
+                    RecordedPatch::Unreadable => "unreadable",
+                    RecordedPatch::Patch(_) => "present",
                 },
             })
         };

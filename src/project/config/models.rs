@@ -44,7 +44,7 @@ pub struct NamedModel {
 }
 
 /// The models of a project file: the first one, and all named ones.
-pub(crate) type Models = (Option<ModelConfig>, BTreeMap<String, NamedModel>);
+pub(crate) type ModelSet = (Option<ModelConfig>, BTreeMap<String, NamedModel>);
 
 /// Returns whether a text is a valid model name: a-z, 0-9 and hyphens, not beginning with a hyphen, at most
 /// [`MOST_NAME_BYTES`] bytes.
@@ -59,9 +59,9 @@ pub(crate) fn read(
     top: &TomlTable<'_, '_>,
     rome: &RomeConfig,
     statistics: Option<&StatisticsConfig>,
-) -> Models {
+) -> ModelSet {
     let table = reader.required(top, "model").and_then(|_| reader.table(top, "model", "`[model]`"));
-    let Some(table) = table else { return Models::default() };
+    let Some(table) = table else { return ModelSet::default() };
     let named = |(key, value): &(&Spanned<_>, &Spanned<DeValue<'_>>)| {
         let key: &Spanned<std::borrow::Cow<'_, str>> = key;
         key.get_ref() != "path" && matches!(value.get_ref(), DeValue::Table(_))
@@ -80,7 +80,7 @@ pub(crate) fn read(
             .help("give every model a name: move this `path` under a `[model.NAME]` of its own")
             .help("if the project has one model only, write its settings under `[rome]` and `[statistics]`");
         reader.push(finding);
-        return Models::default();
+        return ModelSet::default();
     }
     let mut models = BTreeMap::new();
     for (key, value) in table.table {

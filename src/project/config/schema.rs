@@ -1,10 +1,10 @@
 //! Generates JSON Schemas, with which editors check project files while they are written.
 //!
-//! The schemas are derived from the types of the settings where their form is that of the file, else from types that only
-//! exist for this. `serde` does not read the files, because it stops at the first invalid value, and a user wants to see
-//! all mistakes at once. A test checks that schema
-//! and reader accept the same keys and judge a corpus of documents alike. The reader is stricter, because a schema
-//! cannot compare edits or check Unicode: every document that a schema rejects is rejected by the reader too.
+//! The schemas are derived from the types of the settings if these have the form of the file, or else from types that
+//! only exist for this. `serde` does not read the files, because it stops at the first invalid value, and a user wants to
+//! see all mistakes at once. A test checks that schema and reader accept the same keys and judge a corpus of documents
+//! alike. The reader is stricter, because a schema cannot compare edits or check Unicode: every document that a schema
+//! rejects is rejected by the reader too.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;

@@ -31,14 +31,14 @@ struct NamedEdit<'e> {
 }
 
 /// A prompt, and whether it is put into the chat template. Both together determine the text that the model reads.
-type Question<'w> = (&'w str, bool);
+type PromptText<'w> = (&'w str, bool);
 
 impl<'e> NamedEdit<'e> {
     fn all(edit: &'e Edit) -> impl Iterator<Item = Self> {
         edit.names().map(move |(name, span)| Self { edit, name, span, words: edit.filled_with(name) })
     }
 
-    fn question(&self) -> Question<'_> {
+    fn prompt_text(&self) -> PromptText<'_> {
         (&self.words, self.edit.chat)
     }
 
@@ -76,12 +76,12 @@ pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
 /// Adds findings for edits with the same filled prompt. Only one answer can follow a text, whichever part of it is the
 /// subject.
 fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
-    let mut first: BTreeMap<Question<'_>, &Edit> = BTreeMap::new();
-    let mut said: BTreeMap<(Question<'_>, &str, &str), &Edit> = BTreeMap::new();
+    let mut first: BTreeMap<PromptText<'_>, &Edit> = BTreeMap::new();
+    let mut said: BTreeMap<(PromptText<'_>, &str, &str), &Edit> = BTreeMap::new();
     for one in named {
         let edit = one.edit;
-        let group = *first.entry(one.question()).or_insert(edit);
-        let same = *said.entry((one.question(), one.name, &edit.target)).or_insert(edit);
+        let group = *first.entry(one.prompt_text()).or_insert(edit);
+        let same = *said.entry((one.prompt_text(), one.name, &edit.target)).or_insert(edit);
         if !std::ptr::eq(same, edit) {
             // Two edits with one id are reported as a duplicate id.
             if same.id != edit.id {
@@ -142,7 +142,7 @@ fn by_id<'n, 'e>(named: &'n [NamedEdit<'e>]) -> Vec<&'n NamedEdit<'e>> {
 /// Returns whether two names belong to different edits with different filled prompts. Equal prompts are reported as
 /// duplicates or contradictions.
 fn others(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
-    !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.question() != b.question()
+    !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.prompt_text() != b.prompt_text()
 }
 
 /// Returns whether two edits have the same key in every model. That is certain if the texts up to the end of the
@@ -199,7 +199,8 @@ fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Dia
 
 /// Adds a finding for every paraphrase to which another edit gives an answer that its own edit does not accept.
 fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
-    let changed: BTreeMap<Question<'_>, &Edit> = named.iter().map(|one| (one.question(), one.edit)).rev().collect();
+    let changed: BTreeMap<PromptText<'_>, &Edit> =
+        named.iter().map(|one| (one.prompt_text(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.paraphrase.iter().zip(&edit.spans.paraphrase) {
             let other = changed.get(&(text.as_str(), edit.chat)).filter(|other| other.id != edit.id);
@@ -219,7 +220,8 @@ fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Capp
 }
 
 fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
-    let changed: BTreeMap<Question<'_>, &Edit> = named.iter().map(|one| (one.question(), one.edit)).rev().collect();
+    let changed: BTreeMap<PromptText<'_>, &Edit> =
+        named.iter().map(|one| (one.prompt_text(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.unchanged.iter().zip(&edit.spans.unchanged) {
             // Conflicts within one edit are reported by the rules for single edits.
@@ -244,7 +246,8 @@ fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Cappe
 /// Returns a finding for every probe whose answer should stay unchanged although an edit changes it.
 pub(crate) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
     let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
-    let changed: BTreeMap<Question<'_>, &NamedEdit<'_>> = named.iter().map(|one| (one.question(), one)).rev().collect();
+    let changed: BTreeMap<PromptText<'_>, &NamedEdit<'_>> =
+        named.iter().map(|one| (one.prompt_text(), one)).rev().collect();
     let finding = |probe: &Probe| {
         let one = changed.get(&(probe.prompt.as_str(), probe.chat)).filter(|_| probe.unchanged)?;
         let message =
