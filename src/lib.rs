@@ -32,6 +32,7 @@
 //!
 //! - [`cli`]: the command line, with one module per command.
 //! - [`report`]: the result of a command as one value, and its formats for people and programs.
+//! - [`schema`]: the JSON Schemas of the project's files and of reports.
 //! - [`ui`] and [`progress`]: the output to the terminal, and the progress reports of long work.
 //!
 //! Small helpers: [`digest`] (SHA-256, and the hash of structured values), `regular_file` (reads untrusted files) and
@@ -78,6 +79,8 @@ pub mod research;
 pub mod review;
 #[doc(hidden)]
 pub mod safetensors;
+#[doc(hidden)]
+pub mod schema;
 #[doc(hidden)]
 pub mod stats;
 #[doc(hidden)]

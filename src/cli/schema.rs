@@ -4,8 +4,8 @@
 use clap::ValueEnum;
 
 use crate::cli::context::Context;
-use crate::project::config::schema::{SchemaKind, render};
 use crate::report::Outcome;
+use crate::schema::{SchemaKind, render};
 
 /// The schemas that can be printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]

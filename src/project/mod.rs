@@ -3,8 +3,7 @@
 //! - [`read`] finds files, reads TOML and continues after a mistake.
 //! - [`edits`] defines a fact, reads the [`EditSet`] of a project and its probes, finds conflicts between facts, and
 //!   compares two sets.
-//! - [`config`] reads `corrigenda.toml`: settings, models, policy, and the paths that it names. It also generates the
-//!   JSON Schemas for editors.
+//! - [`config`] reads `corrigenda.toml`: settings, models, policy, and the paths that it names.
 //! - [`lock`] writes, reads and compares `corrigenda.lock`, and reads the unmet expectations that were accepted.
 //!
 //! This layer does not depend on the model: no tokenizer, no weights, no store. It does not print, and it reads

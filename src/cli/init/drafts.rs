@@ -1,7 +1,7 @@
 //! Contains the texts of the files that `init` writes.
 
 use crate::project::PROBES_FILE;
-use crate::project::config::schema::{SchemaKind, render};
+use crate::schema::{SchemaKind, render};
 
 /// A file to write: its path in the project, and its text.
 pub(crate) type Draft = (&'static str, String);

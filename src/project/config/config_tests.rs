@@ -21,7 +21,7 @@ fn a_small_and_a_full_project() {
     assert_eq!(small.edits, Path::new("edits"));
     assert_eq!((small.rome, small.link, small.statistics), (RomeConfig::default(), LinkConfig::default(), None));
     assert_eq!(Path::new("project/model"), small.root.join(&small.model.path));
-    let full = parsed(super::schema::tests::FULL_PROJECT).expect("valid");
+    let full = parsed(crate::schema::tests::FULL_PROJECT).expect("valid");
     assert_eq!(full.resolve(&full.model.path), Path::new("project/examples/atlas"));
     let schedule = full.rome.schedule.expect("written");
     assert_eq!(schedule, [StageConfig { rate: 0.5, steps: 25 }, StageConfig { rate: 1.0, steps: 50 }]);

@@ -5,8 +5,6 @@
 pub mod models;
 pub mod paths;
 pub mod policy;
-pub mod schema;
-pub(crate) mod schema_project;
 pub mod settings;
 
 use std::collections::BTreeMap;
@@ -30,7 +28,7 @@ pub const PROJECT_FILE: &str = "corrigenda.toml";
 pub const DEFAULT_EDITS: &str = "edits";
 /// The version of the project file format that this program reads.
 pub const PROJECT_FORMAT: i64 = 1;
-pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
+pub(crate) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
 const TABLES: KeysByTable = &[
     ("at the top of the file", PROJECT_KEYS),
     ("under `[model]`", MODEL_KEYS),
@@ -153,7 +151,7 @@ fn missing(root: &Path) -> Diagnostic {
 }
 
 /// Parses the text of a project file, as far as possible.
-pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
+pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let (mut reader, tree) = TomlReader::document(file, text, TABLES);
     let top = TomlReader::root(&tree);
     if !reader.format(&top, "format", PROJECT_FORMAT) && top.has("format") {

@@ -20,7 +20,7 @@ pub const MOST_STAGES: usize = 8;
 /// The maximum of `steps` in one attempt of `schedule`.
 pub const MOST_STEPS: i64 = 10_000;
 
-pub(super) const ROME_KEYS: &[&str] = &[
+pub(crate) const ROME_KEYS: &[&str] = &[
     "layer",
     "templates",
     "schedule",
@@ -32,14 +32,14 @@ pub(super) const ROME_KEYS: &[&str] = &[
     "bare-weight",
     "margin",
 ];
-pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
-pub(super) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
+pub(crate) const STAGE_KEYS: &[&str] = &["rate", "steps"];
+pub(crate) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
 /// The maximum number of refinement steps.
 const MOST_REFINING: i64 = 1000;
 /// The maximum number of layers that a refinement changes.
 const MOST_LAYERS: i64 = 8;
-pub(super) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
-pub(super) const TEST_KEYS: &[&str] = &[
+pub(crate) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
+pub(crate) const TEST_KEYS: &[&str] = &[
     "unchanged-kl",
     "min-probability",
     "min-efficacy",

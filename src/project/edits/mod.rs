@@ -32,8 +32,8 @@ pub const EDITS_FORMAT: i64 = 1;
 /// The `status` value of an edit that is checked but not built.
 const PARKED: &str = "parked";
 
-pub(super) const FILE_KEYS: &[&str] = &["format", "edit"];
-pub(super) const EDIT_KEYS: &[&str] = &[
+pub(crate) const FILE_KEYS: &[&str] = &["format", "edit"];
+pub(crate) const EDIT_KEYS: &[&str] = &[
     "id",
     "subject",
     "aliases",
@@ -50,7 +50,7 @@ pub(super) const EDIT_KEYS: &[&str] = &[
     "status-reason",
     "expect",
 ];
-pub(super) const EXPECT_KEYS: &[&str] =
+pub(crate) const EXPECT_KEYS: &[&str] =
     &["paraphrase", "unchanged", "accept", "min-probability", "min-paraphrase", "unchanged-kl"];
 
 const TABLES: KeysByTable = &[

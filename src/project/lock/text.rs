@@ -275,7 +275,7 @@ fn read_locks(file: FileId, mut tree: DeTable<'_>) -> Result<LockFile, Diagnosti
         return Ok(LockFile { entries: BTreeMap::from([(None, lock)]) });
     };
     if let Some((key, _)) = tree.iter().next() {
-        return Err(damaged(format!("`{}` is not a key beside `[model]`", shorten(key.get_ref())), &key.span()));
+        return Err(damaged(format!("the file has no key `{}`", shorten(key.get_ref())), &key.span()));
     }
     let span = models.span();
     let DeValue::Table(models) = models.into_inner() else {

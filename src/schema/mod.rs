@@ -1,4 +1,4 @@
-//! Generates JSON Schemas, with which editors check project files while they are written.
+//! Generates the JSON Schemas of project files, with which editors check them while they are written, and of reports.
 //!
 //! The schemas are derived from the types of the settings if these have the form of the file, or else from types that
 //! only exist for this. `serde` does not read the files, because it stops at the first invalid value, and a user wants to
@@ -6,14 +6,16 @@
 //! alike. The reader is stricter, because a schema cannot compare edits or check Unicode: every document that a schema
 //! rejects is rejected by the reader too.
 
+mod project_file;
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::schema_project::ProjectFile;
 use crate::project::edits::edit::Expect;
 use crate::report::Report;
+use project_file::ProjectFile;
 
 /// The kinds of files for which a schema is generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,5 +214,4 @@ struct ProbeEntry {
 }
 
 #[cfg(test)]
-#[path = "schema_tests.rs"]
 pub(crate) mod tests;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::settings::{LinkConfig, RomeConfig, StatisticsConfig, TestConfig};
+use crate::project::{LinkConfig, RomeConfig, StatisticsConfig, TestConfig};
 
 /// The project file of corrigenda: the model, the folder of edits, and the settings.
 #[derive(JsonSchema)]

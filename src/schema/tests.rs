@@ -18,7 +18,7 @@ use crate::project::read::rules::is_id;
 use crate::report::{ReportVerb, samples};
 
 /// A project file with every key.
-pub(in crate::project) const FULL_PROJECT: &str = r#"
+pub(crate) const FULL_PROJECT: &str = r#"
 format = 1
 edits = "facts"
 [model]
