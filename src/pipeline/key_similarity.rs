@@ -27,11 +27,14 @@ const MAX_PLANNED: usize = 300;
 pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec<Diagnostic> {
     let edits: BTreeMap<Digest, (&Edit, &Range<usize>)> =
         plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.span))).collect();
-    let finding = |pair: &SimilarKeys| {
-        let ((edit, span), (other, partner)) = (edits.get(&pair.edit)?, edits.get(&pair.other)?);
+    let mut findings = Vec::new();
+    for pair in similar {
+        let (Some((edit, span)), Some((other, partner))) = (edits.get(&pair.edit), edits.get(&pair.other)) else {
+            continue;
+        };
         // The names of one subject have similar keys by design, and the same target.
         if edit.id == other.id {
-            return None;
+            continue;
         }
         let message = format!(
             "the keys of edits `{}` and `{}` are similar: cosine {:.3}, condition number of S {condition:.0}",
@@ -41,9 +44,9 @@ pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec
             .at(edit.spans.file, span, "this subject")
             .with(other.spans.file, partner, "and this one")
             .help("both edits need a larger change of the weights: run `corrigenda diff` to see what else changes");
-        Some(finding)
-    };
-    similar.iter().filter_map(finding).collect()
+        findings.push(finding);
+    }
+    findings
 }
 
 /// Returns the same findings before a build, from keys that are computed with the base. Returns an empty list if the

@@ -176,18 +176,20 @@ fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
 /// # Errors
 /// If an id is not that of an edit in the set.
 pub fn select_edits<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, Failure> {
-    let unknown: Vec<_> = ids.iter().filter(|id| project.edits.get(id).is_none()).collect();
-    if !unknown.is_empty() {
-        let finding = |id: &&String| {
-            if let Some(why) = project.edits.written().get(id.as_str()).and_then(|edit| edit.parked.as_ref()) {
-                let message = format!("edit `{id}` is parked: {why}");
-                return Diagnostic::new(Code::UnknownId, message).help("a parked fact is not part of the set");
-            }
-            let finding = Diagnostic::new(Code::UnknownId, format!("no edit has the id `{id}`"));
-            let near = most_similar(id, project.edits.edits.iter().map(|edit| edit.id.as_str()));
-            finding.suggest(near, "`corrigenda plan` lists the ids")
-        };
-        return Err(Failure::invalid(unknown.iter().map(finding).collect(), &Sources::default()));
+    let unknown = ids.iter().filter(|id| project.edits.get(id).is_none());
+    let findings: Vec<Diagnostic> = unknown.map(|id| unknown_id(project, id)).collect();
+    if !findings.is_empty() {
+        return Err(Failure::invalid(findings, &Sources::default()));
     }
     Ok(project.edits.edits.iter().filter(|edit| ids.is_empty() || ids.contains(&edit.id)).collect())
+}
+
+fn unknown_id(project: &Project, id: &str) -> Diagnostic {
+    if let Some(why) = project.edits.written().get(id).and_then(|edit| edit.parked.as_ref()) {
+        let message = format!("edit `{id}` is parked: {why}");
+        return Diagnostic::new(Code::UnknownId, message).help("a parked fact is not part of the set");
+    }
+    let finding = Diagnostic::new(Code::UnknownId, format!("no edit has the id `{id}`"));
+    let near = most_similar(id, project.edits.edits.iter().map(|edit| edit.id.as_str()));
+    finding.suggest(near, "`corrigenda plan` lists the ids")
 }

@@ -1,6 +1,5 @@
 //! Checks the policy limits that need the patched model; it runs before the patch is stored.
 
-use super::record::TensorRecord;
 use super::{Base, BuildRecord, Plan};
 use crate::behaviour::PromptKind;
 use crate::behaviour::UNCHANGED_KL;
@@ -115,17 +114,16 @@ fn address(
 
 fn check_norms(policy: &Policy, record: &BuildRecord) -> Vec<Diagnostic> {
     let Some(limit) = &policy.max_relative_norm else { return Vec::new() };
-    let broken = record.tensors.iter().filter(|tensor| !limit.allows(tensor.relative));
-    let finding = |tensor: &TensorRecord| {
+    let mut findings = Vec::new();
+    for tensor in record.tensors.iter().filter(|tensor| !limit.allows(tensor.relative)) {
         let message = format!(
             "tensor `{}` changes by {:.4} of its norm; the policy allows {}",
             tensor.name, tensor.relative, limit.value
         );
-        policy
-            .broken(Code::MaxRelativeNorm, message, limit)
-            .help("remove edits, or reduce their change: see ‖Δ‖ per edit")
-    };
-    broken.map(finding).collect()
+        let finding = policy.broken(Code::MaxRelativeNorm, message, limit);
+        findings.push(finding.help("remove edits, or reduce their change: see ‖Δ‖ per edit"));
+    }
+    findings
 }
 
 /// Checks the limits on what the patched model predicts.
@@ -222,20 +220,24 @@ fn divergences_above_limit(
     all: &[Expectation<'_>],
     pairs: &[PredictionPair],
 ) -> Vec<Diagnostic> {
-    let neighbours = all.iter().zip(pairs).filter(|(one, _)| match one.kind {
-        PromptKind::Unchanged => true,
-        PromptKind::Probe => !one.report_only,
-        _ => false,
-    });
-    let broken = neighbours.filter(|(_, pair)| !limit.allows(pair.divergence));
-    let finding = |(one, pair): (&Expectation<'_>, &PredictionPair)| {
+    let mut findings = Vec::new();
+    for (one, pair) in all.iter().zip(pairs) {
+        let is_neighbour = match one.kind {
+            PromptKind::Unchanged => true,
+            PromptKind::Probe => !one.report_only,
+            PromptKind::Edit | PromptKind::Alias | PromptKind::Paraphrase => false,
+        };
+        if !is_neighbour || limit.allows(pair.divergence) {
+            continue;
+        }
         let message = format!(
             "a neighbour of `{}` diverges by {:.3} nats; the policy allows {}",
             one.id, pair.divergence, limit.value
         );
-        policy.point(Diagnostic::new(Code::MaxNeighbourhoodKl, message).at(one.file, &one.span, "this prompt"), limit)
-    };
-    broken.map(finding).collect()
+        let finding = Diagnostic::new(Code::MaxNeighbourhoodKl, message).at(one.file, &one.span, "this prompt");
+        findings.push(policy.point(finding, limit));
+    }
+    findings
 }
 
 /// Checks the limits on the damage to neutral text.

@@ -177,13 +177,15 @@ pub fn measure(
     }
     let bytes = patch.to_bytes();
     let (patch, size, condition) = (Digest::of(&bytes), bytes.len() as u64, linked.condition);
-    let meaning = |index: usize| linker.edits()[index].meaning;
-    // The names of one subject have similar keys by design.
-    let id = |index: usize| &linker.edits()[index].edit.id;
-    let pairs = linker.similar().into_iter().filter(|pair| id(pair.edit) != id(pair.partner)).take(MAX_SIMILAR);
-    let similar = pairs
-        .map(|pair| SimilarKeys { edit: meaning(pair.edit), other: meaning(pair.partner), cosine: pair.cosine })
-        .collect();
+    let mut similar = Vec::new();
+    for pair in linker.similar() {
+        let [edit, other] = [pair.edit, pair.partner].map(|index| linker.edits()[index]);
+        // The names of one subject have similar keys by design.
+        if edit.edit.id != other.edit.id {
+            similar.push(SimilarKeys { edit: edit.meaning, other: other.meaning, cosine: pair.cosine });
+        }
+    }
+    similar.truncate(MAX_SIMILAR);
     let neutral_sentences = setup.refinement.as_ref().map(|refinement| (linker.sentences(), refinement.sentences));
     Ok(BuildRecord { patch, size, statistics_ridge, edits, tensors, condition, similar, neutral_sentences })
 }

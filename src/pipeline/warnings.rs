@@ -58,16 +58,20 @@ const LARGEST_MEASURED: usize = 250;
 
 /// Warns about a set that is too large to link without refinement, or larger than the benchmarked maximum.
 fn warn_large_set(setup: &Setup, names: usize) -> Option<Diagnostic> {
-    let finding = |message: String| Some(Diagnostic::new(Code::SetLarge, message));
-    if setup.refinement.is_none() && names >= REFINED_FROM {
-        return finding(format!("{names} facts are linked without refinement: they disturb one another"))
-            .map(|finding| finding.help("remove `refine-steps` from `[link]`, and run `corrigenda test`"));
-    }
-    if names > LARGEST_MEASURED {
-        return finding(format!("{names} facts are linked; sets of more than {LARGEST_MEASURED} were not measured"))
-            .map(|finding| finding.help("run `corrigenda test` to check each fact and the damage on neutral text"));
-    }
-    None
+    let (message, help) = if setup.refinement.is_none() && names >= REFINED_FROM {
+        (
+            format!("{names} facts are linked without refinement: they disturb one another"),
+            "remove `refine-steps` from `[link]`, and run `corrigenda test`",
+        )
+    } else if names > LARGEST_MEASURED {
+        (
+            format!("{names} facts are linked; sets of more than {LARGEST_MEASURED} were not measured"),
+            "run `corrigenda test` to check each fact and the damage on neutral text",
+        )
+    } else {
+        return None;
+    };
+    Some(Diagnostic::new(Code::SetLarge, message).help(help))
 }
 
 /// Warns about a corpus whose keys do not span the key space.
