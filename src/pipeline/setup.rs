@@ -236,12 +236,12 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
 pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
     let Some(path) = &project.config.rome.templates else { return Ok(presets::lines(presets::TEMPLATES)) };
     let shown = path.display();
-    let kept = project.snapshot_file(path);
+    let snapshot = project.snapshot_file(path);
     let wrong = |why: String| {
         Diagnostic::new(Code::TemplatesUnusable, why)
             .help("write one template per line, each with one `{}` at its end; the first line is `{}` alone")
     };
-    let text = match kept {
+    let text = match snapshot {
         Some(bytes) => {
             let bytes = bytes.ok_or_else(|| wrong(format!("the templates {shown} do not exist")))?;
             String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').to_owned()
