@@ -164,7 +164,7 @@ mod tests {
     fn a_long_line_is_cut() {
         let mut sources = Sources::default();
         let text = format!("s = 1 {}\n", "é".repeat(1 << 20));
-        assert_eq!(clip(&text, 5).len(), 5 + MAX_BYTES_AFTER_LABEL + 1, "and whole characters");
+        assert_eq!(clip(&text, 5).len(), 5 + MAX_BYTES_AFTER_LABEL + 1, "the cut is at a character boundary");
         assert_eq!(clip("s = 1\n", 5), "s = 1\n");
         let file = sources.add("a.toml", &text);
         let diagnostic = Diagnostic::new(Code::Syntax, "x").at(file, &(4..5), "y");

@@ -35,7 +35,7 @@ impl Sources {
             text.drain(..'\u{feff}'.len_utf8());
         }
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        let id = FileId(u32::try_from(self.0.len()).expect("a project of four thousand million files"));
+        let id = FileId(u32::try_from(self.0.len()).expect("fewer than 2^32 files"));
         self.0.push(SourceFile { path: path.into(), text, lines });
         id
     }

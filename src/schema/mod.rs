@@ -115,7 +115,7 @@ fn without_null(schema: &mut Value) {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(title = "corrigenda edits")]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct EditsFile {
     /// The format of this file: 1.
     #[schemars(range(min = 1, max = 1))]
@@ -129,7 +129,7 @@ struct EditsFile {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(title = "edit", extend("dependencies" = { "status": ["status-reason"], "status-reason": ["status"] }))]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct EditEntry {
     /// A stable name, unique in the project, for example "eiffel-tower.city". Renaming it changes no weight.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
@@ -182,7 +182,7 @@ struct EditEntry {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "corrigenda probes")]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct ProbesFile {
     /// The format of this file: 1.
     #[schemars(range(min = 1, max = 1))]
@@ -196,7 +196,7 @@ struct ProbesFile {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "probe")]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct ProbeEntry {
     /// A stable name, unique among the probes.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]

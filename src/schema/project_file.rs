@@ -12,7 +12,7 @@ use crate::project::{LinkConfig, RomeConfig, StatisticsConfig, TestConfig};
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(title = "corrigenda project")]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 pub(crate) struct ProjectFile {
     /// The format of this file: 1.
     #[schemars(range(min = 1, max = 1))]
@@ -37,7 +37,7 @@ pub(crate) struct ProjectFile {
 /// The base model: one given by its path, or several named ones.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 enum Models {
     /// The only model.
     One(ModelTable),
@@ -54,7 +54,7 @@ const NAME: &str = r"^[a-z0-9][a-z0-9-]*$";
 /// A named model; each key under its `rome` and `statistics` overrides that of the project.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct NamedTable {
     /// The folder of the model, or its name on the Hub.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
@@ -68,7 +68,7 @@ struct NamedTable {
 /// The source of the second moments for one model; missing keys are taken from the project's.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct OwnStatisticsTable {
     /// The path of the corpus.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
@@ -84,7 +84,7 @@ struct OwnStatisticsTable {
 /// The base model.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct ModelTable {
     /// The folder of the model, or its name on the Hub.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
@@ -94,7 +94,7 @@ struct ModelTable {
 /// The rules that the project sets for itself; a build that breaks one writes no patch.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct PolicyTable {
     /// Fields that every edit must have.
     #[serde(default)]
@@ -161,7 +161,7 @@ enum LevelName {
 /// Subjects that no edit may change.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct ProtectedEntry {
     /// The name of the subject; * matches any text, and case is ignored.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]

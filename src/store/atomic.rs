@@ -201,6 +201,6 @@ mod tests {
         assert!(matches!(write(&link, b"two"), Err(StoreError::Symlink { .. })));
         assert_eq!(fs::read(&real).expect("there"), b"one");
         fs::remove_file(&real).expect("removed");
-        assert!(matches!(write(&link, b"two"), Err(StoreError::Symlink { .. })), "dangling links too");
+        assert!(matches!(write(&link, b"two"), Err(StoreError::Symlink { .. })), "a dangling link is refused");
     }
 }

@@ -123,7 +123,7 @@ fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> 
 #[test]
 fn a_store_survives_a_fault_at_any_call() {
     let whole = Place::new();
-    whole.live().expect("nothing is in its way");
+    whole.live().expect("the path is free");
     whole.is_sound(true, "undisturbed");
     let want = whole.files();
     let calls = everywhere(Place::live, |place, lived, what| {

@@ -12,7 +12,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    #[expect(unsafe_code, reason = "a memory map cannot be made without")]
+    #[expect(unsafe_code, reason = "a memory map cannot be created without unsafe code")]
     pub(super) fn new(file: &File) -> io::Result<Self> {
         // SAFETY: entries are never written in place. They are replaced by a rename and removed by unlinking, and both
         // leave the pages of an open map unchanged.

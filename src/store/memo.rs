@@ -214,7 +214,7 @@ mod tests {
             assert_eq!(digest_text_fresh(&path).expect("hashed"), Digest::of(text.as_bytes()));
         }
         fs::write(&path, b"\xff\xfea\0").expect("written");
-        assert!(digest_text_fresh(&path).expect_err("wide").to_string().contains("UTF-16"));
+        assert!(digest_text_fresh(&path).expect_err("UTF-16").to_string().contains("UTF-16"));
     }
 
     #[test]

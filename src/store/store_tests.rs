@@ -80,7 +80,7 @@ fn every_flipped_bit_of_a_patch_is_detected() {
     fs::write(&path, b"").expect("written");
     assert!(store.get(EntryKind::Patch, &id).expect_err("damaged").to_string().contains("it is empty"));
     assert!(store.mmap(EntryKind::Patch, &id).is_err());
-    store.put_patch(b"a patch").expect("mends it");
+    store.put_patch(b"a patch").expect("the entry is replaced");
     assert!(store.get(EntryKind::Patch, &id).expect("good").is_some());
 }
 
@@ -93,18 +93,18 @@ fn an_enlarged_entry_is_damaged_and_not_read() {
     store.export(None, &directory.path().join("parcel")).expect("exported");
     let endless = |path: &Path| File::options().write(true).open(path).and_then(|file| file.set_len(1 << 40));
     for (kind, key) in [(EntryKind::Object, key()), (EntryKind::Patch, id)] {
-        endless(&store.path(kind, &key)).expect("made longer");
+        endless(&store.path(kind, &key)).expect("extended");
         endless(&directory.path().join("parcel").join(kind.folder()).join(format!("{}{}", key.hex(), kind.suffix())))
-            .expect("made longer");
+            .expect("extended");
         assert!(matches!(store.get(kind, &key), Err(StoreError::Damaged { .. })), "{kind}");
         assert!(matches!(store.check(kind, &key), Err(StoreError::Damaged { .. })), "{kind}");
         assert!(store.mmap(kind, &key).is_err() && store.read_prefix(kind, &key, 10).is_err(), "{kind}");
     }
     assert_eq!(store.verify().problems.len(), 2);
     let other = Store::open(directory.path().join("other"));
-    assert_eq!(other.import(&directory.path().join("parcel")).expect("goes on").refused.len(), 2);
-    store.put_patch(b"a patch").expect("mends it");
-    store.put(EntryKind::Object, &key(), b"payload").expect("mends it");
+    assert_eq!(other.import(&directory.path().join("parcel")).expect("the operation continues").refused.len(), 2);
+    store.put_patch(b"a patch").expect("the entry is replaced");
+    store.put(EntryKind::Object, &key(), b"payload").expect("the entry is replaced");
     assert!(store.verify().problems.is_empty());
 }
 
@@ -118,7 +118,7 @@ fn a_valid_entry_is_never_replaced() {
     assert!(matches!(store.put(EntryKind::Object, &key(), b"two"), Err(StoreError::Conflict { .. })));
     assert_eq!(store.get(EntryKind::Object, &key()).expect("good").expect("there"), b"one");
     store.put(EntryKind::Partial, &key(), b"one").expect("written");
-    store.put(EntryKind::Partial, &key(), b"two").expect("progress replaces progress");
+    store.put(EntryKind::Partial, &key(), b"two").expect("partial statistics are replaced");
     assert_eq!(store.get(EntryKind::Partial, &key()).expect("good").expect("there"), b"two");
     assert!(store.remove(EntryKind::Partial, &key()).expect("removed"));
     assert!(matches!(store.put(EntryKind::Patch, &key(), b"x"), Err(StoreError::WrongAddress { .. })));
@@ -242,7 +242,7 @@ fn entries_are_exported_and_imported() {
     third.put(EntryKind::Object, &key(), b"two").expect("written");
     fs::write(to.join("patches").join(format!("{}.safetensors", id.hex())), b"b patch").expect("damaged");
     fs::write(to.join("objects/readme"), b"").expect("written");
-    let imported = third.import(&to).expect("goes on");
+    let imported = third.import(&to).expect("the operation continues");
     assert!(imported.new.is_empty() && imported.present.is_empty());
     let whys: Vec<&str> = imported.refused.iter().map(|refusal| &*refusal.why).collect();
     assert!(whys.len() == 3 && whys[0].contains("the store has"), "{whys:?}");

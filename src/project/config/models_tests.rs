@@ -84,7 +84,7 @@ fn a_model_is_chosen_as_in_another_project() {
     two.choose(Some("small")).expect("there");
     let single = parsed("format = 1\nmodel.path = \"m\"\n").expect("valid");
     let mut before = single.clone();
-    before.choose_as(&two).expect("it has but one");
+    before.choose_as(&two).expect("one entry");
     assert_eq!(before, single);
     assert!(two.clone().choose_as(&single).is_err());
     let mut beside = parsed(TWO).expect("valid");

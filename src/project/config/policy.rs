@@ -109,7 +109,7 @@ impl Policy {
         let span = |key: &str| table.table.get(key).map_or(0..0, Spanned::span);
         let limit = |value: Option<f64>, key| value.map(|value| Limit { value, span: span(key) });
         let edits = reader.integer(&table, "max-edits", 1..=i64::from(u32::MAX));
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        #[expect(clippy::cast_precision_loss, reason = "the number is far below 2^53, so the conversion is exact")]
         let max_edits = limit(edits.map(|edits| edits as f64), "max-edits");
         Self {
             file: Some(reader.file),

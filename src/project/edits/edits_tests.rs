@@ -270,7 +270,11 @@ fn digests_depend_on_their_fields_only() {
     assert_eq!(compare("located", "standing"), (false, false, true));
     assert_eq!(compare("\n\n", "\n# a comment\n\n"), (true, true, true));
     let lines = text.replace("\"example\"", "\"\"\"\nOne line.\nAnother.\"\"\"");
-    assert_eq!(read(&lines).record(), read(&lines.replace('\n', "\r\n")).record(), "line ends are no part of a record");
+    assert_eq!(
+        read(&lines).record(),
+        read(&lines.replace('\n', "\r\n")).record(),
+        "a record does not depend on line ends"
+    );
     insta::assert_snapshot!(format!("{}\n{}\n{}", base.meaning(), base.expectation(), base.record()));
 }
 
@@ -367,7 +371,7 @@ fn a_repeated_finding_is_reported_1000_times() {
         format!("[[edit]]\nid = \"e{n}\"\nsubject = \"Rome\"\nprompt = \"{{}} is in\"\ntarget = \"Italy\"\n")
     };
     let text = format!("format = 1\n{}", (0..9000).map(edit).collect::<String>());
-    let findings = parse_files(vec![("edits/a.toml".to_owned(), text.into_bytes())]).expect_err("all the same");
+    let findings = parse_files(vec![("edits/a.toml".to_owned(), text.into_bytes())]).expect_err("still refused");
     assert_eq!(findings.diagnostics.len(), 1001);
     let last = &findings.diagnostics.iter().find(|finding| finding.labels.is_empty()).expect("one without a place");
     assert!(last.message.contains("more findings of this kind"), "{}", last.message);

@@ -109,7 +109,7 @@ mod tests {
             assert!(said("Mont Blanc", "", fine).is_empty(), "{fine}");
         }
         assert!(said("Mont Blanc", "aliases = [\"Mont Blank\"]\n", "Mont Blank is in").is_empty());
-        assert!(said("Ada", "", "Ida is in").is_empty(), "short names are near to others");
+        assert!(said("Ada", "", "Ida is in").is_empty(), "a short name is similar to many words");
         for (subject, other) in [
             ("Germany", "The German capital is"),
             ("India", "Indian food is"),

@@ -87,7 +87,7 @@ mod tests {
         assert!(said.starts_with("warning[facts-withdrawn]") && said.contains("corrigenda.lock lists"), "{said}");
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
         fs::remove_dir(root.join("edits")).expect("removed");
-        assert_eq!(told(root), said, "a folder that git dropped");
+        assert_eq!(told(root), said, "git does not store an empty folder");
         // An empty sibling folder does not matter, but one with edits means that the name is wrong.
         fs::create_dir(root.join("facts")).expect("made");
         assert_eq!(told(root), said);

@@ -45,7 +45,7 @@ fn a_merged_lock_is_detected_by_its_set() {
     lock.edits.reverse();
     assert!(!lock.is_merged());
     lock.edits[0].expectation = Digest::of(b"another");
-    assert!(!lock.is_merged(), "expectations are in no patch");
+    assert!(!lock.is_merged(), "a patch does not depend on expectations");
     lock.edits[0].meaning = Digest::of(b"another");
     assert!(lock.is_merged());
 }

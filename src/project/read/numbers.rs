@@ -42,7 +42,10 @@ impl TomlReader {
         let value = self.optional(entry, key)?;
         let number = match value.get_ref() {
             DeValue::Float(digits) => digits.as_str().parse::<f64>().ok(),
-            #[expect(clippy::cast_precision_loss, reason = "an integer that stands for a real number")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "an integer may be written for a real number, and is rounded"
+            )]
             DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n as f64),
             _ => {
                 self.wrong_type(&in_backticks(key), "a number", value);
