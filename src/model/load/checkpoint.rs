@@ -175,7 +175,7 @@ impl Checkpoint {
         let found = self.weights.get(&tensor.name);
         let start = found.map_or(0, |(_, info)| info.start);
         Err(ModelError::NotFinite {
-            path: found.map_or_else(|| self.weights.path.clone(), |(shard, _)| shard.path.clone()),
+            path: found.map_or_else(|| self.weights.path.clone(), |(shard, _)| shard.file.path.clone()),
             tensor: tensor.name.clone(),
             value: wide[index],
             index,
@@ -224,7 +224,7 @@ impl Source<'_> {
         let Some((shard, info)) = self.weights.get(&name) else {
             return Err(self.missing(&name));
         };
-        let path = || shard.path.clone();
+        let path = || shard.file.path.clone();
         let Some(stored) = info.dtype.weight_dtype() else {
             return Err(ModelError::Dtype { path: path(), tensor: name, found: info.dtype.name().to_owned() });
         };

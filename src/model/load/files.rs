@@ -1,16 +1,15 @@
 //! Finds, checks and maps the files of a model folder. The weights are one file, or shards with an index.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use memmap2::Mmap;
 use serde_json::Value;
 
 use super::{hub, storage};
 use crate::model::ModelError;
 use crate::regular_file;
-use crate::safetensors::{Header, TensorInfo, refuse_pickle};
+use crate::safetensors::{FileError, MappedFile, TensorInfo, refuse_pickle};
 
 /// Maximum size of config.json, in bytes.
 const CONFIG_LIMIT: u64 = 1 << 20;
@@ -22,20 +21,10 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// One weights file: its header, and its bytes as a memory map.
-#[derive(Clone, Debug)]
-pub(crate) struct Shard {
-    /// Name of the file in the model's folder.
-    pub name: String,
-    pub path: PathBuf,
-    pub header: Arc<Header>,
-    pub map: Arc<Mmap>,
-}
-
 /// All weights files of a model's folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Weights {
-    pub shards: Vec<Shard>,
+    pub shards: Vec<MappedFile>,
     /// Whether the shards are listed in an index.
     pub indexed: bool,
     /// Tensors that the index names but no file contains, with the file that the index gives. They are an error only if
@@ -53,7 +42,7 @@ impl Weights {
         let whole = folder.join(WHOLE);
         if whole.is_file() {
             return Ok(Self {
-                shards: vec![Shard::open(folder, WHOLE)?],
+                shards: vec![open_shard(folder, WHOLE)?],
                 indexed: false,
                 absent: BTreeMap::new(),
                 path: whole,
@@ -79,7 +68,7 @@ impl Weights {
         if let Some(name) = names.iter().find(missing) {
             return Err(ModelError::NoShard { index, shard: (**name).clone() });
         }
-        let shards = names.iter().map(|name| Shard::open(folder, name)).collect::<Result<Vec<_>, _>>()?;
+        let shards = names.iter().map(|name| open_shard(folder, name)).collect::<Result<Vec<_>, _>>()?;
         let mut weights = Self { shards, indexed: true, absent: BTreeMap::new(), path: index };
         weights.check_index(places)?;
         Ok(weights)
@@ -90,9 +79,9 @@ impl Weights {
     fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for shard in &self.shards {
-            for name in shard.header.tensors.keys() {
-                if let Some(other) = seen.insert(name, &shard.name) {
-                    let shards = [other.to_owned(), shard.name.clone()];
+            for name in shard.file.header.tensors.keys() {
+                if let Some(other) = seen.insert(name, &shard.file.name) {
+                    let shards = [other.to_owned(), shard.file.name.clone()];
                     return Err(ModelError::Twice { tensor: name.clone(), shards });
                 }
             }
@@ -113,30 +102,38 @@ impl Weights {
 
     /// The names of all tensors in the files.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.shards.iter().flat_map(|shard| shard.header.tensors.keys().map(String::as_str))
+        self.shards.iter().flat_map(|shard| shard.file.header.tensors.keys().map(String::as_str))
     }
 
     /// Returns the header entry of the tensor `name` and the shard that contains it.
-    pub(crate) fn get(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
-        self.shards.iter().find_map(|shard| Some((shard, shard.header.tensors.get(name)?)))
+    pub(crate) fn get(&self, name: &str) -> Option<(&MappedFile, &TensorInfo)> {
+        self.shards.iter().find_map(|shard| Some((shard, shard.file.tensor(name)?)))
     }
 
     /// Returns the names of the files that determine the model's output, sorted: config.json, tokenizer.json, the
     /// weights files, and their index if there is one.
     pub(crate) fn files(&self) -> Vec<String> {
         let fixed = [CONFIG, TOKENIZER].into_iter().chain(self.indexed.then_some(INDEX)).map(str::to_owned);
-        let mut names: Vec<String> = fixed.chain(self.shards.iter().map(|shard| shard.name.clone())).collect();
+        let mut names: Vec<String> = fixed.chain(self.shards.iter().map(|shard| shard.file.name.clone())).collect();
         names.sort();
         names
     }
 }
 
-impl Shard {
-    fn open(folder: &Path, name: &str) -> Result<Self, ModelError> {
-        let path = folder.join(name);
-        let (header, map) = map_weights(&path)?;
-        Ok(Self { name: name.to_owned(), path, header: Arc::new(header), map })
+/// Maps a weights file of `folder`, unless it is a pickle.
+fn open_shard(folder: &Path, name: &str) -> Result<MappedFile, ModelError> {
+    let path = folder.join(name);
+    let read_error = |source| ModelError::Read { path: path.clone(), source };
+    let mut first_bytes = Vec::new();
+    let file = regular_file::open(&path).map_err(read_error)?;
+    file.take(16).read_to_end(&mut first_bytes).map_err(read_error)?;
+    if let Some(refused) = refuse_pickle(&path, &first_bytes) {
+        return Err(refused.into());
     }
+    MappedFile::open(name, &path).map_err(|error| match error {
+        FileError::Read(source) => ModelError::Read { path, source },
+        FileError::Header(source) => ModelError::Header { path, source },
+    })
 }
 
 /// Reads the `weight_map` of an index: the file name of the shard for each tensor name. Rejects names that lead out of
@@ -213,24 +210,4 @@ pub(crate) fn check_contained(folder: &Path, name: &str) -> Result<(), ModelErro
 pub(crate) fn read_json(path: &Path, limit: u64) -> Result<Value, ModelError> {
     let bytes = read_capped(path, limit)?;
     serde_json::from_slice(&bytes).map_err(|source| ModelError::NotJson { path: path.to_owned(), source })
-}
-
-#[expect(unsafe_code, reason = "weights are memory-mapped")]
-fn map_weights(path: &Path) -> Result<(Header, Arc<Mmap>), ModelError> {
-    let context = |source| ModelError::Read { path: path.to_owned(), source };
-    let file = regular_file::open(path).map_err(context)?;
-    let length = file.metadata().map_err(context)?.len();
-    if length == 0 {
-        // An empty file cannot be mapped. The header reader supplies the error for it.
-        let source = Header::parse(0, &[]).expect_err("an empty file has no header");
-        return Err(ModelError::Header { path: path.to_owned(), source });
-    }
-    // SAFETY: the map is read only. Another process that truncates the file while it is mapped can end this one
-    // (SIGBUS); this program never writes to a base model.
-    let map = unsafe { Mmap::map(&file) }.map_err(context)?;
-    if let Some(refused) = refuse_pickle(path, &map[..map.len().min(8)]) {
-        return Err(refused.into());
-    }
-    let header = Header::parse(length, &map).map_err(|source| ModelError::Header { path: path.to_owned(), source })?;
-    Ok((header, Arc::new(map)))
 }
