@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use corrigenda::research::bench::metrics::consistency::Weights;
+use corrigenda::research::bench::metrics::consistency::TfIdf;
 use corrigenda::research::bench::metrics::fluency::entropy;
 use corrigenda::research::bench::metrics::words::words;
 use serde::Deserialize;
@@ -52,7 +52,7 @@ fn words_and_entropies_agree_with_nltk() {
 #[test]
 fn cosines_agree_with_scikit_learn() {
     let golden = golden();
-    let weights = Weights::new(golden.vocabulary, golden.frequencies).expect("they belong together");
+    let weights = TfIdf::new(golden.vocabulary, golden.frequencies).expect("they belong together");
     for Pair { one, other, cosine } in &golden.cosines {
         let found = weights.cosine(one, other);
         assert!((found - cosine).abs() < 1e-12, "{one:?} {other:?}: {found} {cosine}");

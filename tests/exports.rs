@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corrigenda::digest::Digest;
-use corrigenda::export::peft::Written;
-use corrigenda::export::{Named, Request, checkpoint, llama_cpp, peft};
+use corrigenda::export::peft::BaseName;
+use corrigenda::export::{AdapterBase, ExportRequest, checkpoint, llama_cpp, peft};
 use corrigenda::patch::{Patch, Target};
 use corrigenda::project::{LockedBase, LockedFile};
 use corrigenda::safetensors::{Dtype, Header};
@@ -604,7 +604,7 @@ fn adapters_of_every_family() {
         assert_eq!(patch.targets().len(), model.spec().layers, "{}", case.name());
         let base = LockedBase { digest: Digest::of(b"base"), files: locked_weights(&folder) };
         let [to, file, whole] = ["out", "lora.gguf", "whole"].map(|name| top.path().join(name));
-        let request = |to| Request {
+        let request = |to| ExportRequest {
             folder: &folder,
             base: &base,
             patch: &patch,
@@ -614,7 +614,7 @@ fn adapters_of_every_family() {
             to,
             progress: &corrigenda::progress::Unseen,
         };
-        peft(&request(&to), Named { spec: model.spec(), written: Written { name: "base", on_hub: false } })
+        peft(&request(&to), AdapterBase { spec: model.spec(), name: BaseName { name: "base", on_hub: false } })
             .expect("an adapter");
         let config = std::fs::read_to_string(to.join("adapter_config.json")).expect("a file");
         let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");

@@ -3,7 +3,9 @@
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::progress::Unseen;
-use corrigenda::research::trace::{Kind, KnownFact, Noise, NoiseRule, Places, Plan, SeveredNoise, subject_in, trace};
+use corrigenda::research::trace::{
+    KnownFact, Noise, NoiseRule, RestoredKind, RestoredTokens, SeveredNoise, TracePlan, subject_in, trace,
+};
 use corrigenda::safetensors::Dtype;
 
 use crate::support::families::write_steep;
@@ -17,10 +19,14 @@ fn every_cell_agrees_with_pytorch() {
     let whole = |key: &str| settings[key].as_u64().expect("a number") as usize;
     let scale = settings["scale"].as_f64().expect("a number");
     let noise = Noise { rule: NoiseRule::Fixed(scale), scale, seed: 1, samples: whole("samples") };
-    let plan =
-        Plan { kinds: Kind::ALL.to_vec(), window: whole("window"), severed: SeveredNoise::Same, places: Places::All };
-    let kinds = Kind::ALL.into_iter().filter(|kind| kind.is_severed()).collect();
-    let published = Plan { kinds, severed: SeveredNoise::Next, ..plan.clone() };
+    let plan = TracePlan {
+        kinds: RestoredKind::ALL.to_vec(),
+        window: whole("window"),
+        severed: SeveredNoise::Same,
+        places: RestoredTokens::All,
+    };
+    let kinds = RestoredKind::ALL.into_iter().filter(|kind| kind.is_severed()).collect();
+    let published = TracePlan { kinds, severed: SeveredNoise::Next, ..plan.clone() };
     for of in golden["models"].as_array().expect("models") {
         let folder = tempfile::tempdir().expect("a folder");
         let name = of["model"].as_str().expect("a name");
@@ -55,9 +61,9 @@ fn every_cell_agrees_with_pytorch() {
                 assert_eq!(want.len(), table.iter().map(Vec::len).sum::<usize>());
                 table.iter().flatten().zip(want).for_each(|(found, want)| near(*found, want, kind.name()));
             }
-            let places = Places::LastSubject;
+            let places = RestoredTokens::LastSubject;
             let last =
-                trace(&model, &tokens, &known, &noise, &Plan { places, ..plan.clone() }, &Unseen).expect("traced");
+                trace(&model, &tokens, &known, &noise, &TracePlan { places, ..plan.clone() }, &Unseen).expect("traced");
             for ((kind, last), (_, table)) in last.restored.iter().zip(&traced.restored) {
                 let row = if kind.is_severed() { 0 } else { traced.subject.end - 1 };
                 assert_eq!(*last, table[row..=row], "{name}, {prompt}: {} at the subject's last token", kind.name());

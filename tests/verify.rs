@@ -473,7 +473,7 @@ fn provenance_names_everything_that_was_read() {
 
 #[test]
 fn an_export_that_fails_late_leaves_nothing() {
-    use corrigenda::export::{ExportError, Request, checkpoint};
+    use corrigenda::export::{ExportError, ExportRequest, checkpoint};
     use corrigenda::patch::Patch;
     use corrigenda::project::{LockedBase, LockedFile};
 
@@ -486,7 +486,7 @@ fn an_export_that_fails_late_leaves_nothing() {
     let bytes = std::fs::read(project.path("model/model.safetensors")).expect("weights");
     let (path, size) = ("model.safetensors".to_owned(), bytes.len() as u64);
     let weights = LockedFile { path, size, digest: Digest::of(&bytes) };
-    let request = Request {
+    let request = ExportRequest {
         folder: &project.path("model"),
         base: &LockedBase { digest: Digest::of(b"base"), files: vec![file, weights] },
         patch: &Patch::from_bytes(&patch).expect("a patch"),

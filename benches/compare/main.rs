@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use corrigenda::model::Model;
 use corrigenda::numeric::Isa;
-use corrigenda::research::bench::data::{Dataset, all};
+use corrigenda::research::bench::data::{Dataset, read_all};
 use sides::{Corrigenda, Job, Torch};
 use watch::{Failure, Seen};
 
@@ -66,7 +66,7 @@ fn compare(model: &Path, layer: Option<usize>, arguments: &Arguments) -> Result<
         corpus: Path::new(CORPUS).canonicalize()?,
         steps: arguments.steps,
         documents: arguments.documents,
-        cases: all(Path::new(RECORDS), Dataset::Counterfact)?.0.into_iter().take(arguments.edits).collect(),
+        cases: read_all(Path::new(RECORDS), Dataset::Counterfact)?.0.into_iter().take(arguments.edits).collect(),
         model,
     };
     let name = job.model.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use corrigenda::project::PROJECT_FILE;
 use corrigenda::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
-use corrigenda::research::bench::data::{Dataset, all};
+use corrigenda::research::bench::data::{Dataset, read_all};
 use corrigenda::research::bench::import::{draft_of, sentences};
 
 use crate::counterfact::{Failure, MODEL, Record, World, corpus, records, shared, subjects};
@@ -53,7 +53,7 @@ fn expecting(world: &World, record: &Record) -> Result<DraftEdit, Failure> {
 /// Writes a project of `count` records of the flat format, after the first `skip` usable ones, without running a model.
 pub fn from_easyedit(folder: &Path, skip: usize, count: usize) -> Result<Written, Failure> {
     new_or_empty(folder)?;
-    let (cases, _) = all(&shared(EASYEDIT), Dataset::Easyedit)?;
+    let (cases, _) = read_all(&shared(EASYEDIT), Dataset::Easyedit)?;
     let mut prompts = BTreeSet::new();
     let drafts = cases.iter().filter(|case| prompts.insert(case.filled())).map(draft_of);
     // A record without an old answer requests a fact that is already true.

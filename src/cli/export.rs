@@ -9,10 +9,12 @@ use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
 use crate::digest::Digest;
-use crate::export::fact::{Fact, facts};
+use crate::export::fact::{ExportedFact, facts};
 use crate::export::manifest::TensorEntry;
-use crate::export::peft::{Written, plain_name};
-use crate::export::{Exported, LlamaCpp, Named, Peft, Request, checkpoint, llama_cpp, peft};
+use crate::export::peft::{BaseName, plain_name};
+use crate::export::{
+    AdapterBase, ExportRequest, ExportedCheckpoint, ExportedGguf, ExportedPeft, checkpoint, llama_cpp, peft,
+};
 use crate::model::load::hub::HubName;
 use crate::patch::Patch;
 use crate::pipeline::Base;
@@ -103,7 +105,7 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
         Verb::Peft { base_name, .. } => {
             let name = base_name.clone().unwrap_or_else(|| plain_name(&base.name()));
             let on_hub = if base_name.is_some() { HubName::is_repository(&name) } else { base.is_of_hub() };
-            let adapter = peft(&request, Named { spec, written: Written { name: &name, on_hub } })?;
+            let adapter = peft(&request, AdapterBase { spec, name: BaseName { name: &name, on_hub } })?;
             let unknown = (base_name.is_none() && !on_hub).then(|| unfound(&name));
             let notes = [unknown, served(spec.family.model_type, adapter.rank), unrounded(&patch)];
             let notes = notes.into_iter().flatten().collect();
@@ -124,11 +126,11 @@ pub(super) fn request<'a>(
     base: &'a Base,
     store: &'a Store,
     (patch, settings): (&'a Patch, Option<Digest>),
-    facts: &'a [Fact],
+    facts: &'a [ExportedFact],
     to: &'a Path,
-) -> Request<'a> {
+) -> ExportRequest<'a> {
     let (folder, base, store, progress) = (&*base.folder, &base.locked, store.root(), &context.ui);
-    Request { folder, base, patch, facts, settings, store, to, progress }
+    ExportRequest { folder, base, patch, facts, settings, store, to, progress }
 }
 
 /// Returns the patch with this name, or the lock's patch without a name. The digest of its settings is `None` if the
@@ -205,7 +207,7 @@ fn untested(family: &str) -> Option<String> {
 }
 
 /// Prints the answer for an exported checkpoint.
-pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &Exported) {
+pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &ExportedCheckpoint) {
     let manifest = &exported.manifest;
     let fields = json!({
         "path": to.display().to_string(),
@@ -226,8 +228,8 @@ pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &Export
     answer(context, fields, &text);
 }
 
-fn answer_peft(context: &Context, base: &Base, to: &Path, adapter: &Peft, notes: Vec<String>) {
-    let Peft { manifest, rank } = adapter;
+fn answer_peft(context: &Context, base: &Base, to: &Path, adapter: &ExportedPeft, notes: Vec<String>) {
+    let ExportedPeft { manifest, rank } = adapter;
     let head = Head { base, patch: manifest.patch, facts: manifest.facts.len(), tensors: &manifest.tensors };
     let size = manifest.files.iter().map(|file| file.size).sum();
     let text = head.table(context, Some(*rank), &wrote_folder(to, manifest.files.len() + 1, size));
@@ -236,8 +238,14 @@ fn answer_peft(context: &Context, base: &Base, to: &Path, adapter: &Peft, notes:
     answer(context, fields, &noted(text, &notes));
 }
 
-fn answer_gguf(context: &Context, (base, facts): (&Base, usize), to: &Path, adapter: &LlamaCpp, notes: Vec<String>) {
-    let LlamaCpp { file, patch, architecture, rank, tensors } = adapter;
+fn answer_gguf(
+    context: &Context,
+    (base, facts): (&Base, usize),
+    to: &Path,
+    adapter: &ExportedGguf,
+    notes: Vec<String>,
+) {
+    let ExportedGguf { file, patch, architecture, rank, tensors } = adapter;
     let head = Head { base, patch: *patch, facts, tensors };
     let wrote = format!("{}: {}, read back", to.display(), bytes(file.size));
     let text = head.table(context, Some(*rank), &wrote);

@@ -13,8 +13,8 @@ use crate::project::{Config, files_of};
 use crate::regular_file::canonicalize_lenient;
 use crate::report::Outcome;
 use crate::report::table::{Table, plural};
-use crate::research::bench::data::{Case, DataError, Dataset, Refused, each};
-use crate::research::bench::import::{Imported, import};
+use crate::research::bench::data::{Case, DataError, Dataset, RejectedRecord, for_each_record};
+use crate::research::bench::import::{ImportedEdits, import};
 use crate::store::{StoreError, atomic};
 
 /// Declare the records of a published dataset as facts, one file each
@@ -90,10 +90,10 @@ fn unusable(error: &DataError) -> Failure {
 }
 
 /// Reads the records that `--skip` and `--limit` select. Malformed ones are returned with the reason.
-fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
+fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataError> {
     let (mut cases, mut refused, mut record) = (Vec::new(), Vec::new(), 0);
     let most = arguments.limit.unwrap_or(usize::MAX);
-    each(&arguments.file, arguments.dataset, |one| {
+    for_each_record(&arguments.file, arguments.dataset, |one| {
         if record >= arguments.skip && record - arguments.skip < most {
             match one {
                 Ok(case) => cases.push(case),
@@ -106,7 +106,7 @@ fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
 }
 
 /// Writes the list of records that are left out and returns its path; `None` if no record is left out.
-fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result<Option<PathBuf>, Failure> {
+fn list(context: &Context, arguments: &Arguments, imported: &ImportedEdits) -> Result<Option<PathBuf>, Failure> {
     if imported.refused.is_empty() {
         return Ok(None);
     }
@@ -119,7 +119,7 @@ fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result
         context.may_write(&path)
     };
     free.map_err(|why| Failure::from(Diagnostic::new(Code::ProjectExists, why)))?;
-    let entry = |one: &Refused| json!({ "record": one.record, "case_id": one.id, "why": one.why });
+    let entry = |one: &RejectedRecord| json!({ "record": one.record, "case_id": one.id, "why": one.why });
     let lines: Vec<String> = imported.refused.iter().map(|one| entry(one).to_string()).collect();
     atomic::write(&path, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;
     Ok(Some(path))
@@ -127,7 +127,7 @@ fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result
 
 /// Writes all files to a temporary folder next to the project file and then renames that folder, so that either all
 /// files appear or none.
-fn write(context: &Context, folder: &Path, imported: &Imported) -> Result<(), StoreError> {
+fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(), StoreError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| StoreError::Io { operation: "writing", path, source }
@@ -160,8 +160,8 @@ fn write(context: &Context, folder: &Path, imported: &Imported) -> Result<(), St
     atomic::sync_directory(parent)
 }
 
-fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &Imported, list: Option<&Path>) {
-    let Imported { files, refused, dropped } = imported;
+fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &ImportedEdits, list: Option<&Path>) {
+    let ImportedEdits { files, refused, dropped } = imported;
     if context.format == Format::Json {
         let refused: Vec<Value> =
             refused.iter().map(|one| json!({ "record": one.record, "case_id": one.id, "why": one.why })).collect();
@@ -186,7 +186,7 @@ fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &Imp
 }
 
 /// Returns the number of records per reason, with the most frequent reason first.
-fn reasons(refused: &[Refused]) -> String {
+fn reasons(refused: &[RejectedRecord]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for one in refused {
         let is_code = |code: &&str| *code == "one-key" || Code::ALL.iter().any(|known| known.as_str() == *code);

@@ -118,9 +118,9 @@ fn verify(context: &Context, store: &Store) -> Outcome {
     let mut problems = Vec::new();
     for problem in &report.problems {
         let (path, why) = (shown(&problem.path), escape_controls(&problem.why));
-        let _ = writeln!(text, "{path}\n  {why}\n  {}", problem.repair);
+        let _ = writeln!(text, "{path}\n  {why}\n  {}", problem.repair.as_str());
         problems
-            .push(json!({ "path": problem.path.display().to_string(), "why": problem.why, "repair": problem.repair }));
+            .push(json!({ "path": problem.path.display().to_string(), "why": problem.why, "repair": problem.repair.as_str() }));
     }
     let found = match problems.len() {
         0 => "no problems".to_owned(),

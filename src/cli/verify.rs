@@ -13,7 +13,7 @@ use crate::project::{PROJECT_FILE, Project};
 use crate::report::Outcome;
 use crate::report::table::{Table, plural};
 use crate::store::Store;
-use crate::verify::{Audit, Check, Ground, State, adapter, checkpoint, gguf, patch, project, rebuild};
+use crate::verify::{Audit, Check, CheckState, VerifyContext, adapter, checkpoint, gguf, patch, project, rebuild};
 
 /// Verify the lock and the store, an exported checkpoint or adapter, or a patch
 ///
@@ -70,7 +70,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store) -> Result<Audit, Failure> {
-    let ground = || Ground::open(what, store, context.isa);
+    let ground = || VerifyContext::open(what, store, context.isa);
     match &arguments.what {
         None if arguments.rebuild => rebuild::rebuild(what, &ground()?, context.isa, &context.ui),
         None => project::project(what, store, context.isa),
@@ -88,8 +88,8 @@ fn without_project(
     let folder = folder_named(base)?;
     let patch = arguments.patch.as_ref().map(|name| find(store, name)).transpose()?;
     artefact(what, store, || {
-        let ground = Ground::alone(&folder, store, context.isa)?;
-        patch.iter().try_fold(ground, Ground::with)
+        let ground = VerifyContext::without_project(&folder, store, context.isa)?;
+        patch.iter().try_fold(ground, VerifyContext::with_patch)
     })
 }
 
@@ -97,7 +97,7 @@ fn without_project(
 fn artefact<'g>(
     name: &str,
     store: &Store,
-    ground: impl FnOnce() -> Result<Ground<'g>, Failure>,
+    ground: impl FnOnce() -> Result<VerifyContext<'g>, Failure>,
 ) -> Result<Audit, Failure> {
     let path = Path::new(name);
     if path.is_dir() && adapter::is_peft(path) {
@@ -114,17 +114,17 @@ fn artefact<'g>(
 
 fn answer(context: &Context, audit: &Audit) -> Outcome {
     let outcome = match audit.state() {
-        State::Ok => Outcome::Ok,
-        State::Unknown => Outcome::Error,
-        State::Wrong => Outcome::Findings,
-        State::Stale => Outcome::Stale,
+        CheckState::Ok => Outcome::Ok,
+        CheckState::Unknown => Outcome::Error,
+        CheckState::Wrong => Outcome::Findings,
+        CheckState::Stale => Outcome::Stale,
     };
     match context.format {
         Format::Json => {
             let check = |check: &Check| {
                 json!({
                     "state": check.state.as_str().to_lowercase(),
-                    "group": check.group, "name": check.name, "said": check.said, "details": check.details,
+                    "group": check.group, "name": check.name, "said": check.summary, "details": check.details,
                 })
             };
             let mut whole = audit.fields.clone();
@@ -144,7 +144,7 @@ fn human(context: &Context, audit: &Audit) -> String {
     let rows = rows(audit, context.ui.verbose());
     for Row { check, times } in &rows {
         let name = if *times > 1 { plural(*times, check.group) } else { check.name.clone() };
-        table.row([check.state.as_str(), check.group, &name, &check.said]);
+        table.row([check.state.as_str(), check.group, &name, &check.summary]);
     }
     let mut out = String::new();
     for (line, row) in table.render(context.ui.width()).lines().zip(&rows) {
@@ -159,7 +159,7 @@ fn human(context: &Context, audit: &Audit) -> String {
     if failures == 0 {
         return out + &escape_controls(&audit.verdict);
     }
-    let unknown = audit.state() == State::Unknown;
+    let unknown = audit.state() == CheckState::Unknown;
     let word = if unknown { "could not be judged" } else { "failed" };
     out.push_str(&format!("{failures} of {} {word}", plural(audit.checks.len(), "check")));
     if !audit.repairs.is_empty() {
@@ -180,8 +180,8 @@ fn rows(audit: &Audit, every: bool) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for check in &audit.checks {
         let like = |row: &&mut Row<'_>| {
-            let kind = |check: &Check| (check.common, check.state, check.group);
-            check.common && check.state == State::Ok && !every && kind(row.check) == kind(check)
+            let kind = |check: &Check| (check.collapsible, check.state, check.group);
+            check.collapsible && check.state == CheckState::Ok && !every && kind(row.check) == kind(check)
         };
         match rows.iter_mut().find(like) {
             Some(row) => row.times += 1,

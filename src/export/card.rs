@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::fact::Fact;
+use super::fact::ExportedFact;
 use super::manifest::MANIFEST_FILE;
 use crate::diagnostics::escape_controls;
 use crate::digest::Digest;
@@ -16,7 +16,7 @@ const BEGIN: &str = "<!-- corrigenda:begin -->";
 const END: &str = "<!-- corrigenda:end -->";
 
 /// Returns the Markdown section with one table row per fact, between HTML comments that mark its begin and end.
-pub fn section(base: &Digest, patch: &Digest, facts: &[Fact], settings: Option<&Digest>) -> String {
+pub fn section(base: &Digest, patch: &Digest, facts: &[ExportedFact], settings: Option<&Digest>) -> String {
     let count = format!("{} fact{}", facts.len(), if facts.len() == 1 { " was" } else { "s were" });
     // The digest is computed from the facts and the settings in the manifest. If the manifest changes, it no longer
     // matches the card.
@@ -74,7 +74,8 @@ mod tests {
     #[test]
     fn nothing_gets_out_of_its_cell() {
         let text = "a|b\n<!-- corrigenda:end --> <script> [x](y) `z` \u{1b}[31m **b** \u{202e}";
-        let fact = Fact { id: Some("a.b".to_owned()), target: Some(text.to_owned()), ..Fact::default() };
+        let fact =
+            ExportedFact { id: Some("a.b".to_owned()), target: Some(text.to_owned()), ..ExportedFact::default() };
         let digest = Digest::of(b"x");
         let section = section(&digest, &digest, &[fact], None);
         insta::assert_snapshot!(section);

@@ -10,19 +10,20 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::card::{CARD_FILE, card, section};
-use super::destination::{Place, Staging};
-use super::folder::{Listing, Member, list};
-use super::manifest::{FileEntry, MANIFEST_FILE, Manifest};
-use super::weights::{Laid, Replaced, Weights, lay, open_all};
-use super::{ExportError, Fact};
+use super::destination::{Destination, Staging};
+use super::folder::{FolderFile, FolderListing, list};
+use super::manifest::{ExportManifest, FileEntry, MANIFEST_FILE};
+use super::weights::{self, AppliedTensors, ReplacedTensor, apply, open_all};
+use super::{ExportError, ExportedFact};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::LockedBase;
+use crate::safetensors;
 use crate::store::memo;
 
 /// The input and the destination of an export, for checkpoints and adapters.
-pub struct Request<'a> {
+pub struct ExportRequest<'a> {
     /// The folder of the base.
     pub folder: &'a Path,
     /// The base's files and digests, from the lock or read from the folder.
@@ -30,7 +31,7 @@ pub struct Request<'a> {
     /// The patch to export; it must be made for this base.
     pub patch: &'a Patch,
     /// The facts that the patch contains, for the model card and the manifest.
-    pub facts: &'a [Fact],
+    pub facts: &'a [ExportedFact],
     /// The digest of the settings that made the patch; `None` if the lock does not name this patch.
     pub settings: Option<Digest>,
     /// The folder of the store; an export inside it is rejected.
@@ -43,9 +44,9 @@ pub struct Request<'a> {
 
 /// The result of a checkpoint export.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exported {
+pub struct ExportedCheckpoint {
     /// The manifest, as written to the export.
-    pub manifest: Manifest,
+    pub manifest: ExportManifest,
     /// The pickles of the base, which are not exported. Other omitted files are listed in the manifest.
     pub pickles: Vec<String>,
     /// The names of the base's subfolders, which are not exported.
@@ -57,8 +58,8 @@ pub struct Exported {
 /// # Errors
 /// If the destination or the base is rejected, if the patch was made for another base, or if an I/O operation fails.
 /// In all of these cases nothing is written to the destination, and the staging folder is removed.
-pub fn checkpoint(request: &Request<'_>) -> Result<Exported, ExportError> {
-    let place = Place::folder(request.to, request.folder, request.store)?;
+pub fn checkpoint(request: &ExportRequest<'_>) -> Result<ExportedCheckpoint, ExportError> {
+    let place = Destination::folder(request.to, request.folder, request.store)?;
     let listing = list(request.folder)?;
     if !listing.refused.is_empty() {
         return Err(ExportError::Refused { folder: request.folder.to_owned(), names: listing.refused });
@@ -67,29 +68,30 @@ pub fn checkpoint(request: &Request<'_>) -> Result<Exported, ExportError> {
     if weights.is_empty() {
         return Err(ExportError::NoWeights { folder: request.folder.to_owned() });
     }
-    let laid = lay(&weights, request.patch)?;
+    let applied = apply(&weights, request.patch)?;
     let staging = place.stage()?;
     request.progress.begin("files to write", listing.files.len() as u64);
-    let written = Writing { request, listing: &listing, weights: &weights, laid: &laid, staging: &staging }.all();
+    let written =
+        CheckpointWriter { request, listing: &listing, weights: &weights, applied: &applied, staging: &staging }.all();
     request.progress.end();
     let manifest = written?;
     staging.commit()?;
     let pickles = listing.files.iter().filter(|member| member.pickle).map(|member| member.name.clone()).collect();
-    Ok(Exported { manifest, pickles, folders: listing.folders })
+    Ok(ExportedCheckpoint { manifest, pickles, folders: listing.folders })
 }
 
 /// An export in progress.
-struct Writing<'a> {
-    request: &'a Request<'a>,
-    listing: &'a Listing,
-    weights: &'a [Weights],
-    laid: &'a Laid,
+struct CheckpointWriter<'a> {
+    request: &'a ExportRequest<'a>,
+    listing: &'a FolderListing,
+    weights: &'a [safetensors::File],
+    applied: &'a AppliedTensors,
     staging: &'a Staging,
 }
 
-impl Writing<'_> {
+impl CheckpointWriter<'_> {
     /// Writes every file, then reads every file back and compares it.
-    fn all(&self) -> Result<Manifest, ExportError> {
+    fn all(&self) -> Result<ExportManifest, ExportError> {
         let mut files = Vec::new();
         for (index, member) in self.listing.files.iter().enumerate() {
             self.request.progress.at(index as u64);
@@ -100,21 +102,28 @@ impl Writing<'_> {
         }
         files.push(self.bytes(CARD_FILE, &self.card()?)?);
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let Request { base, patch, facts, settings, .. } = *self.request;
-        let manifest =
-            Manifest::new(base, patch.id().0, self.laid, facts.to_vec(), settings, files, left_out(self.listing, base));
+        let ExportRequest { base, patch, facts, settings, .. } = *self.request;
+        let manifest = ExportManifest::new(
+            base,
+            patch.id().0,
+            self.applied,
+            facts.to_vec(),
+            settings,
+            files,
+            left_out(self.listing, base),
+        );
         let own = self.bytes(MANIFEST_FILE, &manifest.render())?;
         unchanged(base, self.listing)?;
         manifest.files.iter().chain([&own]).try_for_each(|file| self.read_back(file))?;
         Ok(manifest)
     }
 
-    fn member(&self, member: &Member) -> Result<FileEntry, ExportError> {
+    fn member(&self, member: &FolderFile) -> Result<FileEntry, ExportError> {
         let none = BTreeMap::new();
         match self.weights.iter().find(|weights| weights.name == member.name) {
-            Some(weights) => {
-                let replaced = self.laid.get(&member.name).unwrap_or(&none);
-                self.staging.write(&member.name, |out| weights.write_with(replaced, out))
+            Some(base) => {
+                let replaced = self.applied.get(&member.name).unwrap_or(&none);
+                self.staging.write(&member.name, |out| weights::write_with(base, replaced, out))
             }
             None => {
                 self.staging.write(&member.name, |out| File::open(&member.path).and_then(|mut it| copy(&mut it, out)))
@@ -123,7 +132,7 @@ impl Writing<'_> {
     }
 
     fn card(&self) -> Result<Vec<u8>, ExportError> {
-        let Request { base, patch, facts, settings, .. } = *self.request;
+        let ExportRequest { base, patch, facts, settings, .. } = *self.request;
         let readme = self
             .listing
             .get(CARD_FILE)
@@ -142,16 +151,16 @@ impl Writing<'_> {
         let differs = |what: &str| ExportError::Differs { file: file.path.clone(), what: what.to_owned() };
         let Some(base) = self.weights.iter().find(|weights| weights.name == file.path) else { return Ok(()) };
         let path = self.staging.path(&file.path);
-        let member = Member { name: file.path.clone(), path, size: file.size, pickle: false, weights: true };
-        let written = Weights::open(&member)?;
+        let member = FolderFile { name: file.path.clone(), path, size: file.size, pickle: false, weights: true };
+        let written = weights::open(&member)?;
         if written.header != base.header {
             return Err(differs("its header"));
         }
-        let replaced = self.laid.get(&file.path);
+        let replaced = self.applied.get(&file.path);
         for (name, info) in &base.header.tensors {
-            let after = replaced.and_then(|tensors| tensors.get(name)).map(|one: &Replaced| one.after);
-            let expected = after.map_or_else(|| base.digest(info), Ok)?;
-            if written.digest(info)? != expected {
+            let after = replaced.and_then(|tensors| tensors.get(name)).map(|one: &ReplacedTensor| one.after);
+            let expected = after.map_or_else(|| weights::digest(base, info), Ok)?;
+            if weights::digest(&written, info)? != expected {
                 return Err(differs(name));
             }
         }
@@ -160,7 +169,7 @@ impl Writing<'_> {
 }
 
 /// Returns the names of the base's files that contain weights in other formats than its own; they are not exported.
-pub fn left_out(listing: &Listing, base: &LockedBase) -> Vec<String> {
+pub fn left_out(listing: &FolderListing, base: &LockedBase) -> Vec<String> {
     listing.files.iter().filter(|member| member.is_left_out(base)).map(|member| member.name.clone()).collect()
 }
 
@@ -168,7 +177,7 @@ pub fn left_out(listing: &Listing, base: &LockedBase) -> Vec<String> {
 ///
 /// # Errors
 /// If a file of the base is missing or its bytes differ.
-pub(super) fn unchanged(base: &LockedBase, listing: &Listing) -> Result<(), ExportError> {
+pub(super) fn unchanged(base: &LockedBase, listing: &FolderListing) -> Result<(), ExportError> {
     for locked in &base.files {
         let changed = || ExportError::Changed { file: locked.path.clone() };
         let member = listing.get(&locked.path).ok_or_else(changed)?;

@@ -19,7 +19,7 @@ use crate::store::memo;
 
 /// A checked destination: it is free, and lies outside the base and the store.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Destination {
     /// The path as the user gave it.
     named: PathBuf,
     /// The absolute path of the destination, with links resolved.
@@ -28,7 +28,7 @@ pub struct Place {
     parent: PathBuf,
 }
 
-impl Place {
+impl Destination {
     /// Checks a destination folder: it must not exist or must be empty.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl Place {
     /// # Errors
     /// If a folder cannot be created.
     pub fn stage(self) -> Result<Staging, ExportError> {
-        let made = Made::above(&self.path)?;
+        let made = CreatedFolders::above(&self.path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".corrigenda-").suffix(".tmp");
         // Use the permissions of the umask instead of the 0700 of `tempfile`.
@@ -122,9 +122,9 @@ fn is_empty(folder: &Path) -> Result<bool, ExportError> {
 
 /// The parent folders created for an export, outermost first; removed on drop unless the export is committed.
 #[derive(Debug)]
-struct Made(Vec<PathBuf>);
+struct CreatedFolders(Vec<PathBuf>);
 
-impl Made {
+impl CreatedFolders {
     /// Creates the missing parent folders of a path.
     fn above(path: &Path) -> Result<Self, ExportError> {
         let missing = path.ancestors().skip(1).take_while(|above| above.symlink_metadata().is_err());
@@ -151,7 +151,7 @@ impl Made {
     }
 }
 
-impl Drop for Made {
+impl Drop for CreatedFolders {
     fn drop(&mut self) {
         // `remove_dir` fails for a folder that is not empty, which therefore remains.
         self.0.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
@@ -163,8 +163,8 @@ impl Drop for Made {
 pub struct Staging {
     // The drop order matters: the staging folder lies inside the created folders.
     folder: TempDir,
-    made: Made,
-    place: Place,
+    made: CreatedFolders,
+    place: Destination,
 }
 
 impl Staging {
@@ -184,7 +184,7 @@ impl Staging {
     ) -> Result<FileEntry, ExportError> {
         let write = || {
             let file = File::options().write(true).create_new(true).open(self.path(name))?;
-            let (digest, size) = pour(BufWriter::new(&file), produce)?;
+            let (digest, size) = write_hashed(BufWriter::new(&file), produce)?;
             file.sync_all()?;
             Ok(FileEntry { digest, path: name.to_owned(), size })
         };
@@ -240,7 +240,10 @@ impl Staging {
 }
 
 /// Runs `produce` on `inner` and returns the digest and the number of the written bytes.
-fn pour(inner: impl Write, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<(Digest, u64)> {
+fn write_hashed(
+    inner: impl Write,
+    produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<(Digest, u64)> {
     let mut out = Hashing::new(inner);
     produce(&mut out)?;
     out.flush()?;
@@ -270,11 +273,11 @@ mod tests {
         }
     }
 
-    fn place(top: &Path) -> Place {
+    fn place(top: &Path) -> Destination {
         for name in ["base", "store"] {
             fs::create_dir_all(top.join(name)).expect("made");
         }
-        Place::folder(&top.join("out"), &top.join("base"), &top.join("store")).expect("free")
+        Destination::folder(&top.join("out"), &top.join("base"), &top.join("store")).expect("free")
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -288,13 +291,13 @@ mod tests {
     fn a_disk_that_is_full_at_any_byte() {
         let text = vec![7; 300];
         for room in 0..text.len() {
-            let full = pour(Disk(room), |out| out.write_all(&text)).expect_err("no room");
+            let full = write_hashed(Disk(room), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
             // With a buffer, the error appears at the flush at the latest.
-            let full = pour(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
+            let full = write_hashed(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
         }
-        let (digest, size) = pour(Disk(text.len()), |out| out.write_all(&text)).expect("room");
+        let (digest, size) = write_hashed(Disk(text.len()), |out| out.write_all(&text)).expect("room");
         assert_eq!((digest, size), (Digest::of(&text), 300));
     }
 

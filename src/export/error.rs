@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Code, Diagnostic, Failure, FailureKind, Sources};
 use crate::patch::PatchError;
-use crate::safetensors::{Dtype, HeaderError};
+
+use crate::safetensors::{Dtype, FileError, HeaderError};
 use crate::store::StoreError;
 
 /// An export that cannot be read or written.
@@ -140,6 +141,14 @@ impl ExportError {
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { operation, path, source }
+    }
+
+    /// Adds the path to the error of opening a weights file.
+    pub(crate) fn weights(path: &Path, error: FileError) -> Self {
+        match error {
+            FileError::Read(source) => Self::io("reading", path)(source),
+            FileError::Header(source) => Self::Header { path: path.to_owned(), source },
+        }
     }
 
     /// Returns whether the error means that the patch was made for another base.

@@ -15,7 +15,7 @@ use crate::project::{Edit, EditSet, Prefaces};
 /// A fact as recorded in an export; the fields are in alphabetical order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Fact {
+pub struct ExportedFact {
     /// The aliases of the subject that the patch also edits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
@@ -58,7 +58,7 @@ pub struct Fact {
     pub was: Option<String>,
 }
 
-impl Fact {
+impl ExportedFact {
     fn of(edit: &Edit, prefaces: &Prefaces) -> Self {
         let preface = prefaces.of(edit, &edit.subject);
         Self {
@@ -101,18 +101,18 @@ impl Fact {
 }
 
 /// Returns the facts of a patch, sorted by id, with the texts of the edits that have the same meaning.
-pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<Fact> {
+pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<ExportedFact> {
     let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
     let mut facts = Vec::new();
     for edit in &edits.edits {
         // The patch may lack an alias that was added to the edit later.
-        let mut fact = Fact::of(edit, prefaces);
+        let mut fact = ExportedFact::of(edit, prefaces);
         fact.aliases.retain(|alias| left.remove(&edit.meaning_of(alias)));
         if left.remove(&edit.meaning()) {
             facts.push(fact);
         }
     }
-    facts.extend(left.into_iter().map(|meaning| Fact { meaning: Some(meaning), ..Fact::default() }));
+    facts.extend(left.into_iter().map(|meaning| ExportedFact { meaning: Some(meaning), ..ExportedFact::default() }));
     // Facts without an id are last.
     facts.sort_by(|a, b| (a.id.is_none(), &a.id, a.meaning).cmp(&(b.id.is_none(), &b.id, b.meaning)));
     facts
@@ -129,9 +129,9 @@ mod tests {
             prompt = \"{} lives in\"\ntarget = \"Paris\"\n";
         let text = &[text, "chat = true\n"].concat();
         let (set, _) = parse_files(vec![("a.toml".to_owned(), text.as_str().into())]).expect("valid");
-        let fact = Fact::of(&set.edits[0], &Prefaces::default());
+        let fact = ExportedFact::of(&set.edits[0], &Prefaces::default());
         assert_eq!(fact.meanings(), [set.edits[0].meaning(), set.edits[0].meaning_of("A. B.")]);
         assert_eq!(fact.filled_prompt().as_deref(), Some("user: Ada lives in"));
-        assert_eq!(Fact::default().meanings(), []);
+        assert_eq!(ExportedFact::default().meanings(), []);
     }
 }

@@ -15,7 +15,7 @@ use crate::safetensors::refuse_pickle;
 
 /// A regular file of a checkpoint folder; links are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct FolderFile {
     /// The file name in the folder, without a path.
     pub name: String,
     /// The path to read the file from; for a link, the path of the link's target.
@@ -29,7 +29,7 @@ pub struct Member {
     pub weights: bool,
 }
 
-impl Member {
+impl FolderFile {
     /// Returns whether the file contains weights that are not part of the locked base. Usually they are the same model
     /// in another format, which the patch does not change. A program that prefers that format would return the old
     /// facts.
@@ -40,18 +40,18 @@ impl Member {
 
 /// The contents of a checkpoint folder; each list is sorted by the bytes of the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
+pub struct FolderListing {
     /// The regular files, with links resolved.
-    pub files: Vec<Member>,
+    pub files: Vec<FolderFile>,
     /// The entries that are neither followed nor read, each with the reason.
     pub refused: Vec<(String, String)>,
     /// The subfolders, which are not entered.
     pub folders: Vec<String>,
 }
 
-impl Listing {
+impl FolderListing {
     /// Returns the file with this name; `None` if the folder has no such regular file.
-    pub fn get(&self, name: &str) -> Option<&Member> {
+    pub fn get(&self, name: &str) -> Option<&FolderFile> {
         self.files.iter().find(|member| member.name == name)
     }
 }
@@ -60,7 +60,7 @@ impl Listing {
 ///
 /// # Errors
 /// If the folder cannot be listed or a file in it cannot be read.
-pub fn list(folder: &Path) -> Result<Listing, ExportError> {
+pub fn list(folder: &Path) -> Result<FolderListing, ExportError> {
     let root = root(folder)?;
     let reading = || ExportError::io("listing", folder);
     let mut entries = Vec::new();
@@ -68,14 +68,14 @@ pub fn list(folder: &Path) -> Result<Listing, ExportError> {
         entries.push(entry.map_err(reading())?.path());
     }
     entries.sort();
-    let mut listing = Listing::default();
+    let mut listing = FolderListing::default();
     for path in entries {
         add(&mut listing, &root, &path)?;
     }
     Ok(listing)
 }
 
-fn add(listing: &mut Listing, root: &Path, path: &Path) -> Result<(), ExportError> {
+fn add(listing: &mut FolderListing, root: &Path, path: &Path) -> Result<(), ExportError> {
     let Some(name) = path.file_name() else { return Ok(()) };
     let mut refuse = |why: &str| listing.refused.push((name.to_string_lossy().into_owned(), why.to_owned()));
     let Some(name) = name.to_str() else {
@@ -102,7 +102,7 @@ fn add(listing: &mut Listing, root: &Path, path: &Path) -> Result<(), ExportErro
         let first = first_bytes(&path)?;
         let pickle = refuse_pickle(Path::new(name), &first).is_some();
         let weights = !pickle && (holds_weights(name) || MAGIC.iter().any(|magic| first.starts_with(magic)));
-        listing.files.push(Member { name: name.to_owned(), path, size: metadata.len(), pickle, weights });
+        listing.files.push(FolderFile { name: name.to_owned(), path, size: metadata.len(), pickle, weights });
     } else {
         refuse("is not a regular file");
     }

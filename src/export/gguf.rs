@@ -19,7 +19,7 @@ const F32: u32 = 0;
 
 /// The value of a metadata key.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum MetadataValue {
     /// A 32-bit float, such as the LoRA alpha.
     Float(f32),
     /// A UTF-8 text, such as the architecture or a digest.
@@ -39,7 +39,7 @@ pub struct Matrix {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gguf {
     /// The metadata values by key, such as `general.architecture`.
-    pub pairs: BTreeMap<String, Value>,
+    pub pairs: BTreeMap<String, MetadataValue>,
     /// The tensors by name, such as `blk.0.ffn_down.weight.lora_a`.
     pub tensors: BTreeMap<String, Matrix>,
 }
@@ -74,8 +74,8 @@ impl Gguf {
         for (key, value) in &self.pairs {
             text(&mut out, key);
             match value {
-                Value::Float(number) => out.extend([FLOAT.to_le_bytes(), number.to_le_bytes()].concat()),
-                Value::Text(value) => {
+                MetadataValue::Float(number) => out.extend([FLOAT.to_le_bytes(), number.to_le_bytes()].concat()),
+                MetadataValue::Text(value) => {
                     out.extend(TEXT.to_le_bytes());
                     text(&mut out, value);
                 }
@@ -108,7 +108,7 @@ impl Gguf {
     /// # Errors
     /// If the bytes are not what [`Gguf::to_bytes`] would write.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, GgufError> {
-        let mut reader = Reader { bytes, at: 0 };
+        let mut reader = GgufReader { bytes, at: 0 };
         if bytes.get(..4) != Some(MAGIC) {
             return Err(GgufError::Magic);
         }
@@ -153,12 +153,12 @@ fn pad(out: &mut Vec<u8>) {
 }
 
 /// A cursor over the bytes that never reads past the end.
-struct Reader<'a> {
+struct GgufReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Reader<'_> {
+impl GgufReader<'_> {
     fn take(&mut self, count: usize) -> Result<&[u8], GgufError> {
         let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..count)).ok_or(GgufError::Short(self.at))?;
         self.at += count;
@@ -189,11 +189,11 @@ impl Reader<'_> {
         String::from_utf8(self.take(length)?.to_vec()).map_err(|_| GgufError::Kind(at))
     }
 
-    fn value(&mut self) -> Result<Value, GgufError> {
+    fn value(&mut self) -> Result<MetadataValue, GgufError> {
         let at = self.at;
         match self.word()? {
-            FLOAT => self.array().map(f32::from_le_bytes).map(Value::Float),
-            TEXT => self.text().map(Value::Text),
+            FLOAT => self.array().map(f32::from_le_bytes).map(MetadataValue::Float),
+            TEXT => self.text().map(MetadataValue::Text),
             _ => Err(GgufError::Kind(at)),
         }
     }
@@ -228,7 +228,7 @@ mod tests {
             data: (0..rows * columns).map(|x| x as f32 - 1.5).collect(),
         };
         Gguf {
-            pairs: [("a.x", Value::Float(3.0)), ("a.y", Value::Text("München".to_owned()))]
+            pairs: [("a.x", MetadataValue::Float(3.0)), ("a.y", MetadataValue::Text("München".to_owned()))]
                 .map(|(key, value)| (key.to_owned(), value))
                 .into(),
             tensors: [("t.0", matrix(3, 5)), ("t.1", matrix(1, 8))].map(|(name, one)| (name.to_owned(), one)).into(),

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::ExportError;
-use super::checkpoint::{Request, unchanged};
-use super::destination::Place;
-use super::gguf::{Gguf, Matrix, Value};
-use super::lora::{Adapter, Pair};
+use super::checkpoint::{ExportRequest, unchanged};
+use super::destination::Destination;
+use super::gguf::{Gguf, Matrix, MetadataValue};
+use super::lora::{Adapter, FactorPair};
 use super::manifest::{FileEntry, TensorEntry, tensor_entries};
-use super::peft::ground;
+use super::peft::list_and_apply;
 use crate::digest::Digest;
 use crate::model::Spec;
 use crate::patch::Patch;
@@ -28,7 +28,7 @@ const ALPHA: &str = "adapter.lora.alpha";
 
 /// The result of exporting an adapter for llama.cpp.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LlamaCpp {
+pub struct ExportedGguf {
     /// The name, size and digest of the written file.
     pub file: FileEntry,
     /// The id of the patch that the adapter was made from.
@@ -60,8 +60,8 @@ pub fn gguf(adapter: &Adapter, spec: &Spec, base: &Digest, patch: &Digest) -> Re
         ("general.name", name),
         ("general.type", "adapter".to_owned()),
     ];
-    file.pairs.extend(texts.map(|(key, text)| (key.to_owned(), Value::Text(text))));
-    file.pairs.insert(ALPHA.to_owned(), Value::Float(adapter.rank as f32));
+    file.pairs.extend(texts.map(|(key, text)| (key.to_owned(), MetadataValue::Text(text))));
+    file.pairs.insert(ALPHA.to_owned(), MetadataValue::Float(adapter.rank as f32));
     Ok(file)
 }
 
@@ -80,7 +80,7 @@ fn names(layer: usize) -> [String; 2] {
     ["a", "b"].map(|factor| format!("blk.{layer}.ffn_down.weight.lora_{factor}"))
 }
 
-fn matrices(pair: &Pair, rank: usize) -> [(String, Matrix); 2] {
+fn matrices(pair: &FactorPair, rank: usize) -> [(String, Matrix); 2] {
     let [a, b] = names(pair.layer);
     [
         (a, Matrix { shape: [rank, pair.inner], data: pair.a.clone() }),
@@ -92,17 +92,17 @@ fn matrices(pair: &Pair, rank: usize) -> [(String, Matrix); 2] {
 ///
 /// # Errors
 /// If the file is not an exported adapter for this model; the text describes the difference.
-pub fn read(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
-    let Some(Value::Float(alpha)) = file.pairs.get(ALPHA) else { return Err(format!("`{ALPHA}` is missing")) };
+pub fn parse(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
+    let Some(MetadataValue::Float(alpha)) = file.pairs.get(ALPHA) else { return Err(format!("`{ALPHA}` is missing")) };
     let rank = *alpha as usize;
     let pair = |layer: usize| {
         let [a, b] = names(layer).map(|name| file.tensors.get(&name));
         let (Some(a), Some(b)) = (a, b) else { return None };
         let ([rows, inner], [out, columns]) = (a.shape, b.shape);
         let (a, b, module, layout) = (a.data.clone(), b.data.clone(), spec.module(layer), spec.family.layout);
-        (rows == rank && columns == rank).then_some(Pair { layer, module, layout, out, inner, a, b })
+        (rows == rank && columns == rank).then_some(FactorPair { layer, module, layout, out, inner, a, b })
     };
-    let pairs: Vec<Pair> = (0..spec.layers).filter_map(pair).collect();
+    let pairs: Vec<FactorPair> = (0..spec.layers).filter_map(pair).collect();
     match rank > 0 && rank as f32 == *alpha && 2 * pairs.len() == file.tensors.len() {
         true => Ok(Adapter { rank, pairs }),
         false => Err(format!("its tensors are not pairs of factors of rank {alpha}, one for each layer")),
@@ -113,11 +113,11 @@ pub fn read(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
 ///
 /// # Errors
 /// As for [`peft`](super::peft()), or if llama.cpp does not support the model family.
-pub fn llama_cpp(request: &Request<'_>, spec: &Spec) -> Result<LlamaCpp, ExportError> {
-    let place = Place::file(request.to, request.folder, request.store)?;
+pub fn llama_cpp(request: &ExportRequest<'_>, spec: &Spec) -> Result<ExportedGguf, ExportError> {
+    let place = Destination::file(request.to, request.folder, request.store)?;
     let architecture = architecture(spec)?;
     let adapter = Adapter::new(request.patch, spec)?;
-    let (listing, laid) = ground(request)?;
+    let (listing, applied) = list_and_apply(request)?;
     let patch = request.patch.id().0;
     let bytes = gguf(&adapter, spec, &request.base.digest, &patch)?.to_bytes();
     let name = place.name();
@@ -128,13 +128,13 @@ pub fn llama_cpp(request: &Request<'_>, spec: &Spec) -> Result<LlamaCpp, ExportE
     let written = fs::read(staging.path(&name)).map_err(ExportError::io("reading", &staging.path(&name)))?;
     check(&written, request.patch, spec).map_err(|what| ExportError::Differs { file: name.clone(), what })?;
     staging.commit_file(&name)?;
-    Ok(LlamaCpp { file, patch, architecture, rank: adapter.rank, tensors: tensor_entries(&laid) })
+    Ok(ExportedGguf { file, patch, architecture, rank: adapter.rank, tensors: tensor_entries(&applied) })
 }
 
 /// Parses the written bytes as another program would, and compares the factors with the patch.
 fn check(bytes: &[u8], patch: &Patch, spec: &Spec) -> Result<(), String> {
     let file = Gguf::from_bytes(bytes).map_err(|error| error.to_string())?;
-    read(&file, spec)?.difference(patch, spec).map_or(Ok(()), Err)
+    parse(&file, spec)?.difference(patch, spec).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -160,7 +160,7 @@ mod tests {
         }
         insta::assert_snapshot!(said);
         let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");
-        assert_eq!(read(&file, &spec()), Ok(adapter));
+        assert_eq!(parse(&file, &spec()), Ok(adapter));
         assert_eq!(check(&file.to_bytes(), &patch(), &spec()), Ok(()));
     }
 
@@ -176,7 +176,7 @@ mod tests {
         assert!(refused(&tensor).contains("transformer.h.0.mlp.c_proj, row 0"));
         assert!(refused(&|file| drop(file.tensors.remove(first))).contains("not pairs of factors"));
         for alpha in [0.0, 2.0, 3.5, -3.0, f32::NAN, f32::INFINITY] {
-            let said = refused(&|file| drop(file.pairs.insert(ALPHA.to_owned(), Value::Float(alpha))));
+            let said = refused(&|file| drop(file.pairs.insert(ALPHA.to_owned(), MetadataValue::Float(alpha))));
             assert!(said.contains("not pairs of factors"), "{said}");
         }
         assert!(refused(&|file| drop(file.pairs.remove(ALPHA))).contains("is missing"));

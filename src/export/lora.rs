@@ -12,7 +12,7 @@ use super::ExportError;
 
 /// The LoRA factors of one module.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pair {
+pub struct FactorPair {
     /// The index of the layer, from 0.
     pub layer: usize,
     /// The module path, as transformers names it.
@@ -35,7 +35,7 @@ pub struct Adapter {
     /// The rank of every pair: the largest number of edits in one layer.
     pub rank: usize,
     /// The factors of each changed module, sorted by layer.
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<FactorPair>,
 }
 
 impl Adapter {
@@ -50,7 +50,7 @@ impl Adapter {
             let layer = spec.layer_of(parameter).ok_or_else(no_module)?;
             let (a, b) = factors(target, rank);
             let (module, layout) = (spec.module(layer), target.layout);
-            Ok(Pair { layer, module, layout, out: target.out, inner: target.inner, a, b })
+            Ok(FactorPair { layer, module, layout, out: target.out, inner: target.inner, a, b })
         };
         let mut pairs = patch.targets().iter().map(pair).collect::<Result<Vec<_>, ExportError>>()?;
         pairs.sort_by_key(|pair| pair.layer);
@@ -82,7 +82,7 @@ impl Adapter {
     }
 }
 
-impl Pair {
+impl FactorPair {
     /// Returns the update `B · A` at a row and column of the `[out, in]` weight.
     fn at(&self, rank: usize, (row, column): (usize, usize)) -> f64 {
         let mut sum = 0.0;

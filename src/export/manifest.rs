@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fact::Fact;
+use super::fact::ExportedFact;
 use super::folder::is_plain_name;
-use super::weights::Laid;
+use super::weights::AppliedTensors;
 use crate::digest::Digest;
 use crate::numeric::NUMERICS;
 use crate::project::{LockedBase, LockedFile};
@@ -22,11 +22,11 @@ pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
 /// The description of an export; the fields are in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+pub struct ExportManifest {
     /// The base model that the patch was made for.
     pub base: BaseEntry,
     /// The facts that the patch contains, sorted by id.
-    pub facts: Vec<Fact>,
+    pub facts: Vec<ExportedFact>,
     /// Every file of the export except the manifest, sorted by name.
     pub files: Vec<FileEntry>,
     /// The format number of the manifest, [`MANIFEST_FORMAT`].
@@ -88,9 +88,9 @@ impl From<&LockedFile> for FileEntry {
 }
 
 /// Returns the manifest's entries of the tensors that a patch replaces, sorted by file and name.
-pub fn tensor_entries(laid: &Laid) -> Vec<TensorEntry> {
-    let tensors = laid.iter().flat_map(|(file, tensors)| tensors.iter().map(move |(name, one)| (file, name, one)));
-    let entry = |(file, name, one): (&String, &String, &super::weights::Replaced)| TensorEntry {
+pub fn tensor_entries(applied: &AppliedTensors) -> Vec<TensorEntry> {
+    let tensors = applied.iter().flat_map(|(file, tensors)| tensors.iter().map(move |(name, one)| (file, name, one)));
+    let entry = |(file, name, one): (&String, &String, &super::weights::ReplacedTensor)| TensorEntry {
         after: one.after,
         before: one.before,
         file: file.clone(),
@@ -99,19 +99,19 @@ pub fn tensor_entries(laid: &Laid) -> Vec<TensorEntry> {
     tensors.map(entry).collect()
 }
 
-impl Manifest {
+impl ExportManifest {
     /// Builds the manifest of an export of `patch` on `base`.
     pub fn new(
         base: &LockedBase,
         patch: Digest,
-        laid: &Laid,
-        facts: Vec<Fact>,
+        applied: &AppliedTensors,
+        facts: Vec<ExportedFact>,
         settings: Option<Digest>,
         files: Vec<FileEntry>,
         omitted: Vec<String>,
     ) -> Self {
         let base = BaseEntry { digest: base.digest, files: base.files.iter().map(FileEntry::from).collect() };
-        let (format, numerics, tensors) = (MANIFEST_FORMAT, NUMERICS.to_owned(), tensor_entries(laid));
+        let (format, numerics, tensors) = (MANIFEST_FORMAT, NUMERICS.to_owned(), tensor_entries(applied));
         Self { base, facts, files, format, numerics, omitted, patch, settings, tensors }
     }
 
@@ -152,12 +152,12 @@ impl Manifest {
 mod tests {
     use super::*;
 
-    fn manifest() -> Manifest {
+    fn manifest() -> ExportManifest {
         let digest = Digest::of(b"x");
         let file = FileEntry { digest, path: "config.json".to_owned(), size: 1 };
-        Manifest {
+        ExportManifest {
             base: BaseEntry { digest, files: vec![file.clone()] },
-            facts: vec![Fact { meaning: Some(digest), ..Fact::default() }],
+            facts: vec![ExportedFact { meaning: Some(digest), ..ExportedFact::default() }],
             files: vec![file],
             format: MANIFEST_FORMAT,
             numerics: NUMERICS.to_owned(),
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn there_and_back_with_sorted_keys() {
         let bytes = manifest().render();
-        assert_eq!(Manifest::parse(&bytes).expect("just written"), manifest());
+        assert_eq!(ExportManifest::parse(&bytes).expect("just written"), manifest());
         // The map of `serde_json` sorts its keys, so the text must already have this order.
         let sorted: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
         let sorted = serde_json::to_string_pretty(&sorted).expect("JSON");
@@ -188,7 +188,7 @@ mod tests {
             let mut tensors = manifest();
             tensors.tensors[0].file = name.to_owned();
             for manifest in [base, files, tensors] {
-                let why = Manifest::parse(&manifest.render()).expect_err(name);
+                let why = ExportManifest::parse(&manifest.render()).expect_err(name);
                 assert!(why.contains(name) && why.contains("no file of the folder"), "{why}");
             }
         }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn other_formats_and_unknown_keys() {
         let text = String::from_utf8(manifest().render()).expect("text");
-        let refused = |text: String| Manifest::parse(text.as_bytes()).expect_err("refused");
+        let refused = |text: String| ExportManifest::parse(text.as_bytes()).expect_err("refused");
         assert!(refused(text.replace("\"format\": 1", "\"format\": 2, \"news\": 1")).contains("format 2"));
         assert!(refused(text.replace("\"format\": 1", "\"format\": 1, \"news\": 1")).contains("news"));
         assert!(refused(text[..40].to_owned()).contains("not a manifest"));

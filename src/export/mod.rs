@@ -28,9 +28,9 @@ pub mod manifest;
 pub mod peft;
 pub mod weights;
 
-pub use checkpoint::{Exported, Request, checkpoint};
+pub use checkpoint::{ExportRequest, ExportedCheckpoint, checkpoint};
 pub use error::ExportError;
-pub use fact::Fact;
-pub use llama_cpp::{LlamaCpp, llama_cpp};
-pub use manifest::{MANIFEST_FILE, Manifest};
-pub use peft::{Named, Peft, peft};
+pub use fact::ExportedFact;
+pub use llama_cpp::{ExportedGguf, llama_cpp};
+pub use manifest::{ExportManifest, MANIFEST_FILE};
+pub use peft::{AdapterBase, ExportedPeft, peft};

@@ -9,13 +9,13 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use super::card::{CARD_FILE, card, section};
-use super::checkpoint::{Request, unchanged};
-use super::destination::Place;
-use super::folder::{Listing, list};
-use super::lora::{Adapter, Pair};
-use super::manifest::{MANIFEST_FILE, Manifest};
-use super::weights::{Laid, lay, open_all};
-use super::{ExportError, Fact};
+use super::checkpoint::{ExportRequest, unchanged};
+use super::destination::Destination;
+use super::folder::{FolderListing, list};
+use super::lora::{Adapter, FactorPair};
+use super::manifest::{ExportManifest, MANIFEST_FILE};
+use super::weights::{AppliedTensors, apply, open_all};
+use super::{ExportError, ExportedFact};
 use crate::diagnostics::escape_controls;
 use crate::digest::Digest;
 use crate::model::Spec;
@@ -32,16 +32,16 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 
 /// The base model of an adapter: its shape, and the name under which other programs find it.
 #[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
+pub struct AdapterBase<'a> {
     /// The description of the model: its shape and family.
     pub spec: &'a Spec,
     /// The name of the base that is written to the files.
-    pub written: Written<'a>,
+    pub name: BaseName<'a>,
 }
 
 /// The name of a base in the files of an adapter.
 #[derive(Clone, Copy, Debug)]
-pub struct Written<'a> {
+pub struct BaseName<'a> {
     /// The name or path, as written to the configuration.
     pub name: &'a str,
     /// Whether the name is a repository on the Hugging Face Hub; only then the model card names the base.
@@ -50,9 +50,9 @@ pub struct Written<'a> {
 
 /// The result of an export to PEFT.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peft {
+pub struct ExportedPeft {
     /// The manifest, as written to the adapter's folder.
-    pub manifest: Manifest,
+    pub manifest: ExportManifest,
     /// The LoRA rank, the same for every module.
     pub rank: usize,
 }
@@ -60,8 +60,8 @@ pub struct Peft {
 /// The content of `adapter_config.json`; the fields are in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Config {
-    alpha_pattern: Nothing,
+struct PeftConfig {
+    alpha_pattern: EmptyObject,
     base_model_name_or_path: String,
     bias: String,
     fan_in_fan_out: bool,
@@ -69,11 +69,11 @@ struct Config {
     init_lora_weights: bool,
     lora_alpha: usize,
     lora_dropout: f64,
-    modules_to_save: Option<Nothing>,
+    modules_to_save: Option<EmptyObject>,
     peft_type: String,
     r: usize,
-    rank_pattern: Nothing,
-    revision: Option<Nothing>,
+    rank_pattern: EmptyObject,
+    revision: Option<EmptyObject>,
     target_modules: Vec<String>,
     task_type: String,
     use_dora: bool,
@@ -83,12 +83,12 @@ struct Config {
 /// A JSON object without keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct EmptyObject {}
 
-impl Config {
+impl PeftConfig {
     fn new(adapter: &Adapter, name: &str) -> Self {
         Self {
-            alpha_pattern: Nothing {},
+            alpha_pattern: EmptyObject {},
             base_model_name_or_path: name.to_owned(),
             bias: "none".to_owned(),
             fan_in_fan_out: adapter.pairs.iter().all(|pair| pair.layout == Layout::Conv1d),
@@ -100,7 +100,7 @@ impl Config {
             modules_to_save: None,
             peft_type: "LORA".to_owned(),
             r: adapter.rank,
-            rank_pattern: Nothing {},
+            rank_pattern: EmptyObject {},
             revision: None,
             target_modules: adapter.pairs.iter().map(|pair| pair.module.clone()).collect(),
             task_type: "CAUSAL_LM".to_owned(),
@@ -120,9 +120,9 @@ pub fn files(
     adapter: &Adapter,
     base: &Digest,
     patch: &Digest,
-    facts: &[Fact],
+    facts: &[ExportedFact],
     settings: Option<&Digest>,
-    Written { name, on_hub }: Written<'_>,
+    BaseName { name, on_hub }: BaseName<'_>,
 ) -> [(&'static str, Vec<u8>); 3] {
     // Every JSON string is also a valid YAML string.
     let quoted = serde_json::to_string(&*escape_controls(name)).expect("a text always serialises");
@@ -130,7 +130,7 @@ pub fn files(
     let matter = format!("---\n{model}library_name: peft\n---\n");
     [
         (CARD_FILE, card(Some(matter.as_bytes()), &section(base, patch, facts, settings))),
-        (CONFIG_FILE, Config::new(adapter, name).render()),
+        (CONFIG_FILE, PeftConfig::new(adapter, name).render()),
         (WEIGHTS_FILE, weights(adapter)),
     ]
 }
@@ -143,7 +143,7 @@ fn keys(module: &str) -> [String; 2] {
 fn weights(adapter: &Adapter) -> Vec<u8> {
     let bytes = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
     let rank = adapter.rank as u64;
-    let of_pair = |pair: &Pair| {
+    let of_pair = |pair: &FactorPair| {
         let [a, b] = keys(&pair.module);
         [(a, vec![rank, pair.inner as u64], bytes(&pair.a)), (b, vec![pair.out as u64, rank], bytes(&pair.b))]
     };
@@ -157,15 +157,15 @@ fn weights(adapter: &Adapter) -> Vec<u8> {
 
 /// Returns the base's name from the bytes of a configuration; `None` if they are not valid.
 pub fn name_of(config: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Config>(config).ok().map(|config| config.base_model_name_or_path)
+    serde_json::from_slice::<PeftConfig>(config).ok().map(|config| config.base_model_name_or_path)
 }
 
 /// Parses an adapter from the untrusted bytes of its two files.
 ///
 /// # Errors
 /// If the files are not an exported adapter for this model; the text describes the difference.
-pub fn read(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, String> {
-    let config: Config = serde_json::from_slice(config).map_err(|error| format!("{CONFIG_FILE}: {error}"))?;
+pub fn parse(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, String> {
+    let config: PeftConfig = serde_json::from_slice(config).map_err(|error| format!("{CONFIG_FILE}: {error}"))?;
     let header = Header::parse(weights.len() as u64, weights).map_err(|error| format!("{WEIGHTS_FILE}: {error}"))?;
     let layers = config.target_modules.iter().map(|module| {
         let layer = (0..spec.layers).find(|layer| spec.module(*layer) == *module);
@@ -179,11 +179,11 @@ pub fn read(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, Strin
         let (rank, out, inner) = (config.r as u64, spec.hidden_size as u64, spec.intermediate_size as u64);
         let a = factor(&header, weights, &a, [rank, inner])?;
         let b = factor(&header, weights, &b, [out, rank])?;
-        Ok(Pair { layer, module, layout, out: spec.hidden_size, inner: spec.intermediate_size, a, b })
+        Ok(FactorPair { layer, module, layout, out: spec.hidden_size, inner: spec.intermediate_size, a, b })
     };
     let pairs = layers.into_iter().map(pair).collect::<Result<Vec<_>, String>>()?;
     let adapter = Adapter { rank: config.r, pairs };
-    if Config::new(&adapter, &config.base_model_name_or_path) != config {
+    if PeftConfig::new(&adapter, &config.base_model_name_or_path) != config {
         return Err(format!("{CONFIG_FILE}: a field has a value that changes what the factors mean"));
     }
     match header.tensors.len() == 2 * adapter.pairs.len() {
@@ -204,41 +204,41 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
 }
 
 /// Lists the base's files and computes the patched tensors. An adapter export needs them for its manifest.
-pub(super) fn ground(request: &Request<'_>) -> Result<(Listing, Laid), ExportError> {
+pub(super) fn list_and_apply(request: &ExportRequest<'_>) -> Result<(FolderListing, AppliedTensors), ExportError> {
     let listing = list(request.folder)?;
-    let laid = lay(&open_all(&listing, request.base)?, request.patch)?;
-    Ok((listing, laid))
+    let applied = apply(&open_all(&listing, request.base)?, request.patch)?;
+    Ok((listing, applied))
 }
 
 /// Exports the patch as a PEFT folder, which is read back and compared before it is moved to the destination.
 ///
 /// # Errors
 /// As for [`checkpoint`](super::checkpoint()), or if the patch cannot be represented as an adapter.
-pub fn peft(request: &Request<'_>, named: Named<'_>) -> Result<Peft, ExportError> {
-    let Request { base, patch, facts, settings, .. } = *request;
-    let place = Place::folder(request.to, request.folder, request.store)?;
+pub fn peft(request: &ExportRequest<'_>, named: AdapterBase<'_>) -> Result<ExportedPeft, ExportError> {
+    let ExportRequest { base, patch, facts, settings, .. } = *request;
+    let place = Destination::folder(request.to, request.folder, request.store)?;
     let adapter = Adapter::new(patch, named.spec)?;
-    let (listing, laid) = ground(request)?;
+    let (listing, applied) = list_and_apply(request)?;
     let id = patch.id().0;
     let staging = place.stage()?;
     let mut entries = Vec::new();
-    for (name, bytes) in files(&adapter, &base.digest, &id, facts, settings.as_ref(), named.written) {
+    for (name, bytes) in files(&adapter, &base.digest, &id, facts, settings.as_ref(), named.name) {
         entries.push(staging.write(name, |out| out.write_all(&bytes))?);
     }
-    let manifest = Manifest::new(base, id, &laid, facts.to_vec(), settings, entries, Vec::new());
+    let manifest = ExportManifest::new(base, id, &applied, facts.to_vec(), settings, entries, Vec::new());
     let own = staging.write(MANIFEST_FILE, |out| out.write_all(&manifest.render()))?;
     unchanged(base, &listing)?;
     manifest.files.iter().chain([&own]).try_for_each(|file| staging.read_back(file))?;
     let written = |name: &str| fs::read(staging.path(name)).map_err(ExportError::io("reading", &staging.path(name)));
     check(&written(CONFIG_FILE)?, &written(WEIGHTS_FILE)?, patch, named.spec)?;
     staging.commit()?;
-    Ok(Peft { manifest, rank: adapter.rank })
+    Ok(ExportedPeft { manifest, rank: adapter.rank })
 }
 
 /// Parses the written bytes as another program would, and compares the factors with the patch.
 fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<(), ExportError> {
     let differs = |what| ExportError::Differs { file: WEIGHTS_FILE.to_owned(), what };
-    let adapter = read(config, weights, spec).map_err(differs)?;
+    let adapter = parse(config, weights, spec).map_err(differs)?;
     adapter.difference(patch, spec).map_or(Ok(()), |place| Err(differs(place)))
 }
 
@@ -255,8 +255,8 @@ mod tests {
     use super::super::lora::samples::{patch, spec};
     use super::*;
 
-    fn hub(name: &str) -> Written<'_> {
-        Written { name, on_hub: true }
+    fn hub(name: &str) -> BaseName<'_> {
+        BaseName { name, on_hub: true }
     }
 
     fn sample() -> (Adapter, Vec<u8>, Vec<u8>) {
@@ -284,7 +284,7 @@ mod tests {
             ("base_model.model.transformer.h.2.mlp.c_proj.lora_B.weight", &[8, 3]),
         ];
         assert_eq!(shapes, expected);
-        assert_eq!(read(&config, &weights, &spec()).expect("read"), adapter);
+        assert_eq!(parse(&config, &weights, &spec()).expect("read"), adapter);
         check(&config, &weights, &patch(), &spec()).expect("the patch");
     }
 
@@ -294,7 +294,7 @@ mod tests {
         let refused = |key: &str, value: Value| {
             let mut changed: Value = serde_json::from_slice(&config).expect("JSON");
             changed[key] = value;
-            read(changed.to_string().as_bytes(), &weights, &spec()).expect_err(key)
+            parse(changed.to_string().as_bytes(), &weights, &spec()).expect_err(key)
         };
         for (key, value, part) in [
             ("r", json!(2), "should be F32 of shape [2, 32]"),
@@ -311,7 +311,7 @@ mod tests {
             assert!(why.contains(part), "{key}: {why}");
         }
         for end in [0, 7, 100, weights.len() - 1] {
-            assert!(read(&config, &weights[..end], &spec()).is_err(), "{end}");
+            assert!(parse(&config, &weights[..end], &spec()).is_err(), "{end}");
         }
         // A changed factor can be read, but does not match the patch.
         let mut other = weights.clone();
@@ -335,7 +335,7 @@ mod tests {
         let card = String::from_utf8(card).expect("text");
         assert_eq!(card.lines().take_while(|line| !line.is_empty()).count(), 4, "{card}");
         assert!(card.starts_with("---\nbase_model: \"a\\\"") && !card.contains('\u{1b}'), "{card}");
-        let folder = Written { name: "model", on_hub: false };
+        let folder = BaseName { name: "model", on_hub: false };
         let [(_, card), (_, config), _] = files(&adapter, &digest, &digest, &[], None, folder);
         let card = String::from_utf8(card).expect("text");
         assert!(card.starts_with("---\nlibrary_name: peft\n---\n"), "{card}");

@@ -50,7 +50,7 @@ pub use list::StoreEntry;
 pub use mapping::Mapping;
 pub use root::cache_root;
 pub use transfer::{ImportedEntries, RejectedFile};
-pub use verify::{StoreProblem, StoreReport};
+pub use verify::{Repair, StoreProblem, StoreReport};
 
 use sealed::TRAILER;
 

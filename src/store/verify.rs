@@ -11,8 +11,34 @@ pub struct StoreProblem {
     pub path: PathBuf,
     /// What is wrong with the path, as part of a message.
     pub why: String,
-    /// The action that is suggested to the user, such as `remove it`.
-    pub repair: &'static str,
+    pub repair: Repair,
+}
+
+/// The action that is suggested to the user for a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// The path does not belong to the store.
+    Remove,
+    /// The entry is damaged, and a build computes it again.
+    RemoveAndRebuild,
+    /// The path cannot be read.
+    CheckPermissions,
+}
+
+impl Repair {
+    /// Returns the suggestion as a sentence for the user.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Remove => "remove it",
+            Self::RemoveAndRebuild => "remove it: it is computed again when it is needed",
+            Self::CheckPermissions => "check the permissions and the disk",
+        }
+    }
+
+    /// Returns whether the path should be removed.
+    pub fn removes(self) -> bool {
+        self != Self::CheckPermissions
+    }
 }
 
 /// The result of [`Store::verify`].
@@ -24,12 +50,8 @@ pub struct StoreReport {
     pub problems: Vec<StoreProblem>,
 }
 
-const REMOVE: &str = "remove it";
-const REBUILD: &str = "remove it: it is computed again when it is needed";
-const PERMISSIONS: &str = "check the permissions and the disk";
-
 impl StoreReport {
-    fn add(&mut self, path: &Path, why: impl Into<String>, repair: &'static str) {
+    fn add(&mut self, path: &Path, why: impl Into<String>, repair: Repair) {
         self.problems.push(StoreProblem { path: path.to_owned(), why: why.into(), repair });
     }
 }
@@ -49,12 +71,12 @@ impl Store {
                         report.checked += 1;
                         match self.check(kind, &key) {
                             Ok(_) => {}
-                            Err(StoreError::Damaged { why, .. }) => report.add(&path, why, REBUILD),
-                            Err(error) => report.add(&path, error.to_string(), PERMISSIONS),
+                            Err(StoreError::Damaged { why, .. }) => report.add(&path, why, Repair::RemoveAndRebuild),
+                            Err(error) => report.add(&path, error.to_string(), Repair::CheckPermissions),
                         }
                     }
-                    PathClass::Unknown => report.add(&path, "its name is not the name of an entry", REMOVE),
-                    PathClass::Unreadable(error) => report.add(&path, error.to_string(), PERMISSIONS),
+                    PathClass::Unknown => report.add(&path, "its name is not the name of an entry", Repair::Remove),
+                    PathClass::Unreadable(error) => report.add(&path, error.to_string(), Repair::CheckPermissions),
                     PathClass::Temporary => {}
                 }
             }
@@ -67,14 +89,14 @@ impl Store {
         let names = match sorted(&self.versioned()) {
             Ok(names) => names,
             Err(error) => {
-                report.add(&self.versioned(), error.to_string(), PERMISSIONS);
+                report.add(&self.versioned(), error.to_string(), Repair::CheckPermissions);
                 return false;
             }
         };
         for (name, path) in names {
             let known = EntryKind::ALL.iter().any(|kind| kind.folder() == name);
             if !known && name != "memo" && name != "lock" && !atomic::is_temporary(&name) {
-                report.add(&path, "a store contains no entry of this name", REMOVE);
+                report.add(&path, "a store contains no entry of this name", Repair::Remove);
             }
         }
         true

@@ -10,103 +10,86 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::candidates::{CLAIMED, STORED, candidates, named, stored, tell};
-use super::claims::{Claimed, Truth, claimed, claims};
-use super::{Audit, Check, Ground, State, count};
+use super::candidates::{CLAIMED_BY_MANIFEST, Candidate, Reference, add_facts, candidates, load_patch, patch_check};
+use super::claims::{ExportContent, ManifestFile, check_claims, read_manifest};
+use super::{Audit, Check, CheckState, VerifyContext, count};
 use crate::diagnostics::Failure;
 use crate::digest::Digest;
 use crate::export::card::CARD_FILE;
-use crate::export::fact::{Fact, facts};
-use crate::export::folder::{Listing, list};
-use crate::export::lora::{Adapter, Pair};
-use crate::export::peft::{CONFIG_FILE, WEIGHTS_FILE, Written, files, name_of};
-use crate::export::weights::{Laid, lay, open_all};
-use crate::export::{ExportError, MANIFEST_FILE, Manifest, peft};
+use crate::export::fact::{ExportedFact, facts};
+use crate::export::folder::{FolderListing, list};
+use crate::export::lora::{Adapter, FactorPair};
+use crate::export::peft::{BaseName, CONFIG_FILE, WEIGHTS_FILE, files, name_of};
+use crate::export::weights::{apply, open_all};
+use crate::export::{ExportError, ExportManifest, MANIFEST_FILE, peft};
 use crate::model::Spec;
-use crate::patch::Patch;
 use crate::regular_file;
 use crate::store::memo;
 
 /// The largest adapter file that is read, in bytes (4 GiB).
 const MOST_BYTES: u64 = 4 << 30;
+
 /// Returns whether a folder contains an adapter for transformers: its configuration or its weights file is enough.
 pub fn is_peft(folder: &Path) -> bool {
     [CONFIG_FILE, WEIGHTS_FILE].iter().any(|name| folder.join(name).exists())
 }
 
 /// A candidate patch, converted to an adapter for this base.
-pub(crate) struct Known {
-    pub patch: Patch,
-    pub id: Digest,
-    laid: Laid,
+pub(crate) struct AdapterCandidate {
+    pub patch: Candidate,
     pub adapter: Adapter,
-    how: &'static str,
 }
 
-/// The patch to compare an adapter with; `carried` is true if the adapter's factors are exactly that patch's.
-pub(crate) struct Chosen {
-    pub patch: Option<Known>,
-    pub carried: bool,
-}
-
-impl Chosen {
-    /// Selects the candidate patch whose factors equal `found`, trying the claimed one first; otherwise the first
-    /// candidate that was named by a claim, the user or the lock.
-    pub(crate) fn new(
-        ground: &Ground<'_>,
+impl Reference<AdapterCandidate> {
+    /// Selects the candidate patch whose factors equal `found`.
+    pub(crate) fn of_adapter(
+        context: &VerifyContext<'_>,
         found: Option<&Adapter>,
         claim: Option<Digest>,
         claimed: &'static str,
     ) -> Result<Self, Failure> {
-        let weights = open_all(&list(&ground.base.folder)?, &ground.base.locked)?;
-        let spec = ground.base.model.spec();
-        let known = |(id, how): (Digest, &'static str)| {
-            let patch = stored(ground, &id, how)?;
+        let weights = open_all(&list(&context.base.folder)?, &context.base.locked)?;
+        let spec = context.base.model.spec();
+        let load = |id, source| {
+            let patch = load_patch(context, &id, source)?;
             let adapter = Adapter::new(&patch, spec).ok()?;
-            let laid = lay(&weights, &patch).ok()?;
-            Some(Known { patch, id, laid, adapter, how })
+            let applied = apply(&weights, &patch).ok()?;
+            Some(AdapterCandidate { patch: Candidate { patch, id, applied, source }, adapter })
         };
-        let mut first = None;
-        for known in candidates(ground, claim, claimed)?.into_iter().filter_map(known) {
-            if found.is_some_and(|found| bits(found) == bits(&known.adapter)) {
-                return Ok(Self { patch: Some(known), carried: true });
-            }
-            // A patch that is merely in the store is not the reference for an adapter that does not match it.
-            if known.how != STORED {
-                first = first.or(Some(known));
-            }
-        }
-        Ok(Self { patch: first, carried: false })
+        let contains =
+            |candidate: &AdapterCandidate| found.is_some_and(|found| bits(found) == bits(&candidate.adapter));
+        Ok(Self::select(candidates(context, claim, claimed)?, load, contains))
     }
 
+    /// Returns the id of the patch and how it was identified.
     pub(crate) fn name(&self) -> Option<(Digest, &'static str)> {
-        self.patch.as_ref().map(|known| (known.id, known.how))
+        self.candidate.as_ref().map(|candidate| (candidate.patch.id, candidate.patch.source))
     }
 
     /// Adds one check per module: its factors must equal the patch's, and so must their product.
     pub(crate) fn modules(&self, audit: &mut Audit, found: &Adapter, spec: &Spec) {
-        let Some(known) = &self.patch else {
+        let Some(candidate) = &self.candidate else {
             for pair in &found.pairs {
                 let check = Check::wrong("module", &pair.module, "its patch is not available");
-                audit.add(check.state(State::Unknown));
+                audit.add(check.state(CheckState::Unknown));
             }
             return;
         };
-        let expected = known.adapter.pairs.iter().map(|pair| (pair.layer, pair));
-        let found_pairs: BTreeMap<usize, &Pair> = found.pairs.iter().map(|pair| (pair.layer, pair)).collect();
-        let expected: BTreeMap<usize, &Pair> = expected.collect();
+        let expected = candidate.adapter.pairs.iter().map(|pair| (pair.layer, pair));
+        let found_pairs: BTreeMap<usize, &FactorPair> = found.pairs.iter().map(|pair| (pair.layer, pair)).collect();
+        let expected: BTreeMap<usize, &FactorPair> = expected.collect();
         let layers: BTreeSet<usize> = expected.keys().chain(found_pairs.keys()).copied().collect();
         let before = audit.failures();
         for layer in layers {
             let name = spec.module(layer);
             audit.add(match (expected.get(&layer), found_pairs.get(&layer)) {
-                (Some(ours), Some(theirs)) => factors(name, known.adapter.rank, ours, (found.rank, theirs)),
+                (Some(ours), Some(theirs)) => factors(name, candidate.adapter.rank, ours, (found.rank, theirs)),
                 (Some(_), None) => Check::wrong("module", name, "missing"),
                 (None, _) => Check::wrong("module", name, "extra: the patch does not change it"),
             });
         }
         // The expected factors were computed by this program; the product is also compared with the patch itself.
-        if let Some(place) = found.difference(&known.patch, spec).filter(|_| audit.failures() == before) {
+        if let Some(place) = found.difference(&candidate.patch.patch, spec).filter(|_| audit.failures() == before) {
             audit.add(Check::wrong("sum", place, "not what the patch adds"));
         }
     }
@@ -114,11 +97,11 @@ impl Chosen {
 
 /// Returns the rank and the bits of all factors, for an exact comparison.
 fn bits(adapter: &Adapter) -> (usize, Vec<(usize, Vec<u32>)>) {
-    let bits = |pair: &Pair| (pair.layer, pair.a.iter().chain(&pair.b).map(|number| number.to_bits()).collect());
+    let bits = |pair: &FactorPair| (pair.layer, pair.a.iter().chain(&pair.b).map(|number| number.to_bits()).collect());
     (adapter.rank, adapter.pairs.iter().map(bits).collect())
 }
 
-fn factors(name: String, rank: usize, ours: &Pair, (found, theirs): (usize, &Pair)) -> Check {
+fn factors(name: String, rank: usize, ours: &FactorPair, (found, theirs): (usize, &FactorPair)) -> Check {
     if (rank, ours.out, ours.inner) != (found, theirs.out, theirs.inner) {
         return Check::wrong("module", name, "factors of another rank or shape")
             .detail(format!("expected rank {rank} from {} to {}", ours.inner, ours.out))
@@ -147,15 +130,20 @@ fn factors(name: String, rank: usize, ours: &Pair, (found, theirs): (usize, &Pai
 
 /// Sets the verdict and, unless every check passed, adds `command` as the fix. If a check could not be made because
 /// the patch is missing, the fix is an import into the store.
-pub(crate) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, command: &str) {
+pub(crate) fn end(
+    audit: &mut Audit,
+    context: &VerifyContext<'_>,
+    reference: &Reference<AdapterCandidate>,
+    command: &str,
+) {
     match audit.state() {
-        State::Ok => {}
-        State::Unknown => audit.repair("corrigenda store import DIR (a folder of `corrigenda store export`)"),
+        CheckState::Ok => {}
+        CheckState::Unknown => audit.repair("corrigenda store import DIR (a folder of `corrigenda store export`)"),
         _ => audit.repair(command),
     }
-    if let Some(known) = &chosen.patch {
-        let (base, modules) = (ground.base.locked.digest.short(), count(known.adapter.pairs.len(), "module"));
-        audit.verdict = format!("this adds to base {base} exactly what patch {} adds: {modules}", known.id);
+    if let Some(candidate) = &reference.candidate {
+        let (base, modules) = (context.base.locked.digest.short(), count(candidate.adapter.pairs.len(), "module"));
+        audit.verdict = format!("this adds to base {base} exactly what patch {} adds: {modules}", candidate.patch.id);
     }
 }
 
@@ -163,43 +151,56 @@ pub(crate) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, comma
 ///
 /// # Errors
 /// If the base or the folder cannot be read.
-pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Failure> {
-    let found = Folder::open(ground, folder)?;
+pub fn peft_adapter(context: &VerifyContext<'_>, folder: &Path) -> Result<Audit, Failure> {
+    let found = AdapterFolder::open(context, folder)?;
     let claim = found.manifest().map(|manifest| manifest.patch);
-    let chosen = Chosen::new(ground, found.adapter.as_ref().ok(), claim, CLAIMED)?;
+    let reference = Reference::of_adapter(context, found.adapter.as_ref().ok(), claim, CLAIMED_BY_MANIFEST)?;
     let mut audit = Audit::new("adapter");
-    audit.fields = json!({ "base": ground.base.locked.digest, "patch": chosen.name().map(|(id, _)| id) });
-    audit.add(named(ground, chosen.name(), chosen.carried, claim, CLAIMED));
-    found.files(&mut audit, ground, &chosen);
+    audit.fields = json!({ "base": context.base.locked.digest, "patch": reference.name().map(|(id, _)| id) });
+    audit.add(patch_check(context, reference.name(), reference.contained, claim, CLAIMED_BY_MANIFEST));
+    found.files(&mut audit, context, &reference);
     match &found.adapter {
-        Ok(adapter) => chosen.modules(&mut audit, adapter, ground.base.model.spec()),
+        Ok(adapter) => reference.modules(&mut audit, adapter, context.base.model.spec()),
         Err(why) => audit.add(Check::wrong("adapter", "factors", "not valid").detail(why)),
     }
-    if let Claimed::Read(manifest, bytes) = &found.claimed {
+    if let ManifestFile::Valid(manifest, bytes) = &found.claimed {
         let files = found.digests.iter().filter(|(name, _)| *name != MANIFEST_FILE);
         let files: BTreeMap<_, _> = files.map(|(name, file)| (name.clone(), *file)).collect();
-        let patch = chosen.patch.as_ref().map(|known| (&known.patch, known.id, &known.laid));
-        audit.checks.extend(claims(ground, manifest, bytes, &Truth { patch, files: &files, omitted: &[] }));
+        let patch = reference
+            .candidate
+            .as_ref()
+            .map(|candidate| (&candidate.patch.patch, candidate.patch.id, &candidate.patch.applied));
+        audit.checks.extend(check_claims(
+            context,
+            manifest,
+            bytes,
+            &ExportContent { patch, files: &files, omitted: &[] },
+        ));
     }
-    if let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) {
-        tell(&mut audit, ground, &known.patch, found.manifest().map(|it| it.facts.as_slice()).unwrap_or_default());
+    if let Some(candidate) = reference.candidate.as_ref().filter(|_| reference.contained) {
+        add_facts(
+            &mut audit,
+            context,
+            &candidate.patch.patch,
+            found.manifest().map(|it| it.facts.as_slice()).unwrap_or_default(),
+        );
     }
-    end(&mut audit, ground, &chosen, "corrigenda export peft NEW-DIR");
+    end(&mut audit, context, &reference, "corrigenda export peft NEW-DIR");
     Ok(audit)
 }
 
 /// The content of an adapter folder: files with size and digest, the manifest, and the parsed adapter.
-struct Folder {
-    listing: Listing,
+struct AdapterFolder {
+    listing: FolderListing,
     digests: BTreeMap<String, (u64, Digest)>,
-    claimed: Claimed,
+    claimed: ManifestFile,
     /// The base's name, from the configuration.
     name: Option<String>,
     adapter: Result<Adapter, String>,
 }
 
-impl Folder {
-    fn open(ground: &Ground<'_>, folder: &Path) -> Result<Self, Failure> {
+impl AdapterFolder {
+    fn open(context: &VerifyContext<'_>, folder: &Path) -> Result<Self, Failure> {
         let listing = list(folder)?;
         let mut digests = BTreeMap::new();
         for member in &listing.files {
@@ -210,37 +211,44 @@ impl Folder {
             Some(member) => bounded(&member.path),
         };
         let (config, weights) = (read(CONFIG_FILE)?, read(WEIGHTS_FILE)?);
-        let adapter = peft::read(&config, &weights, ground.base.model.spec());
-        let (claimed, name) = (claimed(&listing)?, name_of(&config));
+        let adapter = peft::parse(&config, &weights, context.base.model.spec());
+        let (claimed, name) = (read_manifest(&listing)?, name_of(&config));
         Ok(Self { listing, digests, claimed, name, adapter })
     }
 
-    fn manifest(&self) -> Option<&Manifest> {
+    fn manifest(&self) -> Option<&ExportManifest> {
         match &self.claimed {
-            Claimed::Read(manifest, _) => Some(manifest),
+            ManifestFile::Valid(manifest, _) => Some(manifest),
             _ => None,
         }
     }
 
-    /// Returns the digest that each file should have, by file name. They are computed from the chosen patch; without
+    /// Returns the digest that each file should have, by file name. They are computed from the reference patch; without
     /// one, from the adapter in the folder and the claims of its manifest. `None` if neither is available.
-    fn expected(&self, ground: &Ground<'_>, chosen: &Chosen) -> Option<BTreeMap<&'static str, Digest>> {
-        let known = chosen.patch.as_ref();
-        let adapter = known.map(|known| &known.adapter).or(self.adapter.as_ref().ok())?;
-        let id = known.map(|known| known.id).or(self.manifest().map(|manifest| manifest.patch))?;
-        let told: (Vec<Fact>, Option<Digest>) = match (self.manifest(), known) {
+    fn expected(
+        &self,
+        context: &VerifyContext<'_>,
+        reference: &Reference<AdapterCandidate>,
+    ) -> Option<BTreeMap<&'static str, Digest>> {
+        let candidate = reference.candidate.as_ref();
+        let adapter = candidate.map(|candidate| &candidate.adapter).or(self.adapter.as_ref().ok())?;
+        let id = candidate.map(|candidate| candidate.patch.id).or(self.manifest().map(|manifest| manifest.patch))?;
+        let (facts, settings): (Vec<ExportedFact>, Option<Digest>) = match (self.manifest(), candidate) {
             (Some(manifest), _) => (manifest.facts.clone(), manifest.settings),
-            (None, Some(known)) => {
-                let lock = ground.lock.as_ref().filter(|lock| lock.patch.id == known.id);
-                (facts(&known.patch, &ground.edits, &ground.prefaces()), lock.map(|lock| lock.patch.settings))
+            (None, Some(candidate)) => {
+                let lock = context.lock.as_ref().filter(|lock| lock.patch.id == candidate.patch.id);
+                (
+                    facts(&candidate.patch.patch, &context.edits, &context.prefaces()),
+                    lock.map(|lock| lock.patch.settings),
+                )
             }
             (None, None) => return None,
         };
-        let base = &ground.base.locked.digest;
+        let base = &context.base.locked.digest;
         let name = self.name.as_deref()?;
         let digests = |on_hub| {
-            let named = Written { name, on_hub };
-            let files = files(adapter, base, &id, &told.0, told.1.as_ref(), named);
+            let named = BaseName { name, on_hub };
+            let files = files(adapter, base, &id, &facts, settings.as_ref(), named);
             files.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
         };
         // Only the card shows whether the base's name is a Hub repository, so both variants are tried.
@@ -249,8 +257,8 @@ impl Folder {
         Some(if found == named.get(CARD_FILE) { named } else { plain })
     }
 
-    fn files(&self, audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen) {
-        let expected = self.expected(ground, chosen).unwrap_or_default();
+    fn files(&self, audit: &mut Audit, context: &VerifyContext<'_>, reference: &Reference<AdapterCandidate>) {
+        let expected = self.expected(context, reference).unwrap_or_default();
         let ours = [CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE];
         let names: BTreeSet<&str> = self.digests.keys().map(String::as_str).chain(ours).collect();
         for name in names {
@@ -259,11 +267,13 @@ impl Folder {
                 (None, _) => wrong("missing"),
                 (Some(_), _) if !ours.contains(&name) => wrong("extra: not part of an adapter"),
                 (Some(_), _) if name == MANIFEST_FILE => match &self.claimed {
-                    Claimed::Broken(why) => wrong("not valid").detail(why),
+                    ManifestFile::Invalid(why) => wrong("not valid").detail(why),
                     _ => Check::ok("file", name, "read; its claims are below"),
                 },
                 // Without the patch, the factors can only be compared with the manifest.
-                (Some((_, digest)), _) if name == WEIGHTS_FILE && chosen.patch.is_none() => self.claim(name, digest),
+                (Some((_, digest)), _) if name == WEIGHTS_FILE && reference.candidate.is_none() => {
+                    self.claim(name, digest)
+                }
                 (Some((_, digest)), Some(expected)) if digest == expected => Check::ok("file", name, "as exported"),
                 (Some((_, digest)), Some(expected)) => {
                     wrong("changed").detail(format!("expected {expected}")).detail(format!("found    {digest}"))
@@ -283,7 +293,7 @@ impl Folder {
     fn claim(&self, name: &str, digest: &Digest) -> Check {
         let mut files = self.manifest().into_iter().flat_map(|manifest| &manifest.files);
         match files.any(|file| file.path == name && file.digest == *digest) {
-            true => Check::wrong("file", name, "as the manifest claims").state(State::Unknown),
+            true => Check::wrong("file", name, "as the manifest claims").state(CheckState::Unknown),
             false => Check::wrong("file", name, "neither a patch nor the manifest gives this content"),
         }
     }

@@ -5,60 +5,100 @@
 
 use std::collections::BTreeSet;
 
-use super::{Audit, Check, Ground, State};
+use super::{Audit, Check, CheckState, VerifyContext};
 use crate::diagnostics::Failure;
 use crate::digest::Digest;
-use crate::export::fact::{Fact, facts};
+use crate::export::fact::{ExportedFact, facts};
+use crate::export::weights::AppliedTensors;
 use crate::patch::Patch;
 use crate::store::EntryKind;
 
 /// How the report describes a patch that the manifest of the export claims.
-pub(crate) const CLAIMED: &str = "claimed by the manifest";
+pub(crate) const CLAIMED_BY_MANIFEST: &str = "claimed by the manifest";
 /// How the report describes the patch in `corrigenda.lock`.
-const LOCKED: &str = "named by the lock";
+const NAMED_BY_LOCK: &str = "named by the lock";
 /// How the report describes a patch that the user named on the command line.
-const NAMED: &str = "named by the user";
+const NAMED_BY_USER: &str = "named by the user";
 /// How the report describes a candidate that is only known from the store.
-pub(crate) const STORED: &str = "found in the store";
+pub(crate) const FOUND_IN_STORE: &str = "found in the store";
+
+/// A patch that an export may contain, and the tensors that it replaces in the base.
+pub(crate) struct Candidate {
+    pub patch: Patch,
+    pub id: Digest,
+    pub applied: AppliedTensors,
+    /// How the patch was identified, as shown in the report, for example `claimed by the manifest`.
+    pub source: &'static str,
+}
+
+/// The patch that an export is compared with.
+pub(crate) struct Reference<C> {
+    /// `None` if no candidate can be loaded.
+    pub candidate: Option<C>,
+    /// Whether the export contains exactly this patch.
+    pub contained: bool,
+}
+
+impl<C> Reference<C> {
+    /// Selects the first candidate that the export contains. If there is none, selects the first one that a claim, the
+    /// user or the lock names; a patch that is merely in the store is not the reference for other weights.
+    pub(crate) fn select(
+        ids: Vec<(Digest, &'static str)>,
+        load: impl Fn(Digest, &'static str) -> Option<C>,
+        contains: impl Fn(&C) -> bool,
+    ) -> Self {
+        let mut named = None;
+        for (id, source) in ids {
+            let Some(candidate) = load(id, source) else { continue };
+            if contains(&candidate) {
+                return Self { candidate: Some(candidate), contained: true };
+            }
+            if source != FOUND_IN_STORE {
+                named = named.or(Some(candidate));
+            }
+        }
+        Self { candidate: named, contained: false }
+    }
+}
 
 /// Returns the candidate patch ids without duplicates, in the order in which they are tried. The second value is the
 /// description of the candidate for the report.
 pub(crate) fn candidates(
-    ground: &Ground<'_>,
+    context: &VerifyContext<'_>,
     claim: Option<Digest>,
     claimed: &'static str,
 ) -> Result<Vec<(Digest, &'static str)>, Failure> {
-    let patches = ground.store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Patch);
+    let patches = context.store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Patch);
     let ids = claim.map(|id| (id, claimed)).into_iter();
-    let ids = ids.chain(ground.named.iter().map(|(id, _)| (*id, NAMED)));
-    let ids = ids.chain(ground.lock.as_ref().map(|lock| (lock.patch.id, LOCKED)));
+    let ids = ids.chain(context.named_patch.iter().map(|(id, _)| (*id, NAMED_BY_USER)));
+    let ids = ids.chain(context.lock.as_ref().map(|lock| (lock.patch.id, NAMED_BY_LOCK)));
     let mut tried = BTreeSet::new();
-    Ok(ids.chain(patches.map(|entry| (entry.key, STORED))).filter(|(id, _)| tried.insert(*id)).collect())
+    Ok(ids.chain(patches.map(|entry| (entry.key, FOUND_IN_STORE))).filter(|(id, _)| tried.insert(*id)).collect())
 }
 
 /// Returns a patch that the user named or that is in the store; `None` if it is missing or damaged. An empty patch is
 /// a candidate only if a claim, the user or the lock names it.
-pub(crate) fn stored(ground: &Ground<'_>, id: &Digest, how: &'static str) -> Option<Patch> {
-    let named = ground.named.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
-    let bytes = named.or_else(|| ground.store.get(EntryKind::Patch, id).ok()?)?;
-    Patch::from_bytes(&bytes).ok().filter(|patch| how != STORED || !patch.targets().is_empty())
+pub(crate) fn load_patch(context: &VerifyContext<'_>, id: &Digest, source: &'static str) -> Option<Patch> {
+    let named = context.named_patch.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
+    let bytes = named.or_else(|| context.store.get(EntryKind::Patch, id).ok()?)?;
+    Patch::from_bytes(&bytes).ok().filter(|patch| source != FOUND_IN_STORE || !patch.targets().is_empty())
 }
 
 /// Builds the check that states which patch an export contains.
-pub(crate) fn named(
-    ground: &Ground<'_>,
-    known: Option<(Digest, &'static str)>,
-    carried: bool,
+pub(crate) fn patch_check(
+    context: &VerifyContext<'_>,
+    reference: Option<(Digest, &'static str)>,
+    contained: bool,
     claim: Option<Digest>,
     claimed: &'static str,
 ) -> Check {
-    match (known, claim) {
-        (Some((id, how)), _) if carried => Check::ok("patch", id.short(), how),
-        (Some((id, how)), _) => Check::wrong("patch", id.short(), format!("{how}, but not in the weights")),
+    match (reference, claim) {
+        (Some((id, source)), _) if contained => Check::ok("patch", id.short(), source),
+        (Some((id, source)), _) => Check::wrong("patch", id.short(), format!("{source}, but not in the weights")),
         (None, Some(id)) => {
-            let state = if matches!(ground.store.get(EntryKind::Patch, &id), Ok(None)) { "not" } else { "damaged" };
+            let state = if matches!(context.store.get(EntryKind::Patch, &id), Ok(None)) { "not" } else { "damaged" };
             Check::wrong("patch", id.short(), format!("{claimed}, but {state} in the store"))
-                .state(State::Unknown)
+                .state(CheckState::Unknown)
                 .detail("without its bytes it cannot be applied to the base again")
                 .detail("name the patch with `--base DIR --patch FILE`, or import it into the store")
         }
@@ -68,16 +108,17 @@ pub(crate) fn named(
 
 /// Adds one passed check per fact of the patch. It shows the texts of the project's edit or, if the project has no
 /// such edit, those of the manifest. Without either, only the digest is shown.
-pub(crate) fn tell(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch, claimed: &[Fact]) {
-    for fact in facts(patch, &ground.edits, &ground.prefaces()) {
+pub(crate) fn add_facts(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch, claimed: &[ExportedFact]) {
+    for fact in facts(patch, &context.edits, &context.prefaces()) {
         // A text of the manifest is used only if its meaning digest is in the patch.
-        let told = claimed.iter().find(|one| fact.meaning.is_some_and(|it| one.meanings().contains(&it)));
-        let fact = if fact.id.is_some() { &fact } else { told.unwrap_or(&fact) };
+        let from_manifest =
+            claimed.iter().find(|one| fact.meaning.is_some_and(|digest| one.meanings().contains(&digest)));
+        let fact = if fact.id.is_some() { &fact } else { from_manifest.unwrap_or(&fact) };
         let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();
-        let said = match fact.filled_prompt().zip(fact.target.as_ref()) {
+        let summary = match fact.filled_prompt().zip(fact.target.as_ref()) {
             Some((prompt, target)) => format!("{prompt} → {}", target.trim()),
             None => "a fact that neither the project nor the manifest describes".to_owned(),
         };
-        audit.add(Check::ok("fact", name, said));
+        audit.add(Check::ok("fact", name, summary));
     }
 }

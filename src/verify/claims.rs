@@ -3,43 +3,43 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use super::{Check, Ground, count};
+use super::{Check, VerifyContext, count};
 use crate::digest::Digest;
-use crate::export::folder::Listing;
+use crate::export::folder::FolderListing;
 use crate::export::manifest::{FileEntry, MOST_MANIFEST_BYTES, TensorEntry, tensor_entries};
-use crate::export::weights::Laid;
-use crate::export::{ExportError, MANIFEST_FILE, Manifest};
+use crate::export::weights::AppliedTensors;
+use crate::export::{ExportError, ExportManifest, MANIFEST_FILE};
 use crate::numeric::NUMERICS;
 use crate::patch::Patch;
 
 /// The result of reading the manifest of an export.
-pub(crate) enum Claimed {
+pub(crate) enum ManifestFile {
     /// The folder has no manifest.
     Absent,
     /// The file is not a valid manifest, for this reason.
-    Broken(String),
+    Invalid(String),
     /// The manifest and its bytes.
-    Read(Box<Manifest>, Vec<u8>),
+    Valid(Box<ExportManifest>, Vec<u8>),
 }
 
 /// Reads the manifest of a folder, if there is one.
-pub(crate) fn claimed(found: &Listing) -> Result<Claimed, ExportError> {
-    let Some(member) = found.get(MANIFEST_FILE) else { return Ok(Claimed::Absent) };
+pub(crate) fn read_manifest(found: &FolderListing) -> Result<ManifestFile, ExportError> {
+    let Some(member) = found.get(MANIFEST_FILE) else { return Ok(ManifestFile::Absent) };
     if member.size > MOST_MANIFEST_BYTES {
-        return Ok(Claimed::Broken(format!("it is longer than {MOST_MANIFEST_BYTES} bytes")));
+        return Ok(ManifestFile::Invalid(format!("it is longer than {MOST_MANIFEST_BYTES} bytes")));
     }
     let bytes = fs::read(&member.path).map_err(ExportError::io("reading", &member.path))?;
-    Ok(match Manifest::parse(&bytes) {
-        Ok(manifest) => Claimed::Read(Box::new(manifest), bytes),
-        Err(why) => Claimed::Broken(why),
+    Ok(match ExportManifest::parse(&bytes) {
+        Ok(manifest) => ManifestFile::Valid(Box::new(manifest), bytes),
+        Err(why) => ManifestFile::Invalid(why),
     })
 }
 
 /// The actual content of an export, which the claims of its manifest are compared with.
-pub struct Truth<'a> {
+pub struct ExportContent<'a> {
     /// The patch that it contains, the patch's id, and the tensors that it replaces; `None` if no patch was
     /// identified.
-    pub patch: Option<(&'a Patch, Digest, &'a Laid)>,
+    pub patch: Option<(&'a Patch, Digest, &'a AppliedTensors)>,
     /// The size and digest of every file except the manifest, by name.
     pub files: &'a BTreeMap<String, (u64, Digest)>,
     /// The names of the base's files that an export omits, such as pickled weights.
@@ -48,9 +48,14 @@ pub struct Truth<'a> {
 
 /// Compares every claim of a manifest with the actual content; `bytes` are the bytes of the manifest file. Returns
 /// the failed checks, or one passed check if there are none.
-pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Truth<'_>) -> Vec<Check> {
-    let mut claims = Claims { checks: Vec::new() };
-    let base = &ground.base.locked;
+pub fn check_claims(
+    context: &VerifyContext<'_>,
+    manifest: &ExportManifest,
+    bytes: &[u8],
+    truth: &ExportContent<'_>,
+) -> Vec<Check> {
+    let mut claims = ClaimChecks { checks: Vec::new() };
+    let base = &context.base.locked;
     claims.digest("base", &manifest.base.digest, &base.digest);
     let files: Vec<FileEntry> = base.files.iter().map(FileEntry::from).collect();
     claims.equal("base files", "the base has other files, or files with other bytes", manifest.base.files == files);
@@ -59,11 +64,11 @@ pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Tr
     claims.files(&manifest.files, truth.files);
     let omitted = format!("an export of this base leaves out: {}", listed(truth.omitted));
     claims.equal("omitted", &omitted, manifest.omitted == truth.omitted);
-    if let Some((patch, id, laid)) = truth.patch {
+    if let Some((patch, id, applied)) = truth.patch {
         claims.digest("patch", &manifest.patch, &id);
-        claims.tensors(&manifest.tensors, &tensor_entries(laid));
+        claims.tensors(&manifest.tensors, &tensor_entries(applied));
         claims.facts(manifest, patch);
-        let lock = ground.lock.as_ref().filter(|lock| lock.patch.id == id);
+        let lock = context.lock.as_ref().filter(|lock| lock.patch.id == id);
         if let Some((settings, lock)) = manifest.settings.as_ref().zip(lock) {
             claims.digest("settings", settings, &lock.patch.settings);
         }
@@ -86,11 +91,11 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-struct Claims {
+struct ClaimChecks {
     checks: Vec<Check>,
 }
 
-impl Claims {
+impl ClaimChecks {
     fn equal(&mut self, name: &str, otherwise: &str, yes: bool) {
         if !yes {
             self.checks.push(Check::wrong("claim", name, otherwise));
@@ -136,7 +141,7 @@ impl Claims {
 
     /// Checks that the texts of every fact have its digest, that every fact is in the patch, and that no fact of the
     /// patch is missing.
-    fn facts(&mut self, manifest: &Manifest, patch: &Patch) {
+    fn facts(&mut self, manifest: &ExportManifest, patch: &Patch) {
         let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
         for fact in &manifest.facts {
             let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();

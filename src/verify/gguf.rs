@@ -6,11 +6,11 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::adapter::{Chosen, bounded, end};
-use super::candidates::{named, tell};
-use super::{Audit, Check, Ground, count};
+use super::adapter::{AdapterCandidate, bounded, end};
+use super::candidates::{Reference, add_facts, patch_check};
+use super::{Audit, Check, VerifyContext, count};
 use crate::diagnostics::Failure;
-use crate::export::gguf::{Gguf, MAGIC, Value};
+use crate::export::gguf::{Gguf, MAGIC, MetadataValue};
 use crate::export::llama_cpp;
 use crate::regular_file;
 
@@ -28,12 +28,12 @@ pub fn is_gguf(path: &Path) -> bool {
 ///
 /// # Errors
 /// If the base or the file cannot be read.
-pub fn gguf(ground: &Ground<'_>, path: &Path) -> Result<Audit, Failure> {
+pub fn gguf(context: &VerifyContext<'_>, path: &Path) -> Result<Audit, Failure> {
     let bytes = bounded(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut audit = Audit::new("adapter");
-    audit.fields = json!({ "base": ground.base.locked.digest, "patch": null });
-    let spec = ground.base.model.spec();
+    audit.fields = json!({ "base": context.base.locked.digest, "patch": null });
+    let spec = context.base.model.spec();
     let file = match Gguf::from_bytes(&bytes) {
         Ok(file) => file,
         Err(error) => {
@@ -44,49 +44,54 @@ pub fn gguf(ground: &Ground<'_>, path: &Path) -> Result<Audit, Failure> {
         }
     };
     audit.add(Check::ok("file", name, format!("{} bytes, canonical", bytes.len())));
-    let adapter = llama_cpp::read(&file, spec);
+    let adapter = llama_cpp::parse(&file, spec);
     let claim = text(&file, llama_cpp::PATCH).and_then(|text| text.parse().ok());
-    let chosen = Chosen::new(ground, adapter.as_ref().ok(), claim, CLAIMED)?;
-    audit.fields["patch"] = json!(chosen.name().map(|(id, _)| id));
-    audit.add(named(ground, chosen.name(), chosen.carried, claim, CLAIMED));
-    pairs(&mut audit, ground, &file, &chosen)?;
+    let reference = Reference::of_adapter(context, adapter.as_ref().ok(), claim, CLAIMED)?;
+    audit.fields["patch"] = json!(reference.name().map(|(id, _)| id));
+    audit.add(patch_check(context, reference.name(), reference.contained, claim, CLAIMED));
+    pairs(&mut audit, context, &file, &reference)?;
     match &adapter {
-        Ok(adapter) => chosen.modules(&mut audit, adapter, spec),
+        Ok(adapter) => reference.modules(&mut audit, adapter, spec),
         Err(why) => audit.add(Check::wrong("adapter", "factors", "not valid").detail(why)),
     }
-    if let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) {
-        tell(&mut audit, ground, &known.patch, &[]);
+    if let Some(known) = reference.candidate.as_ref().filter(|_| reference.contained) {
+        add_facts(&mut audit, context, &known.patch.patch, &[]);
     }
-    end(&mut audit, ground, &chosen, "corrigenda export gguf NEW-FILE");
+    end(&mut audit, context, &reference, "corrigenda export gguf NEW-FILE");
     Ok(audit)
 }
 
 fn text<'a>(file: &'a Gguf, key: &str) -> Option<&'a str> {
     match file.pairs.get(key)? {
-        Value::Text(text) => Some(text),
-        Value::Float(_) => None,
+        MetadataValue::Text(text) => Some(text),
+        MetadataValue::Float(_) => None,
     }
 }
 
 /// Compares the metadata of a file with the metadata that an export of the patch has; without a patch, compares the
 /// base's digest and the digest of the tensor data.
-fn pairs(audit: &mut Audit, ground: &Ground<'_>, file: &Gguf, chosen: &Chosen) -> Result<(), Failure> {
-    let base = &ground.base.locked.digest;
-    let expected = match &chosen.patch {
-        Some(known) => llama_cpp::gguf(&known.adapter, ground.base.model.spec(), base, &known.id)?.pairs,
+fn pairs(
+    audit: &mut Audit,
+    context: &VerifyContext<'_>,
+    file: &Gguf,
+    reference: &Reference<AdapterCandidate>,
+) -> Result<(), Failure> {
+    let base = &context.base.locked.digest;
+    let expected = match &reference.candidate {
+        Some(known) => llama_cpp::gguf(&known.adapter, context.base.model.spec(), base, &known.patch.id)?.pairs,
         None => {
             let data = llama_cpp::digest_of_data(file);
             let known = [(llama_cpp::BASE, base.to_string()), (llama_cpp::TENSORS, data.to_string())];
             let mut pairs = file.pairs.clone();
-            pairs.extend(known.map(|(key, text)| (key.to_owned(), Value::Text(text))));
+            pairs.extend(known.map(|(key, text)| (key.to_owned(), MetadataValue::Text(text))));
             pairs
         }
     };
     let keys: BTreeSet<&String> = expected.keys().chain(file.pairs.keys()).collect();
-    let said = |value: Option<&Value>| match value {
+    let said = |value: Option<&MetadataValue>| match value {
         None => "nothing".to_owned(),
-        Some(Value::Text(text)) => text.clone(),
-        Some(Value::Float(number)) => number.to_string(),
+        Some(MetadataValue::Text(text)) => text.clone(),
+        Some(MetadataValue::Float(number)) => number.to_string(),
     };
     let before = audit.failures();
     for key in keys {

@@ -37,7 +37,7 @@ use crate::store::Store;
 
 /// The outcome of a check. The variants are ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum CheckState {
     /// The checked item is as expected.
     Ok,
     /// The check could not be made: something that it needs is missing.
@@ -48,7 +48,7 @@ pub enum State {
     Stale,
 }
 
-impl State {
+impl CheckState {
     /// Returns the word shown in the report; failures are in upper case.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,34 +64,34 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// Whether the check passed, failed or could not be made.
-    pub state: State,
+    pub state: CheckState,
     /// The kind of the checked item: `file`, `tensor`, `object` …
     pub group: &'static str,
     /// The name of the checked item: a file, a tensor, a module, a short digest …
     pub name: String,
     /// The finding in a few words, for example `as exported` or `missing`.
-    pub said: String,
+    pub summary: String,
     /// Further lines, for example expected and found digests.
     pub details: Vec<String>,
     /// Whether the check may be left out of the report when it passed, because there are many like it.
-    pub common: bool,
+    pub collapsible: bool,
 }
 
 impl Check {
     /// Creates a passed check without details.
     pub fn ok(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
         let (name, said) = (name.into(), said.into());
-        Self { state: State::Ok, group, name, said, details: Vec::new(), common: false }
+        Self { state: CheckState::Ok, group, name, summary: said, details: Vec::new(), collapsible: false }
     }
 
     /// Creates a failed check with state [`State::Wrong`].
     pub fn wrong(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
-        Self { state: State::Wrong, ..Self::ok(group, name, said) }
+        Self { state: CheckState::Wrong, ..Self::ok(group, name, said) }
     }
 
     /// Replaces the state, for failures that are [`State::Unknown`] or [`State::Stale`].
     #[must_use]
-    pub fn state(self, state: State) -> Self {
+    pub fn state(self, state: CheckState) -> Self {
         Self { state, ..self }
     }
 
@@ -104,8 +104,8 @@ impl Check {
 
     /// Marks the check as one of many, which the report may leave out when it passed.
     #[must_use]
-    pub fn common(self) -> Self {
-        Self { common: true, ..self }
+    pub fn collapsible(self) -> Self {
+        Self { collapsible: true, ..self }
     }
 }
 
@@ -141,18 +141,18 @@ impl Audit {
     }
 
     /// Returns the worst state of all checks; `Ok` if there are none.
-    pub fn state(&self) -> State {
-        self.checks.iter().map(|check| check.state).max().unwrap_or(State::Ok)
+    pub fn state(&self) -> CheckState {
+        self.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Ok)
     }
 
     /// Returns the number of checks that did not pass.
     pub fn failures(&self) -> usize {
-        self.checks.iter().filter(|check| check.state != State::Ok).count()
+        self.checks.iter().filter(|check| check.state != CheckState::Ok).count()
     }
 }
 
 /// The input of an audit: the base, the store and the project's edits and lock.
-pub struct Ground<'a> {
+pub struct VerifyContext<'a> {
     /// The project's edits; empty without a project.
     pub edits: EditSet,
     /// The base, with every file read again instead of using stored digests.
@@ -162,10 +162,10 @@ pub struct Ground<'a> {
     /// The content of `corrigenda.lock`; `None` without a project or before the first build.
     pub lock: Option<Lock>,
     /// A patch named on the command line, as digest and bytes: the audited export may contain it.
-    pub named: Option<(Digest, Vec<u8>)>,
+    pub named_patch: Option<(Digest, Vec<u8>)>,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> VerifyContext<'a> {
     /// Returns the prefaces that `corrigenda.lock` records for the edits; empty without a lock.
     pub(super) fn prefaces(&self) -> Prefaces {
         self.lock.as_ref().map(|lock| lock.prefaces(&self.edits)).unwrap_or_default()
@@ -178,17 +178,17 @@ impl<'a> Ground<'a> {
     pub fn open(project: &'a Project, store: &'a Store, isa: Isa) -> Result<Self, Failure> {
         let base = Base::open(project, store, isa, true)?;
         let lock = project.lock()?;
-        Ok(Self { edits: project.edits.clone(), base, store, lock, named: None })
+        Ok(Self { edits: project.edits.clone(), base, store, lock, named_patch: None })
     }
 
     /// Opens a base folder without a project, reading every file again.
     ///
     /// # Errors
     /// If the base cannot be read.
-    pub fn alone(folder: &Path, store: &'a Store, isa: Isa) -> Result<Self, Failure> {
+    pub fn without_project(folder: &Path, store: &'a Store, isa: Isa) -> Result<Self, Failure> {
         let base = Base::at(folder, store, isa, true);
         let base = base?;
-        Ok(Self { edits: EditSet::default(), base, store, lock: None, named: None })
+        Ok(Self { edits: EditSet::default(), base, store, lock: None, named_patch: None })
     }
 
     /// Adds a patch that the audited export may contain, for example one that is not in the store.
@@ -196,10 +196,10 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// If the patch cannot be read.
     #[must_use = "what is named is tried"]
-    pub fn with(mut self, patch: &NamedPatch) -> Result<Self, Failure> {
+    pub fn with_patch(mut self, patch: &NamedPatch) -> Result<Self, Failure> {
         patch.patch()?;
         let bytes = patch.bytes()?;
-        self.named = Some((Digest::of(&bytes), bytes));
+        self.named_patch = Some((Digest::of(&bytes), bytes));
         Ok(self)
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Audit, Check, Ground, State};
+use super::{Audit, Check, CheckState, VerifyContext};
 use crate::diagnostics::Failure;
 use crate::digest::Digest;
 use crate::export::fact::facts;
@@ -14,7 +14,7 @@ use crate::pipeline::patch_ref::NamedPatch;
 ///
 /// # Errors
 /// If the bytes of the patch or the base cannot be read.
-pub fn patch(ground: &Ground<'_>, found: &NamedPatch) -> Result<Audit, Failure> {
+pub fn patch(context: &VerifyContext<'_>, found: &NamedPatch) -> Result<Audit, Failure> {
     let mut audit = Audit::new("patch");
     let bytes = found.bytes()?;
     let id = Digest::of(&bytes);
@@ -29,26 +29,26 @@ pub fn patch(ground: &Ground<'_>, found: &NamedPatch) -> Result<Audit, Failure> 
     match Patch::from_bytes(&bytes) {
         Ok(patch) => {
             audit.add(Check::ok("form", "patch", "canonical"));
-            targets(&mut audit, ground, &patch)?;
-            edits(&mut audit, ground, &patch);
+            targets(&mut audit, context, &patch)?;
+            edits(&mut audit, context, &patch);
         }
         Err(error) => audit.add(Check::wrong("form", "patch", "not a valid patch").detail(error.to_string())),
     }
-    if audit.state() != State::Ok {
+    if audit.state() != CheckState::Ok {
         audit.repair("corrigenda build");
     }
     audit.verdict =
-        format!("patch {} is valid, and made for this base {}", id.short(), ground.base.locked.digest.short());
+        format!("patch {} is valid, and made for this base {}", id.short(), context.base.locked.digest.short());
     Ok(audit)
 }
 
-fn targets(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) -> Result<(), Failure> {
-    let weights = weights::open_all(&folder::list(&ground.base.folder)?, &ground.base.locked)?;
+fn targets(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch) -> Result<(), Failure> {
+    let weights = weights::open_all(&folder::list(&context.base.folder)?, &context.base.locked)?;
     let mut tensors = Vec::new();
     for (name, target) in patch.targets() {
         let alone = Patch::new([(name.clone(), target.clone())].into()).map_err(ExportError::from)?;
         let norms = delta_norms(target);
-        let check = match weights::lay(&weights, &alone) {
+        let check = match weights::apply(&weights, &alone) {
             Ok(_) => Check::ok(
                 "tensor",
                 name,
@@ -58,7 +58,7 @@ fn targets(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) -> Result<(), 
         };
         tensors.push(json!({
             "name": name, "base": target.base, "dtype": target.dtype.name(), "shape": target.shape(),
-            "norm": norms.total, "fits": check.state == State::Ok,
+            "norm": norms.total, "fits": check.state == CheckState::Ok,
         }));
         audit.add(check);
     }
@@ -88,9 +88,9 @@ fn refused(name: &str, target: &Target, error: &ExportError) -> Check {
     }
 }
 
-fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {
+fn edits(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch) {
     let norms = edit_norms(patch);
-    let known = facts(patch, &ground.edits, &ground.prefaces());
+    let known = facts(patch, &context.edits, &context.prefaces());
     let mut list = Vec::new();
     for fact in &known {
         let Some(meaning) = fact.meaning else { continue };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Audit, Check, State, count};
+use super::{Audit, Check, CheckState, count};
 use crate::compile::Object;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
@@ -32,16 +32,16 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Fail
         return Err(Failure::stale(finding.help("run `corrigenda build`")));
     };
     let mut audit = Audit::new("project");
-    let same = base(&mut audit, project, &lock);
-    corpus(&mut audit, project, &lock);
+    let same = check_base(&mut audit, project, &lock);
+    check_corpus(&mut audit, project, &lock);
     match same {
-        true => inputs(&mut audit, project, store, isa, &lock)?,
-        false => changes(&mut audit, &Lock::changes(Some(&lock), &project.edits)),
+        true => check_inputs(&mut audit, project, store, isa, &lock)?,
+        false => add_changes(&mut audit, &Lock::changes(Some(&lock), &project.edits)),
     }
-    objects(&mut audit, store, &lock);
-    made(&mut audit, project, store, &lock)?;
-    entries(&mut audit, store);
-    mend(&mut audit, store, &lock, same);
+    check_objects(&mut audit, store, &lock);
+    check_patch(&mut audit, project, store, &lock)?;
+    check_store(&mut audit, store);
+    add_rebuild_commands(&mut audit, store, &lock, same);
     audit.verdict = format!(
         "everything matches {LOCK_FILE}: {} on base {}, patch {}",
         count(lock.edits.len(), "edit"),
@@ -53,11 +53,11 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Fail
 }
 
 /// Checks that every file of the base has the digest in the lock; returns whether all files do.
-fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
+fn check_base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     let place = protected_folder(project);
     let mut same = true;
     for locked in &lock.base.files {
-        let check = |said: &str| Check::wrong("base", &locked.path, said).state(State::Stale);
+        let check = |said: &str| Check::wrong("base", &locked.path, said).state(CheckState::Stale);
         let check = match memo::digest_file_fresh(&place.join(&locked.path)) {
             _ if !folder::is_plain_name(&locked.path) => check("not a file of the base's folder: it was not read"),
             Ok(digest) if digest == locked.digest => Check::ok("base", &locked.path, "as in the lock, read again"),
@@ -66,7 +66,7 @@ fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
                 .detail(format!("found    {digest}")),
             Err(error) => check("cannot be read").detail(error.to_string()),
         };
-        same &= check.state == State::Ok;
+        same &= check.state == CheckState::Ok;
         audit.add(check);
     }
     if !same {
@@ -76,14 +76,14 @@ fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
 }
 
 /// Checks the digest of the corpus. A missing corpus is not a failure, because the stored statistics replace it.
-fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
+fn check_corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     let Some(statistics) = &project.config.statistics else { return };
     let (path, name) = (project.config.resolve(&statistics.corpus), statistics.corpus.display().to_string());
     let Some(locked) = lock.statistics.first().map(|locked| locked.corpus) else { return };
     if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return audit.add(Check::ok("corpus", name, "missing, but not needed: the statistics were computed from it"));
     }
-    let stale = |said: &str| Check::wrong("corpus", &name, said).state(State::Stale);
+    let stale = |said: &str| Check::wrong("corpus", &name, said).state(CheckState::Stale);
     let check = match memo::digest_text_fresh(&path) {
         Ok(digest) if digest == locked => Check::ok("corpus", &name, "as in the lock, read again"),
         Ok(digest) => stale("not the corpus that the lock names")
@@ -96,7 +96,7 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
 
 /// Checks edits and settings against the lock as `build --locked` does. Also checks the stored statistics of every
 /// layer.
-fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Failure> {
+fn check_inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Failure> {
     let base = Base::open(project, store, isa, false)?;
     let setup = Setup::new(project, &base, store, CorpusDigest::of_lock(lock))?.with_imports_of(lock);
     let plan = plan(project, &base, &setup, store)?;
@@ -104,7 +104,7 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
     let mut check = Check::ok("edits", count(project.edits.edits.len(), "edit"), "as the lock names them");
     if !differences.is_empty() {
         let said = format!("{} from the lock", count(differences.len(), "difference"));
-        check = Check::wrong("edits", &check.name, said).state(State::Stale);
+        check = Check::wrong("edits", &check.name, said).state(CheckState::Stale);
         for one in &differences {
             check = check.detail(format!("{}, {}: expected {}, found {}", one.item, one.field, one.locked, one.fresh));
         }
@@ -118,7 +118,7 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
         let address = found.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
         let found = store.check(EntryKind::Statistics, &address);
-        let check = entry("statistics", &name, found, |digest| match digest == locked.digest {
+        let check = entry_check("statistics", &name, found, |digest| match digest == locked.digest {
             true => Ok(()),
             false => Err((locked.digest, digest)),
         });
@@ -127,7 +127,7 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
     Ok(())
 }
 
-fn changes(audit: &mut Audit, changes: &[EditChange]) {
+fn add_changes(audit: &mut Audit, changes: &[EditChange]) {
     let word = |change: &EditChange| match change.kind {
         ChangeKind::Added => "not in the lock".to_owned(),
         ChangeKind::Removed => "only in the lock".to_owned(),
@@ -137,13 +137,13 @@ fn changes(audit: &mut Audit, changes: &[EditChange]) {
         }
     };
     for change in changes {
-        audit.add(Check::wrong("edit", &change.id, word(change)).state(State::Stale));
+        audit.add(Check::wrong("edit", &change.id, word(change)).state(CheckState::Stale));
     }
 }
 
 /// Checks that a store entry exists and is intact, and that `judge` accepts its digest. An error of `judge` is the
 /// expected and the found digest.
-fn entry(
+fn entry_check(
     group: &'static str,
     name: &str,
     found: Result<Option<Digest>, StoreError>,
@@ -162,53 +162,53 @@ fn entry(
     }
 }
 
-fn objects(audit: &mut Audit, store: &Store, lock: &Lock) {
+fn check_objects(audit: &mut Audit, store: &Store, lock: &Lock) {
     for edit in &lock.edits {
         let read = store.get(EntryKind::Object, &edit.object);
         let check = match read {
             Ok(Some(bytes)) => match Object::from_bytes(&bytes) {
-                Ok(_) => Check::ok("object", &edit.id, "in the store, intact").common(),
+                Ok(_) => Check::ok("object", &edit.id, "in the store, intact").collapsible(),
                 Err(error) => Check::wrong("object", &edit.id, "not an object").detail(error.to_string()),
             },
             Ok(None) => Check::wrong("object", &edit.id, "not in the store"),
-            Err(error) => entry("object", &edit.id, Err(error), |_| Ok(())),
+            Err(error) => entry_check("object", &edit.id, Err(error), |_| Ok(())),
         };
         audit.add(check);
     }
 }
 
 /// Checks that the lock's patch is in the store, is intact, and fits the base.
-fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Failure> {
+fn check_patch(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Failure> {
     let name = lock.patch.id.short();
     let check = match store.get(EntryKind::Patch, &lock.patch.id) {
         Ok(Some(bytes)) => match Patch::from_bytes(&bytes) {
             Ok(patch) => {
                 let listing = folder::list(&protected_folder(project))?;
-                match weights::open_all(&listing, &lock.base).and_then(|weights| weights::lay(&weights, &patch)) {
+                match weights::open_all(&listing, &lock.base).and_then(|weights| weights::apply(&weights, &patch)) {
                     Ok(_) => Check::ok("patch", name, "in the store, intact, and for this base"),
                     Err(error) => Check::wrong("patch", name, "not for this base").detail(error.to_string()),
                 }
             }
             Err(error) => Check::wrong("patch", name, "not a patch").detail(error.to_string()),
         },
-        read => entry("patch", &name, read.map(|_| None), |_| Ok(())),
+        read => entry_check("patch", &name, read.map(|_| None), |_| Ok(())),
     };
     audit.add(check);
     Ok(())
 }
 
 /// Checks every entry of the store, including those that the lock does not name.
-fn entries(audit: &mut Audit, store: &Store) {
+fn check_store(audit: &mut Audit, store: &Store) {
     let report = store.verify();
     let name = format!("{} {}", report.checked, if report.checked == 1 { "entry" } else { "entries" });
     let mut check = Check::ok("store", &name, "all intact");
     if !report.problems.is_empty() {
         check = Check::wrong("store", &name, count(report.problems.len(), "problem"));
         for problem in &report.problems {
-            if problem.repair.starts_with("remove it") {
+            if problem.repair.removes() {
                 audit.repair(removal(&problem.path));
             }
-            check = check.detail(format!("{}: {}; {}", problem.path.display(), problem.why, problem.repair));
+            check = check.detail(format!("{}: {}; {}", problem.path.display(), problem.why, problem.repair.as_str()));
         }
     }
     audit.add(check);
@@ -216,14 +216,14 @@ fn entries(audit: &mut Audit, store: &Store) {
 
 /// Adds the commands that rebuild missing entries; they follow the commands that remove damaged entries. `same` is
 /// true if the base matches the lock.
-fn mend(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
-    let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != State::Ok);
+fn add_rebuild_commands(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
+    let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != CheckState::Ok);
     // A build whose report is in the store does not compile its objects again, so the report must be removed first.
     let report = store.path(EntryKind::Report, &BuildInputs::of_lock(lock).record_address());
     if failed("object") && report.exists() {
         audit.repair(removal(&report));
     }
-    if same && audit.state() != State::Ok {
+    if same && audit.state() != CheckState::Ok {
         audit.repair(BUILD);
     }
 }

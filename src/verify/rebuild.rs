@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use super::{Audit, Check, Ground, State, count};
+use super::{Audit, Check, CheckState, VerifyContext, count};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::numeric::{Isa, NUMERICS};
 use crate::pipeline::setup::CorpusDigest;
@@ -19,18 +19,23 @@ use crate::store::{EntryKind, Store};
 ///
 /// # Errors
 /// If there is no lock or the build fails. A lock that is older than the project is a failed check.
-pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result<Audit, Failure> {
-    let Some(lock) = &ground.lock else {
+pub fn rebuild(
+    project: &Project,
+    context: &VerifyContext<'_>,
+    isa: Isa,
+    progress: &dyn Progress,
+) -> Result<Audit, Failure> {
+    let Some(lock) = &context.lock else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
         return Err(Failure::stale(finding.help("run `corrigenda build`")));
     };
     let mut audit = Audit::new("rebuild");
     audit.fields = json!({ "numerics": NUMERICS, "expected": lock.patch.id });
-    let setup = Setup::new(project, &ground.base, ground.store, CorpusDigest::Fresh)?.with_imports_of(lock);
-    let differences = plan(project, &ground.base, &setup, ground.store)?.differences(lock, &ground.base, &setup);
+    let setup = Setup::new(project, &context.base, context.store, CorpusDigest::Fresh)?.with_imports_of(lock);
+    let differences = plan(project, &context.base, &setup, context.store)?.differences(lock, &context.base, &setup);
     if !differences.is_empty() {
         let said = format!("{} from the lock: nothing was computed", count(differences.len(), "difference"));
-        let mut check = Check::wrong("inputs", LOCK_FILE, said).state(State::Stale);
+        let mut check = Check::wrong("inputs", LOCK_FILE, said).state(CheckState::Stale);
         for one in &differences {
             check = check.detail(format!("{}, {}: expected {}, found {}", one.item, one.field, one.locked, one.fresh));
         }
@@ -44,12 +49,14 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
         Failure::from(Diagnostic::new(Code::StoreFailed, message))
     })?;
     let empty = Store::open(folder.path().join("store"));
-    let imported = carried(&mut audit, ground, &setup, &empty)?;
+    let imported = copy_imported_statistics(&mut audit, context, &setup, &empty)?;
     let options = BuildOptions { isa, locked: true, update_base: false };
     match build(project, &empty, options, progress) {
-        Ok(built) => same(&mut audit, ground, &empty, (&built, &imported))?,
+        Ok(built) => compare_results(&mut audit, context, &empty, (&built, &imported))?,
         // The inputs equal the lock's, so a stale lock means that the results differ.
-        Err(stop) if stop.findings.iter().any(|one| one.code == Code::LockStale) => other(&mut audit, &stop),
+        Err(stop) if stop.findings.iter().any(|one| one.code == Code::LockStale) => {
+            report_difference(&mut audit, &stop)
+        }
         Err(stop) => return Err(stop),
     }
     audit.verdict = format!(
@@ -60,13 +67,18 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
 }
 
 /// Copies imported statistics to the empty store, because they cannot be computed again; returns their layers.
-fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store) -> Result<Vec<u64>, Failure> {
+fn copy_imported_statistics(
+    audit: &mut Audit,
+    context: &VerifyContext<'_>,
+    setup: &Setup,
+    empty: &Store,
+) -> Result<Vec<u64>, Failure> {
     let mut out = Vec::new();
-    for layer in setup.layers(&ground.base) {
+    for layer in setup.layers(&context.base) {
         let provenance = setup.for_layer(layer).provenance;
-        let found = stats::find(ground.store, &provenance).ok().flatten();
+        let found = stats::find(context.store, &provenance).ok().flatten();
         let Some((cached, file)) = found.and_then(|cached| Some((cached, cached.imported?))) else { continue };
-        let Some(bytes) = ground.store.get(EntryKind::Statistics, &cached.address)? else { continue };
+        let Some(bytes) = context.store.get(EntryKind::Statistics, &cached.address)? else { continue };
         empty.put(EntryKind::Statistics, &cached.address, &bytes)?;
         let said = format!("imported from {file}, not computed: used unchanged");
         audit.add(Check::ok("statistics", format!("layer {layer}"), said));
@@ -75,9 +87,9 @@ fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store)
     Ok(out)
 }
 
-fn same(
+fn compare_results(
     audit: &mut Audit,
-    ground: &Ground<'_>,
+    context: &VerifyContext<'_>,
     empty: &Store,
     (built, imported): (&Built, &[u64]),
 ) -> Result<(), Failure> {
@@ -90,13 +102,13 @@ fn same(
     audit.fields["found"] = json!(id);
     audit.add(Check::ok("patch", id.short(), "linked again: as in the lock"));
     let made = empty.get(EntryKind::Patch, &id)?;
-    let check = match ground.store.get(EntryKind::Patch, &id) {
+    let check = match context.store.get(EntryKind::Patch, &id) {
         Ok(Some(bytes)) if Some(&bytes) == made.as_ref() => Check::ok("store", id.short(), "holds the same bytes"),
         Ok(Some(_)) => Check::wrong("store", id.short(), "holds other bytes"),
         Ok(None) => Check::ok("store", id.short(), "does not hold this patch"),
         Err(error) => Check::wrong("store", id.short(), "holds a damaged patch").detail(error.to_string()),
     };
-    if check.state != State::Ok {
+    if check.state != CheckState::Ok {
         audit.repair("corrigenda build");
     }
     audit.add(check);
@@ -104,7 +116,7 @@ fn same(
 }
 
 /// Reports that the same inputs gave other bytes than the lock names.
-fn other(audit: &mut Audit, stop: &Failure) {
+fn report_difference(audit: &mut Audit, stop: &Failure) {
     let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
     for line in stop.findings.iter().flat_map(|finding| &finding.help) {
         // The advice to write a new lock is left out, because it does not apply to `verify`.

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::digest::Digest;
 use crate::export::manifest::TensorEntry;
-use crate::export::weights::{Laid, Weights};
-use crate::export::{ExportError, Manifest};
+use crate::export::weights::{self, AppliedTensors};
+use crate::export::{ExportError, ExportManifest};
 use crate::numeric::Elements;
-use crate::safetensors::{Dtype, TensorInfo};
+use crate::safetensors::{Dtype, File, TensorInfo};
 
 use super::Check;
 
 /// A tensor name of one weights file, with the tensor in the base, in the checkpoint, or in both.
 #[derive(Clone, Debug)]
-pub struct Pair {
+pub struct TensorPair {
     /// The name of the weights file; it is the same in the base and the checkpoint.
     pub file: String,
     /// The name of the tensor in the header of the weights file.
@@ -28,7 +28,7 @@ pub struct Pair {
 ///
 /// # Errors
 /// If a file cannot be read.
-pub fn pairs(base: &[Weights], found: &BTreeMap<&str, &Weights>) -> Result<Vec<Pair>, ExportError> {
+pub fn pair_tensors(base: &[File], found: &BTreeMap<&str, &File>) -> Result<Vec<TensorPair>, ExportError> {
     let mut pairs = Vec::new();
     for file in base {
         let Some(other) = found.get(file.name.as_str()) else { continue };
@@ -36,31 +36,37 @@ pub fn pairs(base: &[Weights], found: &BTreeMap<&str, &Weights>) -> Result<Vec<P
         names.sort();
         names.dedup();
         for name in names {
-            pairs.push(Pair {
+            pairs.push(TensorPair {
                 file: file.name.clone(),
                 name: name.clone(),
-                base: digested(file, name)?,
-                found: digested(other, name)?,
+                base: with_digest(file, name)?,
+                found: with_digest(other, name)?,
             });
         }
     }
     Ok(pairs)
 }
 
-fn digested(file: &Weights, name: &str) -> Result<Option<(TensorInfo, Digest)>, ExportError> {
-    let Some(info) = file.header.tensors.get(name) else { return Ok(None) };
-    Ok(Some((info.clone(), file.digest(info)?)))
+fn with_digest(file: &File, name: &str) -> Result<Option<(TensorInfo, Digest)>, ExportError> {
+    let Some(info) = file.tensor(name) else { return Ok(None) };
+    Ok(Some((info.clone(), weights::digest(file, info)?)))
 }
 
-impl Pair {
+impl TensorPair {
     /// Returns the digest that the tensor should have: the patched one, or else the base's.
-    pub fn expected(&self, laid: &Laid) -> Option<Digest> {
-        let after = laid.get(&self.file).and_then(|tensors| tensors.get(&self.name)).map(|one| one.after);
+    pub fn expected(&self, applied: &AppliedTensors) -> Option<Digest> {
+        let after = applied.get(&self.file).and_then(|tensors| tensors.get(&self.name)).map(|one| one.after);
         after.or(self.base.as_ref().map(|(_, digest)| *digest))
     }
 
+    /// Returns whether the tensor has the same bytes in the base and in the checkpoint.
+    pub fn is_unchanged(&self) -> bool {
+        let digest = |side: &Option<(TensorInfo, Digest)>| side.as_ref().map(|(_, digest)| *digest);
+        digest(&self.base) == digest(&self.found)
+    }
+
     /// Returns whether the manifest claims exactly this change of the tensor.
-    pub fn is_claimed(&self, manifest: &Manifest) -> bool {
+    pub fn is_claimed(&self, manifest: &ExportManifest) -> bool {
         let (Some((_, before)), Some((_, after))) = (&self.base, &self.found) else { return false };
         let claims = |tensor: &TensorEntry| {
             (&tensor.file, &tensor.name) == (&self.file, &self.name)
@@ -73,7 +79,7 @@ impl Pair {
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn check(&self, laid: &Laid, base: &Weights, found: &Weights) -> Result<Check, ExportError> {
+    pub fn check(&self, applied: &AppliedTensors, base: &File, found: &File) -> Result<Check, ExportError> {
         let wrong = |said: &str| Check::wrong("tensor", &self.name, said);
         let (Some((ours, before)), Some(theirs)) = (&self.base, &self.found) else {
             return Ok(match self.base {
@@ -87,15 +93,15 @@ impl Pair {
                 .detail(format!("expected {} {:?}", ours.dtype, ours.shape))
                 .detail(format!("found    {} {:?}", info.dtype, info.shape)));
         }
-        let replaced = laid.get(&self.file).and_then(|tensors| tensors.get(&self.name));
+        let replaced = applied.get(&self.file).and_then(|tensors| tensors.get(&self.name));
         match replaced {
-            None if digest == before => Ok(Check::ok("tensor", &self.name, "same as in the base").common()),
+            None if digest == before => Ok(Check::ok("tensor", &self.name, "same as in the base").collapsible()),
             Some(one) if *digest == one.after => Ok(Check::ok("tensor", &self.name, "base + patch")),
             Some(one) if digest == before => Ok(wrong("same as in the base: the patch is not in it")
                 .detail(format!("expected {}", one.after))
                 .detail(format!("found    {digest}"))),
             replaced => {
-                let read = || base.read(ours);
+                let read = || weights::read(base, ours);
                 let expected = replaced.map_or_else(read, |one| Ok(one.bytes.clone()))?;
                 let what = if replaced.is_some() {
                     "neither the base nor base + patch"
@@ -105,7 +111,7 @@ impl Pair {
                 let check = wrong(what)
                     .detail(format!("expected {}", Digest::of(&expected)))
                     .detail(format!("found    {digest}"));
-                Ok(check.detail(difference(info.dtype, &expected, &found.read(info)?)))
+                Ok(check.detail(difference(info.dtype, &expected, &weights::read(found, info)?)))
             }
         }
     }

@@ -7,7 +7,7 @@ use corrigenda::compile::Object;
 use corrigenda::model::{Checkpoint, Tokens};
 use corrigenda::patch::Patch;
 use corrigenda::project::{LockFile, Project, edits::parse_files};
-use corrigenda::research::bench::data::{Dataset, all};
+use corrigenda::research::bench::data::{Dataset, read_all};
 use corrigenda::safetensors::Header;
 use corrigenda::stats::published;
 
@@ -106,5 +106,5 @@ fn tokenizer() -> Reader {
 
 fn dataset(dataset: Dataset) -> Reader {
     let place = Place::new("records.json");
-    Box::new(move |bytes| drop(all(place.with(bytes), dataset)))
+    Box::new(move |bytes| drop(read_all(place.with(bytes), dataset)))
 }

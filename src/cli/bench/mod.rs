@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Digest, FieldHasher};
-use crate::export::destination::Place;
+use crate::export::destination::Destination;
 use crate::link::Refinement;
 use crate::numeric::NUMERICS;
 use crate::pipeline::policy_limits::{not_finite_error, read_neutral};
@@ -22,15 +22,15 @@ use crate::project::Project;
 use crate::regular_file;
 use crate::regular_file::NormalizedText;
 use crate::report::Outcome;
-use crate::research::bench::data::{Case, DataError, Dataset, Refused, all};
-use crate::research::bench::editors::{Changed, NUMBERS, Name, editor};
-use crate::research::bench::eval_context::{Ground, Stated};
+use crate::research::bench::data::{Case, DataError, Dataset, RejectedRecord, read_all};
+use crate::research::bench::editors::{EditorName, NUMBERS, Overrides, editor};
+use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::research::bench::references;
-use crate::research::bench::results_log::{Kept, KeptError, Line};
-use crate::research::bench::run::{Bench, Failed, References, Writing, knows};
-use crate::research::bench::sample::drawn;
+use crate::research::bench::results_log::{LogLine, ResultsLog, ResultsLogError};
+use crate::research::bench::run::{Bench, FailedEdit, GenerationOptions, References, knows};
+use crate::research::bench::sample::sample_records;
 use crate::store::Store;
-use output::{Told, answer, write};
+use output::{BenchOutput, answer, write};
 
 /// Compare editing methods on a published dataset
 ///
@@ -45,8 +45,8 @@ pub(super) struct Arguments {
     /// File with one JSON array of records, or with one record per line (JSON Lines)
     pub(super) file: PathBuf,
     /// Editors to compare; by default, rome
-    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', default_values_t = [Name::Rome])]
-    pub(super) editors: Vec<Name>,
+    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', default_values_t = [EditorName::Rome])]
+    pub(super) editors: Vec<EditorName>,
     /// Number of records, sampled with the seed; by default, all records
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -145,7 +145,7 @@ impl Arguments {
     }
 
     /// Returns the distinct editors, in the order of the command line.
-    fn names(&self) -> Vec<Name> {
+    fn names(&self) -> Vec<EditorName> {
         let mut seen = BTreeSet::new();
         self.editors.iter().copied().filter(|name| seen.insert(*name)).collect()
     }
@@ -166,20 +166,21 @@ fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome>
     for path in arguments.out.iter().chain(&arguments.resume) {
         context.may_export(path).map_err(|finding| context.fail(finding))?;
     }
-    let place = arguments.out.as_deref().map(|out| Ok::<_, Failure>(Place::folder(out, &base.folder, store.root())?));
+    let place =
+        arguments.out.as_deref().map(|out| Ok::<_, Failure>(Destination::folder(out, &base.folder, store.root())?));
     let place = place.transpose().map_err(stop)?;
-    let (cases, refused) = all(&arguments.file, arguments.dataset).map_err(|error| stop(unusable(&error)))?;
-    let mut told = over(context, arguments, (&project, &base, &store), cases).map_err(stop)?;
-    told.left.extend(refused);
-    told.left.sort_by_key(|one| one.record);
-    let files = place.map(|place| write(place, &told)).transpose().map_err(|why| {
+    let (cases, refused) = read_all(&arguments.file, arguments.dataset).map_err(|error| stop(unusable(&error)))?;
+    let mut output = run_editors(context, arguments, (&project, &base, &store), cases).map_err(stop)?;
+    output.left.extend(refused);
+    output.left.sort_by_key(|one| one.record);
+    let files = place.map(|place| write(place, &output)).transpose().map_err(|why| {
         // The results took long to compute, so they are printed even if the files cannot be written.
         if context.format == Format::Human {
-            answer(context, &told, None);
+            answer(context, &output, None);
         }
         stop(why)
     })?;
-    answer(context, &told, files.as_ref().map(|files| (arguments.out.as_deref().unwrap_or(Path::new("")), *files)));
+    answer(context, &output, files.as_ref().map(|files| (arguments.out.as_deref().unwrap_or(Path::new("")), *files)));
     Ok(Outcome::Ok)
 }
 
@@ -191,17 +192,17 @@ fn unusable(error: &DataError) -> Failure {
     Failure::from(Diagnostic::new(Code::DatasetUnusable, error.to_string()))
 }
 
-fn unkept(error: KeptError) -> Failure {
+fn unkept(error: ResultsLogError) -> Failure {
     refused(error.to_string())
 }
 
 /// Samples the records, opens the results file of `--resume`, and runs every editor on the records.
-fn over(
+fn run_editors(
     context: &Context,
     arguments: &Arguments,
     (project, base, store): (&Project, &Base, &Store),
     cases: Vec<Case>,
-) -> Result<Told, Failure> {
+) -> Result<BenchOutput, Failure> {
     let names = arguments.names();
     let refusals = names.iter().filter_map(|name| name.refuses(&base.model)).next();
     if let Some(why) = refusals {
@@ -215,48 +216,49 @@ fn over(
     let filled: Vec<String> = cases.iter().take(64).map(Case::filled).collect();
     check_finite_output(&base.model, &base.tokens, filled.iter().map(|text| text.as_str().into()))
         .map_err(|error| not_finite_error(&error))?;
-    let ground = Ground::new(project, base, store)?;
+    let eval = EvalContext::new(project, base, store)?;
     let references = match &arguments.references {
         Some(folder) => Some(
             references::read(folder, &cases).map_err(|why| refused(format!("the references cannot be used: {why}")))?,
         ),
         None => None,
     };
-    let (stated, left) = chosen(context, arguments, &ground, cases)?;
-    let sizes = arguments.sizes(stated.len())?;
-    let mut changed: Changed = usual(project);
+    let (cases, left) = prepare_cases(context, arguments, &eval, cases)?;
+    let sizes = arguments.sizes(cases.len())?;
+    let mut changed: Overrides = defaults(project);
     changed.extend(arguments.set.iter().map(|Setting(name, number)| (name.clone(), *number)));
-    let mut kept = match &arguments.resume {
+    let mut results = match &arguments.resume {
         Some(path) => {
-            let of = identity(arguments, &ground, &stated, references.as_ref(), &changed)?;
-            Kept::open(path, &of).map_err(unkept)?
+            let of = identity(arguments, &eval, &cases, references.as_ref(), &changed)?;
+            ResultsLog::open(path, &of).map_err(unkept)?
         }
-        None => Kept::nowhere(),
+        None => ResultsLog::in_memory(),
     };
     let neutral = if arguments.batch.is_empty() { None } else { Some(read_neutral(project, base)?) };
-    let writing = Writing { every: arguments.generate, seed: arguments.seed, references: references.as_ref() };
-    let bench = Bench { ground: &ground, stated, writing, neutral };
+    let writing =
+        GenerationOptions { every: arguments.generate, seed: arguments.seed, references: references.as_ref() };
+    let bench = Bench { context: &eval, cases, generation: writing, neutral };
     if !arguments.batch_only {
-        alone(context, arguments, &bench, &changed, &mut kept)?;
+        run_single(context, arguments, &bench, &changed, &mut results)?;
     }
-    together(context, arguments, &bench, (&changed, &sizes), &mut kept)?;
-    let cases = bench.stated.iter().map(|stated| stated.case.record).collect();
-    Ok(Told {
+    run_batches(context, arguments, &bench, (&changed, &sizes), &mut results)?;
+    let cases = bench.cases.iter().map(|prepared| prepared.case.record).collect();
+    Ok(BenchOutput {
         base: (base.name(), base.locked.digest.short()),
         dataset: arguments.dataset,
         file: arguments.file.clone(),
-        layer: ground.setup.layer,
+        layer: eval.setup.layer,
         cases,
         left,
         editors: names,
-        kept,
+        results,
         settings: settings(arguments, &changed),
     })
 }
 
 /// Returns the project's `[link]` settings of the refinement as numbers of the editor `rome`. If the project sets a
 /// number of steps, sets of any size are refined, as in `build`.
-fn usual(project: &Project) -> Changed {
+fn defaults(project: &Project) -> Overrides {
     let link = &project.config.link;
     let steps = link.refine_steps.map(|steps| [("rome.refine-steps", steps), ("rome.refine-from", 1)]);
     let layers = link.refine_layers.map(|layers| ("rome.refine-layers", layers));
@@ -265,71 +267,71 @@ fn usual(project: &Project) -> Changed {
 }
 
 /// Returns the sampled records, tokenized, and the records that are left out with the reason.
-fn chosen(
+fn prepare_cases(
     context: &Context,
     arguments: &Arguments,
-    ground: &Ground<'_>,
+    eval: &EvalContext<'_>,
     cases: Vec<Case>,
-) -> Result<(Vec<Stated>, Vec<Refused>), Failure> {
+) -> Result<(Vec<PreparedCase>, Vec<RejectedRecord>), Failure> {
     let limit = arguments.limit.and_then(|limit| usize::try_from(limit).ok());
     context.ui.begin("records to read", cases.len() as u64);
     let mut asked = 0;
-    let (drawn, mut left) = drawn(cases, limit, arguments.seed, |case| {
+    let (sampled, mut left) = sample_records(cases, limit, arguments.seed, |case| {
         asked += 1;
         context.ui.at(asked);
         // A record that cannot be tokenized is sampled here and reported as left out below.
-        !arguments.known || knows(ground, &ground.base.model, case).unwrap_or(true)
+        !arguments.known || knows(eval, &eval.base.model, case).unwrap_or(true)
     });
     context.ui.end();
     let likelier = arguments.dataset != Dataset::Zsre;
-    let mut stated = Vec::new();
-    for case in drawn {
+    let mut prepared = Vec::new();
+    for case in sampled {
         let (record, id) = (case.record, Some(case.id));
         if likelier && case.was.is_none() {
             let why = "it has no old answer to compare the new one with".to_owned();
-            left.push(Refused { record, id, why });
+            left.push(RejectedRecord { record, id, why });
             continue;
         }
-        match ground.stated(case, likelier) {
-            Ok(one) => stated.push(one),
-            Err(error) => left.push(Refused { record, id, why: error.to_string() }),
+        match eval.prepare(case, likelier) {
+            Ok(one) => prepared.push(one),
+            Err(error) => left.push(RejectedRecord { record, id, why: error.to_string() }),
         }
     }
-    match stated.is_empty() {
-        true => Err(refused("there is no record to edit".to_owned())),
-        false => Ok((stated, left)),
+    if prepared.is_empty() {
+        return Err(refused("there is no record to edit".to_owned()));
     }
+    Ok((prepared, left))
 }
 
 /// Returns the digest of everything that results depend on, except the editor. Results in a file with another digest
 /// are not reused.
 fn identity(
     arguments: &Arguments,
-    ground: &Ground<'_>,
-    stated: &[Stated],
+    eval: &EvalContext<'_>,
+    cases: &[PreparedCase],
     references: Option<&References>,
-    changed: &Changed,
+    changed: &Overrides,
 ) -> Result<Digest, Failure> {
     let mut canon = FieldHasher::new("bench/2");
     // The default numbers of editors change only with the version of the program.
     canon.text("version", env!("CARGO_PKG_VERSION"));
     Refinement::default().describe(&mut canon);
     // The project's link settings do not affect the editors, except for the ridge.
-    let settings = Setup { refinement: None, ..ground.setup.clone() }.digest();
-    canon.float("ridge", ground.setup.ridge.unwrap_or(-1.0));
-    if let Some(path) = ground.project.config.test.neutral.as_ref().map(|path| ground.project.config.resolve(path)) {
+    let settings = Setup { refinement: None, ..eval.setup.clone() }.digest();
+    canon.float("ridge", eval.setup.ridge.unwrap_or(-1.0));
+    if let Some(path) = eval.project.config.test.neutral.as_ref().map(|path| eval.project.config.resolve(path)) {
         let read = regular_file::open(&path).and_then(NormalizedText::new).and_then(Digest::of_reader);
         let (digest, _) = read.map_err(|error| refused(format!("{}: {error}", path.display())))?;
         canon.digest("neutral", &digest);
     }
-    canon.text("numerics", NUMERICS).digest("base", &ground.base.locked.digest).digest("settings", &settings);
+    canon.text("numerics", NUMERICS).digest("base", &eval.base.locked.digest).digest("settings", &settings);
     // Without imported statistics nothing is added, so digests equal those of program versions without imports.
-    for (layer, file) in &ground.setup.imports {
+    for (layer, file) in &eval.setup.imports {
         canon.number("layer", *layer as u64).digest("imported", file);
     }
-    canon.digest("corpus", &ground.setup.provenance.corpus).text("dataset", arguments.dataset.name());
-    canon.number("records", stated.len() as u64);
-    for one in stated {
+    canon.digest("corpus", &eval.setup.provenance.corpus).text("dataset", arguments.dataset.name());
+    canon.number("records", cases.len() as u64);
+    for one in cases {
         one.case.describe(&mut canon);
     }
     canon.number("seed", arguments.seed).number("generate", arguments.generate as u64);
@@ -348,18 +350,18 @@ fn identity(
     Ok(canon.finish())
 }
 
-fn alone(
+fn run_single(
     context: &Context,
     arguments: &Arguments,
     bench: &Bench<'_>,
-    changed: &Changed,
-    kept: &mut Kept,
+    changed: &Overrides,
+    results: &mut ResultsLog,
 ) -> Result<(), Failure> {
-    let count = bench.stated.len();
+    let count = bench.cases.len();
     context.ui.begin("base, records", count as u64);
     for index in 0..count {
-        if !kept.has(None, bench.stated[index].case.record) {
-            kept.add(Line::Row(bench.base(index)?)).map_err(unkept)?;
+        if !results.has(None, bench.cases[index].case.record) {
+            results.add(LogLine::Row(bench.base(index)?)).map_err(unkept)?;
         }
         context.ui.at(index as u64 + 1);
     }
@@ -368,13 +370,13 @@ fn alone(
         let editor = editor(name, changed, arguments.published);
         context.ui.begin(&format!("{}, records", name.text()), count as u64);
         for index in 0..count {
-            if !kept.has(Some(name.text()), bench.stated[index].case.record) {
-                let record = Some(bench.stated[index].case.record);
-                let line = match bench.alone(name, &*editor, index, &Unseen) {
-                    Ok(row) => Line::Row(row),
-                    Err(stop) => Line::Failed(Failed::of(stop, name, record, None)?),
+            if !results.has(Some(name.text()), bench.cases[index].case.record) {
+                let record = Some(bench.cases[index].case.record);
+                let line = match bench.single(name, &*editor, index, &Unseen) {
+                    Ok(row) => LogLine::Row(row),
+                    Err(stop) => LogLine::Failed(FailedEdit::of(stop, name, record, None)?),
                 };
-                kept.add(line).map_err(unkept)?;
+                results.add(line).map_err(unkept)?;
             }
             context.ui.at(index as u64 + 1);
         }
@@ -383,29 +385,29 @@ fn alone(
     Ok(())
 }
 
-fn together(
+fn run_batches(
     context: &Context,
     arguments: &Arguments,
     bench: &Bench<'_>,
-    (changed, sizes): (&Changed, &[usize]),
-    kept: &mut Kept,
+    (changed, sizes): (&Overrides, &[usize]),
+    results: &mut ResultsLog,
 ) -> Result<(), Failure> {
-    for name in arguments.names().into_iter().filter(|name| name.takes_many()) {
+    for name in arguments.names().into_iter().filter(|name| name.edits_batches()) {
         let editor = editor(name, changed, arguments.published);
-        for &size in sizes.iter().filter(|size| !kept.has_together(name.text(), **size)).collect::<Vec<_>>() {
+        for &size in sizes.iter().filter(|size| !results.has_batch(name.text(), **size)).collect::<Vec<_>>() {
             context.ui.note(&format!("{}, {size} at once", name.text()));
-            let line = match bench.together(name, &*editor, size, &context.ui) {
-                Ok(one) => Line::Together(one),
-                Err(stop) => Line::Failed(Failed::of(stop, name, None, Some(size))?),
+            let line = match bench.batch(name, &*editor, size, &context.ui) {
+                Ok(one) => LogLine::Batch(one),
+                Err(stop) => LogLine::Failed(FailedEdit::of(stop, name, None, Some(size))?),
             };
-            kept.add(line).map_err(unkept)?;
+            results.add(line).map_err(unkept)?;
         }
     }
     Ok(())
 }
 
 /// Returns the settings of the run as JSON, for the answer of the command.
-fn settings(arguments: &Arguments, changed: &Changed) -> Value {
+fn settings(arguments: &Arguments, changed: &Overrides) -> Value {
     json!({
         "seed": arguments.seed, "limit": arguments.limit, "known": arguments.known, "generate": arguments.generate,
         "published": arguments.published, "set": changed,

@@ -8,52 +8,53 @@ use serde_json::{Value, json};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
-use crate::export::destination::Place;
+use crate::export::destination::Destination;
 use crate::report::Outcome;
 use crate::report::table::{Table, plural};
 use crate::research::bench::chart;
-use crate::research::bench::data::{Dataset, Refused};
-use crate::research::bench::editors::Name;
-use crate::research::bench::results_log::Kept;
-use crate::research::bench::run::{Failed, Row, Together};
-use crate::research::bench::table::{BASE, Grid};
+use crate::research::bench::data::{Dataset, RejectedRecord};
+use crate::research::bench::editors::EditorName;
+use crate::research::bench::results_log::ResultsLog;
+use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
+use crate::research::bench::table::{BASE, ResultsTable};
 use crate::research::figure::Figure;
 use crate::research::figure::page::Page;
-use crate::research::figure::png::Painter;
+use crate::research::figure::png::PngRenderer;
 
 /// The results of one run of `bench`, from which the answer is formatted.
-pub(crate) struct Told {
+pub(crate) struct BenchOutput {
     pub base: (String, String),
     pub dataset: Dataset,
     pub file: PathBuf,
     pub layer: usize,
     pub cases: Vec<u64>,
     /// Records that are malformed, that the model cannot read, or whose prompt is that of another record.
-    pub left: Vec<Refused>,
-    pub editors: Vec<Name>,
-    pub kept: Kept,
+    pub left: Vec<RejectedRecord>,
+    pub editors: Vec<EditorName>,
+    pub results: ResultsLog,
     pub settings: Value,
 }
 
-impl Told {
-    fn alone(&self) -> Vec<(String, Vec<&Row>)> {
-        let base = (BASE.to_owned(), self.kept.rows(None, &self.cases));
-        let editor = |name: &Name| (name.text().to_owned(), self.kept.rows(Some(name.text()), &self.cases));
+impl BenchOutput {
+    fn alone(&self) -> Vec<(String, Vec<&RecordResult>)> {
+        let base = (BASE.to_owned(), self.results.rows(None, &self.cases));
+        let editor = |name: &EditorName| (name.text().to_owned(), self.results.rows(Some(name.text()), &self.cases));
         std::iter::once(base).chain(self.editors.iter().map(editor)).collect()
     }
 
-    fn together(&self) -> Vec<&Together> {
-        let mut all: Vec<&Together> = self.editors.iter().flat_map(|name| self.kept.together(name.text())).collect();
+    fn together(&self) -> Vec<&BatchResult> {
+        let mut all: Vec<&BatchResult> =
+            self.editors.iter().flat_map(|name| self.results.batches(name.text())).collect();
         // Sort by set size, so that the editors of one size are next to each other.
         all.sort_by_key(|one| one.size);
         all
     }
 
-    fn grids(&self) -> [Option<Grid>; 2] {
+    fn grids(&self) -> [Option<ResultsTable>; 2] {
         let alone = self.alone();
         let some = alone.iter().any(|(_, rows)| !rows.is_empty());
         let together = self.together();
-        [some.then(|| Grid::alone(&alone)), (!together.is_empty()).then(|| Grid::together(&together))]
+        [some.then(|| ResultsTable::single(&alone)), (!together.is_empty()).then(|| ResultsTable::batches(&together))]
     }
 
     fn lines(&self) -> Vec<(&'static str, String)> {
@@ -75,10 +76,10 @@ impl Told {
     /// Returns one line per editor with failed edits: the number of failures, and the reason of the first one. With
     /// `many`, the edits of sets are counted, otherwise those of single records.
     fn failed(&self, many: bool) -> Vec<String> {
-        let of = |name: &Name| {
-            let all = self.kept.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);
-            let all: Vec<&Failed> = all.collect();
-            let what = |one: &Failed| match (one.record, one.size) {
+        let of = |name: &EditorName| {
+            let all = self.results.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);
+            let all: Vec<&FailedEdit> = all.collect();
+            let what = |one: &FailedEdit| match (one.record, one.size) {
                 (Some(record), _) => format!("record {record}"),
                 (_, size) => format!("{} at once", size.unwrap_or_default()),
             };
@@ -88,15 +89,15 @@ impl Told {
         self.editors.iter().filter_map(of).collect()
     }
 
-    fn figures(&self, alone: Option<&Grid>) -> Vec<Figure> {
+    fn figures(&self, alone: Option<&ResultsTable>) -> Vec<Figure> {
         let mut figures: Vec<Figure> =
             alone.iter().flat_map(|grid| [chart::scores(grid), chart::trade(grid)]).flatten().collect();
         let together = self.together();
-        let grid = Grid::together(&together);
+        let grid = ResultsTable::batches(&together);
         let lines = |column: &str| {
-            let line = |name: &Name| {
+            let line = |name: &EditorName| {
                 let own = together.iter().filter(|one| one.editor == name.text());
-                let point = |one: &&Together| {
+                let point = |one: &&BatchResult| {
                     Some((one.size, grid.value(&format!("{} × {}", one.editor, one.size), column)?.value))
                 };
                 (name.text().to_owned(), own.filter_map(point).collect::<Vec<_>>())
@@ -120,14 +121,14 @@ impl Told {
 }
 
 /// Prints the tables or the JSON answer on stdout. `wrote` is the folder with the charts and its number of files.
-pub(crate) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize)>) {
+pub(crate) fn answer(context: &Context, output: &BenchOutput, wrote: Option<(&Path, usize)>) {
     if context.format == Format::Json {
-        context.answer_json(Outcome::Ok, &[], &Sources::default(), json(told));
+        context.answer_json(Outcome::Ok, &[], &Sources::default(), json(output));
         return;
     }
     let width = context.ui.width();
     let mut head = Table::new(&[], &[]);
-    for (name, value) in told.lines() {
+    for (name, value) in output.lines() {
         head.row([name.to_owned(), value]);
     }
     if let Some((out, files)) = wrote {
@@ -137,32 +138,32 @@ pub(crate) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize
         ]);
     }
     let mut out = head.render_wrapped(width);
-    for grid in told.grids().into_iter().flatten() {
+    for grid in output.grids().into_iter().flatten() {
         let _ = write!(out, "\n{}", grid.human(width));
     }
     context.ui.answer(&out);
 }
 
 /// Returns the JSON answer: the run's settings, the tables, and the results of every record and set.
-fn json(told: &Told) -> Value {
-    let [alone, together] = told.grids();
-    let rows: Vec<&Row> = told.alone().into_iter().flat_map(|(_, rows)| rows).collect();
-    let left = told.left.iter().map(|one| json!({ "record": one.record, "case_id": one.id, "why": one.why }));
-    let failed = told.editors.iter().flat_map(|name| told.kept.failed(name.text()));
+fn json(output: &BenchOutput) -> Value {
+    let [alone, together] = output.grids();
+    let rows: Vec<&RecordResult> = output.alone().into_iter().flat_map(|(_, rows)| rows).collect();
+    let left = output.left.iter().map(|one| json!({ "record": one.record, "case_id": one.id, "why": one.why }));
+    let failed = output.editors.iter().flat_map(|name| output.results.failed(name.text()));
     json!({
-        "base": { "name": told.base.0, "digest": told.base.1 },
-        "dataset": told.dataset.name(), "file": told.file.display().to_string(), "layer": told.layer,
-        "records": told.cases, "left_out": left.collect::<Vec<_>>(),
-        "failed": failed.collect::<Vec<_>>(), "settings": told.settings,
+        "base": { "name": output.base.0, "digest": output.base.1 },
+        "dataset": output.dataset.name(), "file": output.file.display().to_string(), "layer": output.layer,
+        "records": output.cases, "left_out": left.collect::<Vec<_>>(),
+        "failed": failed.collect::<Vec<_>>(), "settings": output.settings,
         "alone": alone.map(|grid| grid.json()), "together": together.map(|grid| grid.json()),
-        "rows": rows, "sets": told.together(),
+        "rows": rows, "sets": output.together(),
     })
 }
 
 /// Writes the tables, the charts, the HTML page and the JSON to a new folder. Returns the number of files.
-pub(crate) fn write(place: Place, told: &Told) -> Result<usize, Failure> {
-    let (painter, grids) = (Painter::default(), told.grids());
-    let figures = told.figures(grids[0].as_ref());
+pub(crate) fn write(place: Destination, output: &BenchOutput) -> Result<usize, Failure> {
+    let (renderer, grids) = (PngRenderer::default(), output.grids());
+    let figures = output.figures(grids[0].as_ref());
     let staging = place.stage()?;
     let mut files = 0;
     let mut put = |name: &str, bytes: &[u8]| -> Result<(), Failure> {
@@ -171,7 +172,7 @@ pub(crate) fn write(place: Place, told: &Told) -> Result<usize, Failure> {
         Ok(())
     };
     for figure in &figures {
-        let files = figure.files(&painter).map_err(|why| {
+        let files = figure.files(&renderer).map_err(|why| {
             let finding = Diagnostic::new(Code::BenchRefused, format!("the chart {why}"));
             Failure::from(finding)
         })?;
@@ -181,21 +182,22 @@ pub(crate) fn write(place: Place, told: &Told) -> Result<usize, Failure> {
     }
     for (name, grid) in ["alone.md", "together.md"].into_iter().zip(&grids) {
         if let Some(grid) = grid {
-            let failed = told.failed(name == "together.md");
+            let failed = output.failed(name == "together.md");
             let failed: String = failed.iter().map(|text| format!("\nFailed: {text}\n")).collect();
             put(name, (grid.markdown() + &failed).as_bytes())?;
         }
     }
-    put("index.html", page(told, &grids, &figures).as_bytes())?;
-    put("bench.json", format!("{:#}\n", json(told)).as_bytes())?;
+    put("index.html", page(output, &grids, &figures).as_bytes())?;
+    put("bench.json", format!("{:#}\n", json(output)).as_bytes())?;
     staging.commit()?;
     Ok(files)
 }
 
 /// Returns an HTML page with the tables and the charts.
-fn page(told: &Told, grids: &[Option<Grid>; 2], figures: &[Figure]) -> String {
-    let title = format!("Editors on {} of {}", plural(told.cases.len(), "record"), told.dataset.name());
-    let lines: Vec<(String, String)> = told.lines().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+fn page(output: &BenchOutput, grids: &[Option<ResultsTable>; 2], figures: &[Figure]) -> String {
+    let title = format!("Editors on {} of {}", plural(output.cases.len(), "record"), output.dataset.name());
+    let lines: Vec<(String, String)> =
+        output.lines().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let mut page = Page::new("bench", &title, &lines);
     for (title, grid) in ["Each fact alone", "Many at once"].iter().zip(grids) {
         if let Some(grid) = grid {

@@ -19,11 +19,11 @@ use crate::project::{Edit, PROJECT_FILE, Project};
 use crate::regular_file;
 use crate::report::Outcome;
 use crate::research::trace::{
-    Gathered, Kind, KnownFact, LeftOut, Noise, NoiseRule, Places, Plan, SeveredNoise, Traced, known_facts, subject_in,
-    trace,
+    FactTrace, GatheredFacts, KnownFact, Noise, NoiseRule, RestoredKind, RestoredTokens, SeveredNoise, Skipped,
+    TracePlan, known_facts, subject_in, trace,
 };
 use crate::store::Store;
-use output::{Told, answer, write};
+use output::{TraceOutput, answer, write};
 use suggest_layer::{Layers, suggest};
 
 /// Find where in the model a fact is stored, by causal tracing
@@ -127,21 +127,21 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     let store = store.for_reading();
     let base = open(context, arguments, project.as_ref(), &store).map_err(stop)?;
     let place = arguments.out.as_deref().map(|out| place(context, out, &base, &store)).transpose().map_err(stop)?;
-    let kinds = Kind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
+    let kinds = RestoredKind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
     // The noise depends on the subjects of all facts, even of those that are not traced, so that a subset has the same
     // results as the whole set.
-    let (noise, plan) = arguments.rules(&base, &facts, (kinds, Places::All)).map_err(stop)?;
+    let (noise, plan) = arguments.rules(&base, &facts, (kinds, RestoredTokens::All)).map_err(stop)?;
     facts.truncate(arguments.limit().unwrap_or(usize::MAX));
-    let mut told = Told::new(&base, noise, plan, facts.len() + left.len(), left);
-    let (traced, left) = trace_all(context, &base, facts, &told.noise, &told.plan);
-    told.traced = traced;
-    told.left.extend(left);
-    if told.traced.is_empty() {
-        return Ok(nothing(context, &told.left));
+    let mut output = TraceOutput::new(&base, noise, plan, facts.len() + left.len(), left);
+    let (traced, left) = trace_all(context, &base, facts, &output.noise, &output.plan);
+    output.traced = traced;
+    output.left.extend(left);
+    if output.traced.is_empty() {
+        return Ok(nothing(context, &output.left));
     }
-    told.sum_up();
-    let files = place.map(|place| write(place, &told, arguments.pictures)).transpose().map_err(stop)?;
-    answer(context, &told, files.as_ref().map(|files| (arguments.out.as_deref().unwrap_or(Path::new("")), *files)));
+    output.sum_up();
+    let files = place.map(|place| write(place, &output, arguments.pictures)).transpose().map_err(stop)?;
+    answer(context, &output, files.as_ref().map(|files| (arguments.out.as_deref().unwrap_or(Path::new("")), *files)));
     Ok(Outcome::Ok)
 }
 
@@ -156,22 +156,28 @@ impl Arguments {
         &self,
         base: &Base,
         facts: &[KnownFact],
-        (kinds, places): (Vec<Kind>, Places),
-    ) -> Result<(Noise, Plan), Failure> {
+        (kinds, places): (Vec<RestoredKind>, RestoredTokens),
+    ) -> Result<(Noise, TracePlan), Failure> {
         let subjects: Vec<&str> = facts.iter().map(KnownFact::subject_text).collect();
         let noise = Noise::new(self.noise, &base.model, &base.tokens, &subjects, self.seed, usize::from(self.samples));
         let wrong = |error: ModelError| Failure::from(Diagnostic::new(Code::TraceRefused, error.to_string()));
-        let usual = Plan::usual_window(base.model.spec().layers);
+        let usual = TracePlan::default_window(base.model.spec().layers);
         let window = self.window.map_or(usual, usize::from);
-        Ok((noise.map_err(wrong)?, Plan { kinds, window, severed: self.severed_noise, places }))
+        Ok((noise.map_err(wrong)?, TracePlan { kinds, window, severed: self.severed_noise, places }))
     }
 }
 
 /// The traced facts, and the facts that could not be traced, each as its id and the reason.
-type Results = (Vec<Traced>, Vec<(String, LeftOut)>);
+type Results = (Vec<FactTrace>, Vec<(String, Skipped)>);
 
 /// Traces facts one after the other. Facts that cannot be traced are returned with the reason.
-pub(super) fn trace_all(context: &Context, base: &Base, facts: Vec<KnownFact>, noise: &Noise, plan: &Plan) -> Results {
+pub(super) fn trace_all(
+    context: &Context,
+    base: &Base,
+    facts: Vec<KnownFact>,
+    noise: &Noise,
+    plan: &TracePlan,
+) -> Results {
     if let [fact] = facts.as_slice() {
         return match trace(&base.model, &base.tokens, fact, noise, plan, &context.ui) {
             Ok(one) => (vec![one], Vec::new()),
@@ -190,7 +196,7 @@ pub(super) fn trace_all(context: &Context, base: &Base, facts: Vec<KnownFact>, n
 pub(super) fn trace_each<E>(
     context: &Context,
     facts: Vec<KnownFact>,
-    one: impl Fn(&KnownFact) -> Result<Result<Traced, LeftOut>, E>,
+    one: impl Fn(&KnownFact) -> Result<Result<FactTrace, Skipped>, E>,
 ) -> Result<Results, E> {
     let (mut traced, mut left) = (Vec::new(), Vec::new());
     context.ui.begin("facts to trace", facts.len() as u64);
@@ -208,7 +214,7 @@ pub(super) fn trace_each<E>(
     Ok((traced, left))
 }
 
-fn said(one: &Traced) -> String {
+fn said(one: &FactTrace) -> String {
     format!("{}: {:?} {:.3}, corrupted {:.3}", one.fact.id, one.answer, one.clean, one.corrupted)
 }
 
@@ -217,30 +223,31 @@ fn place(
     out: &Path,
     base: &Base,
     store: &Store,
-) -> Result<crate::export::destination::Place, Failure> {
+) -> Result<crate::export::destination::Destination, Failure> {
     context.may_export(out)?;
-    Ok(crate::export::destination::Place::folder(out, &base.folder, store.root())?)
+    Ok(crate::export::destination::Destination::folder(out, &base.folder, store.root())?)
 }
 
 fn open(context: &Context, arguments: &Arguments, project: Option<&Project>, store: &Store) -> Result<Base, Failure> {
+    let wrong = Failure::from;
     match (&arguments.base, project) {
         (Some(name), _) => context.base_named(name, store, false),
         (None, Some(project)) => context.base(project, store, false),
         // Without `--base` there is always a project: the caller loads it.
-        (None, None) => Err(Diagnostic::new(Code::ProjectMissing, "no model is named").into()),
+        (None, None) => Err(wrong(Diagnostic::new(Code::ProjectMissing, "no model is named"))),
     }
 }
 
-fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, Failure> {
-    let refused = |message: String| Failure::from(Diagnostic::new(Code::TraceRefused, message));
+fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<GatheredFacts, Failure> {
+    let wrong = |message: String| Failure::from(Diagnostic::new(Code::TraceRefused, message));
     let (facts, left) = match (&arguments.prompt, &arguments.subject, &arguments.facts) {
         (Some(prompt), Some(subject), _) => {
-            let place = subject_in(prompt, subject)
-                .map_err(|error| Diagnostic::new(Code::TraceRefused, error.to_string()).help(AS_IT_STANDS))?;
+            let place = subject_in(prompt, subject).map_err(|error| {
+                let finding = Diagnostic::new(Code::TraceRefused, error.to_string()).help(AS_IT_STANDS);
+                Failure::from(finding)
+            })?;
             if arguments.answer.as_ref().is_some_and(|answer| answer.trim().is_empty()) {
-                return Err(refused(
-                    "the answer is empty: leave `--answer` out to trace what the model says".to_owned(),
-                ));
+                return Err(wrong("the answer is empty: leave `--answer` out to trace what the model says".to_owned()));
             }
             let (prompt, answer) = (prompt.clone(), arguments.answer.clone());
             (
@@ -258,16 +265,16 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
         (_, _, Some(file)) => {
             let text = regular_file::read(file, MOST_FACTS_BYTES).map_err(|error| error.to_string());
             let text = text.and_then(|bytes| Ok(regular_file::text(bytes)?));
-            let text = text.map_err(|error| refused(format!("reading {}: {error}", file.display())))?;
-            known_facts(text.as_bytes()).map_err(|error| refused(format!("{}: {error}", file.display())))?
+            let text = text.map_err(|error| wrong(format!("reading {}: {error}", file.display())))?;
+            known_facts(text.as_bytes()).map_err(|error| wrong(format!("{}: {error}", file.display())))?
         }
         _ => {
-            let project = project.ok_or_else(|| refused("there is no project".to_owned()))?;
+            let project = project.ok_or_else(|| wrong("there is no project".to_owned()))?;
             (select_edits(project, &arguments.ids)?.into_iter().map(of_edit).collect(), Vec::new())
         }
     };
     match facts.is_empty() && left.is_empty() {
-        true => Err(refused("there is no fact to trace".to_owned())),
+        true => Err(wrong("there is no fact to trace".to_owned())),
         false => Ok((facts, left)),
     }
 }
@@ -291,15 +298,15 @@ pub(super) fn of_edit(edit: &Edit) -> KnownFact {
 
 /// Ends a run that traced no fact. The outcome is `No` if the model knows none of the facts, and `Error` if the reason
 /// is another one for some of them.
-fn nothing(context: &Context, left: &[(String, LeftOut)]) -> Outcome {
+fn nothing(context: &Context, left: &[(String, Skipped)]) -> Outcome {
     const SHOWN: usize = 10;
-    let finding = |(id, why): &(String, LeftOut)| {
+    let finding = |(id, why): &(String, Skipped)| {
         let finding = Diagnostic::new(Code::TraceRefused, format!("`{id}` is not traced: {why}"));
         match why {
-            LeftOut::Unknown { .. } => {
+            Skipped::Unknown { .. } => {
                 finding.help("only an answer that the model gives can be traced; leave the answer out to trace that")
             }
-            LeftOut::NoSubject { .. } => finding.help(AS_IT_STANDS),
+            Skipped::NoSubject { .. } => finding.help(AS_IT_STANDS),
             _ => finding,
         }
     };
@@ -307,6 +314,6 @@ fn nothing(context: &Context, left: &[(String, LeftOut)]) -> Outcome {
     if let Some(more) = left.len().checked_sub(SHOWN + 1).map(|more| more + 1) {
         findings.push(Diagnostic::new(Code::TraceRefused, format!("{more} more facts are not traced")));
     }
-    let unknown = left.iter().all(|(_, why)| matches!(why, LeftOut::Unknown { .. }));
+    let unknown = left.iter().all(|(_, why)| matches!(why, Skipped::Unknown { .. }));
     context.refuse(if unknown { Outcome::Findings } else { Outcome::Error }, &findings, &Sources::default())
 }

@@ -8,37 +8,39 @@ use serde_json::{Value, json};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
-use crate::export::destination::Place;
+use crate::export::destination::Destination;
 use crate::numeric::Mean;
 use crate::pipeline::Base;
 use crate::report::Outcome;
 use crate::report::table::{Table, plural};
 use crate::research::figure::Figure;
-use crate::research::figure::png::Painter;
+use crate::research::figure::png::PngRenderer;
 use crate::research::trace::plots;
 use crate::research::trace::plots::page;
-use crate::research::trace::{Class, Effects, Kind, LeftOut, Noise, NoiseRule, Plan, Traced};
+use crate::research::trace::{
+    AverageEffects, FactTrace, Noise, NoiseRule, RestoredKind, Skipped, TokenClass, TracePlan,
+};
 
 /// The results of one run of `trace`, from which the answer is formatted.
-pub(crate) struct Told {
+pub(crate) struct TraceOutput {
     base: (String, String),
     pub noise: Noise,
-    pub plan: Plan,
+    pub plan: TracePlan,
     asked: usize,
-    pub traced: Vec<Traced>,
-    pub left: Vec<(String, LeftOut)>,
-    effects: Effects,
+    pub traced: Vec<FactTrace>,
+    pub left: Vec<(String, Skipped)>,
+    effects: AverageEffects,
 }
 
-impl Told {
-    pub(crate) fn new(base: &Base, noise: Noise, plan: Plan, asked: usize, left: Vec<(String, LeftOut)>) -> Self {
+impl TraceOutput {
+    pub(crate) fn new(base: &Base, noise: Noise, plan: TracePlan, asked: usize, left: Vec<(String, Skipped)>) -> Self {
         let base = (base.name(), base.locked.digest.short());
-        Self { base, noise, plan, asked, traced: Vec::new(), left, effects: Effects::default() }
+        Self { base, noise, plan, asked, traced: Vec::new(), left, effects: AverageEffects::default() }
     }
 
     /// Computes the mean effects; called after all facts are traced.
     pub(crate) fn sum_up(&mut self) {
-        self.effects = Effects::of(&self.traced);
+        self.effects = AverageEffects::of(&self.traced);
     }
 
     fn noise_in_words(&self) -> String {
@@ -63,9 +65,9 @@ impl Told {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (_, why) in &self.left {
             let why = match why {
-                LeftOut::Unknown { .. } => "the model says something else",
-                LeftOut::NoSubject { .. } => "the subject is not in the prompt",
-                LeftOut::NoToken(_) | LeftOut::Model(_) => "the text cannot be read",
+                Skipped::Unknown { .. } => "the model says something else",
+                Skipped::NoSubject { .. } => "the subject is not in the prompt",
+                Skipped::NoToken(_) | Skipped::Model(_) => "the text cannot be read",
             };
             *counts.entry(why).or_default() += 1;
         }
@@ -109,20 +111,20 @@ pub(crate) fn figure(mean: Mean) -> String {
 }
 
 /// Prints the table or the JSON answer on stdout. `wrote` is the folder with the figures and its number of files.
-pub(crate) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize)>) {
+pub(crate) fn answer(context: &Context, output: &TraceOutput, wrote: Option<(&Path, usize)>) {
     match context.format {
         Format::Json => {
-            let mut whole = json(told);
+            let mut whole = json(output);
             whole["out"] = wrote.map_or(Value::Null, |(out, _)| json!(out.display().to_string()));
             context.answer_json(Outcome::Ok, &[], &Sources::default(), whole);
         }
-        _ => context.ui.answer(&human(told, wrote, context.ui.width())),
+        _ => context.ui.answer(&human(output, wrote, context.ui.width())),
     }
 }
 
-fn human(told: &Told, wrote: Option<(&Path, usize)>, width: usize) -> String {
+fn human(output: &TraceOutput, wrote: Option<(&Path, usize)>, width: usize) -> String {
     let mut head = Table::new(&[1], &[]);
-    for (name, value) in told.lines() {
+    for (name, value) in output.lines() {
         head.row([name, value]);
     }
     if let Some((out, files)) = wrote {
@@ -131,25 +133,25 @@ fn human(told: &Told, wrote: Option<(&Path, usize)>, width: usize) -> String {
             format!("{}: {}", escape_controls(&out.display().to_string()), plural(files, "file")),
         ]);
     }
-    let of = if told.traced.len() == 1 { "indirect effect" } else { "average indirect effect" };
+    let of = if output.traced.len() == 1 { "indirect effect" } else { "average indirect effect" };
     let of = format!("{of}, greatest of all layers");
-    let side_by_side = side_by_side(told, &of);
-    let table = if side_by_side.fits(width) { side_by_side.render(width) } else { below(told, &of) };
+    let side_by_side = side_by_side(output, &of);
+    let table = if side_by_side.fits(width) { side_by_side.render(width) } else { below(output, &of) };
     format!("{}\n{table}", head.render_wrapped(width))
 }
 
 /// Returns the largest mean effect of a kind at a class of tokens, with its layer; `None` if there is no such effect.
-fn peak(told: &Told, kind: Kind, class: Class) -> Option<String> {
-    told.effects.peak(kind, class).map(|(layer, mean)| format!("{} at {layer}", told.figure(mean)))
+fn peak(output: &TraceOutput, kind: RestoredKind, class: TokenClass) -> Option<String> {
+    output.effects.peak(kind, class).map(|(layer, mean)| format!("{} at {layer}", output.figure(mean)))
 }
 
 /// Returns a table of the largest effects, with one row per token class and one column per kind.
-fn side_by_side(told: &Told, of: &str) -> Table {
-    let kinds = &told.plan.kinds;
+fn side_by_side(output: &TraceOutput, of: &str) -> Table {
+    let kinds = &output.plan.kinds;
     let mut table = Table::new(&[], &[]);
     table.row(std::iter::once(of).chain(kinds.iter().map(|kind| kind.name())));
-    for class in Class::ALL {
-        let cells: Vec<Option<String>> = kinds.iter().map(|kind| peak(told, *kind, class)).collect();
+    for class in TokenClass::ALL {
+        let cells: Vec<Option<String>> = kinds.iter().map(|kind| peak(output, *kind, class)).collect();
         if cells.iter().any(Option::is_some) {
             let cells = cells.into_iter().map(Option::unwrap_or_default);
             table.row(std::iter::once(class.words().to_owned()).chain(cells));
@@ -159,12 +161,12 @@ fn side_by_side(told: &Told, of: &str) -> Table {
 }
 
 /// Returns the largest effects with one line per token class and kind, for narrow terminals.
-fn below(told: &Told, of: &str) -> String {
+fn below(output: &TraceOutput, of: &str) -> String {
     let mut out = format!("{of}\n");
-    for class in Class::ALL {
+    for class in TokenClass::ALL {
         let mut table = Table::new(&[], &[]);
-        for kind in &told.plan.kinds {
-            if let Some(cell) = peak(told, *kind, class) {
+        for kind in &output.plan.kinds {
+            if let Some(cell) = peak(output, *kind, class) {
                 table.row([format!("  {}", kind.name()), cell]);
             }
         }
@@ -177,13 +179,13 @@ fn below(told: &Told, of: &str) -> String {
 }
 
 /// Returns the JSON answer: the settings, the mean effects, and the tables of every fact.
-fn json(told: &Told) -> Value {
+fn json(output: &TraceOutput) -> Value {
     let mean = |mean: &Mean| json!({ "value": mean.value, "half": mean.ci95, "count": mean.count });
-    let effects = &told.effects;
+    let effects = &output.effects;
     let indirect = effects.indirect.iter().map(|((kind, class), layers)| {
         json!({ "kind": kind.name(), "token": class.name(), "layers": layers.iter().map(mean).collect::<Vec<_>>() })
     });
-    let fact = |one: &Traced| {
+    let fact = |one: &FactTrace| {
         let tables = one.restored.iter().map(|(kind, table)| (kind.name().to_owned(), json!(table)));
         json!({
             "id": one.fact.id, "prompt": one.fact.prompt, "subject": one.fact.subject_text(), "tokens": one.tokens,
@@ -192,26 +194,26 @@ fn json(told: &Told) -> Value {
             "restored": tables.collect::<serde_json::Map<_, _>>(),
         })
     };
-    let left = told.left.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
+    let left = output.left.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
     json!({
-        "base": { "name": told.base.0, "digest": told.base.1 },
-        "noise": { "rule": told.noise.rule.to_string(), "scale": told.noise.scale, "samples": told.noise.samples,
-            "seed": told.noise.seed },
-        "window": told.plan.window, "severed_noise": told.plan.severed.name(),
+        "base": { "name": output.base.0, "digest": output.base.1 },
+        "noise": { "rule": output.noise.rule.to_string(), "scale": output.noise.scale, "samples": output.noise.samples,
+            "seed": output.noise.seed },
+        "window": output.plan.window, "severed_noise": output.plan.severed.name(),
         "effects": { "facts": effects.facts, "clean": mean(&effects.clean), "corrupted": mean(&effects.corrupted),
             "total": mean(&effects.total), "indirect": indirect.collect::<Vec<_>>() },
-        "facts": told.traced.iter().map(fact).collect::<Vec<_>>(),
+        "facts": output.traced.iter().map(fact).collect::<Vec<_>>(),
         "left_out": left.collect::<Vec<_>>(),
     })
 }
 
 /// Writes the figures, the HTML page and the JSON to a new folder, with figures of at most `pictures` single facts.
 /// Returns the number of files.
-pub(crate) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize, Failure> {
-    let painter = Painter::default();
-    let averages = plots::averages(&told.effects, &told.plan);
-    let singles = told.traced.iter().take(pictures);
-    let singles: Vec<Figure> = singles.flat_map(|one| plots::of_fact(one, &told.plan)).collect();
+pub(crate) fn write(place: Destination, output: &TraceOutput, pictures: usize) -> Result<usize, Failure> {
+    let renderer = PngRenderer::default();
+    let averages = plots::averages(&output.effects, &output.plan);
+    let singles = output.traced.iter().take(pictures);
+    let singles: Vec<Figure> = singles.flat_map(|one| plots::of_fact(one, &output.plan)).collect();
     let staging = place.stage()?;
     let mut files = 0;
     let mut put = |name: &str, bytes: &[u8]| -> Result<(), Failure> {
@@ -220,7 +222,7 @@ pub(crate) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize,
         Ok(())
     };
     for figure in averages.iter().chain(&singles) {
-        let files = figure.files(&painter).map_err(|why| {
+        let files = figure.files(&renderer).map_err(|why| {
             let finding = Diagnostic::new(Code::TraceRefused, format!("the figure {why}"));
             Failure::from(finding)
         })?;
@@ -228,13 +230,13 @@ pub(crate) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize,
             put(&name, &bytes)?;
         }
     }
-    let title = match told.traced.as_slice() {
+    let title = match output.traced.as_slice() {
         [one] => format!("Where “{}” is stored", one.fact.prompt),
         all => format!("Where {} facts are stored", all.len()),
     };
-    let page = page::Told { title, lines: told.lines(), effects: &told.effects, plan: &told.plan };
+    let page = page::TracePage { title, lines: output.lines(), effects: &output.effects, plan: &output.plan };
     put("index.html", page::render(&page, &averages, &singles).as_bytes())?;
-    put("trace.json", format!("{:#}\n", json(told)).as_bytes())?;
+    put("trace.json", format!("{:#}\n", json(output)).as_bytes())?;
     staging.commit()?;
     Ok(files)
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::suggested_output::{Told, around, human, json};
+use super::suggested_output::{LayerSearchOutput, around, human, json};
 use super::{Arguments, of_edit, trace_each};
 use crate::behaviour::expectation::Share;
 use crate::behaviour::{Question, scores};
@@ -20,9 +20,9 @@ use crate::report::table::{percent, plural};
 use crate::research::layers::best_layer::{LayerResult, Shares, best, indistinguishable};
 use crate::research::layers::coarse_search::{CoarseSearch, Round};
 use crate::research::layers::layer_trials::LayerTrials;
-use crate::research::trace::cache::trace_kept;
-use crate::research::trace::counterfactuals::rewritten;
-use crate::research::trace::{Effects, Kind, KnownFact, Places};
+use crate::research::trace::cache::trace_cached;
+use crate::research::trace::counterfactuals::counterfactual_edits;
+use crate::research::trace::{AverageEffects, KnownFact, RestoredKind, RestoredTokens};
 use crate::store::Store;
 
 /// The number of edits to try without `--limit`.
@@ -40,16 +40,16 @@ pub(crate) fn suggest(
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
     let facts: Vec<KnownFact> = project.edits.edits.iter().map(of_edit).collect();
     // The answer shows only the effects at the subject's last token.
-    let restored = (vec![Kind::Mlp, Kind::Attention], Places::LastSubject);
+    let restored = (vec![RestoredKind::Mlp, RestoredKind::Attention], RestoredTokens::LastSubject);
     let (noise, plan) = arguments.rules(base, &facts, restored)?;
     let ground = (&base.model, &base.tokens, &base.locked.digest);
-    let (traced, left) = trace_each(context, facts, |fact| trace_kept(ground, fact, (&noise, &plan), store))?;
+    let (traced, left) = trace_each(context, facts, |fact| trace_cached(ground, fact, (&noise, &plan), store))?;
     let found = best(&tried);
     let others = |found: &LayerResult| {
         let others = tried.iter().filter(|one| one.layer != found.layer && indistinguishable(found, one));
         others.map(|one| one.layer).collect()
     };
-    let told = Told {
+    let output = LayerSearchOutput {
         base: (base.name(), base.locked.digest.short()),
         edits: project.edits.edits.iter().map(|edit| edit.id.clone()).collect(),
         rounds,
@@ -58,13 +58,13 @@ pub(crate) fn suggest(
         tried,
         window: plan.window,
         noise,
-        traced: Effects::of(&traced),
+        traced: AverageEffects::of(&traced),
         left_out: left,
     };
-    let outcome = if told.suggested.is_some() { Outcome::Ok } else { Outcome::Findings };
+    let outcome = if output.suggested.is_some() { Outcome::Ok } else { Outcome::Findings };
     match context.format {
-        Format::Json => context.answer_json(outcome, &[], &Sources::default(), json(&told)),
-        _ => context.ui.answer(&human(&told, &project.config.model.prefix(), context.ui.width())),
+        Format::Json => context.answer_json(outcome, &[], &Sources::default(), json(&output)),
+        _ => context.ui.answer(&human(&output, &project.config.model.prefix(), context.ui.width())),
     }
     Ok(outcome)
 }
@@ -227,7 +227,7 @@ fn some_edits(
 
 /// Returns at most `count` edits of facts that the base knows; `None` if there are none.
 pub(crate) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<EditSet> {
-    let (text, found) = rewritten(facts, count, seed, |fact| knows(base, fact));
+    let (text, found) = counterfactual_edits(facts, count, seed, |fact| knows(base, fact));
     // Each edit was parsed when it was selected, so this cannot fail.
     let (edits, _) = parse_files(vec![("known facts, said otherwise".to_owned(), text.into_bytes())]).ok()?;
     (found > 0).then_some(edits)

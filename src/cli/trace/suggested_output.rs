@@ -8,10 +8,10 @@ use crate::numeric::Mean;
 use crate::report::table::{Table, percent, plural};
 use crate::research::layers::best_layer::LayerResult;
 use crate::research::layers::coarse_search::Round;
-use crate::research::trace::{Class, Effects, Kind, LeftOut, Noise};
+use crate::research::trace::{AverageEffects, Noise, RestoredKind, Skipped, TokenClass};
 
 /// The results of one run of `trace --suggest-layer`, from which the answer is formatted.
-pub(crate) struct Told {
+pub(crate) struct LayerSearchOutput {
     pub base: (String, String),
     pub edits: Vec<String>,
     /// The rounds of the search, in order: the layers tried, and the best layers that they are around.
@@ -23,28 +23,28 @@ pub(crate) struct Told {
     pub indistinguishable: Vec<usize>,
     pub noise: Noise,
     pub window: usize,
-    pub traced: Effects,
-    pub left_out: Vec<(String, LeftOut)>,
+    pub traced: AverageEffects,
+    pub left_out: Vec<(String, Skipped)>,
 }
 
-pub(crate) fn human(told: &Told, prefix: &str, width: usize) -> String {
+pub(crate) fn human(output: &LayerSearchOutput, prefix: &str, width: usize) -> String {
     let mut head = Table::new(&[], &[]);
-    head.row(["base".to_owned(), format!("{}  {}", told.base.0, told.base.1)]);
-    let (edits, layers) = (plural(told.edits.len(), "edit"), plural(told.tried.len(), "layer"));
+    head.row(["base".to_owned(), format!("{}  {}", output.base.0, output.base.1)]);
+    let (edits, layers) = (plural(output.edits.len(), "edit"), plural(output.tried.len(), "layer"));
     head.row(["tried".to_owned(), format!("{edits}, each alone at {layers}")]);
-    if told.rounds.len() > 1 {
-        head.row(["layers".to_owned(), rounds_in_words(&told.rounds)]);
+    if output.rounds.len() > 1 {
+        head.row(["layers".to_owned(), rounds_in_words(&output.rounds)]);
     }
-    head.row(["traced".to_owned(), traced_in_words(told)]);
-    let no_value: Vec<String> = told.tried.iter().filter_map(no_value).collect();
+    head.row(["traced".to_owned(), traced_in_words(output)]);
+    let no_value: Vec<String> = output.tried.iter().filter_map(no_value).collect();
     if !no_value.is_empty() {
         head.row(["no value".to_owned(), format!("{}; these count as not holding", no_value.join(", "))]);
     }
-    head.row(["suggested".to_owned(), suggested_in_words(told)]);
-    if let Some(layer) = told.suggested {
+    head.row(["suggested".to_owned(), suggested_in_words(output)]);
+    if let Some(layer) = output.suggested {
         head.row(["to set it".to_owned(), format!("layer = {layer} under [{prefix}rome]")]);
     }
-    format!("{}\n{}", head.render_wrapped(width), layers_in_rows(told).render(usize::MAX))
+    format!("{}\n{}", head.render_wrapped(width), layers_in_rows(output).render(usize::MAX))
 }
 
 /// Returns the words for how many edits have no value at a layer; `None` if all have one.
@@ -74,21 +74,21 @@ fn rounds_in_words(rounds: &[Round]) -> String {
     rounds.iter().map(said).collect::<Vec<_>>().join("; then ")
 }
 
-fn suggested_in_words(told: &Told) -> String {
-    let Some(layer) = told.suggested else {
+fn suggested_in_words(output: &LayerSearchOutput) -> String {
+    let Some(layer) = output.suggested else {
         return "none: no edit holds at any of these layers; the model may not know such answers, or the settings under \
                 [rome] may not fit it"
             .to_owned();
     };
-    let others: Vec<String> = told.indistinguishable.iter().map(ToString::to_string).collect();
+    let others: Vec<String> = output.indistinguishable.iter().map(ToString::to_string).collect();
     let others = match others.as_slice() {
         [] => String::new(),
         others => {
-            let these = if told.edits.len() == 1 { "this edit alone does" } else { "these edits do" };
+            let these = if output.edits.len() == 1 { "this edit alone does" } else { "these edits do" };
             format!("; {these} not distinguish it from layer {}", others.join(", "))
         }
     };
-    let found = told.tried.iter().find(|one| one.layer == layer);
+    let found = output.tried.iter().find(|one| one.layer == layer);
     let nil = if found.is_some_and(|one| one.shares.score() > 0.0) {
         ""
     } else {
@@ -97,12 +97,12 @@ fn suggested_in_words(told: &Told) -> String {
     format!("layer {layer}{others}{nil}")
 }
 
-fn layers_in_rows(told: &Told) -> Table {
+fn layers_in_rows(output: &LayerSearchOutput) -> Table {
     let mut table = Table::new(&[], &[0, 1, 2, 3, 4, 5, 6]);
     table.row(["layer", "efficacy", "paraphrase", "unchanged", "score", "traced: MLPs", "attentions"]);
-    for one in &told.tried {
+    for one in &output.tried {
         let share = |share: Share| if share.all == 0 { "-".to_owned() } else { percent(share.value()) };
-        let effect = |kind| effect(told, kind, one.layer).map_or_else(|| "-".to_owned(), figure);
+        let effect = |kind| effect(output, kind, one.layer).map_or_else(|| "-".to_owned(), figure);
         let shares = &one.shares;
         table.row([
             one.layer.to_string(),
@@ -110,23 +110,23 @@ fn layers_in_rows(told: &Told) -> Table {
             share(shares.paraphrase),
             share(shares.unchanged),
             percent(shares.score()),
-            effect(Kind::Mlp),
-            effect(Kind::Attention),
+            effect(RestoredKind::Mlp),
+            effect(RestoredKind::Attention),
         ]);
     }
     table
 }
 
 /// Returns the average indirect effect of the window around a layer, at the subject's last token.
-fn effect(told: &Told, kind: Kind, layer: usize) -> Option<Mean> {
-    told.traced.indirect.get(&(kind, Class::LastSubject))?.get(layer).copied()
+fn effect(output: &LayerSearchOutput, kind: RestoredKind, layer: usize) -> Option<Mean> {
+    output.traced.indirect.get(&(kind, TokenClass::LastSubject))?.get(layer).copied()
 }
 
-fn traced_in_words(told: &Told) -> String {
-    let Some((layer, mean)) = told.traced.peak(Kind::Mlp, Class::LastSubject) else {
+fn traced_in_words(output: &LayerSearchOutput) -> String {
+    let Some((layer, mean)) = output.traced.peak(RestoredKind::Mlp, TokenClass::LastSubject) else {
         return "nothing: the base does not know the facts of these edits".to_owned();
     };
-    let left = match told.left_out.len() {
+    let left = match output.left_out.len() {
         0 => String::new(),
         left => format!(" ({left} not known)"),
     };
@@ -134,7 +134,7 @@ fn traced_in_words(told: &Told) -> String {
     let most = match mean.value - mean.ci95 > 5e-4 {
         false => "no layer's MLPs stand out at the subject's last token".to_owned(),
         true => {
-            let which = match told.suggested {
+            let which = match output.suggested {
                 Some(suggested) if suggested == layer => ": the same layer",
                 Some(_) => ": another layer",
                 None => "",
@@ -142,10 +142,10 @@ fn traced_in_words(told: &Told) -> String {
             format!("MLPs at the subject's last token have the greatest effect at layer {layer}{which}")
         }
     };
-    format!("{}{left}; {most}", plural(told.traced.facts, "fact"))
+    format!("{}{left}; {most}", plural(output.traced.facts, "fact"))
 }
 
-pub(crate) fn json(told: &Told) -> Value {
+pub(crate) fn json(output: &LayerSearchOutput) -> Value {
     let share = |share: Share| json!({ "met": share.met, "all": share.all });
     let number = |mean: Mean| json!({ "value": mean.value, "half": mean.ci95, "count": mean.count });
     let mean = |mean: Option<Mean>| mean.map(number);
@@ -154,23 +154,23 @@ pub(crate) fn json(told: &Told) -> Value {
             "layer": one.layer, "efficacy": share(one.shares.efficacy), "paraphrase": share(one.shares.paraphrase),
             "unchanged": share(one.shares.unchanged), "score": one.shares.score(), "not_found": one.refused, "untried": one.untried,
             "traced": {
-                "mlp": mean(effect(told, Kind::Mlp, one.layer)),
-                "attention": mean(effect(told, Kind::Attention, one.layer)),
+                "mlp": mean(effect(output, RestoredKind::Mlp, one.layer)),
+                "attention": mean(effect(output, RestoredKind::Attention, one.layer)),
             },
         })
     };
     let round = |round: &Round| json!({ "layers": round.layers, "around": round.around });
-    let left = told.left_out.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
-    let (noise, traced) = (&told.noise, &told.traced);
+    let left = output.left_out.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
+    let (noise, traced) = (&output.noise, &output.traced);
     json!({
-        "base": { "name": told.base.0, "digest": told.base.1 },
-        "edits": told.edits, "suggested": told.suggested, "as_good": told.indistinguishable,
+        "base": { "name": output.base.0, "digest": output.base.1 },
+        "edits": output.edits, "suggested": output.suggested, "as_good": output.indistinguishable,
         "traced": {
-            "facts": traced.facts, "total": number(traced.total), "window": told.window,
+            "facts": traced.facts, "total": number(traced.total), "window": output.window,
             "noise": { "rule": noise.rule.to_string(), "scale": noise.scale, "samples": noise.samples, "seed": noise.seed },
             "left_out": left.collect::<Vec<_>>(),
         },
-        "layers": told.tried.iter().map(layer).collect::<Vec<_>>(),
-        "rounds": told.rounds.iter().map(round).collect::<Vec<_>>(),
+        "layers": output.tried.iter().map(layer).collect::<Vec<_>>(),
+        "rounds": output.rounds.iter().map(round).collect::<Vec<_>>(),
     })
 }

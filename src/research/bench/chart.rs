@@ -1,6 +1,6 @@
 //! Draws the charts of a run: scores by editor, efficacy against specificity, and scores against the set size.
 
-use super::table::{BASE, Grid};
+use super::table::{BASE, ResultsTable};
 use crate::research::figure::Figure;
 use crate::research::figure::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
 
@@ -54,7 +54,7 @@ impl Plot {
 }
 
 /// Draws one bar per editor: its score for records edited alone. `None` if the table has no columns or no rows.
-pub fn scores(grid: &Grid) -> Option<Figure> {
+pub fn scores(grid: &ResultsTable) -> Option<Figure> {
     let column = *grid.columns.first()?;
     let rows: Vec<(&str, f64)> =
         grid.rows.iter().filter_map(|(name, cells)| Some((name.as_str(), cells.first()?.as_ref()?.value))).collect();
@@ -82,12 +82,12 @@ pub fn scores(grid: &Grid) -> Option<Figure> {
 const BAR: f64 = 24.0;
 
 /// Draws efficacy against specificity, one point per editor: ES against NS for CounterFact.
-pub fn trade(grid: &Grid) -> Option<Figure> {
+pub fn trade(grid: &ResultsTable) -> Option<Figure> {
     let [along, up] = match grid.columns.contains(&"ES") {
         true => ["ES", "NS"],
         false => ["efficacy", "specificity"],
     };
-    let point = |(name, _): &(String, Vec<Option<super::table::Cell>>)| {
+    let point = |(name, _): &(String, Vec<Option<super::table::TableCell>>)| {
         Some((name.clone(), grid.value(name, along)?.value, grid.value(name, up)?.value))
     };
     let points: Vec<(String, f64, f64)> = grid.rows.iter().filter_map(point).collect();

@@ -24,7 +24,7 @@ use crate::project::edits::edit::meaning;
 use crate::store::{EntryKind, Store};
 
 /// A record with its tokenized prompts and questions.
-pub struct Stated {
+pub struct PreparedCase {
     /// The record as read from the dataset.
     pub case: Case,
     /// The tokenized prompt of the record, one row per prompt template, the bare prompt first.
@@ -32,20 +32,20 @@ pub struct Stated {
     /// The meaning digest that the record would have as an edit; values are cached under it.
     pub meaning: Digest,
     /// The tokenized questions of the record, to measure an edited model.
-    pub questions: Questions,
+    pub questions: CaseQuestions,
 }
 
 /// The questions of one record, by the metrics of its dataset.
-pub enum Questions {
+pub enum CaseQuestions {
     /// Compares the likelihoods of the new and the true answer.
-    Likelier(counterfact::Questions),
+    Likelihoods(counterfact::LikelihoodQuestions),
     /// Compares the top tokens with those of the correct answer.
-    Right(zsre::Questions),
+    Tokens(zsre::TokenQuestions),
 }
 
 /// The key and the value of one record at one layer.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct KeyValue {
     /// The key `k*`, `[f]` with f = the MLP width.
     pub key: Vec<f32>,
     /// The value `v*`, `[d]` with d = the hidden size.
@@ -55,7 +55,7 @@ pub struct Found {
 }
 
 /// The common input of all editors, with caches for factors and projectors.
-pub struct Ground<'a> {
+pub struct EvalContext<'a> {
     /// The project whose settings apply to all editors.
     pub project: &'a Project,
     /// The base model, which every editor starts from.
@@ -65,12 +65,12 @@ pub struct Ground<'a> {
     /// The resolved settings of the project: layer, prompt templates, value search, statistics.
     pub setup: Setup,
     /// The number of values that were read from the store instead of being computed.
-    pub recalled: Cell<usize>,
+    pub from_store: Cell<usize>,
     factors: RefCell<BTreeMap<usize, Rc<Factor>>>,
     projectors: RefCell<BTreeMap<usize, Rc<Projector>>>,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> EvalContext<'a> {
     /// Resolves the settings of a project; no statistics are computed yet.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl<'a> Ground<'a> {
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Failure> {
         let setup = Setup::new(project, base, store, CorpusDigest::Remembered)?;
         let (factors, projectors) = (RefCell::default(), RefCell::default());
-        Ok(Self { project, base, store, setup, recalled: Cell::new(0), factors, projectors })
+        Ok(Self { project, base, store, setup, from_store: Cell::new(0), factors, projectors })
     }
 
     /// Returns the Cholesky factor of a layer's second moment, computing it on the first call.
@@ -119,17 +119,19 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// If the model cannot read the record.
-    pub fn stated(&self, case: Case, likelier: bool) -> Result<Stated, ResolveError> {
+    pub fn prepare(&self, case: Case, likelier: bool) -> Result<PreparedCase, ResolveError> {
         let (tokens, limit) = (&self.base.tokens, self.base.model.spec().max_positions);
         let fact = Fact { subject: &case.subject, prompt: &case.prompt, target: &case.target, chat: false };
         let resolved = Resolved::new(tokens, &self.setup.templates, fact, limit)?;
         let asked = |error: ModelError| ResolveError::from(error);
         let questions = match likelier {
-            true => Questions::Likelier(counterfact::Questions::new(&case, tokens, limit).map_err(asked)?),
-            false => Questions::Right(zsre::Questions::new(&case, tokens, limit).map_err(asked)?),
+            true => {
+                CaseQuestions::Likelihoods(counterfact::LikelihoodQuestions::new(&case, tokens, limit).map_err(asked)?)
+            }
+            false => CaseQuestions::Tokens(zsre::TokenQuestions::new(&case, tokens, limit).map_err(asked)?),
         };
         let meaning = meaning(&case.subject, &case.prompt, &case.target, false);
-        Ok(Stated { case, resolved, meaning, questions })
+        Ok(PreparedCase { case, resolved, meaning, questions })
     }
 
     /// Returns the key and the value of a record, from the store or computed and stored. A value that did not
@@ -137,14 +139,14 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn found(
+    pub fn key_value(
         &self,
         meaning: &Digest,
         resolved: &Resolved,
         layer: usize,
         settings: &Settings,
         hook: Hook,
-    ) -> Result<Found, Failure> {
+    ) -> Result<KeyValue, Failure> {
         // The rows may be truncated to the first templates.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
         // A record is never a chat message.
@@ -158,14 +160,14 @@ impl<'a> Ground<'a> {
         for (address, converged) in [(&own, true), (&other, false)] {
             let object = self.store.recall(EntryKind::Object, address, |bytes| Object::from_bytes(bytes).ok())?;
             if let Some(site) = object.and_then(|mut object| object.sites.remove(&layer)) {
-                self.recalled.set(self.recalled.get() + 1);
-                return Ok(Found { key: site.key, value: site.value, converged });
+                self.from_store.set(self.from_store.get() + 1);
+                return Ok(KeyValue { key: site.key, value: site.value, converged });
             }
         }
         let compiled = compile_at(&self.base.model, layer, resolved, settings, hook);
         let Compiled { converged, .. } = compiled;
         let object = Object::new(layer, &compiled);
         self.store.put(EntryKind::Object, if converged { &own } else { &other }, &object.to_bytes())?;
-        Ok(Found { key: compiled.key, value: compiled.value, converged })
+        Ok(KeyValue { key: compiled.key, value: compiled.value, converged })
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aho_corasick::AhoCorasick;
 use unicode_normalization::UnicodeNormalization;
 
-use super::data::{Case, Refused};
+use super::data::{Case, RejectedRecord};
 use crate::diagnostics::{Code, Diagnostic, Sources, is_control};
 use crate::project::edits::MOST_EXPECTATIONS;
 use crate::project::edits::edit::words_to_key;
@@ -53,19 +53,19 @@ pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String>
 
 /// The edit files of an import, and the records that were rejected.
 #[derive(Debug, Default)]
-pub struct Imported {
+pub struct ImportedEdits {
     /// The texts of the edit files, by path relative to the project's folder.
     pub files: BTreeMap<String, String>,
     /// The records that cannot be edits, each with the reason.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RejectedRecord>,
     /// The number of neighbours that were dropped because they contain an edited subject.
     pub dropped: usize,
 }
 
 /// Converts records to edit files that are valid together with `present`, the project's existing files. Of several
 /// records that contradict one another only the first is used.
-pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> Imported {
-    let mut imported = Imported::default();
+pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> ImportedEdits {
+    let mut imported = ImportedEdits::default();
     let mut drafts: BTreeMap<String, (&Case, DraftEdit)> = BTreeMap::new();
     let mut keys = keys_of(present);
     for case in cases {
@@ -91,7 +91,7 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
             },
         }
     }
-    imported.dropped = keep_promises(&mut drafts);
+    imported.dropped = drop_edited_neighbours(&mut drafts);
     let mut texts: BTreeMap<String, String> =
         drafts.iter().map(|(path, (.., draft))| (path.clone(), edit_file(std::slice::from_ref(draft)))).collect();
     // Rejecting one file may remove the reason for rejecting another, but rejected files are not reconsidered. The
@@ -128,8 +128,8 @@ fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     set.edits.iter().filter(|edit| !edit.chat).flat_map(keys).collect()
 }
 
-fn refused(case: &Case, why: String) -> Refused {
-    Refused { record: case.record, id: Some(case.id), why }
+fn refused(case: &Case, why: String) -> RejectedRecord {
+    RejectedRecord { record: case.record, id: Some(case.id), why }
 }
 
 /// Returns the path of a record's file. Paths are ordered by case number, so of two contradictory records the later
@@ -146,7 +146,7 @@ fn normalise(draft: &mut DraftEdit) {
 }
 
 /// Drops neighbours that contain an edited subject, because their answers may change; returns their number.
-fn keep_promises(drafts: &mut BTreeMap<String, (&Case, DraftEdit)>) -> usize {
+fn drop_edited_neighbours(drafts: &mut BTreeMap<String, (&Case, DraftEdit)>) -> usize {
     let subjects: BTreeSet<String> = drafts.values().map(|(.., draft)| draft.subject.clone()).collect();
     let Ok(subjects) = AhoCorasick::new(&subjects) else { return 0 };
     let mut dropped = 0;
@@ -181,11 +181,11 @@ fn blamed(finding: &Diagnostic, sources: &Sources, texts: &BTreeMap<String, Stri
 
 #[cfg(test)]
 mod tests {
-    use super::super::data::Asked;
+    use super::super::data::Neighbour;
     use super::*;
 
     fn case(id: u64, subject: &str, target: &str, neighbours: &[&str]) -> Case {
-        let asked = |prompt: &&str| Asked { prompt: (*prompt).to_owned(), answer: "Italy".into() };
+        let asked = |prompt: &&str| Neighbour { prompt: (*prompt).to_owned(), answer: "Italy".into() };
         Case {
             record: 0,
             id,

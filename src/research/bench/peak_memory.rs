@@ -9,13 +9,13 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_millis(10);
 
 /// A thread that samples the memory until it is stopped.
-pub struct Watch {
+pub struct PeakMemory {
     most: Arc<AtomicU64>,
     done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watch {
+impl PeakMemory {
     /// Starts a thread that samples the memory every 10 ms.
     pub fn start() -> Self {
         let (most, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::data::{Case, each_value};
-use super::metrics::consistency::Weights;
+use super::metrics::consistency::TfIdf;
 use super::run::References;
 use crate::numeric::npy::NpyArray;
 use crate::regular_file;
@@ -17,14 +17,14 @@ use crate::regular_file;
 const MOST: u64 = 1 << 30;
 
 #[derive(Deserialize)]
-struct Entry {
+struct SnippetEntry {
     relation_id: String,
     target_id: String,
-    samples: Vec<Sample>,
+    samples: Vec<Snippet>,
 }
 
 #[derive(Deserialize)]
-struct Sample {
+struct Snippet {
     text: String,
 }
 
@@ -39,11 +39,11 @@ pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     let columns: BTreeMap<String, usize> =
         serde_json::from_slice(&text).map_err(|error| format!("tfidf_vocab.json: {error}"))?;
     let frequencies = numbers(&at("idf.npy")).map_err(|problem| format!("idf.npy: {problem}"))?;
-    let weights = Weights::new(columns, frequencies).map_err(|error| error.to_string())?;
+    let weights = TfIdf::new(columns, frequencies).map_err(|error| error.to_string())?;
     let wanted: BTreeSet<(&str, &str)> =
         cases.iter().filter_map(|case| Some((case.relation.as_deref()?, case.target_id.as_deref()?))).collect();
     let (mut texts, mut wrong) = (BTreeMap::<_, Vec<String>>::new(), None);
-    let seen = each_value(&at("attribute_snippets.json"), |value: Value| match Entry::deserialize(value) {
+    let seen = each_value(&at("attribute_snippets.json"), |value: Value| match SnippetEntry::deserialize(value) {
         Ok(entry) if wanted.contains(&(entry.relation_id.as_str(), entry.target_id.as_str())) => {
             let joined: Vec<String> = entry.samples.into_iter().map(|sample| sample.text).collect();
             let key = (entry.relation_id, entry.target_id);

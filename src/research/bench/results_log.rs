@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::run::{Failed, Row, Together};
+use super::run::{BatchResult, FailedEdit, RecordResult};
 use crate::digest::Digest;
 use crate::regular_file;
 
@@ -19,21 +19,22 @@ const MOST_LINE_BYTES: u64 = 1 << 24;
 /// One line of the results file, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Line {
+pub enum LogLine {
     /// The digest of everything that the rows depend on; always the first line.
     Of(Digest),
     /// The result of one record, edited alone or measured on the base.
-    Row(Row),
+    Row(RecordResult),
     /// The result of a set of records edited at once.
-    Together(Together),
+    #[serde(rename = "together")]
+    Batch(BatchResult),
     /// A record or a set whose edit failed, with the reason.
-    Failed(Failed),
+    Failed(FailedEdit),
 }
 
 /// The error for a results file that cannot be continued.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
-pub enum KeptError {
+pub enum ResultsLogError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error("{0} contains rows of another run: another base, dataset, setting, seed or version")]
@@ -45,17 +46,17 @@ pub enum KeptError {
 }
 
 /// The results of a run in memory, and the file to which new results are appended.
-pub struct Kept {
+pub struct ResultsLog {
     out: Option<(PathBuf, File)>,
-    rows: BTreeMap<(Option<String>, u64), Row>,
-    together: BTreeMap<(String, usize), Together>,
-    failed: BTreeMap<(String, Option<u64>, Option<usize>), Failed>,
+    rows: BTreeMap<(Option<String>, u64), RecordResult>,
+    batches: BTreeMap<(String, usize), BatchResult>,
+    failed: BTreeMap<(String, Option<u64>, Option<usize>), FailedEdit>,
 }
 
-impl Kept {
+impl ResultsLog {
     /// Creates an empty set of results without a file, for a run that is not resumed.
-    pub fn nowhere() -> Self {
-        Self { out: None, rows: BTreeMap::new(), together: BTreeMap::new(), failed: BTreeMap::new() }
+    pub fn in_memory() -> Self {
+        Self { out: None, rows: BTreeMap::new(), batches: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
     /// Opens the results file of the run with this digest, or creates it. A truncated last line is removed. The file is
@@ -63,8 +64,8 @@ impl Kept {
     ///
     /// # Errors
     /// If the file cannot be read or written, belongs to another run, or is in use by another run.
-    pub fn open(path: &Path, of: &Digest) -> Result<Self, KeptError> {
-        let failed = |source| KeptError::Io { path: path.to_owned(), source };
+    pub fn open(path: &Path, of: &Digest) -> Result<Self, ResultsLogError> {
+        let failed = |source| ResultsLogError::Io { path: path.to_owned(), source };
         // Links are rejected because they may point anywhere; `plain::open` rejects pipes and devices.
         if path.is_symlink() {
             return Err(failed(io::Error::new(
@@ -77,11 +78,11 @@ impl Kept {
         }
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(failed)?;
         file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => KeptError::Busy(path.to_owned()),
+            TryLockError::WouldBlock => ResultsLogError::Busy(path.to_owned()),
             TryLockError::Error(source) => failed(source),
         })?;
-        let first = line(&Line::Of(*of));
-        let mut kept = Self::nowhere();
+        let first = line(&LogLine::Of(*of));
+        let mut kept = Self::in_memory();
         let sound = kept.read(&mut BufReader::new(&file), &first, path)?;
         file.set_len(sound).map_err(failed)?;
         if sound == 0 {
@@ -93,19 +94,19 @@ impl Kept {
 
     /// Reads all complete lines and returns their total length in bytes. Rejects a file whose first line is not
     /// `first`.
-    fn read(&mut self, reader: &mut impl BufRead, first: &str, path: &Path) -> Result<u64, KeptError> {
-        let other = || KeptError::Other(path.to_owned());
+    fn read(&mut self, reader: &mut impl BufRead, first: &str, path: &Path) -> Result<u64, ResultsLogError> {
+        let other = || ResultsLogError::Other(path.to_owned());
         let (mut sound, mut text) = (0, String::new());
         for number in 1.. {
             text.clear();
             let most = if number == 1 { first.len() as u64 } else { MOST_LINE_BYTES };
             let read = reader.by_ref().take(most).read_line(&mut text);
-            if read.map_err(|source| KeptError::Io { path: path.to_owned(), source })? == 0 {
+            if read.map_err(|source| ResultsLogError::Io { path: path.to_owned(), source })? == 0 {
                 break;
             }
             if number > 1 && text.len() as u64 == most {
                 let why = format!("it is longer than {MOST_LINE_BYTES} bytes");
-                return Err(KeptError::Damaged { path: path.to_owned(), line: number, why });
+                return Err(ResultsLogError::Damaged { path: path.to_owned(), line: number, why });
             }
             // Only a truncated last line of this run is removed; a file of another run or program must not be changed.
             match text.strip_suffix('\n') {
@@ -114,11 +115,11 @@ impl Kept {
                 Some(_) if number == 1 && text != first => return Err(other()),
                 Some(_) if number == 1 => {}
                 Some(whole) => match serde_json::from_str(whole) {
-                    Ok(Line::Of(_)) => return Err(other()),
+                    Ok(LogLine::Of(_)) => return Err(other()),
                     Ok(line) => self.take(line),
                     Err(error) => {
                         let (path, why) = (path.to_owned(), error.to_string());
-                        return Err(KeptError::Damaged { path, line: number, why });
+                        return Err(ResultsLogError::Damaged { path, line: number, why });
                     }
                 },
             }
@@ -127,12 +128,12 @@ impl Kept {
         Ok(sound)
     }
 
-    fn take(&mut self, line: Line) {
+    fn take(&mut self, line: LogLine) {
         match line {
-            Line::Of(_) => {}
-            Line::Row(row) => drop(self.rows.insert((row.editor.clone(), row.record), row)),
-            Line::Together(one) => drop(self.together.insert((one.editor.clone(), one.size), one)),
-            Line::Failed(one) => drop(self.failed.insert((one.editor.clone(), one.record, one.size), one)),
+            LogLine::Of(_) => {}
+            LogLine::Row(row) => drop(self.rows.insert((row.editor.clone(), row.record), row)),
+            LogLine::Batch(one) => drop(self.batches.insert((one.editor.clone(), one.size), one)),
+            LogLine::Failed(one) => drop(self.failed.insert((one.editor.clone(), one.record, one.size), one)),
         }
     }
 
@@ -140,10 +141,10 @@ impl Kept {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn add(&mut self, one: Line) -> Result<(), KeptError> {
+    pub fn add(&mut self, one: LogLine) -> Result<(), ResultsLogError> {
         if let Some((path, file)) = &mut self.out {
             let written = file.write_all(line(&one).as_bytes()).and_then(|()| file.flush());
-            written.map_err(|source| KeptError::Io { path: path.clone(), source })?;
+            written.map_err(|source| ResultsLogError::Io { path: path.clone(), source })?;
         }
         self.take(one);
         Ok(())
@@ -156,31 +157,31 @@ impl Kept {
     }
 
     /// Returns whether the file has a result or a failure of this editor for the first `size` records as a set.
-    pub fn has_together(&self, editor: &str, size: usize) -> bool {
+    pub fn has_batch(&self, editor: &str, size: usize) -> bool {
         let failed = self.failed.contains_key(&(editor.to_owned(), None, Some(size)));
-        failed || self.together.contains_key(&(editor.to_owned(), size))
+        failed || self.batches.contains_key(&(editor.to_owned(), size))
     }
 
     /// Returns the results of an editor for these records, in the order of `records`; `None` means the base. Records
     /// without a result are skipped.
-    pub fn rows(&self, editor: Option<&str>, records: &[u64]) -> Vec<&Row> {
+    pub fn rows(&self, editor: Option<&str>, records: &[u64]) -> Vec<&RecordResult> {
         records.iter().filter_map(|record| self.rows.get(&(editor.map(str::to_owned), *record))).collect()
     }
 
     /// Returns the failed edits of an editor: those of records in their order, then those of sets by size.
-    pub fn failed(&self, editor: &str) -> Vec<&Failed> {
-        let mut all: Vec<&Failed> = self.failed.values().filter(|one| one.editor == editor).collect();
+    pub fn failed(&self, editor: &str) -> Vec<&FailedEdit> {
+        let mut all: Vec<&FailedEdit> = self.failed.values().filter(|one| one.editor == editor).collect();
         all.sort_by_key(|one| (one.size, one.record));
         all
     }
 
     /// Returns the results of an editor for sets, the smallest set first.
-    pub fn together(&self, editor: &str) -> Vec<&Together> {
-        self.together.values().filter(|one| one.editor == editor).collect()
+    pub fn batches(&self, editor: &str) -> Vec<&BatchResult> {
+        self.batches.values().filter(|one| one.editor == editor).collect()
     }
 }
 
-fn line(line: &Line) -> String {
+fn line(line: &LogLine) -> String {
     // Serialising numbers and texts cannot fail.
     serde_json::to_string(line).unwrap_or_default() + "\n"
 }
@@ -189,53 +190,66 @@ fn line(line: &Line) -> String {
 mod tests {
     use super::*;
     use crate::research::bench::metrics::zsre;
-    use crate::research::bench::run::Measured;
+    use crate::research::bench::run::CaseMetrics;
 
-    fn row(record: u64) -> Line {
+    fn row(record: u64) -> LogLine {
         let case = record;
-        let measured = Measured::Right(zsre::Measured { rewrite: 0.5, paraphrase: None, neighbour: None });
+        let measured = CaseMetrics::Tokens(zsre::TokenMetrics { rewrite: 0.5, paraphrase: None, neighbour: None });
         let (editor, fluency, consistency) = (Some("rome".to_owned()), None, None);
         let (seconds, memory, unconverged) = (Some(1.0), Some(3), Some(false));
-        Line::Row(Row { editor, record, case, measured, fluency, consistency, seconds, memory, unconverged })
+        LogLine::Row(RecordResult {
+            editor,
+            record,
+            case,
+            measured,
+            fluency,
+            consistency,
+            seconds,
+            memory,
+            unconverged,
+        })
     }
 
     #[test]
     fn a_run_goes_on_where_it_was_cut_off() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, of) = (folder.path().join("rows.jsonl"), Digest::of(b"this"));
-        let mut kept = Kept::open(&path, &of).expect("new");
+        let mut kept = ResultsLog::open(&path, &of).expect("new");
         kept.add(row(1)).expect("written");
         kept.add(row(2)).expect("written");
         let text = std::fs::read_to_string(&path).expect("there");
         std::fs::write(&path, &text[..text.len() - 5]).expect("cut");
         drop(kept);
-        let mut kept = Kept::open(&path, &of).expect("there");
-        assert!(matches!(Kept::open(&path, &of), Err(KeptError::Busy(_))), "two runs add to no one file");
+        let mut kept = ResultsLog::open(&path, &of).expect("there");
+        assert!(matches!(ResultsLog::open(&path, &of), Err(ResultsLogError::Busy(_))), "two runs add to no one file");
         assert!(kept.has(Some("rome"), 1) && !kept.has(Some("rome"), 2) && !kept.has(None, 1));
         kept.add(row(2)).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
         assert_eq!(kept.rows(Some("rome"), &[2, 1, 7]).len(), 2);
-        let failed = Failed { editor: "rome".to_owned(), record: Some(3), size: None, why: "no number".to_owned() };
-        kept.add(Line::Failed(failed)).expect("written");
+        let failed = FailedEdit { editor: "rome".to_owned(), record: Some(3), size: None, why: "no number".to_owned() };
+        kept.add(LogLine::Failed(failed)).expect("written");
         assert!(kept.has(Some("rome"), 3) && !kept.has(None, 3) && kept.failed("rome").len() == 1);
         drop(kept);
-        assert!(Kept::open(&path, &of).expect("there").has(Some("rome"), 3), "what failed is not tried again");
+        assert!(ResultsLog::open(&path, &of).expect("there").has(Some("rome"), 3), "what failed is not tried again");
         std::fs::write(&path, &text).expect("written");
-        assert!(matches!(Kept::open(&path, &Digest::of(b"that")), Err(KeptError::Other(_))));
+        assert!(matches!(ResultsLog::open(&path, &Digest::of(b"that")), Err(ResultsLogError::Other(_))));
         let damaged = text.replacen("\"seconds\":1.0", "\"seconds\":true", 1);
         std::fs::write(&path, &damaged).expect("written");
         assert!(
-            matches!(Kept::open(&path, &of), Err(KeptError::Damaged { line: 2, .. })),
+            matches!(ResultsLog::open(&path, &of), Err(ResultsLogError::Damaged { line: 2, .. })),
             "a whole line that is no row"
         );
         assert_eq!(std::fs::read_to_string(&path).expect("there"), damaged);
         for foreign in ["something else\n", "something else"] {
             std::fs::write(&path, foreign).expect("written");
-            assert!(matches!(Kept::open(&path, &of), Err(KeptError::Other(_))), "what is not ours is left alone");
+            assert!(
+                matches!(ResultsLog::open(&path, &of), Err(ResultsLogError::Other(_))),
+                "what is not ours is left alone"
+            );
             assert_eq!(std::fs::read_to_string(&path).expect("there"), foreign);
         }
         std::fs::write(&path, &text[..20]).expect("written");
-        drop(Kept::open(&path, &of).expect("the first line alone, cut off"));
+        drop(ResultsLog::open(&path, &of).expect("the first line alone, cut off"));
         assert_eq!(std::fs::read_to_string(&path).expect("there").lines().count(), 1);
     }
 }

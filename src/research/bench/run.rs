@@ -6,13 +6,13 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::data::Case;
-use super::editors::{Edited, Editor, Name, Unedited};
-use super::eval_context::{Ground, Questions, Stated};
-use super::metrics::consistency::Weights;
+use super::editors::{EditError, Edited, Editor, EditorName};
+use super::eval_context::{CaseQuestions, EvalContext, PreparedCase};
+use super::metrics::consistency::TfIdf;
 use super::metrics::fluency::fluency;
-use super::metrics::generate::generated;
+use super::metrics::generate::generate;
 use super::metrics::{counterfact, zsre};
-use super::peak_memory::Watch;
+use super::peak_memory::PeakMemory;
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::{Question, scores};
 use crate::diagnostics::{Code, Diagnostic, Failure};
@@ -22,16 +22,18 @@ use crate::progress::Progress;
 /// The results of a record; the dataset determines which metrics apply.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Measured {
+pub enum CaseMetrics {
     /// Comparisons of the likelihoods of two answers, as for CounterFact.
-    Likelier(counterfact::Measured),
+    #[serde(rename = "likelier")]
+    Likelihoods(counterfact::LikelihoodMetrics),
     /// Shares of correct tokens, as for zsRE.
-    Right(zsre::Measured),
+    #[serde(rename = "right")]
+    Tokens(zsre::TokenMetrics),
 }
 
 /// The result of one record, edited alone or measured on the base.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct RecordResult {
     /// The name of the editor; `None` for the unedited base.
     pub editor: Option<String>,
     /// The index of the record in the file, from 0.
@@ -39,7 +41,7 @@ pub struct Row {
     /// The case number of the record in its dataset.
     pub case: u64,
     /// The metrics of the edited model, or of the base.
-    pub measured: Measured,
+    pub measured: CaseMetrics,
     /// GE of the generated text, in bits; `None` if none was generated.
     pub fluency: Option<f64>,
     /// RS of the generated text; `None` without reference texts.
@@ -54,13 +56,13 @@ pub struct Row {
 
 /// The result of a set of records edited at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Together {
+pub struct BatchResult {
     /// The name of the editor, as on the command line.
     pub editor: String,
     /// The number of records in the set.
     pub size: usize,
     /// The metrics of each record of the set, in order.
-    pub measured: Vec<Measured>,
+    pub measured: Vec<CaseMetrics>,
     /// The facts outside the set that the base knows, at most 60: how many of them the edited model still knows, and
     /// their number. `None` if there are none.
     pub untouched: Option<(usize, usize)>,
@@ -80,7 +82,7 @@ pub type Finite = Option<f64>;
 
 /// A failed edit of one record or of one set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Failed {
+pub struct FailedEdit {
     /// The name of the editor that failed, as on the command line.
     pub editor: String,
     /// The index of the record in the file; `None` if a set was edited.
@@ -91,24 +93,24 @@ pub struct Failed {
     pub why: String,
 }
 
-impl Failed {
+impl FailedEdit {
     /// Converts an editor's error to a recorded failure.
     ///
     /// # Errors
-    /// If the error affects all edits ([`Unedited::Stop`]).
-    pub fn of(error: Unedited, name: Name, record: Option<u64>, size: Option<usize>) -> Result<Self, Failure> {
+    /// If the error affects all edits ([`EditError::Stop`]).
+    pub fn of(error: EditError, name: EditorName, record: Option<u64>, size: Option<usize>) -> Result<Self, Failure> {
         match error {
-            Unedited::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, why }),
-            Unedited::Stop(stop) => Err(stop),
+            EditError::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, why }),
+            EditError::Stop(stop) => Err(stop),
         }
     }
 }
 
 /// The maximum number of facts outside the set that are tested.
-const UNTOUCHED: usize = 60;
+const MOST_UNTOUCHED: usize = 60;
 
 /// The settings of text generation, for GE and RS.
-pub struct Writing<'a> {
+pub struct GenerationOptions<'a> {
     /// Text is generated for every N-th record; 0 disables it.
     pub every: usize,
     /// The seed of the run, from which the seed of each text is derived.
@@ -121,7 +123,7 @@ pub struct Writing<'a> {
 #[derive(Debug, Default)]
 pub struct References {
     /// The TF-IDF weights of the published vocabulary.
-    pub weights: Weights,
+    pub weights: TfIdf,
     /// The joined texts about subjects with this answer, by the Wikidata ids of relation and answer.
     pub texts: BTreeMap<(String, String), String>,
 }
@@ -129,11 +131,11 @@ pub struct References {
 /// The input of a benchmark run.
 pub struct Bench<'a> {
     /// The common input of all editors.
-    pub ground: &'a Ground<'a>,
+    pub context: &'a EvalContext<'a>,
     /// The tokenized records to edit, in the order of the file.
-    pub stated: Vec<Stated>,
+    pub cases: Vec<PreparedCase>,
     /// The settings of text generation.
-    pub writing: Writing<'a>,
+    pub generation: GenerationOptions<'a>,
     /// The neutral text; `None` if damage is not measured.
     pub neutral: Option<Neutral>,
 }
@@ -142,10 +144,10 @@ pub struct Bench<'a> {
 ///
 /// # Errors
 /// If the tokenizer rejects a text.
-pub fn knows(ground: &Ground<'_>, model: &Model, case: &Case) -> Result<bool, ModelError> {
+pub fn knows(context: &EvalContext<'_>, model: &Model, case: &Case) -> Result<bool, ModelError> {
     let Some(was) = &case.was else { return Ok(false) };
-    let limit = ground.base.model.spec().max_positions;
-    let question = Question::new(&ground.base.tokens, case.filled().as_str().into(), was, limit)?;
+    let limit = context.base.model.spec().max_positions;
+    let question = Question::new(&context.base.tokens, case.filled().as_str().into(), was, limit)?;
     Ok(scores(model, &[question])[0].holds)
 }
 
@@ -154,32 +156,42 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// If the tokenizer rejects a text.
-    pub fn base(&self, index: usize) -> Result<Row, Failure> {
-        let stated = &self.stated[index];
-        let model = &self.ground.base.model;
-        let (fluency, consistency) = self.written(model, index)?;
+    pub fn base(&self, index: usize) -> Result<RecordResult, Failure> {
+        let stated = &self.cases[index];
+        let model = &self.context.base.model;
+        let (fluency, consistency) = self.generated_scores(model, index)?;
         let measured = stated.measure(model);
         let (record, case, editor) = (stated.case.record, stated.case.id, None);
-        Ok(Row { editor, record, case, measured, fluency, consistency, seconds: None, memory: None, unconverged: None })
+        Ok(RecordResult {
+            editor,
+            record,
+            case,
+            measured,
+            fluency,
+            consistency,
+            seconds: None,
+            memory: None,
+            unconverged: None,
+        })
     }
 
     /// Edits one record alone and measures the edited model, which is then discarded.
     ///
     /// # Errors
     /// If the editor fails or the tokenizer rejects a text.
-    pub fn alone(
+    pub fn single(
         &self,
-        name: Name,
+        name: EditorName,
         editor: &dyn Editor,
         index: usize,
         progress: &dyn Progress,
-    ) -> Result<Row, Unedited> {
-        let stated = &self.stated[index];
-        let recalled = self.ground.recalled.get();
-        let (edited, seconds, memory) = timed(|| editor.edit(self.ground, &[stated], progress))?;
-        let seconds = (self.ground.recalled.get() == recalled).then_some(seconds);
-        let (fluency, consistency) = self.written(&edited.model, index)?;
-        Ok(Row {
+    ) -> Result<RecordResult, EditError> {
+        let stated = &self.cases[index];
+        let recalled = self.context.from_store.get();
+        let (edited, seconds, memory) = timed(|| editor.edit(self.context, &[stated], progress))?;
+        let seconds = (self.context.from_store.get() == recalled).then_some(seconds);
+        let (fluency, consistency) = self.generated_scores(&edited.model, index)?;
+        Ok(RecordResult {
             editor: Some(name.text().to_owned()),
             record: stated.case.record,
             case: stated.case.id,
@@ -196,23 +208,23 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// If the editor fails or the tokenizer rejects a text.
-    pub fn together(
+    pub fn batch(
         &self,
-        name: Name,
+        name: EditorName,
         editor: &dyn Editor,
         size: usize,
         progress: &dyn Progress,
-    ) -> Result<Together, Unedited> {
-        let (some, rest) = self.stated.split_at(size.min(self.stated.len()));
-        let facts: Vec<&Stated> = some.iter().collect();
-        let (edited, seconds, memory) = timed(|| editor.edit(self.ground, &facts, progress))?;
+    ) -> Result<BatchResult, EditError> {
+        let (some, rest) = self.cases.split_at(size.min(self.cases.len()));
+        let facts: Vec<&PreparedCase> = some.iter().collect();
+        let (edited, seconds, memory) = timed(|| editor.edit(self.context, &facts, progress))?;
         let damaged = self.neutral.as_ref().map(|neutral| {
             // An editor may break a model so that its output is not finite. The base was checked before.
-            let Ok(found) = damage(&self.ground.base.model, &edited.model, neutral) else { return (None, None) };
+            let Ok(found) = damage(&self.context.base.model, &edited.model, neutral) else { return (None, None) };
             let finite = |number: f64| Some(number).filter(|number| number.is_finite());
             (finite(found.divergence), finite(found.growth()))
         });
-        Ok(Together {
+        Ok(BatchResult {
             editor: name.text().to_owned(),
             size: some.len(),
             measured: some.iter().map(|stated| stated.measure(&edited.model)).collect(),
@@ -225,30 +237,35 @@ impl Bench<'_> {
     }
 
     /// Returns how many facts of other subjects the edited model still knows, and how many of them the base knows.
-    fn untouched(&self, edited: &Edited, some: &[Stated], rest: &[Stated]) -> Result<Option<(usize, usize)>, Failure> {
+    fn untouched(
+        &self,
+        edited: &Edited,
+        some: &[PreparedCase],
+        rest: &[PreparedCase],
+    ) -> Result<Option<(usize, usize)>, Failure> {
         let subjects: BTreeSet<&str> = some.iter().map(|stated| stated.case.subject.as_str()).collect();
         let others = rest.iter().filter(|stated| !subjects.contains(stated.case.subject.as_str()));
         let (mut kept, mut all) = (0, 0);
         for stated in others {
-            if all == UNTOUCHED {
+            if all == MOST_UNTOUCHED {
                 break;
             }
-            if knows(self.ground, &self.ground.base.model, &stated.case).map_err(unread)? {
+            if knows(self.context, &self.context.base.model, &stated.case).map_err(text_error)? {
                 all += 1;
-                kept += usize::from(knows(self.ground, &edited.model, &stated.case).map_err(unread)?);
+                kept += usize::from(knows(self.context, &edited.model, &stated.case).map_err(text_error)?);
             }
         }
         Ok((all > 0).then_some((kept, all)))
     }
 
     /// Returns GE and RS of text generated for a record; both are `None` if none is generated.
-    fn written(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Failure> {
-        let Writing { every, seed, references } = self.writing;
-        let case = &self.stated[index].case;
+    fn generated_scores(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Failure> {
+        let GenerationOptions { every, seed, references } = self.generation;
+        let case = &self.cases[index].case;
         if every == 0 || !index.is_multiple_of(every) || case.generation.is_empty() {
             return Ok((None, None));
         }
-        let texts = generated(model, &self.ground.base.tokens, &case.generation, seed).map_err(unread)?;
+        let texts = generate(model, &self.context.base.tokens, &case.generation, seed).map_err(text_error)?;
         let consistency = references.and_then(|references| {
             let key = (case.relation.clone()?, case.target_id.clone()?);
             Some(references.weights.cosine(&texts.join(" "), references.texts.get(&key)?))
@@ -257,18 +274,18 @@ impl Bench<'_> {
     }
 }
 
-impl Stated {
+impl PreparedCase {
     /// Runs the record's questions on a model and returns its metrics.
-    fn measure(&self, model: &Model) -> Measured {
+    fn measure(&self, model: &Model) -> CaseMetrics {
         match &self.questions {
-            Questions::Likelier(questions) => Measured::Likelier(questions.measure(model)),
-            Questions::Right(questions) => Measured::Right(questions.measure(model)),
+            CaseQuestions::Likelihoods(questions) => CaseMetrics::Likelihoods(questions.measure(model)),
+            CaseQuestions::Tokens(questions) => CaseMetrics::Tokens(questions.measure(model)),
         }
     }
 }
 
-fn timed(edit: impl FnOnce() -> Result<Edited, Unedited>) -> Result<(Edited, f64, Option<u64>), Unedited> {
-    let watch = Watch::start();
+fn timed(edit: impl FnOnce() -> Result<Edited, EditError>) -> Result<(Edited, f64, Option<u64>), EditError> {
+    let watch = PeakMemory::start();
     let start = Instant::now();
     let edited = edit();
     let seconds = start.elapsed().as_secs_f64();
@@ -277,6 +294,6 @@ fn timed(edit: impl FnOnce() -> Result<Edited, Unedited>) -> Result<(Edited, f64
 }
 
 /// Converts the error for a text that the model cannot read.
-pub fn unread(error: ModelError) -> Failure {
+pub fn text_error(error: ModelError) -> Failure {
     Failure::from(Diagnostic::new(Code::BenchRefused, error.to_string()))
 }

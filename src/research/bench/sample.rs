@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::data::{Case, Refused};
+use super::data::{Case, RejectedRecord};
 use crate::digest::{Digest, FieldHasher};
 
 /// Samples up to `limit` of the records for which `wanted` is true, without replacement; without a limit, all of them.
 /// Candidates are visited in the order of a digest of the seed and the record, and the result has the order of the
 /// file. Of several wanted records with the same filled prompt only the first can be sampled. The others that were
 /// visited are returned with the reason. `wanted` is called for as few records as possible.
-pub fn drawn(
+pub fn sample_records(
     cases: Vec<Case>,
     limit: Option<usize>,
     seed: u64,
     mut wanted: impl FnMut(&Case) -> bool,
-) -> (Vec<Case>, Vec<Refused>) {
+) -> (Vec<Case>, Vec<RejectedRecord>) {
     let mut of_prompt: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, case) in cases.iter().enumerate() {
         of_prompt.entry(case.filled()).or_default().push(index);
@@ -34,7 +34,7 @@ pub fn drawn(
             kept.insert(index);
         } else if let Some(first) = first.filter(|_| ask(index)) {
             let Case { record, id, .. } = cases[index];
-            left.push(Refused {
+            left.push(RejectedRecord {
                 record,
                 id: Some(id),
                 why: format!("it has the prompt of record {}", cases[first].record),
@@ -77,22 +77,22 @@ mod tests {
     fn what_is_drawn_is_drawn_of_all_that_are_wanted_and_asks_for_few() {
         let cases: Vec<Case> = (0..40).map(|record| case(record, &format!("Place {record}"))).collect();
         let odd = |case: &Case| case.record % 2 == 1;
-        let (all, left) = drawn(cases.clone(), None, 7, odd);
+        let (all, left) = sample_records(cases.clone(), None, 7, odd);
         assert_eq!((records(&all), left.len()), ((0..20).map(|n| 2 * n + 1).collect(), 0));
         let mut asked = 0;
-        let (some, _) = drawn(cases.clone(), Some(3), 7, |case| {
+        let (some, _) = sample_records(cases.clone(), Some(3), 7, |case| {
             asked += 1;
             odd(case)
         });
         assert!(some.len() == 3 && asked < 20, "{asked} asked for");
         // The result equals sampling from the wanted records only.
-        assert_eq!(drawn(cases.into_iter().filter(odd).collect(), Some(3), 7, |_| true).0, some);
+        assert_eq!(sample_records(cases.into_iter().filter(odd).collect(), Some(3), 7, |_| true).0, some);
     }
 
     #[test]
     fn of_one_prompt_the_first_that_is_wanted_is_drawn() {
         let cases = vec![case(0, "Rome"), case(1, "Rome"), case(2, "Oslo"), case(3, "Rome")];
-        let (kept, left) = drawn(cases, None, 1, |case| case.record != 0);
+        let (kept, left) = sample_records(cases, None, 1, |case| case.record != 0);
         assert_eq!(records(&kept), [1, 2]);
         assert_eq!(
             left.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -4,7 +4,7 @@ pub mod page;
 pub mod png;
 pub mod svg;
 
-use png::Painter;
+use png::PngRenderer;
 use svg::escaped;
 
 /// A figure with its file name and description.
@@ -23,8 +23,8 @@ impl Figure {
     ///
     /// # Errors
     /// If the drawing cannot be rendered as PNG.
-    pub fn files(&self, painter: &Painter) -> Result<[(String, Vec<u8>); 2], String> {
-        let dots = painter.paint(&self.svg).map_err(|error| format!("{} cannot be drawn: {error}", self.name))?;
+    pub fn files(&self, renderer: &PngRenderer) -> Result<[(String, Vec<u8>); 2], String> {
+        let dots = renderer.render(&self.svg).map_err(|error| format!("{} cannot be drawn: {error}", self.name))?;
         Ok([(format!("{}.svg", self.name), self.svg.clone().into_bytes()), (format!("{}.png", self.name), dots)])
     }
 

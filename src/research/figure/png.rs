@@ -11,11 +11,11 @@ use resvg::usvg::{Options, Tree};
 const SCALE: f32 = 2.0;
 
 /// A renderer from SVG to PNG, with its fonts.
-pub struct Painter {
+pub struct PngRenderer {
     options: Options<'static>,
 }
 
-impl Default for Painter {
+impl Default for PngRenderer {
     fn default() -> Self {
         let mut fonts = Database::new();
         for font in [dejavu::sans::regular(), dejavu::sans::bold()] {
@@ -26,12 +26,12 @@ impl Default for Painter {
     }
 }
 
-impl Painter {
+impl PngRenderer {
     /// Renders an SVG document and returns the bytes of a PNG file.
     ///
     /// # Errors
     /// If the document is not valid SVG, or if the image is too large.
-    pub fn paint(&self, svg: &str) -> Result<Vec<u8>, String> {
+    pub fn render(&self, svg: &str) -> Result<Vec<u8>, String> {
         let tree = Tree::from_str(svg, &self.options).map_err(|error| error.to_string())?;
         let size = tree.size();
         let (width, height) = ((size.width() * SCALE).ceil(), (size.height() * SCALE).ceil());

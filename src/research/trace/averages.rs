@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::indirect_effects::Traced;
-use super::plan::Kind;
+use super::indirect_effects::FactTrace;
+use super::plan::RestoredKind;
 use crate::numeric::Mean;
 
 /// The token classes over which effects are averaged: the six classes in figure 1 of Meng et al. 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub enum TokenClass {
     /// The first token of the subject.
     FirstSubject,
     /// The subject's tokens between its first and its last token; each is one value of the mean.
@@ -24,7 +24,7 @@ pub enum Class {
     Last,
 }
 
-impl Class {
+impl TokenClass {
     /// All classes, in the order in which their tokens occur in a prompt.
     pub const ALL: [Self; 6] =
         [Self::FirstSubject, Self::MiddleSubject, Self::LastSubject, Self::FirstAfter, Self::Further, Self::Last];
@@ -47,7 +47,7 @@ impl Class {
     }
 
     /// Returns the classes of a token; empty for a token before the subject.
-    fn of(traced: &Traced, token: usize) -> Vec<Self> {
+    fn of(traced: &FactTrace, token: usize) -> Vec<Self> {
         let (subject, last) = (&traced.subject, traced.tokens.len() - 1);
         let is = |class: &Self| match class {
             Self::FirstSubject => token == subject.start,
@@ -62,11 +62,11 @@ impl Class {
 }
 
 /// The average indirect effects by kind and class, with one mean per layer.
-pub type ByClass = BTreeMap<(Kind, Class), Vec<Mean>>;
+pub type ByClass = BTreeMap<(RestoredKind, TokenClass), Vec<Mean>>;
 
 /// The average effects over many facts.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Effects {
+pub struct AverageEffects {
     /// The number of traced facts over which the means are taken.
     pub facts: usize,
     /// The mean probability of the answer token in the clean run.
@@ -79,20 +79,20 @@ pub struct Effects {
     pub indirect: ByClass,
 }
 
-impl Effects {
+impl AverageEffects {
     /// Averages the effects over the traced facts; `indirect` is empty if there are none.
-    pub fn of(traced: &[Traced]) -> Self {
-        let mean = |number: &dyn Fn(&Traced) -> f64| Mean::of(&traced.iter().map(number).collect::<Vec<_>>());
-        let mut numbers: BTreeMap<(Kind, Class), Vec<Vec<f64>>> = BTreeMap::new();
+    pub fn of(traced: &[FactTrace]) -> Self {
+        let mean = |number: &dyn Fn(&FactTrace) -> f64| Mean::of(&traced.iter().map(number).collect::<Vec<_>>());
+        let mut numbers: BTreeMap<(RestoredKind, TokenClass), Vec<Vec<f64>>> = BTreeMap::new();
         for one in traced {
             for (kind, table) in &one.restored {
                 let only_last = one.places.only_last_subject(*kind);
                 let first = if only_last { one.subject.end - 1 } else { 0 };
                 for (row, token) in table.iter().zip(first..) {
-                    for class in Class::of(one, token) {
+                    for class in TokenClass::of(one, token) {
                         // A table with a single row contains the subject's last token, even if that token is also in
                         // other classes.
-                        if only_last && class != Class::LastSubject {
+                        if only_last && class != TokenClass::LastSubject {
                             continue;
                         }
                         let layers = numbers.entry((*kind, class)).or_insert_with(|| vec![Vec::new(); row.len()]);
@@ -106,14 +106,14 @@ impl Effects {
             facts: traced.len(),
             clean: mean(&|one| one.clean),
             corrupted: mean(&|one| one.corrupted),
-            total: mean(&Traced::total_effect),
+            total: mean(&FactTrace::total_effect),
             indirect: numbers.into_iter().map(|(key, layers)| (key, means(layers))).collect(),
         }
     }
 
     /// Returns the layer with the largest mean effect of a class, the first of equal ones, and that effect. `None` if
     /// the kind was not traced or no fact has a token of this class.
-    pub fn peak(&self, kind: Kind, class: Class) -> Option<(usize, Mean)> {
+    pub fn peak(&self, kind: RestoredKind, class: TokenClass) -> Option<(usize, Mean)> {
         let layers = self.indirect.get(&(kind, class))?;
         let first = layers.first().map(|mean| (0, *mean))?;
         Some(layers.iter().enumerate().fold(
@@ -129,12 +129,12 @@ impl Effects {
 mod tests {
     use super::*;
     use crate::research::trace::fact::KnownFact;
-    use crate::research::trace::plan::Places;
+    use crate::research::trace::plan::RestoredTokens;
 
-    fn traced(tokens: usize, subject: std::ops::Range<usize>, state: Vec<Vec<f64>>) -> Traced {
+    fn traced(tokens: usize, subject: std::ops::Range<usize>, state: Vec<Vec<f64>>) -> FactTrace {
         let fact =
             KnownFact { id: "a".into(), prompt: "p".into(), subject: 0..1, answer: None, relation: None, chat: false };
-        Traced {
+        FactTrace {
             fact,
             tokens: vec!["t".into(); tokens],
             subject,
@@ -142,8 +142,8 @@ mod tests {
             answer_tokens: None,
             clean: 0.9,
             corrupted: 0.1,
-            places: Places::All,
-            restored: vec![(Kind::State, state)],
+            places: RestoredTokens::All,
+            restored: vec![(RestoredKind::State, state)],
         }
     }
 
@@ -159,27 +159,31 @@ mod tests {
     #[test]
     fn tokens_have_their_classes() {
         let one = traced(8, 1..4, Vec::new());
-        let classes: Vec<Vec<Class>> = (0..8).map(|token| Class::of(&one, token)).collect();
-        let [first, middle, last, after, further, end] = Class::ALL.map(|class| vec![class]);
+        let classes: Vec<Vec<TokenClass>> = (0..8).map(|token| TokenClass::of(&one, token)).collect();
+        let [first, middle, last, after, further, end] = TokenClass::ALL.map(|class| vec![class]);
         assert_eq!(classes, [vec![], first, middle, last, after, further.clone(), further, end]);
         // A single token that ends the prompt is in three classes.
         let one = traced(2, 1..2, Vec::new());
-        assert_eq!(Class::of(&one, 1), [Class::FirstSubject, Class::LastSubject, Class::Last]);
+        assert_eq!(TokenClass::of(&one, 1), [TokenClass::FirstSubject, TokenClass::LastSubject, TokenClass::Last]);
         let one = traced(3, 0..2, Vec::new());
-        assert_eq!(Class::of(&one, 2), [Class::FirstAfter, Class::Last], "as the published means count it");
+        assert_eq!(
+            TokenClass::of(&one, 2),
+            [TokenClass::FirstAfter, TokenClass::Last],
+            "as the published means count it"
+        );
     }
 
     #[test]
     fn effects_are_pooled_by_class_and_layer() {
         let rows = |x: f64| vec![vec![0.1, x], vec![0.2, 0.3], vec![0.5, 0.4]];
-        let effects = Effects::of(&[traced(3, 0..2, rows(0.3)), traced(3, 0..1, rows(0.5))]);
+        let effects = AverageEffects::of(&[traced(3, 0..2, rows(0.3)), traced(3, 0..1, rows(0.5))]);
         assert!((effects.total.value - 0.8).abs() < 1e-12);
-        let at = |class, layer: usize| effects.indirect[&(Kind::State, class)][layer];
-        assert!((at(Class::FirstSubject, 1).value - 0.3).abs() < 1e-12);
+        let at = |class, layer: usize| effects.indirect[&(RestoredKind::State, class)][layer];
+        assert!((at(TokenClass::FirstSubject, 1).value - 0.3).abs() < 1e-12);
         // The last subject token of the first fact, and the only subject token of the second.
-        assert!((at(Class::LastSubject, 1).value - 0.3).abs() < 1e-12);
-        assert_eq!((at(Class::Last, 0).count, at(Class::FirstAfter, 0).count), (2, 2));
-        assert_eq!(effects.peak(Kind::State, Class::Last).map(|(layer, _)| layer), Some(0));
-        assert_eq!(effects.peak(Kind::Mlp, Class::Last), None);
+        assert!((at(TokenClass::LastSubject, 1).value - 0.3).abs() < 1e-12);
+        assert_eq!((at(TokenClass::Last, 0).count, at(TokenClass::FirstAfter, 0).count), (2, 2));
+        assert_eq!(effects.peak(RestoredKind::State, TokenClass::Last).map(|(layer, _)| layer), Some(0));
+        assert_eq!(effects.peak(RestoredKind::Mlp, TokenClass::Last), None);
     }
 }

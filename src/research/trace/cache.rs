@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fact::{KnownFact, LeftOut};
-use super::indirect_effects::{Traced, trace};
+use super::fact::{KnownFact, Skipped};
+use super::indirect_effects::{FactTrace, trace};
 use super::noise::Noise;
-use super::plan::{Kind, Plan};
+use super::plan::{RestoredKind, TracePlan};
 use crate::digest::{Digest, FieldHasher};
 use crate::model::{Model, Tokens};
 use crate::numeric::NUMERICS;
@@ -16,7 +16,7 @@ use crate::store::{EntryKind, Store, StoreError};
 /// A cached trace without its fact. Numbers are stored as bits, so they are restored exactly.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kept {
+struct CachedTrace {
     tokens: Vec<String>,
     subject: [usize; 2],
     answer: String,
@@ -31,19 +31,19 @@ struct Kept {
 ///
 /// # Errors
 /// If the store fails. The inner error is the reason why the fact is not traced; it is not cached.
-pub fn trace_kept(
+pub fn trace_cached(
     (model, tokens, base): (&Model, &Tokens, &Digest),
     fact: &KnownFact,
-    (noise, plan): (&Noise, &Plan),
+    (noise, plan): (&Noise, &TracePlan),
     store: &Store,
-) -> Result<Result<Traced, LeftOut>, StoreError> {
+) -> Result<Result<FactTrace, Skipped>, StoreError> {
     let chat = match fact.chat.then(|| tokens.chat()).transpose() {
         Ok(chat) => chat.map(|chat| *chat.digest()),
         Err(error) => return Ok(Err(error.into())),
     };
     let address = address(base, chat.as_ref(), fact, noise, plan);
     let kept = store.recall(EntryKind::Report, &address, |bytes| {
-        let kept: Option<Kept> = serde_json::from_slice(bytes).ok();
+        let kept: Option<CachedTrace> = serde_json::from_slice(bytes).ok();
         kept.filter(|kept| kept.restored.len() == plan.kinds.len()).map(|kept| kept.traced(fact, plan))
     })?;
     if let Some(traced) = kept {
@@ -53,13 +53,13 @@ pub fn trace_kept(
         Ok(traced) => traced,
         Err(left_out) => return Ok(Err(left_out)),
     };
-    let bytes = serde_json::to_vec(&Kept::new(&traced)).expect("numbers and texts can be written");
+    let bytes = serde_json::to_vec(&CachedTrace::new(&traced)).expect("numbers and texts can be written");
     store.put(EntryKind::Report, &address, &bytes)?;
     Ok(Ok(traced))
 }
 
 /// Returns the store address of a trace, which covers everything that the trace depends on.
-fn address(base: &Digest, chat: Option<&Digest>, fact: &KnownFact, noise: &Noise, plan: &Plan) -> Digest {
+fn address(base: &Digest, chat: Option<&Digest>, fact: &KnownFact, noise: &Noise, plan: &TracePlan) -> Digest {
     let mut canon = FieldHasher::new("traced/1");
     canon.text("numerics", NUMERICS).digest("base", base);
     if let Some(chat) = chat {
@@ -75,10 +75,10 @@ fn address(base: &Digest, chat: Option<&Digest>, fact: &KnownFact, noise: &Noise
     canon.texts("kinds", plan.kinds.iter().map(|kind| kind.name())).finish()
 }
 
-impl Kept {
-    fn new(traced: &Traced) -> Self {
+impl CachedTrace {
+    fn new(traced: &FactTrace) -> Self {
         let bits = |row: &Vec<f64>| row.iter().map(|x| x.to_bits()).collect();
-        let table = |(_, table): &(Kind, Vec<Vec<f64>>)| table.iter().map(bits).collect();
+        let table = |(_, table): &(RestoredKind, Vec<Vec<f64>>)| table.iter().map(bits).collect();
         Self {
             tokens: traced.tokens.clone(),
             subject: [traced.subject.start, traced.subject.end],
@@ -90,10 +90,10 @@ impl Kept {
         }
     }
 
-    fn traced(self, fact: &KnownFact, plan: &Plan) -> Traced {
+    fn traced(self, fact: &KnownFact, plan: &TracePlan) -> FactTrace {
         let numbers = |row: Vec<u64>| row.into_iter().map(f64::from_bits).collect();
         let table = |table: Vec<Vec<u64>>| table.into_iter().map(numbers).collect();
-        Traced {
+        FactTrace {
             fact: fact.clone(),
             tokens: self.tokens,
             subject: self.subject[0]..self.subject[1],
@@ -110,17 +110,17 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::research::trace::Places;
+    use crate::research::trace::RestoredTokens;
 
     #[test]
     fn a_trace_comes_back_bit_by_bit() {
         let fact =
             KnownFact { id: "a".into(), prompt: "p".into(), subject: 0..1, answer: None, relation: None, chat: false };
-        let kinds = vec![Kind::Mlp, Kind::Attention];
+        let kinds = vec![RestoredKind::Mlp, RestoredKind::Attention];
         let severed = super::super::SeveredNoise::Same;
-        let plan = Plan { kinds: kinds.clone(), window: 1, severed, places: Places::All };
+        let plan = TracePlan { kinds: kinds.clone(), window: 1, severed, places: RestoredTokens::All };
         let table = |shift: f64| vec![vec![0.1 + shift, 1.0 / 3.0], vec![1e-300, f64::NAN]];
-        let traced = Traced {
+        let traced = FactTrace {
             fact: fact.clone(),
             tokens: vec!["p".into()],
             subject: 0..1,
@@ -128,11 +128,11 @@ mod tests {
             answer_tokens: Some(2),
             clean: 0.1 + 0.2,
             corrupted: 5e-324,
-            places: Places::All,
+            places: RestoredTokens::All,
             restored: kinds.into_iter().zip([table(0.0), table(0.2)]).collect(),
         };
-        let bytes = serde_json::to_vec(&Kept::new(&traced)).expect("written");
-        let back: Kept = serde_json::from_slice(&bytes).expect("read");
+        let bytes = serde_json::to_vec(&CachedTrace::new(&traced)).expect("written");
+        let back: CachedTrace = serde_json::from_slice(&bytes).expect("read");
         let back = back.traced(&fact, &plan);
         // `Debug` prints the shortest text that identifies each number exactly.
         assert_eq!(format!("{back:?}"), format!("{traced:?}"));

@@ -19,31 +19,31 @@ const NEIGHBOURS: usize = 5;
 /// of its edits. The new answer of an edit is the answer of another subject of the same relation. A paraphrase is the
 /// prompt after an unrelated sentence, as in CounterFact. Neighbours are prompts about other subjects of the relation
 /// that are not edited; those with the same answer come first.
-pub fn rewritten(
+pub fn counterfactual_edits(
     facts: &[KnownFact],
     count: usize,
     seed: u64,
     mut knows: impl FnMut(&KnownFact) -> bool,
 ) -> (String, usize) {
-    let drawn = Drawn { facts, seed, by_relation: by_relation(facts) };
-    let mut chosen: Vec<(&KnownFact, &str)> = Vec::new();
+    let sampler = Sampler { facts, seed, by_relation: by_relation(facts) };
+    let mut sampled: Vec<(&KnownFact, &str)> = Vec::new();
     let mut subjects = BTreeSet::new();
-    for fact in drawn.ordered("fact", facts.iter()) {
-        let Some(target) = drawn.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
+    for fact in sampler.ordered("fact", facts.iter()) {
+        let Some(target) = sampler.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
         // Braces are placeholders in the prompts of edits. The project's parser checks all other rules.
         let sound = !fact.prompt.contains(['{', '}'])
-            && parse_files(vec![("a.toml".into(), edit_file(&[drawn.entry(fact, target, &[])]).into())]).is_ok();
+            && parse_files(vec![("a.toml".into(), edit_file(&[sampler.entry(fact, target, &[])]).into())]).is_ok();
         if sound && knows(fact) {
             subjects.insert(fact.subject_text());
-            chosen.push((fact, target));
+            sampled.push((fact, target));
         }
-        if chosen.len() == count {
+        if sampled.len() == count {
             break;
         }
     }
-    let edited: Vec<&KnownFact> = chosen.iter().map(|(fact, _)| *fact).collect();
-    let entries: Vec<DraftEdit> = chosen.iter().map(|(fact, target)| drawn.entry(fact, target, &edited)).collect();
-    (edit_file(&entries), chosen.len())
+    let edited: Vec<&KnownFact> = sampled.iter().map(|(fact, _)| *fact).collect();
+    let entries: Vec<DraftEdit> = sampled.iter().map(|(fact, target)| sampler.entry(fact, target, &edited)).collect();
+    (edit_file(&entries), sampled.len())
 }
 
 fn by_relation(facts: &[KnownFact]) -> BTreeMap<&str, Vec<&KnownFact>> {
@@ -56,13 +56,13 @@ fn by_relation(facts: &[KnownFact]) -> BTreeMap<&str, Vec<&KnownFact>> {
     found
 }
 
-struct Drawn<'f> {
+struct Sampler<'f> {
     facts: &'f [KnownFact],
     seed: u64,
     by_relation: BTreeMap<&'f str, Vec<&'f KnownFact>>,
 }
 
-impl<'f> Drawn<'f> {
+impl<'f> Sampler<'f> {
     /// Returns the facts in sampling order.
     fn ordered(&self, what: &str, facts: impl Iterator<Item = &'f KnownFact>) -> Vec<&'f KnownFact> {
         let mut facts: Vec<&KnownFact> = facts.collect();
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn known_facts_become_edits_that_parse() {
-        let (text, count) = rewritten(&facts(), 2, 1, |fact| fact.id != "known-2");
+        let (text, count) = counterfactual_edits(&facts(), 2, 1, |fact| fact.id != "known-2");
         let set = parse_files(vec![("a.toml".into(), text.clone().into())]).expect("it parses").0;
         let found: Vec<_> = set.edits.iter().map(|edit| (edit.id.as_str(), edit.target.as_str())).collect();
         // The author has no other answer in its relation, and a subject with braces is rejected.
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!((rome.prompt.as_str(), rome.was.as_deref()), ("{} is in", Some("Italy")));
         assert_eq!(rome.expect.paraphrase, ["The author of Hamlet is Shakespeare. Rome is in"]);
         assert_eq!(rome.expect.unchanged, ["{} is in", "Oslo is in"], "Milan is edited");
-        assert_eq!(rewritten(&facts(), 2, 1, |fact| fact.id != "known-2").0, text);
-        assert_eq!(rewritten(&facts()[3..4], 2, 1, |_| true).1, 0);
+        assert_eq!(counterfactual_edits(&facts(), 2, 1, |fact| fact.id != "known-2").0, text);
+        assert_eq!(counterfactual_edits(&facts()[3..4], 2, 1, |_| true).1, 0);
     }
 }

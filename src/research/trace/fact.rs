@@ -34,7 +34,7 @@ impl KnownFact {
 
 /// A tokenized fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
+pub struct TokenizedFact {
     /// The token ids of the whole prompt, with the chat template if it is a chat message.
     pub ids: Vec<u32>,
     /// The text of each token, for reports.
@@ -48,7 +48,7 @@ pub struct Resolved {
 /// The reason why a fact is not traced.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
-pub enum LeftOut {
+pub enum Skipped {
     #[error("the subject {subject:?} is not in {prompt:?}")]
     NoSubject { subject: String, prompt: String },
     #[error("no token covers the subject {0:?}")]
@@ -63,17 +63,17 @@ pub enum LeftOut {
 ///
 /// # Errors
 /// If the subject is empty or does not occur in the prompt.
-pub fn subject_in(prompt: &str, subject: &str) -> Result<Range<usize>, LeftOut> {
+pub fn subject_in(prompt: &str, subject: &str) -> Result<Range<usize>, Skipped> {
     let place = prompt.find(subject).filter(|_| !subject.is_empty());
     let place = place.map(|start| start..start + subject.len());
-    place.ok_or_else(|| LeftOut::NoSubject { subject: subject.to_owned(), prompt: prompt.to_owned() })
+    place.ok_or_else(|| Skipped::NoSubject { subject: subject.to_owned(), prompt: prompt.to_owned() })
 }
 
 /// Tokenizes a fact; `limit` is the model's context length.
 ///
 /// # Errors
 /// If the text is too long, the tokenizer rejects it, or no token covers the subject.
-pub fn resolve(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Resolved, LeftOut> {
+pub fn tokenize(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<TokenizedFact, Skipped> {
     let framed = tokens.encode_prompt(Prompt { text: &fact.prompt, chat: fact.chat })?;
     let place = framed.place(&fact.subject);
     let encoded = &framed.encoded;
@@ -83,14 +83,14 @@ pub fn resolve(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Resolv
     }
     let first = encoded.spans.iter().position(|span| !span.is_empty() && span.end > place.start);
     let (Some(first), Some(last)) = (first, encoded.subject_last(&place)) else {
-        return Err(LeftOut::NoToken(fact.subject_text().to_owned()));
+        return Err(Skipped::NoToken(fact.subject_text().to_owned()));
     };
     let answer = match &fact.answer {
         Some(answer) => tokens.continuation(&framed.answer(answer))?,
         None => Vec::new(),
     };
     let pieces = pieces(&framed, tokens);
-    Ok(Resolved { subject: first..last + 1, answer, pieces, ids: framed.encoded.ids })
+    Ok(TokenizedFact { subject: first..last + 1, answer, pieces, ids: framed.encoded.ids })
 }
 
 /// Returns the text of each token. If several tokens form one character, the text is that character and the index of
@@ -111,7 +111,7 @@ fn pieces(framed: &EncodedPrompt, tokens: &Tokens) -> Vec<String> {
 /// A record of a file of known facts, in the schema of ROME's `known_1000.json`. Other fields are ignored. Without an
 /// `attribute`, the model's own prediction is traced.
 #[derive(Deserialize)]
-struct Entry {
+struct KnownFactRecord {
     #[serde(default)]
     known_id: Option<u64>,
     subject: String,
@@ -123,17 +123,18 @@ struct Entry {
 }
 
 /// The facts to trace, and the facts that cannot be traced, each with its id and the reason.
-pub type Gathered = (Vec<KnownFact>, Vec<(String, LeftOut)>);
+pub type GatheredFacts = (Vec<KnownFact>, Vec<(String, Skipped)>);
 
 /// Parses a file of known facts. Facts whose subject does not occur in the prompt are returned with the reason.
 ///
 /// # Errors
 /// If the bytes are not a JSON list of such records; the text describes the first invalid record.
-pub fn known_facts(bytes: &[u8]) -> Result<Gathered, String> {
+pub fn known_facts(bytes: &[u8]) -> Result<GatheredFacts, String> {
     let records: Vec<serde_json::Value> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let (mut facts, mut left, mut ids) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (index, record) in records.into_iter().enumerate() {
-        let entry: Entry = serde_json::from_value(record).map_err(|error| format!("record {index}: {error}"))?;
+        let entry: KnownFactRecord =
+            serde_json::from_value(record).map_err(|error| format!("record {index}: {error}"))?;
         let mut id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
         if !ids.insert(id.clone()) {
             // The number is used twice, or equals the index of a record without a number; the index makes the id
@@ -142,7 +143,7 @@ pub fn known_facts(bytes: &[u8]) -> Result<Gathered, String> {
         }
         match subject_in(&entry.prompt, &entry.subject) {
             Ok(subject) => {
-                let Entry { prompt, attribute: answer, relation_id: relation, .. } = entry;
+                let KnownFactRecord { prompt, attribute: answer, relation_id: relation, .. } = entry;
                 facts.push(KnownFact { id, prompt, subject, answer, relation, chat: false });
             }
             Err(error) => left.push((id, error)),

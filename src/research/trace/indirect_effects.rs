@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::fact::{KnownFact, LeftOut, Resolved, resolve};
+use super::fact::{KnownFact, Skipped, TokenizedFact, tokenize};
 use super::noise::Noise;
-use super::plan::{Kind, Places, Plan, SeveredNoise};
+use super::plan::{RestoredKind, RestoredTokens, SeveredNoise, TracePlan};
 use crate::model::run::activation_cache::{ActivationCache, Component, RunPrefix, Severed};
 use crate::model::run::activation_patching::{OutputPatch, PatchedRun, StartState};
 use crate::model::{Model, ModelError, Tokens};
@@ -17,7 +17,7 @@ use crate::progress::Progress;
 
 /// The result of tracing one fact.
 #[derive(Clone, Debug)]
-pub struct Traced {
+pub struct FactTrace {
     /// The traced fact.
     pub fact: KnownFact,
     /// The text of each token of the prompt.
@@ -33,20 +33,20 @@ pub struct Traced {
     /// The mean probability of the answer token in the corrupted runs.
     pub corrupted: f64,
     /// The tokens at which states and windows were restored.
-    pub places: Places,
+    pub places: RestoredTokens,
     /// The mean probability of the answer token with one state restored, by kind: `[tokens][layers]`, or `[1][layers]`
     /// if only the subject's last token was restored.
-    pub restored: Vec<(Kind, Vec<Vec<f64>>)>,
+    pub restored: Vec<(RestoredKind, Vec<Vec<f64>>)>,
 }
 
-impl Traced {
+impl FactTrace {
     /// Returns the total effect: the clean probability minus the corrupted one.
     pub fn total_effect(&self) -> f64 {
         self.clean - self.corrupted
     }
 
     /// Returns the table of a kind; `None` if the kind was not traced.
-    pub fn table(&self, kind: Kind) -> Option<&Vec<Vec<f64>>> {
+    pub fn table(&self, kind: RestoredKind) -> Option<&Vec<Vec<f64>>> {
         self.restored.iter().find(|(other, _)| *other == kind).map(|(_, table)| table)
     }
 }
@@ -54,9 +54,9 @@ impl Traced {
 /// The maximum number of token positions per batch; it bounds memory and does not affect the results.
 const BATCH: usize = 1024;
 /// The number of batches per thread after which the progress is reported.
-const TOLD: usize = 16;
+const PROGRESS_EVERY: usize = 16;
 /// The number of final states whose logits are in memory at once.
-const HELD: usize = 256;
+const MOST_ROWS: usize = 256;
 
 /// Traces one fact. The model must know it: the first token of the given answer must be the most likely one.
 ///
@@ -67,23 +67,31 @@ pub fn trace(
     tokens: &Tokens,
     fact: &KnownFact,
     noise: &Noise,
-    plan: &Plan,
+    plan: &TracePlan,
     progress: &dyn Progress,
-) -> Result<Traced, LeftOut> {
-    let Resolved { ids, pieces, subject, answer } = resolve(fact, tokens, model.spec().max_positions)?;
+) -> Result<FactTrace, Skipped> {
+    let TokenizedFact { ids, pieces, subject, answer } = tokenize(fact, tokens, model.spec().max_positions)?;
     let clean = model.run_with_cache(model.embed(&[&ids]), 1, ids.len(), None, None);
     let (said, probability) = likeliest(&model.lm_head(&clean.last()));
     if !probability.is_finite() {
         return Err(ModelError::Overflow.into());
     }
     if let Some(&first) = answer.first().filter(|first| **first != said) {
-        return Err(LeftOut::Unknown { expected: tokens.piece(first), found: tokens.piece(said) });
+        return Err(Skipped::Unknown { expected: tokens.piece(first), found: tokens.piece(said) });
     }
     let first = corrupted(model, &clean, &ids, &subject, (noise, 0), None);
     let (samples, length) = (noise.samples, ids.len());
-    let runs = Runs { model, clean: &clean, corrupted: &first, kept: &first, samples, length, said };
+    let runs = TraceRuns {
+        model,
+        clean: &clean,
+        corrupted: &first,
+        severed_source: &first,
+        samples,
+        length,
+        answer_token: said,
+    };
     let low = mean(&runs.probabilities(&first.last()));
-    let rows = |kind: &Kind| if plan.places.only_last_subject(*kind) { 1 } else { length - subject.start };
+    let rows = |kind: &RestoredKind| if plan.places.only_last_subject(*kind) { 1 } else { length - subject.start };
     let cells = plan.kinds.iter().map(rows).sum::<usize>() * model.spec().layers;
     progress.begin("states to restore", cells as u64);
     let (mut restored, mut done) = (Vec::new(), 0);
@@ -93,7 +101,7 @@ pub fn trace(
         let component = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
         let severed = component.map(|component| Severed { component, position: subject.end - 1, source: &first });
         let next = severed.map(|severed| corrupted(model, &clean, &ids, &subject, (noise, 1), Some(severed)));
-        let runs = Runs { corrupted: next.as_ref().unwrap_or(&first), ..runs };
+        let runs = TraceRuns { corrupted: next.as_ref().unwrap_or(&first), ..runs };
         let mut seen = |cells: usize| {
             done += cells as u64;
             progress.at(done);
@@ -101,7 +109,7 @@ pub fn trace(
         restored.push((kind, runs.table(kind, &subject, plan, low, &mut seen)));
     }
     progress.end();
-    Ok(Traced {
+    Ok(FactTrace {
         fact: fact.clone(),
         tokens: pieces,
         subject,
@@ -130,7 +138,7 @@ fn mean(numbers: &[f64]) -> f64 {
     total / numbers.len() as f64
 }
 
-/// Runs the corrupted rows, one per sample, from the first token of the subject. `block` selects the block of the
+/// TraceRuns the corrupted rows, one per sample, from the first token of the subject. `block` selects the block of the
 /// random stream. The tokens before the subject are taken from the clean run.
 fn corrupted(
     model: &Model,
@@ -155,20 +163,20 @@ fn corrupted(
 
 /// The runs from which the cells of a table are computed.
 #[derive(Clone, Copy)]
-struct Runs<'r> {
+struct TraceRuns<'r> {
     model: &'r Model,
     clean: &'r ActivationCache,
     corrupted: &'r ActivationCache,
     /// The corrupted run that supplies the severed outputs.
-    kept: &'r ActivationCache,
+    severed_source: &'r ActivationCache,
     samples: usize,
     length: usize,
-    said: u32,
+    answer_token: u32,
 }
 
 /// One cell of a table: its token and layer, and the first layer that must be computed for it.
 #[derive(Clone, Copy)]
-struct Cell {
+struct TraceCell {
     token: usize,
     layer: usize,
     first: usize,
@@ -178,7 +186,7 @@ struct Cell {
 
 /// The initial states of a table's cells: the residual stream at every token and sample, before every layer at which
 /// a cell starts.
-struct Starts {
+struct InitialStates {
     /// The first token of the table; the states of earlier tokens are not stored.
     token: usize,
     samples: usize,
@@ -187,21 +195,21 @@ struct Starts {
     states: BTreeMap<usize, Vec<f32>>,
 }
 
-impl Starts {
-    fn state(&self, cell: Cell, sample: usize) -> &[f32] {
+impl InitialStates {
+    fn state(&self, cell: TraceCell, sample: usize) -> &[f32] {
         let at = (cell.token - self.token) * self.samples + sample;
         &self.states[&cell.first][at * self.width..][..self.width]
     }
 }
 
-impl<'r> Runs<'r> {
+impl<'r> TraceRuns<'r> {
     /// Returns the table `[tokens][layers]`, or `[1][layers]` if only the subject's last token is restored. Tokens
     /// before the subject are not corrupted, so restoring them has no effect.
     fn table(
         &self,
-        kind: Kind,
+        kind: RestoredKind,
         subject: &Range<usize>,
-        plan: &Plan,
+        plan: &TracePlan,
         low: f64,
         seen: &mut dyn FnMut(usize),
     ) -> Vec<Vec<f64>> {
@@ -210,12 +218,12 @@ impl<'r> Runs<'r> {
         let tokens = if only_last { subject.end - 1..subject.end } else { subject.start..self.length };
         let before = if only_last { 0 } else { tokens.start };
         let mut table = vec![vec![low; layers]; before + tokens.len()];
-        let groups: Vec<Vec<Cell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
+        let groups: Vec<Vec<TraceCell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
         let starts = self.starts(kind, &tokens, &groups);
         // Batches run in parallel, so that one batch copies memory while another multiplies.
-        for batches in self.batches(&groups).chunks(TOLD * rayon::current_num_threads()) {
+        for batches in self.batches(&groups).chunks(PROGRESS_EVERY * rayon::current_num_threads()) {
             let found = batches.par_iter().with_max_len(1).map(|some| self.batch(kind, some, plan, &starts));
-            let found: Vec<(Cell, f64)> = found.collect::<Vec<_>>().into_iter().flatten().collect();
+            let found: Vec<(TraceCell, f64)> = found.collect::<Vec<_>>().into_iter().flatten().collect();
             seen(found.len());
             for (cell, found) in found {
                 table[cell.token - tokens.start + before][cell.layer] = found;
@@ -225,11 +233,11 @@ impl<'r> Runs<'r> {
     }
 
     /// Splits the groups into batches of at most [`BATCH`] positions; a batch has at least one group.
-    fn batches<'g>(&self, groups: &'g [Vec<Cell>]) -> Vec<&'g [Vec<Cell>]> {
+    fn batches<'g>(&self, groups: &'g [Vec<TraceCell>]) -> Vec<&'g [Vec<TraceCell>]> {
         let (mut batches, mut rest) = (Vec::new(), groups);
         while !rest.is_empty() {
             let mut positions = 0;
-            let fits = |group: &&Vec<Cell>| {
+            let fits = |group: &&Vec<TraceCell>| {
                 positions += (self.length - group[0].token) * self.samples * group.len();
                 positions <= BATCH
             };
@@ -242,10 +250,10 @@ impl<'r> Runs<'r> {
 
     /// Returns the initial states of the cells. A cell of a single state starts from the clean state. For a window, the
     /// first layer of the window is computed here from the corrupted input, with the clean output set at one token.
-    fn starts(&self, kind: Kind, tokens: &Range<usize>, groups: &[Vec<Cell>]) -> Starts {
+    fn starts(&self, kind: RestoredKind, tokens: &Range<usize>, groups: &[Vec<TraceCell>]) -> InitialStates {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
-        let part = if kind == Kind::Mlp { Component::Mlp } else { Component::Attention };
+        let part = if kind == RestoredKind::Mlp { Component::Mlp } else { Component::Attention };
         let states = |first: usize| match kind.is_window() {
             true => self.model.patch_one_layer(first - 1, part, self.corrupted, self.clean, &tokens),
             false => {
@@ -254,18 +262,24 @@ impl<'r> Runs<'r> {
             }
         };
         let states = firsts.into_iter().map(|first| (first, states(first))).collect();
-        Starts { token: tokens[0], samples: self.samples, width: self.model.spec().hidden_size, states }
+        InitialStates { token: tokens[0], samples: self.samples, width: self.model.spec().hidden_size, states }
     }
 
-    /// Runs the cells of some groups and returns the mean probability of each.
-    fn batch(&self, kind: Kind, groups: &[Vec<Cell>], plan: &Plan, starts: &Starts) -> Vec<(Cell, f64)> {
-        let mut cells: Vec<Cell> = groups.iter().flatten().copied().collect();
+    /// TraceRuns the cells of some groups and returns the mean probability of each.
+    fn batch(
+        &self,
+        kind: RestoredKind,
+        groups: &[Vec<TraceCell>],
+        plan: &TracePlan,
+        starts: &InitialStates,
+    ) -> Vec<(TraceCell, f64)> {
+        let mut cells: Vec<TraceCell> = groups.iter().flatten().copied().collect();
         cells.sort_by_key(|cell| cell.first);
-        let trunk = |cell: &Cell| {
+        let trunk = |cell: &TraceCell| {
             let layer = cell.trunk?;
             cells.iter().position(|other| (other.token, other.layer) == (cell.token, layer))
         };
-        let row = |cell: Cell, trunk: Option<usize>, sample: usize| PatchedRun {
+        let row = |cell: TraceCell, trunk: Option<usize>, sample: usize| PatchedRun {
             cache: self.corrupted,
             row: sample,
             position: cell.token,
@@ -277,7 +291,7 @@ impl<'r> Runs<'r> {
             // A cell that forks from a trunk starts after its own window, so it sets no outputs.
             outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
         };
-        let rows = |cell: &Cell| {
+        let rows = |cell: &TraceCell| {
             let (cell, trunk) = (*cell, trunk(cell));
             (0..self.samples).map(move |sample| row(cell, trunk, sample))
         };
@@ -287,16 +301,16 @@ impl<'r> Runs<'r> {
     }
 
     /// Returns the outputs to set in the computed layers of a cell; `None` if there are none.
-    fn outputs(&self, kind: Kind, cell: Cell, row: usize, plan: &Plan) -> Option<OutputPatch<'r>> {
+    fn outputs(&self, kind: RestoredKind, cell: TraceCell, row: usize, plan: &TracePlan) -> Option<OutputPatch<'r>> {
         let layers = self.model.spec().layers;
         let (part, layers) = match kind {
-            Kind::State => return None,
-            Kind::Mlp => (Component::Mlp, plan.window(cell.layer, layers)),
-            Kind::Attention => (Component::Attention, plan.window(cell.layer, layers)),
-            Kind::MlpSevered => (Component::Mlp, cell.first..layers),
-            Kind::AttentionSevered => (Component::Attention, cell.first..layers),
+            RestoredKind::State => return None,
+            RestoredKind::Mlp => (Component::Mlp, plan.window(cell.layer, layers)),
+            RestoredKind::Attention => (Component::Attention, plan.window(cell.layer, layers)),
+            RestoredKind::MlpSevered => (Component::Mlp, cell.first..layers),
+            RestoredKind::AttentionSevered => (Component::Attention, cell.first..layers),
         };
-        let of = if kind.is_window() { self.clean } else { self.kept };
+        let of = if kind.is_window() { self.clean } else { self.severed_source };
         Some(OutputPatch { component: part, layers, source: of, row: if kind.is_window() { 0 } else { row } })
     }
 
@@ -304,11 +318,11 @@ impl<'r> Runs<'r> {
     fn probabilities(&self, states: &[f32]) -> Vec<f64> {
         let (width, vocabulary) = (self.model.spec().hidden_size, self.model.spec().vocabulary);
         let mut out = Vec::with_capacity(states.len() / width);
-        for some in states.chunks(HELD * width) {
+        for some in states.chunks(MOST_ROWS * width) {
             let mut logits = self.model.lm_head(some);
             let said = logits.par_chunks_mut(vocabulary).map(|row| {
                 softmax(row);
-                f64::from(row[self.said as usize])
+                f64::from(row[self.answer_token as usize])
             });
             out.extend(said.collect::<Vec<f64>>());
         }
@@ -319,17 +333,17 @@ impl<'r> Runs<'r> {
 /// Groups the cells of a token that share their first layers. Windows with the same first layer have identical runs
 /// up to the end of the shorter one. The longest one is the trunk, and the others fork from it at the end of their
 /// own window.
-fn groups(kind: Kind, token: usize, layers: usize, plan: &Plan) -> Vec<Vec<Cell>> {
-    let mut groups: Vec<Vec<Cell>> = Vec::new();
+fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> Vec<Vec<TraceCell>> {
+    let mut groups: Vec<Vec<TraceCell>> = Vec::new();
     // In descending order, the longest window with a given first layer comes first.
     for layer in (0..layers).rev() {
         let window = plan.window(layer, layers);
         let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
-        let own = Cell { token, layer, first, trunk: None };
+        let own = TraceCell { token, layer, first, trunk: None };
         match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
             // A window of one layer shares only the initial state with a longer one, so it does not fork.
             Some(group) if window.len() == 1 => group.push(own),
-            Some(group) => group.push(Cell { first: window.end, trunk: Some(group[0].layer), ..own }),
+            Some(group) => group.push(TraceCell { first: window.end, trunk: Some(group[0].layer), ..own }),
             None => groups.push(vec![own]),
         }
     }

@@ -24,8 +24,8 @@ pub mod noise;
 pub mod plan;
 pub mod plots;
 
-pub use averages::{Class, Effects};
-pub use fact::{Gathered, KnownFact, LeftOut, known_facts, subject_in};
-pub use indirect_effects::{Traced, trace};
+pub use averages::{AverageEffects, TokenClass};
+pub use fact::{GatheredFacts, KnownFact, Skipped, known_facts, subject_in};
+pub use indirect_effects::{FactTrace, trace};
 pub use noise::{Noise, NoiseRule};
-pub use plan::{Kind, Places, Plan, SeveredNoise};
+pub use plan::{RestoredKind, RestoredTokens, SeveredNoise, TracePlan};

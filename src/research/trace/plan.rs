@@ -6,7 +6,7 @@ use crate::model::run::activation_cache::Component;
 
 /// The kind of state that is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum RestoredKind {
     /// The residual stream after one layer.
     State,
     /// The MLP outputs of a window of layers.
@@ -20,7 +20,7 @@ pub enum Kind {
     AttentionSevered,
 }
 
-impl Kind {
+impl RestoredKind {
     /// All kinds, in the order of tables and JSON.
     pub const ALL: [Self; 5] = [Self::State, Self::Mlp, Self::Attention, Self::MlpSevered, Self::AttentionSevered];
     /// The kinds that are traced at every token.
@@ -59,29 +59,29 @@ impl Kind {
 
 /// The settings of a trace: what is restored, and where.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct TracePlan {
     /// The kinds to trace, each with its own table.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<RestoredKind>,
     /// The number of layers in a window.
     pub window: usize,
     /// The noise in the runs of the severed kinds.
     pub severed: SeveredNoise,
     /// The tokens at which states are restored.
-    pub places: Places,
+    pub places: RestoredTokens,
 }
 
 /// The tokens at which states and windows are restored; severed kinds always use only the subject's last token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Places {
+pub enum RestoredTokens {
     /// All tokens from the start of the subject.
     All,
     /// Only the last token of the subject.
     LastSubject,
 }
 
-impl Places {
+impl RestoredTokens {
     /// Returns whether a kind is restored at the subject's last token only.
-    pub fn only_last_subject(self, kind: Kind) -> bool {
+    pub fn only_last_subject(self, kind: RestoredKind) -> bool {
         kind.is_severed() || self == Self::LastSubject
     }
 
@@ -109,11 +109,11 @@ impl SeveredNoise {
     }
 }
 
-impl Plan {
+impl TracePlan {
     /// Returns the default number of layers in a window: ten for models with at least 28 layers, as published for
     /// models of 28 to 48 layers, otherwise a quarter of the layers. A window of all layers could not distinguish
     /// layers.
-    pub fn usual_window(layers: usize) -> usize {
+    pub fn default_window(layers: usize) -> usize {
         if layers >= 28 { 10 } else { (layers / 4).max(1) }
     }
 

@@ -2,12 +2,12 @@
 
 use serde::Deserialize;
 
-use super::{Asked, Case, Schema};
+use super::{Case, Neighbour, RecordSchema};
 
 /// One record as published. Attribute prompts are parsed but not used, because the published tables do not include
 /// them.
 #[derive(Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct CounterfactRecord {
     case_id: u64,
     requested_rewrite: Rewrite,
     paraphrase_prompts: Vec<String>,
@@ -24,22 +24,22 @@ struct Rewrite {
     subject: String,
     #[serde(default)]
     relation_id: Option<String>,
-    target_new: Answer,
-    target_true: Answer,
+    target_new: CounterfactAnswer,
+    target_true: CounterfactAnswer,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct CounterfactAnswer {
     str: String,
     #[serde(default)]
     id: Option<String>,
 }
 
-impl Schema for Record {
+impl RecordSchema for CounterfactRecord {
     fn case(self, record: u64) -> Result<Case, String> {
         let Rewrite { prompt, subject, relation_id, target_new, target_true } = self.requested_rewrite;
         // The expected answer of a neighbour is the record's true answer.
-        let neighbour = |prompt| Asked { prompt, answer: target_true.str.clone() };
+        let neighbour = |prompt| Neighbour { prompt, answer: target_true.str.clone() };
         Ok(Case {
             record,
             id: self.case_id,

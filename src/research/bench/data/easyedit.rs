@@ -3,10 +3,10 @@
 
 use serde::Deserialize;
 
-use super::{Answers, Asked, Case, Schema, placed};
+use super::{Answers, Case, Neighbour, RecordSchema, placed};
 
 #[derive(Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct EasyeditRecord {
     #[serde(default)]
     case_id: Option<u64>,
     prompt: String,
@@ -22,10 +22,10 @@ pub(crate) struct Record {
     locality_ground_truth: Option<String>,
 }
 
-impl Schema for Record {
+impl RecordSchema for EasyeditRecord {
     fn case(self, record: u64) -> Result<Case, String> {
         let neighbours = match (self.locality_prompt, self.locality_ground_truth) {
-            (Some(prompt), Some(answer)) => vec![Asked { prompt, answer }],
+            (Some(prompt), Some(answer)) => vec![Neighbour { prompt, answer }],
             (None, None) => Vec::new(),
             _ => return Err("either `locality_prompt` or `locality_ground_truth` is missing".to_owned()),
         };

@@ -52,7 +52,7 @@ impl Dataset {
 
 /// A neighbour prompt with its correct answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Neighbour {
     /// The prompt, with the subject filled in.
     pub prompt: String,
     /// The answer that counts as correct for the prompt.
@@ -81,7 +81,7 @@ pub struct Case {
     /// Paraphrases of the prompt, with the subject filled in.
     pub paraphrases: Vec<String>,
     /// Prompts whose answers should not change.
-    pub neighbours: Vec<Asked>,
+    pub neighbours: Vec<Neighbour>,
     /// Prompts for free generation, with the subject filled in; GE and RS are measured on the generated text.
     pub generation: Vec<String>,
 }
@@ -109,7 +109,7 @@ impl Case {
 
 /// A record that is rejected, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RejectedRecord {
     /// The index of the record in the file, from 0.
     pub record: u64,
     /// The record's case number in its dataset; `None` if the record has none.
@@ -118,7 +118,7 @@ pub struct Refused {
     pub why: String,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RejectedRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "record {}", self.record)?;
         if let Some(id) = self.id {
@@ -148,7 +148,11 @@ const MOST_REFUSED: usize = 100_000;
 /// # Errors
 /// If the file cannot be read or is not valid JSON; `seen` has received the records before the error. Also if too
 /// many records are rejected.
-pub fn each(path: &Path, dataset: Dataset, mut seen: impl FnMut(Result<Case, Refused>)) -> Result<(), DataError> {
+pub fn for_each_record(
+    path: &Path,
+    dataset: Dataset,
+    mut seen: impl FnMut(Result<Case, RejectedRecord>),
+) -> Result<(), DataError> {
     let (mut record, mut refused) = (0, 0);
     each_value(path, |value| {
         let case = case(dataset, record, value);
@@ -190,10 +194,10 @@ fn begins_with_object(reader: &mut impl BufRead) -> std::io::Result<bool> {
 /// Reads a whole file and returns its records, and the rejected records with the reason.
 ///
 /// # Errors
-/// As for [`each`].
-pub fn all(path: &Path, dataset: Dataset) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
+/// As for [`for_each_record`].
+pub fn read_all(path: &Path, dataset: Dataset) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataError> {
     let (mut cases, mut refused) = (Vec::new(), Vec::new());
-    each(path, dataset, |one| match one {
+    for_each_record(path, dataset, |one| match one {
         Ok(case) => cases.push(case),
         Err(why) => refused.push(why),
     })?;
@@ -246,23 +250,23 @@ impl Answers {
 }
 
 /// The record type of one schema.
-trait Schema: DeserializeOwned {
+trait RecordSchema: DeserializeOwned {
     /// Converts the record to a case; `record` is its index in the file, used if it has no case number.
     fn case(self, record: u64) -> Result<Case, String>;
 }
 
-fn case(dataset: Dataset, record: u64, value: Value) -> Result<Case, Refused> {
+fn case(dataset: Dataset, record: u64, value: Value) -> Result<Case, RejectedRecord> {
     let id = value.get("case_id").and_then(Value::as_u64);
     let read = match dataset {
-        Dataset::Counterfact => read::<counterfact::Record>(record, value),
-        Dataset::Zsre => read::<zsre::Record>(record, value),
-        Dataset::Easyedit => read::<easyedit::Record>(record, value),
-        Dataset::Request => read::<request::Record>(record, value),
+        Dataset::Counterfact => read::<counterfact::CounterfactRecord>(record, value),
+        Dataset::Zsre => read::<zsre::ZsreRecord>(record, value),
+        Dataset::Easyedit => read::<easyedit::EasyeditRecord>(record, value),
+        Dataset::Request => read::<request::RequestRecord>(record, value),
     };
-    read.and_then(|case| sound(&case).map(|()| case)).map_err(|why| Refused { record, id, why })
+    read.and_then(|case| sound(&case).map(|()| case)).map_err(|why| RejectedRecord { record, id, why })
 }
 
-fn read<S: Schema>(record: u64, value: Value) -> Result<Case, String> {
+fn read<S: RecordSchema>(record: u64, value: Value) -> Result<Case, String> {
     S::deserialize(value).map_err(|error| error.to_string())?.case(record)
 }
 

@@ -3,20 +3,20 @@
 
 use serde::Deserialize;
 
-use super::{Answers, Case, Schema, placed};
+use super::{Answers, Case, RecordSchema, placed};
 use crate::project::edits::edit::PLACEHOLDER;
 
 #[derive(Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct RequestRecord {
     #[serde(default)]
     case_id: Option<u64>,
     prompt: String,
     subject: String,
     #[serde(default)]
     relation_id: Option<String>,
-    target_new: Target,
+    target_new: RequestTarget,
     #[serde(default)]
-    target_true: Option<Target>,
+    target_true: Option<RequestTarget>,
     #[serde(default)]
     ground_truth: Option<Answers>,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Record {
 /// An answer, as a text or as an object with an optional Wikidata id.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "an answer is a text, or an object with `str`")]
-enum Target {
+enum RequestTarget {
     Named {
         str: String,
         #[serde(default)]
@@ -33,7 +33,7 @@ enum Target {
     Text(String),
 }
 
-impl Target {
+impl RequestTarget {
     /// Returns the trimmed answer, because the notebooks write a leading space, and its Wikidata id.
     fn parts(self) -> (String, Option<String>) {
         let (text, id) = match self {
@@ -44,7 +44,7 @@ impl Target {
     }
 }
 
-impl Schema for Record {
+impl RecordSchema for RequestRecord {
     fn case(self, record: u64) -> Result<Case, String> {
         let (target, target_id) = self.target_new.parts();
         let stated = self.target_true.map(|answer| answer.parts().0);

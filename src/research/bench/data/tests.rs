@@ -2,10 +2,10 @@ use std::io::Write;
 
 use super::*;
 
-fn read(dataset: Dataset, text: &str) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
+fn read(dataset: Dataset, text: &str) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataError> {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(text.as_bytes()).expect("written");
-    all(file.path(), dataset)
+    read_all(file.path(), dataset)
 }
 
 const COUNTERFACT: &str = r#"{"case_id": 7, "pararel_idx": 1, "requested_rewrite": {"prompt": "{} is in", "relation_id": "P17",
@@ -20,7 +20,7 @@ fn a_record_of_counterfact() {
     let case = &cases[0];
     assert_eq!((case.id, case.filled().as_str(), case.target.as_str()), (7, "Rome is in", "Peru"));
     assert_eq!((case.was.as_deref(), case.target_id.as_deref()), (Some("Italy"), Some("Q419")));
-    assert_eq!(case.neighbours[1], Asked { prompt: "Pisa is in".into(), answer: "Italy".into() });
+    assert_eq!(case.neighbours[1], Neighbour { prompt: "Pisa is in".into(), answer: "Italy".into() });
     assert_eq!((case.paraphrases.len(), case.generation.len()), (1, 1));
 }
 
@@ -82,7 +82,7 @@ fn marks_and_line_ends_of_other_systems_are_no_matter() {
     }
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(b"\xff\xfe[\0]\0").expect("written");
-    let error = all(file.path(), Dataset::Counterfact).expect_err("wide").to_string();
+    let error = read_all(file.path(), Dataset::Counterfact).expect_err("wide").to_string();
     assert!(error.contains("UTF-16"), "{error}");
 }
 
@@ -127,6 +127,6 @@ fn what_is_no_array_says_where() {
     }
     let deep = "[".repeat(100_000);
     assert!(read(Dataset::Counterfact, &deep).expect_err("too deep").to_string().contains("recursion"));
-    let missing = all(std::path::Path::new("/nowhere/file.json"), Dataset::Zsre).expect_err("missing");
+    let missing = read_all(std::path::Path::new("/nowhere/file.json"), Dataset::Zsre).expect_err("missing");
     assert!(missing.to_string().contains("/nowhere/file.json"));
 }

@@ -3,10 +3,10 @@
 
 use serde::Deserialize;
 
-use super::{Asked, Case, Schema, placed};
+use super::{Case, Neighbour, RecordSchema, placed};
 
 #[derive(Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct ZsreRecord {
     subject: String,
     src: String,
     rephrase: String,
@@ -15,7 +15,7 @@ pub(crate) struct Record {
     loc_ans: String,
 }
 
-impl Schema for Record {
+impl RecordSchema for ZsreRecord {
     fn case(self, record: u64) -> Result<Case, String> {
         let target = self.answers.into_iter().next().ok_or("it has no answer")?;
         if !self.loc.starts_with("nq question: ") {
@@ -31,7 +31,7 @@ impl Schema for Record {
             relation: None,
             target_id: None,
             paraphrases: vec![self.rephrase],
-            neighbours: vec![Asked { prompt: format!("{}?", self.loc), answer: self.loc_ans }],
+            neighbours: vec![Neighbour { prompt: format!("{}?", self.loc), answer: self.loc_ans }],
             generation: Vec::new(),
         })
     }

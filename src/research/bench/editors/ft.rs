@@ -4,14 +4,14 @@
 //! The published code scores all tokens of a target with the next-token distribution after the prompt alone, which is
 //! not the likelihood of a target with several tokens. It is reproduced if the published behaviour is requested.
 
-use super::{Edited, Editor, Unedited};
+use super::{EditError, Edited, Editor};
 use crate::compile::optimiser::Adam;
 use crate::model::Model;
 use crate::model::run::weight_pass::{LayerGradient, WeightPass};
 use crate::numeric::rows::softmax;
 use crate::numeric::{View, matmul};
 use crate::progress::Progress;
-use crate::research::bench::eval_context::{Ground, Stated};
+use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::safetensors::Layout;
 
 /// The published learning rate of Adam.
@@ -50,7 +50,7 @@ pub(crate) enum Bound {
 }
 
 /// The tuned parameters: the matrix in the base's layout, then the bias.
-struct Tuned {
+struct TunedWeights {
     layer: usize,
     layout: Layout,
     matrix: usize,
@@ -59,11 +59,16 @@ struct Tuned {
 }
 
 impl Editor for FineTuning {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
-        let (base, layer) = (&ground.base.model, self.layer.unwrap_or(ground.setup.layer));
-        let mut tuned = Tuned::new(base, layer);
-        let batches: Vec<Batch> =
-            facts.chunks(BATCH).map(|some| Batch::new(base, layer, some, self.published)).collect();
+    fn edit(
+        &self,
+        context: &EvalContext<'_>,
+        facts: &[&PreparedCase],
+        progress: &dyn Progress,
+    ) -> Result<Edited, EditError> {
+        let (base, layer) = (&context.base.model, self.layer.unwrap_or(context.setup.layer));
+        let mut tuned = TunedWeights::new(base, layer);
+        let batches: Vec<TrainingBatch> =
+            facts.chunks(BATCH).map(|some| TrainingBatch::new(base, layer, some, self.published)).collect();
         let mut adam = Adam::new(tuned.now.len(), self.rate);
         for epoch in 0..EPOCHS {
             let (mut total, mut count) = (0.0, 0);
@@ -74,7 +79,7 @@ impl Editor for FineTuning {
                 count += some.len();
                 if loss >= ENOUGH {
                     adam.step(&mut tuned.now, &gradient);
-                    self.hold(&mut tuned, base);
+                    self.limit_change(&mut tuned, base);
                 }
             }
             let mean = total / count as f64;
@@ -88,7 +93,7 @@ impl Editor for FineTuning {
 }
 
 impl FineTuning {
-    fn hold(&self, tuned: &mut Tuned, base: &Model) {
+    fn limit_change(&self, tuned: &mut TunedWeights, base: &Model) {
         let Bound::Of(bound) = self.bound else { return };
         let spec = base.spec();
         let of_size = BOUNDS.iter().find(|(layers, _)| *layers == spec.layers).map_or(SMALL, |(_, bound)| *bound);
@@ -99,7 +104,7 @@ impl FineTuning {
     }
 }
 
-impl Tuned {
+impl TunedWeights {
     fn new(base: &Model, layer: usize) -> Self {
         let weight = base.checkpoint().edited(layer).to_f32();
         let bias = base.checkpoint().edited_bias(layer).map_or_else(Vec::new, |bias| bias.to_f32().into_owned());
@@ -116,14 +121,14 @@ impl Tuned {
 
 /// The facts of one step: each row is a prompt with its target except the last token, and is scored at its last
 /// positions.
-struct Batch {
+struct TrainingBatch {
     upper: WeightPass,
     /// The labels scored at each labelled position, and the weight of each label.
     labels: Vec<(Vec<u32>, f64)>,
 }
 
-impl Batch {
-    fn new(base: &Model, layer: usize, facts: &[&Stated], published: bool) -> Self {
+impl TrainingBatch {
+    fn new(base: &Model, layer: usize, facts: &[&PreparedCase], published: bool) -> Self {
         let (mut rows, mut tails, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         for stated in facts {
             let (prompt, target) = (&stated.resolved.rows[0].ids, &stated.resolved.target);
@@ -146,7 +151,7 @@ impl Batch {
     }
 
     /// Returns the mean loss and its gradient with respect to matrix and bias.
-    fn at(&self, model: &Model, tuned: &Tuned) -> (f64, Vec<f64>) {
+    fn at(&self, model: &Model, tuned: &TunedWeights) -> (f64, Vec<f64>) {
         let spec = model.spec();
         let passed = self.upper.forward(model);
         let (mut gradient, mut loss) = (passed.logits.clone(), 0.0);
@@ -171,7 +176,7 @@ impl Batch {
 }
 
 /// Computes the gradient `Kᵀ G` of the matrix in the base's layout, then the gradient `Σ G` of the bias.
-fn by_matrix(model: &Model, tuned: &Tuned, slopes: &LayerGradient<'_>) -> Vec<f64> {
+fn by_matrix(model: &Model, tuned: &TunedWeights, slopes: &LayerGradient<'_>) -> Vec<f64> {
     let spec = model.spec();
     let positions = slopes.keys.len() / spec.intermediate_size;
     let keys = View::new(slopes.keys, positions, spec.intermediate_size);

@@ -7,14 +7,14 @@
 
 use rayon::prelude::*;
 
-use super::{Edited, Editor, Unedited, refused};
+use super::{EditError, Edited, Editor, refused};
 use crate::diagnostics::Failure;
 use crate::model::Model;
 use crate::model::run::neurons::Neurons;
 use crate::model::text::tokens::target_text;
 use crate::numeric::rows::max;
 use crate::progress::Progress;
-use crate::research::bench::eval_context::{Ground, Stated};
+use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::safetensors::Layout;
 
 /// The number of points of the integral over the scale of an activation, from 0 to 1.
@@ -33,18 +33,18 @@ pub(crate) struct KnowledgeNeurons {
 }
 
 impl Editor for KnowledgeNeurons {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], _: &dyn Progress) -> Result<Edited, Unedited> {
-        let mut model = ground.base.model.clone();
+    fn edit(&self, context: &EvalContext<'_>, facts: &[&PreparedCase], _: &dyn Progress) -> Result<Edited, EditError> {
+        let mut model = context.base.model.clone();
         for stated in facts {
-            model = self.one(ground, &model, stated)?;
+            model = self.one(context, &model, stated)?;
         }
         Ok(Edited { model, unconverged: None })
     }
 }
 
 impl KnowledgeNeurons {
-    fn one(&self, ground: &Ground<'_>, model: &Model, stated: &Stated) -> Result<Model, Failure> {
-        let cut = |text: &str| ground.base.tokens.continuation(text).map_err(|error| refused(error.to_string()));
+    fn one(&self, context: &EvalContext<'_>, model: &Model, stated: &PreparedCase) -> Result<Model, Failure> {
+        let cut = |text: &str| context.base.tokens.continuation(text).map_err(|error| refused(error.to_string()));
         let case = &stated.case;
         let prompt = stated.resolved.rows[0].ids.clone();
         let text = |answer: &str| match self.published {
@@ -61,7 +61,7 @@ impl KnowledgeNeurons {
         };
         add(said, -2.0);
         new.iter().for_each(|token| add(*token, 1.0));
-        Ok(written(model, &kept, &change))
+        Ok(with_neurons_changed(model, &kept, &change))
     }
 }
 
@@ -103,7 +103,7 @@ fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Op
 }
 
 /// Returns the model with `change` added to the down-projection's rows of these `(layer, neuron)` pairs.
-fn written(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
+fn with_neurons_changed(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
     let (mut out, spec) = (model.clone(), model.spec());
     for layer in 0..spec.layers {
         let mut neurons = kept.iter().filter(|(other, _)| *other == layer).map(|(_, neuron)| *neuron).peekable();

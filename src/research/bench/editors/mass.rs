@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::{Edited, Editor, Name, Unedited, not_spread, refused};
+use super::{EditError, Edited, Editor, EditorName, not_spread, refused};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, Settings, presets};
 use crate::diagnostics::Failure;
@@ -15,11 +15,11 @@ use crate::link::memit::{self, Memit};
 use crate::numeric::eigen::Eigen;
 use crate::pipeline::statistics::{load_or_compute, statistics_error};
 use crate::progress::Progress;
-use crate::research::bench::eval_context::{Found, Ground, Stated};
+use crate::research::bench::eval_context::{EvalContext, KeyValue, PreparedCase};
 use crate::stats;
 
 /// The published settings for one model, from MEMIT, EasyEdit and AlphaEdit.
-struct Published {
+struct PublishedSettings {
     model: &'static str,
     /// The first and last layer that MEMIT and AlphaEdit change.
     layers: (usize, usize),
@@ -29,15 +29,15 @@ struct Published {
     ridge: f64,
 }
 
-const PUBLISHED: [Published; 7] = [
-    Published { model: "gpt2-xl", layers: (13, 17), clamp: CLAMP, ridge: alphaedit::RIDGE },
-    Published { model: "gpt-j-6b", layers: (3, 8), clamp: CLAMP, ridge: alphaedit::RIDGE },
-    Published { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
+const PUBLISHED: [PublishedSettings; 7] = [
+    PublishedSettings { model: "gpt2-xl", layers: (13, 17), clamp: CLAMP, ridge: alphaedit::RIDGE },
+    PublishedSettings { model: "gpt-j-6b", layers: (3, 8), clamp: CLAMP, ridge: alphaedit::RIDGE },
+    PublishedSettings { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     // The bound is AlphaEdit's; the ridge is the one that EasyEdit uses, as for Qwen.
-    Published { model: "llama-3-8b", layers: (4, 8), clamp: CLAMP, ridge: 1.0 },
-    Published { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
-    Published { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
-    Published { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
+    PublishedSettings { model: "llama-3-8b", layers: (4, 8), clamp: CLAMP, ridge: 1.0 },
+    PublishedSettings { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
+    PublishedSettings { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
+    PublishedSettings { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
 ];
 
 /// The maximum norm of δ for other models, relative to the norm of the hidden state: the value for GPT-2 XL.
@@ -56,19 +56,19 @@ const WEIGHT: f64 = 1.0;
 const RIDGE: f64 = 0.1;
 
 /// Returns whether settings were published for this model, so that the published weights match the scale of its keys.
-fn is_known(ground: &Ground<'_>) -> bool {
-    presets::published(ground.base.model.spec()).is_some()
+fn has_published_settings(context: &EvalContext<'_>) -> bool {
+    presets::published(context.base.model.spec()).is_some()
 }
 
-fn published(ground: &Ground<'_>) -> Option<&'static Published> {
-    let name = presets::name(ground.base.model.spec())?;
+fn published(context: &EvalContext<'_>) -> Option<&'static PublishedSettings> {
+    let name = presets::name(context.base.model.spec())?;
     PUBLISHED.iter().find(|one| one.model == name)
 }
 
 /// The settings of the editor MEMIT, EMMET or AlphaEdit.
-pub(crate) struct Mass {
+pub(crate) struct MassEditor {
     /// The editor: MEMIT, EMMET or AlphaEdit.
-    pub kind: Name,
+    pub kind: EditorName,
     /// The number of layers that MEMIT and AlphaEdit change; 0 means the default for the model.
     pub layers: usize,
     /// The maximum norm of δ, relative to the norm of the hidden state; `None` means the default for the model.
@@ -83,46 +83,51 @@ pub(crate) struct Mass {
     pub published: bool,
 }
 
-impl Editor for Mass {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
-        let layers = self.layers(ground);
-        let last = layers.last().copied().unwrap_or(ground.setup.layer);
-        let usual = &ground.setup.settings;
+impl Editor for MassEditor {
+    fn edit(
+        &self,
+        context: &EvalContext<'_>,
+        facts: &[&PreparedCase],
+        progress: &dyn Progress,
+    ) -> Result<Edited, EditError> {
+        let layers = self.layers(context);
+        let last = layers.last().copied().unwrap_or(context.setup.layer);
+        let usual = &context.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
-        let clamp = self.clamp.or(published(ground).map(|one| one.clamp)).unwrap_or(CLAMP);
+        let clamp = self.clamp.or(published(context).map(|one| one.clamp)).unwrap_or(CLAMP);
         // The margin is a setting for ROME's values at a single layer; the published methods here have none.
         let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
-        let (mut found, mut resolved): (Vec<Found>, Vec<Resolved>) = (Vec::new(), Vec::new());
+        let (mut found, mut resolved): (Vec<KeyValue>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {
             let mut few = stated.resolved.clone();
             few.rows.truncate(TEMPLATES);
-            found.push(ground.found(&stated.meaning, &few, last, &settings, Hook::Block)?);
+            found.push(context.key_value(&stated.meaning, &few, last, &settings, Hook::Block)?);
             resolved.push(few);
         }
         let unconverged = found.iter().filter(|found| !found.converged).count();
-        let rows = self.rows(ground, &layers, progress)?;
+        let rows = self.rows(context, &layers, progress)?;
         let targets: Vec<&[f32]> = found.iter().map(|found| found.value.as_slice()).collect();
         let facts: Vec<&Resolved> = resolved.iter().collect();
-        let spread = distribute(&ground.base.model, &layers, &facts, &targets, &*rows);
+        let spread = distribute(&context.base.model, &layers, &facts, &targets, &*rows);
         let (_, model) = spread.map_err(|error| not_spread(&error))?;
         Ok(Edited { model, unconverged: Some(unconverged) })
     }
 }
 
-impl Mass {
+impl MassEditor {
     /// Returns the layers to change. EMMET changes the edited layer. MEMIT and AlphaEdit change:
     ///
     /// - if a number of layers is set: that many layers, which end at the edited layer if there are enough before it;
     /// - otherwise, if the edited layer is the published one: the published layers;
     /// - otherwise: the edited layer and up to four layers before it, as published for GPT-2 XL; if the edited layer is
     ///   the first one, the first two layers.
-    fn layers(&self, ground: &Ground<'_>) -> Vec<usize> {
-        let (layer, spec) = (ground.setup.layer, ground.base.model.spec());
+    fn layers(&self, context: &EvalContext<'_>) -> Vec<usize> {
+        let (layer, spec) = (context.setup.layer, context.base.model.spec());
         let count = spec.layers;
         let usual = presets::published(spec).is_some_and(|(usual, _)| usual == layer);
-        let published = published(ground).filter(|_| usual).map(|one| one.layers.0..=one.layers.1);
+        let published = published(context).filter(|_| usual).map(|one| one.layers.0..=one.layers.1);
         match (self.kind, self.layers, published) {
-            (Name::Emmet, ..) => vec![layer],
+            (EditorName::Emmet, ..) => vec![layer],
             (_, 0, Some(published)) => published.collect(),
             (_, 0, None) if layer == 0 => (0..2.min(count)).collect(),
             (_, 0, None) => (layer.saturating_sub(4)..=layer).collect(),
@@ -135,44 +140,49 @@ impl Mass {
 
     fn rows(
         &self,
-        ground: &Ground<'_>,
+        context: &EvalContext<'_>,
         layers: &[usize],
         progress: &dyn Progress,
     ) -> Result<Box<dyn MassEditor>, Failure> {
-        if self.kind == Name::Alphaedit {
+        if self.kind == EditorName::Alphaedit {
             let mut projectors = BTreeMap::new();
             for &layer in layers {
-                projectors.insert(layer, self.projector(ground, layer, progress)?);
+                projectors.insert(layer, self.projector(context, layer, progress)?);
             }
-            let known = if is_known(ground) { alphaedit::RIDGE } else { RIDGE };
-            let usual = published(ground).map_or(known, |one| one.ridge);
+            let known = if has_published_settings(context) { alphaedit::RIDGE } else { RIDGE };
+            let usual = published(context).map_or(known, |one| one.ridge);
             return Ok(Box::new(AlphaEdit { projectors, ridge: self.ridge.unwrap_or(usual) }));
         }
         let mut factors = BTreeMap::new();
         for &layer in layers {
-            factors.insert(layer, ground.factor(layer, progress)?);
+            factors.insert(layer, context.factor(layer, progress)?);
         }
-        let large = ground.base.model.spec().family.model_type == "gpt2";
+        let large = context.base.model.spec().family.model_type == "gpt2";
         let usual = |of_xl: f64, of_others: f64| {
             let of_known = if large { of_xl } else { of_others };
-            self.weight.unwrap_or(if is_known(ground) { of_known } else { WEIGHT })
+            self.weight.unwrap_or(if has_published_settings(context) { of_known } else { WEIGHT })
         };
         Ok(match self.kind {
-            Name::Memit => Box::new(Memit { factors, weight: usual(memit::WEIGHT, memit::WEIGHT_GPTJ_LLAMA) }),
+            EditorName::Memit => Box::new(Memit { factors, weight: usual(memit::WEIGHT, memit::WEIGHT_GPTJ_LLAMA) }),
             _ => {
                 Box::new(Emmet { factors, weight: usual(emmet::WEIGHT, emmet::WEIGHT_GPTJ_LLAMA), ridge: emmet::RIDGE })
             }
         })
     }
 
-    fn projector(&self, ground: &Ground<'_>, layer: usize, progress: &dyn Progress) -> Result<Rc<Projector>, Failure> {
-        if let Some(found) = ground.projector(layer) {
+    fn projector(
+        &self,
+        context: &EvalContext<'_>,
+        layer: usize,
+        progress: &dyn Progress,
+    ) -> Result<Rc<Projector>, Failure> {
+        if let Some(found) = context.projector(layer) {
             return Ok(found);
         }
-        let setup = ground.setup.for_layer(layer);
-        let (cached, _) = load_or_compute(ground.build_context(&setup, progress))?;
-        let moment = stats::build::moment(ground.store, &setup.provenance, &cached);
-        let moment = moment.map_err(|error| statistics_error(ground.project, &error))?;
+        let setup = context.setup.for_layer(layer);
+        let (cached, _) = load_or_compute(context.build_context(&setup, progress))?;
+        let moment = stats::build::moment(context.store, &setup.provenance, &cached);
+        let moment = moment.map_err(|error| statistics_error(context.project, &error))?;
         progress.line(&format!("eigenvectors of the second moment of layer {layer}"));
         let eigen = Eigen::new(moment.inner(), &moment.matrix()).map_err(|error| refused(error.to_string()))?;
         let small =
@@ -180,7 +190,7 @@ impl Mass {
         let projector = Projector::new(&eigen, small);
         let (rank, order) = (projector.rank(moment.inner()), moment.inner());
         progress.line(&format!("layer {layer}: {rank} of {order} directions are free"));
-        Ok(ground.keep_projector(layer, projector))
+        Ok(context.keep_projector(layer, projector))
     }
 }
 

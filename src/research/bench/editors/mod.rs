@@ -12,7 +12,7 @@ mod rome_sequential;
 
 use std::collections::BTreeMap;
 
-use super::eval_context::{Ground, Stated};
+use super::eval_context::{EvalContext, PreparedCase};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::link::Refinement;
 use crate::link::distribute::DistributeError;
@@ -30,14 +30,14 @@ pub struct Edited {
 
 /// The error of an editor, by what it affects.
 #[derive(Debug)]
-pub enum Unedited {
+pub enum EditError {
     /// These facts cannot be edited, for this reason. The run continues with other facts.
     Facts(String),
     /// An input of all edits failed, so the run ends.
     Stop(Failure),
 }
 
-impl From<Failure> for Unedited {
+impl From<Failure> for EditError {
     fn from(stop: Failure) -> Self {
         Self::Stop(stop)
     }
@@ -49,12 +49,17 @@ pub trait Editor {
     ///
     /// # Errors
     /// If an input of the editor is not available, or a weight is not finite.
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited>;
+    fn edit(
+        &self,
+        context: &EvalContext<'_>,
+        facts: &[&PreparedCase],
+        progress: &dyn Progress,
+    ) -> Result<Edited, EditError>;
 }
 
 /// The editors, as named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Name {
+pub enum EditorName {
     /// ROME as `build` does it: unified keys, retried values, refinement of large sets
     Rome,
     /// ROME as `build` does it, without refinement
@@ -78,7 +83,7 @@ pub enum Name {
     Kn,
 }
 
-impl Name {
+impl EditorName {
     /// Returns the name on the command line and in tables.
     pub fn text(self) -> &'static str {
         match self {
@@ -101,13 +106,13 @@ impl Name {
     }
 
     /// Returns whether the editor is run on many facts at once.
-    pub fn takes_many(self) -> bool {
+    pub fn edits_batches(self) -> bool {
         self != Self::Kn
     }
 }
 
 /// Numbers that override the defaults of editors, by `EDITOR.NUMBER`, such as `rome.refine-steps`.
-pub type Changed = BTreeMap<String, f64>;
+pub type Overrides = BTreeMap<String, f64>;
 
 /// The numbers that can be overridden, each with a description for the help of errors.
 pub const NUMBERS: [(&str, &str); 20] = [
@@ -135,11 +140,11 @@ pub const NUMBERS: [(&str, &str); 20] = [
 
 /// Creates an editor with its default settings, overridden by `changed`. With `published`, it reproduces the published
 /// code.
-pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor> {
+pub fn editor(name: EditorName, changed: &Overrides, published: bool) -> Box<dyn Editor> {
     let number = |key: &str, usual: f64| changed.get(key).copied().unwrap_or(usual);
     let whole = |key: &str, usual: usize| changed.get(key).map_or(usual, |number| *number as usize);
     match name {
-        Name::Rome => {
+        EditorName::Rome => {
             let usual = Refinement::default();
             let refinement = Refinement {
                 steps: whole("rome.refine-steps", usual.steps),
@@ -156,25 +161,26 @@ pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor>
             let from = whole("rome.refine-from", crate::pipeline::setup::REFINED_FROM);
             Box::new(rome::Rome { refinement: Some(refinement).filter(|refinement| refinement.steps > 0), from })
         }
-        Name::RomeClosed => Box::new(rome::Rome { refinement: None, from: 0 }),
-        Name::RomeReleased => Box::new(rome_released::RomeReleased),
-        Name::RomeSequential => Box::new(rome_sequential::RomeSequential),
-        Name::Memit | Name::Emmet | Name::Alphaedit => Box::new(mass::Mass {
+        EditorName::RomeClosed => Box::new(rome::Rome { refinement: None, from: 0 }),
+        EditorName::RomeReleased => Box::new(rome_released::RomeReleased),
+        EditorName::RomeSequential => Box::new(rome_sequential::RomeSequential),
+        EditorName::Memit | EditorName::Emmet | EditorName::Alphaedit => Box::new(mass::MassEditor {
             kind: name,
             layers: whole("memit.layers", 0),
             clamp: changed.get("values.clamp").copied(),
-            weight: changed.get(if name == Name::Memit { "memit.weight" } else { "emmet.weight" }).copied(),
+            weight: changed.get(if name == EditorName::Memit { "memit.weight" } else { "emmet.weight" }).copied(),
             ridge: changed.get("alphaedit.ridge").copied(),
             share: changed.get("alphaedit.share").copied(),
             published,
         }),
-        Name::Ft | Name::FtL => {
+        EditorName::Ft | EditorName::FtL => {
             let held = ft::Bound::Of(changed.get("ft+l.bound").copied());
-            let (bound, layer) = if name == Name::Ft { (ft::Bound::None, "ft.layer") } else { (held, "ft+l.layer") };
+            let (bound, layer) =
+                if name == EditorName::Ft { (ft::Bound::None, "ft.layer") } else { (held, "ft+l.layer") };
             let layer = changed.get(layer).map(|layer| *layer as usize);
             Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), layer, bound, published })
         }
-        Name::Kn => Box::new(kn::KnowledgeNeurons { published }),
+        EditorName::Kn => Box::new(kn::KnowledgeNeurons { published }),
     }
 }
 
@@ -182,10 +188,10 @@ fn refused(message: String) -> Failure {
     Failure::from(Diagnostic::new(Code::BenchRefused, message))
 }
 
-fn not_finite(error: &PatchError) -> Unedited {
-    Unedited::Facts(error.to_string())
+fn not_finite(error: &PatchError) -> EditError {
+    EditError::Facts(error.to_string())
 }
 
-fn not_spread(error: &DistributeError) -> Unedited {
-    Unedited::Facts(error.to_string())
+fn not_spread(error: &DistributeError) -> EditError {
+    EditError::Facts(error.to_string())
 }

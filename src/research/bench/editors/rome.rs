@@ -2,7 +2,7 @@
 //! attempts until they converge, and refinement of large sets. Unlike `build`, it does not reject an edit whose value
 //! did not converge.
 
-use super::{Edited, Editor, Unedited, not_finite};
+use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, keys};
 use crate::link::{LinkPair, Refinement};
@@ -10,7 +10,7 @@ use crate::pipeline::link_inputs::neutral_sentences;
 use crate::pipeline::linker::{LayerSystem, LinkEdit, LinkError, Linker, RefinementInputs};
 use crate::pipeline::statistics::statistics_error;
 use crate::progress::Progress;
-use crate::research::bench::eval_context::{Ground, Stated};
+use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 
 /// The settings of the editor ROME.
 pub(crate) struct Rome {
@@ -21,26 +21,37 @@ pub(crate) struct Rome {
 }
 
 impl Editor for Rome {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
-        let mut order: Vec<&Stated> = facts.to_vec();
+    fn edit(
+        &self,
+        context: &EvalContext<'_>,
+        facts: &[&PreparedCase],
+        progress: &dyn Progress,
+    ) -> Result<Edited, EditError> {
+        let mut order: Vec<&PreparedCase> = facts.to_vec();
         order.sort_by_key(|stated| stated.meaning);
-        let (layer, base) = (ground.setup.layer, &ground.base.model);
+        let (layer, base) = (context.setup.layer, &context.base.model);
         let mut found = Vec::with_capacity(order.len());
         for stated in &order {
-            found.push(ground.found(&stated.meaning, &stated.resolved, layer, &ground.setup.settings, Hook::Mlp)?);
+            found.push(context.key_value(
+                &stated.meaning,
+                &stated.resolved,
+                layer,
+                &context.setup.settings,
+                Hook::Mlp,
+            )?);
         }
         let unconverged = found.iter().filter(|found| !found.converged).count();
         let pairs: Vec<LinkPair<'_>> =
             found.iter().map(|found| LinkPair { key: &found.key, value: &found.value }).collect();
         let edits = order.iter().map(|stated| LinkEdit { meaning: stated.meaning, resolved: &stated.resolved });
-        let factor = ground.factor(layer, progress)?;
+        let factor = context.factor(layer, progress)?;
         let mut linker = Linker::new(base, layer, edits.collect(), &pairs, &factor);
         let refinement = self.refinement.as_ref().filter(|_| facts.len() >= self.from.max(1));
         if let Some(refinement) = refinement {
-            linker = linker.refined(refinement_inputs(ground, &order, refinement, progress)?);
+            linker = linker.refined(refinement_inputs(context, &order, refinement, progress)?);
         }
         let default_ridge = refinement.map_or(0.0, |refinement| refinement.ridge);
-        let linked = linker.link(ground.setup.ridge.unwrap_or(default_ridge), progress);
+        let linked = linker.link(context.setup.ridge.unwrap_or(default_ridge), progress);
         let mut model = base.clone();
         for update in &linked.map_err(|error| not_linked(&order, error))?.updates {
             model = update.apply_to(&model).map_err(|error| not_finite(&error))?;
@@ -51,29 +62,29 @@ impl Editor for Rome {
 
 /// Computes the linear systems of the layers above the edited one, and reads the neutral sentences of the corpus.
 fn refinement_inputs<'a>(
-    ground: &Ground<'_>,
-    order: &[&Stated],
+    context: &EvalContext<'_>,
+    order: &[&PreparedCase],
     settings: &'a Refinement,
     progress: &dyn Progress,
-) -> Result<RefinementInputs<'a>, Unedited> {
-    let (base, setup) = (&ground.base.model, &ground.setup);
+) -> Result<RefinementInputs<'a>, EditError> {
+    let (base, setup) = (&context.base.model, &context.setup);
     let resolved: Vec<&Resolved> = order.iter().map(|stated| &stated.resolved).collect();
     let mut layers = Vec::new();
     for layer in (setup.layer..base.spec().layers).take(settings.layers).skip(1) {
         let keys: Vec<Vec<f32>> = keys(base, layer, &resolved, setup.settings.bare_weight).collect();
-        layers.push(LayerSystem::new(layer, &*ground.factor(layer, progress)?, &keys));
+        layers.push(LayerSystem::new(layer, &*context.factor(layer, progress)?, &keys));
     }
     let names = order.iter().map(|stated| stated.case.subject.as_str());
-    let sentences = neutral_sentences(ground.base, setup, names, settings);
-    let sentences = sentences.map_err(|error| statistics_error(ground.project, &error))?;
+    let sentences = neutral_sentences(context.base, setup, names, settings);
+    let sentences = sentences.map_err(|error| statistics_error(context.project, &error))?;
     Ok(RefinementInputs { settings, layers, sentences })
 }
 
-fn not_linked(order: &[&Stated], error: LinkError) -> Unedited {
+fn not_linked(order: &[&PreparedCase], error: LinkError) -> EditError {
     match error {
         LinkError::Parallel(pair) => {
             let [one, other] = [pair.edit, pair.partner].map(|index| order[index].case.id);
-            Unedited::Facts(format!(
+            EditError::Facts(format!(
                 "cases {one} and {other} have the same key and cannot both be edited; `import` leaves such cases out"
             ))
         }

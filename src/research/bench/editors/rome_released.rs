@@ -3,21 +3,26 @@
 //! ("disabling edits"). Each value has one attempt of 20 steps. Many facts are edited one after the other, each on
 //! the model that the previous edits made.
 
-use super::{Edited, Editor, Unedited, not_finite};
+use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Objective;
 use crate::compile::{Settings, presets};
 use crate::link::LayerUpdate;
 use crate::progress::Progress;
-use crate::research::bench::eval_context::{Ground, Stated};
+use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 
 /// The editor `rome-released`, which has no settings.
 pub(crate) struct RomeReleased;
 
 impl Editor for RomeReleased {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
-        let (layer, mut model, mut unconverged) = (ground.setup.layer, ground.base.model.clone(), 0);
-        let factor = ground.factor(layer, progress)?;
-        let settings = published(ground);
+    fn edit(
+        &self,
+        context: &EvalContext<'_>,
+        facts: &[&PreparedCase],
+        progress: &dyn Progress,
+    ) -> Result<Edited, EditError> {
+        let (layer, mut model, mut unconverged) = (context.setup.layer, context.base.model.clone(), 0);
+        let factor = context.factor(layer, progress)?;
+        let settings = published(context);
         for stated in facts {
             let objective = Objective::new(&model, layer, &stated.resolved, &settings);
             // The published code uses the last iterate, not the best one.
@@ -42,8 +47,8 @@ impl Editor for RomeReleased {
 }
 
 /// Returns the published settings of the model, or those of GPT-2 XL. The project's settings are ignored.
-fn published(ground: &Ground<'_>) -> Settings {
-    let known = presets::published(ground.base.model.spec()).map(|(_, settings)| settings);
+fn published(context: &EvalContext<'_>) -> Settings {
+    let known = presets::published(context.base.model.spec()).map(|(_, settings)| settings);
     let Settings { schedule, bare_weight, .. } = Settings::published();
     Settings { schedule, bare_weight, ..known.unwrap_or_else(Settings::published) }
 }

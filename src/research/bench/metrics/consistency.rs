@@ -11,7 +11,7 @@ use crate::digest::FieldHasher;
 
 /// The published TF-IDF weights: the column of every term, and the inverse document frequency of every column.
 #[derive(Clone, Debug, Default)]
-pub struct Weights {
+pub struct TfIdf {
     columns: BTreeMap<String, usize>,
     frequencies: Vec<f64>,
 }
@@ -19,7 +19,7 @@ pub struct Weights {
 /// The error for a vocabulary with a column that has no frequency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the vocabulary has column {column}, but there are frequencies for {columns} columns only")]
-pub struct Mismatch {
+pub struct VocabularyMismatch {
     column: usize,
     columns: usize,
 }
@@ -27,14 +27,14 @@ pub struct Mismatch {
 /// Matches a term: a run of letters, numbers and `_`.
 static RUN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("a pattern"));
 
-impl Weights {
+impl TfIdf {
     /// Combines a vocabulary with its frequencies.
     ///
     /// # Errors
     /// If the column of a term has no frequency.
-    pub fn new(columns: BTreeMap<String, usize>, frequencies: Vec<f64>) -> Result<Self, Mismatch> {
+    pub fn new(columns: BTreeMap<String, usize>, frequencies: Vec<f64>) -> Result<Self, VocabularyMismatch> {
         match columns.values().max().filter(|most| **most >= frequencies.len()) {
-            Some(&column) => Err(Mismatch { column, columns: frequencies.len() }),
+            Some(&column) => Err(VocabularyMismatch { column, columns: frequencies.len() }),
             None => Ok(Self { columns, frequencies }),
         }
     }
@@ -92,11 +92,11 @@ mod tests {
     #[test]
     fn cosines_count_known_terms_by_their_weights() {
         let columns = BTreeMap::from([("rome".to_owned(), 0), ("lies".to_owned(), 1), ("a".to_owned(), 2)]);
-        let weights = Weights::new(columns.clone(), vec![2.0, 1.0, 9.0]).expect("they belong together");
+        let weights = TfIdf::new(columns.clone(), vec![2.0, 1.0, 9.0]).expect("they belong together");
         // The vectors are (2·2, 1) and (2, 0), so the cosine is 8 / (√17 · 2); single letters are not terms.
         let want = 8.0 / (17.0_f64.sqrt() * 2.0);
         assert!((weights.cosine("Rome, ROME lies a", "in rome a") - want).abs() < 1e-12);
         assert_eq!(weights.cosine("Rome", "Oslo"), 0.0);
-        assert_eq!(Weights::new(columns, vec![1.0]).expect_err("too few"), Mismatch { column: 2, columns: 1 });
+        assert_eq!(TfIdf::new(columns, vec![1.0]).expect_err("too few"), VocabularyMismatch { column: 2, columns: 1 });
     }
 }

@@ -15,14 +15,14 @@ use crate::numeric::elementary::exp64;
 use crate::research::bench::data::Case;
 
 /// The tokenized questions of one record: for each prompt the answer that should be likelier, then the other one.
-pub struct Questions {
+pub struct LikelihoodQuestions {
     questions: Vec<Question>,
     paraphrases: usize,
 }
 
 /// The results of one record for one kind of prompt: rewrite, paraphrases or neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Part {
+pub struct PromptMetrics {
     /// The share of prompts that succeed.
     pub success: f64,
     /// The mean difference of the likelihoods: the answer that should be likelier minus the other one.
@@ -33,16 +33,16 @@ pub struct Part {
 
 /// The results of one record for all kinds of prompts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
+pub struct LikelihoodMetrics {
     /// The rewrite: ES and EM.
-    pub rewrite: Part,
+    pub rewrite: PromptMetrics,
     /// The paraphrases: PS and PM; `None` if the record has none.
-    pub paraphrase: Option<Part>,
+    pub paraphrase: Option<PromptMetrics>,
     /// The neighbours: NS and NM; `None` if the record has none.
-    pub neighbour: Option<Part>,
+    pub neighbour: Option<PromptMetrics>,
 }
 
-impl Questions {
+impl LikelihoodQuestions {
     /// Tokenizes the questions of a record that states the true answer.
     ///
     /// # Errors
@@ -63,19 +63,23 @@ impl Questions {
     }
 
     /// Runs the questions on a model and aggregates them by kind of prompt.
-    pub fn measure(&self, model: &Model) -> Measured {
+    pub fn measure(&self, model: &Model) -> LikelihoodMetrics {
         self.of(&scores(model, &self.questions))
     }
 
-    fn of(&self, scores: &[AnswerScore]) -> Measured {
+    fn of(&self, scores: &[AnswerScore]) -> LikelihoodMetrics {
         let (rewrite, rest) = scores.split_at(2);
         let (paraphrase, neighbour) = rest.split_at(2 * self.paraphrases);
-        let some = |scores: &[AnswerScore]| (!scores.is_empty()).then(|| Part::of(scores));
-        Measured { rewrite: Part::of(rewrite), paraphrase: some(paraphrase), neighbour: some(neighbour) }
+        let some = |scores: &[AnswerScore]| (!scores.is_empty()).then(|| PromptMetrics::of(scores));
+        LikelihoodMetrics {
+            rewrite: PromptMetrics::of(rewrite),
+            paraphrase: some(paraphrase),
+            neighbour: some(neighbour),
+        }
     }
 }
 
-impl Part {
+impl PromptMetrics {
     /// Aggregates pairs of scores: the answer that should be likelier, then the other one.
     fn of(scores: &[AnswerScore]) -> Self {
         // If the logits are not finite, the likelihood counts as 0.
@@ -93,7 +97,7 @@ impl Part {
 
 /// The means over all records. Success rates and exact shares are between 0 and 1, magnitudes between −1 and 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Figures {
+pub struct LikelihoodMeans {
     /// ES, EM and the exact share of the rewrites.
     pub rewrite: [Mean; 3],
     /// PS, PM and the exact share of the paraphrases.
@@ -102,12 +106,13 @@ pub struct Figures {
     pub neighbour: [Mean; 3],
 }
 
-impl Figures {
+impl LikelihoodMeans {
     /// Returns the means over the records, with the population standard deviation (divided by n).
-    pub fn of(measured: &[Measured]) -> Self {
-        let means = |part: &dyn Fn(&Measured) -> Option<Part>| {
-            let parts: Vec<Part> = measured.iter().filter_map(part).collect();
-            let mean = |number: fn(&Part) -> f64| Mean::of_population(&parts.iter().map(number).collect::<Vec<_>>());
+    pub fn of(measured: &[LikelihoodMetrics]) -> Self {
+        let means = |part: &dyn Fn(&LikelihoodMetrics) -> Option<PromptMetrics>| {
+            let parts: Vec<PromptMetrics> = measured.iter().filter_map(part).collect();
+            let mean =
+                |number: fn(&PromptMetrics) -> f64| Mean::of_population(&parts.iter().map(number).collect::<Vec<_>>());
             [mean(|part| part.success), mean(|part| part.magnitude), mean(|part| part.exact)]
         };
         Self {
@@ -144,7 +149,7 @@ mod tests {
 
     #[test]
     fn parts_compare_strictly_and_means_are_over_records() {
-        let questions = Questions { questions: Vec::new(), paraphrases: 2 };
+        let questions = LikelihoodQuestions { questions: Vec::new(), paraphrases: 2 };
         let measured = questions.of(&[
             score(0.6, true),
             score(0.1, false),
@@ -166,8 +171,8 @@ mod tests {
         near(paraphrase.exact, 0.5);
         near(neighbour.success, 0.0);
         near(neighbour.magnitude, -0.5);
-        let other = Measured { paraphrase: None, neighbour: Some(paraphrase), ..measured };
-        let figures = Figures::of(&[measured, other]);
+        let other = LikelihoodMetrics { paraphrase: None, neighbour: Some(paraphrase), ..measured };
+        let figures = LikelihoodMeans::of(&[measured, other]);
         near(figures.neighbour[0].value, 0.25);
         // The standard deviation of 0 and 0.5 is 0.25.
         near(figures.neighbour[0].ci95, 1.96 * 0.25 / 2.0_f64.sqrt());

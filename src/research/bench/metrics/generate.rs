@@ -22,14 +22,14 @@ const END: &str = "<|endoftext|>";
 ///
 /// # Errors
 /// If the tokenizer rejects a prompt.
-pub fn generated(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -> Result<Vec<String>, ModelError> {
+pub fn generate(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -> Result<Vec<String>, ModelError> {
     let one = |(index, prompt): (usize, &String)| {
         let digest = FieldHasher::new("generated/1")
             .number("seed", seed)
             .number("index", index as u64)
             .text("prompt", prompt)
             .finish();
-        written(model, tokens, prompt, NumpyRandomState::new(number(&digest)))
+        generate_one(model, tokens, prompt, NumpyRandomState::new(number(&digest)))
     };
     prompts.par_iter().enumerate().map(one).collect()
 }
@@ -39,13 +39,18 @@ fn number(digest: &Digest) -> u32 {
     u32::from_str_radix(&digest.to_string().trim_start_matches("sha256:")[..8], 16).unwrap_or(0)
 }
 
-fn written(model: &Model, tokens: &Tokens, prompt: &str, mut random: NumpyRandomState) -> Result<String, ModelError> {
+fn generate_one(
+    model: &Model,
+    tokens: &Tokens,
+    prompt: &str,
+    mut random: NumpyRandomState,
+) -> Result<String, ModelError> {
     let mut ids = crate::behaviour::prompt(tokens, prompt.into(), model.spec().max_positions)?;
     let length = LENGTH.min(model.spec().max_positions);
     let mut text = Generation::new(model);
     let mut logits = text.push(&ids);
     while ids.len() < length {
-        let next = draw(&NextTokenDistribution::of(&logits).likeliest(LIKELIEST), random.double());
+        let next = sample(&NextTokenDistribution::of(&logits).likeliest(LIKELIEST), random.double());
         ids.push(next);
         if ids.len() < length {
             logits = text.push(&[next]);
@@ -55,7 +60,7 @@ fn written(model: &Model, tokens: &Tokens, prompt: &str, mut random: NumpyRandom
 }
 
 /// Selects one of the likeliest tokens in proportion to its probability; `at` is a random number in `[0, 1)`.
-fn draw(likeliest: &[(u32, f64)], at: f64) -> u32 {
+fn sample(likeliest: &[(u32, f64)], at: f64) -> u32 {
     let mut total = 0.0;
     for (_, probability) in likeliest {
         total += probability;
@@ -82,7 +87,7 @@ mod tests {
     #[test]
     fn tokens_are_drawn_by_their_shares() {
         let likeliest = [(7, 0.3), (3, 0.1)];
-        assert_eq!([0.0, 0.74, 0.76, 0.999_999].map(|at| draw(&likeliest, at)), [7, 7, 3, 3]);
+        assert_eq!([0.0, 0.74, 0.76, 0.999_999].map(|at| sample(&likeliest, at)), [7, 7, 3, 3]);
         assert_eq!(plain("ﬁne\n\nday<|endoftext|>"), "fine day");
     }
 }

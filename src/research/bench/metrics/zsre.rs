@@ -11,21 +11,21 @@ use crate::numeric::Mean;
 use crate::research::bench::data::Case;
 
 /// The prediction of one token: the input tokens and the correct next token.
-struct Asked {
+struct TokenPrediction {
     row: Vec<u32>,
     right: u32,
 }
 
 /// The predictions to make for one record, for all its prompts.
-pub struct Questions {
-    asked: Vec<Asked>,
+pub struct TokenQuestions {
+    predictions: Vec<TokenPrediction>,
     /// The numbers of predictions for the rewrite and for the paraphrases; the rest belongs to the neighbours.
     parts: [usize; 2],
 }
 
 /// The results of one record, as shares of correct tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
+pub struct TokenMetrics {
     /// Efficacy: the share of correct tokens for the rewrite prompt.
     pub rewrite: f64,
     /// The share of correct tokens for the paraphrases; `None` if the record has none.
@@ -35,58 +35,62 @@ pub struct Measured {
     pub neighbour: Option<f64>,
 }
 
-impl Questions {
+impl TokenQuestions {
     /// Tokenizes the questions of a record.
     ///
     /// # Errors
     /// If the tokenizer rejects a text, or one does not fit the context.
     pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
-        let mut asked = tokens_of(&case.filled(), &case.target, tokens, limit)?;
-        let rewrite = asked.len();
+        let mut predictions = predict(&case.filled(), &case.target, tokens, limit)?;
+        let rewrite = predictions.len();
         for paraphrase in &case.paraphrases {
-            asked.extend(tokens_of(paraphrase, &case.target, tokens, limit)?);
+            predictions.extend(predict(paraphrase, &case.target, tokens, limit)?);
         }
-        let paraphrase = asked.len() - rewrite;
+        let paraphrase = predictions.len() - rewrite;
         for neighbour in &case.neighbours {
-            asked.extend(tokens_of(&neighbour.prompt, &neighbour.answer, tokens, limit)?);
+            predictions.extend(predict(&neighbour.prompt, &neighbour.answer, tokens, limit)?);
         }
-        Ok(Self { asked, parts: [rewrite, paraphrase] })
+        Ok(Self { predictions, parts: [rewrite, paraphrase] })
     }
 
     /// Runs the predictions on a model and returns the share of correct ones by kind of prompt.
-    pub fn measure(&self, model: &Model) -> Measured {
-        let rows: Vec<Vec<u32>> = self.asked.iter().map(|asked| asked.row.clone()).collect();
+    pub fn measure(&self, model: &Model) -> TokenMetrics {
+        let rows: Vec<Vec<u32>> = self.predictions.iter().map(|predictions| predictions.row.clone()).collect();
         let said = next(model, &rows);
         self.of(&said.iter().map(|next| next.top).collect::<Vec<_>>())
     }
 
-    fn of(&self, said: &[u32]) -> Measured {
-        let right: Vec<f64> =
-            self.asked.iter().zip(said).map(|(asked, said)| f64::from(u8::from(asked.right == *said))).collect();
+    fn of(&self, said: &[u32]) -> TokenMetrics {
+        let right: Vec<f64> = self
+            .predictions
+            .iter()
+            .zip(said)
+            .map(|(predictions, said)| f64::from(u8::from(predictions.right == *said)))
+            .collect();
         let (rewrite, rest) = right.split_at(self.parts[0]);
         let (paraphrase, neighbour) = rest.split_at(self.parts[1]);
         let some = |part: &[f64]| (!part.is_empty()).then(|| Mean::of(part).value);
-        Measured { rewrite: Mean::of(rewrite).value, paraphrase: some(paraphrase), neighbour: some(neighbour) }
+        TokenMetrics { rewrite: Mean::of(rewrite).value, paraphrase: some(paraphrase), neighbour: some(neighbour) }
     }
 }
 
 /// Returns one prediction per token of an answer. Its input is the prompt with the text of the answer's earlier tokens.
 /// The correct token is the first token of the text of this token, tokenized alone.
-fn tokens_of(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Vec<Asked>, ModelError> {
+fn predict(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Vec<TokenPrediction>, ModelError> {
     let answer = tokens.continuation(&target_text(text, answer))?;
-    let mut asked = Vec::with_capacity(answer.len());
+    let mut predictions = Vec::with_capacity(answer.len());
     for (index, token) in answer.iter().enumerate() {
         let row = prompt(tokens, format!("{text}{}", tokens.decode_behind(&answer[..index])).as_str().into(), limit)?;
         let right = tokens.continuation(&tokens.decode_behind(&[*token]))?.first().copied();
         // A token that is part of a character has no text of its own and always counts as wrong.
-        asked.push(Asked { row, right: right.unwrap_or(u32::MAX) });
+        predictions.push(TokenPrediction { row, right: right.unwrap_or(u32::MAX) });
     }
-    Ok(asked)
+    Ok(predictions)
 }
 
 /// Returns the means over the records, as shares between 0 and 1: efficacy, paraphrase, specificity.
-pub fn figures(measured: &[Measured]) -> [Mean; 3] {
-    let mean = |number: &dyn Fn(&Measured) -> Option<f64>| {
+pub fn means(measured: &[TokenMetrics]) -> [Mean; 3] {
+    let mean = |number: &dyn Fn(&TokenMetrics) -> Option<f64>| {
         Mean::of_population(&measured.iter().filter_map(number).collect::<Vec<_>>())
     };
     [mean(&|one| Some(one.rewrite)), mean(&|one| one.paraphrase), mean(&|one| one.neighbour)]
@@ -98,14 +102,14 @@ mod tests {
 
     #[test]
     fn tokens_are_counted_within_a_record_first() {
-        let asked = [1, 2, 3, 4, 5, 6].map(|right| Asked { row: Vec::new(), right });
-        let questions = Questions { asked: asked.into_iter().collect(), parts: [3, 1] };
+        let predictions = [1, 2, 3, 4, 5, 6].map(|right| TokenPrediction { row: Vec::new(), right });
+        let questions = TokenQuestions { predictions: predictions.into_iter().collect(), parts: [3, 1] };
         let one = questions.of(&[1, 2, 9, 9, 5, 9]);
         assert!((one.rewrite - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!((one.paraphrase, one.neighbour), (Some(0.0), Some(0.5)));
-        let other = Measured { rewrite: 1.0, paraphrase: None, neighbour: None };
-        let figures = figures(&[one, other]);
-        assert!((figures[0].value - 5.0 / 6.0).abs() < 1e-12);
-        assert_eq!((figures[1].count, figures[2].value), (1, 0.5));
+        let other = TokenMetrics { rewrite: 1.0, paraphrase: None, neighbour: None };
+        let of_both = means(&[one, other]);
+        assert!((of_both[0].value - 5.0 / 6.0).abs() < 1e-12);
+        assert_eq!((of_both[1].count, of_both[2].value), (1, 0.5));
     }
 }

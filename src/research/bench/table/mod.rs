@@ -6,14 +6,14 @@
 
 mod render;
 
-use super::metrics::counterfact::{self, Figures, harmonic};
+use super::metrics::counterfact::{self, LikelihoodMeans, harmonic};
 use super::metrics::zsre;
-use super::run::{Measured, Row, Together};
+use super::run::{BatchResult, CaseMetrics, RecordResult};
 use crate::numeric::Mean;
 
 /// A value in a table, with its interval and its marks.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Cell {
+pub struct TableCell {
     /// The value as shown; multiplied by 100 where the published tables do so.
     pub value: f64,
     /// Half the width of the 95 % interval, in the unit of `value`; `None` if the value has no interval.
@@ -98,36 +98,36 @@ const TOGETHER_RIGHT: [Column; 9] = [
 
 /// A table of results, ready to be formatted.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Grid {
+pub struct ResultsTable {
     /// The header of the first column, which contains the row names.
     pub of: &'static str,
     /// The headers of the other columns, such as `ES`.
     pub columns: Vec<&'static str>,
     /// The rows, each with its name; a cell is `None` if there is no value.
-    pub rows: Vec<(String, Vec<Option<Cell>>)>,
+    pub rows: Vec<(String, Vec<Option<TableCell>>)>,
 }
 
-fn hundredths(mean: Mean) -> Option<Cell> {
+fn hundredths(mean: Mean) -> Option<TableCell> {
     let half = Some(100.0 * mean.ci95);
-    (mean.count > 0).then(|| Cell { value: 100.0 * mean.value, half, digits: 1, ..Cell::default() })
+    (mean.count > 0).then(|| TableCell { value: 100.0 * mean.value, half, digits: 1, ..TableCell::default() })
 }
 
-fn number(value: f64, digits: usize) -> Option<Cell> {
-    Some(Cell { value, digits, ..Cell::default() })
+fn number(value: f64, digits: usize) -> Option<TableCell> {
+    Some(TableCell { value, digits, ..TableCell::default() })
 }
 
-fn mebibytes(memory: impl Iterator<Item = Option<u64>>) -> Option<Cell> {
+fn mebibytes(memory: impl Iterator<Item = Option<u64>>) -> Option<TableCell> {
     let most = memory.flatten().max()?;
     number(most as f64 / f64::from(1 << 20), 0)
 }
 
-impl Grid {
+impl ResultsTable {
     /// Builds the table of records edited alone, one row per editor; the base is in the row `base`.
-    pub fn alone(editors: &[(String, Vec<&Row>)]) -> Self {
+    pub fn single(editors: &[(String, Vec<&RecordResult>)]) -> Self {
         let likelier =
-            editors.iter().flat_map(|(_, rows)| rows).all(|row| matches!(row.measured, Measured::Likelier(_)));
+            editors.iter().flat_map(|(_, rows)| rows).all(|row| matches!(row.measured, CaseMetrics::Likelihoods(_)));
         let columns: &[Column] = if likelier { &LIKELIER } else { &RIGHT };
-        let row = |(name, rows): &(String, Vec<&Row>)| {
+        let row = |(name, rows): &(String, Vec<&RecordResult>)| {
             let cells = if likelier { of_likelier(rows) } else { of_right(rows) };
             (name.clone(), cells)
         };
@@ -140,10 +140,10 @@ impl Grid {
     }
 
     /// Builds the table of sets, one row per editor and size; the best value is marked per size.
-    pub fn together(all: &[&Together]) -> Self {
-        let likelier = all.iter().flat_map(|one| &one.measured).all(|measured| measured.likelier().is_some());
+    pub fn batches(all: &[&BatchResult]) -> Self {
+        let likelier = all.iter().flat_map(|one| &one.measured).all(|measured| measured.likelihoods().is_some());
         let columns: &[Column] = if likelier { &TOGETHER } else { &TOGETHER_RIGHT };
-        let row = |one: &&Together| (format!("{} × {}", one.editor, one.size), of_together(one, likelier));
+        let row = |one: &&BatchResult| (format!("{} × {}", one.editor, one.size), of_together(one, likelier));
         let mut rows = Vec::new();
         for some in all.chunk_by(|a, b| a.size == b.size) {
             rows.extend(mark(columns, some.iter().map(row).collect(), |_| false));
@@ -152,28 +152,28 @@ impl Grid {
     }
 
     /// Returns the cell of a row and a column, by their names; `None` if there is no such cell or it has no value.
-    pub fn value(&self, row: &str, column: &str) -> Option<&Cell> {
+    pub fn value(&self, row: &str, column: &str) -> Option<&TableCell> {
         let index = self.columns.iter().position(|name| *name == column)?;
         self.rows.iter().find(|(name, _)| name == row)?.1[index].as_ref()
     }
 
     /// Builds the table without the columns that have no value.
-    fn of_rows(of: &'static str, columns: &[Column], rows: &[Line]) -> Self {
+    fn of_rows(of: &'static str, columns: &[Column], rows: &[TableRow]) -> Self {
         let some = |index: &usize| rows.iter().any(|(_, cells)| cells[*index].is_some());
         let kept: Vec<usize> = (0..columns.len()).filter(some).collect();
-        let pick = |(name, cells): &Line| (name.clone(), kept.iter().map(|index| cells[*index].clone()).collect());
+        let pick = |(name, cells): &TableRow| (name.clone(), kept.iter().map(|index| cells[*index].clone()).collect());
         let columns = kept.iter().map(|index| columns[*index].name).collect();
         Self { of, columns, rows: rows.iter().map(pick).collect() }
     }
 }
 
 /// A row: its name and its cells.
-type Line = (String, Vec<Option<Cell>>);
+type TableRow = (String, Vec<Option<TableCell>>);
 
 /// Marks the best value of every column, ignoring rows for which `left_out` is true, and the clear failures.
-fn mark(columns: &[Column], mut rows: Vec<Line>, left_out: impl Fn(&str) -> bool) -> Vec<Line> {
+fn mark(columns: &[Column], mut rows: Vec<TableRow>, left_out: impl Fn(&str) -> bool) -> Vec<TableRow> {
     for (index, column) in columns.iter().enumerate() {
-        let shown = |cell: &Cell| format!("{:.*}", cell.digits, cell.value);
+        let shown = |cell: &TableCell| format!("{:.*}", cell.digits, cell.value);
         let better = |a: f64, b: f64| if column.more == Some(true) { a > b } else { a < b };
         let others = rows.iter().filter(|(name, _)| !left_out(name)).filter_map(|(_, cells)| cells[index].as_ref());
         let count = others.clone().count();
@@ -192,10 +192,10 @@ fn mark(columns: &[Column], mut rows: Vec<Line>, left_out: impl Fn(&str) -> bool
 /// The name of the row with the results of the unedited base.
 pub const BASE: &str = "base";
 
-fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
-    let measured: Vec<_> = rows.iter().filter_map(|row| row.measured.likelier()).collect();
-    let figures = Figures::of(&measured);
-    let mean = |number: &dyn Fn(&Row) -> Option<f64>| {
+fn of_likelier(rows: &[&RecordResult]) -> Vec<Option<TableCell>> {
+    let measured: Vec<_> = rows.iter().filter_map(|row| row.measured.likelihoods()).collect();
+    let figures = LikelihoodMeans::of(&measured);
+    let mean = |number: &dyn Fn(&RecordResult) -> Option<f64>| {
         Mean::of_population(&rows.iter().filter_map(|row| number(row)).collect::<Vec<_>>())
     };
     let unconverged = rows.iter().filter_map(|row| row.unconverged).map(usize::from).reduce(|a, b| a + b);
@@ -219,38 +219,38 @@ fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
 }
 
 /// Returns the mean duration of the timed edits; `None` if no edit was timed.
-fn of_edits(seconds: &Mean) -> Option<Cell> {
+fn of_edits(seconds: &Mean) -> Option<TableCell> {
     number(seconds.value, 2).filter(|_| seconds.count > 0)
 }
 
-fn of_right(rows: &[&Row]) -> Vec<Option<Cell>> {
+fn of_right(rows: &[&RecordResult]) -> Vec<Option<TableCell>> {
     let seconds = Mean::of_population(&rows.iter().filter_map(|row| row.seconds).collect::<Vec<_>>());
-    let mut cells = shares(rows.iter().filter_map(|row| row.measured.right()));
+    let mut cells = shares(rows.iter().filter_map(|row| row.measured.tokens()));
     cells.push(of_edits(&seconds));
     cells.push(mebibytes(rows.iter().map(|row| row.memory)));
     cells
 }
 
 /// Returns the cells of score, efficacy, paraphrase and specificity from shares of correct tokens.
-fn shares(measured: impl Iterator<Item = zsre::Measured>) -> Vec<Option<Cell>> {
-    let parts = zsre::figures(&measured.collect::<Vec<_>>());
+fn shares(measured: impl Iterator<Item = zsre::TokenMetrics>) -> Vec<Option<TableCell>> {
+    let parts = zsre::means(&measured.collect::<Vec<_>>());
     let score = 100.0 * harmonic(parts.iter().map(|mean| mean.value));
     std::iter::once(number(score, 1)).chain(parts.map(hundredths)).collect()
 }
 
 /// Returns the cells of S, ES, PS and NS, and the three exact shares, from comparisons of likelihoods.
-fn comparisons(measured: impl Iterator<Item = counterfact::Measured>) -> Vec<Option<Cell>> {
-    let figures = Figures::of(&measured.collect::<Vec<_>>());
+fn comparisons(measured: impl Iterator<Item = counterfact::LikelihoodMetrics>) -> Vec<Option<TableCell>> {
+    let figures = LikelihoodMeans::of(&measured.collect::<Vec<_>>());
     let parts = [figures.rewrite, figures.paraphrase, figures.neighbour];
     let score = number(100.0 * figures.score(), 1);
     let of = |index: usize| parts.map(|part| hundredths(part[index]));
     std::iter::once(score).chain(of(0)).chain(of(2)).collect()
 }
 
-fn of_together(one: &Together, likelier: bool) -> Vec<Option<Cell>> {
+fn of_together(one: &BatchResult, likelier: bool) -> Vec<Option<TableCell>> {
     let mut cells = match likelier {
-        true => comparisons(one.measured.iter().filter_map(Measured::likelier)),
-        false => shares(one.measured.iter().filter_map(Measured::right)),
+        true => comparisons(one.measured.iter().filter_map(CaseMetrics::likelihoods)),
+        false => shares(one.measured.iter().filter_map(CaseMetrics::tokens)),
     };
     let untouched = one.untouched.and_then(|(kept, all)| number(kept as f64 / all as f64, 2));
     let damage = one.damage.and_then(|(divergence, _)| number(divergence.unwrap_or(f64::INFINITY), 3));
@@ -260,31 +260,31 @@ fn of_together(one: &Together, likelier: bool) -> Vec<Option<Cell>> {
     cells
 }
 
-impl Measured {
+impl CaseMetrics {
     /// Returns the comparisons of likelihoods; `None` for shares of correct tokens.
-    pub fn likelier(&self) -> Option<counterfact::Measured> {
-        if let Self::Likelier(measured) = self { Some(*measured) } else { None }
+    pub fn likelihoods(&self) -> Option<counterfact::LikelihoodMetrics> {
+        if let Self::Likelihoods(measured) = self { Some(*measured) } else { None }
     }
 
     /// Returns the shares of correct tokens; `None` for comparisons of likelihoods.
-    pub fn right(&self) -> Option<zsre::Measured> {
-        if let Self::Right(measured) = self { Some(*measured) } else { None }
+    pub fn tokens(&self) -> Option<zsre::TokenMetrics> {
+        if let Self::Tokens(measured) = self { Some(*measured) } else { None }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::metrics::counterfact::Part;
+    use super::super::metrics::counterfact::PromptMetrics;
     use super::*;
 
-    fn row(editor: Option<&str>, success: f64) -> Row {
-        let part = Part { success, magnitude: success - 0.5, exact: success };
-        let measured = counterfact::Measured { rewrite: part, paraphrase: Some(part), neighbour: Some(part) };
-        Row {
+    fn row(editor: Option<&str>, success: f64) -> RecordResult {
+        let part = PromptMetrics { success, magnitude: success - 0.5, exact: success };
+        let measured = counterfact::LikelihoodMetrics { rewrite: part, paraphrase: Some(part), neighbour: Some(part) };
+        RecordResult {
             editor: editor.map(str::to_owned),
             record: 1,
             case: 1,
-            measured: Measured::Likelier(measured),
+            measured: CaseMetrics::Likelihoods(measured),
             fluency: Some(6.2),
             consistency: None,
             seconds: editor.is_some().then_some(2.0),
@@ -295,19 +295,20 @@ mod tests {
 
     #[test]
     fn a_set_of_shares_is_headed_as_shares() {
-        let right = zsre::Measured { rewrite: 0.2, paraphrase: None, neighbour: None };
-        let set = Together {
+        let right = zsre::TokenMetrics { rewrite: 0.2, paraphrase: None, neighbour: None };
+        let set = BatchResult {
             editor: "rome".to_owned(),
             size: 2,
-            measured: vec![Measured::Right(right); 2],
+            measured: vec![CaseMetrics::Tokens(right); 2],
             untouched: None,
             damage: Some((Some(0.5), Some(1.0))),
             seconds: 1.0,
             memory: None,
             unconverged: Some(0),
         };
-        let other = Together { editor: "ft".to_owned(), damage: Some((None, None)), unconverged: None, ..set.clone() };
-        insta::assert_snapshot!(Grid::together(&[&set, &other]).human(usize::MAX));
+        let other =
+            BatchResult { editor: "ft".to_owned(), damage: Some((None, None)), unconverged: None, ..set.clone() };
+        insta::assert_snapshot!(ResultsTable::batches(&[&set, &other]).human(usize::MAX));
     }
 
     #[test]
@@ -318,7 +319,7 @@ mod tests {
             ("rome".to_owned(), vec![&good, &good]),
             ("ft".to_owned(), vec![&bad, &bad]),
         ];
-        let grid = Grid::alone(&editors);
+        let grid = ResultsTable::single(&editors);
         insta::assert_snapshot!(grid.human(usize::MAX));
         insta::assert_snapshot!(grid.markdown());
         insta::assert_snapshot!(grid.human(40));

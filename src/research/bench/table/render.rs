@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Cell, Grid};
+use super::{ResultsTable, TableCell};
 use crate::report::table::Table;
 use crate::research::figure::svg::escaped;
 
-impl Cell {
+impl TableCell {
     fn text(&self) -> String {
         let half = self.half.map_or_else(String::new, |half| format!(" ({half:.*})", self.digits));
         let value = format!("{:.*}", self.digits, self.value);
@@ -19,7 +19,7 @@ impl Cell {
     }
 }
 
-impl Cell {
+impl TableCell {
     /// Returns `*` for the best value of a column, `!` for a clear failure, or both; `None` without a mark.
     fn marks(&self) -> Option<&'static str> {
         match (self.best, self.fails) {
@@ -31,14 +31,14 @@ impl Cell {
     }
 }
 
-impl Grid {
+impl ResultsTable {
     /// Formats the table for a terminal of `width` columns, with `*` for the best value and `!` for a clear failure.
     /// A table that is too wide has one line per value.
     pub fn human(&self, width: usize) -> String {
         let mut table = Table::new(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         table.row(std::iter::once(self.of).chain(self.columns.iter().copied()));
         for (name, cells) in &self.rows {
-            let cell = |cell: &Option<Cell>| {
+            let cell = |cell: &Option<TableCell>| {
                 cell.as_ref().map_or_else(String::new, |cell| format!("{}{}", cell.text(), cell.marks().unwrap_or(" ")))
             };
             table.row(std::iter::once(name.clone()).chain(cells.iter().map(cell)));
@@ -71,7 +71,7 @@ impl Grid {
         let mut out =
             format!("| {} | {} |\n|---|{}\n", self.of, self.columns.join(" | "), "---|".repeat(self.columns.len()));
         for (name, cells) in &self.rows {
-            let cell = |cell: &Option<Cell>| {
+            let cell = |cell: &Option<TableCell>| {
                 cell.as_ref().map_or_else(String::new, |cell| match (cell.best, cell.fails) {
                     (true, true) => format!("**{}** !", cell.text()),
                     (true, false) => format!("**{}**", cell.text()),
@@ -114,7 +114,7 @@ impl Grid {
 
     /// Returns an array with one object per row: its name, and the value, interval and marks of each column.
     pub fn json(&self) -> serde_json::Value {
-        let row = |(name, cells): &(String, Vec<Option<Cell>>)| {
+        let row = |(name, cells): &(String, Vec<Option<TableCell>>)| {
             let mut fields = serde_json::Map::from_iter([("name".to_owned(), name.clone().into())]);
             for (column, cell) in self.columns.iter().zip(cells) {
                 let value = cell.as_ref().map(|cell| {

@@ -2,12 +2,12 @@
 
 use crate::report::table::plural;
 use crate::research::figure::svg::{Anchor, FAINT, Hue, INK, Svg, TEXT, shade, steps, text_width};
-use crate::research::trace::averages::{Class, Effects};
-use crate::research::trace::indirect_effects::Traced;
-use crate::research::trace::plan::{Kind, Plan};
+use crate::research::trace::averages::{AverageEffects, TokenClass};
+use crate::research::trace::indirect_effects::FactTrace;
+use crate::research::trace::plan::{RestoredKind, TracePlan};
 
 /// The content of one heat map: the values, the colour scale from `low` to `high`, and the labels.
-struct Heat {
+struct HeatMap {
     title: String,
     note: String,
     /// The label of each row, and whether it belongs to the subject.
@@ -28,32 +28,32 @@ const BAR: f64 = 92.0;
 const WIDEST: f64 = 190.0;
 
 /// Returns the hue of a kind: purple for states, green for MLPs, red for attention.
-pub fn hue(kind: Kind) -> Hue {
+pub fn hue(kind: RestoredKind) -> Hue {
     match kind {
-        Kind::State => Hue::Purple,
-        Kind::Mlp | Kind::MlpSevered => Hue::Green,
-        Kind::Attention | Kind::AttentionSevered => Hue::Red,
+        RestoredKind::State => Hue::Purple,
+        RestoredKind::Mlp | RestoredKind::MlpSevered => Hue::Green,
+        RestoredKind::Attention | RestoredKind::AttentionSevered => Hue::Red,
     }
 }
 
 /// Returns the words for what a kind restores, for titles and legends.
-pub fn restored(kind: Kind, plan: &Plan) -> String {
+pub fn restored_words(kind: RestoredKind, plan: &TracePlan) -> String {
     match kind {
-        Kind::State => "the state after one layer".to_owned(),
-        Kind::Mlp => format!("the MLPs of {}", plural(plan.window, "layer")),
-        Kind::Attention => format!("the attentions of {}", plural(plan.window, "layer")),
-        Kind::MlpSevered => "the state, with the MLPs above it severed".to_owned(),
-        Kind::AttentionSevered => "the state, with the attentions above it severed".to_owned(),
+        RestoredKind::State => "the state after one layer".to_owned(),
+        RestoredKind::Mlp => format!("the MLPs of {}", plural(plan.window, "layer")),
+        RestoredKind::Attention => format!("the attentions of {}", plural(plan.window, "layer")),
+        RestoredKind::MlpSevered => "the state, with the MLPs above it severed".to_owned(),
+        RestoredKind::AttentionSevered => "the state, with the attentions above it severed".to_owned(),
     }
 }
 
 /// Draws the answer's probability for one fact, with each state restored; `None` if the kind was not traced.
-pub fn of_fact(traced: &Traced, kind: Kind, plan: &Plan) -> Option<String> {
+pub fn of_fact(traced: &FactTrace, kind: RestoredKind, plan: &TracePlan) -> Option<String> {
     let table = traced.table(kind)?;
     let high = table.iter().flatten().fold(traced.corrupted, |high, p| if *p > high { *p } else { high });
     let rows = traced.tokens.iter().enumerate().map(|(token, text)| (text.clone(), traced.subject.contains(&token)));
-    let heat = Heat {
-        title: format!("p({:?}) with {} restored", traced.answer, restored(kind, plan)),
+    let heat = HeatMap {
+        title: format!("p({:?}) with {} restored", traced.answer, restored_words(kind, plan)),
         note: format!("{}: clean {:.3}, subject corrupted {:.3}", traced.fact.id, traced.clean, traced.corrupted),
         rows: rows.collect(),
         table: table.clone(),
@@ -68,8 +68,8 @@ pub fn of_fact(traced: &Traced, kind: Kind, plan: &Plan) -> Option<String> {
 
 /// Draws the average indirect effect by token class; `high` is the upper end of the colour scale. `None` if the kind
 /// was not traced.
-pub fn of_effects(effects: &Effects, kind: Kind, plan: &Plan, high: f64) -> Option<String> {
-    let rows: Vec<(Class, Vec<f64>)> = Class::ALL
+pub fn of_effects(effects: &AverageEffects, kind: RestoredKind, plan: &TracePlan, high: f64) -> Option<String> {
+    let rows: Vec<(TokenClass, Vec<f64>)> = TokenClass::ALL
         .into_iter()
         .filter_map(|class| {
             let layers = effects.indirect.get(&(kind, class))?;
@@ -79,9 +79,9 @@ pub fn of_effects(effects: &Effects, kind: Kind, plan: &Plan, high: f64) -> Opti
     if rows.is_empty() {
         return None;
     }
-    let subject = |class: &Class| *class <= Class::LastSubject;
-    let heat = Heat {
-        title: format!("Average indirect effect of restoring {}", restored(kind, plan)),
+    let subject = |class: &TokenClass| *class <= TokenClass::LastSubject;
+    let heat = HeatMap {
+        title: format!("Average indirect effect of restoring {}", restored_words(kind, plan)),
         note: format!("{} facts, average total effect {:.3}", effects.facts, effects.total.value),
         rows: rows.iter().map(|(class, _)| (class.words().to_owned(), subject(class))).collect(),
         table: rows.into_iter().map(|(_, layers)| layers).collect(),
@@ -94,14 +94,16 @@ pub fn of_effects(effects: &Effects, kind: Kind, plan: &Plan, high: f64) -> Opti
     Some(heat.draw())
 }
 
-fn axis(kind: Kind, plan: &Plan) -> String {
+fn axis(kind: RestoredKind, plan: &TracePlan) -> String {
     match kind {
-        Kind::Mlp | Kind::Attention => format!("centre of the window of {}", plural(plan.window, "layer")),
+        RestoredKind::Mlp | RestoredKind::Attention => {
+            format!("centre of the window of {}", plural(plan.window, "layer"))
+        }
         _ => "restored layer".to_owned(),
     }
 }
 
-impl Heat {
+impl HeatMap {
     fn draw(&self) -> String {
         let layers = self.table.first().map_or(0, Vec::len);
         let cell = (480.0 / layers.max(1) as f64).clamp(9.0, 56.0);
@@ -114,7 +116,7 @@ impl Heat {
         svg.text([12.0, 37.0], Anchor::Start, TEXT, FAINT, &self.note);
         for (index, ((text, subject), numbers)) in self.rows.iter().zip(&self.table).enumerate() {
             let y = TOP + ROW * index as f64;
-            let text = shortened(text, *subject);
+            let text = token_label(text, *subject);
             let place = [left - 6.0, y + ROW * 0.68];
             match subject {
                 true => svg.bold(place, Anchor::End, TEXT, &text),
@@ -175,7 +177,7 @@ pub fn number(x: f64) -> String {
 }
 
 /// Formats the label of a token: truncated to the available width, and marked with `*` if it belongs to the subject.
-fn shortened(text: &str, subject: bool) -> String {
+fn token_label(text: &str, subject: bool) -> String {
     // A label of white space only would look empty.
     let shown = if text.trim().is_empty() { text.replace(' ', "␣").replace('\t', "⇥") } else { text.to_owned() };
     let mut out = String::new();

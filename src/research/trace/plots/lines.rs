@@ -1,10 +1,10 @@
 //! Draws effects by layer: one line per token class with its 95 % band, and bars for the severed runs.
 
-use super::heat::{hue, number, restored};
+use super::heat::{hue, number, restored_words};
 use crate::numeric::Mean;
 use crate::research::figure::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
-use crate::research::trace::averages::{Class, Effects};
-use crate::research::trace::plan::{Kind, Plan};
+use crate::research::trace::averages::{AverageEffects, TokenClass};
+use crate::research::trace::plan::{RestoredKind, TracePlan};
 
 const TOP: f64 = 62.0;
 const LEFT: f64 = 58.0;
@@ -17,8 +17,8 @@ const BOTTOM: f64 = 84.0;
 /// token has the strongest one.
 const COLOURS: [&str; 6] = ["#7fb3d5", "#8e6bb0", "#c0392b", "#e6a23c", "#9b9b9b", "#1f3a6d"];
 
-fn colour(class: Class) -> &'static str {
-    Class::ALL.iter().position(|one| *one == class).map_or(INK, |index| COLOURS[index])
+fn colour(class: TokenClass) -> &'static str {
+    TokenClass::ALL.iter().position(|one| *one == class).map_or(INK, |index| COLOURS[index])
 }
 
 /// Returns the range of the vertical axis: it includes zero and all means with their 95 % intervals.
@@ -72,12 +72,12 @@ impl Panel {
 
 /// Draws one panel per traced kind: single states, windows of MLPs, windows of attention. `None` if nothing was
 /// traced.
-pub fn by_layer(effects: &Effects, plan: &Plan) -> Option<String> {
-    let kinds: Vec<Kind> = Kind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
-    let of = |kind: Kind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
+pub fn by_layer(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
+    let kinds: Vec<RestoredKind> = RestoredKind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
+    let of = |kind: RestoredKind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
     let layers = kinds.iter().find_map(|kind| of(*kind).next()).map(|(_, layers)| layers.len())?;
     let (low, high) = reach(kinds.iter().flat_map(|kind| of(*kind)).flat_map(|(_, layers)| layers));
-    let entries = Class::ALL.map(|class| (class.words().to_owned(), colour(class).to_owned()));
+    let entries = TokenClass::ALL.map(|class| (class.words().to_owned(), colour(class).to_owned()));
     let whole = LEFT + kinds.len() as f64 * (PANEL + GAP);
     let mut svg = Svg::new(whole.max(legend_width(&entries)), TOP + HEIGHT + BOTTOM);
     let title = "Average indirect effect by layer, with 95 % intervals";
@@ -85,9 +85,9 @@ pub fn by_layer(effects: &Effects, plan: &Plan) -> Option<String> {
     svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, "average indirect effect");
     for (index, kind) in kinds.iter().enumerate() {
         let panel = Panel { left: LEFT + index as f64 * (PANEL + GAP), width: PANEL, layers, low, high };
-        panel.axes(&mut svg, &format!("restoring {}", restored(*kind, plan)), index == 0);
+        panel.axes(&mut svg, &format!("restoring {}", restored_words(*kind, plan)), index == 0);
         for ((_, class), means) in of(*kind) {
-            curve(&mut svg, &panel, means, colour(*class), if *class == Class::LastSubject { 2.4 } else { 1.5 });
+            curve(&mut svg, &panel, means, colour(*class), if *class == TokenClass::LastSubject { 2.4 } else { 1.5 });
         }
     }
     legend(&mut svg, &entries);
@@ -121,14 +121,14 @@ fn legend_width(entries: &[(String, String)]) -> f64 {
 
 /// Draws three bars per layer for the subject's last token: the effect of restoring its state, and the same effect
 /// with attention or MLPs severed. `None` if one of the three kinds was not traced.
-pub fn severed(effects: &Effects, plan: &Plan) -> Option<String> {
-    let kinds = [Kind::State, Kind::AttentionSevered, Kind::MlpSevered];
+pub fn severed(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
+    let kinds = [RestoredKind::State, RestoredKind::AttentionSevered, RestoredKind::MlpSevered];
     let means: Vec<&Vec<Mean>> =
-        kinds.iter().map(|kind| effects.indirect.get(&(*kind, Class::LastSubject))).collect::<Option<_>>()?;
+        kinds.iter().map(|kind| effects.indirect.get(&(*kind, TokenClass::LastSubject))).collect::<Option<_>>()?;
     let layers = means[0].len();
     let (low, high) = reach(means.iter().flat_map(|means| means.iter()));
     let width = (layers as f64 * 34.0).clamp(320.0, 900.0);
-    let entries = kinds.map(|kind| (restored(kind, plan), hue(kind).full()));
+    let entries = kinds.map(|kind| (restored_words(kind, plan), hue(kind).full()));
     let mut svg = Svg::new((LEFT + width + GAP).max(legend_width(&entries)), TOP + HEIGHT + BOTTOM);
     svg.bold([12.0, 22.0], Anchor::Start, 13.0, "Effect of severing MLPs or attentions on a restored state");
     svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, "average indirect effect");

@@ -5,39 +5,43 @@ pub mod heat;
 pub mod lines;
 pub mod page;
 
-use super::averages::{Class, Effects};
-use super::indirect_effects::Traced;
-use super::plan::{Kind, Plan};
+use super::averages::{AverageEffects, TokenClass};
+use super::indirect_effects::FactTrace;
+use super::plan::{RestoredKind, TracePlan};
 use crate::research::figure::Figure;
 
 /// Draws the averages over all facts: heat maps, lines by layer, and bars of the severed runs. Figures of kinds that
 /// were not traced are omitted.
-pub fn averages(effects: &Effects, plan: &Plan) -> Vec<Figure> {
+pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
     // All heat maps have the same colour scale: that of the single states, as in the paper, or that of all kinds if
     // states were not traced.
-    let scale_of = if plan.kinds.contains(&Kind::State) { vec![Kind::State] } else { Kind::TABLES.to_vec() };
+    let scale_of = if plan.kinds.contains(&RestoredKind::State) {
+        vec![RestoredKind::State]
+    } else {
+        RestoredKind::TABLES.to_vec()
+    };
     let means = effects.indirect.iter().filter(|((kind, _), _)| scale_of.contains(kind));
     let mut high = 1e-9;
     for mean in means.flat_map(|(_, layers)| layers) {
         high = if mean.value > high { mean.value } else { high };
     }
-    let heat = |kind: &Kind| {
+    let heat = |kind: &RestoredKind| {
         let svg = heat::of_effects(effects, *kind, plan, high)?;
-        let shows = match effects.peak(*kind, Class::LastSubject) {
+        let shows = match effects.peak(*kind, TokenClass::LastSubject) {
             Some((layer, mean)) => format!(
                 "Average indirect effect of restoring {}, by token class and layer; at the subject's last token {:.3} \
                  in layer {layer}",
-                heat::restored(*kind, plan),
+                heat::restored_words(*kind, plan),
                 mean.value
             ),
-            None => format!("Average indirect effect of restoring {}", heat::restored(*kind, plan)),
+            None => format!("Average indirect effect of restoring {}", heat::restored_words(*kind, plan)),
         };
         Some(Figure { name: format!("average-{}", kind.name()), shows, svg })
     };
-    let mut figures: Vec<Figure> = Kind::TABLES.iter().filter_map(heat).collect();
+    let mut figures: Vec<Figure> = RestoredKind::TABLES.iter().filter_map(heat).collect();
     let more = [
         ("layers", "Average indirect effects by layer, with 95 % intervals", lines::by_layer(effects, plan)),
-        ("severed", "Effects of restored states with MLPs or attentions severed", lines::severed(effects, plan)),
+        ("severed", "AverageEffects of restored states with MLPs or attentions severed", lines::severed(effects, plan)),
     ];
     figures.extend(
         more.into_iter().filter_map(|(name, shows, svg)| {
@@ -48,11 +52,11 @@ pub fn averages(effects: &Effects, plan: &Plan) -> Vec<Figure> {
 }
 
 /// Draws one heat map of a fact per traced kind, except the severed kinds.
-pub fn of_fact(traced: &Traced, plan: &Plan) -> Vec<Figure> {
-    let figure = |kind: &Kind| {
+pub fn of_fact(traced: &FactTrace, plan: &TracePlan) -> Vec<Figure> {
+    let figure = |kind: &RestoredKind| {
         let svg = heat::of_fact(traced, *kind, plan)?;
-        let shows = format!("{}: {}", traced.fact.prompt, heat::restored(*kind, plan));
+        let shows = format!("{}: {}", traced.fact.prompt, heat::restored_words(*kind, plan));
         Some(Figure { name: format!("fact-{}-{}", traced.fact.id, kind.name()), shows, svg })
     };
-    Kind::TABLES.iter().filter_map(figure).collect()
+    RestoredKind::TABLES.iter().filter_map(figure).collect()
 }

@@ -5,23 +5,23 @@ use std::fmt::Write as _;
 use crate::research::figure::Figure;
 use crate::research::figure::page::Page;
 use crate::research::figure::svg::escaped;
-use crate::research::trace::averages::{Class, Effects};
-use crate::research::trace::plan::{Kind, Plan};
+use crate::research::trace::averages::{AverageEffects, TokenClass};
+use crate::research::trace::plan::{RestoredKind, TracePlan};
 
 /// The content of the page in addition to its figures.
-pub struct Told<'t> {
+pub struct TracePage<'t> {
     /// The title of the page, in plain text.
     pub title: String,
     /// Names and values shown at the top: model, noise, counts.
     pub lines: Vec<(String, String)>,
     /// The average effects over all facts, for the table of numbers.
-    pub effects: &'t Effects,
+    pub effects: &'t AverageEffects,
     /// The plan of the traces, which determines the columns of the table.
-    pub plan: &'t Plan,
+    pub plan: &'t TracePlan,
 }
 
 /// Returns the page as HTML: the averages, the table of numbers, and then the figures of single facts.
-pub fn render(told: &Told<'_>, averages: &[Figure], facts: &[Figure]) -> String {
+pub fn render(told: &TracePage<'_>, averages: &[Figure], facts: &[Figure]) -> String {
     let mut page = Page::new("trace", &told.title, &told.lines);
     section(&mut page, "Over all facts", averages);
     page.heading("Greatest average indirect effects");
@@ -38,15 +38,16 @@ fn section(page: &mut Page, title: &str, figures: &[Figure]) {
 }
 
 /// Renders a table of the largest average effect of every class and kind, with its layer.
-fn numbers(told: &Told<'_>) -> String {
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| told.plan.kinds.contains(kind)).collect();
+fn numbers(told: &TracePage<'_>) -> String {
+    let kinds: Vec<RestoredKind> =
+        RestoredKind::ALL.into_iter().filter(|kind| told.plan.kinds.contains(kind)).collect();
     let mut out = "<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>token</th>\n".to_owned();
     for kind in &kinds {
         // Writing to a `String` cannot fail, here and below.
-        let _ = writeln!(out, "<th class=\"number\">{}</th>", escaped(&super::heat::restored(*kind, told.plan)));
+        let _ = writeln!(out, "<th class=\"number\">{}</th>", escaped(&super::heat::restored_words(*kind, told.plan)));
     }
     out.push_str("</tr></thead>\n<tbody>\n");
-    for class in Class::ALL {
+    for class in TokenClass::ALL {
         let _ = write!(out, "<tr><th>{}</th>", class.words());
         for kind in &kinds {
             let cell = told.effects.peak(*kind, class).map_or_else(String::new, |(layer, mean)| {
