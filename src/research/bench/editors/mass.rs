@@ -66,7 +66,7 @@ fn published(context: &EvalContext<'_>) -> Option<&'static PublishedSettings> {
 }
 
 /// The settings of the editor MEMIT, EMMET or AlphaEdit.
-pub(crate) struct MassEditor {
+pub(crate) struct MassEditSettings {
     /// The editor: MEMIT, EMMET or AlphaEdit.
     pub kind: EditorName,
     /// The number of layers that MEMIT and AlphaEdit change; 0 means the default for the model.
@@ -83,7 +83,7 @@ pub(crate) struct MassEditor {
     pub published: bool,
 }
 
-impl Editor for MassEditor {
+impl Editor for MassEditSettings {
     fn edit(
         &self,
         context: &EvalContext<'_>,
@@ -114,7 +114,7 @@ impl Editor for MassEditor {
     }
 }
 
-impl MassEditor {
+impl MassEditSettings {
     /// Returns the layers to change. EMMET changes the edited layer. MEMIT and AlphaEdit change:
     ///
     /// - if a number of layers is set: that many layers, which end at the edited layer if there are enough before it;

@@ -164,7 +164,7 @@ pub fn editor(name: EditorName, changed: &Overrides, published: bool) -> Box<dyn
         EditorName::RomeClosed => Box::new(rome::Rome { refinement: None, from: 0 }),
         EditorName::RomeReleased => Box::new(rome_released::RomeReleased),
         EditorName::RomeSequential => Box::new(rome_sequential::RomeSequential),
-        EditorName::Memit | EditorName::Emmet | EditorName::Alphaedit => Box::new(mass::MassEditor {
+        EditorName::Memit | EditorName::Emmet | EditorName::Alphaedit => Box::new(mass::MassEditSettings {
             kind: name,
             layers: whole("memit.layers", 0),
             clamp: changed.get("values.clamp").copied(),
