@@ -245,14 +245,14 @@ fn predict(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> 
         let mut scores = Vec::with_capacity(inquiry.answers.len());
         let mut next = None;
         for index in 0..inquiry.answers.len().max(1) {
-            let logits = logits.next().expect("logits for every row");
+            let logits = logits.next().expect("every row has logits");
             // The first requested position is the end of the prompt, whatever the answer is.
             next.get_or_insert_with(|| NextTokenDistribution::new(logits[..vocabulary].to_vec()));
             if let Some(question) = inquiry.answers.get(index) {
                 scores.push(answer_score(logits, question, vocabulary));
             }
         }
-        let next = next.expect("a row for every inquiry");
+        let next = next.expect("every inquiry has a row");
         FullPrediction { prediction: Prediction { top: next.likeliest(TOP), scores }, next }
     };
     inquiries.iter().map(full_prediction).collect()

@@ -93,13 +93,16 @@ fn a_damaged_entry_counts_as_missing() {
     cache.store_answers(&inquiries, &[said(f64::NAN)]);
     assert!(!store.root().exists(), "numbers that are not finite are not cached");
     cache.store_answers(&inquiries, &[said(0.5)]);
-    let entry = store.ls().expect("listed").remove(0);
+    let entry = store.ls().expect("the store can be listed").remove(0);
     assert_eq!(entry.kind, EntryKind::Measured);
-    assert_eq!(CacheHeader::of_entry(&store, &entry.key).expect("read"), Some(CacheHeader { after: None, ..head() }));
+    assert_eq!(
+        CacheHeader::of_entry(&store, &entry.key).expect("the header can be read"),
+        Some(CacheHeader { after: None, ..head() })
+    );
     let path = store.path(EntryKind::Measured, &entry.key);
-    let mut bytes = fs::read(&path).expect("read");
+    let mut bytes = fs::read(&path).expect("the entry can be read");
     bytes[150] ^= 1;
-    fs::write(&path, &bytes).expect("written");
+    fs::write(&path, &bytes).expect("the entry can be written");
     assert_eq!(cache.answers(&inquiries), None);
     assert_eq!(store.skipped().len(), 1);
     cache.store_answers(&inquiries, &[said(0.5)]);

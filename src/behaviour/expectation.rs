@@ -295,7 +295,7 @@ mod tests {
         let text = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\naliases = [\"AA\"]\nprompt = \"{} is\"\ntarget = \"b\"\n\
             [edit.expect]\nparaphrase = [\"A was\"]\nunchanged = [\"C is\"]\naccept = [\"bb\"]\nunchanged-kl = 0.3\n\
             min-probability = 0.4\n";
-        let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
+        let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid edits").0;
         let edits: Vec<&Edit> = set.edits.iter().collect();
         let file = edits[0].spans.file;
         let probe =

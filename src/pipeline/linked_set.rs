@@ -56,7 +56,7 @@ impl LinkedSet {
     pub(super) fn write(&self, store: &Store) -> Result<(), Failure> {
         if self.is_new {
             store.put_patch(&self.patch.to_bytes())?;
-            let json = serde_json::to_vec(&self.record).expect("figures can be written");
+            let json = serde_json::to_vec(&self.record).expect("figures can be serialized");
             store.put(EntryKind::Report, &self.address, &json)?;
         }
         Ok(())

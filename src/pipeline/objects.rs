@@ -158,7 +158,7 @@ pub(super) fn read_or_compute_keys(
     for (planned, key) in edits.iter().zip(stored_keys) {
         match key {
             Some(key) => receive(planned, key, false)?,
-            None => receive(planned, computed.next().expect("a key for every missing one"), true)?,
+            None => receive(planned, computed.next().expect("a key for every edit that has none in the store"), true)?,
         }
     }
     Ok(())

@@ -110,7 +110,7 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
     let rows: Vec<Vec<u32>> = resolved.iter().map(|one| one.row.ids.clone()).collect();
     let said: Vec<NextTokenDistribution> = rows.chunks(BATCH_ROWS).flat_map(|some| next(&base.model, some)).collect();
     let reading = |(Resolvable { edit, name, row, questions }, said): (Resolvable<'a>, NextTokenDistribution)| {
-        let mut score = || scores.next().expect("a score per question");
+        let mut score = || scores.next().expect("every question has a score");
         let tokens = base.tokens.pieces(&row.ids);
         let before = locked(lock, edit, name).filter(|before| *before != (tokens.clone(), row.position));
         let (target, was) = (score(), (questions.len() > 1).then(score));

@@ -202,7 +202,7 @@ fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditReco
     }
     let pairs = scores(&base.model, &questions).into_iter().zip(scores(patched, &questions));
     let mut answers = pairs.map(|(before, after)| AnswerRecord::new(before, after));
-    let mut next = || answers.next().expect("a score per question");
+    let mut next = || answers.next().expect("every question has a score");
     let mut records = Vec::with_capacity(edits.len());
     for planned in &edits {
         let target = next();

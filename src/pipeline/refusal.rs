@@ -65,7 +65,7 @@ impl Refusal {
     /// # Errors
     /// If the store fails.
     pub fn write(&self, store: &Store, address: &Digest) -> Result<(), StoreError> {
-        store.put(EntryKind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be written"))
+        store.put(EntryKind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be serialized"))
     }
 
     /// Returns a one-line summary for the progress output.
@@ -177,9 +177,9 @@ mod tests {
         assert_eq!(Refusal::stored(&store, &address).expect("the store can be read"), None);
         for refused in [compiled(2.0, false, 1.0), compiled(f64::NAN, false, 1.0)] {
             let address = Digest::of(format!("{}", refused.loss.nll).as_bytes());
-            let refusal = Refusal::of(&refused).expect("refused");
+            let refusal = Refusal::of(&refused).expect("the edit is refused");
             refusal.write(&store, &address).expect("the refusal is stored");
-            assert_eq!(Refusal::stored(&store, &address).expect("read"), Some(refusal));
+            assert_eq!(Refusal::stored(&store, &address).expect("the refusal is read"), Some(refusal));
         }
     }
 }

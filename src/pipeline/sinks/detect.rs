@@ -74,7 +74,7 @@ impl<'a> ResidualNorms<'a> {
         self.store.put_optional(
             EntryKind::Report,
             &address,
-            &serde_json::to_vec(&bits).expect("numbers can be written"),
+            &serde_json::to_vec(&bits).expect("numbers can be serialized"),
         );
         Ok(relative_norms)
     }

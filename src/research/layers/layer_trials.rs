@@ -61,7 +61,7 @@ impl<'a> LayerTrials<'a> {
             return Ok((tried, true));
         }
         let tried = self.compute(setup, cached)?;
-        let bytes = serde_json::to_vec(&tried).expect("counts can be written");
+        let bytes = serde_json::to_vec(&tried).expect("counts can be serialized");
         self.store.put(EntryKind::Report, &address, &bytes)?;
         Ok((tried, false))
     }
