@@ -50,7 +50,7 @@ pub struct Commit {
     /// The trailers of the message in order, as name and value: `Reviewed-by`, `Grace <grace@example.org>`.
     pub trailers: Vec<(String, String)>,
     /// Whether the commit has parents that the shallow clone lacks.
-    pub cut: bool,
+    pub is_shallow_boundary: bool,
     /// The git object id of the root tree.
     tree: Oid,
 }
@@ -76,7 +76,7 @@ impl Commit {
         let written = commit.raw_header_bytes().split(|byte| *byte == b'\n').any(|line| line.starts_with(b"parent "));
         Self {
             id: commit.id().to_string(),
-            cut: parents.is_empty() && written,
+            is_shallow_boundary: parents.is_empty() && written,
             parents,
             author: lossy(author.name_bytes()),
             email: lossy(author.email_bytes()),

@@ -213,7 +213,7 @@ fn a_shallow_clone_ends_early() {
     let repository = open(&sample);
     assert!(repository.is_shallow());
     let walk = repository.walk(&repository.resolve("HEAD").expect("a commit")).expect("a walk");
-    let shown: Vec<_> = walk.iter().map(|commit| (commit.summary.as_str(), commit.cut)).collect();
+    let shown: Vec<_> = walk.iter().map(|commit| (commit.summary.as_str(), commit.is_shallow_boundary)).collect();
     assert_eq!(shown, [("third", false), ("second", true)]);
     for revision in ["HEAD~2", &hex] {
         let error = repository.resolve(revision).expect_err("not there");

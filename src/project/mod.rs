@@ -71,7 +71,7 @@ impl Project {
         let bytes = (!absent).then(|| crate::project::read::files::read(&path, PROBES_FILE, &mut sources));
         let probes = read_probes(bytes, PROBES_FILE, &mut sources, &mut findings);
         let (empty, withdrawn) = crate::project::edits::withdrawal::of(root, &edits);
-        let mut edits = EditSet::load_beside(sources, &root.join(edits), root, empty);
+        let mut edits = EditSet::load_with(sources, &root.join(edits), root, empty);
         if let Ok((set, findings)) = &mut edits {
             findings.extend(withdrawn.filter(|_| set.written().is_empty()));
         }

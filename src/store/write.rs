@@ -43,7 +43,7 @@ impl Store {
         key: &Digest,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Digest, StoreError> {
-        self.place(kind, key, produce, kind == EntryKind::Partial)
+        self.write_entry(kind, key, produce, kind == EntryKind::Partial)
     }
 
     /// As [`Store::put_with`], but replaces any existing entry.
@@ -56,10 +56,10 @@ impl Store {
         key: &Digest,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Digest, StoreError> {
-        self.place(kind, key, produce, true)
+        self.write_entry(kind, key, produce, true)
     }
 
-    fn place(
+    fn write_entry(
         &self,
         kind: EntryKind,
         key: &Digest,
@@ -71,7 +71,7 @@ impl Store {
         let path = self.path(kind, key);
         make_parent(&path)?;
         let mut staged = Staged::new(&path)?;
-        let new = fill(&mut staged, kind, key, produce).map_err(StoreError::io("writing", &path))?;
+        let new = write_payload(&mut staged, kind, key, produce).map_err(StoreError::io("writing", &path))?;
         if !kind.is_sealed() && new != *key {
             return Err(StoreError::WrongAddress { expected: *key, found: new });
         }
@@ -132,7 +132,7 @@ impl Store {
 }
 
 /// Writes the payload and the seal, and returns the payload's digest.
-fn fill(
+fn write_payload(
     staged: &mut Staged,
     kind: EntryKind,
     key: &Digest,

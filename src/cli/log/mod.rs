@@ -220,7 +220,7 @@ impl View<'_> {
         for (name, value) in &commit.trailers {
             let _ = writeln!(out, "    {}: {}", brief(name), brief(value));
         }
-        if commit.cut {
+        if commit.is_shallow_boundary {
             let _ = writeln!(out, "    the clone ends here: the facts below may be older");
         }
         if let Some(why) = unreadable {
@@ -278,7 +278,7 @@ impl View<'_> {
                 "summary": commit.summary,
                 "message": commit.message,
                 "trailers": commit.trailers.iter().map(trailer).collect::<Vec<_>>(),
-                "cut": commit.cut,
+                "cut": commit.is_shallow_boundary,
                 "unreadable": entry.unreadable,
                 "facts": entry.facts,
                 "patch": patch(&entry.patch),

@@ -77,11 +77,11 @@ pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
 /// subject.
 fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let mut first: BTreeMap<PromptText<'_>, &Edit> = BTreeMap::new();
-    let mut said: BTreeMap<(PromptText<'_>, &str, &str), &Edit> = BTreeMap::new();
+    let mut seen: BTreeMap<(PromptText<'_>, &str, &str), &Edit> = BTreeMap::new();
     for one in named {
         let edit = one.edit;
         let group = *first.entry(one.prompt_text()).or_insert(edit);
-        let same = *said.entry((one.prompt_text(), one.name, &edit.target)).or_insert(edit);
+        let same = *seen.entry((one.prompt_text(), one.name, &edit.target)).or_insert(edit);
         if !std::ptr::eq(same, edit) {
             // Two edits with one id are reported as a duplicate id.
             if same.id != edit.id {

@@ -108,11 +108,12 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
         let other = *others.get(fact.id.as_str())?;
         let changed = |fact: &FactChange| fact.change == ChangeKind::Changed;
         // A fact may be added relative to one parent and changed relative to the other; it is then returned as changed.
-        let (mut told, beside) = if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
-        if changed(beside) {
-            told.fields.retain(|field| beside.fields.iter().any(|one| one.name == field.name));
+        let (mut merged, other) =
+            if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
+        if changed(other) {
+            merged.fields.retain(|field| other.fields.iter().any(|one| one.name == field.name));
         }
-        (!told.fields.is_empty()).then_some(told)
+        (!merged.fields.is_empty()).then_some(merged)
     });
     both.collect()
 }

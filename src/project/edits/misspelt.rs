@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::project::parse_files;
 
-    fn said(subject: &str, more: &str, paraphrase: &str) -> Vec<String> {
+    fn findings_of(subject: &str, more: &str, paraphrase: &str) -> Vec<String> {
         let text = format!(
             "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"{subject}\"\n{more}prompt = \"{{}} is in\"\ntarget = \"Rome\"\n\
              [edit.expect]\nparaphrase = [\"{paraphrase}\"]\n"
@@ -102,14 +102,14 @@ mod tests {
 
     #[test]
     fn a_misspelt_subject_is_reported() {
-        let slip = said("Mont Blanc", "", "The summit of Mont Blank's massif is in");
+        let slip = findings_of("Mont Blanc", "", "The summit of Mont Blank's massif is in");
         assert_eq!(slip, ["edit `a`: a paraphrase contains \"Mont Blank\", but the subject is \"Mont Blanc\""]);
-        assert_eq!(said("France", "", "The capital of Frnace is in").len(), 1);
+        assert_eq!(findings_of("France", "", "The capital of Frnace is in").len(), 1);
         for fine in ["Mont Blanc lies in", "the top of mont blanc is in", "The mountain is in", "Montreal is in"] {
-            assert!(said("Mont Blanc", "", fine).is_empty(), "{fine}");
+            assert!(findings_of("Mont Blanc", "", fine).is_empty(), "{fine}");
         }
-        assert!(said("Mont Blanc", "aliases = [\"Mont Blank\"]\n", "Mont Blank is in").is_empty());
-        assert!(said("Ada", "", "Ida is in").is_empty(), "a short name is similar to many words");
+        assert!(findings_of("Mont Blanc", "aliases = [\"Mont Blank\"]\n", "Mont Blank is in").is_empty());
+        assert!(findings_of("Ada", "", "Ida is in").is_empty(), "a short name is similar to many words");
         for (subject, other) in [
             ("Germany", "The German capital is"),
             ("India", "Indian food is"),
@@ -117,7 +117,7 @@ mod tests {
             ("World War I", "World War II began in"),
             ("North Korea", "South Korea is in"),
         ] {
-            assert!(said(subject, "", other).is_empty(), "{other}");
+            assert!(findings_of(subject, "", other).is_empty(), "{other}");
         }
     }
 }

@@ -76,12 +76,12 @@ impl EditSet {
     /// # Errors
     /// If there is an error in any file; all findings are returned, warnings included.
     pub fn load(folder: &Path, display_root: &Path) -> Result<(Self, Vec<Diagnostic>), Findings> {
-        Self::load_beside(Sources::default(), folder, display_root, Empty::Refused)
+        Self::load_with(Sources::default(), folder, display_root, Empty::Refused)
     }
 
     /// Does the same as [`EditSet::load`], but adds the files to existing sources, so that the file ids in `sources`
     /// stay valid.
-    pub(super) fn load_beside(
+    pub(super) fn load_with(
         mut sources: Sources,
         folder: &Path,
         display_root: &Path,
@@ -111,7 +111,7 @@ impl EditSet {
         EditSetReader { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
     }
 
-    /// Does the same as [`EditSet::load_beside`] for files in memory, given by display path and bytes.
+    /// Does the same as [`EditSet::load_with`] for files in memory, given by display path and bytes.
     pub(super) fn of_files(
         sources: Sources,
         mut files: Vec<(String, Vec<u8>)>,

@@ -40,9 +40,9 @@ pub(crate) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
         return None;
     }
     let parent = edits.parent().filter(|parent| parent.is_dir()).unwrap_or(root);
-    let mut beside: Vec<PathBuf> = std::fs::read_dir(parent).ok()?.flatten().map(|entry| entry.path()).collect();
-    beside.sort();
-    beside.into_iter().find(|path| holds_facts(path))
+    let mut siblings: Vec<PathBuf> = std::fs::read_dir(parent).ok()?.flatten().map(|entry| entry.path()).collect();
+    siblings.sort();
+    siblings.into_iter().find(|path| holds_facts(path))
 }
 
 /// Returns whether a folder directly contains a file of edits.
@@ -64,7 +64,7 @@ mod tests {
 
     const EDIT: &str = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\nprompt = \"{} is\"\ntarget = \"b\"\n";
 
-    fn told(root: &Path) -> String {
+    fn shown(root: &Path) -> String {
         let (findings, sources) = match Project::load(root) {
             Ok(project) => (project.warnings, project.edits.sources),
             Err(findings) => (findings.diagnostics, findings.sources),
@@ -78,25 +78,25 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         fs::write(root.join(PROJECT_FILE), "format = 1\nmodel.path = \"m\"\n").expect("written");
-        assert!(told(root).contains("there is no folder `edits`"), "{}", told(root));
+        assert!(shown(root).contains("there is no folder `edits`"), "{}", shown(root));
         fs::create_dir(root.join("edits")).expect("made");
-        assert!(told(root).contains("there is no edit in `edits`"), "{}", told(root));
+        assert!(shown(root).contains("there is no edit in `edits`"), "{}", shown(root));
         // A lock shows that there was a build.
         fs::write(root.join(LOCK_FILE), crate::project::lock::text::tests::sample().render()).expect("written");
-        let said = told(root);
-        assert!(said.starts_with("warning[facts-withdrawn]") && said.contains("corrigenda.lock lists"), "{said}");
+        let withdrawn = shown(root);
+        assert!(withdrawn.starts_with("warning[facts-withdrawn]") && withdrawn.contains("corrigenda.lock lists"));
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
         fs::remove_dir(root.join("edits")).expect("removed");
-        assert_eq!(told(root), said, "git does not store an empty folder");
+        assert_eq!(shown(root), withdrawn, "git does not store an empty folder");
         // An empty sibling folder does not matter, but one with edits means that the name is wrong.
         fs::create_dir(root.join("facts")).expect("made");
-        assert_eq!(told(root), said);
+        assert_eq!(shown(root), withdrawn);
         fs::write(root.join("facts/a.toml"), EDIT).expect("written");
-        let said = told(root);
-        assert!(said.contains("there is no folder `edits`") && said.contains("`facts` contains facts"), "{said}");
+        let text = shown(root);
+        assert!(text.contains("there is no folder `edits`") && text.contains("`facts` contains facts"), "{text}");
         fs::create_dir(root.join("edits")).expect("made");
-        assert!(told(root).starts_with("warning[facts-withdrawn]"), "{}", told(root));
+        assert!(shown(root).starts_with("warning[facts-withdrawn]"), "{}", shown(root));
         fs::write(root.join("edits/a.toml"), EDIT).expect("written");
-        assert_eq!(told(root), "");
+        assert_eq!(shown(root), "");
     }
 }

@@ -126,10 +126,10 @@ fn is_backup(path: &Path, name: &str) -> bool {
     let start = name.trim_start_matches(['.', '#']);
     let Some(end) = start.find(".toml").map(|at| at + ".toml".len()) else { return false };
     let (whole, rest) = start.split_at(end);
-    let beside = path.parent().unwrap_or(Path::new("")).join(whole);
+    let original = path.parent().unwrap_or(Path::new("")).join(whole);
     // The lock file of Emacs, `.#a.toml`, ends in `.toml` too.
     let marked = if rest.is_empty() { start.len() < name.len() } else { BACKUP_ENDINGS.contains(&rest) };
-    marked && beside.is_file()
+    marked && original.is_file()
 }
 
 /// Returns whether the first 64 KiB of a file contain an `[[edit]]` line.
