@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::format::Format;
-use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::export::destination::Destination;
 use crate::report::Outcome;
 use crate::report::table::{Table, plural};
@@ -17,9 +17,8 @@ use crate::research::bench::editors::EditorName;
 use crate::research::bench::results_log::ResultsLog;
 use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
 use crate::research::bench::table::{BASE, ResultsTable};
-use crate::research::figure::Figure;
 use crate::research::figure::page::Page;
-use crate::research::figure::png::PngRenderer;
+use crate::research::figure::{Figure, write_all, wrote as wrote_to};
 
 /// The results of one run of `bench`, from which the answer is formatted.
 pub(crate) struct BenchOutput {
@@ -132,10 +131,7 @@ pub(crate) fn answer(context: &Context, output: &BenchOutput, wrote: Option<(&Pa
         head.row([name.to_owned(), value]);
     }
     if let Some((out, files)) = wrote {
-        head.row([
-            "wrote".to_owned(),
-            format!("{}: {}", escape_controls(&out.display().to_string()), plural(files, "file")),
-        ]);
+        head.row(["wrote".to_owned(), wrote_to(out, files)]);
     }
     let mut out = head.render_wrapped(width);
     for grid in output.grids().into_iter().flatten() {
@@ -162,35 +158,20 @@ fn json(output: &BenchOutput) -> Value {
 
 /// Writes the tables, the charts, the HTML page and the JSON to a new folder. Returns the number of files.
 pub(crate) fn write(place: Destination, output: &BenchOutput) -> Result<usize, Failure> {
-    let (renderer, grids) = (PngRenderer::default(), output.grids());
+    let grids = output.grids();
     let figures = output.figures(grids[0].as_ref());
-    let staging = place.stage()?;
-    let mut files = 0;
-    let mut put = |name: &str, bytes: &[u8]| -> Result<(), Failure> {
-        staging.write(name, |out| out.write_all(bytes))?;
-        files += 1;
-        Ok(())
-    };
-    for figure in &figures {
-        let files = figure.files(&renderer).map_err(|why| {
-            let finding = Diagnostic::new(Code::BenchRefused, format!("the chart {why}"));
-            Failure::from(finding)
-        })?;
-        for (name, bytes) in files {
-            put(&name, &bytes)?;
-        }
-    }
+    let mut files = Vec::new();
     for (name, grid) in ["alone.md", "together.md"].into_iter().zip(&grids) {
         if let Some(grid) = grid {
             let failed = output.failed(name == "together.md");
             let failed: String = failed.iter().map(|text| format!("\nFailed: {text}\n")).collect();
-            put(name, (grid.markdown() + &failed).as_bytes())?;
+            files.push((name, grid.markdown() + &failed));
         }
     }
-    put("index.html", page(output, &grids, &figures).as_bytes())?;
-    put("bench.json", format!("{:#}\n", json(output)).as_bytes())?;
-    staging.commit()?;
-    Ok(files)
+    files.push(("index.html", page(output, &grids, &figures)));
+    files.push(("bench.json", format!("{:#}\n", json(output))));
+    let render_error = |why| Failure::from(Diagnostic::new(Code::BenchRefused, format!("the chart {why}")));
+    write_all(place, &figures, &files, render_error)
 }
 
 /// Returns an HTML page with the tables and the charts.

@@ -7,14 +7,13 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::format::Format;
-use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::export::destination::Destination;
 use crate::numeric::Mean;
 use crate::pipeline::Base;
 use crate::report::Outcome;
 use crate::report::table::{Table, plural};
-use crate::research::figure::Figure;
-use crate::research::figure::png::PngRenderer;
+use crate::research::figure::{Figure, write_all, wrote as wrote_to};
 use crate::research::trace::plots;
 use crate::research::trace::plots::page;
 use crate::research::trace::{
@@ -128,10 +127,7 @@ fn human(output: &TraceOutput, wrote: Option<(&Path, usize)>, width: usize) -> S
         head.row([name, value]);
     }
     if let Some((out, files)) = wrote {
-        head.row([
-            "wrote".to_owned(),
-            format!("{}: {}", escape_controls(&out.display().to_string()), plural(files, "file")),
-        ]);
+        head.row(["wrote".to_owned(), wrote_to(out, files)]);
     }
     let of = if output.traced.len() == 1 { "indirect effect" } else { "average indirect effect" };
     let of = format!("{of}, greatest of all layers");
@@ -210,33 +206,16 @@ fn json(output: &TraceOutput) -> Value {
 /// Writes the figures, the HTML page and the JSON to a new folder, with figures of at most `pictures` single facts.
 /// Returns the number of files.
 pub(crate) fn write(place: Destination, output: &TraceOutput, pictures: usize) -> Result<usize, Failure> {
-    let renderer = PngRenderer::default();
     let averages = plots::averages(&output.effects, &output.plan);
     let singles = output.traced.iter().take(pictures);
     let singles: Vec<Figure> = singles.flat_map(|one| plots::of_fact(one, &output.plan)).collect();
-    let staging = place.stage()?;
-    let mut files = 0;
-    let mut put = |name: &str, bytes: &[u8]| -> Result<(), Failure> {
-        staging.write(name, |out| out.write_all(bytes))?;
-        files += 1;
-        Ok(())
-    };
-    for figure in averages.iter().chain(&singles) {
-        let files = figure.files(&renderer).map_err(|why| {
-            let finding = Diagnostic::new(Code::TraceRefused, format!("the figure {why}"));
-            Failure::from(finding)
-        })?;
-        for (name, bytes) in files {
-            put(&name, &bytes)?;
-        }
-    }
     let title = match output.traced.as_slice() {
         [one] => format!("Where “{}” is stored", one.fact.prompt),
         all => format!("Where {} facts are stored", all.len()),
     };
     let page = page::TracePage { title, lines: output.lines(), effects: &output.effects, plan: &output.plan };
-    put("index.html", page::render(&page, &averages, &singles).as_bytes())?;
-    put("trace.json", format!("{:#}\n", json(output)).as_bytes())?;
-    staging.commit()?;
-    Ok(files)
+    let files =
+        [("index.html", page::render(&page, &averages, &singles)), ("trace.json", format!("{:#}\n", json(output)))];
+    let render_error = |why| Failure::from(Diagnostic::new(Code::TraceRefused, format!("the figure {why}")));
+    write_all(place, averages.iter().chain(&singles), &files, render_error)
 }

@@ -2,6 +2,7 @@
 
 use super::table::{BASE, ResultsTable};
 use crate::research::figure::Figure;
+use crate::research::figure::plot::{Axes, GRID};
 use crate::research::figure::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
 
 const TOP: f64 = 46.0;
@@ -21,11 +22,10 @@ fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
 }
 
-/// An unfinished plot; its vertical axis ranges from `low` to `high`.
+/// An unfinished plot.
 struct Plot {
     svg: Svg,
-    low: f64,
-    high: f64,
+    axes: Axes,
 }
 
 impl Plot {
@@ -33,21 +33,17 @@ impl Plot {
         let mut svg = Svg::new(LEFT + WIDTH + MARGIN + beside, TOP + HEIGHT + BOTTOM);
         svg.bold([12.0, 22.0], Anchor::Start, 13.0, title);
         svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, upwards);
-        let mut plot = Self { svg, low, high };
-        for step in steps(low, high) {
-            let y = plot.y(step);
-            plot.svg.line(&[[LEFT, y], [LEFT + WIDTH, y]], "#e4e4e4", 0.8);
-            plot.svg.text([LEFT - 6.0, y + 4.0], Anchor::End, TEXT, INK, &format!("{step}"));
-        }
-        plot
+        let axes = Axes { left: LEFT, top: TOP, width: WIDTH, height: HEIGHT, low, high };
+        axes.grid(&mut svg, |_| GRID, |step| Some(step.to_string()));
+        Self { svg, axes }
     }
 
     fn y(&self, value: f64) -> f64 {
-        TOP + HEIGHT * (1.0 - (value - self.low) / (self.high - self.low))
+        self.axes.y(value)
     }
 
     fn finish(mut self, along: &str) -> String {
-        self.svg.frame([LEFT, TOP, WIDTH, HEIGHT]);
+        self.axes.frame(&mut self.svg);
         self.svg.text([LEFT + WIDTH / 2.0, TOP + HEIGHT + 38.0], Anchor::Middle, TEXT, INK, along);
         self.svg.finish()
     }
@@ -64,7 +60,7 @@ pub fn scores(grid: &ResultsTable) -> Option<Figure> {
     svg.bold([12.0, 22.0], Anchor::Start, 13.0, "Score by editor, each fact alone");
     for step in steps(0.0, 100.0) {
         let x = left + WIDTH * step / 100.0;
-        svg.line(&[[x, TOP], [x, height]], "#e4e4e4", 0.8);
+        svg.line(&[[x, TOP], [x, height]], GRID, 0.8);
         svg.text([x, height + 16.0], Anchor::Middle, TEXT, INK, &format!("{step}"));
     }
     for (index, (name, value)) in rows.iter().enumerate() {

@@ -11,7 +11,7 @@ use resvg::usvg::{Options, Tree};
 const SCALE: f32 = 2.0;
 
 /// A renderer from SVG to PNG, with its fonts.
-pub struct PngRenderer {
+pub(super) struct PngRenderer {
     options: Options<'static>,
 }
 
@@ -31,13 +31,13 @@ impl PngRenderer {
     ///
     /// # Errors
     /// If the document is not valid SVG, or if the image is too large.
-    pub fn render(&self, svg: &str) -> Result<Vec<u8>, String> {
+    pub(super) fn render(&self, svg: &str) -> Result<Option<Vec<u8>>, String> {
         let tree = Tree::from_str(svg, &self.options).map_err(|error| error.to_string())?;
         let size = tree.size();
         let (width, height) = ((size.width() * SCALE).ceil(), (size.height() * SCALE).ceil());
         let dots = Pixmap::new(width as u32, height as u32);
         let mut dots = dots.ok_or_else(|| format!("{width} x {height} pixels are too many"))?;
         resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut dots.as_mut());
-        dots.encode_png().map_err(|error| error.to_string())
+        dots.encode_png().map(Some).map_err(|error| error.to_string())
     }
 }

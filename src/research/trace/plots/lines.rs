@@ -2,7 +2,8 @@
 
 use super::heat::{hue, number, restored_words};
 use crate::numeric::Mean;
-use crate::research::figure::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
+use crate::research::figure::plot::{Axes, GRID};
+use crate::research::figure::svg::{Anchor, FAINT, INK, Svg, TEXT, text_width};
 use crate::research::trace::averages::{AverageEffects, TokenClass};
 use crate::research::trace::plan::{RestoredKind, TracePlan};
 
@@ -33,40 +34,33 @@ fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
 
 /// The axes of one plot over the layers: the position and the value range.
 struct Panel {
-    left: f64,
-    width: f64,
+    axes: Axes,
     layers: usize,
-    low: f64,
-    high: f64,
 }
 
 impl Panel {
     fn x(&self, layer: f64) -> f64 {
-        self.left + self.width * (layer + 0.5) / self.layers as f64
+        self.axes.left + self.axes.width * (layer + 0.5) / self.layers as f64
     }
 
     fn y(&self, value: f64) -> f64 {
-        TOP + HEIGHT * (1.0 - (value - self.low) / (self.high - self.low))
+        self.axes.y(value)
     }
 
     /// Draws the frame, the ticks of both axes, and the labels.
     fn axes(&self, svg: &mut Svg, title: &str, numbers: bool) {
-        svg.bold([self.left, TOP - 10.0], Anchor::Start, TEXT, title);
-        for step in steps(self.low, self.high) {
-            let y = self.y(step);
-            svg.line(&[[self.left, y], [self.left + self.width, y]], if step == 0.0 { FAINT } else { "#e4e4e4" }, 0.8);
-            if numbers {
-                svg.text([self.left - 6.0, y + 4.0], Anchor::End, TEXT, INK, &number(step));
-            }
-        }
+        let Axes { left, width, .. } = self.axes;
+        svg.bold([left, TOP - 10.0], Anchor::Start, TEXT, title);
+        let colour = |step: f64| if step == 0.0 { FAINT } else { GRID };
+        self.axes.grid(svg, colour, |step| numbers.then(|| number(step)));
         let every = [1, 2, 5, 10, 20].into_iter().find(|every| self.layers / every <= 12).unwrap_or(50);
         for layer in (0..self.layers).step_by(every) {
             let x = self.x(layer as f64);
             svg.line(&[[x, TOP + HEIGHT], [x, TOP + HEIGHT + 4.0]], INK, 0.8);
             svg.text([x, TOP + HEIGHT + 16.0], Anchor::Middle, TEXT, INK, &layer.to_string());
         }
-        svg.text([self.left + self.width / 2.0, TOP + HEIGHT + 33.0], Anchor::Middle, TEXT, INK, "layer");
-        svg.frame([self.left, TOP, self.width, HEIGHT]);
+        svg.text([left + width / 2.0, TOP + HEIGHT + 33.0], Anchor::Middle, TEXT, INK, "layer");
+        self.axes.frame(svg);
     }
 }
 
@@ -84,7 +78,8 @@ pub fn by_layer(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     svg.bold([12.0, 22.0], Anchor::Start, 13.0, title);
     svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, "average indirect effect");
     for (index, kind) in kinds.iter().enumerate() {
-        let panel = Panel { left: LEFT + index as f64 * (PANEL + GAP), width: PANEL, layers, low, high };
+        let left = LEFT + index as f64 * (PANEL + GAP);
+        let panel = Panel { axes: Axes { left, top: TOP, width: PANEL, height: HEIGHT, low, high }, layers };
         panel.axes(&mut svg, &format!("restoring {}", restored_words(*kind, plan)), index == 0);
         for ((_, class), means) in of(*kind) {
             curve(&mut svg, &panel, means, colour(*class), if *class == TokenClass::LastSubject { 2.4 } else { 1.5 });
@@ -132,7 +127,7 @@ pub fn severed(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let mut svg = Svg::new((LEFT + width + GAP).max(legend_width(&entries)), TOP + HEIGHT + BOTTOM);
     svg.bold([12.0, 22.0], Anchor::Start, 13.0, "Effect of severing MLPs or attentions on a restored state");
     svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, "average indirect effect");
-    let panel = Panel { left: LEFT, width, layers, low, high };
+    let panel = Panel { axes: Axes { left: LEFT, top: TOP, width, height: HEIGHT, low, high }, layers };
     panel.axes(&mut svg, "at the subject's last token", true);
     let bar = width / layers as f64 / 4.0;
     for (index, (kind, means)) in kinds.iter().zip(&means).enumerate() {

@@ -1,0 +1,48 @@
+//! The axes of a chart: a rectangle in the drawing, and the values at its lower and upper edge.
+
+use super::svg::{Anchor, INK, Svg, TEXT, steps};
+
+/// The colour of grid lines.
+pub const GRID: &str = "#e4e4e4";
+
+/// The axes of a chart. Lengths are in units of the drawing.
+#[derive(Clone, Copy, Debug)]
+pub struct Axes {
+    pub left: f64,
+    pub top: f64,
+    pub width: f64,
+    pub height: f64,
+    /// The value at the lower edge.
+    pub low: f64,
+    /// The value at the upper edge.
+    pub high: f64,
+}
+
+impl Axes {
+    /// Returns the vertical position of a value.
+    pub fn y(&self, value: f64) -> f64 {
+        self.top + self.height * (1.0 - (value - self.low) / (self.high - self.low))
+    }
+
+    /// Returns the vertical position of the lower edge.
+    pub fn bottom(&self) -> f64 {
+        self.top + self.height
+    }
+
+    /// Draws a horizontal line at every round value, in the colour that `colour` returns for it, and its label if
+    /// `label` returns one.
+    pub fn grid(&self, svg: &mut Svg, colour: impl Fn(f64) -> &'static str, label: impl Fn(f64) -> Option<String>) {
+        for step in steps(self.low, self.high) {
+            let y = self.y(step);
+            svg.line(&[[self.left, y], [self.left + self.width, y]], colour(step), 0.8);
+            if let Some(text) = label(step) {
+                svg.text([self.left - 6.0, y + 4.0], Anchor::End, TEXT, INK, &text);
+            }
+        }
+    }
+
+    /// Draws the outline.
+    pub fn frame(&self, svg: &mut Svg) {
+        svg.frame([self.left, self.top, self.width, self.height]);
+    }
+}
