@@ -13,11 +13,11 @@ use super::rope::{Rope, RopePairing, RopeScaling};
 use crate::model::ModelError;
 
 /// Upper bound of RoPE bases and scaling parameters. Larger values are rejected.
-const MOST_BASE: f64 = 1e12;
+const MAX_BASE: f64 = 1e12;
 /// The RoPE base (`rope_theta`) if the config states none.
-const USUAL_BASE: f64 = 10_000.0;
+const DEFAULT_BASE: f64 = 10_000.0;
 /// The keys of the two objects that may contain RoPE settings.
-const PLACES: [&str; 2] = ["rope_parameters", "rope_scaling"];
+const SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 /// The end of every message about two settings that disagree.
 const DISAGREE: &str = "programs disagree on which one applies: keep the one that the model was trained with";
 
@@ -30,40 +30,40 @@ pub(crate) fn read_rope(
     base: &str,
     part: Option<(&str, f64)>,
 ) -> Result<Rope, ModelError> {
-    let place = place(config)?;
-    let theta = theta(config, place.as_ref(), base)?;
+    let section = section(config)?;
+    let theta = theta(config, section.as_ref(), base)?;
     let numbers = match part {
         None => head,
-        Some((key, default)) => (share(config, place.as_ref(), key, default)? * head as f64) as usize,
+        Some((key, default)) => (share(config, section.as_ref(), key, default)? * head as f64) as usize,
     };
-    let scaling = match &place {
+    let scaling = match &section {
         None => RopeScaling::None,
-        Some(place) => scaling(config, place)?,
+        Some(section) => scaling(config, section)?,
     };
     let numbers = check_rotated(config, part.map_or("head_dim", |(key, _)| key), numbers, head)?;
     Ok(Rope::new(RopePairing::Halves, numbers, theta, scaling))
 }
 
 /// An object that contains RoPE settings, with its key in the config.
-type Place<'a> = (&'static str, ConfigReader<'a>);
+type Section<'a> = (&'static str, ConfigReader<'a>);
 
 /// Returns the object with the RoPE settings; `None` if there is none. If the config has both objects, they must state
 /// the same settings.
-fn place<'a>(config: &ConfigReader<'a>) -> Result<Option<Place<'a>>, ModelError> {
-    let mut found: Vec<Place<'a>> = Vec::new();
-    for key in PLACES {
+fn section<'a>(config: &ConfigReader<'a>) -> Result<Option<Section<'a>>, ModelError> {
+    let mut found: Vec<Section<'a>> = Vec::new();
+    for key in SECTIONS {
         // An empty object has no settings.
-        if let Some(place) = config.object(key)?.filter(|place| place.entries().next().is_some()) {
-            if let Some((kind, _)) = place.entries().find(|(_, value)| value.is_object()) {
+        if let Some(section) = config.object(key)?.filter(|section| section.entries().next().is_some()) {
+            if let Some((kind, _)) = section.entries().find(|(_, value)| value.is_object()) {
                 let problem =
                     format!("has settings for layers of the kind `{kind}`; one rotation for all is supported");
                 return Err(config.error(key, &problem));
             }
-            found.push((key, place));
+            found.push((key, section));
         }
     }
     if let [(key, one), (other, two)] = &found[..]
-        && meaning(config, one) != meaning(config, two)
+        && canonical(config, one) != canonical(config, two)
     {
         return Err(config.error(other, &format!("differs from `{key}`; {DISAGREE}")));
     }
@@ -71,23 +71,23 @@ fn place<'a>(config: &ConfigReader<'a>) -> Result<Option<Place<'a>>, ModelError>
 }
 
 /// Returns the RoPE settings of an object in a canonical form, with defaults filled in, for comparison.
-fn meaning(config: &ConfigReader<'_>, place: &ConfigReader<'_>) -> BTreeMap<String, String> {
+fn canonical(config: &ConfigReader<'_>, section: &ConfigReader<'_>) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
     let named = |key: &str| if key == "type" { "rope_type".to_owned() } else { key.to_owned() };
-    let has = |key: &str| place.get(key).is_some();
-    let said = place.entries().filter(|(key, _)| *key != "type" || !has("rope_type"));
-    let mut said: BTreeMap<String, String> = said.map(|(key, value)| (named(key), text(value))).collect();
-    said.entry("rope_type".into()).or_insert_with(|| text(&"default".into()));
-    let outer = config.get("rope_theta").map_or_else(|| USUAL_BASE.to_string(), text);
-    said.entry("rope_theta".into()).or_insert(outer);
-    said
+    let has = |key: &str| section.get(key).is_some();
+    let stated = section.entries().filter(|(key, _)| *key != "type" || !has("rope_type"));
+    let mut stated: BTreeMap<String, String> = stated.map(|(key, value)| (named(key), text(value))).collect();
+    stated.entry("rope_type".into()).or_insert_with(|| text(&"default".into()));
+    let outer = config.get("rope_theta").map_or_else(|| DEFAULT_BASE.to_string(), text);
+    stated.entry("rope_theta".into()).or_insert(outer);
+    stated
 }
 
-/// Returns a number that several keys may state; `None` if no key states it. `said` lists the keys that do, with their
+/// Returns a number that several keys may state; `None` if no key states it. `stated` lists the keys that do, with their
 /// values, which must all be equal.
-fn agreed(config: &ConfigReader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
-    let Some((first, number)) = said.first() else { return Ok(None) };
-    match said.iter().find(|(_, other)| other != number) {
+fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
+    let Some((first, number)) = stated.first() else { return Ok(None) };
+    match stated.iter().find(|(_, other)| other != number) {
         None => Ok(Some(*number)),
         Some((key, other)) => Err(config.error(key, &format!("is {other}, but `{first}` is {number}; {DISAGREE}"))),
     }
@@ -102,59 +102,57 @@ fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Resu
     }
 }
 
-fn theta(config: &ConfigReader<'_>, place: Option<&Place<'_>>, key: &str) -> Result<f64, ModelError> {
-    let mut said = Vec::new();
-    if let Some((name, place)) = place {
-        said.extend(number(place, &format!("{name}."), "rope_theta", MOST_BASE)?);
+fn theta(config: &ConfigReader<'_>, section: Option<&Section<'_>>, key: &str) -> Result<f64, ModelError> {
+    let mut stated = Vec::new();
+    if let Some((name, section)) = section {
+        stated.extend(number(section, &format!("{name}."), "rope_theta", MAX_BASE)?);
     }
-    let own = number(config, "", key, MOST_BASE)?;
-    said.extend(own);
+    let own = number(config, "", key, MAX_BASE)?;
+    stated.extend(own);
     if key != "rope_theta"
-        && let Some((name, theta)) = number(config, "", "rope_theta", MOST_BASE)?
+        && let Some((name, theta)) = number(config, "", "rope_theta", MAX_BASE)?
     {
-        if said.is_empty() && theta != USUAL_BASE {
+        if stated.is_empty() && theta != DEFAULT_BASE {
             return Err(config.error(&name, &format!("is {theta}, but this family's base is `{key}`; {DISAGREE}")));
         }
-        said.push((name, theta));
+        stated.push((name, theta));
     }
-    Ok(agreed(config, &said)?.unwrap_or(USUAL_BASE))
+    Ok(agreed(config, &stated)?.unwrap_or(DEFAULT_BASE))
 }
 
 /// Returns the fraction of a head that is rotated. Several keys may state it; `default` applies if none does.
-fn share(config: &ConfigReader<'_>, place: Option<&Place<'_>>, key: &str, default: f64) -> Result<f64, ModelError> {
+fn share(config: &ConfigReader<'_>, section: Option<&Section<'_>>, key: &str, default: f64) -> Result<f64, ModelError> {
     const ALL: f64 = 1.000_001;
-    let mut said = Vec::new();
-    if let Some((name, place)) = place {
-        said.extend(number(place, &format!("{name}."), "partial_rotary_factor", ALL)?);
+    let mut stated = Vec::new();
+    if let Some((name, section)) = section {
+        stated.extend(number(section, &format!("{name}."), "partial_rotary_factor", ALL)?);
     }
-    said.extend(number(config, "", key, ALL)?);
-    said.extend(number(config, "", "partial_rotary_factor", ALL)?);
-    Ok(agreed(config, &said)?.unwrap_or(default))
+    stated.extend(number(config, "", key, ALL)?);
+    stated.extend(number(config, "", "partial_rotary_factor", ALL)?);
+    Ok(agreed(config, &stated)?.unwrap_or(default))
 }
 
-/// Checks that `numbers`, the number of rotated numbers of a head, is even and from 2 to `head`. RoPE rotates pairs.
+/// Checks that `numbers`, the number of rotated numbers of a head, is even and from 2 to `head_width`. RoPE rotates pairs.
 pub(crate) fn check_rotated(
     config: &ConfigReader<'_>,
     key: &str,
     numbers: usize,
-    head: usize,
+    head_width: usize,
 ) -> Result<usize, ModelError> {
-    match numbers {
-        _ if numbers.is_multiple_of(2) && (2..=head).contains(&numbers) => Ok(numbers),
-        _ => Err(config.error(
-            key,
-            &format!("rotates {numbers} of the {head} numbers of a head; a positive even number of them was expected"),
-        )),
+    if numbers.is_multiple_of(2) && (2..=head_width).contains(&numbers) {
+        return Ok(numbers);
     }
+    let expected = "a positive even number of them was expected";
+    Err(config.error(key, &format!("rotates {numbers} of the {head_width} numbers of a head; {expected}")))
 }
 
-fn scaling(config: &ConfigReader<'_>, (name, place): &Place<'_>) -> Result<RopeScaling, ModelError> {
-    let key = if place.get("rope_type").is_some() { "rope_type" } else { "type" };
+fn scaling(config: &ConfigReader<'_>, (name, section): &Section<'_>) -> Result<RopeScaling, ModelError> {
+    let key = if section.get("rope_type").is_some() { "rope_type" } else { "type" };
     let needed = |key: &str| {
-        let number = place.positive(key, f64::NAN, MOST_BASE)?;
-        if number.is_nan() { Err(place.error(key, "is missing")) } else { Ok(number) }
+        let number = section.positive(key, f64::NAN, MAX_BASE)?;
+        if number.is_nan() { Err(section.error(key, "is missing")) } else { Ok(number) }
     };
-    match place.word(key, "default")? {
+    match section.word(key, "default")? {
         "default" => Ok(RopeScaling::None),
         "linear" => Ok(RopeScaling::Linear { factor: needed("factor")? }),
         // Dynamic scaling changes nothing up to the model's context length, and longer texts are rejected.
@@ -162,15 +160,15 @@ fn scaling(config: &ConfigReader<'_>, (name, place): &Place<'_>) -> Result<RopeS
         "llama3" => {
             let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
             if low >= high {
-                return Err(place.error("high_freq_factor", "must be above low_freq_factor"));
+                return Err(section.error("high_freq_factor", "must be above low_freq_factor"));
             }
             let key = "original_max_position_embeddings";
-            let mut said = vec![(format!("{name}.{key}"), needed(key)?)];
-            said.extend(number(config, "", key, MOST_BASE)?);
-            let original = agreed(config, &said)?.unwrap_or(f64::NAN);
+            let mut stated = vec![(format!("{name}.{key}"), needed(key)?)];
+            stated.extend(number(config, "", key, MAX_BASE)?);
+            let original = agreed(config, &stated)?.unwrap_or(f64::NAN);
             Ok(RopeScaling::Llama3 { factor: needed("factor")?, low, high, original })
         }
-        other => Err(place.error(key, &format!("is {other:?}; supported: default, linear, llama3, dynamic"))),
+        other => Err(section.error(key, &format!("is {other:?}; supported: default, linear, llama3, dynamic"))),
     }
 }
 
@@ -191,7 +189,7 @@ mod tests {
         read(config, "rope_theta", None)
     }
 
-    fn turned_by(theta: f64, scaling: RopeScaling) -> Result<Rope, String> {
+    fn rope_of(theta: f64, scaling: RopeScaling) -> Result<Rope, String> {
         Ok(Rope::new(RopePairing::Halves, 8, theta, scaling))
     }
 
@@ -201,21 +199,21 @@ mod tests {
     fn the_base_counts_inside_and_outside() {
         let linear = RopeScaling::Linear { factor: 4.0 };
         for (config, want) in [
-            (json!({}), turned_by(10_000.0, RopeScaling::None)),
-            (json!({ "rope_theta": 5e5 }), turned_by(5e5, RopeScaling::None)),
-            (json!({ "rope_parameters": { "rope_theta": 5e5 } }), turned_by(5e5, RopeScaling::None)),
+            (json!({}), rope_of(10_000.0, RopeScaling::None)),
+            (json!({ "rope_theta": 5e5 }), rope_of(5e5, RopeScaling::None)),
+            (json!({ "rope_parameters": { "rope_theta": 5e5 } }), rope_of(5e5, RopeScaling::None)),
             (
                 json!({ "rope_theta": 5e5, "rope_parameters": { "rope_type": "linear", "factor": 4.0 } }),
-                turned_by(5e5, linear),
+                rope_of(5e5, linear),
             ),
-            (json!({ "rope_scaling": { "type": "linear", "factor": 4.0, "rope_theta": 5e5 } }), turned_by(5e5, linear)),
+            (json!({ "rope_scaling": { "type": "linear", "factor": 4.0, "rope_theta": 5e5 } }), rope_of(5e5, linear)),
             (
                 json!({ "rope_theta": 500_000, "rope_parameters": { "rope_theta": 5e5 } }),
-                turned_by(5e5, RopeScaling::None),
+                rope_of(5e5, RopeScaling::None),
             ),
             (
                 json!({ "rope_theta": 5e5, "rope_scaling": { "type": "dynamic", "factor": 2 } }),
-                turned_by(5e5, RopeScaling::None),
+                rope_of(5e5, RopeScaling::None),
             ),
         ] {
             assert_eq!(llama(&config), want, "{config}");
@@ -228,7 +226,7 @@ mod tests {
         let linear = json!({ "type": "linear", "factor": 4.0 });
         let same = json!({ "rope_type": "linear", "factor": 4, "rope_theta": 10_000 });
         let both = json!({ "rope_parameters": same, "rope_scaling": linear });
-        assert_eq!(llama(&both), turned_by(10_000.0, RopeScaling::Linear { factor: 4.0 }));
+        assert_eq!(llama(&both), rope_of(10_000.0, RopeScaling::Linear { factor: 4.0 }));
         for nothing in [json!({}), json!(null)] {
             assert_eq!(llama(&json!({ "rope_parameters": same, "rope_scaling": nothing })), llama(&both));
         }
@@ -259,8 +257,8 @@ mod tests {
             ),
             (json!({ "rope_scaling": { "type": "dynamic" } }), ["factor", "is missing"]),
         ] {
-            let said = llama(&config).expect_err("two meanings");
-            assert!(names.iter().all(|name| said.contains(name)), "{said}");
+            let stated = llama(&config).expect_err("two meanings");
+            assert!(names.iter().all(|name| stated.contains(name)), "{stated}");
         }
     }
 

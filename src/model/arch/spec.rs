@@ -10,7 +10,7 @@ use super::config::ConfigReader;
 use super::family::Family;
 use super::rope::{Rope, RopePairing, RopeScaling};
 use super::rope_config::{check_rotated, read_rope};
-use super::windows::{neo_layers, windows};
+use super::windows::{local_layers, windows};
 use crate::model::ModelError;
 use crate::model::load::storage::config as stored;
 
@@ -32,7 +32,6 @@ pub struct Biases {
 pub struct Spec {
     /// The architecture: tensor names and how tensors are stored.
     pub family: &'static Family,
-    /// Number of blocks.
     pub layers: usize,
     /// Hidden size d.
     pub hidden_size: usize,
@@ -40,9 +39,8 @@ pub struct Spec {
     pub intermediate_size: usize,
     /// Number of query heads.
     pub heads: usize,
-    /// Number of key/value heads; `heads / groups` query heads share one.
+    /// Number of key/value heads; `heads / kv_heads` query heads share one.
     pub kv_heads: usize,
-    /// Width of one head.
     pub head_width: usize,
     /// Context length, in tokens.
     pub max_positions: usize,
@@ -52,11 +50,9 @@ pub struct Spec {
     pub epsilon: f32,
     /// Whether the output matrix is the token embedding (`tie_word_embeddings`).
     pub tied: bool,
-    /// The activation function of the MLP.
     pub activation: Activation,
     /// Whether attention and MLP run in parallel on the same hidden state.
     pub parallel: bool,
-    /// Which projections have a bias vector.
     pub biases: Biases,
     /// RoPE; `None` for models with learned position embeddings.
     pub rope: Option<Rope>,
@@ -68,10 +64,10 @@ pub struct Spec {
     scaled_by_layer: bool,
 }
 
-const MOST_WIDTH: usize = 1 << 16;
-const MOST_INNER: usize = 1 << 20;
-pub(crate) const MOST_LAYERS: usize = 1 << 12;
-pub(crate) const MOST_TOKENS: usize = 1 << 24;
+const MAX_WIDTH: usize = 1 << 16;
+const MAX_INTERMEDIATE: usize = 1 << 20;
+pub(crate) const MAX_LAYERS: usize = 1 << 12;
+pub(crate) const MAX_TOKENS: usize = 1 << 24;
 
 impl Spec {
     /// Returns the factor by which attention scores of `layer` are multiplied.
@@ -134,14 +130,41 @@ fn activation(config: &ConfigReader<'_>, key: &str, default: &'static str) -> Re
 
 fn heads(config: &ConfigReader<'_>, key: &str, width: usize, width_key: &str) -> Result<usize, ModelError> {
     let heads = config.size(key, width)?;
-    match width % heads {
-        0 => Ok(heads),
-        _ => Err(config.error(key, &format!("is {heads}, which does not divide {width_key} = {width}"))),
+    if width.is_multiple_of(heads) {
+        Ok(heads)
+    } else {
+        Err(config.error(key, &format!("is {heads}, which does not divide {width_key} = {width}")))
     }
 }
 
 fn epsilon(config: &ConfigReader<'_>, key: &str, default: f64) -> Result<f32, ModelError> {
     Ok(config.positive(key, default, 1.0)? as f32)
+}
+
+/// Returns the values that most families share: as many key/value heads as query heads, full attention with scores
+/// divided by √(head width), blocks in sequence, no biases, no RoPE. The reader of each family sets the values that are
+/// 0 here.
+fn base(family: &'static Family, hidden_size: usize, heads: usize, layers: usize) -> Spec {
+    Spec {
+        family,
+        layers,
+        hidden_size,
+        intermediate_size: 0,
+        heads,
+        kv_heads: heads,
+        head_width: hidden_size / heads,
+        max_positions: 0,
+        vocabulary: 0,
+        epsilon: 0.0,
+        tied: false,
+        activation: Activation::GeluTanh,
+        parallel: false,
+        biases: Biases { attention_in: false, attention_out: false, mlp: false, head: false },
+        rope: None,
+        windows: vec![None; layers],
+        scaled: true,
+        scaled_by_layer: false,
+    }
 }
 
 /// Reads a GPT-2 config. GPT-J uses the same keys; its reader starts from this result and replaces some values.
@@ -150,36 +173,28 @@ fn gpt2(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, Mode
     if config.flag("add_cross_attention", false)? {
         return Err(config.error("add_cross_attention", "must be false: only decoder-only models are supported"));
     }
-    let width = config.size("n_embd", MOST_WIDTH)?;
+    let width = config.size("n_embd", MAX_WIDTH)?;
     let heads = heads(config, "n_head", width, "n_embd")?;
-    let layers = config.size("n_layer", MOST_LAYERS)?;
+    let layers = config.size("n_layer", MAX_LAYERS)?;
     let positions = if config.get("n_positions").is_none() { "n_ctx" } else { "n_positions" };
     Ok(Spec {
-        family,
-        layers,
-        hidden_size: width,
-        intermediate_size: config.size_or("n_inner", MOST_INNER, None)?.unwrap_or(4 * width),
-        heads,
-        kv_heads: heads,
-        head_width: width / heads,
-        max_positions: config.size(positions, MOST_TOKENS)?,
-        vocabulary: config.size("vocab_size", MOST_TOKENS)?,
+        intermediate_size: config.size_or("n_inner", MAX_INTERMEDIATE, None)?.unwrap_or(4 * width),
+        max_positions: config.size(positions, MAX_TOKENS)?,
+        vocabulary: config.size("vocab_size", MAX_TOKENS)?,
         epsilon: epsilon(config, "layer_norm_epsilon", 1e-5)?,
         tied: config.flag("tie_word_embeddings", true)?,
         activation,
-        parallel: false,
         biases: Biases { attention_in: true, attention_out: true, mlp: true, head: false },
-        rope: None,
-        windows: vec![None; layers],
         scaled: config.flag("scale_attn_weights", true)?,
         scaled_by_layer: config.flag("scale_attn_by_inverse_layer_idx", false)?,
+        ..base(family, width, heads, layers)
     })
 }
 
 fn gptj(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
-    let like = gpt2(family, config)?;
-    let numbers = config.size_or("rotary_dim", MOST_WIDTH, Some(64))?.unwrap_or(like.head_width);
-    let numbers = check_rotated(config, "rotary_dim", numbers, like.head_width)?;
+    let gpt2 = gpt2(family, config)?;
+    let numbers = config.size_or("rotary_dim", MAX_WIDTH, Some(64))?.unwrap_or(gpt2.head_width);
+    let numbers = check_rotated(config, "rotary_dim", numbers, gpt2.head_width)?;
     Ok(Spec {
         tied: config.flag("tie_word_embeddings", false)?,
         parallel: true,
@@ -187,84 +202,68 @@ fn gptj(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, Mode
         rope: Some(Rope::new(RopePairing::Neighbours, numbers, 10_000.0, RopeScaling::None)),
         scaled: true,
         scaled_by_layer: false,
-        ..like
+        ..gpt2
     })
 }
 
 fn gpt_neo(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
-    let width = config.size("hidden_size", MOST_WIDTH)?;
+    let width = config.size("hidden_size", MAX_WIDTH)?;
     let heads = heads(config, "num_heads", width, "hidden_size")?;
-    let layers = config.size("num_layers", MOST_LAYERS)?;
-    let window = config.size_or("window_size", MOST_TOKENS, Some(256))?;
-    let kinds = neo_layers(config, layers)?;
+    let layers = config.size("num_layers", MAX_LAYERS)?;
+    let window = config.size_or("window_size", MAX_TOKENS, Some(256))?;
+    let kinds = local_layers(config, layers)?;
     Ok(Spec {
-        family,
-        layers,
-        hidden_size: width,
-        intermediate_size: config.size_or("intermediate_size", MOST_INNER, None)?.unwrap_or(4 * width),
-        heads,
-        kv_heads: heads,
-        head_width: width / heads,
-        max_positions: config.size("max_position_embeddings", MOST_TOKENS)?,
-        vocabulary: config.size("vocab_size", MOST_TOKENS)?,
+        intermediate_size: config.size_or("intermediate_size", MAX_INTERMEDIATE, None)?.unwrap_or(4 * width),
+        max_positions: config.size("max_position_embeddings", MAX_TOKENS)?,
+        vocabulary: config.size("vocab_size", MAX_TOKENS)?,
         epsilon: epsilon(config, "layer_norm_epsilon", 1e-5)?,
         tied: config.flag("tie_word_embeddings", true)?,
         activation: activation(config, "activation_function", "gelu_new")?,
-        parallel: false,
         biases: Biases { attention_in: false, attention_out: true, mlp: true, head: false },
-        rope: None,
         windows: kinds.iter().map(|local| window.filter(|_| *local)).collect(),
         scaled: false,
-        scaled_by_layer: false,
+        ..base(family, width, heads, layers)
     })
 }
 
 fn gpt_neox(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
-    let width = config.size("hidden_size", MOST_WIDTH)?;
+    let width = config.size("hidden_size", MAX_WIDTH)?;
     let heads = heads(config, "num_attention_heads", width, "hidden_size")?;
-    let layers = config.size("num_hidden_layers", MOST_LAYERS)?;
+    let layers = config.size("num_hidden_layers", MAX_LAYERS)?;
     let head = width / heads;
     let bias = config.flag("attention_bias", true)?;
     Ok(Spec {
-        family,
-        layers,
-        hidden_size: width,
-        intermediate_size: config.size("intermediate_size", MOST_INNER)?,
-        heads,
-        kv_heads: heads,
-        head_width: head,
-        max_positions: config.size("max_position_embeddings", MOST_TOKENS)?,
-        vocabulary: config.size("vocab_size", MOST_TOKENS)?,
+        intermediate_size: config.size("intermediate_size", MAX_INTERMEDIATE)?,
+        max_positions: config.size("max_position_embeddings", MAX_TOKENS)?,
+        vocabulary: config.size("vocab_size", MAX_TOKENS)?,
         epsilon: epsilon(config, "layer_norm_eps", 1e-5)?,
         tied: config.flag("tie_word_embeddings", false)?,
         activation: activation(config, "hidden_act", "gelu")?,
         parallel: config.flag("use_parallel_residual", true)?,
         biases: Biases { attention_in: bias, attention_out: bias, mlp: true, head: false },
         rope: Some(read_rope(config, head, "rotary_emb_base", Some(("rotary_pct", 0.25)))?),
-        windows: vec![None; layers],
-        scaled: true,
-        scaled_by_layer: false,
+        ..base(family, width, heads, layers)
     })
 }
 
 /// Reads a config of Llama, Mistral, Ministral, Qwen or Seed-OSS.
 fn llama(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
-    let width = config.size("hidden_size", MOST_WIDTH)?;
+    let width = config.size("hidden_size", MAX_WIDTH)?;
     let heads = config.size("num_attention_heads", width)?;
-    let layers = config.size("num_hidden_layers", MOST_LAYERS)?;
+    let layers = config.size("num_hidden_layers", MAX_LAYERS)?;
     let qwen = matches!(family.model_type, "qwen2" | "qwen3");
-    let groups = match family.model_type {
+    let default_kv_heads = match family.model_type {
         "mistral" | "ministral" | "seed_oss" => 8,
         _ if qwen => 32,
         _ => heads,
     };
-    let groups = config.size_or("num_key_value_heads", heads, None)?.unwrap_or(groups.min(heads));
-    if !heads.is_multiple_of(groups) {
-        let problem = format!("is {groups}, which does not divide num_attention_heads = {heads}");
+    let kv_heads = config.size_or("num_key_value_heads", heads, None)?.unwrap_or(default_kv_heads.min(heads));
+    if !heads.is_multiple_of(kv_heads) {
+        let problem = format!("is {kv_heads}, which does not divide num_attention_heads = {heads}");
         return Err(config.error("num_key_value_heads", &problem));
     }
-    let usual = matches!(family.model_type, "qwen3" | "seed_oss").then_some(128);
-    let head = match config.size_or("head_dim", MOST_WIDTH, usual)? {
+    let default = matches!(family.model_type, "qwen3" | "seed_oss").then_some(128);
+    let head = match config.size_or("head_dim", MAX_WIDTH, default)? {
         Some(head) => head,
         None if width.is_multiple_of(heads) => width / heads,
         None => {
@@ -274,19 +273,14 @@ fn llama(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, Mod
     let bias = config.flag("attention_bias", family.model_type == "seed_oss")?;
     let mlp = matches!(family.model_type, "llama" | "seed_oss") && config.flag("mlp_bias", false)?;
     Ok(Spec {
-        family,
-        layers,
-        hidden_size: width,
-        intermediate_size: config.size("intermediate_size", MOST_INNER)?,
-        heads,
-        kv_heads: groups,
+        intermediate_size: config.size("intermediate_size", MAX_INTERMEDIATE)?,
+        kv_heads,
         head_width: head,
-        max_positions: config.size("max_position_embeddings", MOST_TOKENS)?,
-        vocabulary: config.size("vocab_size", MOST_TOKENS)?,
+        max_positions: config.size("max_position_embeddings", MAX_TOKENS)?,
+        vocabulary: config.size("vocab_size", MAX_TOKENS)?,
         epsilon: epsilon(config, "rms_norm_eps", 1e-6)?,
         tied: config.flag("tie_word_embeddings", false)?,
         activation: activation(config, "hidden_act", "silu")?,
-        parallel: false,
         biases: match family.model_type {
             // Qwen 2 always has biases on query, key and value, whatever its config says; Mistral never has any.
             "qwen2" => Biases { attention_in: true, attention_out: false, mlp, head: false },
@@ -299,7 +293,6 @@ fn llama(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, Mod
         },
         rope: Some(read_rope(config, head, "rope_theta", None)?),
         windows: windows(config, family, layers)?,
-        scaled: true,
-        scaled_by_layer: false,
+        ..base(family, width, heads, layers)
     })
 }

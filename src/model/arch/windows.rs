@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::config::ConfigReader;
 use super::family::Family;
-use super::spec::{MOST_LAYERS, MOST_TOKENS};
+use super::spec::{MAX_LAYERS, MAX_TOKENS};
 use crate::model::ModelError;
 
 /// The attention window of a Mistral whose config does not have the key `sliding_window`, in positions.
@@ -12,13 +12,13 @@ const MISTRAL_WINDOW: usize = 4096;
 
 /// Returns, for each layer of a GPT-Neo, whether it uses local attention. The config lists patterns and repetitions:
 /// `[[["global", "local"], 12]]` describes 24 layers.
-pub(crate) fn neo_layers(config: &ConfigReader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
+pub(crate) fn local_layers(config: &ConfigReader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
     let wrong = |problem: &str| config.error("attention_types", problem);
     let default = serde_json::json!([[["global", "local"], layers / 2]]);
     let types = config.get("attention_types").unwrap_or(&default);
     let mut kinds = Vec::new();
     for group in types.as_array().ok_or_else(|| wrong("is not a list"))? {
-        let (names, times) = (group[0].as_array(), group[1].as_u64().filter(|times| *times <= MOST_LAYERS as u64));
+        let (names, times) = (group[0].as_array(), group[1].as_u64().filter(|times| *times <= MAX_LAYERS as u64));
         let (Some(names), Some(times)) = (names, times) else {
             return Err(wrong("has an entry that is not [[kinds], times]"));
         };
@@ -33,9 +33,10 @@ pub(crate) fn neo_layers(config: &ConfigReader<'_>, layers: usize) -> Result<Vec
             }
         }
     }
-    match kinds.len() == layers {
-        true => Ok(kinds),
-        false => Err(wrong(&format!("does not give the kind of each of the {layers} layers"))),
+    if kinds.len() == layers {
+        Ok(kinds)
+    } else {
+        Err(wrong(&format!("does not give the kind of each of the {layers} layers")))
     }
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn windows(
 ) -> Result<Vec<Option<usize>>, ModelError> {
     // A Mistral has a window unless its config sets `sliding_window` to null.
     let always = matches!(family.model_type, "mistral" | "ministral");
-    let from = match family.model_type {
+    let first_windowed = match family.model_type {
         _ if always => 0,
         "qwen2" | "qwen3" if config.flag("use_sliding_window", false)? => {
             match config.get("max_window_layers").map(|layers| (layers.as_u64(), layers)) {
@@ -63,10 +64,10 @@ pub(crate) fn windows(
         }
         _ => return Ok(vec![None; layers]),
     };
-    let usual = (always && !config.has("sliding_window")).then_some(MISTRAL_WINDOW);
-    let window = config.size_or("sliding_window", MOST_TOKENS, usual)?;
+    let default = (always && !config.has("sliding_window")).then_some(MISTRAL_WINDOW);
+    let window = config.size_or("sliding_window", MAX_TOKENS, default)?;
     let Some(types) = config.get("layer_types") else {
-        return Ok((0..layers).map(|layer| window.filter(|_| layer >= from)).collect());
+        return Ok((0..layers).map(|layer| window.filter(|_| layer >= first_windowed)).collect());
     };
     let wrong = || config.error("layer_types", "does not give full_attention or sliding_attention for every layer");
     let types = types.as_array().filter(|types| types.len() == layers).ok_or_else(wrong)?;

@@ -71,18 +71,18 @@ pub struct Chat {
     special: BTreeMap<String, String>,
     /// The name of the chat template in error messages, with the path of its file.
     name: String,
-    around: TemplateAffixes,
+    affixes: TemplateAffixes,
     digest: Digest,
 }
 
 /// The texts that the chat template writes around a user message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct TemplateAffixes {
-    before: String,
-    behind: String,
+    prefix: String,
+    suffix: String,
     /// The text between the generation prompt and the answer, for example the empty thinking block of a reasoning
     /// model.
-    more: String,
+    answer_prefix: String,
     /// Whether a space precedes an answer. `None` if this is unknown, because the rendering with an answer does not
     /// start with the rendering that ends in the generation prompt.
     space: Option<bool>,
@@ -113,37 +113,37 @@ impl Chat {
             environment: Arc::new(environment),
             special,
             name,
-            around: TemplateAffixes::default(),
+            affixes: TemplateAffixes::default(),
             digest: Digest::of(b""),
         };
-        chat.around = chat.probe_template()?;
+        chat.affixes = chat.probe_template()?;
         // The rendered texts are a part of the digest, so that a change in the renderer's output changes the digest.
-        let TemplateAffixes { before, behind, more, space } = &chat.around;
-        canon.text("before", before).text("behind", behind).text("more", more);
+        let TemplateAffixes { prefix, suffix, answer_prefix, space } = &chat.affixes;
+        canon.text("before", prefix).text("behind", suffix).text("more", answer_prefix);
         chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
         Ok(Some(chat))
     }
 
     fn probe_template(&self) -> Result<TemplateAffixes, ModelError> {
         let rendered = self.render(QUESTION, None).map_err(|error| failed(&self.name, &error))?;
-        let around = rendered.split_once(QUESTION).filter(|(_, behind)| !behind.contains(QUESTION));
-        let Some((before, behind)) = around else {
+        let parts = rendered.split_once(QUESTION).filter(|(_, suffix)| !suffix.contains(QUESTION));
+        let Some((prefix, suffix)) = parts else {
             let problem = format!("{} does not write the user's message exactly once and unchanged", self.name);
             return Err(ModelError::Chat { problem });
         };
-        let mut around =
-            TemplateAffixes { before: before.to_owned(), behind: behind.to_owned(), ..TemplateAffixes::default() };
+        let mut affixes =
+            TemplateAffixes { prefix: prefix.to_owned(), suffix: suffix.to_owned(), ..TemplateAffixes::default() };
         // Some chat templates write no answers, and some do not write the generation prompt before them. The space is
         // then unknown.
         let answered = self.render(QUESTION, Some(ANSWER)).unwrap_or_default();
         let answered = answered.split_once(ANSWER).and_then(|(upto, _)| upto.strip_prefix(rendered.as_str()));
-        if let Some(more) = answered {
-            // A space before an answer is tokenised with the answer, so it is not a part of `more`.
-            let space = more.ends_with(' ');
-            around.more = more.strip_suffix(' ').unwrap_or(more).to_owned();
-            around.space = Some(space);
+        if let Some(text) = answered {
+            // A space before an answer is tokenised with the answer, so it is not a part of `answer_prefix`.
+            let space = text.ends_with(' ');
+            affixes.answer_prefix = text.strip_suffix(' ').unwrap_or(text).to_owned();
+            affixes.space = Some(space);
         }
-        Ok(around)
+        Ok(affixes)
     }
 
     /// The digest of everything that decides the rendered text: the chat template, its special tokens, and the texts
@@ -159,12 +159,12 @@ impl Chat {
     /// If the template fails, or does not write the text verbatim.
     pub(crate) fn frame(&self, text: &str) -> Result<(String, Range<usize>, Option<bool>), ModelError> {
         let mut rendered = self.render(text, None).map_err(|error| failed(&self.name, &error))?;
-        let TemplateAffixes { before, behind, more, space } = &self.around;
-        let shown = rendered.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(behind.as_str()));
+        let TemplateAffixes { prefix, suffix, answer_prefix, space } = &self.affixes;
+        let shown = rendered.strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_suffix(suffix.as_str()));
         match shown.filter(|shown| *shown == text || *shown == text.trim()) {
             Some(shown) => {
-                let place = before.len()..before.len() + shown.len();
-                rendered.push_str(more);
+                let place = prefix.len()..prefix.len() + shown.len();
+                rendered.push_str(answer_prefix);
                 Ok((rendered, place, *space))
             }
             None => {

@@ -35,7 +35,7 @@ pub struct Tokens {
     /// text.
     prepends: bool,
     /// Special tokens that the tokenizer's post-processor appends to every text.
-    tail: Vec<u32>,
+    appended: Vec<u32>,
     folder: PathBuf,
     /// The chat template, opened on first use. A broken chat template is therefore an error only if it is needed.
     chat: OnceLock<Result<Chat, String>>,
@@ -113,20 +113,20 @@ impl Tokens {
             tokenizer,
             vocabulary,
             prepends: false,
-            tail: Vec::new(),
+            appended: Vec::new(),
             folder: folder.to_owned(),
             chat: OnceLock::new(),
         };
-        tokens.tail = tokens.ending();
+        tokens.appended = tokens.appended_tokens();
         // A tokenizer that puts no mark (such as `▁`) before a text encodes `a` as the token `a`.
-        tokens.prepends = tokens.cut("a", false).is_ok_and(|one| {
+        tokens.prepends = tokens.encode_raw("a", false).is_ok_and(|one| {
             one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
         });
         Ok(tokens)
     }
 
     /// Returns the special tokens that the post-processor appends to a text.
-    fn ending(&self) -> Vec<u32> {
+    fn appended_tokens(&self) -> Vec<u32> {
         let text = catch_panic(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
         let Some(text) = text else { return Vec::new() };
         let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
@@ -138,10 +138,10 @@ impl Tokens {
     /// Returns the remark that prompts are read without the special tokens that the tokenizer appends to texts; `None`
     /// if it appends none.
     pub fn remark(&self) -> Option<Remark> {
-        if self.tail.is_empty() {
+        if self.appended.is_empty() {
             return None;
         }
-        let pieces = self.pieces(&self.tail).concat();
+        let pieces = self.pieces(&self.appended).concat();
         let path = self.folder.join(TOKENIZER);
         let message = format!(
             "{} puts {pieces:?} after every text; an answer follows a prompt, so prompts are read without it",
@@ -162,7 +162,7 @@ impl Tokens {
     pub fn reading(&self, chat: bool) -> Result<Option<Digest>, ModelError> {
         let template = if chat { Some(*self.chat()?.digest()) } else { None };
         // A chat template writes the whole text, and the tokenizer appends nothing to it.
-        if chat || self.tail.is_empty() {
+        if chat || self.appended.is_empty() {
             return Ok(template);
         }
         Ok(Some(FieldHasher::new("prompt-without-its-end/1").finish()))
@@ -208,17 +208,15 @@ impl Tokens {
     pub fn encode_prompt(&self, prompt: Prompt<'_>) -> Result<EncodedPrompt, ModelError> {
         if !prompt.chat {
             let mut encoded = self.encode(prompt.text)?;
-            let end = encoded.ids.len() - if encoded.ids.ends_with(&self.tail) { self.tail.len() } else { 0 };
+            let end = encoded.ids.len() - if encoded.ids.ends_with(&self.appended) { self.appended.len() } else { 0 };
             encoded.ids.truncate(end);
             encoded.spans.truncate(end);
             return Ok(EncodedPrompt { text: prompt.text.to_owned(), shift: 0, space: None, encoded });
         }
         let (text, place, space) = self.chat()?.frame(prompt.text)?;
-        let trimmed = match place.len() == prompt.text.len() {
-            true => 0,
-            false => prompt.text.len() - prompt.text.trim_start().len(),
-        };
-        let encoded = self.cut(&text, false)?;
+        let is_trimmed = place.len() != prompt.text.len();
+        let trimmed = if is_trimmed { prompt.text.len() - prompt.text.trim_start().len() } else { 0 };
+        let encoded = self.encode_raw(&text, false)?;
         Ok(EncodedPrompt { text, shift: place.start.cast_signed() - trimmed.cast_signed(), space, encoded })
     }
 
@@ -227,7 +225,7 @@ impl Tokens {
     /// # Errors
     /// If the tokenizer rejects the text, or returns an id for which the model has no embedding.
     pub fn encode(&self, text: &str) -> Result<Encoded, ModelError> {
-        self.cut(text, true)
+        self.encode_raw(text, true)
     }
 
     /// Tokenizes a text that continues another one: without special tokens, and without the mark (such as `▁`) that
@@ -237,10 +235,10 @@ impl Tokens {
     /// As [`Tokens::encode`]; or if the tokenizer merges the text with the text before it, for every text of `ANCHORS`.
     pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         if !self.prepends || text.is_empty() {
-            return Ok(self.cut(text, false)?.ids);
+            return Ok(self.encode_raw(text, false)?.ids);
         }
         for anchor in ANCHORS {
-            let whole = self.cut(&[anchor, text].concat(), false)?;
+            let whole = self.encode_raw(&[anchor, text].concat(), false)?;
             let first = whole.spans.iter().position(|span| span.end > anchor.len());
             if let Some(first) = first.filter(|first| whole.spans[*first].start >= anchor.len()) {
                 return Ok(whole.ids[first..].to_vec());
@@ -249,9 +247,9 @@ impl Tokens {
         Err(ModelError::Encode { text: text.to_owned(), problem: "it is merged with the text before it".into() })
     }
 
-    fn cut(&self, text: &str, special: bool) -> Result<Encoded, ModelError> {
-        let cut = catch_panic(|| self.tokenizer.encode(text, special).map_err(|problem| problem.to_string()));
-        let encoding = cut.flatten().map_err(|problem| ModelError::Encode { text: text.to_owned(), problem })?;
+    fn encode_raw(&self, text: &str, special: bool) -> Result<Encoded, ModelError> {
+        let encoding = catch_panic(|| self.tokenizer.encode(text, special).map_err(|problem| problem.to_string()));
+        let encoding = encoding.flatten().map_err(|problem| ModelError::Encode { text: text.to_owned(), problem })?;
         if let Some(&id) = encoding.get_ids().iter().find(|&&id| id as usize >= self.vocabulary) {
             return Err(ModelError::Vocabulary { text: text.to_owned(), id, vocabulary: self.vocabulary });
         }
@@ -279,7 +277,7 @@ impl Tokens {
     /// strip at the beginning of a text.
     pub fn decode_behind(&self, ids: &[u32]) -> String {
         let own = || self.decode(ids);
-        let Some(before) = self.cut(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };
+        let Some(before) = self.encode_raw(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };
         let whole = self.decode(&[&before.ids, ids].concat());
         whole.strip_prefix(&self.decode(&before.ids)).map_or_else(own, str::to_owned)
     }
