@@ -9,7 +9,7 @@ pub trait Progress {
         self.begin(what, total);
     }
     /// Reports that `position` units are done.
-    fn at(&self, position: u64);
+    fn set_position(&self, position: u64);
     /// Reports one finished step, described by `text`.
     fn line(&self, text: &str);
     /// Reports that work continues without a finished step. A receiver without a progress bar prints such a line from
@@ -25,11 +25,11 @@ pub trait Progress {
 
 /// A receiver that ignores all reports, for work whose progress is not shown.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unseen;
+pub struct NoProgress;
 
-impl Progress for Unseen {
+impl Progress for NoProgress {
     fn begin(&self, _: &str, _: u64) {}
-    fn at(&self, _: u64) {}
+    fn set_position(&self, _: u64) {}
     fn line(&self, _: &str) {}
     fn end(&self) {}
 }

@@ -26,7 +26,7 @@ pub enum Color {
 
 /// How much is printed on stderr in addition to the command's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Loudness {
+pub enum Verbosity {
     /// Errors only.
     Quiet,
     /// Progress and warnings.
@@ -38,7 +38,7 @@ pub enum Loudness {
 /// The writer of all output of a command, with the properties of the terminal.
 pub struct Ui {
     style: RenderStyle,
-    loudness: Loudness,
+    verbosity: Verbosity,
     /// Whether progress bars are drawn. Otherwise progress is printed as lines.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
@@ -47,10 +47,10 @@ pub struct Ui {
     /// Short work without a progress bar. Lines are printed for it only if it takes long.
     slow: RefCell<Option<Slow>>,
     /// The time at which the last line was printed.
-    said: Cell<Instant>,
-    lost: Cell<bool>,
+    last_line: Cell<Instant>,
+    write_failed: Cell<bool>,
     /// Whether GitHub Actions reads the output and would execute some lines as workflow commands.
-    overheard: bool,
+    in_github_actions: bool,
 }
 
 /// Work whose progress is printed as lines.
@@ -60,7 +60,7 @@ struct Slow {
     /// The position at which this run began the work; `None` until a position is reported.
     first: Option<u64>,
     begun: Instant,
-    told: Instant,
+    last_line: Instant,
 }
 
 /// The interval between two lines about the same work.
@@ -71,7 +71,7 @@ const UNKNOWN_WIDTH: usize = 100;
 
 impl Ui {
     /// Reads the properties of the terminal and the environment variables once.
-    pub fn new(color: Color, loudness: Loudness, progress: bool) -> Self {
+    pub fn new(color: Color, verbosity: Verbosity, progress: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let wanted = match color {
             Color::Always => true,
@@ -81,18 +81,18 @@ impl Ui {
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         let width = columns.unwrap_or_else(|| terminal_width().unwrap_or(UNKNOWN_WIDTH));
         let style = RenderStyle { color: wanted, width };
-        let bars = terminal && progress && loudness > Loudness::Quiet;
-        let overheard = std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| !set.is_empty());
+        let bars = terminal && progress && verbosity > Verbosity::Quiet;
+        let in_github_actions = std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| !set.is_empty());
         Self {
             style,
-            loudness,
+            verbosity,
             bars,
             bar: RefCell::new(None),
             first: Arc::new(AtomicU64::new(NO_POSITION)),
             slow: RefCell::new(None),
-            said: Cell::new(Instant::now()),
-            lost: Cell::new(false),
-            overheard,
+            last_line: Cell::new(Instant::now()),
+            write_failed: Cell::new(false),
+            in_github_actions,
         }
     }
 
@@ -105,12 +105,12 @@ impl Ui {
 
     /// Returns whether one line per step is printed.
     pub fn verbose(&self) -> bool {
-        self.loudness == Loudness::Verbose
+        self.verbosity == Verbosity::Verbose
     }
 
     /// Writes a command's result to stdout, with one line break at its end. A closed pipe is not an error.
     pub fn answer(&self, text: &str) {
-        self.raw(format!("{}\n", self.heard(text.trim_end_matches('\n'))).as_bytes());
+        self.raw(format!("{}\n", self.escape_commands(text.trim_end_matches('\n'))).as_bytes());
     }
 
     /// Writes a command's result to stdout byte for byte. A closed pipe is not an error.
@@ -118,48 +118,48 @@ impl Ui {
         let mut out = std::io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                self.lost.set(true);
-                self.say(&format!("error: the answer could not be written: {error}"));
+                self.write_failed.set(true);
+                self.print(&format!("error: the answer could not be written: {error}"));
             }
             _ => {}
         }
     }
 
     /// Returns whether writing to stdout failed. A closed pipe does not count as a failure.
-    pub fn lost(&self) -> bool {
-        self.lost.get()
+    pub fn write_failed(&self) -> bool {
+        self.write_failed.get()
     }
 
     /// Prints findings. In quiet mode only errors are printed.
     pub fn findings(&self, findings: &[Diagnostic], sources: &Sources) {
-        for finding in findings.iter().filter(|one| one.is_error() || self.loudness > Loudness::Quiet) {
-            self.say(&format!("{}\n", render(finding, sources, self.style).trim_end()));
+        for finding in findings.iter().filter(|one| one.is_error() || self.verbosity > Verbosity::Quiet) {
+            self.print(&format!("{}\n", render(finding, sources, self.style).trim_end()));
         }
     }
 
     /// Prints a line on stderr, unless in quiet mode.
     pub fn note(&self, text: &str) {
-        if self.loudness > Loudness::Quiet {
-            self.say(&escape_controls(text));
+        if self.verbosity > Verbosity::Quiet {
+            self.print(&escape_controls(text));
         }
     }
 
     /// Prints a line on stderr, only in verbose mode.
     pub fn detail(&self, text: &str) {
-        if self.loudness == Loudness::Verbose {
-            self.say(&escape_controls(text));
+        if self.verbosity == Verbosity::Verbose {
+            self.print(&escape_controls(text));
         }
     }
 
     /// Returns the text with workflow commands escaped if GitHub Actions reads the output, otherwise unchanged.
-    fn heard<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.overheard { Cow::Owned(escape_workflow_commands(text)) } else { Cow::Borrowed(text) }
+    fn escape_commands<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.in_github_actions { Cow::Owned(escape_workflow_commands(text)) } else { Cow::Borrowed(text) }
     }
 
-    fn say(&self, text: &str) {
-        self.said.set(Instant::now());
+    fn print(&self, text: &str) {
+        self.last_line.set(Instant::now());
         // A closed or full stderr must not end a build.
-        let text = self.heard(text);
+        let text = self.escape_commands(text);
         let write = || drop(writeln!(std::io::stderr().lock(), "{text}"));
         match &*self.bar.borrow() {
             Some(bar) => bar.suspend(write),
@@ -197,11 +197,12 @@ impl Progress for Ui {
             self.begin(what, total);
         } else {
             let now = Instant::now();
-            *self.slow.borrow_mut() = Some(Slow { what: what.to_owned(), total, first: None, begun: now, told: now });
+            *self.slow.borrow_mut() =
+                Some(Slow { what: what.to_owned(), total, first: None, begun: now, last_line: now });
         }
     }
 
-    fn at(&self, position: u64) {
+    fn set_position(&self, position: u64) {
         if let Some(bar) = &*self.bar.borrow() {
             if self.first.load(Ordering::Relaxed) == NO_POSITION {
                 self.first.store(beginning(bar.elapsed(), position), Ordering::Relaxed);
@@ -215,13 +216,13 @@ impl Progress for Ui {
     }
 
     fn line(&self, text: &str) {
-        if !self.bars || self.loudness == Loudness::Verbose {
+        if !self.bars || self.verbosity == Verbosity::Verbose {
             self.note(&format!("  {text}"));
         }
     }
 
     fn still(&self, text: &str) {
-        if !self.bars && self.said.get().elapsed() >= BETWEEN_LINES {
+        if !self.bars && self.last_line.get().elapsed() >= BETWEEN_LINES {
             self.note(&format!("  {text}"));
         }
     }
@@ -242,10 +243,10 @@ impl Slow {
     /// Returns the line to print, if one is due: the position, and the remaining time at the average pace so far.
     fn line(&mut self, position: u64, now: Instant) -> Option<String> {
         let first = *self.first.get_or_insert(beginning(now.duration_since(self.begun), position));
-        if position >= self.total || now.duration_since(self.told) < BETWEEN_LINES {
+        if position >= self.total || now.duration_since(self.last_line) < BETWEEN_LINES {
             return None;
         }
-        self.told = now;
+        self.last_line = now;
         let (what, total) = (&self.what, self.total);
         let left = left(now.duration_since(self.begun), position.saturating_sub(first), total.saturating_sub(first));
         let left = left.map_or_else(String::new, |left| format!(", {left}"));
@@ -288,15 +289,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slow_work_says_how_long_the_rest_takes() {
+    fn slow_work_reports_the_remaining_time() {
         let begun = Instant::now();
-        let mut slow = Slow { what: "prompts".into(), total: 40, first: Some(0), begun, told: begun };
+        let mut slow = Slow { what: "prompts".into(), total: 40, first: Some(0), begun, last_line: begun };
         let at = |seconds| begun + Duration::from_secs(seconds);
         assert_eq!(slow.line(4, at(9)), None);
         assert_eq!(slow.line(10, at(20)).as_deref(), Some("prompts: 10 of 40, about 60 s left"));
         assert_eq!(slow.line(11, at(22)), None);
-        assert_eq!(slow.line(40, at(60)), None, "what is over is not told of");
-        let mut resumed = Slow { what: "documents".into(), total: 100, first: None, begun, told: begun };
+        assert_eq!(slow.line(40, at(60)), None, "finished work is not reported");
+        let mut resumed = Slow { what: "documents".into(), total: 100, first: None, begun, last_line: begun };
         assert_eq!(resumed.line(90, at(0)), None);
         assert_eq!(resumed.line(92, at(20)).as_deref(), Some("documents: 92 of 100, about 80 s left"));
         assert_eq!((lasting(0.0), lasting(300.0), lasting(7300.0)), ("1 s".into(), "5 min".into(), "2 h".into()));

@@ -612,7 +612,7 @@ fn adapters_of_every_family() {
             settings: None,
             store: &store,
             to,
-            progress: &corrigenda::progress::Unseen,
+            progress: &corrigenda::progress::NoProgress,
         };
         peft(&request(&to), AdapterBase { spec: model.spec(), name: BaseName { name: "base", on_hub: false } })
             .expect("an adapter");

@@ -22,7 +22,7 @@ struct Mortal {
 impl Progress for Mortal {
     fn begin(&self, _: &str, _: u64) {}
 
-    fn at(&self, position: u64) {
+    fn set_position(&self, position: u64) {
         let _ = self.first.compare_exchange(0, position, Ordering::Relaxed, Ordering::Relaxed);
         assert!(position < self.dies_at, "the power went out");
     }
@@ -87,7 +87,7 @@ fn one_pass_gives_the_bytes_of_single_layers() {
     let mut ground = Ground::new();
     // The last batch is not full.
     ground.provenance.max_documents = Some(200);
-    let unseen = &corrigenda::progress::Unseen;
+    let unseen = &corrigenda::progress::NoProgress;
     let store = ground.store("alone");
     let alone: Vec<_> = (0..3).flat_map(|layer| ground.build_all(&store, &[layer], unseen)).collect();
     assert_eq!(ground.build_all(&ground.store("together"), &[0, 1, 2], unseen), alone);
@@ -110,7 +110,7 @@ fn one_pass_gives_the_bytes_of_single_layers() {
 #[test]
 fn a_resumed_sum_gives_the_same_bytes() {
     let ground = Ground::new();
-    let whole = ground.build(&ground.store("whole"), &corrigenda::progress::Unseen).expect("built");
+    let whole = ground.build(&ground.store("whole"), &corrigenda::progress::NoProgress).expect("built");
     let store = ground.store("interrupted");
     let mortal = Mortal { dies_at: 200, first: AtomicU64::new(0) };
     let died = catch_unwind(AssertUnwindSafe(|| ground.build(&store, &mortal)));
@@ -126,7 +126,7 @@ fn a_resumed_sum_gives_the_same_bytes() {
     let _ = catch_unwind(AssertUnwindSafe(|| ground.build(&other, &mortal)));
     let partial = other.path(EntryKind::Partial, &ground.provenance.address());
     std::fs::write(&partial, b"rubbish").expect("written");
-    assert_eq!(ground.build(&other, &corrigenda::progress::Unseen).expect("built"), whole);
+    assert_eq!(ground.build(&other, &corrigenda::progress::NoProgress).expect("built"), whole);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_corpus_that_changes_meanwhile_is_refused() {
             text.push_str("One more line.\n");
             std::fs::write(&self.0, text).expect("written");
         }
-        fn at(&self, _: u64) {}
+        fn set_position(&self, _: u64) {}
         fn line(&self, _: &str) {}
         fn end(&self) {}
     }
@@ -147,7 +147,7 @@ fn a_corpus_that_changes_meanwhile_is_refused() {
     let store = ground.store("store");
     let error = ground.build(&store, &Meddler(ground.folder.path().join("corpus.txt"))).expect_err("it changed");
     assert!(error.to_string().contains("changed while it was read"), "{error}");
-    let error = ground.build(&store, &corrigenda::progress::Unseen).expect_err("it is another corpus now");
+    let error = ground.build(&store, &corrigenda::progress::NoProgress).expect_err("it is another corpus now");
     assert!(error.to_string().contains("changed while it was read"), "{error}");
     assert!(!store.ls().expect("listed").iter().any(|entry| entry.kind == EntryKind::Statistics));
 }
@@ -156,7 +156,7 @@ fn a_corpus_that_changes_meanwhile_is_refused() {
 fn a_stored_factor_has_the_same_bits() {
     let ground = Ground::new();
     let store = ground.store("store");
-    ground.build(&store, &corrigenda::progress::Unseen).expect("built");
+    ground.build(&store, &corrigenda::progress::NoProgress).expect("built");
     let cached = find(&store, &ground.provenance).expect("readable").expect("built");
     assert_eq!(cached.documents, 384);
     let (fresh, ridge) = factor(&store, &ground.provenance, &cached).expect("full rank");
@@ -169,7 +169,7 @@ fn too_few_keys_get_a_recorded_ridge() {
     let mut ground = Ground::new();
     ground.provenance.max_documents = Some(3);
     let store = ground.store("store");
-    ground.build(&store, &corrigenda::progress::Unseen).expect("built");
+    ground.build(&store, &corrigenda::progress::NoProgress).expect("built");
     let cached = find(&store, &ground.provenance).expect("readable").expect("built");
     assert!(cached.documents == 3 && cached.keys < tiny::INNER as u64);
     let (_, ridge) = factor(&store, &ground.provenance, &cached).expect("with a ridge");
@@ -181,7 +181,7 @@ fn too_few_keys_get_a_recorded_ridge() {
 fn statistics_of_another_layer_are_refused() {
     let ground = Ground::new();
     let store = ground.store("store");
-    ground.build(&store, &corrigenda::progress::Unseen).expect("built");
+    ground.build(&store, &corrigenda::progress::NoProgress).expect("built");
     let bytes = store.get(EntryKind::Statistics, &ground.provenance.address()).expect("sound").expect("there");
     let other = Provenance { layer: 2, ..ground.provenance.clone() };
     store.put(EntryKind::Statistics, &other.address(), &bytes).expect("stored");

@@ -2,7 +2,7 @@
 
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
-use corrigenda::progress::Unseen;
+use corrigenda::progress::NoProgress;
 use corrigenda::research::trace::{
     KnownFact, Noise, NoiseRule, RestoredKind, RestoredTokens, SeveredNoise, TracePlan, subject_in, trace,
 };
@@ -48,7 +48,7 @@ fn every_cell_agrees_with_pytorch() {
                 relation: None,
                 chat: false,
             };
-            let traced = trace(&model, &tokens, &known, &noise, &plan, &Unseen).expect("traced");
+            let traced = trace(&model, &tokens, &known, &noise, &plan, &NoProgress).expect("traced");
             assert_eq!(numbers(&fact["place"]), [traced.subject.start as f64, traced.subject.end as f64]);
             assert_eq!(traced.answer, tokens.piece(fact["answer"].as_u64().expect("an id") as u32));
             let near = |found: f64, want: f64, what: &str| {
@@ -62,13 +62,13 @@ fn every_cell_agrees_with_pytorch() {
                 table.iter().flatten().zip(want).for_each(|(found, want)| near(*found, want, kind.name()));
             }
             let places = RestoredTokens::LastSubject;
-            let last =
-                trace(&model, &tokens, &known, &noise, &TracePlan { places, ..plan.clone() }, &Unseen).expect("traced");
+            let last = trace(&model, &tokens, &known, &noise, &TracePlan { places, ..plan.clone() }, &NoProgress)
+                .expect("traced");
             for ((kind, last), (_, table)) in last.restored.iter().zip(&traced.restored) {
                 let row = if kind.is_severed() { 0 } else { traced.subject.end - 1 };
                 assert_eq!(*last, table[row..=row], "{name}, {prompt}: {} at the subject's last token", kind.name());
             }
-            let traced = trace(&model, &tokens, &known, &noise, &published, &Unseen).expect("traced");
+            let traced = trace(&model, &tokens, &known, &noise, &published, &NoProgress).expect("traced");
             for (kind, table) in &traced.restored {
                 let want = numbers(&fact["severed_next"][kind.name()]);
                 table[0].iter().zip(want).for_each(|(found, want)| near(*found, want, "severed as published"));

@@ -494,7 +494,7 @@ fn an_export_that_fails_late_leaves_nothing() {
         settings: None,
         store: &project.cache(),
         to: &project.path("../out"),
-        progress: &corrigenda::progress::Unseen,
+        progress: &corrigenda::progress::NoProgress,
     };
     let error = checkpoint(&request).expect_err("the base changed");
     assert!(matches!(error, ExportError::Changed { .. }), "{error}");

@@ -4,7 +4,7 @@ use super::cache::{MeasurementCache, bytes_of};
 use super::{AnswerScore, NextTokenDistribution, Question, answer_score, prompt};
 use crate::digest::FieldHasher;
 use crate::model::{Model, ModelError, Prompt, Tokens};
-use crate::progress::{Progress, Unseen};
+use crate::progress::{NoProgress, Progress};
 
 /// The number of next tokens that a result lists, the likeliest first.
 pub const TOP: usize = 3;
@@ -150,7 +150,7 @@ impl BaselineRun {
 /// Runs the inquiries on both models and returns the results in order, without a cache.
 pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<PredictionPair> {
     let one_by_one: Vec<&[Inquiry]> = inquiries.chunks(1).collect();
-    ask_cached(&MeasurementCache::disabled(), before, after, &one_by_one, &Unseen)
+    ask_cached(&MeasurementCache::disabled(), before, after, &one_by_one, &NoProgress)
 }
 
 /// Runs groups of inquiries on both models and returns the results in order; the answers of each group are cached as
@@ -175,7 +175,7 @@ pub fn ask_cached(
         let (batch, remaining) = rest.split_at(rest.iter().take_while(fits).count().max(1));
         out.extend(run_batch(cache, before, after, batch));
         done += batch.iter().map(|group| group.len()).sum::<usize>();
-        progress.at(done as u64);
+        progress.set_position(done as u64);
         rest = remaining;
     }
     out

@@ -12,7 +12,7 @@ use super::NextTokenDistribution;
 use super::cache::MeasurementCache;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::elementary::exp64;
-use crate::progress::{Progress, Unseen};
+use crate::progress::{NoProgress, Progress};
 use crate::stats::corpus::{CorpusError, Documents, count};
 
 /// The maximum number of documents read from a neutral text; they are spread evenly over it.
@@ -91,7 +91,7 @@ impl Neutral {
 /// # Errors
 /// If the weights of one of the models overflow.
 pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage, ModelError> {
-    damage_cached(&MeasurementCache::disabled(), before, after, neutral, &Unseen)
+    damage_cached(&MeasurementCache::disabled(), before, after, neutral, &NoProgress)
 }
 
 /// Compares two models on neutral text, reusing cached hidden states of the earlier model, and stores the result.
@@ -117,7 +117,7 @@ pub fn damage_cached(
             tokens += 1;
         }
         documents += 1;
-        progress.at(done as u64 + 1);
+        progress.set_position(done as u64 + 1);
     }
     let mean = |sum: f64| if tokens == 0 { 0.0 } else { sum / tokens as f64 };
     if [divergence, losses[0], losses[1]].iter().any(|sum| !sum.is_finite()) {

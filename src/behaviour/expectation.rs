@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Inquiry, PredictionPair, ask};
@@ -218,7 +219,7 @@ pub fn check_finite_answers(
 }
 
 /// The number of expectations that are met out of a total.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Share {
     pub met: usize,
     /// The total number of expectations; 0 if the project states none of this kind.

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
-
+use crate::cli::answers::NamedBase;
+use crate::cli::answers::build::{
+    BuildAnswer, BuiltEdit, BuiltPatch, LockChange, LockState, ScoredText, UsedStatistics,
+};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Failure, escape_controls};
@@ -40,14 +42,14 @@ impl Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    let (project, store) = match context.ground() {
-        Ok(ground) => ground,
+    let (project, store) = match context.open_project_and_store() {
+        Ok(opened) => opened,
         Err(outcome) => return outcome,
     };
     let options = BuildOptions { isa: context.isa, locked: arguments.locked, update_base: arguments.update_base };
-    let built = checked(context, arguments).and_then(|()| build(&project, &store, options, &context.ui));
-    let told = built.and_then(|built| told(arguments, &project, &built).map(|()| built));
-    match told {
+    let built = check_provenance(context, arguments).and_then(|()| build(&project, &store, options, &context.ui));
+    let finished = built.and_then(|built| write_provenance(arguments, &project, &built).map(|()| built));
+    match finished {
         Ok(built) => {
             match context.format {
                 Format::Json => json_answer(context, &project, &built),
@@ -63,21 +65,21 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 /// Checks before the build that the provenance can be written after it.
-fn checked(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
+fn check_provenance(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     context.may_export(path)?;
     provenance::check(path, &arguments.builder)
 }
 
 /// Writes the provenance if `--provenance` is set.
-fn told(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), Failure> {
+fn write_provenance(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), Failure> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     let statement = provenance::statement(project, &built.lock, &arguments.builder)?;
     Ok(provenance::write(path, &statement)?)
 }
 
 /// An edit with one name of its subject, and the measurements of that name.
-struct Named<'p> {
+struct NamedRecord<'p> {
     edit: &'p Edit,
     /// The alias; `None` for the subject itself.
     alias: Option<&'p str>,
@@ -85,14 +87,14 @@ struct Named<'p> {
 }
 
 /// Returns one item per edit and name, ordered by edit id; the subject comes before the aliases.
-fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<Named<'p>> {
+fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
     // The build record was made for these edits, so it has an entry for each of them.
     let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
     let named = |edit: &'p Edit| {
         let found = edit.names().map(|(name, _)| (name, records.get(&edit.meaning_of(name)))).collect::<Vec<_>>();
         let named = found.into_iter().filter_map(move |(name, record)| {
             let alias = (name != edit.subject).then_some(name);
-            Some(Named { edit, alias, record: record.copied()? })
+            Some(NamedRecord { edit, alias, record: record.copied()? })
         });
         named.collect::<Vec<_>>()
     };
@@ -148,7 +150,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
     format!("{head}\n{edits}{tensors}{tail}{verdict}")
 }
 
-fn edit_row(sign: &str, Named { edit, alias, record }: &Named<'_>) -> [String; 8] {
+fn edit_row(sign: &str, NamedRecord { edit, alias, record }: &NamedRecord<'_>) -> [String; 8] {
     let change = |answer: &AnswerRecord| table::change(answer.before, answer.after);
     let was = record.was.as_ref();
     [
@@ -195,14 +197,15 @@ fn lock_line(built: &Built) -> String {
 
 /// Returns a sentence that names the edits that do not hold; empty if all of them hold.
 fn verdict(project: &Project, built: &Built) -> String {
-    let fails: Vec<Named<'_>> = by_id(project, built).into_iter().filter(|named| !named.record.target.holds).collect();
+    let fails: Vec<NamedRecord<'_>> =
+        by_id(project, built).into_iter().filter(|named| !named.record.target.holds).collect();
     let mut ids: Vec<&str> = fails.iter().map(|named| named.edit.id.as_str()).collect();
     // An edit holds only if it holds under all its names.
     ids.dedup();
     if ids.is_empty() {
         return String::new();
     }
-    let label = |named: &Named<'_>| named.edit.label(named.alias.unwrap_or(&named.edit.subject));
+    let label = |named: &NamedRecord<'_>| named.edit.label(named.alias.unwrap_or(&named.edit.subject));
     // A single edit cannot be broken by another one.
     let bisect = match project.edits.edits.len() {
         1 => "",
@@ -218,43 +221,42 @@ fn verdict(project: &Project, built: &Built) -> String {
 }
 
 fn json_answer(context: &Context, project: &Project, built: &Built) {
-    let record = &built.record;
-    let edit = |Named { edit, alias, record }: Named<'_>| {
-        let sources = &project.edits.sources;
-        json!({
-            "id": edit.id,
-            "alias": alias,
-            "file": sources.path(edit.spans.file),
-            "line": sources.position(edit.spans.file, edit.spans.id.start).line,
-            "change": sign(&built.changes, &edit.id).trim(),
-            "meaning": record.meaning,
-            "target": answer(&edit.target, &record.target),
-            "was": edit.was.as_ref().zip(record.was.as_ref()).map(|(text, record)| answer(text, record)),
-            "norm": record.norm,
-            "surviving": record.surviving,
-        })
-    };
-    let removed = built.changes.iter().filter(|change| change.kind == ChangeKind::Removed).map(|change| &change.id);
-    let whole = json!({
-        "base": { "name": built.base, "digest": built.lock.base.digest },
-        "layer": built.layer,
-        "statistics": built.lock.statistics.iter().map(|one| json!({
-            "layer": one.layer, "digest": one.digest, "corpus": one.corpus, "keys": one.count,
-            "ridge": record.statistics_ridge,
-        })).collect::<Vec<_>>(),
-        "edits": by_id(project, built).into_iter().map(edit).collect::<Vec<_>>(),
-        "removed": removed.collect::<Vec<_>>(),
-        "tensors": record.tensors,
-        "patch": { "id": record.patch, "size": record.size },
-        "holding": record.edits.iter().filter(|record| record.target.holds).count(),
-        "compiled": built.compiled,
-        "lock": if built.written { "written" } else { "unchanged" },
+    let (record, sources) = (&built.record, &project.edits.sources);
+    let statistics = built.lock.statistics.iter().map(|one| UsedStatistics {
+        layer: one.layer,
+        digest: one.digest,
+        corpus: one.corpus,
+        keys: one.count,
+        ridge: record.statistics_ridge,
     });
-    context.answer_json(Outcome::Ok, &built.warnings, &project.edits.sources, whole);
+    let removed = built.changes.iter().filter(|change| change.kind == ChangeKind::Removed);
+    let answer = BuildAnswer {
+        base: NamedBase { name: built.base.clone(), digest: built.lock.base.digest.to_string() },
+        layer: built.layer,
+        statistics: statistics.collect(),
+        edits: by_id(project, built).iter().map(|named| built_edit(project, built, named)).collect(),
+        removed: removed.map(|change| change.id.as_str()).collect(),
+        tensors: &record.tensors,
+        patch: BuiltPatch { id: record.patch, size: record.size },
+        holding: record.edits.iter().filter(|record| record.target.holds).count(),
+        compiled: built.compiled,
+        lock: if built.written { LockState::Written } else { LockState::Unchanged },
+    };
+    context.answer_json(Outcome::Ok, &built.warnings, sources, answer);
 }
 
-fn answer(text: &str, answer: &AnswerRecord) -> Map<String, Value> {
-    let Ok(Value::Object(mut fields)) = serde_json::to_value(answer) else { return Map::new() };
-    fields.insert("text".into(), json!(text));
-    fields
+fn built_edit<'p>(project: &'p Project, built: &Built, named: &NamedRecord<'p>) -> BuiltEdit<'p> {
+    let (NamedRecord { edit, alias, record }, sources) = (named, &project.edits.sources);
+    BuiltEdit {
+        id: &edit.id,
+        alias: *alias,
+        file: sources.path(edit.spans.file),
+        line: sources.position(edit.spans.file, edit.spans.id.start).line,
+        change: LockChange::of(&built.changes, &edit.id),
+        meaning: record.meaning,
+        target: ScoredText::new(&edit.target, &record.target),
+        was: edit.was.as_ref().zip(record.was.as_ref()).map(|(text, record)| ScoredText::new(text, record)),
+        norm: record.norm,
+        surviving: record.surviving,
+    }
 }

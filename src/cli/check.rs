@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     match Project::load(&context.root) {
         Ok(mut project) => {
             // The files apply to all models, so the name of `--model` is only checked.
-            let unknown = context.chosen().and_then(|name| project.config.choose(Some(&name)).err());
+            let unknown = context.selected_model().and_then(|name| project.config.choose(Some(&name)).err());
             let expired = context.expired(&project);
             let findings = [unknown.into_iter().collect(), project.warnings.clone(), expired].concat();
             let edits = project.edits.edits.len();
@@ -30,10 +30,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 fn checked(context: &Context, edits: Option<usize>, findings: &[Diagnostic], sources: &Sources) -> Outcome {
-    let outcome = match findings.iter().filter(|one| one.is_error()).all(|one| one.code.is_adjustable()) {
-        _ if !findings.iter().any(Diagnostic::is_error) => Outcome::Ok,
-        true => Outcome::Findings,
-        false => Outcome::Error,
+    let errors: Vec<&Diagnostic> = findings.iter().filter(|one| one.is_error()).collect();
+    let outcome = if errors.is_empty() {
+        Outcome::Ok
+    } else if errors.iter().all(|one| one.code.is_adjustable()) {
+        Outcome::Findings
+    } else {
+        Outcome::Error
     };
     context.show(findings, sources);
     let report = Report {

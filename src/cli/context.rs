@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+use serde::Serialize;
 
+use super::answers::{Answered, Unfinished};
 use super::report::{ReportArguments, deliver};
 use super::root;
 use crate::cli::common_options::CommonOptions;
@@ -22,7 +23,7 @@ use crate::report::Outcome;
 use crate::report::json::inert;
 use crate::report::{Finding, Report, ReportVerb, VERSION};
 use crate::store::{Store, StoreError, cache_root};
-use crate::ui::{Loudness, Ui};
+use crate::ui::{Ui, Verbosity};
 
 /// The state of one run of the program.
 pub(super) struct Context {
@@ -38,7 +39,7 @@ pub(super) struct Context {
     /// The name of the selected model; `None` if no model is selected.
     model: RefCell<Option<String>>,
     /// Whether the project's warnings were printed. They apply to all models, so they are printed only once.
-    told: Cell<bool>,
+    warnings_shown: Cell<bool>,
     /// The warnings printed so far, with their sources. They are added to the findings of a JSON answer or a report.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
     /// The command, if it ends with a report ([`Context::expect_reports`]).
@@ -52,13 +53,13 @@ impl Context {
             // This fails only if a thread pool already exists, and nothing has created one yet.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
-        let loudness = match (common.quiet, common.verbose) {
-            (true, _) => Loudness::Quiet,
-            (_, true) => Loudness::Verbose,
-            _ => Loudness::Normal,
+        let verbosity = match (common.quiet, common.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
         };
         Self {
-            ui: Ui::new(common.color, loudness, !common.no_progress),
+            ui: Ui::new(common.color, verbosity, !common.no_progress),
             root: root::find(common.project.as_deref()),
             named: common.project.clone(),
             format: common.format,
@@ -66,7 +67,7 @@ impl Context {
             cache_dir: common.cache_dir.clone(),
             store: RefCell::default(),
             model: RefCell::new(common.model.as_ref().map(|name| name.to_string_lossy().into_owned())),
-            told: Cell::default(),
+            warnings_shown: Cell::default(),
             warned: RefCell::default(),
             reporting: Cell::default(),
             reports: RefCell::default(),
@@ -75,7 +76,7 @@ impl Context {
 
     /// Returns the folder in which `init` creates a project: that of `-C`, or the current folder. Unlike in other
     /// commands, a project in a folder above it is not used.
-    pub(super) fn beginning(&self) -> PathBuf {
+    pub(super) fn new_project_root(&self) -> PathBuf {
         self.named.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
@@ -85,7 +86,7 @@ impl Context {
     }
 
     /// Prints which project is used, if it was found above the current folder.
-    pub(super) fn tell_root(&self) {
+    pub(super) fn note_root(&self) {
         if self.named.is_none() && self.root != Path::new(".") {
             self.ui.note(&format!("the project in `{}`", self.root.display()));
         }
@@ -104,7 +105,7 @@ impl Context {
             Diagnostic::new(Code::StoreFailed, nothing)
                 .help("name a folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR")
         })?;
-        self.may_keep(&root)?;
+        self.may_hold_store(&root)?;
         Ok(self.store.borrow_mut().insert(Store::open(root)).clone())
     }
 
@@ -121,12 +122,12 @@ impl Context {
     }
 
     /// Returns the name of the selected model; `None` if no model is selected.
-    pub(super) fn chosen(&self) -> Option<String> {
+    pub(super) fn selected_model(&self) -> Option<String> {
         self.model.borrow().clone()
     }
 
     /// Selects the model for the rest of the run.
-    pub(super) fn choose(&self, name: String) {
+    pub(super) fn select_model(&self, name: String) {
         self.model.replace(Some(name));
     }
 
@@ -134,7 +135,7 @@ impl Context {
     /// and the outcome of the run is returned as the error.
     pub(super) fn project(&self) -> Result<Project, Outcome> {
         let mut project = Project::load(&self.root).map_err(|findings| self.stop(&findings.into()))?;
-        let chosen = project.config.choose(self.chosen().as_deref());
+        let chosen = project.config.choose(self.selected_model().as_deref());
         chosen.map_err(|finding| self.fail(finding))?;
         let expired = self.expired(&project);
         if expired.iter().any(Diagnostic::is_error) {
@@ -143,7 +144,7 @@ impl Context {
         project.warnings.extend(expired);
         let sources = &project.edits.sources;
         *self.warned.borrow_mut() = project.warnings.iter().map(|one| (one.clone(), sources.clone())).collect();
-        if !self.told.replace(true) {
+        if !self.warnings_shown.replace(true) {
             self.show(&project.warnings, sources);
         }
         Ok(project)
@@ -189,7 +190,7 @@ impl Context {
 
     /// Loads the project and opens the store. If one of them fails, the findings are printed and the outcome of the run
     /// is returned as the error.
-    pub(super) fn ground(&self) -> Result<(Project, Store), Outcome> {
+    pub(super) fn open_project_and_store(&self) -> Result<(Project, Store), Outcome> {
         let project = self.project()?;
         let store = self.store().map_err(|finding| self.fail(finding))?;
         Ok((project, store))
@@ -210,7 +211,7 @@ impl Context {
     pub(super) fn refuse(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources) -> Outcome {
         self.show(findings, sources);
         match (self.reporting.get(), self.format) {
-            (None, Format::Json) => self.answer_json(outcome, findings, sources, json!({})),
+            (None, Format::Json) => self.answer_json(outcome, findings, sources, Unfinished {}),
             (None, _) => {}
             (Some(verb), _) => {
                 let report = self.report(verb, outcome, &format!("corrigenda {}", verb.as_str()), findings, sources);
@@ -243,7 +244,7 @@ impl Context {
     ) -> Report {
         let warned = self.warned.take();
         let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));
-        let model = self.chosen().map_or_else(String::new, |name| format!(" --model {name}"));
+        let model = self.selected_model().map_or_else(String::new, |name| format!(" --model {name}"));
         Report {
             version: VERSION,
             verb,
@@ -273,16 +274,20 @@ impl Context {
         self.fail(Diagnostic::new(Code::StoreFailed, error.to_string()))
     }
 
-    /// Prints the JSON answer: the version of the answer's format, the outcome and the findings, merged with the object
-    /// `rest`.
-    pub(super) fn answer_json(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources, rest: Value) {
+    /// Prints the JSON answer of a verb, with the version of its format, the outcome and the findings.
+    pub(super) fn answer_json(
+        &self,
+        outcome: Outcome,
+        findings: &[Diagnostic],
+        sources: &Sources,
+        answer: impl Serialize,
+    ) {
         let warned = self.warned.take();
         let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));
-        let list: Vec<_> = warned.chain(findings.iter().map(|finding| Finding::new(finding, sources))).collect();
-        let mut whole = rest;
-        whole["version"] = json!(1);
-        whole["outcome"] = json!(outcome);
-        whole["findings"] = json!(list);
+        let findings: Vec<_> = warned.chain(findings.iter().map(|finding| Finding::new(finding, sources))).collect();
+        let answered = Answered { version: VERSION, outcome, findings: &findings, answer };
+        // A JSON value sorts the keys of its objects.
+        let whole = serde_json::to_value(&answered).expect("the keys of answers are texts");
         self.ui.answer(&inert(&whole.to_string()));
     }
 }

@@ -51,17 +51,17 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         return context.unknown_format(format, FORMS);
     }
     context.expect_reports(ReportVerb::Diff, &arguments.reports);
-    let (project, store) = match context.ground() {
-        Ok(ground) => ground,
+    let (project, store) = match context.open_project_and_store() {
+        Ok(opened) => opened,
         Err(outcome) => return outcome,
     };
     if !have_places(context) {
         return Outcome::Error;
     }
-    compared(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
+    compare(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn compared(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
+fn compare(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
     let base = context.base(project, store, false)?;
     let ground = DiffContext { project, base: &base, store, progress: &context.ui };
     let before = Side::find(&arguments.before, ground)?;

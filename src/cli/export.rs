@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde::Serialize;
 
+use crate::cli::answers::export::{CheckpointAnswer, GgufAnswer, OmittedFiles, PeftAnswer};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
@@ -28,7 +29,7 @@ use crate::store::Store;
 
 /// Write the patched model for other programs.
 #[derive(Debug, Subcommand)]
-pub(super) enum Verb {
+pub(super) enum ExportVerb {
     /// Write a complete checkpoint: the base with the patch applied, a manifest, and the facts in its README
     ///
     /// Only the bytes of the edited tensors differ from the base. Pickle files are not copied, and neither are weights
@@ -80,17 +81,18 @@ pub(super) struct PatchArgument {
     patch: Option<String>,
 }
 
-pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
-    let (project, store) = match context.ground() {
-        Ok(ground) => ground,
+pub(super) fn run(context: &Context, verb: &ExportVerb) -> Outcome {
+    let (project, store) = match context.open_project_and_store() {
+        Ok(opened) => opened,
         Err(outcome) => return outcome,
     };
-    exported(context, verb, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
+    export(context, verb, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) -> Result<Outcome, Failure> {
-    let (Verb::Checkpoint { patch, to } | Verb::Peft { patch, to, .. } | Verb::Gguf { patch, to }) = verb;
-    if let Verb::Peft { base_name: Some(name), .. } = verb {
+fn export(context: &Context, verb: &ExportVerb, project: &Project, store: &Store) -> Result<Outcome, Failure> {
+    let (ExportVerb::Checkpoint { patch, to } | ExportVerb::Peft { patch, to, .. } | ExportVerb::Gguf { patch, to }) =
+        verb;
+    if let ExportVerb::Peft { base_name: Some(name), .. } = verb {
         check_name(name)?;
     }
     context.may_export(to)?;
@@ -101,8 +103,8 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
     let request = request(context, &base, store, (&patch, settings), &facts, to);
     let spec = base.model.spec();
     match verb {
-        Verb::Checkpoint { .. } => wrote(context, &base, to, &checkpoint(&request)?),
-        Verb::Peft { base_name, .. } => {
+        ExportVerb::Checkpoint { .. } => wrote(context, &base, to, &checkpoint(&request)?),
+        ExportVerb::Peft { base_name, .. } => {
             let name = base_name.clone().unwrap_or_else(|| plain_name(&base.name()));
             let on_hub = if base_name.is_some() { HubName::is_repository(&name) } else { base.is_of_hub() };
             let adapter = peft(&request, AdapterBase { spec, name: BaseName { name: &name, on_hub } })?;
@@ -111,7 +113,7 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
             let notes = notes.into_iter().flatten().collect();
             answer_peft(context, &base, to, &adapter, notes);
         }
-        Verb::Gguf { .. } => {
+        ExportVerb::Gguf { .. } => {
             let adapter = llama_cpp(&request, spec)?;
             let notes = [untested(spec.family.model_type), unrounded(&patch)].into_iter().flatten().collect();
             answer_gguf(context, (&base, facts.len()), to, &adapter, notes);
@@ -209,11 +211,11 @@ fn untested(family: &str) -> Option<String> {
 /// Prints the answer for an exported checkpoint.
 pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &ExportedCheckpoint) {
     let manifest = &exported.manifest;
-    let fields = json!({
-        "path": to.display().to_string(),
-        "manifest": manifest,
-        "omitted": { "pickles": exported.pickles, "weights": manifest.omitted, "folders": exported.folders },
-    });
+    let fields = CheckpointAnswer {
+        path: to.display().to_string(),
+        manifest,
+        omitted: OmittedFiles { pickles: &exported.pickles, weights: &manifest.omitted, folders: &exported.folders },
+    };
     let head = Head { base, patch: manifest.patch, facts: manifest.facts.len(), tensors: &manifest.tensors };
     let size = manifest.files.iter().map(|file| file.size).sum();
     let mut text = head.table(context, None, &wrote_folder(to, manifest.files.len() + 1, size));
@@ -234,7 +236,7 @@ fn answer_peft(context: &Context, base: &Base, to: &Path, adapter: &ExportedPeft
     let size = manifest.files.iter().map(|file| file.size).sum();
     let text = head.table(context, Some(*rank), &wrote_folder(to, manifest.files.len() + 1, size));
     let path = to.display().to_string();
-    let fields = json!({ "path": path, "manifest": manifest, "rank": rank, "notes": notes });
+    let fields = PeftAnswer { path, manifest, rank: *rank, notes: &notes };
     answer(context, fields, &noted(text, &notes));
 }
 
@@ -249,10 +251,17 @@ fn answer_gguf(
     let head = Head { base, patch: *patch, facts, tensors };
     let wrote = format!("{}: {}, read back", to.display(), bytes(file.size));
     let text = head.table(context, Some(*rank), &wrote);
-    let fields = json!({
-        "path": to.display().to_string(), "digest": file.digest, "size": file.size, "base": base.locked.digest,
-        "patch": patch, "architecture": architecture, "rank": rank, "tensors": tensors, "notes": notes,
-    });
+    let fields = GgufAnswer {
+        path: to.display().to_string(),
+        digest: file.digest,
+        size: file.size,
+        base: base.locked.digest,
+        patch: *patch,
+        architecture: *architecture,
+        rank: *rank,
+        tensors,
+        notes: &notes,
+    };
     answer(context, fields, &noted(text, &notes));
 }
 
@@ -292,7 +301,7 @@ impl Head<'_> {
     }
 }
 
-fn answer(context: &Context, fields: Value, text: &str) {
+fn answer(context: &Context, fields: impl Serialize, text: &str) {
     match context.format {
         Format::Json => context.answer_json(Outcome::Ok, &[], &Sources::default(), fields),
         _ => context.ui.answer(text),
@@ -304,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_must_be_told() {
+    fn servers_get_notes_on_rank_and_family() {
         let said = |rank| served("llama", rank).unwrap_or_default();
         assert_eq!((said(1), said(16)), (String::new(), String::new()));
         for (rank, flag) in [(17, "--max-lora-rank 32`"), (65, "--max-lora-rank 128`"), (320, "320`"), (512, "512`")] {

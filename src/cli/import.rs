@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
+use crate::cli::answers::project::{ImportAnswer, RejectedEntry};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
@@ -43,10 +42,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    done(context, arguments).unwrap_or_else(|stop| context.stop(&stop))
+    import_records(context, arguments).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
+fn import_records(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
     let (config, ..) = Config::load(&context.root)?;
     let name = arguments.into.clone().unwrap_or_else(|| arguments.dataset.name().to_owned());
     if Path::new(&name).components().count() != 1 || name.starts_with('.') || name.contains(['/', '\\']) {
@@ -119,8 +118,8 @@ fn list(context: &Context, arguments: &Arguments, imported: &ImportedEdits) -> R
         context.may_write(&path)
     };
     free.map_err(|why| Failure::from(Diagnostic::new(Code::ProjectExists, why)))?;
-    let entry = |one: &RejectedRecord| json!({ "record": one.record, "case_id": one.id, "why": one.why });
-    let lines: Vec<String> = imported.refused.iter().map(|one| entry(one).to_string()).collect();
+    let line = |one: &RejectedRecord| serde_json::to_string(&RejectedEntry::from(one)).expect("the keys are texts");
+    let lines: Vec<String> = imported.refused.iter().map(line).collect();
     atomic::write(&path, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;
     Ok(Some(path))
 }
@@ -163,11 +162,9 @@ fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(
 fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &ImportedEdits, list: Option<&Path>) {
     let ImportedEdits { files, refused, dropped } = imported;
     if context.format == Format::Json {
-        let refused: Vec<Value> =
-            refused.iter().map(|one| json!({ "record": one.record, "case_id": one.id, "why": one.why })).collect();
-        let body =
-            json!({ "folder": folder, "edits": files.len(), "rejected": refused, "neighbours_dropped": dropped });
-        context.answer_json(Outcome::Ok, &[], &Sources::default(), body);
+        let rejected = refused.iter().map(RejectedEntry::from).collect();
+        let answer = ImportAnswer { folder, edits: files.len(), rejected, neighbours_dropped: *dropped };
+        context.answer_json(Outcome::Ok, &[], &Sources::default(), answer);
         return;
     }
     let mut table = Table::new(&[1], &[]);

@@ -1,6 +1,7 @@
 //! Implements the command line, with one module per verb; a verb is a subcommand such as `build`. Each module defines
 //! its arguments, calls the library, prints the answer and returns the outcome of the run.
 
+mod answers;
 mod bench;
 mod build;
 mod check;
@@ -69,12 +70,12 @@ enum Verb {
     Diff(diff::Arguments),
     Log(log::Arguments),
     #[command(subcommand)]
-    Export(export::Verb),
+    Export(export::ExportVerb),
     Verify(verify::Arguments),
     #[command(subcommand)]
-    Patch(patch::Verb),
+    Patch(patch::PatchVerb),
     #[command(subcommand)]
-    Stats(stats::Verb),
+    Stats(stats::StatsVerb),
     Trace(trace::Arguments),
     Bench(bench::Arguments),
     /// Manage the cache: list, check and remove entries, or copy them to another machine
@@ -88,7 +89,7 @@ enum Verb {
     #[command(hide = true)]
     Schema {
         /// The schema to print
-        which: schema::Which,
+        which: schema::SchemaName,
     },
 }
 
@@ -101,7 +102,7 @@ impl Verb {
 
     /// Returns whether the verb stores its results as it computes them, so that an interrupted run can be resumed.
     fn stores_results(&self) -> bool {
-        matches!(self, Self::Build(_) | Self::Test(_) | Self::Init(_) | Self::Stats(stats::Verb::Build(_)))
+        matches!(self, Self::Build(_) | Self::Test(_) | Self::Init(_) | Self::Stats(stats::StatsVerb::Build(_)))
             || matches!(self, Self::Trace(trace) if trace.suggest_layer)
     }
 
@@ -135,14 +136,14 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let context = Context::new(&arguments.common);
     let known = arguments.verb.formats();
     if arguments.verb.has_project() {
-        context.tell_root();
+        context.note_root();
     }
     let outcome = match context.format {
         format if known.contains(&format) => verb(&context, &arguments.verb),
         format => context.unknown_format(format, known),
     };
     context.tell_skipped();
-    if context.ui.lost() { Outcome::Error.into() } else { outcome.into() }
+    if context.ui.write_failed() { Outcome::Error.into() } else { outcome.into() }
 }
 
 fn verb(context: &Context, verb: &Verb) -> Outcome {

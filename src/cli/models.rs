@@ -12,7 +12,7 @@ use crate::report::Outcome;
 /// An answer in a format other than human can contain only one model, and so can the output that `alone` describes.
 /// They are rejected if the project has several models and none is selected.
 pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Outcome) -> Outcome {
-    let names = match (context.chosen(), Config::load(&context.root)) {
+    let names = match (context.selected_model(), Config::load(&context.root)) {
         (None, Ok((config, ..))) => config.models.into_keys().collect(),
         // The verb itself reports the errors of the project file.
         _ => Vec::new(),
@@ -35,7 +35,7 @@ pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Ou
     for (at, name) in names.into_iter().enumerate() {
         let gap = if at == 0 { "" } else { "\n" };
         context.ui.raw(format!("{gap}model {name}\n\n").as_bytes());
-        context.choose(name);
+        context.select_model(name);
         worst = worst.max(verb());
     }
     worst

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use serde_json::json;
 
 use super::export::{request, wrote};
+use crate::cli::answers::export::{PatchAnswer, PatchedEdit, PatchedTensor};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Failure, Sources};
@@ -21,7 +21,7 @@ use crate::store::Store;
 
 /// Inspect a patch, or apply it to a model; needs no project
 #[derive(Debug, Subcommand)]
-pub(super) enum Verb {
+pub(super) enum PatchVerb {
     /// Write a complete checkpoint: a base with the patch applied
     ///
     /// The bytes are those of `export checkpoint`, except for the facts: a patch does not contain their texts, so the
@@ -46,14 +46,14 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
+pub(super) fn run(context: &Context, verb: &PatchVerb) -> Outcome {
     let store = match context.store() {
         Ok(store) => store,
         Err(finding) => return context.fail(finding),
     };
     let done = match verb {
-        Verb::Apply { patch, base, out } => apply(context, &store, patch, base, out),
-        Verb::Show { patch } => show(context, &store, patch),
+        PatchVerb::Apply { patch, base, out } => apply(context, &store, patch, base, out),
+        PatchVerb::Show { patch } => show(context, &store, patch),
     };
     done.map_or_else(|stop| context.stop(&stop), |()| Outcome::Ok)
 }
@@ -73,23 +73,26 @@ fn show(context: &Context, store: &Store, name: &str) -> Result<(), Failure> {
     let size = patch.to_bytes().len() as u64;
     match context.format {
         Format::Json => {
-            let norms = edit_norms(&patch);
-            let edits: Vec<_> =
-                norms.iter().map(|(meaning, norm)| json!({ "meaning": meaning, "norm": norm })).collect();
-            let tensors: Vec<_> = patch.targets().iter().map(tensor).collect();
-            let fields = json!({ "id": patch.id(), "size": size, "tensors": tensors, "edits": edits });
-            context.answer_json(Outcome::Ok, &[], &Sources::default(), fields);
+            let edits = edit_norms(&patch).into_iter().map(|(meaning, norm)| PatchedEdit { meaning, norm }).collect();
+            let tensors = patch.targets().iter().map(|(name, target)| tensor(name, target)).collect();
+            let answer = PatchAnswer { id: patch.id().0, size, tensors, edits };
+            context.answer_json(Outcome::Ok, &[], &Sources::default(), answer);
         }
         _ => context.ui.answer(&human(context, &patch, size)),
     }
     Ok(())
 }
 
-fn tensor((name, target): (&String, &Target)) -> serde_json::Value {
-    json!({
-        "name": name, "base": target.base, "dtype": target.dtype.name(), "layout": target.layout,
-        "shape": target.shape(), "edits": target.edits.len(), "norm": delta_norms(target).total,
-    })
+fn tensor<'p>(name: &'p str, target: &Target) -> PatchedTensor<'p> {
+    PatchedTensor {
+        name,
+        base: target.base,
+        dtype: target.dtype.name(),
+        layout: target.layout,
+        shape: target.shape(),
+        edits: target.edits.len(),
+        norm: delta_norms(target).total,
+    }
 }
 
 fn human(context: &Context, patch: &Patch, size: u64) -> String {

@@ -1,32 +1,48 @@
 //! Implements `schema`: prints the JSON Schemas of a project's files, for text editors, and of JSON reports, for
-//! programs.
+//! programs: of the report, and of the answer of each other verb.
+
+use std::sync::LazyLock;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
+use crate::cli::answers;
+use crate::cli::answers::schema::AnswerKind;
 use crate::cli::context::Context;
 use crate::report::Outcome;
-use crate::schema::{SchemaKind, render};
+use crate::schema::{self, SchemaKind};
 
 /// The schemas that can be printed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Which {
-    /// Schema of the files in edits/
-    Edits,
-    /// Schema of corrigenda.toml
-    Project,
-    /// Schema of probes.toml
-    Probes,
-    /// Schema of reports in `--format json`
-    Report,
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SchemaName {
+    /// Schema of a file of the project, or of the report of `check`, `test` and `diff`.
+    File(SchemaKind),
+    /// Schema of the JSON answer of another verb.
+    Answer(AnswerKind),
 }
 
-pub(super) fn run(context: &Context, which: Which) -> Outcome {
-    let kind = match which {
-        Which::Edits => SchemaKind::Edits,
-        Which::Project => SchemaKind::Project,
-        Which::Probes => SchemaKind::Probes,
-        Which::Report => SchemaKind::Report,
+impl ValueEnum for SchemaName {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<Vec<SchemaName>> = LazyLock::new(|| {
+            let files = SchemaKind::ALL.into_iter().map(SchemaName::File);
+            files.chain(AnswerKind::value_variants().iter().copied().map(SchemaName::Answer)).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::File(kind) => Some(PossibleValue::new(kind.name())),
+            Self::Answer(kind) => kind.to_possible_value(),
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, schema: SchemaName) -> Outcome {
+    let text = match schema {
+        SchemaName::File(kind) => schema::render(kind),
+        SchemaName::Answer(kind) => answers::schema::render(kind),
     };
-    context.ui.raw(render(kind).as_bytes());
+    context.ui.raw(text.as_bytes());
     Outcome::Ok
 }

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
-
+use crate::cli::answers::statistics::StatisticsAnswer;
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure};
@@ -18,11 +17,11 @@ use crate::store::{EntryKind, Store, requested};
 
 /// Compute, show or import the second moments of the keys.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Verb {
+pub(super) enum StatsVerb {
     /// Compute the statistics of the edited layer over the corpus; an interrupted run is resumed
-    Build(Layer),
+    Build(LayerArgument),
     /// Show where the statistics come from
-    Show(Layer),
+    Show(LayerArgument),
     /// Import the second moment that ROME published for the model, instead of computing it
     ///
     /// The file states neither its model nor its layer. By importing it, you assert that it belongs to the project's
@@ -37,34 +36,39 @@ pub(super) struct Import {
     /// The .npz file, as published
     file: PathBuf,
     #[command(flatten)]
-    layer: Layer,
+    layer: LayerArgument,
     /// Replace the statistics that the project already has
     #[arg(long)]
     replace: bool,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Layer {
+pub(super) struct LayerArgument {
     /// The layer to use instead of the edited one
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
 }
 
-pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
-    let (project, store) = match context.ground() {
-        Ok(ground) => ground,
+pub(super) fn run(context: &Context, verb: &StatsVerb) -> Outcome {
+    let (project, store) = match context.open_project_and_store() {
+        Ok(opened) => opened,
         Err(outcome) => return outcome,
     };
     let done = match verb {
-        Verb::Build(layer) => build(context, &project, &store, layer.layer),
-        Verb::Show(layer) => show(context, &project, &store, layer.layer),
-        Verb::Import(arguments) => import(context, &project, &store, arguments),
+        StatsVerb::Build(layer) => build(context, &project, &store, layer.layer),
+        StatsVerb::Show(layer) => show(context, &project, &store, layer.layer),
+        StatsVerb::Import(arguments) => import(context, &project, &store, arguments),
     };
     done.unwrap_or_else(|stop| context.stop(&stop))
 }
 
 /// Opens the base and resolves the project's settings for `layer`; `None` means the project's own layer.
-fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<(Base, Setup), Failure> {
+fn open_base(
+    context: &Context,
+    project: &Project,
+    store: &Store,
+    layer: Option<usize>,
+) -> Result<(Base, Setup), Failure> {
     let base = context.base(project, store, false)?;
     let mut project = project.clone();
     if let Some(layer) = layer {
@@ -76,7 +80,7 @@ fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usi
 }
 
 fn build(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Failure> {
-    let (base, mut setup) = ground(context, project, store, layer)?;
+    let (base, mut setup) = open_base(context, project, store, layer)?;
     let imported = setup.imports.remove(&setup.layer).is_some();
     let setup = setup.for_layer(setup.layer);
     let (cached, _) =
@@ -88,7 +92,7 @@ fn build(context: &Context, project: &Project, store: &Store, layer: Option<usiz
 }
 
 fn import(context: &Context, project: &Project, store: &Store, arguments: &Import) -> Result<Outcome, Failure> {
-    let (base, setup) = ground(context, project, store, arguments.layer.layer)?;
+    let (base, setup) = open_base(context, project, store, arguments.layer.layer)?;
     let refused = |finding: Diagnostic| Failure::from(finding).with_sources(&project.edits.sources);
     let published = published::read(&arguments.file, setup.provenance.inner)
         .map_err(|error| refused(Diagnostic::new(Code::StatisticsForeign, error.to_string())))?;
@@ -108,7 +112,7 @@ fn import(context: &Context, project: &Project, store: &Store, arguments: &Impor
 }
 
 fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Failure> {
-    let (base, setup) = ground(context, project, store, layer)?;
+    let (base, setup) = open_base(context, project, store, layer)?;
     match stats::find(store, &setup.provenance).map_err(|error| statistics_error(project, &error))? {
         Some(cached) => answer(context, project, store, &base, &setup, &cached),
         None => {
@@ -136,16 +140,16 @@ fn answer(
     let CachedStatistics { documents, keys, size, .. } = *cached;
     match context.format {
         Format::Json => {
-            let whole = json!({
-                "digest": cached.content,
-                "provenance": found,
-                "documents": documents,
-                "keys": keys,
-                "imported": cached.imported,
-                "ridge": ridge,
-                "path": store.path(EntryKind::Statistics, &cached.address),
-            });
-            context.answer_json(Outcome::Ok, &[], &project.edits.sources, whole);
+            let answer = StatisticsAnswer {
+                digest: cached.content,
+                provenance: found,
+                documents,
+                keys,
+                imported: cached.imported,
+                ridge,
+                path: store.path(EntryKind::Statistics, &cached.address).display().to_string(),
+            };
+            context.answer_json(Outcome::Ok, &[], &project.edits.sources, answer);
         }
         _ => {
             let limit = found.max_documents.map_or_else(String::new, |most| format!(" (at most {})", thousands(most)));

@@ -8,9 +8,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::behaviour::CacheHeader;
+use crate::cli::answers::store::{
+    ListedProblem, RefusedFile, StoreCheck, StoreCleanup, StoreEntries, StoreFolder, StoreImport, store_entries,
+};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls};
@@ -93,7 +96,7 @@ pub(super) fn run(context: &Context, action: &Action) -> Outcome {
 
 fn dir(context: &Context, store: &Store) -> Outcome {
     let root = store.root().display().to_string();
-    answer(context, Outcome::Ok, json!({ "path": root }), &root)
+    answer(context, Outcome::Ok, StoreFolder { path: &root }, &root)
 }
 
 fn ls(context: &Context, store: &Store, full: bool) -> Result<Outcome, StoreError> {
@@ -109,7 +112,7 @@ fn ls(context: &Context, store: &Store, full: bool) -> Result<Outcome, StoreErro
         0 => text = format!("the store at {} is empty", shown(store.root())),
         count => text += &format!("{}, {}", counted(count, "entry", "entries"), table::bytes(total)),
     }
-    Ok(answer(context, Outcome::Ok, json!({ "entries": values(&entries), "bytes": total }), &text))
+    Ok(answer(context, Outcome::Ok, StoreEntries { entries: store_entries(&entries), bytes: total }, &text))
 }
 
 fn verify(context: &Context, store: &Store) -> Outcome {
@@ -119,8 +122,11 @@ fn verify(context: &Context, store: &Store) -> Outcome {
     for problem in &report.problems {
         let (path, why) = (shown(&problem.path), escape_controls(&problem.why));
         let _ = writeln!(text, "{path}\n  {why}\n  {}", problem.repair.as_str());
-        problems
-            .push(json!({ "path": problem.path.display().to_string(), "why": problem.why, "repair": problem.repair.as_str() }));
+        problems.push(ListedProblem {
+            path: problem.path.display().to_string(),
+            why: &problem.why,
+            repair: problem.repair.as_str(),
+        });
     }
     let found = match problems.len() {
         0 => "no problems".to_owned(),
@@ -128,7 +134,7 @@ fn verify(context: &Context, store: &Store) -> Outcome {
     };
     text += &format!("{} checked, {found}", counted(report.checked, "entry", "entries"));
     let outcome = if problems.is_empty() { Outcome::Ok } else { Outcome::Findings };
-    answer(context, outcome, json!({ "checked": report.checked, "problems": problems }), &text)
+    answer(context, outcome, StoreCheck { checked: report.checked, problems }, &text)
 }
 
 fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError> {
@@ -159,7 +165,7 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
         (_, count) => text += &format!(" and {}, {}", counted(count, "other file", "other files"), table::bytes(bytes)),
     }
     let others: Vec<_> = others.iter().map(|path| path.display().to_string()).collect();
-    Ok(answer(context, Outcome::Ok, json!({ "removed": values(&entries), "others": others, "bytes": bytes }), &text))
+    Ok(answer(context, Outcome::Ok, StoreCleanup { removed: store_entries(&entries), others, bytes }, &text))
 }
 
 fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Path) -> Result<Outcome, StoreError> {
@@ -188,7 +194,7 @@ fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Pa
         let (objects, patches) = (counted(objects, "object", "objects"), counted(patches, "patch", "patches"));
         format!("{} contains {objects} and {patches}, {}", shown(to), table::bytes(bytes(&entries)))
     };
-    Ok(answer(context, Outcome::Ok, json!({ "entries": values(&entries), "bytes": bytes(&entries) }), &text))
+    Ok(answer(context, Outcome::Ok, StoreEntries { entries: store_entries(&entries), bytes: bytes(&entries) }, &text))
 }
 
 fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, StoreError> {
@@ -197,13 +203,13 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     let mut refused = Vec::new();
     for refusal in &imported.refused {
         let _ = writeln!(text, "{}\n  refused: {}", shown(&refusal.path), escape_controls(&refusal.why));
-        refused.push(json!({ "path": refusal.path.display().to_string(), "why": refusal.why }));
+        refused.push(RefusedFile::new(&refusal.path, &refusal.why));
     }
     let (new, present) = (imported.new.len(), imported.present.len());
     text += &format!("{new} new, {present} already here, {} refused", refused.len());
     let outcome = if refused.is_empty() { Outcome::Ok } else { Outcome::Findings };
-    let fields = json!({ "new": values(&imported.new), "present": values(&imported.present), "refused": refused });
-    Ok(answer(context, outcome, fields, &text))
+    let (new, present) = (store_entries(&imported.new), store_entries(&imported.present));
+    Ok(answer(context, outcome, StoreImport { new, present, refused }, &text))
 }
 
 /// Returns the entries that belong to the locks of all models. `gc` does not remove them, and `export` copies those
@@ -277,17 +283,12 @@ fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outc
 }
 
 /// Prints the answer: `fields` as JSON, or `text`. Returns `outcome`.
-fn answer(context: &Context, outcome: Outcome, fields: Value, text: &str) -> Outcome {
+fn answer(context: &Context, outcome: Outcome, fields: impl Serialize, text: &str) -> Outcome {
     match context.format {
         Format::Json => context.answer_json(outcome, &[], &Sources::default(), fields),
         _ => context.ui.answer(text),
     }
     outcome
-}
-
-fn values(entries: &[StoreEntry]) -> Vec<Value> {
-    let value = |entry: &StoreEntry| json!({ "kind": entry.kind.to_string(), "key": entry.key, "size": entry.size });
-    entries.iter().map(value).collect()
 }
 
 fn bytes(entries: &[StoreEntry]) -> u64 {

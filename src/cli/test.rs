@@ -14,7 +14,7 @@ use crate::project::lock::accepted::{Acceptances, Accepted, MOST_BYTES, accepted
 use crate::project::{Lock, Project};
 use crate::regular_file;
 use crate::report::Outcome;
-use crate::report::{self, Culprit, Report, ReportVerb, Side, SideKind, Verdict};
+use crate::report::{self, Culprit, Report, ReportSide, ReportVerb, SideKind, Verdict};
 use crate::review::answers::answer;
 use crate::review::bisect::culprits;
 use crate::review::measure::{ModelPair, PatchedModel};
@@ -52,17 +52,17 @@ impl Arguments {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     context.expect_reports(ReportVerb::Test, &arguments.reports);
-    let (project, store) = match context.ground() {
-        Ok(ground) => ground,
+    let (project, store) = match context.open_project_and_store() {
+        Ok(opened) => opened,
         Err(outcome) => return outcome,
     };
     if !have_places(context) {
         return Outcome::Error;
     }
-    tested(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
+    run_test(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
+fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
     if arguments.update {
         refuse_under_ci()?;
     }
@@ -158,7 +158,7 @@ fn reported(
     sources: &Sources,
 ) -> Report {
     let outcome = if trial.passes() { Outcome::Ok } else { Outcome::Findings };
-    let side = |name: &str, kind, patch: Option<&Digest>| Side {
+    let side = |name: &str, kind, patch: Option<&Digest>| ReportSide {
         name: name.to_owned(),
         kind,
         commit: None,
@@ -175,7 +175,7 @@ fn reported(
     let flags = [flag(arguments.no_damage, " --no-damage"), flag(arguments.bisect, " --bisect")].concat();
     Report {
         edits: Some(subject.edits.len()),
-        base: Some(report::Base { name: subject.base.name(), digest: subject.base.locked.digest.to_string() }),
+        base: Some(report::ReportBase { name: subject.base.name(), digest: subject.base.locked.digest.to_string() }),
         before: Some(side(BASE, SideKind::Base, None)),
         after: Some(side(WORKTREE, SideKind::Worktree, Some(id))),
         answers,

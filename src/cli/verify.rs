@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
+use crate::cli::answers::verify::{CheckResult, VerifyAnswer};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
@@ -58,7 +57,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
             return context
                 .fail(finding.help("name the model with `--base DIR`, or the project's folder with `-C DIR`"));
         }
-        _ => match context.ground() {
+        _ => match context.open_project_and_store() {
             Ok((project, store)) => audit(context, arguments, &project, &store.for_reading()),
             Err(outcome) => return outcome,
         },
@@ -121,18 +120,14 @@ fn answer(context: &Context, audit: &Audit) -> Outcome {
     };
     match context.format {
         Format::Json => {
-            let check = |check: &Check| {
-                json!({
-                    "state": check.state.as_str().to_lowercase(),
-                    "group": check.group, "name": check.name, "said": check.summary, "details": check.details,
-                })
+            let answer = VerifyAnswer {
+                kind: audit.kind,
+                checks: audit.checks.iter().map(CheckResult::from).collect(),
+                failures: audit.failures(),
+                repair: &audit.repairs,
+                fields: &audit.fields,
             };
-            let mut whole = audit.fields.clone();
-            whole["kind"] = json!(audit.kind);
-            whole["checks"] = json!(audit.checks.iter().map(check).collect::<Vec<_>>());
-            whole["failures"] = json!(audit.failures());
-            whole["repair"] = json!(audit.repairs);
-            context.answer_json(outcome, &[], &Sources::default(), whole);
+            context.answer_json(outcome, &[], &Sources::default(), answer);
         }
         _ => context.ui.answer(&human(context, audit)),
     }
@@ -142,7 +137,7 @@ fn answer(context: &Context, audit: &Audit) -> Outcome {
 fn human(context: &Context, audit: &Audit) -> String {
     let mut table = Table::new(&[2, 3], &[]);
     let rows = rows(audit, context.ui.verbose());
-    for Row { check, times } in &rows {
+    for CheckRow { check, times } in &rows {
         let name = if *times > 1 { plural(*times, check.group) } else { check.name.clone() };
         table.row([check.state.as_str(), check.group, &name, &check.summary]);
     }
@@ -170,22 +165,22 @@ fn human(context: &Context, audit: &Audit) -> String {
 }
 
 /// One row of the report: a check, or several passed checks of the same kind.
-struct Row<'a> {
+struct CheckRow<'a> {
     check: &'a Check,
     times: usize,
 }
 
 /// Returns the rows to show. Passed checks that are marked as common share one row per group, unless `every` is set.
-fn rows(audit: &Audit, every: bool) -> Vec<Row<'_>> {
-    let mut rows: Vec<Row<'_>> = Vec::new();
+fn rows(audit: &Audit, every: bool) -> Vec<CheckRow<'_>> {
+    let mut rows: Vec<CheckRow<'_>> = Vec::new();
     for check in &audit.checks {
-        let like = |row: &&mut Row<'_>| {
+        let like = |row: &&mut CheckRow<'_>| {
             let kind = |check: &Check| (check.collapsible, check.state, check.group);
             check.collapsible && check.state == CheckState::Ok && !every && kind(row.check) == kind(check)
         };
         match rows.iter_mut().find(like) {
             Some(row) => row.times += 1,
-            None => rows.push(Row { check, times: 1 }),
+            None => rows.push(CheckRow { check, times: 1 }),
         }
     }
     rows

@@ -68,7 +68,12 @@ impl Context {
     ///
     /// # Errors
     /// If the project must not be created there.
-    pub(super) fn may_begin(&self, folder: &Path, model: Option<&Path>, names: &[&str]) -> Result<(), Diagnostic> {
+    pub(super) fn may_create_project(
+        &self,
+        folder: &Path,
+        model: Option<&Path>,
+        names: &[&str],
+    ) -> Result<(), Diagnostic> {
         let (home, base) = (canonicalize_lenient(folder), model.and_then(|model| root(model).ok()));
         let what = if base.is_some_and(|base| home.starts_with(base)) {
             "in the folder of the base model, which is never written to"
@@ -87,7 +92,7 @@ impl Context {
     ///
     /// # Errors
     /// If `folder` is inside a base model.
-    pub(super) fn may_keep(&self, folder: &Path) -> Result<(), Diagnostic> {
+    pub(super) fn may_hold_store(&self, folder: &Path) -> Result<(), Diagnostic> {
         if !in_a_base(&Paths::at(&self.root), &self.root, &canonicalize_lenient(folder)) {
             return Ok(());
         }

@@ -94,7 +94,7 @@ impl CheckpointWriter<'_> {
     fn all(&self) -> Result<ExportManifest, ExportError> {
         let mut files = Vec::new();
         for (index, member) in self.listing.files.iter().enumerate() {
-            self.request.progress.at(index as u64);
+            self.request.progress.set_position(index as u64);
             let ours = [MANIFEST_FILE, CARD_FILE].contains(&member.name.as_str());
             if !member.pickle && !ours && !member.is_left_out(self.request.base) {
                 files.push(self.member(member)?);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -13,7 +14,7 @@ use crate::project::edits::edit::meaning;
 use crate::project::{Edit, EditSet, Prefaces};
 
 /// A fact as recorded in an export; the fields are in alphabetical order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExportedFact {
     /// The aliases of the subject that the patch also edits.

@@ -3,6 +3,7 @@
 //! Its bytes are canonical: sorted keys, an indentation of two spaces, a line break at the end. It contains no time,
 //! host or path. A manifest is untrusted when it is read: `verify` compares every claim with the bytes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fact::ExportedFact;
@@ -20,7 +21,7 @@ pub const MANIFEST_FORMAT: u64 = 1;
 pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
 
 /// The description of an export; the fields are in alphabetical order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportManifest {
     /// The base model that the patch was made for.
@@ -46,7 +47,7 @@ pub struct ExportManifest {
 }
 
 /// The description of the base model of an export.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaseEntry {
     /// The digest of the base, computed from the list `files`.
@@ -56,7 +57,7 @@ pub struct BaseEntry {
 }
 
 /// A file of an export or of its base.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
     /// The SHA-256 digest of the file.
@@ -68,7 +69,7 @@ pub struct FileEntry {
 }
 
 /// A tensor that differs from the base's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TensorEntry {
     /// The digest of the tensor's bytes in the export.

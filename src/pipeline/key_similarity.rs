@@ -14,7 +14,7 @@ use super::{Base, BuildContext, Plan, Setup};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::link::KeySystem;
-use crate::progress::Unseen;
+use crate::progress::NoProgress;
 use crate::project::{Edit, Project};
 use crate::stats::{self, build::factor_address};
 use crate::store::{EntryKind, Store};
@@ -66,7 +66,7 @@ pub fn foreseen(
     if !is_factored || plan.edits.len() > MAX_PLANNED {
         return Ok(Vec::new());
     }
-    let context = BuildContext { project, base, setup, store, progress: &Unseen };
+    let context = BuildContext { project, base, setup, store, progress: &NoProgress };
     let (factor, _) = factor(context, &cached)?;
     let edits = plan.by_meaning();
     let mut keys = Vec::with_capacity(edits.len());

@@ -86,7 +86,7 @@ fn compile_all(
             }
         };
         count += 1;
-        progress.at(count);
+        progress.set_position(count);
         let (nll, evaluations) = (compiled.loss.nll, compiled.evaluations);
         match Refusal::of(&compiled) {
             Some(refusal) => {
@@ -128,7 +128,7 @@ pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>,
             store.put(EntryKind::Object, &address(planned), &Object::of_key(setup.layer, key.clone()).to_bytes())?;
         }
         keys.push(key);
-        progress.at(keys.len() as u64);
+        progress.set_position(keys.len() as u64);
         Ok(())
     })?;
     progress.end();

@@ -1,5 +1,6 @@
 //! Measures a build: the probabilities of the answers before and after the patch, the norms and the sizes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::plan_linker::{LinkedPatch, PlanLinker};
@@ -113,7 +114,7 @@ impl AnswerRecord {
 }
 
 /// The figures of one tensor that the patch changes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TensorRecord {
     pub name: String,

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_no_command() {
+    fn no_text_becomes_a_command() {
         for attack in ["x\n::error::y", "a::b,c=d%0A::set-env name=PATH::x\r", "100%\u{1b}[31m##[error]%25"] {
             let report = samples::hostile(ReportVerb::Check, attack);
             let text = render(&report);

@@ -6,11 +6,11 @@
 
 use super::format::{gate, limit, nats, nearest, number, percent, plural, short, thousands};
 use super::html_answers::answers;
+use super::html_parts::{cell, figure, heading, place, section, table, tag};
 use super::html_text::{allowed, escape, text};
 use super::summary::sentence;
-use super::{Continuation, Culprit, Finding, Gate, Report, Side, Verdict, Weights};
+use super::{Continuation, Culprit, Finding, Gate, Report, ReportSide, Verdict, WeightDiff};
 use crate::behaviour::word_diff::{WordChange, WordRun};
-use crate::diagnostics::Place;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 
 const STYLE: &str = include_str!("page.css");
@@ -54,7 +54,7 @@ pub fn render(report: &Report) -> String {
 
 fn header(report: &Report) -> String {
     let base = report.base.as_ref().map(|base| (base.name.clone(), short(&base.digest).to_owned()));
-    let about = |side: &Side| {
+    let about = |side: &ReportSide| {
         let commit =
             side.commit.as_ref().map(|commit| format!("commit {}", commit.chars().take(12).collect::<String>()));
         let patch = side.patch.as_ref().map(|patch| format!("patch {}", short(patch)));
@@ -97,60 +97,6 @@ fn header(report: &Report) -> String {
 fn list(class: &str, texts: &[String]) -> String {
     let items: String = texts.iter().map(|text| format!("<li>{}</li>", escape(text))).collect();
     if items.is_empty() { items } else { format!("<ul class=\"{class}\">{items}</ul>\n") }
-}
-
-/// Returns a table with headers, in a box that scrolls on narrow pages; empty if there are no rows.
-///
-/// A header that ends in a colon belongs to a column of numbers.
-pub(super) fn table(id: &str, title: &str, heads: &[&str], rows: &[String]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let head = |head: &&str| match head.strip_suffix(':') {
-        Some(name) => format!("<th scope=\"col\" class=\"number\">{name}</th>"),
-        None => format!("<th scope=\"col\">{head}</th>"),
-    };
-    let heads: String = heads.iter().map(head).collect();
-    format!(
-        "<div class=\"box\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">\n<table id=\"{id}\">\n\
-         <thead><tr>{heads}</tr></thead>\n<tbody>\n{}</tbody>\n</table>\n</div>\n",
-        rows.concat()
-    )
-}
-
-fn section(id: &str, title: &str, heads: &[&str], rows: &[String]) -> String {
-    let table = table(id, title, heads, rows);
-    if table.is_empty() { table } else { format!("<section>\n{}{table}</section>\n", heading(title, rows.len())) }
-}
-
-pub(super) fn heading(title: &str, count: usize) -> String {
-    format!("<h2>{title}<small>{}</small></h2>\n", thousands(count as u64))
-}
-
-pub(super) fn cell(class: &str, content: &str) -> String {
-    if class.is_empty() { format!("<td>{content}</td>") } else { format!("<td class=\"{class}\">{content}</td>") }
-}
-
-/// Returns a cell with a number. The column is sorted by its value, not by its text.
-pub(super) fn figure(value: f64, shown: &str) -> String {
-    format!("<td class=\"number\" data-sort=\"{value}\">{}</td>", escape(shown))
-}
-
-fn place(place: Option<&Place>) -> String {
-    let Some(place) = place else { return String::new() };
-    let line = place.line.map(|line| format!(":{line}")).unwrap_or_default();
-    escape(&format!("{}{line}", place.file))
-}
-
-pub(super) fn tag(verdict: Option<Verdict>) -> String {
-    let sign = match verdict {
-        None => return String::new(),
-        Some(Verdict::Pass) => "✓",
-        Some(Verdict::Fail) => "✗",
-        Some(Verdict::Accepted) => "~",
-    };
-    let word = verdict.map_or("", Verdict::as_str);
-    format!("<span class=\"tag {word}\">{sign} {word}</span>")
 }
 
 fn findings(report: &Report) -> String {
@@ -269,11 +215,11 @@ fn continuations(report: &Report) -> String {
     format!("<section>\n{}{how}{table}</section>\n", heading("How both sides continue", rows.len()))
 }
 
-fn weights(weights: &Weights) -> String {
+fn weights(weights: &WeightDiff) -> String {
     let bytes = |before: &str, after: &str| {
         format!("<code>{}</code> → <code>{}</code>", escape(short(before)), escape(short(after)))
     };
-    let tensor = |one: &super::Tensor| {
+    let tensor = |one: &super::TensorDiff| {
         format!(
             "<tr>{}{}{}{}</tr>\n",
             cell("long", &format!("<code>{}</code>", escape(&one.name))),
@@ -293,7 +239,7 @@ fn weights(weights: &Weights) -> String {
 }
 
 fn footer(report: &Report) -> String {
-    let patch = |side: &Option<Side>| side.as_ref().and_then(|side| side.patch.clone());
+    let patch = |side: &Option<ReportSide>| side.as_ref().and_then(|side| side.patch.clone());
     let patches = [("before", patch(&report.before)), ("after", patch(&report.after))];
     let patches: String = patches
         .into_iter()

@@ -1,9 +1,9 @@
 //! Builds the table of answers of an HTML page, with bars for probabilities and with search tools.
 
 use super::format::{nats, percent};
-use super::html::{cell, figure, heading, table, tag};
+use super::html_parts::{cell, figure, heading, table, tag};
 use super::html_text::{escape, text};
-use super::{Answer, Report, Says, Token, Verdict};
+use super::{Answer, Report, SideAnswer, Token, Verdict};
 
 /// Returns the table of answers with the search tools; empty if there are no answers.
 pub(super) fn answers(report: &Report) -> String {
@@ -47,7 +47,7 @@ fn answer(answer: &Answer) -> String {
 }
 
 /// Returns a cell with the likeliest token of one side. The tooltip lists all tokens of `says.top`.
-fn says(says: &Says) -> String {
+fn says(says: &SideAnswer) -> String {
     let shown = |token: &Token| format!("{} {}", token.text, percent(token.probability));
     let Some(first) = says.top.first() else { return cell("says", "") };
     let all: Vec<String> = says.top.iter().map(shown).collect();

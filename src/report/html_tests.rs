@@ -30,7 +30,7 @@ fn pages() {
 }
 
 #[test]
-fn a_page_needs_nothing_and_allows_nothing() {
+fn a_page_loads_and_allows_nothing() {
     let page = render(&samples::diff());
     let policy = between(&page, "Content-Security-Policy\" content=\"", "\"");
     assert_eq!(
@@ -62,7 +62,7 @@ fn contrast(one: &str, other: &str) -> f64 {
 }
 
 #[test]
-fn every_text_can_be_read_in_both_schemes() {
+fn contrast_suffices_in_both_schemes() {
     assert!((contrast("ffffff", "000000") - 21.0).abs() < 1e-9);
     let schemes: Vec<&str> = STYLE.split(":root {").skip(1).take(2).collect();
     assert_eq!(schemes.len(), 2);
@@ -80,7 +80,7 @@ fn every_text_can_be_read_in_both_schemes() {
 }
 
 #[test]
-fn ids_are_given_once_and_tags_are_closed() {
+fn ids_are_unique_and_tags_are_closed() {
     let page = render(&samples::hostile(ReportVerb::Diff, "x"));
     let ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
@@ -93,7 +93,7 @@ fn ids_are_given_once_and_tags_are_closed() {
             None => open.push(name),
         }
     }
-    assert_eq!(open, ["body"], "it ends behind the script");
+    assert_eq!(open, ["body"], "only body is open at the script");
 }
 
 #[test]

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_acted_on() {
+    fn markup_is_escaped() {
         assert_eq!(
             escape("</script><b a='x' b=\"y\">&amp;"),
             "&#60;/script&#62;&#60;b a=&#39;x&#39; b=&#34;y&#34;&#62;&#38;amp;"

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
-use super::{Answer, Culprit, Gate, GateName, Report, Says, Verdict, Weights};
+use super::{Answer, Culprit, Gate, GateName, Report, SideAnswer, Verdict, WeightDiff};
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::word_diff::WordChange;
@@ -21,9 +21,10 @@ const NARROW: usize = 72;
 pub fn test(report: &Report, width: usize, all: bool) -> String {
     let groups = groups(&report.answers);
     let mut rows = Table::new(&[2], &[3, 4, 5]);
-    rows.row(match width < NARROW {
-        true => ["", "edit", "new", "before → after", "para", "kept"],
-        false => ["", "edit", "new answer", "before → after", "paraphrases", "unchanged"],
+    rows.row(if width < NARROW {
+        ["", "edit", "new", "before → after", "para", "kept"]
+    } else {
+        ["", "edit", "new answer", "before → after", "paraphrases", "unchanged"]
     });
     for group in &groups {
         rows.row(row(group));
@@ -41,7 +42,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     }
     if !report.culprits.is_empty() {
         out.push('\n');
-        report.culprits.iter().for_each(|culprit| blame(&mut out, culprit, &report.answers));
+        report.culprits.iter().for_each(|culprit| culprit_line(&mut out, culprit, &report.answers));
     }
     for note in &report.notes {
         let _ = write!(out, "\n{}\n", escape_controls(note));
@@ -50,7 +51,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     let limited: Vec<&Gate> = report.gates.iter().filter(|gate| gate.limit.is_some()).collect();
     limited.iter().for_each(|gate| out.push_str(&limit(gate)));
     if let Some(damage) = &report.damage {
-        let _ = writeln!(out, "{}", harm(damage));
+        let _ = writeln!(out, "{}", damage_line(damage));
     }
     out + &totals(report, &groups)
 }
@@ -125,7 +126,7 @@ fn detail(out: &mut String, answer: &Answer) {
     };
     let what = answer.asked.as_str();
     let figures = match (&answer.target, answer.after.holds) {
-        (None, _) => moved(answer),
+        (None, _) => change_line(answer),
         (Some(target), Some(false)) if begins(target, &answer.after) => {
             format!(
                 "{}, the model begins with {}, but does not give the whole answer",
@@ -151,22 +152,22 @@ fn detail(out: &mut String, answer: &Answer) {
 
 /// Returns whether the likeliest token is a proper beginning of the target. The answer then differs from the target
 /// only after this token.
-fn begins(target: &str, says: &Says) -> bool {
+fn begins(target: &str, says: &SideAnswer) -> bool {
     let Some(token) = says.top.first() else { return false };
     let rest = target.trim_start().strip_prefix(token.text.trim_start()).filter(|_| !token.text.trim().is_empty());
     rest.is_some_and(|rest| !rest.is_empty())
 }
 
-fn moved(answer: &Answer) -> String {
+fn change_line(answer: &Answer) -> String {
     format!("{} → {}, KL {:.3}", top(&answer.before), top(&answer.after), answer.divergence)
 }
 
 /// Formats the likeliest token of a side with its probability.
-fn top(says: &Says) -> String {
+fn top(says: &SideAnswer) -> String {
     says.top.first().map_or_else(String::new, |token| format!("{:?} {}", token.text, percent(token.probability)))
 }
 
-fn blame(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
+fn culprit_line(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
     let list = |ids: &[String]| ids.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" and ");
     let who = match (&culprit.breaks[..], &culprit.nearest, culprit.alone) {
         (_, _, false) => "not met even with its edit alone: no other edit breaks it".to_owned(),
@@ -202,7 +203,7 @@ fn limit(gate: &Gate) -> String {
 }
 
 /// Formats the damage on neutral text on one line: KL divergence, perplexity before and after, number of tokens.
-pub fn harm(damage: &Damage) -> String {
+fn damage_line(damage: &Damage) -> String {
     format!(
         "damage on neutral text: KL {:.4}, perplexity {:.2} → {:.2} ({})",
         damage.divergence,
@@ -317,7 +318,7 @@ fn texts(texts: &[String]) -> String {
     }
 }
 
-fn weights_of(out: &mut String, weights: &Weights, facts: &[FactChange], width: usize) {
+fn weights_of(out: &mut String, weights: &WeightDiff, facts: &[FactChange], width: usize) {
     if weights.tensors.is_empty() {
         let _ = writeln!(out, "\nweights: none differs");
         return;
@@ -340,7 +341,7 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[FactChange], width: 
 }
 
 /// The divergence in nats from which a prompt is listed although its likeliest token is the same.
-const MOVED: f64 = 0.01;
+const LISTED_DIVERGENCE: f64 = 0.01;
 /// The width in columns from which an answer is shown on one line.
 const ROOMY: usize = 140;
 /// The maximum number of prompts in each of the two lists, unless all are shown.
@@ -355,25 +356,25 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     answers(out, "  prompts with a target:", &wanted, width, all);
     answers(out, "  other prompts:", &beside, width, all);
     if let Some(damage) = &report.damage {
-        let _ = writeln!(out, "\n{}", harm(damage));
+        let _ = writeln!(out, "\n{}", damage_line(damage));
     }
 }
 
 /// Returns whether the likeliest token is different on the two sides.
 fn is_other(answer: &Answer) -> bool {
-    let token = |says: &Says| says.top.first().map(|token| token.text.clone());
+    let token = |says: &SideAnswer| says.top.first().map(|token| token.text.clone());
     token(&answer.before) != token(&answer.after)
 }
 
 fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bool) {
     let shown: Vec<&Answer> =
-        list.iter().copied().filter(|one| all || one.divergence >= MOVED || is_other(one)).collect();
+        list.iter().copied().filter(|one| all || one.divergence >= LISTED_DIVERGENCE || is_other(one)).collect();
     if list.is_empty() {
         return;
     }
     let still = match list.len() - shown.len() {
         0 => String::new(),
-        still => format!(" ({still} stayed within KL {MOVED})"),
+        still => format!(" ({still} stayed within KL {LISTED_DIVERGENCE})"),
     };
     let _ = writeln!(out, "{head}{still}");
     let most = if all { usize::MAX } else { MOST_SHOWN };
@@ -383,7 +384,7 @@ fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bo
             let sign = if is_other(one) { "~" } else { " " };
             let asked = paragraph(&escape_controls(&format!("{}: {}", one.asked.as_str(), one.prompt)), 4, width);
             let _ = write!(out, "  {sign} {}", asked.trim_start());
-            out.push_str(&paragraph(&escape_controls(&moved(one)), 8, width));
+            out.push_str(&paragraph(&escape_controls(&change_line(one)), 8, width));
             continue;
         }
         let target = one.target.as_ref().map_or_else(String::new, |_| probabilities(one));

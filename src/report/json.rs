@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_reader_does_not_act_on_it() {
+    fn control_sequences_are_escaped() {
         let attack = "###[error]x ::error::y \u{1b}[31m\u{9b}31m \u{202e}\u{2028} \" \\ </script>\n";
         let report = samples::hostile(ReportVerb::Diff, attack);
         let text = render(&report);

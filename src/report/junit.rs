@@ -5,7 +5,7 @@
 
 use super::format::{gate, limit, nats, percent};
 use super::xml::{attribute, text};
-use super::{Answer, Finding, Gate, Report, ReportVerb, Says, Verdict};
+use super::{Answer, Finding, Gate, Report, ReportVerb, SideAnswer, Verdict};
 use crate::behaviour::PromptKind;
 use crate::diagnostics::Code;
 use crate::project::PROJECT_FILE;
@@ -19,7 +19,7 @@ enum Ending {
     Failed(String, String),
 }
 
-struct Case {
+struct TestCase {
     class: String,
     name: String,
     ending: Ending,
@@ -27,12 +27,12 @@ struct Case {
     said: String,
 }
 
-struct Suite {
+struct TestSuite {
     name: String,
-    cases: Vec<Case>,
+    cases: Vec<TestCase>,
 }
 
-impl Suite {
+impl TestSuite {
     fn count(&self, what: impl Fn(&Ending) -> bool) -> usize {
         self.cases.iter().filter(|case| what(&case.ending)).count()
     }
@@ -54,19 +54,19 @@ pub fn render(report: &Report) -> String {
     }
     suites.extend(edits(report));
     suites.extend(gates(report));
-    let sum = |count: fn(&Suite) -> usize| suites.iter().map(count).sum::<usize>();
+    let sum = |count: fn(&TestSuite) -> usize| suites.iter().map(count).sum::<usize>();
     let mut out = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"corrigenda {}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">\n",
         report.verb.as_str(),
         sum(|suite| suite.cases.len()),
-        sum(Suite::failures),
-        sum(Suite::skipped),
+        sum(TestSuite::failures),
+        sum(TestSuite::skipped),
     );
     suites.iter().for_each(|suite| write(&mut out, suite));
     out + "</testsuites>\n"
 }
 
-fn write(out: &mut String, suite: &Suite) {
+fn write(out: &mut String, suite: &TestSuite) {
     *out += &format!(
         "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">\n",
         attribute(&suite.name),
@@ -119,7 +119,7 @@ fn is_limit(code: Code) -> bool {
 
 /// Returns a suite with a case for each file of facts, and for each other file that a finding without its own case
 /// names.
-fn files(report: &Report) -> Suite {
+fn files(report: &Report) -> TestSuite {
     let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
     let told: Vec<&Finding> = report.findings.iter().filter(|finding| !has_case(report, finding)).collect();
     let mut names: Vec<String> = report.files.iter().cloned().chain(told.iter().copied().map(file)).collect();
@@ -135,9 +135,9 @@ fn files(report: &Report) -> Suite {
             None => Ending::Passed,
             Some(first) => Ending::Failed(first.message.clone(), lines(&errors)),
         };
-        Case { class: "corrigenda.check".to_owned(), name: name.clone(), ending, said: lines(&warnings) }
+        TestCase { class: "corrigenda.check".to_owned(), name: name.clone(), ending, said: lines(&warnings) }
     };
-    Suite { name: "check".to_owned(), cases: names.into_iter().map(case).collect() }
+    TestSuite { name: "check".to_owned(), cases: names.into_iter().map(case).collect() }
 }
 
 fn line(finding: &Finding) -> String {
@@ -148,14 +148,14 @@ fn line(finding: &Finding) -> String {
 }
 
 /// Returns a suite for each edit and one for the probes, in the order of the report.
-fn edits(report: &Report) -> Vec<Suite> {
-    let mut suites: Vec<Suite> = Vec::new();
+fn edits(report: &Report) -> Vec<TestSuite> {
+    let mut suites: Vec<TestSuite> = Vec::new();
     let mut known = std::collections::BTreeMap::new();
     for answer in &report.answers {
         let Some(verdict) = answer.verdict else { continue };
         let name = if answer.asked == PromptKind::Probe { "probes" } else { &answer.id };
         let at = *known.entry((answer.asked == PromptKind::Probe, name)).or_insert_with(|| {
-            suites.push(Suite { name: name.to_owned(), cases: Vec::new() });
+            suites.push(TestSuite { name: name.to_owned(), cases: Vec::new() });
             suites.len() - 1
         });
         suites[at].cases.push(asked(answer, verdict));
@@ -163,7 +163,7 @@ fn edits(report: &Report) -> Vec<Suite> {
     suites
 }
 
-fn asked(answer: &Answer, verdict: Verdict) -> Case {
+fn asked(answer: &Answer, verdict: Verdict) -> TestCase {
     let line = match &answer.target {
         Some(target) => format!("expected `{target}`, found {}", first(&answer.after)),
         None => format!("expected {}, found {}", first(&answer.before), first(&answer.after)),
@@ -172,7 +172,7 @@ fn asked(answer: &Answer, verdict: Verdict) -> Case {
         Some(line) => format!("\n{}:{line}", place.file),
         None => format!("\n{}", place.file),
     });
-    let share = |says: &Says| says.probability.map_or("–".to_owned(), percent);
+    let share = |says: &SideAnswer| says.probability.map_or("–".to_owned(), percent);
     let shares = answer
         .target
         .as_ref()
@@ -188,7 +188,7 @@ fn asked(answer: &Answer, verdict: Verdict) -> Case {
         Verdict::Fail => Ending::Failed(line, whole),
         Verdict::Accepted => Ending::Skipped(format!("accepted: {line}")),
     };
-    Case {
+    TestCase {
         class: format!("corrigenda.{}", answer.id),
         name: format!("{}: {}", answer.asked.as_str(), answer.prompt),
         ending,
@@ -196,12 +196,12 @@ fn asked(answer: &Answer, verdict: Verdict) -> Case {
     }
 }
 
-fn first(says: &Says) -> String {
+fn first(says: &SideAnswer) -> String {
     let first = says.top.first();
     first.map_or("nothing".to_owned(), |token| format!("`{}` ({})", token.text.trim(), percent(token.probability)))
 }
 
-fn gates(report: &Report) -> Option<Suite> {
+fn gates(report: &Report) -> Option<TestSuite> {
     let case = |one: &Gate| {
         let value = gate(one.name, one.value);
         let line = match limit(one) {
@@ -210,10 +210,10 @@ fn gates(report: &Report) -> Option<Suite> {
         };
         let (ending, said) =
             if one.pass { (Ending::Passed, line) } else { (Ending::Failed(line.clone(), line), String::new()) };
-        Case { class: "corrigenda.gates".to_owned(), name: one.name.as_str().to_owned(), ending, said }
+        TestCase { class: "corrigenda.gates".to_owned(), name: one.name.as_str().to_owned(), ending, said }
     };
-    let cases: Vec<Case> = report.gates.iter().map(case).collect();
-    (!cases.is_empty()).then(|| Suite { name: "gates".to_owned(), cases })
+    let cases: Vec<TestCase> = report.gates.iter().map(case).collect();
+    (!cases.is_empty()).then(|| TestSuite { name: "gates".to_owned(), cases })
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use super::format::{cut, gate, limit, nats, nearest, number, percent, plural, short, thousands};
-use super::markdown_page::{Page, Section, row};
+use super::markdown_page::{Comment, Section, row};
 use super::markdown_text::{code, escape, wrapped};
-use super::summary::{edits, moves, sentence};
-use super::{Answer, Continuation, Finding, Gate, Report, ReportVerb, Says, Side, Verdict};
+use super::summary::{changed_answers, edits, sentence};
+use super::{Answer, Continuation, Finding, Gate, Report, ReportSide, ReportVerb, SideAnswer, Verdict};
 use crate::behaviour::PromptKind;
 use crate::behaviour::word_diff::WordChange;
 use crate::diagnostics::Place;
@@ -34,7 +34,7 @@ pub fn render(report: &Report) -> String {
         wrong.then(|| findings(report, false)).flatten(),
         facts(report),
         tested(report),
-        moved(report),
+        changed(report),
         gates(report),
         culprits(report),
         fields(report),
@@ -44,11 +44,11 @@ pub fn render(report: &Report) -> String {
         (!wrong).then(|| findings(report, true)).flatten(),
         answers(report),
     ];
-    Page::new(start, end(report), &report.command).finish(sections.into_iter().flatten().collect())
+    Comment::new(start, end(report), &report.command).finish(sections.into_iter().flatten().collect())
 }
 
 fn sides(report: &Report) -> String {
-    let side = |side: &Side| {
+    let side = |side: &ReportSide| {
         let size = side.size.map(|size| format!(", {} bytes", thousands(size)));
         format!("{} ({}{})", code(&side.name, NAME), plural(side.facts, "fact"), size.unwrap_or_default())
     };
@@ -74,7 +74,7 @@ fn sides(report: &Report) -> String {
 }
 
 fn end(report: &Report) -> String {
-    let patch = |side: &Option<Side>| side.as_ref().and_then(|side| side.patch.clone()).map(|id| code(&id, 80));
+    let patch = |side: &Option<ReportSide>| side.as_ref().and_then(|side| side.patch.clone()).map(|id| code(&id, 80));
     let patches: Vec<String> = [patch(&report.before), patch(&report.after)].into_iter().flatten().collect();
     let again = code(&report.command, 2 * TEXT);
     let mut parts = Vec::new();
@@ -119,7 +119,7 @@ fn change(before: Option<f64>, after: Option<f64>) -> String {
 }
 
 /// Formats the likeliest token with its probability.
-fn top(says: &Says) -> String {
+fn top(says: &SideAnswer) -> String {
     let first = says.top.first();
     first
         .map(|token| format!("{} {}", code(&token.text, NAME), escape(&percent(token.probability))))
@@ -157,7 +157,8 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         // For an added fact, `was` is what the model answered before.
         let before = target.map(|field| &field.before).filter(|texts| !texts.is_empty());
         let before = before.or(was.filter(|_| fact.change == ChangeKind::Added).map(|field| &field.after));
-        let text = |texts: Option<&Vec<String>>, says: Option<&Says>| match texts.and_then(|texts| texts.first()) {
+        let text = |texts: Option<&Vec<String>>, says: Option<&SideAnswer>| match texts.and_then(|texts| texts.first())
+        {
             Some(text) => code(text, NAME),
             // If the fact has no text for this side, the model's answer is shown.
             None => {
@@ -219,7 +220,7 @@ fn tested(report: &Report) -> Option<Section<'_>> {
     section("Edits".to_owned(), false, heads, verdicts.into_iter().map(line))
 }
 
-fn moved(report: &Report) -> Option<Section<'_>> {
+fn changed(report: &Report) -> Option<Section<'_>> {
     let line = |answer: &Answer| {
         row(&[
             code(&answer.prompt, TEXT),
@@ -233,7 +234,7 @@ fn moved(report: &Report) -> Option<Section<'_>> {
         "What else changed".to_owned(),
         false,
         &["prompt", "before", "after", "KL:", "verdict"],
-        moves(report).into_iter().map(line),
+        changed_answers(report).into_iter().map(line),
     )
 }
 
@@ -322,7 +323,7 @@ fn continuations(report: &Report) -> Option<Section<'_>> {
 }
 
 fn tensors(report: &Report) -> Option<Section<'_>> {
-    let line = |one: &super::Tensor| {
+    let line = |one: &super::TensorDiff| {
         row(&[
             code(&one.name, TEXT),
             format!("{} → {}", code(short(&one.before), NAME), code(short(&one.after), NAME)),

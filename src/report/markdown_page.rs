@@ -23,13 +23,13 @@ pub(super) struct Section<'a> {
 }
 
 /// A comment that is being built.
-pub(super) struct Page {
+pub(super) struct Comment {
     text: String,
     end: String,
     again: String,
 }
 
-impl Page {
+impl Comment {
     /// Begins a comment with its first lines `start` and its last lines `end`. Shortened sections refer to `command`,
     /// which shows everything.
     pub(super) fn new(start: String, end: String, command: &str) -> Self {
@@ -59,9 +59,10 @@ impl Page {
             return;
         }
         let Section { title, folded, heads, mut rows } = section;
-        self.text += &match folded {
-            true => format!("\n<details>\n<summary>{title}</summary>\n\n"),
-            false => format!("\n#### {title}\n\n"),
+        self.text += &if folded {
+            format!("\n<details>\n<summary>{title}</summary>\n\n")
+        } else {
+            format!("\n#### {title}\n\n")
         };
         self.heads(heads);
         let limit = self.text.len() + share - FRAME;

@@ -82,11 +82,11 @@ fn huge(verb: ReportVerb, text: &str, count: usize) -> Report {
 }
 
 #[test]
-fn a_comment_fits_whatever_is_in_it() {
+fn a_comment_stays_below_its_limit() {
     let many = render(&huge(ReportVerb::Diff, "a short text", 100_000));
     assert_whole(&many);
     assert!(many.contains("All answers (100,000)") && many.contains(" more: run <code>a short text</code>"), "{many}");
-    assert!(many.len() > MOST * 3 / 4, "the room is used");
+    assert!(many.len() > MOST * 3 / 4, "the available space is used");
     for text in ["\u{1b}", "`", "@", "😀", "<", "www."] {
         for verb in [ReportVerb::Diff, ReportVerb::Test, ReportVerb::Check] {
             let text = text.repeat(4096 / text.len());
@@ -106,7 +106,7 @@ proptest! {
 }
 
 #[test]
-fn what_moved_most_stands_first() {
+fn the_largest_change_is_first() {
     let comment = render(&samples::diff());
     let moved = comment.split("What else changed").nth(1).expect("the section");
     assert!(moved.find("Orsay") < moved.find("Italy"), "{moved}");

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_github_acts_on_is_written_out() {
+    fn active_markup_is_escaped() {
         let cases = [
             ("@mention", "&#64;<!-- -->mention"),
             ("#123", "&#35;123"),
@@ -106,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_active_survives_and_the_text_can_be_read(text in "(\\PC|[<>&`|*_!#~@$:\\\\\n\u{1b}\u{202e}]|www\\.|https://){0,40}") {
+        fn escaped_text_is_inert_and_readable(text in "(\\PC|[<>&`|*_!#~@$:\\\\\n\u{1b}\u{202e}]|www\\.|https://){0,40}") {
             let escaped = escape(&text);
             prop_assert!(is_inert(&escaped), "{escaped}");
             prop_assert_eq!(read(&escaped), escape_controls(&text));

@@ -1,19 +1,20 @@
 //! Represents the result of a command (a verb) as one value, and formats it for people and programs.
 //!
 //! A [`Report`] is plain data: a renderer formats it and adds nothing. Its texts can come from any author and are not
-//! escaped; each renderer escapes them for its own format. A renderer is one function, usually `render`:
+//! escaped; each renderer escapes them for its own format. Each renderer is one function, usually `render`:
 //!
 //! - [`human`] is for a terminal, and [`json`] is the report itself, for programs;
 //! - [`markdown`] is a comment on a pull request, and [`html`] is a page that contains the whole report;
 //! - [`sarif`], [`junit`] and [`github`] are for build servers.
 //!
-//! `verdict` makes the summary sentence, and `figures` formats numbers.
+//! `summary` writes the summary sentence, and `format` formats numbers.
 
 mod findings;
 mod format;
 pub mod github;
 pub mod html;
 mod html_answers;
+mod html_parts;
 mod html_text;
 pub mod human;
 pub mod json;
@@ -39,7 +40,7 @@ use crate::diagnostics::{Code, Severity};
 pub(crate) mod samples;
 
 pub use outcome::Outcome;
-pub use sampling::Drawn;
+pub use sampling::ContinuationSettings;
 
 use crate::diagnostics::Place;
 use crate::project::edits::diff::FactChange;
@@ -71,19 +72,19 @@ pub struct Report {
     pub edits: Option<usize>,
     /// The base model; absent if the command did not read one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub base: Option<Base>,
+    pub base: Option<ReportBase>,
     /// The earlier side of the comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<Side>,
+    pub before: Option<ReportSide>,
     /// The later side of the comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<Side>,
+    pub after: Option<ReportSide>,
     /// The facts that differ, ordered by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<FactChange>,
     /// How the weights differ.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<Weights>,
+    pub weights: Option<WeightDiff>,
     /// The answers to all prompts. A diff orders them by decreasing divergence, a test by edit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
@@ -95,7 +96,7 @@ pub struct Report {
     pub damage: Option<Damage>,
     /// How the continuations were generated.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub drawn: Option<Drawn>,
+    pub drawn: Option<ContinuationSettings>,
     /// The continuations of both sides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub continuations: Vec<Continuation>,
@@ -164,7 +165,8 @@ pub struct Related {
 
 /// The base model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Base {
+#[schemars(rename = "Base")]
+pub struct ReportBase {
     /// The name on the Hub if the base is in the Hub's cache, else the name of its folder.
     pub name: String,
     /// The digest of its files.
@@ -173,7 +175,8 @@ pub struct Base {
 
 /// One side of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Side {
+#[schemars(rename = "Side")]
+pub struct ReportSide {
     /// The name as given on the command line: base, worktree, main, a digest, a path.
     pub name: String,
     /// What the name refers to.
@@ -211,16 +214,18 @@ pub enum SideKind {
 
 /// How the weights differ between the sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
-pub struct Weights {
+#[schemars(rename = "Weights")]
+pub struct WeightDiff {
     /// The tensors that differ between the two sides.
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<TensorDiff>,
     /// The edits of both sides, with the norm of each one's change of the weights.
     pub edits: Vec<EditWeight>,
 }
 
 /// A tensor that differs between the sides.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct Tensor {
+#[schemars(rename = "Tensor")]
+pub struct TensorDiff {
     /// The name of the tensor in the base.
     pub name: String,
     /// The digest of its bytes on the earlier side.
@@ -283,9 +288,9 @@ pub struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// The answer of the earlier side.
-    pub before: Says,
+    pub before: SideAnswer,
     /// The answer of the later side.
-    pub after: Says,
+    pub after: SideAnswer,
     /// KL(before ‖ after) of the distribution of the next token, in nats.
     pub divergence: f64,
     /// The verdict on the later side's answer; absent if the answer is not judged.
@@ -302,7 +307,8 @@ pub struct Answer {
 
 /// The answer of one side to a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
-pub struct Says {
+#[schemars(rename = "Says")]
+pub struct SideAnswer {
     /// The likeliest next tokens, in order of decreasing probability.
     pub top: Vec<Token>,
     /// The probability of the wanted answer: the product over its tokens.

@@ -18,16 +18,16 @@ fn place(file: &str, line: usize) -> Place {
     Place { file: file.into(), line: Some(line), column: Some(8), end_line: Some(line), end_column: Some(21) }
 }
 
-fn says(first: &str, first_probability: f64, target: Option<(f64, bool)>) -> Says {
+fn says(first: &str, first_probability: f64, target: Option<(f64, bool)>) -> SideAnswer {
     let token = |text: &str, probability| Token { text: text.into(), probability };
-    Says {
+    SideAnswer {
         top: vec![token(first, first_probability), token(" the", (1.0 - first_probability) / 3.0)],
         probability: target.map(|(probability, _)| probability),
         holds: target.map(|(_, holds)| holds),
     }
 }
 
-fn answer(asked: PromptKind, id: &str, prompt: &str, before: Says, after: Says, divergence: f64) -> Answer {
+fn answer(asked: PromptKind, id: &str, prompt: &str, before: SideAnswer, after: SideAnswer, divergence: f64) -> Answer {
     Answer {
         asked,
         id: id.into(),
@@ -120,12 +120,12 @@ fn digest(digit: char) -> String {
     format!("sha256:{}", digit.to_string().repeat(64))
 }
 
-fn base() -> Base {
-    Base { name: "atlas".into(), digest: digest('b') }
+fn base() -> ReportBase {
+    ReportBase { name: "atlas".into(), digest: digest('b') }
 }
 
-fn side(name: &str, kind: SideKind, digit: char, facts: usize) -> Side {
-    Side {
+fn side(name: &str, kind: SideKind, digit: char, facts: usize) -> ReportSide {
+    ReportSide {
         name: name.into(),
         kind,
         commit: (kind == SideKind::Revision).then(|| "c0ffee0123456789c0ffee0123456789c0ffee01".into()),
@@ -169,10 +169,10 @@ fn facts() -> Vec<FactChange> {
     ]
 }
 
-fn weights() -> Weights {
+fn weights() -> WeightDiff {
     let edit = |id: &str, before, after| EditWeight { edit: EditName { id: id.into(), alias: None }, before, after };
-    Weights {
-        tensors: vec![Tensor {
+    WeightDiff {
+        tensors: vec![TensorDiff {
             name: "transformer.h.0.mlp.c_proj.weight".into(),
             before: digest('1'),
             after: digest('2'),
@@ -269,7 +269,7 @@ pub(crate) fn diff() -> Report {
         answers: answers(),
         gates: gates().into_iter().filter(|gate| gate.pass).collect(),
         damage: Some(damage()),
-        drawn: Some(Drawn { tokens: 24, seed: None, left_out: 0 }),
+        drawn: Some(ContinuationSettings { tokens: 24, seed: None, left_out: 0 }),
         continuations: vec![continuation()],
         culprits: Vec::new(),
         notes: vec!["The earlier side was built by another version.".into()],
@@ -286,7 +286,7 @@ pub(crate) fn test() -> Report {
     Report {
         verb: ReportVerb::Test,
         command: "corrigenda test --gates".into(),
-        before: Some(Side {
+        before: Some(ReportSide {
             name: "base".into(),
             kind: SideKind::Base,
             commit: None,
@@ -330,8 +330,8 @@ pub(crate) fn hostile(verb: ReportVerb, text: &str) -> Report {
     let own = || text.to_owned();
     let place = Place { file: own(), ..place("", 3) };
     let token = Token { text: own(), probability: 0.5 };
-    let says = Says { top: vec![token.clone(), token], probability: Some(0.5), holds: Some(false) };
-    let side = Side {
+    let says = SideAnswer { top: vec![token.clone(), token], probability: Some(0.5), holds: Some(false) };
+    let side = ReportSide {
         name: own(),
         kind: SideKind::Revision,
         commit: Some(own()),
@@ -355,13 +355,13 @@ pub(crate) fn hostile(verb: ReportVerb, text: &str) -> Report {
         related: vec![Related { place: place.clone(), label: own() }],
         help: vec![own()],
     };
-    let tensor = Tensor { name: own(), before: own(), after: own(), norm: 1.0, relative: 1.0 };
+    let tensor = TensorDiff { name: own(), before: own(), after: own(), norm: 1.0, relative: 1.0 };
     Report {
         verb,
         command: own(),
         findings: vec![finding(Severity::Error), finding(Severity::Warning), finding(Severity::Warning)],
         files: vec![own()],
-        base: Some(Base { name: own(), digest: own() }),
+        base: Some(ReportBase { name: own(), digest: own() }),
         before: Some(side.clone()),
         after: Some(side),
         facts: vec![FactChange {
@@ -370,7 +370,7 @@ pub(crate) fn hostile(verb: ReportVerb, text: &str) -> Report {
             fields: vec![field(text, &[text], &[text])],
             place: Some(place.clone()),
         }],
-        weights: Some(Weights {
+        weights: Some(WeightDiff {
             tensors: vec![tensor],
             edits: vec![EditWeight {
                 edit: EditName { id: own(), alias: Some(own()) },

@@ -6,7 +6,8 @@ use serde::Serialize;
 /// How the continuations of both sides were generated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub struct Drawn {
+#[schemars(rename = "Drawn")]
+pub struct ContinuationSettings {
     /// The maximum number of tokens after the prompt.
     pub tokens: usize,
     /// The seed of the sampling; absent if the likeliest token was taken each time.
@@ -16,7 +17,7 @@ pub struct Drawn {
     pub left_out: usize,
 }
 
-impl Drawn {
+impl ContinuationSettings {
     /// Returns the token limit, the seed and the number of omitted prompts in words, for the end of a sentence.
     pub fn words(&self) -> String {
         let left = match self.left_out {

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_stay_when_lines_move_and_differ_among_themselves() {
+    fn fingerprints_are_stable_and_distinct() {
         let mut report = samples::check();
         report.findings.push(report.findings[0].clone());
         let prints = |report: &Report| {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_stay_texts() {
+    fn texts_of_findings_are_inert() {
         let attack = "\"}],##[error] ::error::x\u{1b}[31m\u{202e}\n<b>";
         let report = samples::hostile(ReportVerb::Check, attack);
         let text = render(&report);

@@ -61,7 +61,7 @@ fn diff(report: &Report) -> Vec<String> {
         _ => format!("{} change", plural(facts, "fact")),
     }];
     let watched = report.answers.iter().filter(|answer| is_watched(answer));
-    let (all, moved) = watched.fold((0, 0), |(all, yes), one| (all + 1, yes + usize::from(moved(one))));
+    let (all, moved) = watched.fold((0, 0), |(all, yes), one| (all + 1, yes + usize::from(answer_changed(one))));
     if all > 0 {
         parts.push(share(moved, all, "watched prompt", "moves", "move"));
     }
@@ -111,7 +111,7 @@ pub(super) fn is_watched(answer: &Answer) -> bool {
 }
 
 /// Returns whether the likeliest token differs between the sides, or an `unchanged` expectation is not met.
-pub(super) fn moved(answer: &Answer) -> bool {
+pub(super) fn answer_changed(answer: &Answer) -> bool {
     let first = |top: &[super::Token]| top.first().map(|token| token.text.clone());
     let broken =
         answer.asked == PromptKind::Unchanged && matches!(answer.verdict, Some(Verdict::Fail | Verdict::Accepted));
@@ -119,11 +119,12 @@ pub(super) fn moved(answer: &Answer) -> bool {
 }
 
 /// Returns the answers to watched prompts that changed, in order of decreasing divergence.
-pub(super) fn moves(report: &Report) -> Vec<&Answer> {
-    let mut moves: Vec<&Answer> = report.answers.iter().filter(|answer| is_watched(answer) && moved(answer)).collect();
+pub(super) fn changed_answers(report: &Report) -> Vec<&Answer> {
+    let mut changed: Vec<&Answer> =
+        report.answers.iter().filter(|answer| is_watched(answer) && answer_changed(answer)).collect();
     // The sort is stable: equal divergences keep the report's order.
-    moves.sort_by(|one, other| other.divergence.total_cmp(&one.divergence));
-    moves
+    changed.sort_by(|one, other| other.divergence.total_cmp(&one.divergence));
+    changed
 }
 
 #[cfg(test)]
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_answer_speaks_for_its_edit() {
+    fn an_edit_has_its_worst_verdict() {
         let report = samples::test();
         let edits: Vec<_> = edits(&report).into_iter().collect();
         assert_eq!(edits, [("eiffel-tower.city", Verdict::Accepted), ("louvre.city", Verdict::Fail)]);

@@ -105,7 +105,7 @@ pub(crate) fn paragraph(text: &str, indent: usize, width: usize) -> String {
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is one");
+        let line = lines.last_mut().expect("at least one line");
         if !line.is_empty() && line.width() + 1 + word.width() > width {
             lines.push(word.to_owned());
         } else {
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_under_one_another_and_give_way() {
+    fn columns_are_aligned_and_shortened() {
         let mut table = Table::new(&[0, 1], &[2]);
         table.row(["a", "The Eiffel Tower", "1.0%"]);
         table.row(["bridge.city", "埃菲尔铁塔", "100.0%"]);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_act_on_is_shown() {
+    fn control_characters_are_visible() {
         let mut table = Table::new(&[], &[]);
         table.row(["\u{1b}[31mred"]);
         assert!(!table.render(80).contains('\u{1b}'));

@@ -23,7 +23,7 @@ pub(in super::super) fn read(document: &str) -> Result<Element, String> {
     }
     let rest = document.strip_prefix("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n").ok_or("no declaration")?;
     let (element, rest) = element(rest.strip_prefix('<').ok_or("no element")?)?;
-    if rest.trim().is_empty() { Ok(element) } else { Err(format!("behind the end: {rest}")) }
+    if rest.trim().is_empty() { Ok(element) } else { Err(format!("text after the end: {rest}")) }
 }
 
 fn element(rest: &str) -> Result<(Element, &str), String> {
@@ -34,9 +34,9 @@ fn element(rest: &str) -> Result<(Element, &str), String> {
         return Ok((element, rest));
     }
     loop {
-        let (text, behind) = rest.split_once('<').ok_or("an element without an end")?;
+        let (text, after) = rest.split_once('<').ok_or("an element without an end")?;
         element.text += &plain(text)?;
-        if let Some(end) = behind.strip_prefix('/') {
+        if let Some(end) = after.strip_prefix('/') {
             let (name, rest) = end.split_once('>').ok_or("a tag without an end")?;
             return if name == element.name {
                 Ok((element, rest))
@@ -44,9 +44,9 @@ fn element(rest: &str) -> Result<(Element, &str), String> {
                 Err(format!("{name} ends {}", element.name))
             };
         }
-        let (inner, behind) = self::element(behind)?;
+        let (inner, after) = self::element(after)?;
         element.elements.push(inner);
-        rest = behind;
+        rest = after;
     }
 }
 
@@ -58,15 +58,15 @@ fn head(tag: &str) -> Result<Element, String> {
     }
     let mut element = Element { name: name.to_owned(), ..Element::default() };
     while !rest.is_empty() {
-        let (name, behind) = rest.split_once("=\"").ok_or("an attribute without a value")?;
-        let (value, behind) = behind.split_once('"').ok_or("a value without an end")?;
+        let (name, after) = rest.split_once("=\"").ok_or("an attribute without a value")?;
+        let (value, after) = after.split_once('"').ok_or("a value without an end")?;
         if !is_name(name) || element.attributes.insert(name.to_owned(), plain(value)?).is_some() {
             return Err(format!("the attribute {name:?}"));
         }
-        rest = match behind.strip_prefix(' ') {
+        rest = match after.strip_prefix(' ') {
             Some(next) => next,
-            None if behind.is_empty() => behind,
-            None => return Err(format!("behind a value: {behind}")),
+            None if after.is_empty() => after,
+            None => return Err(format!("text after a value: {after}")),
         };
     }
     Ok(element)
@@ -84,7 +84,7 @@ fn plain(text: &str) -> Result<String, String> {
 }
 
 #[test]
-fn the_reader_refuses() {
+fn invalid_documents_are_rejected() {
     let document = |body: &str| read(&format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{body}"));
     assert!(document("<a b=\"c\">d<e/></a>\n").is_ok());
     for wrong in ["<a>", "<a></b>", "<a b=c/>", "<a b=\"1\" b=\"2\"/>", "<a>&</a>", "<a>\u{1b}</a>", "<a/><b/>"] {

@@ -4,7 +4,7 @@ use crate::behaviour::ask::{Prediction, PredictionPair};
 use crate::behaviour::expectation::Expectation;
 use crate::diagnostics::{Place, Sources};
 use crate::model::Tokens;
-use crate::report::{Answer, Says, Token, Verdict};
+use crate::report::{Answer, SideAnswer, Token, Verdict};
 
 /// The judgement of an expectation.
 #[derive(Clone, Debug, Default)]
@@ -38,9 +38,9 @@ pub fn answer(
 }
 
 /// Converts one model's answer to the type of the report; `holds` is `None` if no answer is expected.
-pub fn side_answer(tokens: &Tokens, prediction: &Prediction) -> Says {
+pub fn side_answer(tokens: &Tokens, prediction: &Prediction) -> SideAnswer {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
-    Says {
+    SideAnswer {
         top: prediction.top.iter().map(token).collect(),
         probability: prediction.probability(),
         holds: (!prediction.scores.is_empty()).then(|| prediction.holds()),

@@ -59,7 +59,7 @@ pub fn culprits(
                 nearest[index] = Some(Nearest { gain, id: (*id).to_owned(), figure });
             }
         }
-        progress.at(done as u64 + 1);
+        progress.set_position(done as u64 + 1);
     }
     progress.end();
     for (culprit, nearest) in culprits.iter_mut().zip(nearest) {

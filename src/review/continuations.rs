@@ -9,7 +9,7 @@ use crate::behaviour::expectation::Expectation;
 use crate::behaviour::word_diff::words;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::Base;
-use crate::report::{Continuation, Drawn};
+use crate::report::{Continuation, ContinuationSettings};
 
 /// The maximum number of prompts that are continued.
 const MAX_CONTINUED: usize = 24;
@@ -18,7 +18,7 @@ const MAX_CONTINUED: usize = 24;
 pub(super) struct SideTexts {
     pub continuations: Vec<Continuation>,
     /// The generation settings, for the report; `None` if nothing was generated.
-    pub drawn: Option<Drawn>,
+    pub drawn: Option<ContinuationSettings>,
 }
 
 /// Continues the first [`MAX_CONTINUED`] prompts on both sides. Returns no text if `generation.tokens` is 0.
@@ -31,8 +31,11 @@ pub(super) fn side_texts(
 ) -> Result<SideTexts, Failure> {
     let continued_prompts = if generation.tokens == 0 { &[] } else { &prompts[..prompts.len().min(MAX_CONTINUED)] };
     let continuations = continue_all(before, after, context, continued_prompts, generation)?;
-    let drawn =
-        Drawn { tokens: generation.tokens, seed: generation.seed, left_out: prompts.len() - continued_prompts.len() };
+    let drawn = ContinuationSettings {
+        tokens: generation.tokens,
+        seed: generation.seed,
+        left_out: prompts.len() - continued_prompts.len(),
+    };
     let drawn = (!continuations.is_empty()).then_some(drawn);
     Ok(SideTexts { continuations, drawn })
 }
@@ -56,7 +59,7 @@ fn continue_all(
             note: disagreement_note(one, pair, &found, generation, context.base),
             ..found
         }));
-        context.progress.at(done as u64 + 1);
+        context.progress.set_position(done as u64 + 1);
     }
     context.progress.end();
     Ok(out)

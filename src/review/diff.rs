@@ -19,7 +19,7 @@ use crate::patch::{edit_norms, norm};
 use crate::pipeline::policy_limits::{NO_TOKENS, neutral_path, read_neutral, unrunnable_error};
 use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
-use crate::report::{self, Answer, EditName, EditWeight, Report, Tensor, Weights};
+use crate::report::{self, Answer, EditName, EditWeight, Report, TensorDiff, WeightDiff};
 
 /// Which parts of the behaviour are compared.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub fn diff(before: &Side, after: &Side, context: DiffContext<'_>, options: Diff
     let (damage, note) = if options.damage { damage(before, after, context)? } else { (None, None) };
     let notes = [before.note.clone(), after.note.clone(), note].into_iter().flatten().collect();
     Ok(Report {
-        base: Some(report::Base { name: context.base.name(), digest: context.base.locked.digest.to_string() }),
+        base: Some(report::ReportBase { name: context.base.name(), digest: context.base.locked.digest.to_string() }),
         before: Some(report_side(before)),
         after: Some(report_side(after)),
         weights: Some(weights(before, after, context)),
@@ -58,11 +58,11 @@ pub fn differs(report: &Report) -> bool {
     !report.facts.is_empty() || report.weights.as_ref().is_some_and(|weights| !weights.tensors.is_empty())
 }
 
-fn report_side(side: &Side) -> report::Side {
+fn report_side(side: &Side) -> report::ReportSide {
     let patch = side.patch.as_ref();
     let edits =
         patch.map_or(0, |(_, patch)| patch.targets().values().map(|target| target.edits.len()).max().unwrap_or(0));
-    report::Side {
+    report::ReportSide {
         name: side.name.clone(),
         kind: side.kind,
         commit: side.commit.as_ref().map(|commit| commit.id.clone()),
@@ -151,7 +151,7 @@ fn meanings(side: &Side) -> BTreeSet<Digest> {
 }
 
 /// Returns the tensors whose values differ, and the norm of each edit's update.
-fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Weights {
+fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> WeightDiff {
     let all = [before, after].map(|side| side.model.checkpoint().tensors());
     let base = context.base.model.checkpoint().tensors();
     let mut tensors = Vec::new();
@@ -166,7 +166,7 @@ fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Weights {
         }
         let difference: Vec<f32> = before.iter().zip(&*after).map(|(was, is)| is - was).collect();
         let length = norm(&difference);
-        tensors.push(Tensor {
+        tensors.push(TensorDiff {
             name: base.name.clone(),
             before: was.digest().to_string(),
             after: is.digest().to_string(),
@@ -174,7 +174,7 @@ fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Weights {
             relative: if length > 0.0 { length / norm(&base.to_f32()) } else { 0.0 },
         });
     }
-    Weights { tensors, edits: edit_weights(before, after, context) }
+    WeightDiff { tensors, edits: edit_weights(before, after, context) }
 }
 
 fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<EditWeight> {

@@ -1,9 +1,10 @@
 //! The two orientations in which files store the weight of a linear map.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The orientation in which a file stores a weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// `[out, in]`, as in `torch.nn.Linear`.

@@ -34,6 +34,16 @@ impl SchemaKind {
     /// All kinds of schemas; each has a file in `schemas/`.
     pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
 
+    /// Returns the name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Edits => "edits",
+            Self::Project => "project",
+            Self::Probes => "probes",
+            Self::Report => "report",
+        }
+    }
+
     /// Returns the name of the file in `schemas/`.
     pub fn file_name(self) -> &'static str {
         match self {
@@ -69,7 +79,7 @@ fn value(kind: SchemaKind) -> Value {
 }
 
 /// Removes number formats such as `uint32`, which are specific to Rust and unknown to editors.
-fn without_formats(schema: &mut Value) {
+pub(crate) fn without_formats(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
             let numeric =

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::moment::SecondMoment;
@@ -11,7 +12,7 @@ use crate::numeric::NUMERICS;
 use crate::safetensors::{Dtype, Header, HeaderError, header_bytes};
 
 /// Everything that a second moment depends on. Two runs with the same provenance give the same bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Provenance {
     /// The version of the arithmetic, such as `portable-1`.

@@ -136,7 +136,7 @@ impl CorpusPass<'_, '_> {
         while at < self.total {
             let most = (self.total - at).min(DOCUMENTS as u64) as usize;
             at += self.batch(at, documents.by_ref().take(most))?;
-            run.progress.at(at);
+            run.progress.set_position(at);
             if at < self.total && saved.elapsed() >= every {
                 run.unchanged(settled())?;
                 let began = Instant::now();

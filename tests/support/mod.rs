@@ -1,5 +1,6 @@
 //! Functions that the tests share: tiny models from a formula, and files of the reference.
 
+pub mod answers;
 pub mod families;
 pub mod project;
 pub mod tiny;

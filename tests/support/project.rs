@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::answers::assert_schema;
 use super::{reference, tiny};
 
 /// The project file. A random model changes its answer only for values of large norm, so the clamp is large, and weight
@@ -122,7 +123,8 @@ impl Project {
         command.current_dir(self.path("")).args(arguments);
         command.env_remove("COLUMNS").env("CORRIGENDA_CACHE_DIR", self.cache());
         command.envs(environment.iter().copied());
-        Run { output: command.output().expect("the binary runs"), folder: self.folder.path().to_owned() }
+        let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+        Run { arguments, output: command.output().expect("the binary runs"), folder: self.folder.path().to_owned() }
     }
 
     /// Returns the path and the bytes of every file under a folder.
@@ -144,6 +146,7 @@ impl Project {
 
 /// The result of a run.
 pub struct Run {
+    arguments: Vec<String>,
     output: Output,
     folder: PathBuf,
 }
@@ -161,9 +164,12 @@ impl Run {
         self.text(&self.output.stderr)
     }
 
-    /// Returns the standard output as JSON.
+    /// Returns the standard output as JSON, after checking it against the schema of the command's answer.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.output.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.whole()))
+        let answer =
+            serde_json::from_slice(&self.output.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.whole()));
+        assert_schema(&self.arguments, &answer);
+        answer
     }
 
     /// Returns the exit code and both streams, for a snapshot.

@@ -5,9 +5,8 @@ pub(crate) mod output;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
 use crate::behaviour::check_finite_output;
+use crate::cli::answers::bench::BenchSettings;
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure};
@@ -17,7 +16,7 @@ use crate::link::Refinement;
 use crate::numeric::NUMERICS;
 use crate::pipeline::policy_limits::{not_finite_error, read_neutral};
 use crate::pipeline::{Base, Setup};
-use crate::progress::{Progress as _, Unseen};
+use crate::progress::{NoProgress, Progress as _};
 use crate::project::Project;
 use crate::regular_file;
 use crate::regular_file::NormalizedText;
@@ -122,12 +121,12 @@ impl std::str::FromStr for Setting {
         if counts && number.is_some_and(|number| number.fract() != 0.0) {
             return Err(format!("{name} must be a whole number"));
         }
-        match NUMBERS.iter().any(|(other, _)| *other == name) {
-            true => number
-                .map(|number| Self(name.to_owned(), number))
-                .ok_or_else(|| format!("{text}: the value must be a number of at least 0")),
-            false => Err(known()),
+        if NUMBERS.iter().all(|(other, _)| *other != name) {
+            return Err(known());
         }
+        number
+            .map(|number| Self(name.to_owned(), number))
+            .ok_or_else(|| format!("{text}: the value must be a number of at least 0"))
     }
 }
 
@@ -152,11 +151,11 @@ impl Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    benched(context, arguments).unwrap_or_else(|outcome| outcome)
+    run_bench(context, arguments).unwrap_or_else(|outcome| outcome)
 }
 
-fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
-    let (project, store) = context.ground()?;
+fn run_bench(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
+    let (project, store) = context.open_project_and_store()?;
     let stop = |stop: Failure| context.stop(&stop);
     if arguments.known && arguments.dataset == Dataset::Zsre {
         let why = "records of zsRE do not contain the answer before the edit, so `--known` cannot be used";
@@ -278,7 +277,7 @@ fn prepare_cases(
     let mut asked = 0;
     let (sampled, mut left) = sample_records(cases, limit, arguments.seed, |case| {
         asked += 1;
-        context.ui.at(asked);
+        context.ui.set_position(asked);
         // A record that cannot be tokenized is sampled here and reported as left out below.
         !arguments.known || knows(eval, &eval.base.model, case).unwrap_or(true)
     });
@@ -363,7 +362,7 @@ fn run_single(
         if !results.has(None, bench.cases[index].case.record) {
             results.add(LogLine::Row(bench.base(index)?)).map_err(unkept)?;
         }
-        context.ui.at(index as u64 + 1);
+        context.ui.set_position(index as u64 + 1);
     }
     context.ui.end();
     for name in arguments.names() {
@@ -372,13 +371,13 @@ fn run_single(
         for index in 0..count {
             if !results.has(Some(name.text()), bench.cases[index].case.record) {
                 let record = Some(bench.cases[index].case.record);
-                let line = match bench.single(name, &*editor, index, &Unseen) {
+                let line = match bench.single(name, &*editor, index, &NoProgress) {
                     Ok(row) => LogLine::Row(row),
                     Err(stop) => LogLine::Failed(FailedEdit::of(stop, name, record, None)?),
                 };
                 results.add(line).map_err(unkept)?;
             }
-            context.ui.at(index as u64 + 1);
+            context.ui.set_position(index as u64 + 1);
         }
         context.ui.end();
     }
@@ -406,10 +405,14 @@ fn run_batches(
     Ok(())
 }
 
-/// Returns the settings of the run as JSON, for the answer of the command.
-fn settings(arguments: &Arguments, changed: &Overrides) -> Value {
-    json!({
-        "seed": arguments.seed, "limit": arguments.limit, "known": arguments.known, "generate": arguments.generate,
-        "published": arguments.published, "set": changed,
-    })
+/// Returns the settings of the run for the answer.
+fn settings(arguments: &Arguments, changed: &Overrides) -> BenchSettings {
+    BenchSettings {
+        seed: arguments.seed,
+        limit: arguments.limit,
+        known: arguments.known,
+        generate: arguments.generate,
+        published: arguments.published,
+        set: changed.clone(),
+    }
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
+use crate::cli::answers::NamedBase;
+use crate::cli::answers::bench::{BenchAnswer, BenchSettings};
+use crate::cli::answers::project::RejectedEntry;
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
@@ -21,7 +22,7 @@ use crate::research::figure::page::Page;
 use crate::research::figure::{Figure, write_all, wrote as wrote_to};
 
 /// The results of one run of `bench`, from which the answer is formatted.
-pub(crate) struct BenchOutput {
+pub(in crate::cli) struct BenchOutput {
     pub base: (String, String),
     pub dataset: Dataset,
     pub file: PathBuf,
@@ -31,7 +32,7 @@ pub(crate) struct BenchOutput {
     pub left: Vec<RejectedRecord>,
     pub editors: Vec<EditorName>,
     pub results: ResultsLog,
-    pub settings: Value,
+    pub settings: BenchSettings,
 }
 
 impl BenchOutput {
@@ -120,9 +121,9 @@ impl BenchOutput {
 }
 
 /// Prints the tables or the JSON answer on stdout. `wrote` is the folder with the charts and its number of files.
-pub(crate) fn answer(context: &Context, output: &BenchOutput, wrote: Option<(&Path, usize)>) {
+pub(in crate::cli) fn answer(context: &Context, output: &BenchOutput, wrote: Option<(&Path, usize)>) {
     if context.format == Format::Json {
-        context.answer_json(Outcome::Ok, &[], &Sources::default(), json(output));
+        context.answer_json(Outcome::Ok, &[], &Sources::default(), numbers(output, &output.grids()));
         return;
     }
     let width = context.ui.width();
@@ -141,23 +142,26 @@ pub(crate) fn answer(context: &Context, output: &BenchOutput, wrote: Option<(&Pa
 }
 
 /// Returns the JSON answer: the run's settings, the tables, and the results of every record and set.
-fn json(output: &BenchOutput) -> Value {
-    let [alone, together] = output.grids();
-    let rows: Vec<&RecordResult> = output.alone().into_iter().flat_map(|(_, rows)| rows).collect();
-    let left = output.left.iter().map(|one| json!({ "record": one.record, "case_id": one.id, "why": one.why }));
-    let failed = output.editors.iter().flat_map(|name| output.results.failed(name.text()));
-    json!({
-        "base": { "name": output.base.0, "digest": output.base.1 },
-        "dataset": output.dataset.name(), "file": output.file.display().to_string(), "layer": output.layer,
-        "records": output.cases, "left_out": left.collect::<Vec<_>>(),
-        "failed": failed.collect::<Vec<_>>(), "settings": output.settings,
-        "alone": alone.map(|grid| grid.json()), "together": together.map(|grid| grid.json()),
-        "rows": rows, "sets": output.together(),
-    })
+fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) -> BenchAnswer<'t> {
+    let [alone, together] = grids;
+    BenchAnswer {
+        base: NamedBase { name: output.base.0.clone(), digest: output.base.1.clone() },
+        dataset: output.dataset.name(),
+        file: output.file.display().to_string(),
+        layer: output.layer,
+        records: &output.cases,
+        left_out: output.left.iter().map(RejectedEntry::from).collect(),
+        failed: output.editors.iter().flat_map(|name| output.results.failed(name.text())).collect(),
+        settings: &output.settings,
+        alone: alone.as_ref().map(ResultsTable::named_rows),
+        together: together.as_ref().map(ResultsTable::named_rows),
+        rows: output.alone().into_iter().flat_map(|(_, rows)| rows).collect(),
+        sets: output.together(),
+    }
 }
 
 /// Writes the tables, the charts, the HTML page and the JSON to a new folder. Returns the number of files.
-pub(crate) fn write(place: Destination, output: &BenchOutput) -> Result<usize, Failure> {
+pub(in crate::cli) fn write(place: Destination, output: &BenchOutput) -> Result<usize, Failure> {
     let grids = output.grids();
     let figures = output.figures(grids[0].as_ref());
     let mut files = Vec::new();
@@ -169,7 +173,8 @@ pub(crate) fn write(place: Destination, output: &BenchOutput) -> Result<usize, F
         }
     }
     files.push(("index.html", page(output, &grids, &figures)));
-    files.push(("bench.json", format!("{:#}\n", json(output))));
+    let numbers = serde_json::to_value(numbers(output, &grids)).expect("the keys are texts");
+    files.push(("bench.json", format!("{numbers:#}\n")));
     let render_error = |why| Failure::from(Diagnostic::new(Code::BenchRefused, format!("the chart {why}")));
     write_all(place, &figures, &files, render_error)
 }

@@ -118,7 +118,7 @@ mod tests {
     use crate::project::{PROJECT_FILE, Project};
 
     #[test]
-    fn a_new_project_is_sound_and_has_a_corpus_to_begin_with() {
+    fn a_new_project_is_valid_and_has_a_corpus() {
         let files = [(PROBES_FILE, PROBES), (FACT_FILE, FACT)].map(|(name, text)| (name.to_owned(), text.into()));
         let mut files: BTreeMap<String, Vec<u8>> = files.into();
         let project = format!("{SCHEMA}format = 1\n[model]\npath = \"m\"\n[statistics]\ncorpus = \"c\"\n{GATE}");

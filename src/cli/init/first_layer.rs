@@ -17,7 +17,7 @@ use crate::research::layers::best_layer::best;
 use crate::research::trace::known_facts;
 
 /// The layer to edit, as lines of the project file, and a note that says how it was chosen.
-pub(crate) struct Layer {
+pub(crate) struct ChosenLayer {
     pub(crate) lines: String,
     pub(crate) note: String,
 }
@@ -46,7 +46,7 @@ bare-weight = 0.5
 margin = 2
 ";
 
-impl Layer {
+impl ChosenLayer {
     /// Returns the layer given with `--layer`, or an error if the model has no such layer.
     pub(crate) fn named(layer: usize, spec: &Spec) -> Result<Self, Diagnostic> {
         let error = |error: crate::model::ModelError| Diagnostic::new(Code::LayerUnknown, error.to_string());

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::behaviour::{Question, scores};
+use crate::cli::answers::project::InitAnswer;
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls};
@@ -17,7 +18,7 @@ use crate::project::PROJECT_FILE;
 use crate::report::Outcome;
 use crate::store::atomic;
 use drafts::{CORPUS_FILE, Draft, FACT, FACT_FILE, GATE, SCHEMA, beside, corpus, may_stay, wanted};
-use first_layer::{Layer, RULES};
+use first_layer::{ChosenLayer, RULES};
 
 /// Start a project in the folder of `-C`: a project file, a first fact, and the files that belong to them
 ///
@@ -41,7 +42,7 @@ pub(super) struct Arguments {
 const BUNDLED: &str = "examples/atlas";
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    let root = context.beginning();
+    let root = context.new_project_root();
     if let Some(stray) = &arguments.stray {
         return context.fail(nameless(stray));
     }
@@ -49,8 +50,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         Ok(begun) => {
             match context.format {
                 Format::Json => {
-                    let fields = serde_json::json!({ "wrote": begun.wrote, "left": begun.left });
-                    context.answer_json(Outcome::Ok, &[], &Sources::default(), fields);
+                    let answer = InitAnswer { wrote: &begun.wrote, left: &begun.left };
+                    context.answer_json(Outcome::Ok, &[], &Sources::default(), answer);
                 }
                 _ => context.ui.answer(&human(&root, &begun)),
             }
@@ -64,12 +65,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 fn nameless(stray: &Path) -> Diagnostic {
     let shown = stray.display();
     let finding = Diagnostic::new(Code::ProjectMissing, format!("`init` takes no folder without an option: `{shown}`"));
-    match stray.join("config.json").is_file() || HubName::is(stray) {
-        true => finding.help(format!("it looks like a model: `corrigenda init --model \"{shown}\"`")),
-        false => finding
-            .help(format!("run `corrigenda -C \"{shown}\" init` to create a project in that folder"))
-            .help("name the model to edit with `--model DIR`"),
+    if stray.join("config.json").is_file() || HubName::is(stray) {
+        return finding.help(format!("it looks like a model: `corrigenda init --model \"{shown}\"`"));
     }
+    finding
+        .help(format!("run `corrigenda -C \"{shown}\" init` to create a project in that folder"))
+        .help("name the model to edit with `--model DIR`")
 }
 
 /// The results of one run of `init`, from which the answer is formatted.
@@ -121,7 +122,7 @@ fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun,
     let others = beside();
     let names: Vec<&str> =
         [PROJECT_FILE, FACT_FILE, CORPUS_FILE].into_iter().chain(others.iter().map(|one| one.0)).collect();
-    context.may_begin(root, model.as_deref(), &names)?;
+    context.may_create_project(root, model.as_deref(), &names)?;
     let there = |name: &str| root.join(name).symlink_metadata().is_ok();
     if let Some(name) = names.iter().find(|name| there(name) && !may_stay(name)) {
         let message = format!("`{}` already exists: nothing was written", root.join(name).display());
@@ -212,9 +213,9 @@ fn own(
     // A name on the Hub is pinned to the commit in the cache.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = toml_text(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
-    let Layer { lines, note } = match layer {
-        Some(layer) => Layer::named(layer.into(), spec)?,
-        None => Layer::choose(context, folder, spec),
+    let ChosenLayer { lines, note } = match layer {
+        Some(layer) => ChosenLayer::named(layer.into(), spec)?,
+        None => ChosenLayer::choose(context, folder, spec),
     };
     let project = format!(
         "{SCHEMA}format = 1\n\n[model]\npath = {path}\n\n[rome]\n{lines}\n{RULES}\n[statistics]\n\
@@ -267,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_told_from_the_project() {
+    fn paths_are_relative_to_the_project() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path();
         std::fs::create_dir_all(root.join("a/project")).expect("made");

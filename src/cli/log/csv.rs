@@ -1,6 +1,6 @@
 //! Formats the history as a CSV table for spreadsheets.
 
-use super::shown;
+use super::safe_text::shown;
 use crate::history::{Log, LogEntry, RecordedPatch};
 
 /// Returns the table as CSV, with one row per changed field of a fact. A commit whose edits cannot be read has one row,
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_cell_is_run() {
+    fn no_cell_is_a_formula() {
         let shown = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "::stop", " ::stop", "a =b", "##[error]x", "\u{1b}[31m"]
             .map(cell)
             .join(" ; ");

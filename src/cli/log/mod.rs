@@ -1,6 +1,7 @@
 //! Implements `log`: shows from the git history when, by whom and why facts changed.
 
 mod csv;
+mod safe_text;
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
@@ -8,17 +9,18 @@ use std::num::NonZeroUsize;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
-use serde_json::{Value, json};
 
+use crate::cli::answers::log::{CommittedLock, FactInForce, FactsInForce, LogAnswer, LoggedCommit, Trailer};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
-use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls, most_similar, truncate_middle};
+use crate::diagnostics::{Code, Diagnostic, Sources, most_similar};
 use crate::history::{self, Commit, HistoryError, Log, LogEntry, RecordedPatch, Repository, UNSHALLOW};
 use crate::project::edits::diff::{FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
-use crate::project::{ChangeKind, Config, PROJECT_FILE};
+use crate::project::{ChangeKind, Config, Edit, PROJECT_FILE};
 use crate::report::Outcome;
 use crate::report::table::{Table, plural};
+use safe_text::{brief, shown};
 
 /// Show when, by whom and why facts changed, from the git history
 ///
@@ -38,7 +40,7 @@ pub(super) struct Arguments {
 }
 
 /// The data from which the answer of the command is formatted.
-struct View<'a> {
+struct LogView<'a> {
     arguments: &'a Arguments,
     /// The newest commit at the time of `--as-of`; `None` without that option.
     then: Option<&'a Commit>,
@@ -60,10 +62,10 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    logged(context, arguments).unwrap_or_else(|finding| context.fail(finding))
+    show_log(context, arguments).unwrap_or_else(|finding| context.fail(finding))
 }
 
-fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnostic> {
+fn show_log(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnostic> {
     let repository = Repository::discover(&context.root).map_err(finding)?;
     let head = repository.resolve("HEAD").map_err(finding)?;
     committed(&repository, &head)?;
@@ -80,10 +82,10 @@ fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnosti
     let more = log.entries.len().saturating_sub(most);
     log.entries.truncate(most);
     let all = arguments.id.is_some() || context.ui.verbose();
-    let view = View { arguments, then: then.as_ref(), log: &log, more, all };
+    let view = LogView { arguments, then: then.as_ref(), log: &log, more, all };
     let warnings: Vec<Diagnostic> = repository.is_shallow().then(shallow).into_iter().collect();
     match context.format {
-        Format::Json => context.answer_json(Outcome::Ok, &warnings, &Sources::default(), view.json()),
+        Format::Json => context.answer_json(Outcome::Ok, &warnings, &Sources::default(), view.answer()),
         Format::Csv => {
             context.ui.findings(&warnings, &Sources::default());
             context.ui.raw(&csv::rows(&log));
@@ -99,8 +101,8 @@ fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnosti
 /// Returns the model whose patches are shown: the only model, or the selected one.
 fn chosen(context: &Context) -> Result<Option<String>, Diagnostic> {
     // The history can be shown even if the project file of the worktree is invalid.
-    let Ok((mut config, ..)) = Config::load(&context.root) else { return Ok(context.chosen()) };
-    config.choose(context.chosen().as_deref())?;
+    let Ok((mut config, ..)) = Config::load(&context.root) else { return Ok(context.selected_model()) };
+    config.choose(context.selected_model().as_deref())?;
     Ok(config.model.name)
 }
 
@@ -142,16 +144,6 @@ fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
     Err(finding.suggest(most_similar(id, ids), otherwise))
 }
 
-/// Makes a text safe to print: on one line, and without `##[`, which some build servers read as a command.
-fn shown(text: &str) -> String {
-    escape_controls(text).replace("##[", "\\u{23}#[")
-}
-
-/// Makes a text safe to print like [`shown`], and truncates it, because texts of a commit can be megabytes long.
-fn brief(text: &str) -> String {
-    shown(&truncate_middle(text))
-}
-
 fn day(time: Timestamp) -> String {
     Offset::UTC.to_datetime(time).date().to_string()
 }
@@ -166,7 +158,7 @@ fn locked(patch: &RecordedPatch) -> String {
 }
 
 // Results of `write!` are ignored below, because writing to a `String` cannot fail.
-impl View<'_> {
+impl LogView<'_> {
     fn human(&self, width: usize) -> String {
         let mut out = String::new();
         if let Some(commit) = self.then {
@@ -248,53 +240,55 @@ impl View<'_> {
         }
     }
 
-    fn json(&self) -> Value {
-        let patch = |patch: &RecordedPatch| patch.id().map(ToString::to_string);
-        let in_force = self.then.map(|commit| {
-            let edits = self.log.facts.edits.iter();
-            let facts = edits.map(
-                |edit| json!({ "id": edit.id, "subject": edit.subject, "prompt": edit.prompt, "target": edit.target }),
-            );
-            json!({
-                "instant": self.arguments.as_of.map(|instant| instant.to_string()),
-                "commit": commit.id,
-                "date": commit.time.to_string(),
-                "patch": patch(&self.log.patch),
-                "unbuilt": self.log.unbuilt,
-                "unreadable": self.log.unreadable,
-                "facts": facts.collect::<Vec<_>>(),
-            })
-        });
-        let commit = |entry: &LogEntry| {
-            let commit = &entry.commit;
-            let trailer = |(name, value): &(String, String)| json!({ "name": name, "value": value });
-            json!({
-                "id": commit.id,
-                "parents": commit.parents,
-                "date": commit.time.to_string(),
-                "authored": commit.authored.display_with_offset(commit.offset).to_string(),
-                "author": commit.author,
-                "email": commit.email,
-                "summary": commit.summary,
-                "message": commit.message,
-                "trailers": commit.trailers.iter().map(trailer).collect::<Vec<_>>(),
-                "cut": commit.is_shallow_boundary,
-                "unreadable": entry.unreadable,
-                "facts": entry.facts,
-                "patch": patch(&entry.patch),
-                "patch-before": patch(&entry.before),
-                "lock": match entry.patch {
-                    RecordedPatch::Unlocked => "missing",
-                    RecordedPatch::Unreadable => "unreadable",
-                    RecordedPatch::Patch(_) => "present",
-                },
-            })
+    fn answer(&self) -> LogAnswer<'_> {
+        LogAnswer {
+            as_of: self.then.map(|commit| self.facts_in_force(commit)),
+            commits: self.log.entries.iter().map(logged_commit).collect(),
+            more: self.more,
+        }
+    }
+
+    fn facts_in_force<'l>(&'l self, commit: &'l Commit) -> FactsInForce<'l> {
+        let fact = |edit: &'l Edit| FactInForce {
+            id: &edit.id,
+            subject: &edit.subject,
+            prompt: &edit.prompt,
+            target: &edit.target,
         };
-        json!({
-            "as-of": in_force,
-            "commits": self.log.entries.iter().map(commit).collect::<Vec<_>>(),
-            "more": self.more,
-        })
+        FactsInForce {
+            instant: self.arguments.as_of.map(|instant| instant.to_string()),
+            commit: &commit.id,
+            date: commit.time.to_string(),
+            patch: self.log.patch.id().map(ToString::to_string),
+            unbuilt: self.log.unbuilt,
+            unreadable: self.log.unreadable.as_deref(),
+            facts: self.log.facts.edits.iter().map(fact).collect(),
+        }
+    }
+}
+
+fn logged_commit(entry: &LogEntry) -> LoggedCommit<'_> {
+    let LogEntry { commit, facts, unreadable, before, patch } = entry;
+    LoggedCommit {
+        id: &commit.id,
+        parents: &commit.parents,
+        date: commit.time.to_string(),
+        authored: commit.authored.display_with_offset(commit.offset).to_string(),
+        author: &commit.author,
+        email: &commit.email,
+        summary: &commit.summary,
+        message: &commit.message,
+        trailers: commit.trailers.iter().map(|(name, value)| Trailer { name, value }).collect(),
+        cut: commit.is_shallow_boundary,
+        unreadable: unreadable.as_deref(),
+        facts,
+        patch: patch.id().map(ToString::to_string),
+        patch_before: before.id().map(ToString::to_string),
+        lock: match patch {
+            RecordedPatch::Unlocked => CommittedLock::Missing,
+            RecordedPatch::Unreadable => CommittedLock::Unreadable,
+            RecordedPatch::Patch(_) => CommittedLock::Present,
+        },
     }
 }
 
@@ -332,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_say_what_they_lost_and_gained() {
+    fn lists_show_removed_and_added_texts() {
         let texts = |texts: &str| texts.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(list(&texts("a b"), &texts("b c")), "\n        - a\n        + c");
         assert_eq!(list(&texts("a b"), &texts("b a")), " in another order");

@@ -4,10 +4,10 @@ pub(crate) mod other_base;
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
-
 use crate::behaviour::expectation::UnrunnablePrompt;
 use crate::behaviour::{AnswerScore, NextTokenDistribution, Question, next, scores};
+use crate::cli::answers::plan::{PlanAlias, PlanAnswer, PlanEntry, PlannedStatistics};
+use crate::cli::answers::{NamedBase, ScoredAnswer};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, escape_controls, quoted};
@@ -39,14 +39,14 @@ pub(super) struct Arguments {
 }
 
 /// The base's answers to the prompt of one edit.
-struct Said {
+struct BaseAnswer {
     top: (String, f64),
     target: AnswerScore,
     was: Option<AnswerScore>,
 }
 
 /// The data from which the answer of the command is formatted.
-struct View<'a> {
+struct PlanView<'a> {
     base: &'a Base,
     plan: &'a Plan<'a>,
     setup: &'a Setup,
@@ -61,17 +61,17 @@ struct View<'a> {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    let (project, store) = match context.ground() {
+    let (project, store) = match context.open_project_and_store() {
         Ok((project, store)) => (project, store.for_reading()),
         Err(outcome) => return outcome,
     };
-    shown(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
+    show_plan(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
+fn show_plan(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
     let chosen = select_edits(project, &arguments.only)?;
     if let Some(name) = &arguments.base {
-        return other_base::shown(context, (project, store), &chosen, name, arguments.exit_code);
+        return other_base::show_plan(context, project, store, &chosen, name, arguments.exit_code);
     }
     let lock = project.lock()?;
     let base = context.base(project, store, false)?;
@@ -95,7 +95,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let changes = Lock::changes(lock.as_ref(), &project.edits);
     let built = stats::find(store, &setup.provenance).map_err(|error| statistics_error(project, &error))?.is_some();
     let differences = lock.as_ref().map_or_else(Vec::new, |lock| plan.differences(lock, &base, &setup));
-    let view = View {
+    let view = PlanView {
         differences: &differences,
         base: &base,
         plan: &plan,
@@ -107,11 +107,11 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
         refused: !refused.is_empty(),
     };
     let planned = |edit: &&Edit| plan.edits.iter().find(|planned| planned.edit.id == edit.id);
-    let edits: Vec<(&PlannedEdit<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
+    let edits: Vec<(&PlannedEdit<'_>, &BaseAnswer)> = chosen.iter().filter_map(planned).zip(&said).collect();
     match context.format {
         Format::Json => {
             let findings = [plan.warnings.as_slice(), &refused].concat();
-            context.answer_json(outcome(&refused), &findings, &project.edits.sources, view.json(&edits));
+            context.answer_json(outcome(&refused), &findings, &project.edits.sources, view.answer(&edits));
         }
         _ => {
             context.ui.findings(&plan.warnings, &project.edits.sources);
@@ -129,7 +129,7 @@ fn outcome(refused: &[Diagnostic]) -> Outcome {
 }
 
 /// Runs the prompts on the base. Returns the scores of the new and old answers and the likeliest next token per edit.
-fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Failure> {
+fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<BaseAnswer>, Failure> {
     let (mut questions, mut rows) = (Vec::new(), Vec::new());
     let limit = base.model.spec().max_positions;
     for edit in chosen {
@@ -147,7 +147,7 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
     for (edit, next) in chosen.iter().zip(rows.chunks(64).flat_map(|some| next(&base.model, some))) {
         let NextTokenDistribution { top, probability, .. } = next;
         let top = (base.tokens.piece(top), probability);
-        let one = Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) };
+        let one = BaseAnswer { top, target: score(), was: edit.was.as_ref().map(|_| score()) };
         if !one.target.is_finite() {
             let (id, file, span) = (edit.id.clone(), edit.spans.file, edit.spans.prompt.clone());
             return Err(policy_limits::unrunnable_error(
@@ -166,7 +166,7 @@ fn unrunnable_error(edit: &Edit, error: &str) -> Failure {
 }
 
 /// Returns a finding if the base already gives the target, or if it does not give the old answer.
-fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
+fn disagreement(edit: &Edit, said: &BaseAnswer) -> Option<Diagnostic> {
     let spans = &edit.spans;
     let top = format!("the base says {:?} with {}", said.top.0, percent(said.top.1));
     if said.target.holds {
@@ -188,8 +188,8 @@ fn refined(setup: &Setup, layers: &[usize]) -> Option<String> {
     Some(format!("refined in {} over {word} {}", plural(refinement.steps, "step"), layers.join(", ")))
 }
 
-impl View<'_> {
-    fn human(&self, edits: &[(&PlannedEdit<'_>, &Said)], whole: bool) -> String {
+impl PlanView<'_> {
+    fn human(&self, edits: &[(&PlannedEdit<'_>, &BaseAnswer)], whole: bool) -> String {
         let mut head = Table::new(&[1], &[]);
         let digest = self.base.locked.digest;
         let locked = match self.lock {
@@ -247,7 +247,7 @@ impl View<'_> {
     }
 
     /// Appends the lines of one edit. Results of `write!` are ignored, because writing to a `String` cannot fail.
-    fn edit(&self, out: &mut String, planned: &PlannedEdit<'_>, said: &Said) {
+    fn edit(&self, out: &mut String, planned: &PlannedEdit<'_>, said: &BaseAnswer) {
         let edit = planned.edit;
         let change = self.changes.iter().find(|change| change.id == edit.id);
         let sign = change.map_or("=", |change| change.kind.sign());
@@ -281,7 +281,7 @@ impl View<'_> {
         self.plan.edits[own..].iter().take_while(|one| one.edit.id == edit.id).filter(|one| one.alias().is_some())
     }
 
-    fn says(&self, edit: &Edit, said: &Said) -> String {
+    fn says(&self, edit: &Edit, said: &BaseAnswer) -> String {
         let target = format!("{} {}", quoted(&edit.target), percent(said.target.probability));
         let top = format!("{} {}", quoted(&said.top.0), percent(said.top.1));
         match (&edit.was, &said.was) {
@@ -295,44 +295,47 @@ impl View<'_> {
         }
     }
 
-    fn json(&self, edits: &[(&PlannedEdit<'_>, &Said)]) -> Value {
-        let edit = |(planned, said): &(&PlannedEdit<'_>, &Said)| {
-            let edit = planned.edit;
-            let change = self.changes.iter().find(|change| change.id == edit.id);
-            let score = |score: AnswerScore| json!({ "holds": score.holds, "probability": score.probability });
-            let locked = planned.lock_entry(self.base, &self.setup.layers(self.base));
-            json!({
-                "id": edit.id,
-                "change": change.map_or("=", |change| change.kind.sign()),
-                "changed": change.into_iter().flat_map(|change| &change.parts).map(|part| part.as_str())
-                    .collect::<Vec<_>>(),
-                "file": self.project.edits.sources.path(edit.spans.file),
-                "line": self.project.edits.sources.position(edit.spans.file, edit.spans.id.start).line,
-                "tokens": locked.tokens,
-                "target-tokens": locked.target_tokens,
-                "preface": locked.preface,
-                "position": locked.position,
-                "layers": locked.layers,
-                "object": locked.object,
-                "says": { "token": said.top.0, "probability": said.top.1 },
-                "target": score(said.target),
-                "was": said.was.map(score),
-                "aliases": self.aliases(edit).map(|alias| {
-                    let locked = alias.lock_entry(self.base, &self.setup.layers(self.base));
-                    json!({
-                        "alias": locked.alias, "tokens": locked.tokens, "preface": locked.preface,
-                        "position": locked.position, "object": locked.object,
-                    })
-                }).collect::<Vec<_>>(),
-            })
-        };
+    fn answer<'v>(&'v self, edits: &'v [(&'v PlannedEdit<'v>, &'v BaseAnswer)]) -> PlanAnswer<'v> {
         let removed = self.changes.iter().filter(|change| change.kind == ChangeKind::Removed);
-        json!({
-            "base": { "name": self.base.name(), "digest": self.base.locked.digest },
-            "locked": self.lock.map(|lock| lock.base.digest == self.base.locked.digest),
-            "statistics": { "layer": self.setup.layer, "built": self.built },
-            "edits": edits.iter().map(edit).collect::<Vec<_>>(),
-            "removed": removed.map(|change| &change.id).collect::<Vec<_>>(),
-        })
+        PlanAnswer {
+            base: NamedBase { name: self.base.name(), digest: self.base.locked.digest.to_string() },
+            locked: self.lock.map(|lock| lock.base.digest == self.base.locked.digest),
+            statistics: PlannedStatistics { layer: self.setup.layer, built: self.built },
+            edits: edits.iter().map(|(planned, said)| self.planned_edit(planned, said)).collect(),
+            removed: removed.map(|change| change.id.as_str()).collect(),
+        }
+    }
+
+    fn planned_edit<'v>(&'v self, planned: &'v PlannedEdit<'v>, said: &'v BaseAnswer) -> PlanEntry<'v> {
+        let (edit, sources) = (planned.edit, &self.project.edits.sources);
+        let change = self.changes.iter().find(|change| change.id == edit.id);
+        let locked = planned.lock_entry(self.base, &self.setup.layers(self.base));
+        let alias = |alias: &PlannedEdit<'_>| {
+            let locked = alias.lock_entry(self.base, &self.setup.layers(self.base));
+            PlanAlias {
+                alias: locked.alias,
+                tokens: locked.tokens,
+                preface: locked.preface,
+                position: locked.position,
+                object: locked.object,
+            }
+        };
+        PlanEntry {
+            id: &edit.id,
+            change: change.into(),
+            changed: change.into_iter().flat_map(|change| &change.parts).map(|part| part.as_str()).collect(),
+            file: sources.path(edit.spans.file),
+            line: sources.position(edit.spans.file, edit.spans.id.start).line,
+            tokens: locked.tokens,
+            target_tokens: locked.target_tokens,
+            preface: locked.preface,
+            position: locked.position,
+            layers: locked.layers,
+            object: locked.object,
+            says: (&said.top).into(),
+            target: said.target.into(),
+            was: said.was.map(ScoredAnswer::from),
+            aliases: self.aliases(edit).map(alias).collect(),
+        }
     }
 }

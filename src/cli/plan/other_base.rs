@@ -3,23 +3,24 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
-
+use crate::cli::answers::plan::{LockedTokens, ModelShape, OtherBaseAnswer, OtherBaseEdit, Standing};
+use crate::cli::answers::{LeftOutEntry, ScoredAnswer};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Failure, escape_controls, quoted};
 use crate::pipeline::Base;
-use crate::pipeline::other_base::{FactReading, OtherBaseFacts, read};
+use crate::pipeline::other_base::{FactReading, OtherBaseFacts, UnreadableFact, read};
 use crate::project::{Edit, Project};
 use crate::report::Outcome;
 use crate::report::table::{Table, percent};
 use crate::store::Store;
 
 /// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. With `strict`,
-/// the outcome is `No` if a fact is needed there or cannot be tokenized.
-pub(crate) fn shown(
+/// the outcome is [`Outcome::Findings`] if a fact is needed there or cannot be tokenized.
+pub(in crate::cli) fn show_plan(
     context: &Context,
-    (project, store): (&Project, &Store),
+    project: &Project,
+    store: &Store,
     chosen: &[&Edit],
     name: &str,
     strict: bool,
@@ -29,17 +30,12 @@ pub(crate) fn shown(
     let elsewhere = read(project, &base, lock.as_ref(), chosen)?;
     match context.format {
         Format::Json => {
-            context.answer_json(Outcome::Ok, &[], &project.edits.sources, json(&base, &elsewhere));
+            context.answer_json(Outcome::Ok, &[], &project.edits.sources, answer(&base, &elsewhere));
         }
         _ => context.ui.answer(&human(&base, &elsewhere, context.ui.width())),
     }
     let open = !elsewhere.unreadable.is_empty() || elsewhere.readings.iter().any(|one| !one.target.holds);
     Ok(if strict && open { Outcome::Findings } else { Outcome::Ok })
-}
-
-/// Returns the status of a fact as text.
-fn standing(reading: &FactReading<'_>) -> &'static str {
-    if reading.target.holds { "already true" } else { "needed" }
 }
 
 /// Returns the subject's last token and its position in the prompt.
@@ -102,29 +98,30 @@ fn summary(elsewhere: &OtherBaseFacts<'_>) -> String {
     parts.join(", ")
 }
 
-fn json(base: &Base, elsewhere: &OtherBaseFacts<'_>) -> Value {
-    let reading = |one: &FactReading<'_>| {
-        json!({
-            "id": one.edit.id,
-            "alias": (one.name != one.edit.subject).then_some(one.name),
-            "standing": standing(one),
-            "tokens": one.tokens,
-            "position": one.position,
-            "moved": one.before.as_ref().map(|(tokens, position)| json!({ "tokens": tokens, "position": position })),
-            "says": { "token": one.top.0, "probability": one.top.1 },
-            "target": { "holds": one.target.holds, "probability": one.target.probability },
-            "was": one.was.map(|was| json!({ "holds": was.holds, "probability": was.probability })),
-        })
+fn answer<'e>(base: &Base, elsewhere: &'e OtherBaseFacts<'_>) -> OtherBaseAnswer<'e> {
+    let edit = |one: &'e FactReading<'_>| OtherBaseEdit {
+        id: &one.edit.id,
+        alias: (one.name != one.edit.subject).then_some(one.name),
+        standing: if one.target.holds { Standing::AlreadyTrue } else { Standing::Needed },
+        tokens: &one.tokens,
+        position: one.position,
+        moved: one.before.as_ref().map(|(tokens, position)| LockedTokens { tokens, position: *position }),
+        says: (&one.top).into(),
+        target: one.target.into(),
+        was: one.was.map(ScoredAnswer::from),
     };
+    let unreadable = |one: &'e UnreadableFact<'_>| LeftOutEntry { id: &one.edit.id, why: one.why.clone() };
     let spec = base.model.spec();
-    json!({
-        "base": {
-            "name": base.name(), "digest": base.locked.digest, "family": spec.family.model_type,
-            "layers": spec.layers, "width": spec.hidden_size,
+    OtherBaseAnswer {
+        base: ModelShape {
+            name: base.name(),
+            digest: base.locked.digest,
+            family: spec.family.model_type,
+            layers: spec.layers,
+            width: spec.hidden_size,
         },
-        "layer": elsewhere.layer.as_ref().ok(),
-        "edits": elsewhere.readings.iter().map(reading).collect::<Vec<_>>(),
-        "unreadable": elsewhere.unreadable.iter().map(|one| json!({ "id": one.edit.id, "why": one.why }))
-            .collect::<Vec<_>>(),
-    })
+        layer: elsewhere.layer.as_ref().ok().copied(),
+        edits: elsewhere.readings.iter().map(edit).collect(),
+        unreadable: elsewhere.unreadable.iter().map(unreadable).collect(),
+    }
 }

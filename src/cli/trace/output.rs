@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Value, json};
-
+use crate::cli::answers::trace::{IndirectEffect, MeanEffects, TraceAnswer, TraceNumbers, TracedFact};
+use crate::cli::answers::{LeftOutEntry, NamedBase};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
@@ -113,9 +113,9 @@ pub(crate) fn figure(mean: Mean) -> String {
 pub(crate) fn answer(context: &Context, output: &TraceOutput, wrote: Option<(&Path, usize)>) {
     match context.format {
         Format::Json => {
-            let mut whole = json(output);
-            whole["out"] = wrote.map_or(Value::Null, |(out, _)| json!(out.display().to_string()));
-            context.answer_json(Outcome::Ok, &[], &Sources::default(), whole);
+            let out = wrote.map(|(out, _)| out.display().to_string());
+            let answer = TraceAnswer { out, numbers: numbers(output) };
+            context.answer_json(Outcome::Ok, &[], &Sources::default(), answer);
         }
         _ => context.ui.answer(&human(output, wrote, context.ui.width())),
     }
@@ -174,33 +174,43 @@ fn below(output: &TraceOutput, of: &str) -> String {
     out
 }
 
-/// Returns the JSON answer: the settings, the mean effects, and the tables of every fact.
-fn json(output: &TraceOutput) -> Value {
-    let mean = |mean: &Mean| json!({ "value": mean.value, "half": mean.ci95, "count": mean.count });
+/// Returns the numbers of the JSON answer: the settings, the mean effects, and the tables of every fact.
+fn numbers(output: &TraceOutput) -> TraceNumbers<'_> {
     let effects = &output.effects;
-    let indirect = effects.indirect.iter().map(|((kind, class), layers)| {
-        json!({ "kind": kind.name(), "token": class.name(), "layers": layers.iter().map(mean).collect::<Vec<_>>() })
-    });
-    let fact = |one: &FactTrace| {
-        let tables = one.restored.iter().map(|(kind, table)| (kind.name().to_owned(), json!(table)));
-        json!({
-            "id": one.fact.id, "prompt": one.fact.prompt, "subject": one.fact.subject_text(), "tokens": one.tokens,
-            "subject_tokens": [one.subject.start, one.subject.end], "answer": one.answer,
-            "answer_tokens": one.answer_tokens, "clean": one.clean, "corrupted": one.corrupted,
-            "restored": tables.collect::<serde_json::Map<_, _>>(),
-        })
-    };
-    let left = output.left.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
-    json!({
-        "base": { "name": output.base.0, "digest": output.base.1 },
-        "noise": { "rule": output.noise.rule.to_string(), "scale": output.noise.scale, "samples": output.noise.samples,
-            "seed": output.noise.seed },
-        "window": output.plan.window, "severed_noise": output.plan.severed.name(),
-        "effects": { "facts": effects.facts, "clean": mean(&effects.clean), "corrupted": mean(&effects.corrupted),
-            "total": mean(&effects.total), "indirect": indirect.collect::<Vec<_>>() },
-        "facts": output.traced.iter().map(fact).collect::<Vec<_>>(),
-        "left_out": left.collect::<Vec<_>>(),
-    })
+    let indirect = effects.indirect.iter();
+    let indirect =
+        indirect.map(|((kind, class), layers)| IndirectEffect { kind: kind.name(), token: class.name(), layers });
+    let left_out = output.left.iter().map(|(id, why)| LeftOutEntry { id, why: why.to_string() });
+    TraceNumbers {
+        base: NamedBase { name: output.base.0.clone(), digest: output.base.1.clone() },
+        noise: (&output.noise).into(),
+        window: output.plan.window,
+        severed_noise: output.plan.severed.name(),
+        effects: MeanEffects {
+            facts: effects.facts,
+            clean: effects.clean,
+            corrupted: effects.corrupted,
+            total: effects.total,
+            indirect: indirect.collect(),
+        },
+        facts: output.traced.iter().map(traced_fact).collect(),
+        left_out: left_out.collect(),
+    }
+}
+
+fn traced_fact(one: &FactTrace) -> TracedFact<'_> {
+    TracedFact {
+        id: &one.fact.id,
+        prompt: &one.fact.prompt,
+        subject: one.fact.subject_text(),
+        tokens: &one.tokens,
+        subject_tokens: [one.subject.start, one.subject.end],
+        answer: &one.answer,
+        answer_tokens: one.answer_tokens,
+        clean: one.clean,
+        corrupted: one.corrupted,
+        restored: one.restored.iter().map(|(kind, table)| (kind.name(), table.as_slice())).collect(),
+    }
 }
 
 /// Writes the figures, the HTML page and the JSON to a new folder, with figures of at most `pictures` single facts.
@@ -213,9 +223,9 @@ pub(crate) fn write(place: Destination, output: &TraceOutput, pictures: usize) -
         [one] => format!("Where “{}” is stored", one.fact.prompt),
         all => format!("Where {} facts are stored", all.len()),
     };
+    let numbers = serde_json::to_value(numbers(output)).expect("the keys are texts");
     let page = page::TracePage { title, lines: output.lines(), effects: &output.effects, plan: &output.plan };
-    let files =
-        [("index.html", page::render(&page, &averages, &singles)), ("trace.json", format!("{:#}\n", json(output)))];
+    let files = [("index.html", page::render(&page, &averages, &singles)), ("trace.json", format!("{numbers:#}\n"))];
     let render_error = |why| Failure::from(Diagnostic::new(Code::TraceRefused, format!("the figure {why}")));
     write_all(place, averages.iter().chain(&singles), &files, render_error)
 }

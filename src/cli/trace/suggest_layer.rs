@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::suggested_output::{LayerSearchOutput, around, human, json};
-use super::{Arguments, of_edit, trace_each};
+use super::arguments::Arguments;
+use super::facts::fact_of_edit;
+use super::suggest_layer_output::{LayerSearchOutput, answer, around, human};
+use super::tracing::trace_each;
 use crate::behaviour::expectation::Share;
 use crate::behaviour::{Question, scores};
 use crate::cli::context::Context;
@@ -38,10 +40,10 @@ pub(crate) fn suggest(
     let named = layers(arguments, base)?;
     let project = some_edits(arguments, project, base, gathered)?;
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
-    let facts: Vec<KnownFact> = project.edits.edits.iter().map(of_edit).collect();
+    let facts: Vec<KnownFact> = project.edits.edits.iter().map(fact_of_edit).collect();
     // The answer shows only the effects at the subject's last token.
-    let restored = (vec![RestoredKind::Mlp, RestoredKind::Attention], RestoredTokens::LastSubject);
-    let (noise, plan) = arguments.rules(base, &facts, restored)?;
+    let kinds = vec![RestoredKind::Mlp, RestoredKind::Attention];
+    let (noise, plan) = arguments.rules(base, &facts, kinds, RestoredTokens::LastSubject)?;
     let ground = (&base.model, &base.tokens, &base.locked.digest);
     let (traced, left) = trace_each(context, facts, |fact| trace_cached(ground, fact, (&noise, &plan), store))?;
     let found = best(&tried);
@@ -63,7 +65,7 @@ pub(crate) fn suggest(
     };
     let outcome = if output.suggested.is_some() { Outcome::Ok } else { Outcome::Findings };
     match context.format {
-        Format::Json => context.answer_json(outcome, &[], &Sources::default(), json(&output)),
+        Format::Json => context.answer_json(outcome, &[], &Sources::default(), answer(&output)),
         _ => context.ui.answer(&human(&output, &project.config.model.prefix(), context.ui.width())),
     }
     Ok(outcome)
@@ -238,41 +240,4 @@ fn knows(base: &Base, fact: &KnownFact) -> bool {
     let question =
         Question::new(&base.tokens, fact.prompt.as_str().into(), answer.trim(), base.model.spec().max_positions);
     question.is_ok_and(|question| scores(&base.model, &[question])[0].holds)
-}
-
-/// The layers to try: one layer, or a range that includes both ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Layers(std::ops::RangeInclusive<usize>);
-
-impl std::str::FromStr for Layers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| {
-            text.parse::<u16>()
-                .map(usize::from)
-                .map_err(|_| "expected a layer or a range of layers: 3 or 2-5".to_owned())
-        };
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = (number(first)?, number(last)?);
-        if first <= last {
-            Ok(Self(first..=last))
-        } else {
-            Err(format!("the first layer {first} is greater than the last layer {last}"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn layers_are_numbers_or_ranges() {
-        assert_eq!("3".parse(), Ok(Layers(3..=3)));
-        assert_eq!("2-5".parse(), Ok(Layers(2..=5)));
-        for wrong in ["", "-", "5-2", "a", "1-2-3", "99999", "-1"] {
-            assert!(wrong.parse::<Layers>().is_err(), "{wrong}");
-        }
-    }
 }

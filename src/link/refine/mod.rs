@@ -156,7 +156,7 @@ impl<'a> RefinementRun<'a> {
             let RefineLoss { nll, drift, size } = loss;
             progress.line(&format!("step {}: NLL {nll:.4}, drift {drift:.4}, size {size:.4}", step + 1));
             adam.step(&mut x, &gradient);
-            progress.at(step as u64 + 1);
+            progress.set_position(step as u64 + 1);
         }
         progress.end();
         Ok(self.with_columns(&x))

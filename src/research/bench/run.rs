@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::data::Case;
@@ -20,7 +21,7 @@ use crate::model::{Model, ModelError};
 use crate::progress::Progress;
 
 /// The results of a record; the dataset determines which metrics apply.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaseMetrics {
     /// Comparisons of the likelihoods of two answers, as for CounterFact.
@@ -32,7 +33,7 @@ pub enum CaseMetrics {
 }
 
 /// The result of one record, edited alone or measured on the base.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordResult {
     /// The name of the editor; `None` for the unedited base.
     pub editor: Option<String>,
@@ -55,7 +56,7 @@ pub struct RecordResult {
 }
 
 /// The result of a set of records edited at once.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchResult {
     /// The name of the editor, as on the command line.
     pub editor: String,
@@ -81,7 +82,7 @@ pub struct BatchResult {
 pub type Finite = Option<f64>;
 
 /// A failed edit of one record or of one set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FailedEdit {
     /// The name of the editor that failed, as on the command line.
     pub editor: String,

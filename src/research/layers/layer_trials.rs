@@ -112,7 +112,7 @@ impl<'a> LayerTrials<'a> {
             let alone =
                 if refused[index] { Ok(none_hold(edit)) } else { self.try_edit(&linker, &prefaces, index, edit) };
             shares.push(alone.inspect_err(|_| self.progress.end())?);
-            self.progress.at(index as u64 + 1);
+            self.progress.set_position(index as u64 + 1);
         }
         self.progress.end();
         let untried = edits.len() - compiled;

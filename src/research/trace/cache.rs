@@ -10,7 +10,7 @@ use super::plan::{RestoredKind, TracePlan};
 use crate::digest::{Digest, FieldHasher};
 use crate::model::{Model, Tokens};
 use crate::numeric::NUMERICS;
-use crate::progress::Unseen;
+use crate::progress::NoProgress;
 use crate::store::{EntryKind, Store, StoreError};
 
 /// A cached trace without its fact. Numbers are stored as bits, so they are restored exactly.
@@ -49,7 +49,7 @@ pub fn trace_cached(
     if let Some(traced) = kept {
         return Ok(Ok(traced));
     }
-    let traced = match trace(model, tokens, fact, noise, plan, &Unseen) {
+    let traced = match trace(model, tokens, fact, noise, plan, &NoProgress) {
         Ok(traced) => traced,
         Err(left_out) => return Ok(Err(left_out)),
     };

@@ -104,7 +104,7 @@ pub fn trace(
         let runs = TraceRuns { corrupted: next.as_ref().unwrap_or(&first), ..runs };
         let mut seen = |cells: usize| {
             done += cells as u64;
-            progress.at(done);
+            progress.set_position(done);
         };
         restored.push((kind, runs.table(kind, &subject, plan, low, &mut seen)));
     }

@@ -6,6 +6,7 @@
 //! likelihoods are not a success. A record contributes the mean over its paraphrases and the mean over its
 //! neighbours.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::behaviour::{AnswerScore, Question, scores};
@@ -21,7 +22,7 @@ pub struct LikelihoodQuestions {
 }
 
 /// The results of one record for one kind of prompt: rewrite, paraphrases or neighbours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PromptMetrics {
     /// The share of prompts that succeed.
     pub success: f64,
@@ -32,7 +33,8 @@ pub struct PromptMetrics {
 }
 
 /// The results of one record for all kinds of prompts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CounterFactMetrics")]
 pub struct LikelihoodMetrics {
     /// The rewrite: ES and EM.
     pub rewrite: PromptMetrics,

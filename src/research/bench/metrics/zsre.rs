@@ -2,6 +2,7 @@
 //! the text of the answer's earlier tokens. That text is tokenized again, so its token boundaries may differ from the
 //! answer's.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::behaviour::{next, prompt};
@@ -24,7 +25,8 @@ pub struct TokenQuestions {
 }
 
 /// The results of one record, as shares of correct tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ZsreMetrics")]
 pub struct TokenMetrics {
     /// Efficacy: the share of correct tokens for the rewrite prompt.
     pub rewrite: f64,

@@ -6,19 +6,25 @@
 
 mod render;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::metrics::counterfact::{self, LikelihoodMeans, harmonic};
 use super::metrics::zsre;
 use super::run::{BatchResult, CaseMetrics, RecordResult};
 use crate::numeric::Mean;
 
+pub use render::GridRow;
+
 /// A value in a table, with its interval and its marks.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct TableCell {
     /// The value as shown; multiplied by 100 where the published tables do so.
     pub value: f64,
     /// Half the width of the 95 % interval, in the unit of `value`; `None` if the value has no interval.
     pub half: Option<f64>,
     /// The number of decimal places to show.
+    #[serde(skip)]
     pub digits: usize,
     /// Whether the value is the best of its column; values that look equal are all marked.
     pub best: bool,

@@ -1,6 +1,10 @@
 //! Formats a result table for a terminal and as Markdown, HTML and JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{ResultsTable, TableCell};
 use crate::report::table::Table;
@@ -112,18 +116,22 @@ impl ResultsTable {
         out
     }
 
-    /// Returns an array with one object per row: its name, and the value, interval and marks of each column.
-    pub fn json(&self) -> serde_json::Value {
-        let row = |(name, cells): &(String, Vec<Option<TableCell>>)| {
-            let mut fields = serde_json::Map::from_iter([("name".to_owned(), name.clone().into())]);
-            for (column, cell) in self.columns.iter().zip(cells) {
-                let value = cell.as_ref().map(|cell| {
-                    serde_json::json!({ "value": cell.value, "half": cell.half, "best": cell.best, "fails": cell.fails })
-                });
-                fields.insert((*column).to_owned(), value.into());
-            }
-            serde_json::Value::Object(fields)
-        };
-        self.rows.iter().map(row).collect()
+    /// Returns the rows with the names of their columns, for JSON.
+    pub fn named_rows(&self) -> Vec<GridRow<'_>> {
+        let rows = self.rows.iter().map(|(name, cells)| GridRow {
+            name,
+            cells: self.columns.iter().copied().zip(cells.iter().map(Option::as_ref)).collect(),
+        });
+        rows.collect()
     }
+}
+
+/// A row of a table: its name, and the cell of each column; null if a value was not measured.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct GridRow<'a> {
+    /// The name of the editor or of the set.
+    pub name: &'a str,
+    /// The cells, by the names of the columns.
+    #[serde(flatten)]
+    pub cells: BTreeMap<&'a str, Option<&'a TableCell>>,
 }

@@ -1,9 +1,9 @@
 //! Formats the answer of `trace --suggest-layer`: a table for a terminal, and JSON with all numbers.
 
-use serde_json::{Value, json};
-
 use super::output::figure;
 use crate::behaviour::expectation::Share;
+use crate::cli::answers::trace::{LayerEffects, LayerSearchAnswer, SearchRound, TraceSummary, TriedLayer};
+use crate::cli::answers::{LeftOutEntry, NamedBase};
 use crate::numeric::Mean;
 use crate::report::table::{Table, percent, plural};
 use crate::research::layers::best_layer::LayerResult;
@@ -131,46 +131,47 @@ fn traced_in_words(output: &LayerSearchOutput) -> String {
         left => format!(" ({left} not known)"),
     };
     // A layer is named only if the interval of its effect is above zero.
-    let most = match mean.value - mean.ci95 > 5e-4 {
-        false => "no layer's MLPs stand out at the subject's last token".to_owned(),
-        true => {
-            let which = match output.suggested {
-                Some(suggested) if suggested == layer => ": the same layer",
-                Some(_) => ": another layer",
-                None => "",
-            };
-            format!("MLPs at the subject's last token have the greatest effect at layer {layer}{which}")
-        }
+    let most = if mean.value - mean.ci95 > 5e-4 {
+        let which = match output.suggested {
+            Some(suggested) if suggested == layer => ": the same layer",
+            Some(_) => ": another layer",
+            None => "",
+        };
+        format!("MLPs at the subject's last token have the greatest effect at layer {layer}{which}")
+    } else {
+        "no layer's MLPs stand out at the subject's last token".to_owned()
     };
     format!("{}{left}; {most}", plural(output.traced.facts, "fact"))
 }
 
-pub(crate) fn json(output: &LayerSearchOutput) -> Value {
-    let share = |share: Share| json!({ "met": share.met, "all": share.all });
-    let number = |mean: Mean| json!({ "value": mean.value, "half": mean.ci95, "count": mean.count });
-    let mean = |mean: Option<Mean>| mean.map(number);
-    let layer = |one: &LayerResult| {
-        json!({
-            "layer": one.layer, "efficacy": share(one.shares.efficacy), "paraphrase": share(one.shares.paraphrase),
-            "unchanged": share(one.shares.unchanged), "score": one.shares.score(), "not_found": one.refused, "untried": one.untried,
-            "traced": {
-                "mlp": mean(effect(output, RestoredKind::Mlp, one.layer)),
-                "attention": mean(effect(output, RestoredKind::Attention, one.layer)),
-            },
-        })
-    };
-    let round = |round: &Round| json!({ "layers": round.layers, "around": round.around });
-    let left = output.left_out.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
-    let (noise, traced) = (&output.noise, &output.traced);
-    json!({
-        "base": { "name": output.base.0, "digest": output.base.1 },
-        "edits": output.edits, "suggested": output.suggested, "as_good": output.indistinguishable,
-        "traced": {
-            "facts": traced.facts, "total": number(traced.total), "window": output.window,
-            "noise": { "rule": noise.rule.to_string(), "scale": noise.scale, "samples": noise.samples, "seed": noise.seed },
-            "left_out": left.collect::<Vec<_>>(),
+pub(in crate::cli) fn answer(output: &LayerSearchOutput) -> LayerSearchAnswer<'_> {
+    let layer = |one: &LayerResult| TriedLayer {
+        layer: one.layer,
+        efficacy: one.shares.efficacy,
+        paraphrase: one.shares.paraphrase,
+        unchanged: one.shares.unchanged,
+        score: one.shares.score(),
+        not_found: one.refused,
+        untried: one.untried,
+        traced: LayerEffects {
+            mlp: effect(output, RestoredKind::Mlp, one.layer),
+            attention: effect(output, RestoredKind::Attention, one.layer),
         },
-        "layers": output.tried.iter().map(layer).collect::<Vec<_>>(),
-        "rounds": output.rounds.iter().map(round).collect::<Vec<_>>(),
-    })
+    };
+    let left_out = output.left_out.iter().map(|(id, why)| LeftOutEntry { id, why: why.to_string() });
+    LayerSearchAnswer {
+        base: NamedBase { name: output.base.0.clone(), digest: output.base.1.clone() },
+        edits: &output.edits,
+        suggested: output.suggested,
+        as_good: &output.indistinguishable,
+        traced: TraceSummary {
+            facts: output.traced.facts,
+            total: output.traced.total,
+            window: output.window,
+            noise: (&output.noise).into(),
+            left_out: left_out.collect(),
+        },
+        layers: output.tried.iter().map(layer).collect(),
+        rounds: output.rounds.iter().map(SearchRound::from).collect(),
+    }
 }

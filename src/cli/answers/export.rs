@@ -1,0 +1,107 @@
+//! Defines the answers of `export`, `patch apply` and `patch show`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::export::manifest::{Manifest, TensorEntry};
+use crate::safetensors::Layout;
+
+/// The answer of `export checkpoint` and `patch apply`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct CheckpointAnswer<'a> {
+    /// The folder of the checkpoint.
+    pub path: String,
+    /// The manifest, as written to the folder.
+    pub manifest: &'a Manifest,
+    /// The files of the base that were not copied.
+    pub omitted: OmittedFiles<'a>,
+}
+
+/// The files of a base that an export does not copy, by reason.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct OmittedFiles<'a> {
+    /// Pickle files, which could run code.
+    pub pickles: &'a [String],
+    /// Weights in other formats, which the patch does not change.
+    pub weights: &'a [String],
+    /// Folders.
+    pub folders: &'a [String],
+}
+
+/// The answer of `export peft`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct PeftAnswer<'a> {
+    /// The folder of the adapter.
+    pub path: String,
+    /// The manifest, as written to the folder.
+    pub manifest: &'a Manifest,
+    /// The rank, the same for every module.
+    pub rank: usize,
+    /// Notes on how to use the adapter, one sentence each.
+    pub notes: &'a [String],
+}
+
+/// The answer of `export gguf`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct GgufAnswer<'a> {
+    /// The file of the adapter.
+    pub path: String,
+    /// The digest of the file.
+    pub digest: Digest,
+    /// The size of the file in bytes.
+    pub size: u64,
+    /// The digest of the base.
+    pub base: Digest,
+    /// The id of the patch.
+    pub patch: Digest,
+    /// The name of the architecture in llama.cpp.
+    pub architecture: &'static str,
+    /// The rank, the same for every module.
+    pub rank: usize,
+    /// The tensors of the base that the adapter changes.
+    pub tensors: &'a [TensorEntry],
+    /// Notes on how to use the adapter, one sentence each.
+    pub notes: &'a [String],
+}
+
+/// The answer of `patch show`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct PatchAnswer<'a> {
+    /// The digest of the patch's bytes.
+    pub id: Digest,
+    /// The size in bytes.
+    pub size: u64,
+    /// The tensors that the patch changes.
+    pub tensors: Vec<PatchedTensor<'a>>,
+    /// The edits that the patch contains.
+    pub edits: Vec<PatchedEdit>,
+}
+
+/// A tensor that a patch changes.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct PatchedTensor<'a> {
+    /// The name in the base.
+    pub name: &'a str,
+    /// The digest of its bytes in the base.
+    pub base: Digest,
+    /// The type of its numbers.
+    pub dtype: &'static str,
+    /// The orientation in which the base stores it.
+    pub layout: Layout,
+    /// The numbers of rows and columns.
+    pub shape: [u64; 2],
+    /// The number of edits that change it.
+    pub edits: usize,
+    /// The Frobenius norm of the change.
+    pub norm: f64,
+}
+
+/// An edit that a patch contains.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct PatchedEdit {
+    /// The digest of subject, prompt and target.
+    pub meaning: Digest,
+    /// The norm of the edit's part of the patch.
+    pub norm: f64,
+}

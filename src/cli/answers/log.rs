@@ -1,0 +1,107 @@
+//! Defines the answer of `log`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::project::edits::diff::FactChange;
+
+/// The answer of `log`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::cli) struct LogAnswer<'a> {
+    /// The facts in force at the time of `--as-of`; null without that option.
+    pub as_of: Option<FactsInForce<'a>>,
+    /// The commits that changed facts or the patch, newest first.
+    pub commits: Vec<LoggedCommit<'a>>,
+    /// The number of older commits that `--limit` left out.
+    pub more: usize,
+}
+
+/// The facts that were in force at a time.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct FactsInForce<'a> {
+    /// The time of `--as-of`.
+    pub instant: Option<String>,
+    /// The newest commit at that time.
+    pub commit: &'a str,
+    /// The time of the commit.
+    pub date: String,
+    /// The id of the patch; null if the lock names none.
+    pub patch: Option<String>,
+    /// Whether the patch was built from other facts.
+    pub unbuilt: bool,
+    /// Why the facts of the commit cannot be read; null if they can. The facts are then those of an ancestor.
+    pub unreadable: Option<&'a str>,
+    /// The facts.
+    pub facts: Vec<FactInForce<'a>>,
+}
+
+/// A fact that was in force.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct FactInForce<'a> {
+    /// The id.
+    pub id: &'a str,
+    /// The entity that the fact is about.
+    pub subject: &'a str,
+    /// The sentence up to the answer, with `{}` in place of the subject.
+    pub prompt: &'a str,
+    /// The answer.
+    pub target: &'a str,
+}
+
+/// A commit that changed facts or the patch.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::cli) struct LoggedCommit<'a> {
+    /// The full id.
+    pub id: &'a str,
+    /// The ids of its parents.
+    pub parents: &'a [String],
+    /// The committer's time.
+    pub date: String,
+    /// The author's time with the author's offset.
+    pub authored: String,
+    /// The name of the author.
+    pub author: &'a str,
+    /// The author's e-mail address.
+    pub email: &'a str,
+    /// The first paragraph of the message, on one line.
+    pub summary: &'a str,
+    /// The whole message.
+    pub message: &'a str,
+    /// The trailers of the message.
+    pub trailers: Vec<Trailer<'a>>,
+    /// Whether the commit has parents that a shallow clone lacks.
+    pub cut: bool,
+    /// Why the edits of the commit cannot be read; null if they can.
+    pub unreadable: Option<&'a str>,
+    /// The facts that the commit changed.
+    pub facts: &'a [FactChange],
+    /// The id of the patch; null if the lock names none.
+    pub patch: Option<String>,
+    /// The id of the patch before the commit; null if there was none.
+    pub patch_before: Option<String>,
+    /// The state of the lock.
+    pub lock: CommittedLock,
+}
+
+/// A trailer of a commit message.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct Trailer<'a> {
+    /// The name, such as Reviewed-by.
+    pub name: &'a str,
+    /// The text after the name.
+    pub value: &'a str,
+}
+
+/// The state of `corrigenda.lock` in a commit.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::cli) enum CommittedLock {
+    /// The commit has no lock.
+    Missing,
+    /// The lock cannot be read.
+    Unreadable,
+    /// The lock names a patch.
+    Present,
+}

@@ -1,0 +1,89 @@
+//! Defines the JSON answers of all verbs but `check`, `test` and `diff`, whose answer is the report.
+//!
+//! Each answer is a type with a JSON Schema. An answer of a run that could not finish has only the fields of
+//! [`Answered`]. Objects are written with sorted keys, so the order of fields in these types has no effect.
+
+pub(super) mod bench;
+pub(super) mod build;
+pub(super) mod export;
+pub(super) mod log;
+pub(super) mod plan;
+pub(super) mod project;
+pub(super) mod schema;
+pub(super) mod statistics;
+pub(super) mod store;
+pub(super) mod trace;
+pub(super) mod verify;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::behaviour::AnswerScore;
+use crate::report::{Finding, Outcome};
+
+/// The fields that every answer has, and those of the verb.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Answered<'a, T> {
+    /// The version of the JSON format, an integer from 1.
+    pub version: u32,
+    /// The outcome, which corresponds to the exit code.
+    pub outcome: Outcome,
+    /// Errors and warnings, with their places.
+    pub findings: &'a [Finding],
+    #[serde(flatten)]
+    pub answer: T,
+}
+
+/// The answer of a run that could not finish. Its findings are the reason.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Unfinished {}
+
+/// A base model with its name and digest.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Base")]
+pub(super) struct NamedBase {
+    /// The name on the Hub if the base is in the Hub's cache, else the name of its folder.
+    pub name: String,
+    /// The digest of its files; `trace` and `bench` shorten it to 12 digits.
+    pub digest: String,
+}
+
+/// The most probable next token.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct TopToken<'a> {
+    /// The text of the token, with its leading space.
+    pub token: &'a str,
+    /// The probability of the token, from 0 to 1.
+    pub probability: f64,
+}
+
+impl<'a> From<&'a (String, f64)> for TopToken<'a> {
+    fn from((token, probability): &'a (String, f64)) -> Self {
+        Self { token, probability: *probability }
+    }
+}
+
+/// How well a model gives an answer.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Score")]
+pub(super) struct ScoredAnswer {
+    /// Whether the model gives the answer: each of its tokens is the arg-max.
+    pub holds: bool,
+    /// The probability of the answer: the product over its tokens.
+    pub probability: f64,
+}
+
+impl From<AnswerScore> for ScoredAnswer {
+    fn from(score: AnswerScore) -> Self {
+        Self { holds: score.holds, probability: score.probability }
+    }
+}
+
+/// Something that was left out, with the reason.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct LeftOutEntry<'a> {
+    /// The id of the edit or of the fact.
+    pub id: &'a str,
+    /// The reason, as a sentence.
+    pub why: String,
+}

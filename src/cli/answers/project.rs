@@ -1,0 +1,45 @@
+//! Defines the answers of `init` and `import`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::research::bench::data::RejectedRecord;
+
+/// The answer of `init`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct InitAnswer<'a> {
+    /// The files that were written, relative to the project's folder.
+    pub wrote: &'a [&'static str],
+    /// The files that existed before and were not changed.
+    pub left: &'a [&'static str],
+}
+
+/// The answer of `import`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct ImportAnswer<'a> {
+    /// The folder of the new edits, relative to the project's folder.
+    pub folder: &'a str,
+    /// The number of edits that were written.
+    pub edits: usize,
+    /// The records that were left out.
+    pub rejected: Vec<RejectedEntry<'a>>,
+    /// The number of neighbours that were dropped because they name an edited subject.
+    pub neighbours_dropped: usize,
+}
+
+/// A record of a dataset that was left out. The fields are in alphabetical order, as in the list that `import` writes.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct RejectedEntry<'a> {
+    /// The case number of the record in its dataset; null if it has none.
+    pub case_id: Option<u64>,
+    /// The index of the record in the file, from 0.
+    pub record: u64,
+    /// The reason, as a sentence.
+    pub why: &'a str,
+}
+
+impl<'a> From<&'a RejectedRecord> for RejectedEntry<'a> {
+    fn from(refused: &'a RejectedRecord) -> Self {
+        Self { case_id: refused.id, record: refused.record, why: &refused.why }
+    }
+}

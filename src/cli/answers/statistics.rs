@@ -1,0 +1,26 @@
+//! Defines the answer of `stats build`, `stats show` and `stats import`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::stats::Provenance;
+
+/// The answer of `stats build`, `stats show` and `stats import`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct StatisticsAnswer<'a> {
+    /// The digest of the statistics' content, which the lock records.
+    pub digest: Digest,
+    /// Everything that the statistics depend on.
+    pub provenance: &'a Provenance,
+    /// The number of documents that were read; 0 if the statistics were imported.
+    pub documents: u64,
+    /// The number of keys in the sum, one per token.
+    pub keys: u64,
+    /// The digest of the imported file; null if the statistics were computed.
+    pub imported: Option<Digest>,
+    /// The ridge, as a share of the mean diagonal; 0 if none is needed.
+    pub ridge: f64,
+    /// The file in the store.
+    pub path: String,
+}

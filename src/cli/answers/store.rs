@@ -1,0 +1,104 @@
+//! Defines the answers of the actions of `store`.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::store::StoreEntry;
+
+/// The answer of `store dir`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct StoreFolder<'a> {
+    /// The folder of the store.
+    pub path: &'a str,
+}
+
+/// The answer of `store ls` and `store export`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct StoreEntries {
+    /// The entries that exist, or that were copied.
+    pub entries: Vec<ListedEntry>,
+    /// The sum of their sizes in bytes.
+    pub bytes: u64,
+}
+
+/// An entry of the store.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct ListedEntry {
+    /// The kind, such as object, patch or statistics.
+    pub kind: String,
+    /// The key.
+    pub key: Digest,
+    /// The size of the file in bytes.
+    pub size: u64,
+}
+
+impl From<&StoreEntry> for ListedEntry {
+    fn from(entry: &StoreEntry) -> Self {
+        Self { kind: entry.kind.to_string(), key: entry.key, size: entry.size }
+    }
+}
+
+/// Converts entries of the store to those of an answer.
+pub(in crate::cli) fn store_entries(entries: &[StoreEntry]) -> Vec<ListedEntry> {
+    entries.iter().map(ListedEntry::from).collect()
+}
+
+/// The answer of `store verify`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct StoreCheck<'a> {
+    /// The number of entries that were checked.
+    pub checked: usize,
+    /// The problems that were found.
+    pub problems: Vec<ListedProblem<'a>>,
+}
+
+/// A problem of the store.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct ListedProblem<'a> {
+    /// The file or folder that has the problem.
+    pub path: String,
+    /// What is wrong.
+    pub why: &'a str,
+    /// How to repair it.
+    pub repair: &'static str,
+}
+
+/// The answer of `store gc`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct StoreCleanup {
+    /// The entries that were removed.
+    pub removed: Vec<ListedEntry>,
+    /// The other files that were removed.
+    pub others: Vec<String>,
+    /// The sum of the sizes of all removed files, in bytes.
+    pub bytes: u64,
+}
+
+/// The answer of `store import`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct StoreImport<'a> {
+    /// The entries that are new.
+    pub new: Vec<ListedEntry>,
+    /// The entries that the store already had.
+    pub present: Vec<ListedEntry>,
+    /// The files that were rejected.
+    pub refused: Vec<RefusedFile<'a>>,
+}
+
+/// A file that an import rejected.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct RefusedFile<'a> {
+    /// The path of the file.
+    pub path: String,
+    /// The reason.
+    pub why: &'a str,
+}
+
+impl<'a> RefusedFile<'a> {
+    pub(in crate::cli) fn new(path: &Path, why: &'a str) -> Self {
+        Self { path: path.display().to_string(), why }
+    }
+}

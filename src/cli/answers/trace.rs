@@ -1,0 +1,190 @@
+//! Defines the answers of `trace` and `trace --suggest-layer`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{LeftOutEntry, NamedBase};
+use crate::behaviour::expectation::Share;
+use crate::numeric::Mean;
+use crate::research::layers::coarse_search::Round;
+use crate::research::trace::Noise;
+
+/// The answer of `trace`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct TraceAnswer<'a> {
+    /// The folder with the figures; null without `--out`.
+    pub out: Option<String>,
+    #[serde(flatten)]
+    pub numbers: TraceNumbers<'a>,
+}
+
+/// The numbers of `trace`, which are also written as `trace.json` to the folder of `--out`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct TraceNumbers<'a> {
+    /// The model.
+    pub base: NamedBase,
+    /// The noise on the subject's embeddings.
+    pub noise: NoiseUsed,
+    /// The number of layers in a window of MLPs or attentions.
+    pub window: usize,
+    /// The noise of runs with severed outputs.
+    pub severed_noise: &'static str,
+    /// The mean effects over all facts.
+    pub effects: MeanEffects<'a>,
+    /// The facts that were traced.
+    pub facts: Vec<TracedFact<'a>>,
+    /// The facts that were not traced.
+    pub left_out: Vec<LeftOutEntry<'a>>,
+}
+
+/// The noise on the subject's embeddings.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct NoiseUsed {
+    /// The rule, as on the command line.
+    pub rule: String,
+    /// The factor of every random number.
+    pub scale: f64,
+    /// The number of noise samples per subject.
+    pub samples: usize,
+    /// The seed.
+    pub seed: u32,
+}
+
+impl From<&Noise> for NoiseUsed {
+    fn from(noise: &Noise) -> Self {
+        Self { rule: noise.rule.to_string(), scale: noise.scale, samples: noise.samples, seed: noise.seed }
+    }
+}
+
+/// Mean effects over facts.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct MeanEffects<'a> {
+    /// The number of facts.
+    pub facts: usize,
+    /// The probability of the answer without noise.
+    pub clean: Mean,
+    /// The probability of the answer with noise.
+    pub corrupted: Mean,
+    /// The total effect: clean minus corrupted.
+    pub total: Mean,
+    /// The indirect effects: restored minus corrupted.
+    pub indirect: Vec<IndirectEffect<'a>>,
+}
+
+/// The mean indirect effects of one kind of state at one class of tokens.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct IndirectEffect<'a> {
+    /// The kind of state.
+    pub kind: &'static str,
+    /// The class of tokens.
+    pub token: String,
+    /// The effect in each layer.
+    pub layers: &'a [Mean],
+}
+
+/// A traced fact.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct TracedFact<'a> {
+    /// The id.
+    pub id: &'a str,
+    /// The prompt.
+    pub prompt: &'a str,
+    /// The subject, as in the prompt.
+    pub subject: &'a str,
+    /// The tokens of the prompt.
+    pub tokens: &'a [String],
+    /// The first token of the subject, and the token after its last one.
+    pub subject_tokens: [usize; 2],
+    /// The token that was traced.
+    pub answer: &'a str,
+    /// The number of tokens of the given answer; null if no answer was given.
+    pub answer_tokens: Option<usize>,
+    /// The probability of the token without noise.
+    pub clean: f64,
+    /// The probability of the token with noise.
+    pub corrupted: f64,
+    /// The probability of the token with one state restored, by kind: a list for each token, with a number for each
+    /// layer.
+    pub restored: BTreeMap<&'static str, &'a [Vec<f64>]>,
+}
+
+/// The answer of `trace --suggest-layer`.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct LayerSearchAnswer<'a> {
+    /// The model.
+    pub base: NamedBase,
+    /// The ids of the edits that were tried.
+    pub edits: &'a [String],
+    /// The best layer; null if no edit holds at any layer.
+    pub suggested: Option<usize>,
+    /// The layers that the edits do not distinguish from the best one.
+    pub as_good: &'a [usize],
+    /// The results of tracing the same facts.
+    pub traced: TraceSummary<'a>,
+    /// The results of each layer, ascending.
+    pub layers: Vec<TriedLayer>,
+    /// The rounds of the search.
+    pub rounds: Vec<SearchRound<'a>>,
+}
+
+/// The results of tracing the facts of the edits.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct TraceSummary<'a> {
+    /// The number of facts that were traced.
+    pub facts: usize,
+    /// The total effect: clean minus corrupted.
+    pub total: Mean,
+    /// The number of layers in a window.
+    pub window: usize,
+    /// The noise on the subject's embeddings.
+    pub noise: NoiseUsed,
+    /// The facts that were not traced.
+    pub left_out: Vec<LeftOutEntry<'a>>,
+}
+
+/// The results of edits at one layer.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct TriedLayer {
+    /// The layer, from 0.
+    pub layer: usize,
+    /// The share of edits that hold.
+    pub efficacy: Share,
+    /// The share of paraphrases that hold.
+    pub paraphrase: Share,
+    /// The share of prompts that stay unchanged.
+    pub unchanged: Share,
+    /// The score of the layer, from 0 to 1.
+    pub score: f64,
+    /// The number of edits for which no value was found.
+    pub not_found: usize,
+    /// The number of these edits that were not tried, because the first ones have no value.
+    pub untried: usize,
+    /// The mean indirect effects at the subject's last token.
+    pub traced: LayerEffects,
+}
+
+/// The mean indirect effects of the windows around a layer; null if they were not measured.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct LayerEffects {
+    /// The effect of the MLPs.
+    pub mlp: Option<Mean>,
+    /// The effect of the attentions.
+    pub attention: Option<Mean>,
+}
+
+/// A round of the search for the best layer.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct SearchRound<'a> {
+    /// The layers that were tried.
+    pub layers: &'a [usize],
+    /// The layers around which they are; empty in the first round.
+    pub around: &'a [usize],
+}
+
+impl<'a> From<&'a Round> for SearchRound<'a> {
+    fn from(round: &'a Round) -> Self {
+        Self { layers: &round.layers, around: &round.around }
+    }
+}

@@ -1,0 +1,59 @@
+//! Traces facts one after the other and reports the progress.
+
+use std::convert::Infallible;
+
+use crate::cli::context::Context;
+use crate::pipeline::Base;
+use crate::progress::{NoProgress, Progress as _};
+use crate::research::trace::{FactTrace, KnownFact, Noise, Skipped, TracePlan, trace};
+
+/// The traced facts, and the facts that could not be traced, each as its id and the reason.
+type Results = (Vec<FactTrace>, Vec<(String, Skipped)>);
+
+/// Traces facts one after the other. Facts that cannot be traced are returned with the reason.
+pub(super) fn trace_all(
+    context: &Context,
+    base: &Base,
+    facts: Vec<KnownFact>,
+    noise: &Noise,
+    plan: &TracePlan,
+) -> Results {
+    if let [fact] = facts.as_slice() {
+        return match trace(&base.model, &base.tokens, fact, noise, plan, &context.ui) {
+            Ok(one) => (vec![one], Vec::new()),
+            Err(error) => (Vec::new(), vec![(fact.id.clone(), error)]),
+        };
+    }
+    let one = |fact: &KnownFact| Ok::<_, Infallible>(trace(&base.model, &base.tokens, fact, noise, plan, &NoProgress));
+    let Ok(traced) = trace_each(context, facts, one);
+    traced
+}
+
+/// Traces facts one after the other with the function `one`.
+///
+/// # Errors
+/// If `one` fails.
+pub(super) fn trace_each<E>(
+    context: &Context,
+    facts: Vec<KnownFact>,
+    one: impl Fn(&KnownFact) -> Result<Result<FactTrace, Skipped>, E>,
+) -> Result<Results, E> {
+    let (mut traced, mut left) = (Vec::new(), Vec::new());
+    context.ui.begin("facts to trace", facts.len() as u64);
+    for (index, fact) in facts.into_iter().enumerate() {
+        match one(&fact).inspect_err(|_| context.ui.end())? {
+            Ok(one) => {
+                context.ui.line(&progress_line(&one));
+                traced.push(one);
+            }
+            Err(error) => left.push((fact.id, error)),
+        }
+        context.ui.set_position(index as u64 + 1);
+    }
+    context.ui.end();
+    Ok((traced, left))
+}
+
+fn progress_line(one: &FactTrace) -> String {
+    format!("{}: {:?} {:.3}, corrupted {:.3}", one.fact.id, one.answer, one.clean, one.corrupted)
+}
