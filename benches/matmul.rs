@@ -52,9 +52,10 @@ fn main() -> candle_core::Result<()> {
     for ((m, k, n), terms) in sizes.into_iter().flat_map(|size| [(size, false), (size, true)]) {
         let (a, b) = (noise(m * k), noise(k * n));
         let left = Tensor::from_slice(&a, (m, k), &Device::Cpu)?;
-        let (right, view) = match terms {
-            false => (Tensor::from_slice(&b, (k, n), &Device::Cpu)?, View::new(&b, k, n)),
-            true => (Tensor::from_slice(&b, (n, k), &Device::Cpu)?.t()?, View::new(&b, n, k).transposed()),
+        let (right, view) = if terms {
+            (Tensor::from_slice(&b, (n, k), &Device::Cpu)?.t()?, View::new(&b, n, k).transposed())
+        } else {
+            (Tensor::from_slice(&b, (k, n), &Device::Cpu)?, View::new(&b, k, n))
         };
         let gigaflop = 2e-9 * (m * k * n) as f64;
         // `plain` emulates the instruction exactly and is about 100 times slower; it exists for machines without the

@@ -57,10 +57,7 @@ fn main() -> Result<(), Failure> {
 fn answered(command: &mut Command) -> Result<(String, String), Failure> {
     let output = command.output()?;
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    match output.status.success() {
-        true => Ok((String::from_utf8(output.stdout)?, errors)),
-        false => Err(errors.into()),
-    }
+    if output.status.success() { Ok((String::from_utf8(output.stdout)?, errors)) } else { Err(errors.into()) }
 }
 
 /// Returns the largest difference between the two probabilities of a cell.

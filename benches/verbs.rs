@@ -28,9 +28,10 @@ fn run(arguments: &[&Path]) -> Result<f64, Failure> {
     let start = Instant::now();
     let output = command.output()?;
     let seconds = start.elapsed().as_secs_f64();
-    match output.status.success() {
-        true => Ok(seconds),
-        false => Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr)).into()),
+    if output.status.success() {
+        Ok(seconds)
+    } else {
+        Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr)).into())
     }
 }
 

@@ -55,9 +55,10 @@ pub fn watched(command: &mut Command) -> Result<Seen, Failure> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let seconds = start.elapsed().as_secs_f64();
-    match child.wait()?.success() {
-        true => Ok(Seen { seconds, processors, resident, anonymous, output: whole(&mut output)? }),
-        false => Err(String::from_utf8_lossy(&whole(&mut errors)?).trim().to_owned().into()),
+    if child.wait()?.success() {
+        Ok(Seen { seconds, processors, resident, anonymous, output: whole(&mut output)? })
+    } else {
+        Err(String::from_utf8_lossy(&whole(&mut errors)?).trim().to_owned().into())
     }
 }
 

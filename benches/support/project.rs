@@ -63,9 +63,10 @@ pub fn from_easyedit(folder: &Path, skip: usize, count: usize) -> Result<Written
 
 /// Rejects a folder that is not empty.
 fn new_or_empty(folder: &Path) -> Result<(), Failure> {
-    match folder.exists() && std::fs::read_dir(folder)?.next().is_some() {
-        true => Err(format!("{} is not empty", folder.display()).into()),
-        false => Ok(()),
+    if folder.exists() && std::fs::read_dir(folder)?.next().is_some() {
+        Err(format!("{} is not empty", folder.display()).into())
+    } else {
+        Ok(())
     }
 }
 

@@ -234,9 +234,10 @@ pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved])
     };
     let tokens: Vec<Vec<u32>> = first.rows.iter().zip(&second.rows).map(opening).collect();
     let (positions, spec) = (tokens.iter().map(Vec::len).sum::<usize>(), model.spec());
-    match positions * layers * 2 * spec.kv_heads * spec.head_width <= MAX_PREFIX_FLOATS {
-        true => PrefixCache::new(model, layers, tokens),
-        false => PrefixCache::empty(),
+    if positions * layers * 2 * spec.kv_heads * spec.head_width <= MAX_PREFIX_FLOATS {
+        PrefixCache::new(model, layers, tokens)
+    } else {
+        PrefixCache::empty()
     }
 }
 

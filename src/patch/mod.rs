@@ -67,9 +67,10 @@ impl Target {
         if *shape != self.shape() {
             return Err(PatchError::BaseShape { parameter, expected: self.shape(), found: shape.to_vec() });
         }
-        match *digest == self.base {
-            true => Ok(()),
-            false => Err(PatchError::BaseDigest { parameter, expected: self.base, found: *digest }),
+        if *digest == self.base {
+            Ok(())
+        } else {
+            Err(PatchError::BaseDigest { parameter, expected: self.base, found: *digest })
         }
     }
 

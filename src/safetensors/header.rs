@@ -223,9 +223,10 @@ impl Header {
         for (start, end, tensor) in ranges {
             if start != reached {
                 let (tensor, expected, found) = (tensor.clone(), reached - data, start - data);
-                return Err(match start < reached {
-                    true => HeaderError::Overlap { tensor, expected, found },
-                    false => HeaderError::Gap { tensor, expected, found },
+                return Err(if start < reached {
+                    HeaderError::Overlap { tensor, expected, found }
+                } else {
+                    HeaderError::Gap { tensor, expected, found }
                 });
             }
             reached = end;
@@ -316,10 +317,7 @@ const MOST_ENTRIES: usize = 40_000;
 /// Rejects a further entry if there are already [`MOST_ENTRIES`]. The limit bounds memory, because an entry takes
 /// several times its size in the file.
 fn room<V, E: serde::de::Error>(pairs: &[(String, V)]) -> Result<(), E> {
-    match pairs.len() < MOST_ENTRIES {
-        true => Ok(()),
-        false => Err(E::custom(format!("it has more than {MOST_ENTRIES} entries"))),
-    }
+    if pairs.len() < MOST_ENTRIES { Ok(()) } else { Err(E::custom(format!("it has more than {MOST_ENTRIES} entries"))) }
 }
 
 struct Entries;
@@ -335,9 +333,10 @@ impl<'de> Visitor<'de> for Entries {
         let mut pairs = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             room(&pairs)?;
-            let entry = match name == "__metadata__" {
-                true => Entry::Metadata(map.next_value()?),
-                false => Entry::Tensor(map.next_value()?),
+            let entry = if name == "__metadata__" {
+                Entry::Metadata(map.next_value()?)
+            } else {
+                Entry::Tensor(map.next_value()?)
             };
             pairs.push((name, entry));
         }

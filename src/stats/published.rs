@@ -106,9 +106,12 @@ fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
     let mut bytes = Vec::new();
     file.take(tail).read_to_end(&mut bytes)?;
     let ends = bytes.windows(END).filter(|end| end.starts_with(b"PK\x05\x06"));
-    let count = |end: &[u8]| match end[12..20].chunks(4).any(|place| place == [0xff; 4]) {
-        true => u16::MAX,
-        false => u16::from_le_bytes([end[10], end[11]]),
+    let count = |end: &[u8]| {
+        if end[12..20].chunks(4).any(|place| place == [0xff; 4]) {
+            u16::MAX
+        } else {
+            u16::from_le_bytes([end[10], end[11]])
+        }
     };
     Ok(ends.map(count).max())
 }

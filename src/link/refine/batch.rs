@@ -68,12 +68,11 @@ pub(super) fn batches(base: &Model, layer: usize, edit_rows: Vec<TokenRow>) -> V
         let ids: Vec<&[u32]> = some.iter().map(|row| row.ids.as_slice()).collect();
         let tails: Vec<usize> = some.iter().map(tail).collect();
         let pass = WeightPass::new(base, layer, &ids, &tails);
-        let target = match some[0].labels.is_empty() {
-            true => LossTarget::BaseStates(pass.last_states(base)),
-            false => {
-                let labels = some.iter().flat_map(|row| row.labels.iter().map(|label| (*label, row.weight)));
-                LossTarget::Labels(labels.collect())
-            }
+        let target = if some[0].labels.is_empty() {
+            LossTarget::BaseStates(pass.last_states(base))
+        } else {
+            let labels = some.iter().flat_map(|row| row.labels.iter().map(|label| (*label, row.weight)));
+            LossTarget::Labels(labels.collect())
         };
         out.push(Batch { pass, target });
         rest = later;

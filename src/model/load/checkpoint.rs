@@ -318,14 +318,13 @@ impl Source<'_> {
     /// embedding.
     fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;
-        let weight = match spec.tied {
-            true => {
-                if self.weights.get(&self.head_name()).is_some() && embedding.name != self.head_name() {
-                    remarks.extend(tied::check(&self.weights.path, embedding, &self.repeated()?)?);
-                }
-                embedding.clone()
+        let weight = if spec.tied {
+            if self.weights.get(&self.head_name()).is_some() && embedding.name != self.head_name() {
+                remarks.extend(tied::check(&self.weights.path, embedding, &self.repeated()?)?);
             }
-            false => self.exact(self.head_name(), &[spec.vocabulary, spec.hidden_size])?,
+            embedding.clone()
+        } else {
+            self.exact(self.head_name(), &[spec.vocabulary, spec.hidden_size])?
         };
         let bias = format!("{}.bias", self.family().head);
         let bias = spec.biases.head.then(|| self.exact(bias, &[spec.vocabulary])).transpose()?;

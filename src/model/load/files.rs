@@ -149,10 +149,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
         }
         None => Err(wrong(format!("it assigns `{tensor}` to {shard}, which is not a file name"))),
     };
-    match map.is_empty() {
-        true => Err(wrong("its `weight_map` is empty".into())),
-        false => map.iter().map(place).collect(),
-    }
+    if map.is_empty() { Err(wrong("its `weight_map` is empty".into())) } else { map.iter().map(place).collect() }
 }
 
 /// Returns whether a shard name is a `.safetensors` file name without a folder: ASCII letters, digits, `-`, `_` and

@@ -103,20 +103,14 @@ impl HubName {
     /// if the path has neither form.
     pub fn meant(written: &Path) -> Option<Self> {
         let text = written.to_str()?;
-        let name = match text.contains("://") {
-            true => repository(text)?,
-            false => text.to_owned(),
-        };
+        let name = if text.contains("://") { repository(text)? } else { text.to_owned() };
         let is_pair = name.split('/').count() == 2;
         is_pair.then(|| format!("{PREFIX}{name}").parse().ok()).flatten()
     }
 
     /// Formats the name as a project file states it: without the revision if that is `main`.
     pub fn written(&self) -> String {
-        match self.revision == MAIN {
-            true => format!("{PREFIX}{}", self.repository),
-            false => self.to_string(),
-        }
+        if self.revision == MAIN { format!("{PREFIX}{}", self.repository) } else { self.to_string() }
     }
 
     /// Returns the name of a snapshot from its folder, `models--ORG--NAME/snapshots/COMMIT`; `None` for other folders.
@@ -154,10 +148,7 @@ impl HubName {
         }
         let commit = self.commit(&model)?;
         let folder = model.join("snapshots").join(&commit);
-        match folder.is_dir() {
-            true => Ok(Snapshot { folder, commit }),
-            false => Err(HubError::NoRevision { name: self.clone() }),
-        }
+        if folder.is_dir() { Ok(Snapshot { folder, commit }) } else { Err(HubError::NoRevision { name: self.clone() }) }
     }
 
     /// Resolves the revision to a commit. A branch or tag is the content of a file in `refs`; a commit, full or

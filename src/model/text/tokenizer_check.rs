@@ -46,9 +46,10 @@ fn check_amount(file: &Value) -> Result<(), String> {
     }
     let added = file["added_tokens"].as_array().into_iter().flatten();
     let bytes: usize = added.filter_map(|token| token["content"].as_str()).map(str::len).sum();
-    match bytes > MOST_ADDED_BYTES {
-        true => Err(format!("its added tokens are longer than {MOST_ADDED_BYTES} bytes in total")),
-        false => Ok(()),
+    if bytes > MOST_ADDED_BYTES {
+        Err(format!("its added tokens are longer than {MOST_ADDED_BYTES} bytes in total"))
+    } else {
+        Ok(())
     }
 }
 
@@ -82,9 +83,10 @@ fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
         }
         rest.extend(value.as_array().into_iter().flatten());
     }
-    match length.saturating_mul(growth) > MOST {
-        true => Err(format!("its {what} can make a text more than {} times as long", MOST / TEXT)),
-        false => Ok(()),
+    if length.saturating_mul(growth) > MOST {
+        Err(format!("its {what} can make a text more than {} times as long", MOST / TEXT))
+    } else {
+        Ok(())
     }
 }
 

@@ -80,9 +80,10 @@ pub(in crate::model) fn refuse_quantised(config: &ConfigReader<'_>) -> Result<()
             return Err(quantised(method));
         }
     }
-    match config.object("compression_config")?.is_some_and(|said| said.entries().next().is_some()) {
-        true => Err(quantised("compressed-tensors")),
-        false => Ok(()),
+    if config.object("compression_config")?.is_some_and(|said| said.entries().next().is_some()) {
+        Err(quantised("compressed-tensors"))
+    } else {
+        Ok(())
     }
 }
 

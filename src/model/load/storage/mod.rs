@@ -42,10 +42,7 @@ impl Listing {
         let mut listing = Self { files: Vec::new(), folders: Vec::new() };
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
-            match entry.path().is_dir() {
-                true => listing.folders.push(name),
-                false => listing.files.push(name),
-            }
+            if entry.path().is_dir() { listing.folders.push(name) } else { listing.files.push(name) }
         }
         listing.files.sort();
         listing.folders.sort();

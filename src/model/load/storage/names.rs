@@ -81,9 +81,10 @@ fn unwrap(prefix: &str) -> String {
     if prefix.contains("language_model.") || prefix.contains("text_model.") {
         return saved("model.language_model");
     }
-    match prefix.starts_with("module.") {
-        true => saved("model.module"),
-        false => format!("save only the model, under names without `{prefix}`"),
+    if prefix.starts_with("module.") {
+        saved("model.module")
+    } else {
+        format!("save only the model, under names without `{prefix}`")
     }
 }
 
