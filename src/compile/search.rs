@@ -46,11 +46,11 @@ fn evaluate_batch(suffix: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -
         losses.push(objective.loss(delta, own));
         rest = others;
     }
-    let slopes = suffix.reverse_each(&evaluation, &gradient);
-    let (mut rest, mut out) = (slopes.as_slice(), Vec::with_capacity(edits.len()));
+    let gradients = suffix.reverse_each(&evaluation, &gradient);
+    let (mut rest, mut out) = (gradients.as_slice(), Vec::with_capacity(edits.len()));
     for ((objective, delta), loss) in edits.iter().zip(losses) {
         let (own, others) = rest.split_at(objective.rows());
-        out.push((loss, objective.slope(delta, own)));
+        out.push((loss, objective.gradient(delta, own)));
         rest = others;
     }
     out
@@ -140,14 +140,14 @@ pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings
 /// As [`compile`], with δ added at the given hook.
 pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
     let mut out = None;
-    let told = |_, step| {
+    let report = |_, step| {
         if let Step::Ended(compiled) = step {
             out = Some(compiled);
         }
         Ok::<_, Infallible>(())
     };
-    let Ok(()) = compile_all(model, layer, &[edit], (settings, hook), told);
-    out.expect("every edit comes to an end")
+    let Ok(()) = compile_all(model, layer, &[edit], (settings, hook), report);
+    out.expect("the search of every edit ends")
 }
 
 /// The maximum number of token positions in a batch of edits; a single edit may exceed it. Edits are evaluated in
@@ -168,7 +168,7 @@ pub enum Step {
 /// The number of evaluations between two progress reports.
 const REPORT_EVERY: usize = 5;
 
-/// Compiles edits at `layer` in batches; each result is bit-identical to that of the edit alone. `told` receives the
+/// Compiles edits at `layer` in batches; each result is bit-identical to that of the edit alone. `report` receives the
 /// index of an edit and the progress of its search. Searches end in an order that can differ from that of the edits.
 ///
 /// While the function runs, the allocator of the process retains freed memory ([`malloc::keep`]). The activations of a
@@ -176,7 +176,7 @@ const REPORT_EVERY: usize = 5;
 /// gibibyte in addition.
 ///
 /// # Errors
-/// The error that `told` returns, if any.
+/// The error that `report` returns, if any.
 ///
 /// # Panics
 /// If the schedule in `settings` is empty. The reader of a project's settings rejects an empty schedule.
@@ -185,10 +185,10 @@ pub fn compile_all<E>(
     layer: usize,
     edits: &[&Resolved],
     (settings, hook): (&Settings, Hook),
-    mut told: impl FnMut(usize, Step) -> Result<(), E>,
+    mut report: impl FnMut(usize, Step) -> Result<(), E>,
 ) -> Result<(), E> {
     let _kept = malloc::retain_freed_memory();
-    let shared_prefixes = shared_prefixes(model, model.spec().layers, edits);
+    let prefixes = shared_prefixes(model, model.spec().layers, edits);
     let mut waiting = edits.iter().enumerate();
     let mut searches: Vec<EditSearch<'_>> = Vec::new();
     loop {
@@ -196,14 +196,14 @@ pub fn compile_all<E>(
             let Some((index, edit)) = waiting.next() else { break };
             searches.push(EditSearch::new(
                 index,
-                Objective::behind(&shared_prefixes, model, layer, edit, (settings, hook)),
+                Objective::with_prefixes(&prefixes, model, layer, edit, (settings, hook)),
             ));
         }
         if searches.is_empty() {
             return Ok(());
         }
-        for search in until_one_ends(&mut searches, &mut told)? {
-            told(search.index, Step::Ended(search.end()))?;
+        for search in until_one_ends(&mut searches, &mut report)? {
+            report(search.index, Step::Ended(search.end()))?;
         }
     }
 }
@@ -222,20 +222,20 @@ fn room(searches: &[EditSearch<'_>]) -> bool {
 /// `searches` and returns them in their order.
 fn until_one_ends<'a, E>(
     searches: &mut Vec<EditSearch<'a>>,
-    told: &mut impl FnMut(usize, Step) -> Result<(), E>,
+    report: &mut impl FnMut(usize, Step) -> Result<(), E>,
 ) -> Result<Vec<EditSearch<'a>>, E> {
     let joined = SuffixPass::joined(searches.iter().map(|one| &one.objective.suffix));
     loop {
         let asked: Vec<_> = searches.iter().map(|one| (&one.objective, one.attempt.delta.as_slice())).collect();
         let mut found = evaluate_batch(&joined, &asked).into_iter();
         let ended = searches.extract_if(.., |search| {
-            let (loss, gradient) = found.next().expect("a loss for every edit");
+            let (loss, gradient) = found.next().expect("one loss per edit");
             !search.step(loss, &gradient)
         });
         let ended: Vec<EditSearch<'a>> = ended.collect();
         for search in searches.iter().filter(|search| search.evaluations % REPORT_EVERY == 0) {
             if let Some((_, loss, _)) = &search.best {
-                told(search.index, Step::Progress(search.evaluations, *loss))?;
+                report(search.index, Step::Progress(search.evaluations, *loss))?;
             }
         }
         if !ended.is_empty() {

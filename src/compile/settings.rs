@@ -7,7 +7,6 @@ use crate::digest::FieldHasher;
 /// One attempt of the schedule: Adam from δ = 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
-    /// The learning rate of Adam.
     pub rate: f64,
     /// The maximum number of evaluations; the number of updates is one less.
     pub steps: usize,

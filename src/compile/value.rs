@@ -83,12 +83,12 @@ pub struct Objective<'a> {
 impl<'a> Objective<'a> {
     /// Runs the rows of `edit` up to `layer`, and prepares the evaluation of the layers above.
     pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
-        Self::behind(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
+        Self::with_prefixes(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
     }
 
-    /// As [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in `shared_prefixes`.
-    pub fn behind(
-        shared_prefixes: &PrefixCache,
+    /// As [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in `prefixes`.
+    pub fn with_prefixes(
+        prefixes: &PrefixCache,
         model: &'a Model,
         layer: usize,
         edit: &'a Resolved,
@@ -99,19 +99,19 @@ impl<'a> Objective<'a> {
         let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
         // Attention is causal, so tokens after the subject cannot affect the distribution that is measured at it.
         rows.push(edit.drift.ids[..=edit.drift.position].to_vec());
-        let moving: Vec<usize> = edit.rows.iter().chain([&edit.drift]).map(|row| row.position).collect();
-        let mut tails = vec![label; edit.rows.len()];
-        tails.push(1);
+        let subject_positions: Vec<usize> = edit.rows.iter().chain([&edit.drift]).map(|row| row.position).collect();
+        let mut last_n = vec![label; edit.rows.len()];
+        last_n.push(1);
         let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        let hooked = model.run_hook_cached(shared_prefixes, layer, &tokens, &moving);
-        let key = mean_key(&hooked.keys[..edit.rows.len()], settings.bare_weight);
+        let hook_output = model.run_hook_cached(prefixes, layer, &tokens, &subject_positions);
+        let key = mean_key(&hook_output.keys[..edit.rows.len()], settings.bare_weight);
         let value_before = match hook {
-            Hook::Mlp => hooked.values[0].clone(),
-            Hook::Block => hooked.state(0, moving[0]).to_vec(),
+            Hook::Mlp => hook_output.values[0].clone(),
+            Hook::Block => hook_output.state(0, subject_positions[0]).to_vec(),
         };
         let wide: Vec<f64> = value_before.iter().map(|&x| f64::from(x)).collect();
         let mut objective = Self {
-            suffix: SuffixPass::new(model, layer, &hooked, &moving, &tails),
+            suffix: SuffixPass::new(model, layer, &hook_output, &subject_positions, &last_n),
             settings,
             target: &edit.target,
             templates: edit.rows.len(),
@@ -150,18 +150,18 @@ impl<'a> Objective<'a> {
 
     /// Returns the gradient with respect to δ: the sum over rows, in their order, of the gradient of each row's change,
     /// plus the gradient of the penalty.
-    pub(super) fn slope(&self, delta: &[f64], rows: &[Vec<f32>]) -> Vec<f64> {
-        let mut slope = vec![0.0; delta.len()];
+    pub(super) fn gradient(&self, delta: &[f64], rows: &[Vec<f32>]) -> Vec<f64> {
+        let mut gradient = vec![0.0; delta.len()];
         for row in rows {
-            slope.iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
+            gradient.iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
         }
         let length = norm(delta);
         if length > 0.0 {
-            for (slope, x) in slope.iter_mut().zip(delta) {
-                *slope += self.decay() * x / length;
+            for (sum, x) in gradient.iter_mut().zip(delta) {
+                *sum += self.decay() * x / length;
             }
         }
-        slope
+        gradient
     }
 
     /// Returns the penalty per unit of `‖δ‖`.
@@ -202,8 +202,8 @@ impl<'a> Objective<'a> {
             kl += f64::from(*p) * (f64::from(*logit) - log - before);
         }
         for ((p, logit), before) in logits.iter_mut().zip(&now).zip(&self.drift_before) {
-            let slope = f64::from(*p) * (f64::from(*logit) - log - before - kl);
-            *p = (self.settings.kl_factor * slope) as f32;
+            let gradient = f64::from(*p) * (f64::from(*logit) - log - before - kl);
+            *p = (self.settings.kl_factor * gradient) as f32;
         }
         self.settings.kl_factor * kl
     }
@@ -228,11 +228,11 @@ const MAX_PREFIX_FLOATS: usize = 1 << 27;
 /// exceed [`MAX_PREFIX_FLOATS`].
 pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved]) -> PrefixCache {
     let [first, second, ..] = edits else { return PrefixCache::empty() };
-    let opening = |(one, other): (&PromptRow, &PromptRow)| {
+    let prefix = |(one, other): (&PromptRow, &PromptRow)| {
         let shared = common_prefix_len(&one.ids, &other.ids).min(one.position).min(other.position);
         one.ids[..shared].to_vec()
     };
-    let tokens: Vec<Vec<u32>> = first.rows.iter().zip(&second.rows).map(opening).collect();
+    let tokens: Vec<Vec<u32>> = first.rows.iter().zip(&second.rows).map(prefix).collect();
     let (positions, spec) = (tokens.iter().map(Vec::len).sum::<usize>(), model.spec());
     if positions * layers * 2 * spec.kv_heads * spec.head_width <= MAX_PREFIX_FLOATS {
         PrefixCache::new(model, layers, tokens)
@@ -249,11 +249,11 @@ pub fn keys<'a>(
     edits: &'a [&Resolved],
     bare_weight: Option<f64>,
 ) -> impl Iterator<Item = Vec<f32>> + 'a {
-    let shared_prefixes = shared_prefixes(model, layer + 1, edits);
+    let prefixes = shared_prefixes(model, layer + 1, edits);
     edits.iter().map(move |edit| {
         let rows: Vec<&[u32]> = edit.rows.iter().map(|row| &row.ids[..=row.position]).collect();
         let positions: Vec<usize> = edit.rows.iter().map(|row| row.position).collect();
-        mean_key(&model.run_hook_cached(&shared_prefixes, layer, &rows, &positions).keys, bare_weight)
+        mean_key(&model.run_hook_cached(&prefixes, layer, &rows, &positions).keys, bare_weight)
     })
 }
 

@@ -3,7 +3,6 @@
 /// The types in which a model stores its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightDtype {
-    /// Single precision.
     F32,
     /// IEEE half precision.
     F16,

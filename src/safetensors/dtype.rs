@@ -41,7 +41,6 @@ pub enum Dtype {
     I32,
     /// Unsigned, 32 bits.
     U32,
-    /// Single precision.
     F32,
     /// Complex, two F32.
     C64,

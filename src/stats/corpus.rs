@@ -18,18 +18,10 @@ const MOST_LINE_BYTES: u64 = 1 << 26;
 /// The error for a corpus that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
-    /// The operating system reported an error.
     #[error("reading the corpus {}: {source}", path.display())]
-    Read {
-        /// The path of the corpus file.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
-    /// A line is not valid UTF-8.
+    Read { path: PathBuf, source: std::io::Error },
     #[error("the corpus {} is not UTF-8 text at line {line}", path.display())]
     NotText {
-        /// The path of the corpus file.
         path: PathBuf,
         /// The number of the line, from 1.
         line: u64,
@@ -37,7 +29,6 @@ pub enum CorpusError {
     /// A line is longer than 64 MiB.
     #[error("the corpus {} has a line of more than 64 MiB, line {line}: a document is one line", path.display())]
     LongLine {
-        /// The path of the corpus file.
         path: PathBuf,
         /// The number of the line, from 1.
         line: u64,

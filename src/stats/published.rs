@@ -49,7 +49,6 @@ pub enum PublishedError {
 /// A published second moment, read from a file.
 #[derive(Debug, PartialEq)]
 pub struct Published {
-    /// The SHA-256 of the file.
     pub file: Digest,
     /// The sum of the keys' outer products.
     pub moment: SecondMoment,

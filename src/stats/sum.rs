@@ -29,7 +29,6 @@ pub struct SumRun<'a> {
     pub tokens: &'a Tokens,
     /// The requested provenance; its `corpus` is the digest of the file at `corpus`.
     pub provenance: &'a Provenance,
-    /// The path of the corpus file.
     pub corpus: &'a Path,
     /// The store for finished and unfinished sums.
     pub store: &'a Store,

@@ -26,9 +26,7 @@ use crate::progress::Progress;
 /// The settings of refinement: the optimiser, the texts that it uses, and the weights of the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refinement {
-    /// The number of Adam steps.
     pub steps: usize,
-    /// The learning rate of Adam.
     pub rate: f64,
     /// The number of layers that are changed, from the edited one upward.
     pub layers: usize,

@@ -8,7 +8,6 @@ use crate::numeric::elementwise::{map, mapped, zip};
 /// The activation function of an MLP, as config.json names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// GELU in its tanh approximation.
     GeluTanh,
     /// GELU by its definition, `x Φ(x)`, where Φ is the cumulative distribution function of the normal distribution.
     Gelu,

@@ -31,7 +31,6 @@ impl<'a> ConfigReader<'a> {
         self.config.contains_key(key)
     }
 
-    /// The path of config.json, for messages.
     pub(crate) fn path(&self) -> &'a Path {
         self.path
     }

@@ -14,7 +14,6 @@ pub enum QkvLayout {
     Separate([&'static str; 3]),
 }
 
-/// The normalisation that a family uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// LayerNorm: mean and variance, with gain and bias.
@@ -54,7 +53,6 @@ pub struct Family {
     pub mlp_in: &'static str,
     /// Second MLP matrix, the down-projection: the one that edits change.
     pub mlp_out: &'static str,
-    /// Norm after the last block.
     pub final_norm: &'static str,
     /// Output matrix, `[vocabulary, width]`, named without the prefix. Tied models use the token embedding.
     pub head: &'static str,

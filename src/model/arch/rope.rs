@@ -15,11 +15,9 @@ pub enum RopePairing {
 /// How the frequencies are scaled for a context that is longer than the one in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
-    /// The frequencies are not scaled.
     None,
     /// All frequencies are divided by a factor.
     Linear {
-        /// The divisor.
         factor: f64,
     },
     /// Low frequencies are divided, high ones are unchanged, and those between are interpolated (Llama 3.1).

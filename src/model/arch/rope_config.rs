@@ -45,12 +45,12 @@ pub(crate) fn read_rope(
 }
 
 /// An object that contains RoPE settings, with its key in the config.
-type Section<'a> = (&'static str, ConfigReader<'a>);
+type RopeSection<'a> = (&'static str, ConfigReader<'a>);
 
 /// Returns the object with the RoPE settings; `None` if there is none. If the config has both objects, they must state
 /// the same settings.
-fn section<'a>(config: &ConfigReader<'a>) -> Result<Option<Section<'a>>, ModelError> {
-    let mut found: Vec<Section<'a>> = Vec::new();
+fn section<'a>(config: &ConfigReader<'a>) -> Result<Option<RopeSection<'a>>, ModelError> {
+    let mut found: Vec<RopeSection<'a>> = Vec::new();
     for key in SECTIONS {
         // An empty object has no settings.
         if let Some(section) = config.object(key)?.filter(|section| section.entries().next().is_some()) {
@@ -102,7 +102,7 @@ fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Resu
     }
 }
 
-fn theta(config: &ConfigReader<'_>, section: Option<&Section<'_>>, key: &str) -> Result<f64, ModelError> {
+fn theta(config: &ConfigReader<'_>, section: Option<&RopeSection<'_>>, key: &str) -> Result<f64, ModelError> {
     let mut stated = Vec::new();
     if let Some((name, section)) = section {
         stated.extend(number(section, &format!("{name}."), "rope_theta", MAX_BASE)?);
@@ -121,7 +121,12 @@ fn theta(config: &ConfigReader<'_>, section: Option<&Section<'_>>, key: &str) ->
 }
 
 /// Returns the fraction of a head that is rotated. Several keys may state it; `default` applies if none does.
-fn share(config: &ConfigReader<'_>, section: Option<&Section<'_>>, key: &str, default: f64) -> Result<f64, ModelError> {
+fn share(
+    config: &ConfigReader<'_>,
+    section: Option<&RopeSection<'_>>,
+    key: &str,
+    default: f64,
+) -> Result<f64, ModelError> {
     const ALL: f64 = 1.000_001;
     let mut stated = Vec::new();
     if let Some((name, section)) = section {
@@ -146,7 +151,7 @@ pub(crate) fn check_rotated(
     Err(config.error(key, &format!("rotates {numbers} of the {head_width} numbers of a head; {expected}")))
 }
 
-fn scaling(config: &ConfigReader<'_>, (name, section): &Section<'_>) -> Result<RopeScaling, ModelError> {
+fn scaling(config: &ConfigReader<'_>, (name, section): &RopeSection<'_>) -> Result<RopeScaling, ModelError> {
     let key = if section.get("rope_type").is_some() { "rope_type" } else { "type" };
     let needed = |key: &str| {
         let number = section.positive(key, f64::NAN, MAX_BASE)?;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{Weights, find_config, read_config};
+use super::files::{WeightFiles, find_config, read_config};
 use super::remark::{self, Remark};
 use super::storage::names;
 use super::tensor::Tensor;
@@ -59,7 +59,7 @@ impl Block {
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     folder: PathBuf,
-    weights: Weights,
+    weights: WeightFiles,
     spec: Spec,
     remarks: Vec<Remark>,
     pub(crate) token_embedding: Tensor,
@@ -81,7 +81,7 @@ impl Checkpoint {
         let config_path = find_config(folder)?;
         let config = read_config(&config_path)?;
         let spec = Spec::parse(&config_path, &config)?;
-        let weights = Weights::open(folder)?;
+        let weights = WeightFiles::open(folder)?;
         let source = Source { weights: &weights, spec: &spec };
         let blocks = (0..spec.layers).map(|layer| source.block(layer)).collect::<Result<_, _>>()?;
         let token_embedding = source.token_embedding()?;
@@ -186,7 +186,7 @@ impl Checkpoint {
 
 /// Looks up the decoder's tensors in the weights.
 struct Source<'a> {
-    weights: &'a Weights,
+    weights: &'a WeightFiles,
     spec: &'a Spec,
 }
 

@@ -23,7 +23,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// All weights files of a model's folder.
 #[derive(Clone, Debug)]
-pub(crate) struct Weights {
+pub(crate) struct WeightFiles {
     pub shards: Vec<MappedFile>,
     /// Whether the shards are listed in an index.
     pub indexed: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Weights {
     pub path: PathBuf,
 }
 
-impl Weights {
+impl WeightFiles {
     /// Finds and maps the weights of `folder`.
     pub(crate) fn open(folder: &Path) -> Result<Self, ModelError> {
         check_contained(folder, WHOLE)?;

@@ -28,9 +28,7 @@ pub enum RemarkKind {
 pub struct Remark {
     /// The subject of the warning.
     pub kind: RemarkKind,
-    /// The warning, one sentence.
     pub message: String,
-    /// Advice on what to do about it.
     pub help: String,
 }
 

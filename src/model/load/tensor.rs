@@ -18,7 +18,6 @@ pub struct Tensor {
     pub name: String,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
-    /// The element type in the file.
     pub dtype: WeightDtype,
     storage: Storage,
 }

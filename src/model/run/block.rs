@@ -13,7 +13,6 @@ use crate::numeric::attention::{AttentionInput, Heads, attend};
 use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{NormTape, add, each_row};
 
-/// The rows that a block reads.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockInput<'a> {
     /// Hidden states before the block, `[positions, d]`.
@@ -58,7 +57,6 @@ pub(crate) struct MlpTape {
     pub up: Option<Vec<f32>>,
 }
 
-/// The tape of one block.
 pub(crate) struct BlockTape {
     pub attention: AttentionTape,
     pub mlp: MlpTape,

@@ -51,7 +51,6 @@ pub struct EncodedPrompt {
     shift: isize,
     /// Whether a space precedes an answer; `None` if there is no chat template, or if it does not define this.
     space: Option<bool>,
-    /// The tokens of `text`.
     pub encoded: Encoded,
 }
 
@@ -73,7 +72,6 @@ impl EncodedPrompt {
     }
 }
 
-/// A tokenised text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// Token ids, including the special tokens that the tokenizer's post-processor adds.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::ModelError;
 use crate::model::arch::spec::Spec;
-use crate::model::load::files::Weights;
+use crate::model::load::files::WeightFiles;
 
 /// Suffixes of tensor names that occur only in quantised weights.
 const QUANTISED: [&str; 8] =
@@ -26,7 +26,7 @@ const COMPUTED: [&str; 9] = [
 
 /// Returns the error for the missing tensor `wanted`, a name with or without the family's prefix. The likely cause is
 /// taken from the names of the other tensors.
-pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) -> ModelError {
+pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str) -> ModelError {
     let path = &weights.path;
     let names = || weights.names();
     if let Some(name) = names().find(|name| QUANTISED.iter().any(|end| name.ends_with(end))) {
@@ -89,7 +89,7 @@ fn unwrap(prefix: &str) -> String {
 }
 
 /// Returns the names of the tensors that belong to the decoder by their names but are not in `read`.
-pub(in crate::model) fn unread<'w>(weights: &'w Weights, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
+pub(in crate::model) fn unread<'w>(weights: &'w WeightFiles, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
     let family = spec.family;
     let (blocks, _) = family.block.split_once("{}").unwrap_or((family.block, ""));
     let head = format!("{}.", family.head);
