@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::digest::Digest;
-use crate::export::manifest::{Manifest, TensorEntry};
+use crate::export::manifest::{ExportManifest, TensorEntry};
 use crate::safetensors::Layout;
 
 /// The answer of `export checkpoint` and `patch apply`.
@@ -13,7 +13,7 @@ pub(in crate::cli) struct CheckpointAnswer<'a> {
     /// The folder of the checkpoint.
     pub path: String,
     /// The manifest, as written to the folder.
-    pub manifest: &'a Manifest,
+    pub manifest: &'a ExportManifest,
     /// The files of the base that were not copied.
     pub omitted: OmittedFiles<'a>,
 }
@@ -35,7 +35,7 @@ pub(in crate::cli) struct PeftAnswer<'a> {
     /// The folder of the adapter.
     pub path: String,
     /// The manifest, as written to the folder.
-    pub manifest: &'a Manifest,
+    pub manifest: &'a ExportManifest,
     /// The rank, the same for every module.
     pub rank: usize,
     /// Notes on how to use the adapter, one sentence each.
