@@ -142,7 +142,7 @@ fn every_file_that_a_document_names_exists() {
 }
 
 #[test]
-fn every_part_of_the_suite_that_a_document_names_exists() {
+fn test_files_named_in_documents_exist() {
     let modules: String =
         ["tests/main.rs", "tests/hostile/mod.rs"].iter().map(|name| read(&root().join(name))).collect();
     for path in documents() {

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_gets_out_of_its_cell() {
+    fn cells_are_escaped() {
         let text = "a|b\n<!-- corrigenda:end --> <script> [x](y) `z` \u{1b}[31m **b** \u{202e}";
         let fact =
             ExportedFact { id: Some("a.b".to_owned()), target: Some(text.to_owned()), ..ExportedFact::default() };
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn stands_behind_what_was_there() {
+    fn the_section_follows_the_bases_card() {
         assert_eq!(card(None, "s\n"), b"s\n");
         assert_eq!(card(Some(b""), "s\n"), b"s\n");
         assert_eq!(card(Some(b"---\nx: 1\n---\n"), "s\n"), b"---\nx: 1\n---\n\ns\n");

@@ -199,9 +199,10 @@ impl Staging {
     /// # Errors
     /// If the bytes differ or cannot be read.
     pub fn read_back(&self, file: &FileEntry) -> Result<(), ExportError> {
-        match memo::digest_file_fresh(&self.path(&file.path))? == file.digest {
-            true => Ok(()),
-            false => Err(ExportError::Differs { file: file.path.clone(), what: "its bytes".to_owned() }),
+        if memo::digest_file_fresh(&self.path(&file.path))? == file.digest {
+            Ok(())
+        } else {
+            Err(ExportError::Differs { file: file.path.clone(), what: "its bytes".to_owned() })
         }
     }
 
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_leaves_nothing() {
+    fn a_failed_export_leaves_nothing() {
         let top = tempfile::tempdir().expect("a folder");
         let staging = place(top.path()).stage().expect("staged");
         staging.write("a", |out| out.write_all(b"whole")).expect("written");
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_on_its_way_is_seen() {
+    fn a_damaged_copy_is_found() {
         let top = tempfile::tempdir().expect("a folder");
         let staging = place(top.path()).stage().expect("staged");
         let file = staging.write("a", |out| out.write_all(b"whole")).expect("written");
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_takes_no_place_that_was_taken_meanwhile() {
+    fn an_export_never_replaces_a_new_file() {
         let top = tempfile::tempdir().expect("a folder");
         let free = place(top.path());
         let staging = free.clone().stage().expect("staged");

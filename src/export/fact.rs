@@ -125,7 +125,7 @@ mod tests {
     use crate::project::parse_files;
 
     #[test]
-    fn means_what_the_edit_means() {
+    fn meanings_equal_those_of_the_edit() {
         let text = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Ada\"\naliases = [\"A. B.\"]\n\
             prompt = \"{} lives in\"\ntarget = \"Paris\"\n";
         let text = &[text, "chat = true\n"].concat();

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_in_every_form_are_seen_and_words_are_not() {
+    fn weights_formats_are_recognised() {
         for name in [
             "consolidated.safetensors",
             "model-00001-of-00002.safetensors",

@@ -136,9 +136,10 @@ impl Gguf {
         }
         // Encoding the result again detects a wrong order, offset or padding, duplicate names, and trailing bytes.
         let canonical = file.to_bytes();
-        match canonical == bytes {
-            true => Ok(file),
-            false => Err(GgufError::NotCanonical(canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count())),
+        if canonical == bytes {
+            Ok(file)
+        } else {
+            Err(GgufError::NotCanonical(canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count()))
         }
     }
 }
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_can_change_unseen() {
+    fn every_flipped_bit_is_found() {
         let bytes = sample().to_bytes();
         for at in 0..bytes.len() {
             for bit in 0..8 {
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_or_too_long_is_refused() {
+    fn wrong_lengths_are_refused() {
         let bytes = sample().to_bytes();
         for end in 0..bytes.len() {
             assert!(Gguf::from_bytes(&bytes[..end]).is_err(), "{end}");

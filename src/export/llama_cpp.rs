@@ -103,9 +103,10 @@ pub fn parse(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
         (rows == rank && columns == rank).then_some(FactorPair { layer, module, layout, out, inner, a, b })
     };
     let pairs: Vec<FactorPair> = (0..spec.layers).filter_map(pair).collect();
-    match rank > 0 && rank as f32 == *alpha && 2 * pairs.len() == file.tensors.len() {
-        true => Ok(Adapter { rank, pairs }),
-        false => Err(format!("its tensors are not pairs of factors of rank {alpha}, one for each layer")),
+    if rank > 0 && rank as f32 == *alpha && 2 * pairs.len() == file.tensors.len() {
+        Ok(Adapter { rank, pairs })
+    } else {
+        Err(format!("its tensors are not pairs of factors of rank {alpha}, one for each layer"))
     }
 }
 
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_patch_is_seen() {
+    fn a_difference_to_the_patch_is_found() {
         let refused = |change: &dyn Fn(&mut Gguf)| {
             let mut file = sample();
             change(&mut file);

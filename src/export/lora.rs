@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn no_balance_at_the_price_of_a_number() {
+    fn balancing_never_rounds_a_number() {
         // Its smallest number is close to the subnormal range and would lose bits if it were scaled down.
         let tiny = f32::from_bits(0x0080_0001);
         let (u, v) = (vec![1e30, tiny], vec![1e-30]);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_adapter_can_say() {
+    fn patches_without_an_adapter_are_refused() {
         assert!(matches!(Adapter::new(&Patch::default(), &spec()), Err(ExportError::Empty)));
         for name in ["h.3.mlp.c_proj.weight", "h.0.mlp.c_proj", "h.0.attn.c_proj.weight", "h.0.mlp.c_fc.weight"] {
             let patch = Patch::new(BTreeMap::from([(name.to_owned(), target(1, 8, 32))])).expect("valid");

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn there_and_back_with_sorted_keys() {
+    fn manifests_are_read_as_written() {
         let bytes = manifest().render();
         assert_eq!(ExportManifest::parse(&bytes).expect("just written"), manifest());
         // The map of `serde_json` sorts its keys, so the text must already have this order.
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_leave_the_folder_are_refused() {
+    fn paths_in_a_manifest_are_refused() {
         for name in ["../x", "/etc/passwd", "a/b", "..", "c:\\x"] {
             let mut base = manifest();
             base.base.files[0].path = name.to_owned();

@@ -186,9 +186,10 @@ pub fn parse(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, Stri
     if PeftConfig::new(&adapter, &config.base_model_name_or_path) != config {
         return Err(format!("{CONFIG_FILE}: a field has a value that changes what the factors mean"));
     }
-    match header.tensors.len() == 2 * adapter.pairs.len() {
-        true => Ok(adapter),
-        false => Err(format!("{WEIGHTS_FILE}: it contains tensors that belong to no module in {CONFIG_FILE}")),
+    if header.tensors.len() == 2 * adapter.pairs.len() {
+        Ok(adapter)
+    } else {
+        Err(format!("{WEIGHTS_FILE}: it contains tensors that belong to no module in {CONFIG_FILE}"))
     }
 }
 
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_export_writes_is_refused() {
+    fn files_that_no_export_writes_are_refused() {
         let (_, config, weights) = sample();
         let refused = |key: &str, value: Value| {
             let mut changed: Value = serde_json::from_slice(&config).expect("JSON");
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_card_that_a_name_cannot_leave() {
+    fn a_base_name_is_escaped_in_the_card() {
         let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");
         let digest = Digest::of(b"x");
         let [(_, card), ..] = files(&adapter, &digest, &digest, &[], None, hub("a\"\n---\nlicense: mit\u{1b}"));

@@ -292,9 +292,10 @@ impl AdapterFolder {
     /// Checks a file for which only the manifest gives an expected digest.
     fn claim(&self, name: &str, digest: &Digest) -> Check {
         let mut files = self.manifest().into_iter().flat_map(|manifest| &manifest.files);
-        match files.any(|file| file.path == name && file.digest == *digest) {
-            true => Check::wrong("file", name, "as the manifest claims").state(CheckState::Unknown),
-            false => Check::wrong("file", name, "neither a patch nor the manifest gives this content"),
+        if files.any(|file| file.path == name && file.digest == *digest) {
+            Check::wrong("file", name, "as the manifest claims").state(CheckState::Unknown)
+        } else {
+            Check::wrong("file", name, "neither a patch nor the manifest gives this content")
         }
     }
 }

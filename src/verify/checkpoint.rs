@@ -152,9 +152,10 @@ impl<'a> OpenedCheckpoint<'a> {
         let untouched = self.pairs.iter().all(TensorPair::is_unchanged);
         let claim = self.manifest().map(|manifest| manifest.patch);
         let candidate = reference.candidate.as_ref().map(|candidate| (candidate.id, candidate.source));
-        audit.add(match reference.contained || !untouched {
-            true => patch_check(self.context, candidate, reference.contained, claim, CLAIMED_BY_MANIFEST),
-            false => Check::wrong("patch", "none", "every tensor is the same as in the base"),
+        audit.add(if reference.contained || !untouched {
+            patch_check(self.context, candidate, reference.contained, claim, CLAIMED_BY_MANIFEST)
+        } else {
+            Check::wrong("patch", "none", "every tensor is the same as in the base")
         });
     }
 
@@ -236,15 +237,17 @@ impl<'a> OpenedCheckpoint<'a> {
 
     /// Builds the failed check of a weights file in a format that no export writes.
     fn unedited(&self, found: &FolderFile, digest: &Digest) -> Result<Check, Failure> {
-        let said = match found.pickle {
-            true => "a pickle, which an export never contains",
-            false => "weights in a format that a patch cannot change, which an export never contains",
+        let said = if found.pickle {
+            "a pickle, which an export never contains"
+        } else {
+            "weights in a format that a patch cannot change, which an export never contains"
         };
         let base = self.base.get(&found.name).map(|member| memo::digest_file_fresh(&member.path)).transpose()?;
         let check = Check::wrong("file", &found.name, said);
-        let why = match base == Some(*digest) {
-            true => "it is the unedited file of the base: a program that loads it behaves like the base",
-            false => "a program that loads it uses its weights, whatever the other weights are",
+        let why = if base == Some(*digest) {
+            "it is the unedited file of the base: a program that loads it behaves like the base"
+        } else {
+            "a program that loads it uses its weights, whatever the other weights are"
         };
         Ok(check.detail(why))
     }
@@ -278,9 +281,10 @@ impl<'a> OpenedCheckpoint<'a> {
             if let (Some(base), Some(found)) = (base, found) {
                 let check = pair.check(applied, base, found)?;
                 let claimed = self.unproved(reference).is_some_and(|manifest| pair.is_claimed(manifest));
-                audit.add(match claimed && check.state == CheckState::Wrong {
-                    true => Check::wrong("tensor", &pair.name, "as the manifest claims").state(CheckState::Unknown),
-                    false => check,
+                audit.add(if claimed && check.state == CheckState::Wrong {
+                    Check::wrong("tensor", &pair.name, "as the manifest claims").state(CheckState::Unknown)
+                } else {
+                    check
                 });
             }
         }

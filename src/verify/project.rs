@@ -34,9 +34,10 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Fail
     let mut audit = Audit::new("project");
     let same = check_base(&mut audit, project, &lock);
     check_corpus(&mut audit, project, &lock);
-    match same {
-        true => check_inputs(&mut audit, project, store, isa, &lock)?,
-        false => add_changes(&mut audit, &Lock::changes(Some(&lock), &project.edits)),
+    if same {
+        check_inputs(&mut audit, project, store, isa, &lock)?
+    } else {
+        add_changes(&mut audit, &Lock::changes(Some(&lock), &project.edits))
     }
     check_objects(&mut audit, store, &lock);
     check_patch(&mut audit, project, store, &lock)?;
@@ -118,9 +119,8 @@ fn check_inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, l
         let address = found.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
         let found = store.check(EntryKind::Statistics, &address);
-        let check = entry_check("statistics", &name, found, |digest| match digest == locked.digest {
-            true => Ok(()),
-            false => Err((locked.digest, digest)),
+        let check = entry_check("statistics", &name, found, |digest| {
+            if digest == locked.digest { Ok(()) } else { Err((locked.digest, digest)) }
         });
         audit.add(check);
     }

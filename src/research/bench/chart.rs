@@ -79,10 +79,7 @@ const BAR: f64 = 24.0;
 
 /// Draws efficacy against specificity, one point per editor: ES against NS for CounterFact.
 pub fn trade(grid: &ResultsTable) -> Option<Figure> {
-    let [along, up] = match grid.columns.contains(&"ES") {
-        true => ["ES", "NS"],
-        false => ["efficacy", "specificity"],
-    };
+    let [along, up] = if grid.columns.contains(&"ES") { ["ES", "NS"] } else { ["efficacy", "specificity"] };
     let point = |(name, _): &(String, Vec<Option<super::table::TableCell>>)| {
         Some((name.clone(), grid.value(name, along)?.value, grid.value(name, up)?.value))
     };

@@ -124,11 +124,10 @@ impl<'a> EvalContext<'a> {
         let fact = Fact { subject: &case.subject, prompt: &case.prompt, target: &case.target, chat: false };
         let resolved = Resolved::new(tokens, &self.setup.templates, fact, limit)?;
         let asked = |error: ModelError| ResolveError::from(error);
-        let questions = match likelier {
-            true => {
-                CaseQuestions::Likelihoods(counterfact::LikelihoodQuestions::new(&case, tokens, limit).map_err(asked)?)
-            }
-            false => CaseQuestions::Tokens(zsre::TokenQuestions::new(&case, tokens, limit).map_err(asked)?),
+        let questions = if likelier {
+            CaseQuestions::Likelihoods(counterfact::LikelihoodQuestions::new(&case, tokens, limit).map_err(asked)?)
+        } else {
+            CaseQuestions::Tokens(zsre::TokenQuestions::new(&case, tokens, limit).map_err(asked)?)
         };
         let meaning = meaning(&case.subject, &case.prompt, &case.target, false);
         Ok(PreparedCase { case, resolved, meaning, questions })

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn records_become_files_that_a_project_takes() {
+    fn records_become_valid_edit_files() {
         let cases = [case(7, "Rome", "Peru", &["Milan is in", "Pisa is in"]), case(1007, "Pisa", "Chile", &[])];
         let imported = import(&cases, "edits/x", &BTreeMap::new());
         assert_eq!((imported.refused.len(), imported.dropped), (0, 1), "{:?}", imported.refused);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_is_refused_by_name_and_the_first_is_taken() {
+    fn of_contradicting_records_the_first_is_used() {
         let cases = [
             case(1, "Rome", "Peru", &[]),
             case(2, "Rome", "Chile", &[]),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_already_goes_before() {
+    fn existing_edits_take_precedence() {
         let there = edit_file(&[draft_of(&case(5, "Rome", "Chile", &[]))]);
         let present = BTreeMap::from([("edits/zzz.toml".to_owned(), there.into_bytes())]);
         let imported = import(&[case(1, "Rome", "Peru", &[]), case(2, "Oslo", "Peru", &[])], "edits", &present);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn two_facts_behind_the_same_words_have_one_key() {
+    fn edits_with_the_same_prefix_share_a_key() {
         let mut other = case(2, "Rome", "Oslo", &[]);
         other.prompt = "{} was built by".into();
         let mut apart = case(3, "Rome", "Oslo", &[]);

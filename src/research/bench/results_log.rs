@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_goes_on_where_it_was_cut_off() {
+    fn a_truncated_log_is_resumed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, of) = (folder.path().join("rows.jsonl"), Digest::of(b"this"));
         let mut kept = ResultsLog::open(&path, &of).expect("new");

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_is_drawn_of_all_that_are_wanted_and_asks_for_few() {
+    fn sampling_checks_few_records() {
         let cases: Vec<Case> = (0..40).map(|record| case(record, &format!("Place {record}"))).collect();
         let odd = |case: &Case| case.record % 2 == 1;
         let (all, left) = sample_records(cases.clone(), None, 7, odd);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_prompt_the_first_that_is_wanted_is_drawn() {
+    fn of_equal_prompts_the_first_wanted_is_sampled() {
         let cases = vec![case(0, "Rome"), case(1, "Rome"), case(2, "Oslo"), case(3, "Rome")];
         let (kept, left) = sample_records(cases, None, 1, |case| case.record != 0);
         assert_eq!(records(&kept), [1, 2]);

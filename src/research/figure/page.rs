@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_ours_is_only_text() {
+    fn foreign_texts_are_escaped() {
         let mut page = Page::new("bench", "<b>\u{202e}title\u{1b}", &[("file".to_owned(), "a\u{7}&b".to_owned())]);
         page.heading("1 < 2");
         let page = page.finish();

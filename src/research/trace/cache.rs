@@ -113,7 +113,7 @@ mod tests {
     use crate::research::trace::RestoredTokens;
 
     #[test]
-    fn a_trace_comes_back_bit_by_bit() {
+    fn a_cached_trace_has_the_same_bits() {
         let fact =
             KnownFact { id: "a".into(), prompt: "p".into(), subject: 0..1, answer: None, relation: None, chat: false };
         let kinds = vec![RestoredKind::Mlp, RestoredKind::Attention];

@@ -254,9 +254,10 @@ impl<'r> TraceRuns<'r> {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
         let part = if kind == RestoredKind::Mlp { Component::Mlp } else { Component::Attention };
-        let states = |first: usize| match kind.is_window() {
-            true => self.model.patch_one_layer(first - 1, part, self.corrupted, self.clean, &tokens),
-            false => {
+        let states = |first: usize| {
+            if kind.is_window() {
+                self.model.patch_one_layer(first - 1, part, self.corrupted, self.clean, &tokens)
+            } else {
                 let all = tokens.iter().flat_map(|&token| vec![self.clean.state(first, 0, token); self.samples]);
                 all.flatten().copied().collect()
             }

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn every_draw_is_the_same_stream() {
+    fn equal_seeds_give_equal_noise() {
         let noise = Noise { rule: NoiseRule::Fixed(2.0), scale: 2.0, seed: 1, samples: 2 };
         let drawn = noise.draw(1, 3, 0);
         assert_eq!(drawn.len(), 6);

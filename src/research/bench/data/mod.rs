@@ -162,10 +162,7 @@ pub fn for_each_record(
         }
         record += 1;
     })?;
-    match refused > MOST_REFUSED {
-        true => Err(DataError::Foreign { path: path.to_owned(), refused }),
-        false => Ok(()),
-    }
+    if refused > MOST_REFUSED { Err(DataError::Foreign { path: path.to_owned(), refused }) } else { Ok(()) }
 }
 
 /// Calls `seen` with every record of a file as a JSON value, without checking a schema.
@@ -173,16 +170,18 @@ pub(crate) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(),
     let failed = |source| DataError::Read { path: path.to_owned(), source };
     let file = regular_file::open(path).and_then(regular_file::NormalizedText::new).map_err(failed)?;
     let mut reader = BufReader::new(file);
-    let read = match begins_with_object(&mut reader).map_err(failed)? {
-        true => serde_json::Deserializer::from_reader(reader).into_iter().try_for_each(|value| value.map(&mut seen)),
-        false => {
-            let mut text = serde_json::Deserializer::from_reader(reader);
-            Records(seen).deserialize(&mut text).and_then(|()| text.end())
-        }
+    let read = if begins_with_object(&mut reader).map_err(failed)? {
+        serde_json::Deserializer::from_reader(reader).into_iter().try_for_each(|value| value.map(&mut seen))
+    } else {
+        let mut text = serde_json::Deserializer::from_reader(reader);
+        Records(seen).deserialize(&mut text).and_then(|()| text.end())
     };
-    read.map_err(|source| match source.is_io() {
-        true => DataError::Read { path: path.to_owned(), source: source.into() },
-        false => DataError::Json { path: path.to_owned(), source },
+    read.map_err(|source| {
+        if source.is_io() {
+            DataError::Read { path: path.to_owned(), source: source.into() }
+        } else {
+            DataError::Json { path: path.to_owned(), source }
+        }
     })
 }
 

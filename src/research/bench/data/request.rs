@@ -49,10 +49,7 @@ impl RecordSchema for RequestRecord {
         let (target, target_id) = self.target_new.parts();
         let stated = self.target_true.map(|answer| answer.parts().0);
         let was = stated.filter(|was| !was.is_empty()).or_else(|| self.ground_truth.and_then(Answers::first));
-        let prompt = match self.prompt.contains(PLACEHOLDER) {
-            true => self.prompt,
-            false => placed(&self.prompt, &self.subject)?,
-        };
+        let prompt = if self.prompt.contains(PLACEHOLDER) { self.prompt } else { placed(&self.prompt, &self.subject)? };
         Ok(Case {
             record,
             id: self.case_id.unwrap_or(record),

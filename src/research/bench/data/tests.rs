@@ -74,7 +74,7 @@ fn an_old_answer_may_be_missing_from_the_flat_form() {
 }
 
 #[test]
-fn marks_and_line_ends_of_other_systems_are_no_matter() {
+fn byte_order_marks_and_crlf_are_accepted() {
     let plain = format!("[{COUNTERFACT}]");
     let want = read(Dataset::Counterfact, &plain).expect("an array");
     for text in [format!("\u{feff}{plain}"), plain.replace('\n', "\r\n")] {
@@ -87,7 +87,7 @@ fn marks_and_line_ends_of_other_systems_are_no_matter() {
 }
 
 #[test]
-fn what_is_wrong_with_a_record_is_said_of_it() {
+fn rejected_records_have_a_reason() {
     let without = COUNTERFACT.replace("\"subject\": \"Rome\"", "\"object\": \"Rome\"");
     let twice = COUNTERFACT.replace("{} is in", "{} is in {}");
     let empty = COUNTERFACT.replace("\"Peru\"", "\" \"");
@@ -113,7 +113,7 @@ fn what_is_wrong_with_a_record_is_said_of_it() {
 }
 
 #[test]
-fn what_is_no_array_says_where() {
+fn invalid_json_is_reported_with_its_place() {
     for (text, part) in [
         ("3", "an array of records"),
         ("{} 3,", "line 1"),

@@ -133,17 +133,14 @@ impl TrainingBatch {
         for stated in facts {
             let (prompt, target) = (&stated.resolved.rows[0].ids, &stated.resolved.target);
             let weight = 1.0 / (facts.len() * target.len()) as f64;
-            match published {
-                true => {
-                    rows.push(prompt.clone());
-                    tails.push(1);
-                    labels.push((target.clone(), weight));
-                }
-                false => {
-                    rows.push([&prompt[..], &target[..target.len() - 1]].concat());
-                    tails.push(target.len());
-                    labels.extend(target.iter().map(|label| (vec![*label], weight)));
-                }
+            if published {
+                rows.push(prompt.clone());
+                tails.push(1);
+                labels.push((target.clone(), weight));
+            } else {
+                rows.push([&prompt[..], &target[..target.len() - 1]].concat());
+                tails.push(target.len());
+                labels.extend(target.iter().map(|label| (vec![*label], weight)));
             }
         }
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();

@@ -47,9 +47,8 @@ impl KnowledgeNeurons {
         let cut = |text: &str| context.base.tokens.continuation(text).map_err(|error| refused(error.to_string()));
         let case = &stated.case;
         let prompt = stated.resolved.rows[0].ids.clone();
-        let text = |answer: &str| match self.published {
-            true => answer.trim_start().to_owned(),
-            false => target_text(&case.filled(), answer),
+        let text = |answer: &str| {
+            if self.published { answer.trim_start().to_owned() } else { target_text(&case.filled(), answer) }
         };
         let old = cut(&text(case.was.as_deref().unwrap_or(&case.target)))?;
         let new = cut(&text(&case.target))?;

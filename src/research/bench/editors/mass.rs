@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_was_published_is_of_a_model_that_is_known() {
+    fn published_settings_name_known_models() {
         let names = presets::names();
         for one in &PUBLISHED {
             assert!(names.split(", ").any(|name| name == one.model), "{}", one.model);

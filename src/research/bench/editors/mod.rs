@@ -138,25 +138,25 @@ pub const NUMBERS: [(&str, &str); 20] = [
     ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
 ];
 
-/// Creates an editor with its default settings, overridden by `changed`. With `published`, it reproduces the published
+/// Creates an editor with its default settings, overridden by `overrides`. With `published`, it reproduces the published
 /// code.
-pub fn editor(name: EditorName, changed: &Overrides, published: bool) -> Box<dyn Editor> {
-    let number = |key: &str, usual: f64| changed.get(key).copied().unwrap_or(usual);
-    let whole = |key: &str, usual: usize| changed.get(key).map_or(usual, |number| *number as usize);
+pub fn editor(name: EditorName, overrides: &Overrides, published: bool) -> Box<dyn Editor> {
+    let number = |key: &str, default: f64| overrides.get(key).copied().unwrap_or(default);
+    let whole = |key: &str, default: usize| overrides.get(key).map_or(default, |number| *number as usize);
     match name {
         EditorName::Rome => {
-            let usual = Refinement::default();
+            let defaults = Refinement::default();
             let refinement = Refinement {
-                steps: whole("rome.refine-steps", usual.steps),
-                rate: number("rome.refine-rate", usual.rate),
-                layers: whole("rome.refine-layers", usual.layers),
-                ridge: number("rome.refine-ridge", usual.ridge),
-                start: number("rome.refine-start", usual.start),
-                contexts: whole("rome.refine-contexts", usual.contexts),
-                sentences: whole("rome.refine-sentences", usual.sentences),
-                drift: number("rome.refine-drift", usual.drift),
-                size: number("rome.refine-size", usual.size),
-                ..usual
+                steps: whole("rome.refine-steps", defaults.steps),
+                rate: number("rome.refine-rate", defaults.rate),
+                layers: whole("rome.refine-layers", defaults.layers),
+                ridge: number("rome.refine-ridge", defaults.ridge),
+                start: number("rome.refine-start", defaults.start),
+                contexts: whole("rome.refine-contexts", defaults.contexts),
+                sentences: whole("rome.refine-sentences", defaults.sentences),
+                drift: number("rome.refine-drift", defaults.drift),
+                size: number("rome.refine-size", defaults.size),
+                ..defaults
             };
             let from = whole("rome.refine-from", crate::pipeline::setup::REFINED_FROM);
             Box::new(rome::Rome { refinement: Some(refinement).filter(|refinement| refinement.steps > 0), from })
@@ -167,17 +167,17 @@ pub fn editor(name: EditorName, changed: &Overrides, published: bool) -> Box<dyn
         EditorName::Memit | EditorName::Emmet | EditorName::Alphaedit => Box::new(mass::MassEditSettings {
             kind: name,
             layers: whole("memit.layers", 0),
-            clamp: changed.get("values.clamp").copied(),
-            weight: changed.get(if name == EditorName::Memit { "memit.weight" } else { "emmet.weight" }).copied(),
-            ridge: changed.get("alphaedit.ridge").copied(),
-            share: changed.get("alphaedit.share").copied(),
+            clamp: overrides.get("values.clamp").copied(),
+            weight: overrides.get(if name == EditorName::Memit { "memit.weight" } else { "emmet.weight" }).copied(),
+            ridge: overrides.get("alphaedit.ridge").copied(),
+            share: overrides.get("alphaedit.share").copied(),
             published,
         }),
         EditorName::Ft | EditorName::FtL => {
-            let held = ft::Bound::Of(changed.get("ft+l.bound").copied());
+            let held = ft::Bound::Of(overrides.get("ft+l.bound").copied());
             let (bound, layer) =
                 if name == EditorName::Ft { (ft::Bound::None, "ft.layer") } else { (held, "ft+l.layer") };
-            let layer = changed.get(layer).map(|layer| *layer as usize);
+            let layer = overrides.get(layer).map(|layer| *layer as usize);
             Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), layer, bound, published })
         }
         EditorName::Kn => Box::new(kn::KnowledgeNeurons { published }),

@@ -184,7 +184,7 @@ mod tests {
 
     /// Rows of the paper's table 4: S is reproduced from ES, PS and NS.
     #[test]
-    fn the_published_scores_come_back() {
+    fn published_scores_are_reproduced() {
         for (es, ps, ns, s) in [(22.2, 24.7, 78.1, 30.5), (100.0, 96.4, 75.4, 89.2), (99.1, 48.7, 70.3, 66.9)] {
             assert!((harmonic([es, ps, ns]) - s).abs() < 0.07);
         }

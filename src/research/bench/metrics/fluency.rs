@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entropies_are_those_of_the_runs() {
+    fn entropies_are_those_of_n_grams() {
         // Bigrams: ab, ba, ab: H₂ = −(2/3 log₂ 2/3 + 1/3 log₂ 1/3); trigrams: aba, bab: H₃ = 1.
         let pairs = -(2.0_f64 / 3.0 * (2.0_f64 / 3.0).log2() + 1.0 / 3.0 * (1.0_f64 / 3.0).log2());
         let want = (2.0 / 3.0 * pairs + 4.0 / 3.0) / 2.0;

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_drawn_by_their_shares() {
+    fn tokens_are_sampled_by_probability() {
         let likeliest = [(7, 0.3), (3, 0.1)];
         assert_eq!([0.0, 0.74, 0.76, 0.999_999].map(|at| sample(&likeliest, at)), [7, 7, 3, 3]);
         assert_eq!(plain("ﬁne\n\nday<|endoftext|>"), "fine day");

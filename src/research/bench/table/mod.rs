@@ -254,9 +254,10 @@ fn comparisons(measured: impl Iterator<Item = counterfact::LikelihoodMetrics>) -
 }
 
 fn of_together(one: &BatchResult, likelier: bool) -> Vec<Option<TableCell>> {
-    let mut cells = match likelier {
-        true => comparisons(one.measured.iter().filter_map(CaseMetrics::likelihoods)),
-        false => shares(one.measured.iter().filter_map(CaseMetrics::tokens)),
+    let mut cells = if likelier {
+        comparisons(one.measured.iter().filter_map(CaseMetrics::likelihoods))
+    } else {
+        shares(one.measured.iter().filter_map(CaseMetrics::tokens))
     };
     let untouched = one.untouched.and_then(|(kept, all)| number(kept as f64 / all as f64, 2));
     let damage = one.damage.and_then(|(divergence, _)| number(divergence.unwrap_or(f64::INFINITY), 3));

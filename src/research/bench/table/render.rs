@@ -47,10 +47,7 @@ impl ResultsTable {
             };
             table.row(std::iter::once(name.clone()).chain(cells.iter().map(cell)));
         }
-        match table.fits(width) {
-            true => table.render(width),
-            false => self.below(),
-        }
+        if table.fits(width) { table.render(width) } else { self.below() }
     }
 
     /// Formats one line per value, for narrow terminals.

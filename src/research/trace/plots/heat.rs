@@ -118,9 +118,10 @@ impl HeatMap {
             let y = TOP + ROW * index as f64;
             let text = token_label(text, *subject);
             let place = [left - 6.0, y + ROW * 0.68];
-            match subject {
-                true => svg.bold(place, Anchor::End, TEXT, &text),
-                false => svg.text(place, Anchor::End, TEXT, INK, &text),
+            if subject {
+                svg.bold(place, Anchor::End, TEXT, &text)
+            } else {
+                svg.text(place, Anchor::End, TEXT, INK, &text)
             }
             for (layer, number) in numbers.iter().enumerate() {
                 let share = (number - self.low) / (self.high - self.low).max(1e-12);
