@@ -118,7 +118,7 @@ impl HeatMap {
             let y = TOP + ROW * index as f64;
             let text = token_label(text, *subject);
             let place = [left - 6.0, y + ROW * 0.68];
-            if subject {
+            if *subject {
                 svg.bold(place, Anchor::End, TEXT, &text)
             } else {
                 svg.text(place, Anchor::End, TEXT, INK, &text)
