@@ -40,6 +40,35 @@
 //!
 //! Invariants: no code writes to a base model, opens a socket, or executes data. The result of a row in a batch does
 //! not depend on the other rows.
+//!
+//! # Use as a library
+//!
+//! The items at the root of the crate are its interface: load a [`Project`], open a [`Store`], [`build`], and apply the
+//! [`Patch`] to a [`Base`]. The modules are internal and may change in every version.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use corrigenda::{BuildOptions, Failure, Isa, NoProgress, Project, RenderStyle, Store, build, render};
+//!
+//! fn patch_id(folder: &Path, cache: &Path) -> Result<String, Failure> {
+//!     let project = Project::load(folder)?;
+//!     let store = Store::open(cache.to_owned());
+//!     // As `corrigenda build --locked`: an error if the lock would change.
+//!     let options = BuildOptions { isa: Isa::detect(), locked: true, update_base: false };
+//!     let built = build(&project, &store, options, &NoProgress)?;
+//!     Ok(built.record.patch.to_string())
+//! }
+//!
+//! match patch_id(Path::new("facts"), Path::new("cache")) {
+//!     Ok(id) => println!("{id}"),
+//!     Err(failure) => {
+//!         for finding in &failure.findings {
+//!             eprintln!("{}", render(finding, &failure.sources, RenderStyle::default()));
+//!         }
+//!     }
+//! }
+//! ```
 
 #[doc(hidden)]
 pub mod behaviour;
@@ -89,3 +118,11 @@ pub mod store;
 pub mod ui;
 #[doc(hidden)]
 pub mod verify;
+
+pub use diagnostics::{Code, Diagnostic, Failure, FailureKind, Findings, RenderStyle, Severity, Sources, render};
+pub use numeric::Isa;
+pub use patch::{Patch, PatchError};
+pub use pipeline::{Base, BuildOptions, BuildRecord, Built, build};
+pub use progress::{NoProgress, Progress};
+pub use project::{Lock, Project};
+pub use store::{Store, StoreError};

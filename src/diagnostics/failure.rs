@@ -5,6 +5,7 @@ use super::{Diagnostic, Findings, Sources};
 /// The kind of a failure; it determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
+    /// The input cannot be used: a file of the project, the base, the store or an option.
     Invalid,
     /// The lock is missing or out of date, or the base is not the one that it names.
     Stale,
@@ -12,11 +13,14 @@ pub enum FailureKind {
     Denied,
 }
 
+/// The error of a command: findings with the files that they mark.
 #[derive(Clone, Debug)]
 pub struct Failure {
+    /// The kind, which determines the exit code.
     pub kind: FailureKind,
     /// At least one of them is an error.
     pub findings: Vec<Diagnostic>,
+    /// The texts that the labels of the findings mark.
     pub sources: Sources,
 }
 

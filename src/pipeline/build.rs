@@ -17,8 +17,10 @@ use crate::progress::Progress;
 use crate::project::{EditChange, Lock, Project};
 use crate::store::{Store, atomic, requested};
 
+/// The options of a build.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions {
+    /// The instruction set of the processor to compute with; the bytes of the patch do not depend on it.
     pub isa: Isa,
     /// Whether a change of the lock is an error (`--locked`).
     pub locked: bool,
@@ -28,6 +30,7 @@ pub struct BuildOptions {
 
 /// The result of a build, for the report of the command.
 pub struct Built {
+    /// The id of the patch, and the measured figures of the set.
     pub record: BuildRecord,
     /// The lock of the chosen model after the build.
     pub lock: Lock,
@@ -35,10 +38,13 @@ pub struct Built {
     pub changes: Vec<EditChange>,
     /// The parts of the lock, apart from the edits, that changed: `numerics`, `base`, `statistics` or `settings`.
     pub changed_inputs: Vec<&'static str>,
+    /// Whether `corrigenda.lock` was written; false if it would not change.
     pub written: bool,
     /// The number of edits that were compiled; the others came from the store.
     pub compiled: usize,
+    /// The edited layer, from 0.
     pub layer: usize,
+    /// The name of the base for people: the last part of its folder, or its name on the Hub.
     pub base: String,
     /// Warnings for the user, after the policy was applied.
     pub warnings: Vec<Diagnostic>,
