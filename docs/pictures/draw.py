@@ -136,7 +136,7 @@ def rooms():
     floors = [
         ("the command line", "sand", ["cli"]),
         ("what is done with a patch", "rose", ["verify", "review", "export", "research"]),
-        ("a build, and its report", "green", ["pipeline", "report"]),
+        ("a build, and its report", "green", ["pipeline", "schema", "report"]),
         ("the method", "green", ["behaviour", "link", "compile", "stats"]),
         ("what it works on", "blue", ["model", "history", "project", "store"]),
         ("foundations", "grey", ["patch", "safetensors", "numeric", "diagnostics"]),
