@@ -1,7 +1,7 @@
 //! Compiles facts, declared in versioned files, into one small, content-addressed weight patch for a language model.
 //! The patch has the same bytes on every machine.
 //!
-//! What a build does, from the bottom up:
+//! The modules of a build, from the bottom up:
 //!
 //! - [`diagnostics`]: findings as values: codes, labels, help. It depends on no other module.
 //! - [`numeric`]: `portable-1`, the arithmetic that determines the bytes. It does no I/O and does not depend on models.
@@ -17,18 +17,18 @@
 //! - [`stats`]: the second moment of the keys, over a corpus or as published, and its Cholesky factor.
 //! - [`link`]: links all edits of a set into one change of the weights: the closed form, its refinement, and the
 //!   editors MEMIT, EMMET and AlphaEdit.
-//! - [`behaviour`]: measures what a model says, and whether it changed.
+//! - [`behaviour`]: measures the answers of a model, and whether a patch changes them.
 //! - [`pipeline`]: builds a patch and `corrigenda.lock` from declared facts and a base. Also `plan`, and what `test` needs
 //!   from a build.
 //!
-//! What is done with a patch:
+//! The modules that use a patch:
 //!
 //! - [`review`]: expectations, limits and comparisons for the review of a change.
 //! - [`export`]: writes the patched model for other programs, as a checkpoint or as one of two kinds of adapter.
-//! - [`verify`]: compares claims with bytes, and `corrigenda.lock` with a repeated computation.
+//! - [`verify`]: checks the lock, the store, exports and patches against their digests, or by repeating the build.
 //! - [`research`]: benchmarks of editing methods, causal tracing, and the search for a layer.
 //!
-//! What the user meets:
+//! The modules of the interface:
 //!
 //! - [`cli`]: the command line, with one module per command.
 //! - [`report`]: the result of a command as one value, and its formats for people and programs.

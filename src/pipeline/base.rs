@@ -29,7 +29,7 @@ pub struct Base {
 
 impl Base {
     /// Opens the base that `project` names and computes the digests of its files. With `fresh`, every file is read;
-    /// otherwise a digest is taken from the store's memo if the file looks unchanged.
+    /// otherwise the digest of a file with unchanged metadata is taken from the store's memo.
     ///
     /// # Errors
     /// If the model is missing or malformed, if a file cannot be read, or if the project lies inside the base.
@@ -45,10 +45,10 @@ impl Base {
         opened.map_err(|finding| Failure::from(point(project, finding)).with_sources(&project.edits.sources))
     }
 
-    /// Opens the base in a folder that need not belong to a project.
+    /// Opens the base in `folder`, which no project needs to name.
     ///
     /// # Errors
-    /// As for [`Base::open`]; the finding does not point into a file.
+    /// If the model is missing or malformed, or a file cannot be read. The finding has no location in a source file.
     pub fn at(folder: &Path, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Diagnostic> {
         let unusable = |error: ModelError| missing_of_snapshot(folder, unusable(&error));
         let model = Model::open(folder, isa).map_err(unusable)?;
@@ -63,7 +63,8 @@ impl Base {
         Ok(Self { model, tokens, locked, folder: folder.to_owned(), warnings })
     }
 
-    /// Returns the name of the base: its name on the Hub with the commit, or else the name of its folder.
+    /// Returns the name of the base: for a snapshot in the Hugging Face cache, its name on the Hub with the commit;
+    /// otherwise the name of its folder.
     pub fn name(&self) -> String {
         if let Some(name) = HubName::of_snapshot(&self.folder) {
             return name.to_string();
@@ -72,15 +73,16 @@ impl Base {
         folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Returns whether the base lies in the cache of the Hugging Face Hub, so that its name identifies it there.
+    /// Returns whether the folder of the base is a snapshot in the Hugging Face cache. [`Base::name`] then identifies
+    /// the model on the Hub.
     pub fn is_of_hub(&self) -> bool {
         HubName::of_snapshot(&self.folder).is_some()
     }
 
-    /// Rejects NaN and infinity in the weight and the bias of the second MLP matrix of `layer`.
+    /// Rejects NaN and infinity in the weight and the bias of the MLP down-projection of `layer`.
     ///
     /// # Errors
-    /// If a number is not finite; the first one is reported.
+    /// If a number is not finite; only the first such number is reported.
     pub fn check_finite(&self, project: &Project, layer: usize) -> Result<(), Failure> {
         let checkpoint = self.model.checkpoint();
         let edited = [Some(checkpoint.edited(layer)), checkpoint.edited_bias(layer)];
@@ -89,7 +91,7 @@ impl Base {
         checked.map_err(stop)
     }
 
-    /// Returns the model with the patch applied, its weights rounded to the stored dtype.
+    /// Returns the model with the patch applied; the patched weights are rounded to the dtype of the checkpoint.
     ///
     /// # Errors
     /// If the patch is for another base, or a patched weight is not finite.
@@ -109,8 +111,8 @@ impl Base {
     }
 }
 
-/// Rejects a project that lies inside its base: the lock is written next to the project file, and a base is never
-/// written to.
+/// Rejects a project inside the folder of its base, because the lock is written next to the project file and nothing
+/// may be written to a base.
 fn check_apart(project: &Project, folder: &Path) -> Result<(), Diagnostic> {
     if hub::root(folder).is_ok_and(|base| canonicalize_lenient(&project.config.root).starts_with(base)) {
         return Err(Diagnostic::new(Code::ModelUnusable, "the project is in the folder of its base model")
@@ -127,7 +129,7 @@ fn locked_file(store: &Store, folder: &Path, name: String, fresh: bool) -> Resul
     Ok(LockedFile { path: name, size, digest })
 }
 
-/// Returns the digest of a table of files: path, size and content digest of each.
+/// Returns the digest of the base: the hash of the path, the size and the content digest of every file.
 fn digest_of(files: &[LockedFile]) -> Digest {
     let mut hasher = FieldHasher::new("base/1");
     hasher.number("files", files.len() as u64);
@@ -157,8 +159,8 @@ fn locate(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
 /// Help that explains how `[model] path` is resolved.
 const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is relative to the folder of corrigenda.toml";
 
-/// Returns the folder that the user wrote. If it does not exist and the text could be a name on the Hub, returns an
-/// error that suggests the name.
+/// Returns `folder`. If it does not exist and `written` could be a name on the Hub, returns an error that suggests that
+/// name.
 fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
     match HubName::meant(written).filter(|_| folder.symlink_metadata().is_err()) {
         None => Ok(folder),
@@ -170,7 +172,8 @@ fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diag
     }
 }
 
-/// Returns the folder of the base for checks that must not fail: if [`folder_of`] fails, the path as it is written.
+/// Returns the folder of the base; if [`folder_of`] fails, the path as the project file writes it. For checks that must
+/// not fail.
 pub fn protected_folder(project: &Project) -> PathBuf {
     protected_folder_in(&project.config.root, &project.config.model.path)
 }
@@ -205,7 +208,7 @@ fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
     })
 }
 
-/// Adds a help line if the folder is a snapshot of the Hub that lacks a file: the download was incomplete.
+/// Adds a help line if the folder is a snapshot of the Hub that lacks a file, because its download is incomplete.
 fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
     let whole = ["config.json", "tokenizer.json", "model.safetensors"].iter().all(|name| folder.join(name).is_file());
     match HubName::of_snapshot(folder).filter(|_| !whole) {
@@ -235,7 +238,7 @@ fn warning(remark: Remark) -> Diagnostic {
     Diagnostic::new(code, remark.message).help(remark.help)
 }
 
-/// Returns the finding with the place where the project names the model.
+/// Adds the location of `[model] path` in the project file to a finding.
 fn point(project: &Project, finding: Diagnostic) -> Diagnostic {
     finding.at(project.config.file, &project.config.model.span, "the base model")
 }

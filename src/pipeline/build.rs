@@ -110,7 +110,7 @@ pub fn build(
     Ok(Built { record, lock, changes, changed_inputs: changed, written, compiled, layer, base, warnings })
 }
 
-/// Returns the findings with the severities of the policy, or an error if one of them is an error.
+/// Returns the findings with the severities that the policy assigns, or fails if one of these severities is an error.
 fn accepted(project: &Project, findings: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Failure> {
     let findings = project.config.policy.apply(findings);
     if findings.iter().any(Diagnostic::is_error) {
@@ -119,7 +119,7 @@ fn accepted(project: &Project, findings: Vec<Diagnostic>) -> Result<Vec<Diagnost
     Ok(findings)
 }
 
-/// Opens the base, and checks that the policy accepts its warnings and that it is the one that the lock names.
+/// Opens the base; fails if the policy rejects its warnings, or if it is not the base that the lock names.
 fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Option<&Lock>) -> Result<Base, Failure> {
     let base = Base::open(project, store, options.isa, options.locked)?;
     accepted(project, base.warnings.clone())?;
@@ -130,7 +130,7 @@ fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Op
 }
 
 /// Reads the settings of the build, and checks that the weights of the changed layers are finite. `must_match` is the
-/// lock with `--locked`.
+/// lock if `--locked` is given; its imported statistics are then used.
 fn setup(
     project: &Project,
     base: &Base,
@@ -147,7 +147,7 @@ fn setup(
     Ok(setup)
 }
 
-/// Removes the store's records of requested imports: the lock now has them.
+/// Removes the requests to import statistics from the store, because the lock now records the imports.
 fn forget_requests(project: &Project, base: &Base, setup: &Setup, store: &Store) {
     for layer in setup.layers(base) {
         let address = setup.for_layer(layer).provenance.summed().address();

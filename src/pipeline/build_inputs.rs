@@ -6,23 +6,21 @@ use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::project::Lock;
 
-/// Everything that the figures of a build depend on, without the patch that they determine.
+/// The inputs that determine the patch and the figures of a build.
 pub struct BuildInputs<'a> {
     numerics: &'a str,
-    /// The digest of the base.
     base: Digest,
-    /// The digest of the settings.
     settings: Digest,
     /// The layers, ascending, each with the digest of its statistics.
     statistics: Vec<(u64, Digest)>,
-    /// The edits with each of their names, by id.
+    /// One entry per edit and name of its subject, sorted by edit id.
     edits: Vec<EditInputs>,
 }
 
 struct EditInputs {
     meaning: Digest,
     expectation: Digest,
-    /// The address of the compiled object.
+    /// The address of the compiled edit in the store.
     object: Digest,
 }
 

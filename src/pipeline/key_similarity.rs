@@ -19,7 +19,7 @@ use crate::project::{Edit, Project};
 use crate::stats::{self, build::factor_address};
 use crate::store::{EntryKind, Store};
 
-/// The largest set of which a plan compares all pairs of keys; a larger set is compared when it is built.
+/// The maximum number of edits for which `plan` compares all pairs of keys; larger sets are only compared by `build`.
 const MAX_PLANNED: usize = 300;
 
 /// Returns one finding for each pair of similar keys. `similar` identifies the edits by the digest of their meaning;
@@ -32,7 +32,7 @@ pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec
         let (Some((edit, span)), Some((other, partner))) = (edits.get(&pair.edit), edits.get(&pair.other)) else {
             continue;
         };
-        // The names of one subject have similar keys by design, and the same target.
+        // The subject of an edit and its aliases have similar keys by design, and the same target.
         if edit.id == other.id {
             continue;
         }
@@ -49,8 +49,8 @@ pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec
     findings
 }
 
-/// Returns the same findings before a build, from keys that are computed with the base. Returns an empty list if the
-/// factor of the statistics is not in the store, or if the set has more than 300 edits.
+/// Returns the same findings as [`findings`] before a build, from keys that are computed with the base. Returns an
+/// empty list if the factor of the statistics is not in the store, or if the set has more than 300 edits.
 ///
 /// # Errors
 /// If the store fails.
@@ -80,7 +80,7 @@ pub fn foreseen(
         },
     )?;
     let system = KeySystem::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    // The plan rejected identical keys, unless a ridge separates them.
+    // The plan rejected identical keys, unless a ridge makes the system solvable.
     let all: Vec<usize> = (0..edits.len()).collect();
     let condition = system.solve(&all, setup.link_ridge()).map_or(f64::INFINITY, |solved| solved.condition);
     let pairs = system.alike(SIMILAR).into_iter().map(|pair| SimilarKeys {

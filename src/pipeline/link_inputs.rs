@@ -12,7 +12,7 @@ use crate::link::Refinement;
 use crate::stats::StatisticsError;
 use crate::stats::corpus::{CorpusError, Documents};
 
-/// A set that is ready to be linked.
+/// The linker of a set of edits, and figures about its inputs.
 pub struct Prepared<'a> {
     pub linker: PlanLinker<'a>,
     /// The number of edits that were compiled; the others came from the store.
@@ -22,7 +22,7 @@ pub struct Prepared<'a> {
     pub ridge: f64,
 }
 
-/// Compiles the missing edits and collects everything that the link needs.
+/// Compiles the edits that are not in the store and collects the inputs of the link.
 ///
 /// # Errors
 /// If an edit cannot be compiled, the statistics cannot be factored, the corpus cannot be read, or the store fails.

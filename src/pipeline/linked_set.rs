@@ -16,7 +16,7 @@ pub(super) struct LinkedSet {
     pub(super) patch: Patch,
     /// The number of edits that were compiled; the others came from the store.
     pub(super) compiled: usize,
-    /// The address of the record.
+    /// The address of the record in the store.
     address: Digest,
     /// Whether the store lacks the patch or its record.
     is_new: bool,

@@ -1,6 +1,6 @@
 //! Links compiled edits: solves for all of them at once, refines the result, and makes the patch.
 //!
-//! A build and a benchmark use the same linker. It knows no project: its errors name edits by their index.
+//! A build and a benchmark use the same linker. The linker does not depend on a project: its errors give edit indices.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 
-/// A compiled edit as the linker takes it; the edits of a linker are sorted by `meaning`.
+/// An input of the linker: a resolved edit and its digest. The edits of a linker are sorted by `meaning`.
 pub struct LinkEdit<'a> {
     pub meaning: Digest,
     pub resolved: &'a Resolved,
@@ -46,7 +46,7 @@ pub struct LayerSystem {
 }
 
 impl LayerSystem {
-    /// Takes the Cholesky factor of `C` at `layer`, and one key per edit in the order of the linker.
+    /// Creates the system from the Cholesky factor of `C` at `layer` and one key per edit, in the order of the linker.
     pub fn new(layer: usize, factor: &Factor, keys: &[Vec<f32>]) -> Self {
         Self { layer, system: KeySystem::new(factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>()) }
     }
@@ -75,8 +75,8 @@ pub enum LinkError {
 }
 
 impl<'a> Linker<'a> {
-    /// Takes the keys and values of `edits`, in their order, and the Cholesky factor of `C` at `layer`; computes the
-    /// residuals and the linear system of the edited layer.
+    /// Computes the residuals and the linear system of the edited layer from the key and value of each edit (`pairs`,
+    /// in the order of `edits`) and the Cholesky factor of `C` at `layer`.
     pub fn new(
         model: &'a Model,
         layer: usize,
@@ -157,7 +157,7 @@ impl<'a> Linker<'a> {
         Patch::new(targets).map_err(|error| LinkError::Patch { edit: self.cause(chosen, &error), error })
     }
 
-    /// Returns the index of the edit that causes a patch error.
+    /// Returns the index of the edit that causes a patch error; `None` if the error does not name an edit.
     fn cause(&self, chosen: &[usize], error: &PatchError) -> Option<usize> {
         match error {
             PatchError::Null { edit, .. } => self.edits.iter().position(|one| one.meaning == *edit),

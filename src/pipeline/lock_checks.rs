@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::project::{Difference, LOCK_FILE, Lock, LockField, LockFile, LockItem, PROJECT_FILE, Project};
 use crate::store::{StoreError, atomic};
 
-/// Checks, before anything is computed, that the lock can be written.
+/// Checks that the lock can be written, so that a build does not fail after hours of computation.
 pub(super) fn check_writable(root: &Path) -> Result<(), Failure> {
     atomic::Staged::new(&root.join(LOCK_FILE)).map(drop).map_err(|error| {
         let why = match &error {
@@ -22,7 +22,7 @@ pub(super) fn check_writable(root: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Returns the error for `--locked` without a lock.
+/// Returns the error for `--locked` in a project that has no lock.
 pub(super) fn lock_missing(project: &Project) -> Failure {
     let message = match &project.config.model.name {
         None => format!("there is no {LOCK_FILE} in the project, and --locked was given"),
@@ -70,7 +70,7 @@ pub fn check_merged(lock: &Lock) -> Result<(), Failure> {
     Err(Failure::stale(finding))
 }
 
-/// Checks, before anything is computed, that the lock matches the inputs.
+/// Checks that the lock matches the inputs of the build; runs before the edits are compiled.
 pub(super) fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Failure> {
     check_unchanged(&plan.differences(before, base, setup))
 }
@@ -101,7 +101,8 @@ fn describe(difference: &Difference) -> String {
     format!("{item}, {field}: the lock has {}, found {}", short(locked), short(fresh))
 }
 
-/// Returns the parts of a lock, other than the edits and the patch, that differ.
+/// Returns the parts of a lock that differ, except the edits and the patch: `numerics`, `base`, `statistics` or
+/// `settings`.
 pub(super) fn changed_inputs(differences: &[Difference]) -> Vec<&'static str> {
     let input = |difference: &Difference| match (&difference.item, difference.field) {
         (LockItem::Lock, _) => Some("numerics"),

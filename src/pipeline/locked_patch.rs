@@ -14,7 +14,8 @@ const BUILD: &str = "run `corrigenda build`";
 /// Returns the project's lock if it is up to date with the edits, the settings and the base.
 ///
 /// # Errors
-/// If there is no lock, it cannot be read, it was merged from two locks, or a change since then affects the weights.
+/// If there is no lock, the lock cannot be read or was merged from two locks, or an input that affects the weights has
+/// changed since the lock was written.
 pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Failure> {
     let Some(lock) = project.lock()? else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));

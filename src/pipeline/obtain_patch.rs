@@ -1,5 +1,5 @@
-//! Returns the patch of any state of a project: the one that its lock names if it is up to date, or else a new one.
-//! Only the store is written.
+//! Returns the patch of a project on disk or at a past revision: the patch that its lock names if the lock is up to
+//! date, or else a newly built patch. Only the store is written.
 
 use super::link_inputs::prepare;
 use super::linked_set::recall;
@@ -20,17 +20,17 @@ pub struct ObtainedPatch {
     pub patch: Patch,
     /// The id of the patch: the SHA-256 of its file.
     pub id: Digest,
-    /// A note for the user if the patch is not the one that the lock names; `None` otherwise.
+    /// A note for the user if the lock does not name this patch; `None` otherwise.
     pub note: Option<String>,
-    /// The prefaces of the facts whose subject would otherwise be at an attention sink.
+    /// The texts that are put before prompts whose subject would otherwise be at an attention sink.
     pub prefaces: Prefaces,
 }
 
-/// Returns the patch of `project` from the store, or builds it. `name` names the state in messages.
+/// Returns the patch of `project` from the store, or builds it. `name` is the name of this revision in messages.
 ///
 /// # Errors
-/// If the base is not the one of the state's lock, if the corpus has changed and the store lacks its statistics, or if
-/// the state cannot be built.
+/// If `base` is not the base that the project's lock names, if the corpus has changed and the store lacks the old
+/// statistics, or if the project cannot be built.
 pub fn obtain(
     project: &Project,
     name: &str,
@@ -80,7 +80,7 @@ pub fn obtain(
     Ok(ObtainedPatch { patch, id, note: note(name, lock.as_ref(), &id), prefaces: plan.prefaces() })
 }
 
-/// Returns whether the lock names the patch of these edits with these settings.
+/// Returns whether the lock names the patch that a build of this plan with this setup would make.
 fn is_up_to_date(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
     let differences = plan.differences(lock, base, setup);
     !lock.is_merged() && !differences.iter().any(Difference::changes_weights)
@@ -91,11 +91,11 @@ fn has_corpus(project: &Project) -> bool {
     statistics.is_some_and(|statistics| project.config.resolve(&statistics.corpus).is_file())
 }
 
-/// Returns the setup of a state: with the corpus of its lock if the store has those statistics, or else with the corpus
-/// on the disk.
+/// Returns the setup of a project: with the corpus that its lock names if the store has the statistics of that corpus,
+/// or else with the corpus on disk.
 ///
 /// # Errors
-/// If the settings cannot be used, or the corpus on the disk is not the one of a past revision's lock.
+/// If the settings cannot be used, or if the lock of a past revision names another corpus than the one on disk.
 pub fn setup_for_lock(
     project: &Project,
     name: &str,

@@ -28,10 +28,10 @@ pub struct FactReading<'a> {
     pub was: Option<AnswerScore>,
 }
 
-/// A fact that the base cannot read.
+/// A fact that the base cannot tokenize, or for which its output is not finite.
 pub struct UnreadableFact<'a> {
     pub edit: &'a Edit,
-    /// The reason, as a sentence for the user.
+    /// The reason, as an error message for the user.
     pub why: String,
 }
 
@@ -103,7 +103,7 @@ fn resolve<'a>(
     Ok(Resolvable { edit, name, row: resolved.rows.swap_remove(0), questions })
 }
 
-/// Evaluates all facts in batches, so that the weights are read once for many facts.
+/// Evaluates all facts in batches, so that one pass over the weights serves many facts.
 fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> Vec<FactReading<'a>> {
     let questions: Vec<Question> = resolved.iter().flat_map(|one| one.questions.iter().cloned()).collect();
     let mut scores = scores(&base.model, &questions).into_iter();
@@ -120,7 +120,7 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
     resolved.into_iter().zip(said).map(reading).collect()
 }
 
-/// The number of rows whose logits are in memory at once; it does not affect the result.
+/// The number of prompts whose logits are in memory at once; the result does not depend on it.
 const BATCH_ROWS: usize = 64;
 
 /// Returns the tokens and the position that the lock records for an edit with one of its names.

@@ -1,4 +1,4 @@
-//! Links the edits of a plan, and reports errors at the places of the edits in their files.
+//! Links the edits of a plan, and reports errors at the locations of the edits in their files.
 
 use super::linker::{LinkEdit, LinkError, LinkedLayers, Linker, RefinementInputs};
 use super::objects::Objects;
@@ -9,7 +9,7 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 
-/// Two keys with at least this cosine, in the metric of `C⁻¹`, are reported: their edits disturb one another.
+/// The cosine of two keys, in the metric of `C⁻¹`, from which a build warns that their edits disturb one another.
 pub const SIMILAR: f64 = 0.8;
 
 /// The compiled edits of a plan, ready to be linked, all of them or a subset.
@@ -28,7 +28,8 @@ pub struct LinkedPatch {
 }
 
 impl<'a> PlanLinker<'a> {
-    /// Takes the objects of every edit of the plan, and the Cholesky factor of `C` at the edited layer.
+    /// Creates a linker from the compiled objects of all edits of the plan and the Cholesky factor of `C` at the edited
+    /// layer.
     pub fn new(
         sources: &'a Sources,
         base: &'a Base,
@@ -80,7 +81,7 @@ impl<'a> PlanLinker<'a> {
     /// # Errors
     /// As for [`PlanLinker::link_all`].
     pub fn link_subset(&self, chosen: &[usize]) -> Result<LinkedPatch, Failure> {
-        // The default ridge of refined sets does not apply here.
+        // A subset is not refined, so the default ridge of refined sets does not apply.
         self.patch(chosen, self.linker.closed_form(chosen, self.setup.ridge.unwrap_or(0.0)))
     }
 

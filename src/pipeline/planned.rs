@@ -17,7 +17,7 @@ use crate::project::{
 /// An edit with one name of its subject, resolved to tokens.
 pub struct PlannedEdit<'a> {
     pub edit: &'a Edit,
-    /// The name: the subject, or one of its aliases.
+    /// The subject, or one of its aliases.
     pub name: &'a str,
     /// The place of the name in the source file.
     pub span: &'a Range<usize>,
@@ -41,8 +41,8 @@ pub struct Plan<'a> {
 }
 
 impl PlannedEdit<'_> {
-    /// Returns the text that is put before the bare prompt to avoid an attention sink; `None` if there is no sink or no
-    /// text avoids it.
+    /// Returns the text that is put before the bare prompt to avoid an attention sink; `None` if there is no sink or
+    /// every text that was tried leaves the subject at it.
     pub fn preface(&self) -> Option<&str> {
         self.sink.as_ref()?.preface.as_deref()
     }
@@ -79,7 +79,8 @@ impl PlannedEdit<'_> {
         self.edit.label(self.name)
     }
 
-    /// Returns the tokens on which the key depends: for each row, those up to the subject's last one.
+    /// Returns the tokens on which the key depends: for each context template, the tokens up to the last one of the
+    /// subject.
     pub(super) fn key_tokens(&self) -> Vec<&[u32]> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
@@ -197,7 +198,8 @@ impl Plan<'_> {
         Lock { numerics: NUMERICS.to_owned(), base: base.locked.clone(), statistics, edits, patch }
     }
 
-    /// Returns every difference between a lock and what a build would write now, as far as it is known before a build.
+    /// Returns the differences between a lock and the lock that a build would write now, as far as they are known
+    /// before the build.
     pub fn differences(&self, lock: &Lock, base: &Base, setup: &Setup) -> Vec<Difference> {
         let fresh = self.lock(base, setup, lock.statistics.clone(), lock.patch.id);
         let mut differences = lock.differences(&fresh);
@@ -209,7 +211,7 @@ impl Plan<'_> {
             locked: locked.corpus.to_string(),
             fresh: corpus.to_string(),
         }));
-        // Whether statistics are imported or summed is recorded in the lock by the next build.
+        // `fresh` has the statistics of `lock`, so a changed origin (imported or summed) is compared separately.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
             let current = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
             let origin = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());

@@ -16,7 +16,7 @@ use crate::patch::Patch;
 use crate::project::{Config, Edit, Limit, Policy, Prefaces, Project};
 use crate::store::{EntryKind, Store, memo};
 
-/// The maximum number of places that are shown for one broken limit.
+/// The maximum number of source locations that are shown for one broken limit.
 const MAX_PLACES: usize = 8;
 
 /// Returns the project's thresholds, with the defaults filled in: the largest KL divergence of an unchanged prompt, and
@@ -26,8 +26,8 @@ pub fn thresholds(config: &Config) -> Thresholds {
     Thresholds { unchanged_kl, min_probability: config.test.min_probability.unwrap_or(0.0) }
 }
 
-/// Measures a patch against every limit of the policy and returns a finding for each broken one. If no limit is broken,
-/// the store records that, and the next call skips the measurement.
+/// Measures a patch against every limit of the policy and returns a finding for each broken limit. If no limit is
+/// broken, the store records this result, and the next call with the same inputs skips the measurement.
 ///
 /// # Errors
 /// If the patched weights are not finite, a prompt cannot be evaluated, or the neutral text cannot be read.
@@ -58,8 +58,7 @@ pub fn check(
 
 const PASSED: &[u8] = b"passed";
 
-/// Returns the address at which the store records that no limit is broken: the digest of everything that the
-/// measurement depends on.
+/// Returns the address at which the store records that no limit is broken: the digest of all inputs of the measurement.
 fn address(
     project: &Project,
     base: &Base,
@@ -91,7 +90,7 @@ fn address(
         neighbours.map(|probe| probe.prompt.as_str()).collect::<Vec<_>>()
     };
     hasher.texts("probes", probes(false).into_iter());
-    // Prompts in a chat are added only if there are any, so that addresses from before `chat` existed stay valid.
+    // Probes in a chat are hashed only if there are any, so that addresses from before `chat` existed stay valid.
     if !probes(true).is_empty() {
         hasher.texts("chats", probes(true).into_iter());
     }

@@ -1,4 +1,4 @@
-//! Writes what a patch was built from, as an unsigned in-toto Statement with a SLSA provenance predicate.
+//! Writes the inputs of a patch as an unsigned in-toto Statement with a SLSA provenance predicate.
 //!
 //! The statement depends only on the build: it contains no time, host or run id, so the same build gives the same
 //! bytes. The statement is not signed; the user can sign it.
@@ -80,12 +80,12 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
     Ok(all.into_iter().map(one).collect())
 }
 
-/// Returns a name that does not reveal the path of the file on this machine.
+/// Returns `ROLE/FILE`, a name that does not reveal the folder of the file on this machine.
 fn hide_folders(role: &str, path: &Path) -> String {
     format!("{role}/{}", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Returns the digest of a project file, after checking that its content is still what the build read.
+/// Returns the digest of a project file, after a check that the file has not changed since the build read it.
 fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Failure> {
     let bytes = regular_file::read(path, MOST_FILE_BYTES).map_err(|error| unreadable(path, &error.to_string()))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);

@@ -29,8 +29,8 @@ pub struct BuildRecord {
     /// Pairs of edits whose keys are nearly parallel, the most similar pair first; at most 100.
     #[serde(rename = "alike")]
     pub similar: Vec<SimilarKeys>,
-    /// The number of corpus sentences whose drift the refinement limited, and the number that it asked for. `None` if
-    /// the set is not refined.
+    /// The number of corpus sentences whose drift the refinement limited, and the number that its settings request.
+    /// `None` if the set is not refined.
     #[serde(rename = "watched")]
     pub neutral_sentences: Option<(usize, usize)>,
 }
@@ -41,7 +41,7 @@ pub struct BuildRecord {
 pub struct SimilarKeys {
     pub edit: Digest,
     pub other: Digest,
-    /// The cosine of their keys in the metric of `C⁻¹`.
+    /// The cosine of the two keys in the metric of `C⁻¹`.
     pub cosine: f64,
 }
 
@@ -54,7 +54,7 @@ pub struct EditRecord {
     pub was: Option<AnswerRecord>,
     /// The norm `‖u v‖` of the edit's part of the patch, over all tensors.
     pub norm: f64,
-    /// The share of this norm that survives rounding if the edit is applied alone.
+    /// The share of `norm` that survives rounding if the edit is applied alone.
     pub surviving: f64,
 }
 
@@ -139,7 +139,7 @@ pub enum Unmeasured {
     Model(#[from] ModelError),
 }
 
-/// The maximum number of recorded pairs: a set with one subject under many prompts would have thousands.
+/// The maximum number of recorded pairs of similar keys: a set with one subject under many prompts has thousands.
 const MAX_SIMILAR: usize = 100;
 
 /// Measures a patch: the answers on the base and on the rounded weights, the norms and the tensors.
@@ -181,7 +181,7 @@ pub fn measure(
     let mut similar = Vec::new();
     for pair in linker.similar() {
         let [edit, other] = [pair.edit, pair.partner].map(|index| linker.edits()[index]);
-        // The names of one subject have similar keys by design.
+        // The subject of an edit and its aliases have similar keys by design.
         if edit.edit.id != other.edit.id {
             similar.push(SimilarKeys { edit: edit.meaning, other: other.meaning, cosine: pair.cosine });
         }

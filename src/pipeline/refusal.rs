@@ -1,6 +1,6 @@
-//! Stores why an edit cannot be compiled, so that later builds report it without repeating the search. A refusal is
-//! stored at the address of the object that the edit would have. The address covers everything that the search depends
-//! on, so other settings lead to a new search.
+//! Stores why an edit cannot be compiled, so that later builds report the reason without repeating the search. A
+//! refusal is stored at the address that the compiled object of the edit would have. The address is a digest of all
+//! inputs of the search, so other settings lead to a new search.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Returns why a compiled edit is refused, or `None` if it is not.
+    /// Returns why a compiled edit is refused, or `None` if the edit is accepted.
     pub fn of(compiled: &Compiled) -> Option<Self> {
         let numbers = compiled.key.iter().chain(&compiled.value);
         let finite = numbers.clone().all(|x| x.is_finite()) && compiled.loss.total().is_finite();

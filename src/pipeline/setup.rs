@@ -101,8 +101,8 @@ impl Setup {
         Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance, imports })
     }
 
-    /// Returns the same setup with the imported statistics that a lock records, instead of those that were requested
-    /// later.
+    /// Returns the same setup with the imported statistics that a lock records, instead of imports that were requested
+    /// after the lock was written.
     #[must_use]
     pub fn with_imports_of(mut self, lock: &Lock) -> Self {
         self.imports = imports_of(lock);
@@ -146,10 +146,10 @@ impl Setup {
     }
 }
 
-/// Returns, for each layer, the digest of the statistics file that is used instead of a sum: the last request of the
-/// project, or else the one in its lock. A past revision uses its lock only.
+/// Returns the digest of the imported statistics file of every layer that has one. The last `stats import` or
+/// `stats build` in the project takes precedence over its lock; a past revision uses only its lock.
 fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
-    // Commands that need the lock report an unreadable one themselves.
+    // An unreadable lock is ignored here, because every command that needs the lock reports the error.
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();
     for layer in (0..layers).filter(|_| !project.is_snapshot()) {
         let address = Provenance { layer, ..provenance.summed() }.address();
@@ -171,7 +171,7 @@ fn imports_of(lock: &Lock) -> BTreeMap<usize, Digest> {
 /// closed-form solution: their edits disturb one another little.
 pub const REFINED_FROM: usize = 25;
 
-/// Returns the refinement of a project's set; `None` if it is not refined.
+/// Returns the refinement of a project's set; `None` if the set is not refined.
 fn refinement(project: &Project) -> Option<Refinement> {
     let (link, default) = (&project.config.link, Refinement::default());
     let names = project.edits.edits.iter().map(|edit| edit.names().count()).sum::<usize>();
@@ -181,10 +181,10 @@ fn refinement(project: &Project) -> Option<Refinement> {
     (steps > 0).then_some(Refinement { steps, layers, ..default })
 }
 
-/// Returns the layer that a build on `base` would edit: the project's, or the one that was published for this model.
+/// Returns the layer that a build on `base` edits: the layer of the project file, or the published layer of this model.
 ///
 /// # Errors
-/// If no layer is set or published, or the base does not have it.
+/// If no layer is set or published, or the base has fewer layers.
 pub fn layer_for(project: &Project, base: &Base) -> Result<usize, Diagnostic> {
     let published = presets::published(base.model.spec()).map(|(layer, _)| layer);
     let (config, spec) = (&project.config, base.model.spec());
@@ -283,7 +283,7 @@ fn read_corpus(project: &Project, store: &Store, corpus: CorpusDigest) -> Result
     let unusable = |error: String| {
         Diagnostic::new(Code::CorpusUnusable, error).at(project.config.file, &statistics.span, "the corpus")
     };
-    // A Git LFS pointer has a digest too, and a lock must not record that.
+    // Without this check, the lock would record the digest of a Git LFS pointer instead of that of the corpus.
     if let Err(error) = regular_file::open(&path)
         && regular_file::is_pointer(&error)
     {

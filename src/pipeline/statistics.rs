@@ -11,8 +11,8 @@ use crate::store::{Store, StoreError};
 /// The second moments of several layers, ascending: the store's entry, and its record for the lock.
 pub type LayerStatistics = Vec<(CachedStatistics, LockedStatistics)>;
 
-/// Returns the second moments of every layer that a build changes, the edited layer first. Those that are not in the
-/// store are summed over the corpus.
+/// Returns the second moments of every layer that a build changes, the edited layer first. Second moments that are not
+/// in the store are summed over the corpus.
 ///
 /// # Errors
 /// If the corpus, the model or the store fails, or imported statistics are not in the store.
@@ -20,8 +20,8 @@ pub fn load_or_compute_changed(context: BuildContext<'_>) -> Result<LayerStatist
     load_or_compute_layers(context, &context.setup.layers(context.base))
 }
 
-/// Returns the second moments of the given layers, which must be ascending. Those that are not in the store are summed
-/// together, in as few passes over the corpus as memory permits.
+/// Returns the second moments of the given layers, which must be ascending. Second moments that are not in the store
+/// are summed together, in as few passes over the corpus as memory permits.
 ///
 /// # Errors
 /// As for [`load_or_compute_changed`].
@@ -108,7 +108,7 @@ pub fn locked(statistics: &LayerStatistics) -> Vec<LockedStatistics> {
 /// and would give another patch.
 ///
 /// # Errors
-/// If such statistics are missing; there is one finding per layer.
+/// If statistics that must be imported are missing; there is one finding per layer.
 pub(super) fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Failure> {
     let findings: Vec<Diagnostic> = setup
         .layers(base)
@@ -135,7 +135,7 @@ fn import_missing(layer: usize, file: &Digest) -> Diagnostic {
         .help(format!("or compute them instead: run `corrigenda stats build --layer {layer}`"))
 }
 
-/// Returns a problem with the statistics as an error at the place where the project names the corpus.
+/// Returns a problem with the statistics as an error at the location of the corpus path in the project file.
 pub fn statistics_error(project: &Project, error: &StatisticsError) -> Failure {
     let code = match error {
         StatisticsError::Corpus(_) | StatisticsError::Document { .. } => Code::CorpusUnusable,

@@ -2,8 +2,8 @@
 //!
 //! At an attention sink, usually at the first positions of a text, the norm of the residual stream is many times as
 //! large as elsewhere. The MLP output is small compared with it, so no value can carry a fact, and the key is unrelated
-//! to the key of the same subject after other text. A fact whose bare prompt ends its subject at a sink is therefore
-//! stated after a preface: the first of the model's start tokens and a line break that avoids the sink.
+//! to the key of the same subject after other text. If the subject of a bare prompt ends at a sink, a preface is put
+//! before the prompt: the first text that avoids the sink, of the model's start tokens and a line break.
 
 use crate::compile::Resolved;
 use crate::compile::optimiser::norm;
@@ -17,7 +17,7 @@ use crate::store::{EntryKind, Store, StoreError};
 /// The norm of the residual stream, as a multiple of its usual norm, at or above which a position is a sink.
 pub const SINK_NORM: f64 = 2.0;
 
-/// Sinks occur at the first tokens, so subjects that end at this position of the bare prompt or later are not checked.
+/// The position in the bare prompt from which on subjects are not checked, because sinks occur at the first tokens.
 pub const FIRST_UNCHECKED: usize = 4;
 
 /// The preface that is tried last: a line break.
@@ -28,9 +28,9 @@ const LINE_BREAK: &str = "\n";
 pub struct Sink {
     /// The norm of the residual stream after the edited layer, as a multiple of the usual norm.
     pub relative_norm: f64,
-    /// The preface of the fact; `None` if the subject is still at a sink after every preface that was tried.
+    /// The preface of the fact; `None` if no preface avoids the sink.
     pub preface: Option<String>,
-    /// The prefaces that were tried and leave the subject at a sink.
+    /// The prefaces that do not avoid the sink, in the order in which they were tried.
     pub failed_prefaces: Vec<String>,
 }
 
@@ -86,7 +86,7 @@ pub fn early_subject(resolved: &Resolved) -> Option<Vec<u32>> {
     (bare.position < FIRST_UNCHECKED).then(|| bare.ids[..=bare.position].to_vec())
 }
 
-/// Returns the prefaces, in the order in which they are tried.
+/// Returns the prefaces in the order in which they are tried: the texts of the model's start tokens, then a line break.
 pub fn candidate_prefaces(base: &Base) -> Vec<String> {
     let mut all = base.tokens.start_texts();
     all.push(LINE_BREAK.to_owned());

@@ -79,7 +79,7 @@ pub(crate) fn warnings(
     Ok(found)
 }
 
-/// Returns a warning that says after which text the fact will hold.
+/// Returns the warning for a fact whose subject is at a sink, with the text after which the fact holds.
 fn fact_warning(one: &PlannedEdit<'_>, setup: &Setup) -> Option<Diagnostic> {
     let Sink { relative_norm, preface, failed_prefaces } = one.sink.as_ref()?;
     let message = format!(
@@ -116,7 +116,7 @@ fn find_word(text: &str, name: &str) -> Option<usize> {
     text.match_indices(name).find(is_apart).map(|(at, _)| at)
 }
 
-/// Returns warnings for paraphrases without a preface whose subject ends at a sink: the fact is unlikely to hold there.
+/// Returns warnings for paraphrases without a preface whose subject ends at a sink, where the fact is unlikely to hold.
 fn paraphrase_warnings(
     plan: &Plan<'_>,
     base: &Base,
