@@ -4,7 +4,8 @@ use super::{Finding, Related};
 use crate::diagnostics::{Diagnostic, Label, Place, Severity, Sources};
 
 impl Finding {
-    /// Returns the finding of a diagnostic. Its places are resolved, because a report does not contain the sources.
+    /// Converts a diagnostic to a finding. Its spans become lines and columns, because a report does not contain the
+    /// source texts.
     pub fn new(diagnostic: &Diagnostic, sources: &Sources) -> Self {
         let primary = diagnostic.primary();
         let is_primary = |label: &Label| primary.is_some_and(|primary| std::ptr::eq(primary, label));

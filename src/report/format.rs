@@ -20,7 +20,8 @@ pub(crate) fn nats(divergence: f64) -> String {
     }
 }
 
-/// Formats a number of any magnitude with about three digits.
+/// Formats a number with one to four decimals, fewer for larger values. A value below 0.0001 is shown with an exponent,
+/// a value from 1000 as a whole number.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -38,7 +39,7 @@ pub(crate) fn gate(name: GateName, value: f64) -> String {
 }
 
 /// Formats the limit of a gate with its sign, `≥` for a minimum and `≤` for a maximum. `None` if no limit is set.
-/// Shares are shown in percent; other limits are not rounded unless they are long.
+/// Shares are shown in percent; other limits are rounded only if their decimal form is longer than eight characters.
 pub(crate) fn limit(gate: &Gate) -> Option<String> {
     let sign = if gate.more_is_better { "≥" } else { "≤" };
     let limit = gate.limit?;
@@ -81,8 +82,8 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Formats the measurement with the edit of `culprit.nearest` left out: the probability `P` of the wanted answer, or
-/// the divergence `KL` in nats for a prompt without one. `None` if there is no such edit.
+/// Formats the measurement that remains if the edit of `culprit.nearest` is left out: the probability `P` of the wanted
+/// answer, or the divergence `KL` in nats for a prompt without a wanted answer. `None` if `culprit.nearest` is `None`.
 pub(crate) fn nearest(culprit: &Culprit, answers: &[Answer]) -> Option<String> {
     let (_, value) = culprit.nearest.as_ref()?;
     let own = |one: &&Answer| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt);

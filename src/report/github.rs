@@ -19,7 +19,7 @@ fn place(place: &Place) -> Vec<String> {
         ("line", place.line),
         ("col", place.column),
         ("endLine", place.end_line),
-        // The end column of an annotation is also the column after the last character.
+        // Like `Place::end_column`, the end column of an annotation is the column after the last character.
         ("endColumn", place.end_column),
     ];
     let numbers = numbers.into_iter().filter_map(|(name, number)| Some(format!("{name}={}", number?)));
@@ -34,12 +34,12 @@ fn message(finding: &Finding) -> String {
     lines.join("\n")
 }
 
-/// Escapes the message of a command in the way that the runner decodes.
+/// Escapes the message of a workflow command, in which GitHub's runner decodes `%25`, `%0D` and `%0A`.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// Escapes the value of a property in the way that the runner decodes.
+/// Escapes the value of a property of a workflow command, in which GitHub's runner also decodes `%3A` and `%2C`.
 fn property(text: &str) -> String {
     data(&escape_controls(text)).replace(':', "%3A").replace(',', "%2C")
 }
@@ -55,7 +55,7 @@ mod tests {
         assert_eq!(render(&samples::empty()), "");
     }
 
-    /// Returns a command as the runner decodes it: its name, its properties, its message.
+    /// Decodes a workflow command as GitHub's runner does. Returns its name, its properties and its message.
     fn read(line: &str) -> (&str, Vec<(String, String)>, String) {
         let (head, data) = line.strip_prefix("::").and_then(|line| line.split_once("::")).expect("a command");
         let (command, properties) = head.split_once(' ').expect("properties");

@@ -1,4 +1,5 @@
-//! Formats a report as one page without external resources: no network access, no external script, no external font.
+//! Formats a report as one HTML page without external resources: no network access, no external script, no external
+//! font.
 //!
 //! The page contains everything that it shows as text. The script only searches, sorts and filters that text. The
 //! page's content security policy allows only this script and this style, by their digests, so no text of a report can
@@ -25,7 +26,8 @@ pub fn render(report: &Report) -> String {
         allowed(SCRIPT)
     );
     let found = findings(report);
-    // Findings with an error come first, because the report then has no other result. Warnings come last.
+    // If a finding is an error, the report has no other result, so the findings come first. Otherwise they are warnings
+    // and come last.
     let (first, last) =
         if report.findings.iter().any(Finding::is_error) { (found, String::new()) } else { (String::new(), found) };
     let parts = [

@@ -17,7 +17,7 @@ pub(super) fn answers(report: &Report) -> String {
     }
 }
 
-/// The search tools. They are hidden until the script shows them, because they do nothing without it.
+/// The search tools, which do nothing without the page's script. They are hidden until the script shows them.
 const TOOLS: &str = "\
 <div class=\"tools\" id=\"tools\" hidden>
 <label>Search<input type=\"search\" id=\"search\" autocomplete=\"off\"></label>

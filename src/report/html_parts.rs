@@ -37,7 +37,7 @@ pub(super) fn cell(class: &str, content: &str) -> String {
     if class.is_empty() { format!("<td>{content}</td>") } else { format!("<td class=\"{class}\">{content}</td>") }
 }
 
-/// Returns a cell with a number. The column is sorted by its value, not by its text.
+/// Returns a table cell with the text `shown`. The page's script sorts the column by `value`, not by the text.
 pub(super) fn figure(value: f64, shown: &str) -> String {
     format!("<td class=\"number\" data-sort=\"{value}\">{}</td>", escape(shown))
 }

@@ -1,4 +1,4 @@
-//! Tests of pages: their content, that they load nothing, and that their texts are inactive.
+//! Tests HTML pages: their content, that they load no external resource, and that no text of a report acts as markup.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::super::{ReportVerb, samples};
 use super::*;
 
 fn between<'a>(page: &'a str, start: &str, end: &str) -> &'a str {
-    page.split_once(start).and_then(|(_, rest)| rest.split_once(end)).expect("both are there").0
+    page.split_once(start).and_then(|(_, rest)| rest.split_once(end)).expect("the page contains both markers").0
 }
 
 /// Returns the tags of a page in order, without the values of their attributes.
@@ -44,7 +44,7 @@ fn a_page_loads_and_allows_nothing() {
     for word in ["http:", "https:", "url(", "@import", "@font-face", "fetch(", "XMLHttpRequest", "innerHTML", "eval("] {
         assert!(!page.contains(word), "{word}");
     }
-    // The policy would block both.
+    // The page's content security policy would block style attributes and event handlers.
     assert!(!page.contains(" style=") && !page.contains(" onclick="));
 }
 

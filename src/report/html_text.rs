@@ -1,5 +1,5 @@
-//! Escapes texts of any author for an HTML page, and writes the digests by which the page's content security policy
-//! allows a script or a style.
+//! Escapes untrusted texts for an HTML page, and writes the digests by which the page's content security policy allows
+//! a script or a style.
 
 use std::fmt::Write as _;
 

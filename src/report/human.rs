@@ -13,11 +13,11 @@ use crate::diagnostics::escape_controls;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 
-/// The width in columns below which column headers are shortened, so that they are not wider than the cells.
+/// The terminal width, in columns, below which column headers are shortened, so that they are not wider than the cells.
 const NARROW: usize = 72;
 
-/// Formats a test: one line per edit, with details of what fails (of everything if `all`), and the measurements of the
-/// set.
+/// Formats the report of `test`: one line per edit, the details of its failed answers (of all answers if `all`), then
+/// the gates and the damage.
 pub fn test(report: &Report, width: usize, all: bool) -> String {
     let groups = groups(&report.answers);
     let mut rows = Table::new(&[2], &[3, 4, 5]);
@@ -67,7 +67,7 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     for answer in answers {
         let is_probe = |one: &Answer| one.asked == PromptKind::Probe;
         let id = if is_probe(answer) { "probes" } else { answer.id.as_str() };
-        // An edit can have the same name as the group of probes.
+        // An edit can have the id `probes`, which is also the id of the group of probes.
         let same = |group: &&mut Group<'_>| group.id == id && is_probe(group.answers[0]) == is_probe(answer);
         match groups.last_mut().filter(same) {
             Some(group) => group.answers.push(answer),
@@ -77,8 +77,8 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Returns how many judged answers to prompts of these kinds pass, and how many there are. Accepted failures do not
-/// count as passed.
+/// Returns the number of passed answers and the number of all judged answers to prompts of `kinds`. Accepted failures
+/// do not count as passed.
 fn count(answers: &[&Answer], kinds: &[PromptKind]) -> (usize, usize) {
     let of = answers.iter().filter(|answer| kinds.contains(&answer.asked) && answer.verdict.is_some());
     of.fold((0, 0), |(met, all), answer| (met + usize::from(answer.verdict == Some(Verdict::Pass)), all + 1))
@@ -112,7 +112,7 @@ fn row(group: &Group<'_>) -> [String; 6] {
     ]
 }
 
-/// Formats the probability of the wanted answer before and after; 0 on a side without a measurement.
+/// Formats the probabilities of the target on the earlier and the later side; 0 on a side where it was not measured.
 fn probabilities(answer: &Answer) -> String {
     table::change(answer.before.probability.unwrap_or_default(), answer.after.probability.unwrap_or_default())
 }
@@ -137,11 +137,11 @@ fn detail(out: &mut String, answer: &Answer) {
         (_, Some(false)) => format!("{}, the model says {}", probabilities(answer), top(&answer.after)),
         _ => probabilities(answer),
     };
-    // Writing to a `String` cannot fail.
     let figures = match &answer.requirement {
         Some(requirement) => format!("{figures}: {requirement}"),
         None => figures,
     };
+    // Writing to a `String` cannot fail.
     let _ = writeln!(
         out,
         "      {word:<4}  {what}: {}\n            {}",
@@ -150,8 +150,8 @@ fn detail(out: &mut String, answer: &Answer) {
     );
 }
 
-/// Returns whether the likeliest token is a proper beginning of the target. The answer then differs from the target
-/// only after this token.
+/// Returns whether the likeliest token is a proper prefix of the target, so that the answer can differ from the target
+/// only in later tokens.
 fn begins(target: &str, says: &SideAnswer) -> bool {
     let Some(token) = says.top.first() else { return false };
     let rest = target.trim_start().strip_prefix(token.text.trim_start()).filter(|_| !token.text.trim().is_empty());
@@ -191,7 +191,7 @@ fn culprit_line(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
 fn limit(gate: &Gate) -> String {
     let limit = gate.limit.unwrap_or_default();
     let kept = if gate.more_is_better { gate.value >= limit } else { gate.value <= limit };
-    // The policy can let a gate beyond its limit pass with a warning.
+    // A gate that misses its limit still passes, with a warning, if the policy only warns about that limit.
     let word = match (gate.pass, kept) {
         (false, _) => "FAIL",
         (true, false) => "warn",
@@ -232,8 +232,8 @@ fn totals(report: &Report, groups: &[Group<'_>]) -> String {
     format!("patch {}: {}{accepted}", short(patch), said.join(", "))
 }
 
-/// Formats a comparison of facts, weights and behaviour, with all prompts if `all`, otherwise those whose answers
-/// changed.
+/// Formats the report of `diff`: the facts, the weights and the behaviour. It lists all prompts if `all`, otherwise
+/// only those whose answers changed.
 pub fn diff(report: &Report, width: usize, all: bool) -> String {
     let mut out = String::new();
     let mut sides = Table::new(&[1], &[]);
@@ -310,7 +310,7 @@ fn sentence<'f>(
     }
 }
 
-/// Formats the texts of a field. They are quoted, so that it is clear where one ends.
+/// Formats the texts of a field, each in quotation marks, so that the end of each text is visible.
 fn texts(texts: &[String]) -> String {
     match texts {
         [] => "(nothing)".to_owned(),
@@ -329,8 +329,8 @@ fn weights_of(out: &mut String, weights: &WeightDiff, facts: &[FactChange], widt
         let _ =
             writeln!(out, "  {}  {before} → {after}  ‖Δ‖/‖W‖ {:.4}", escape_controls(&tensor.name), tensor.relative);
     }
-    // If one edit changes, the norms of all edits of a set change slightly, so only the edits of changed facts are
-    // shown.
+    // If one edit changes, the norms of all edits of the set change slightly, so only the norms of edits whose facts
+    // changed are shown.
     let ids: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
     let mut rows = Table::new(&[1], &[2, 4]);
     for one in weights.edits.iter().filter(|one| ids.contains(one.edit.id.as_str())) {
@@ -340,18 +340,18 @@ fn weights_of(out: &mut String, weights: &WeightDiff, facts: &[FactChange], widt
     out.push_str(&rows.render(width));
 }
 
-/// The divergence in nats from which a prompt is listed although its likeliest token is the same.
+/// The minimum KL divergence, in nats, at which a prompt is listed although its likeliest token stays the same.
 const LISTED_DIVERGENCE: f64 = 0.01;
-/// The width in columns from which an answer is shown on one line.
+/// The minimum terminal width, in columns, at which an answer is shown on one line.
 const ROOMY: usize = 140;
-/// The maximum number of prompts in each of the two lists, unless all are shown.
+/// The maximum number of prompts in each list (prompts with a target, other prompts) without `-v`.
 const MOST_SHOWN: usize = 20;
 
 fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     let other = report.answers.iter().filter(|one| is_other(one)).count();
     let asked = plural(report.answers.len(), "prompt");
     let _ = writeln!(out, "\nbehaviour: {asked} asked, {other} answered differently");
-    // The answers that edits ask for change by design, so other answers are listed separately.
+    // Answers to prompts with a target change by design, so the answers to all other prompts are listed separately.
     let (wanted, beside): (Vec<&Answer>, Vec<&Answer>) = report.answers.iter().partition(|one| one.target.is_some());
     answers(out, "  prompts with a target:", &wanted, width, all);
     answers(out, "  other prompts:", &beside, width, all);

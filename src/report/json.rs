@@ -11,20 +11,20 @@ use crate::diagnostics::{is_bidi, is_control};
 /// Returns the report as one line of JSON, without a line break at its end.
 pub fn render(report: &Report) -> String {
     let whole = serde_json::to_string(report);
-    // Only a map key that is not a string could fail, and a report has no maps.
+    // Serialisation fails only for a map key that is not a string, and a report has no maps.
     inert(&whole.unwrap_or_else(|error| json!({ "outcome": "error", "error": error.to_string() }).to_string()))
 }
 
-/// Escapes the characters on which a program that shows the JSON would act.
+/// Escapes the characters that a terminal or a build log would interpret.
 ///
-/// All of them occur only inside strings, where they become `\u…`, so the parsed JSON stays the same. A build log reads
-/// `##[` as a command, and a terminal acts on control characters.
+/// These characters occur only inside strings, where they become `\u…`, so the parsed JSON stays the same. A build log
+/// reads `##[` as a command, and a terminal acts on control characters.
 pub(crate) fn inert(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for (at, character) in json.char_indices() {
         let command = character == '#' && json[at..].starts_with("##[");
         if command || is_control(character) || is_bidi(character) {
-            // All of them are below U+FFFF, so four digits are enough. Writing to a `String` cannot fail.
+            // All escaped characters are below U+FFFF, so four digits are enough. Writing to a `String` cannot fail.
             let _ = write!(out, "\\u{:04x}", u32::from(character));
         } else {
             out.push(character);

@@ -91,8 +91,8 @@ fn write(out: &mut String, suite: &TestSuite) {
     *out += "  </testsuite>\n";
 }
 
-/// Returns whether the result of `test` shows a finding outside the suite of files: a failed expectation in the suite
-/// of its edit, and an exceeded limit in the suite of the gates.
+/// Returns whether the finding is shown outside the suite of files. In a report of `test`, a failed expectation is in
+/// the suite of its edit, and an exceeded limit is in the suite of the gates.
 fn has_case(report: &Report, finding: &Finding) -> bool {
     report.verb == ReportVerb::Test
         && (finding.code == Code::ExpectationFailed || (is_limit(finding.code) && !report.gates.is_empty()))
@@ -117,8 +117,8 @@ fn is_limit(code: Code) -> bool {
     )
 }
 
-/// Returns a suite with a case for each file of facts, and for each other file that a finding without its own case
-/// names.
+/// Returns a suite with one case per file of facts, and one per other file that is the place of a finding for which
+/// `has_case` is false.
 fn files(report: &Report) -> TestSuite {
     let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
     let told: Vec<&Finding> = report.findings.iter().filter(|finding| !has_case(report, finding)).collect();
@@ -222,7 +222,8 @@ mod tests {
     use crate::report::samples;
     use crate::report::xml::tests::{Element, read};
 
-    /// Reads a document and compares all its counts with its elements.
+    /// Parses the XML of a report and checks that every `tests`, `failures` and `skipped` attribute equals the number
+    /// of those elements.
     fn counted(report: &Report) -> Element {
         let root = read(&render(report)).expect("valid XML");
         let count = |element: &Element, name: &str| element.attributes[name].parse::<usize>().expect("a number");

@@ -28,7 +28,7 @@ pub fn render(report: &Report) -> String {
     for note in report.notes.iter().take(8) {
         start += &format!("\n> {}\n", code(note, 2 * TEXT));
     }
-    // Warnings are folded. Errors come first, because a report with errors has no other result.
+    // Warnings are in a folded section. Errors come first, because a report with errors has no other result.
     let wrong = report.findings.iter().any(Finding::is_error);
     let sections = [
         wrong.then(|| findings(report, false)).flatten(),
@@ -144,7 +144,7 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
 /// Returns the answer to the prompt of each edit, by edit id. The table of facts shows these answers.
 fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
     let asked = report.answers.iter().filter(|answer| answer.asked == PromptKind::Edit);
-    // Each edit is asked once. If it were asked twice, the first answer would be used.
+    // A report has one such answer per edit. If it had two, the first would be used, because the last insertion wins.
     asked.rev().map(|answer| (answer.id.as_str(), answer)).collect()
 }
 
@@ -154,7 +154,7 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         let answer = wanted.get(fact.id.as_str());
         let field = |name: &str| fact.fields.iter().find(|field| field.name == name);
         let (target, was) = (field("target"), field("was"));
-        // For an added fact, `was` is what the model answered before.
+        // An added fact has no earlier target. Its `was` is the answer that the model gave before.
         let before = target.map(|field| &field.before).filter(|texts| !texts.is_empty());
         let before = before.or(was.filter(|_| fact.change == ChangeKind::Added).map(|field| &field.after));
         let text = |texts: Option<&Vec<String>>, says: Option<&SideAnswer>| match texts.and_then(|texts| texts.first())

@@ -3,10 +3,10 @@
 use super::format::thousands;
 use super::markdown_text::code;
 
-/// A comment must be shorter than this number of bytes.
+/// The upper bound of the size of a comment, in bytes; the size must be smaller.
 pub(super) const MOST: usize = 60_000;
-/// The bytes that a section needs in addition to its rows: for its title, its headers, its end, and the line about
-/// omitted rows.
+/// The number of bytes that a section needs in addition to its rows: for its title, its headers, its end, and the line
+/// about omitted rows.
 const FRAME: usize = 1024;
 /// The maximum size of an escaped command in bytes. A longer command is shown only at the end of the comment.
 const MOST_COMMAND: usize = 256;
@@ -22,7 +22,7 @@ pub(super) struct Section<'a> {
     pub rows: Box<dyn ExactSizeIterator<Item = String> + 'a>,
 }
 
-/// A comment that is being built.
+/// A comment to which sections can be appended.
 pub(super) struct Comment {
     text: String,
     end: String,
@@ -31,7 +31,7 @@ pub(super) struct Comment {
 
 impl Comment {
     /// Begins a comment with its first lines `start` and its last lines `end`. Shortened sections refer to `command`,
-    /// which shows everything.
+    /// which shows all rows.
     pub(super) fn new(start: String, end: String, command: &str) -> Self {
         let command = code(command, usize::MAX);
         let again = if command.is_empty() || command.len() > MOST_COMMAND {

@@ -1,4 +1,4 @@
-//! Tests of comments: their form, their size, and that their texts are inactive.
+//! Tests comments on pull requests: their form, their size, and that no text of a report acts as markup.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::super::{ReportVerb, samples};
 use super::*;
 use crate::diagnostics::{is_bidi, is_control};
 
-/// Fails if a row, a tag or a folded section is incomplete.
+/// Panics if a table row, a tag or a folded section is incomplete.
 fn assert_whole(comment: &str) {
     assert!(comment.len() < MOST, "{} bytes", comment.len());
     let mut columns = None;
@@ -36,13 +36,13 @@ fn comments() {
     }
 }
 
-/// Returns the comment without its texts, as a parser sees its structure.
+/// Returns the comment without the texts inside `<code>` elements, so that only its structure remains.
 fn bones(comment: &str) -> String {
     let mut parts = comment.split("<code>");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (inside, rest) = part.split_once("</code>").expect("every code ends");
-        // The words of a continuation are inside elements of their own.
+        // In a continuation, the words that only one side generates are inside `<ins>` or `<del>`.
         out.extend(["<ins>", "<del>"].into_iter().filter(|element| inside.contains(element)));
         out += rest;
     }

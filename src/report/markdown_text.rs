@@ -1,4 +1,4 @@
-//! Escapes texts of any author for a comment, so that they are inactive both as Markdown and as HTML.
+//! Escapes untrusted texts for a comment, so that they are inactive both as Markdown and as HTML.
 
 use std::fmt::Write as _;
 
@@ -13,8 +13,8 @@ const ACTIVE: &str = "<>&\"'`|*_[](){}!#~@$\\^=+:";
 /// Escapes a text: every active character becomes a character reference.
 ///
 /// The parser treats a reference as text. GitHub looks for mail addresses after parsing, in runs of text, so an empty
-/// comment ends such a run. It also looks for mentions, issues, commits and emoji after parsing, and there references
-/// do not help. It does not look for them inside `<code>`, so [`code`] is the way to show a text.
+/// comment ends such a run. GitHub also looks for mentions, issues, commits and emoji after parsing, when references
+/// are already decoded, but not inside `<code>`. Texts are therefore shown with [`code`].
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
@@ -44,7 +44,7 @@ pub(super) fn wrapped(element: &str, text: &str, most: usize) -> String {
     if text.is_empty() {
         return String::new();
     }
-    // Making characters visible lengthens the text. The limit applies to the longer text.
+    // Escaping control characters lengthens the text, so the limit applies to the escaped text.
     format!("<{element}>{}</{element}>", escape(&cut(&escape_controls(text), most)))
 }
 

@@ -1,7 +1,7 @@
 //! Represents the result of a command (a verb) as one value, and formats it for people and programs.
 //!
-//! A [`Report`] is plain data: a renderer formats it and adds nothing. Its texts can come from any author and are not
-//! escaped; each renderer escapes them for its own format. Each renderer is one function, usually `render`:
+//! A [`Report`] is plain data: a renderer formats it and adds nothing. Its texts are untrusted and not escaped; each
+//! renderer escapes them for its own format. Each renderer is one function, usually `render`:
 //!
 //! - [`human`] is for a terminal, and [`json`] is the report itself, for programs;
 //! - [`markdown`] is a comment on a pull request, and [`html`] is a page that contains the whole report;
@@ -122,7 +122,7 @@ pub enum ReportVerb {
 }
 
 impl ReportVerb {
-    /// Returns the name on the command line.
+    /// Returns the verb as it is written on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Check => "check",
@@ -238,12 +238,12 @@ pub struct TensorDiff {
     pub relative: f64,
 }
 
-/// An edit with one of the names of its subject. In JSON it is one text.
+/// An edit, under the name of its subject or under an alias. JSON has it as one string: `ID` or `ID as "ALIAS"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditName {
-    /// The id, or the digest of the meaning if the id is unknown.
+    /// The id of the edit, or the digest of its meaning if the id is unknown.
     pub id: String,
-    /// The alias; `None` for the subject itself.
+    /// The alias; `None` for the subject's own name.
     pub alias: Option<String>,
 }
 
@@ -296,8 +296,8 @@ pub struct Answer {
     /// The verdict on the later side's answer; absent if the answer is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// What the failed expectation requires if the answer itself is right, because the numbers alone do not show why
-    /// such an expectation fails. It is a part of the finding's label, so it is not in JSON.
+    /// The requirement of an expectation that fails although the answer is right; the numbers alone do not show why it
+    /// fails. The field is not in JSON, because the label of the finding contains the requirement.
     #[serde(skip)]
     pub requirement: Option<String>,
     /// The place where the prompt is declared.
@@ -382,7 +382,7 @@ impl GateName {
         }
     }
 
-    /// Returns whether the quantity is a share between 0 and 1.
+    /// Returns whether the quantity is a share, which is between 0 and 1.
     pub fn is_share(self) -> bool {
         matches!(self, Self::Efficacy | Self::Paraphrase | Self::Unchanged)
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::behaviour::word_diff::WordChange;
 use crate::project::edits::diff::{ChangeKind, FieldChange};
 
-/// Returns the name of a sample, for the names of snapshots.
+/// Returns the name of a sample for snapshot files: `empty`, or the verb.
 pub(crate) fn name(report: &Report) -> &'static str {
     if report.command.is_empty() { "empty" } else { report.verb.as_str() }
 }
@@ -251,7 +251,7 @@ fn findings() -> Vec<Finding> {
     ]
 }
 
-/// Returns a report of `diff` with all parts that it can have.
+/// Returns a report of `diff` in which every field that `diff` can fill is set.
 pub(crate) fn diff() -> Report {
     Report {
         version: VERSION,
@@ -276,7 +276,7 @@ pub(crate) fn diff() -> Report {
     }
 }
 
-/// Returns a report of `test` with all parts that it can have.
+/// Returns a report of `test` in which every field that `test` can fill is set.
 pub(crate) fn test() -> Report {
     let mut answers = answers();
     if let Some(probe) = answers.pop() {

@@ -45,7 +45,7 @@ fn rule(code: Code) -> Value {
     })
 }
 
-/// Formats a finding as a SARIF result. Code scanners reject a result without a place, so a finding about the whole
+/// Formats a finding as a SARIF result. Code scanners reject a result without a location, so a finding about the whole
 /// project refers to the project file.
 fn result(finding: &Finding, codes: &[Code], seen: &mut BTreeMap<String, usize>) -> Value {
     let whole = Place { file: PROJECT_FILE.to_owned(), line: None, column: None, end_line: None, end_column: None };
@@ -90,7 +90,7 @@ fn location(place: &Place, label: &str) -> Value {
     location
 }
 
-/// Encodes a relative path as a relative URI reference: everything except letters, digits and a few signs is
+/// Encodes a relative path as a relative URI reference: all bytes except letters, digits and `-._~/` are
 /// percent-encoded.
 fn uri(path: &str) -> String {
     let path = path.replace('\\', "/");
@@ -101,11 +101,12 @@ fn uri(path: &str) -> String {
             _ => out += &format!("%{byte:02X}"),
         }
     }
-    // Two slashes at the start would name a host.
+    // A reference that starts with two slashes would name a host.
     if out.starts_with("//") { format!(".{out}") } else { out }
 }
 
-/// Returns an identifier of a finding that does not depend on its line numbers. Equal findings are numbered.
+/// Returns an identifier of a finding that does not depend on its line numbers. Findings with equal texts are
+/// distinguished by a counter.
 fn fingerprint(finding: &Finding, place: &Place, seen: &mut BTreeMap<String, usize>) -> String {
     let mut canon = FieldHasher::new("finding/1");
     canon.text("code", finding.code.as_str()).text("file", &place.file).text("label", &finding.label);

@@ -1,4 +1,4 @@
-//! Writes the summary sentence of a report, and counts what it states.
+//! Writes the summary sentence of a report, and counts the findings, verdicts and changed answers for it.
 
 use std::collections::BTreeMap;
 
@@ -118,7 +118,7 @@ pub(super) fn answer_changed(answer: &Answer) -> bool {
     broken || first(&answer.before.top) != first(&answer.after.top)
 }
 
-/// Returns the answers to watched prompts that changed, in order of decreasing divergence.
+/// Returns the changed answers to prompts for which [`is_watched`] is true, in order of decreasing divergence.
 pub(super) fn changed_answers(report: &Report) -> Vec<&Answer> {
     let mut changed: Vec<&Answer> =
         report.answers.iter().filter(|answer| is_watched(answer) && answer_changed(answer)).collect();

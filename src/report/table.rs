@@ -5,16 +5,16 @@ use unicode_width::UnicodeWidthStr;
 pub(crate) use super::format::{percent, plural, thousands};
 use crate::diagnostics::escape_controls;
 
-/// Rows of text cells. If the table has a header, it is the first row. Control characters are made visible.
+/// Rows of text cells. If the table has a header, it is the first row. Control characters are escaped.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
-    /// The columns that are shortened if the lines are too long.
+    /// The indices of the columns that are shortened if the lines are too long.
     elastic: &'static [usize],
-    /// The columns that are aligned to the right.
+    /// The indices of the columns that are aligned to the right.
     right: &'static [usize],
 }
 
-/// The minimum width of a shortened column.
+/// The minimum width of a shortened column, in terminal columns.
 const LEAST: usize = 6;
 const GAP: usize = 2;
 
@@ -27,7 +27,7 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| escape_controls(cell.as_ref()).to_string()).collect());
     }
 
-    /// Returns whether there are no rows after the header, which is the first row.
+    /// Returns whether the table has no rows except the header, which is the first row.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() <= 1
     }
@@ -91,7 +91,7 @@ impl Table {
     }
 }
 
-/// The minimum width of a wrapped value.
+/// The minimum width of a wrapped text, in terminal columns.
 const LEAST_WRAPPED: usize = 24;
 
 /// Returns `text` in lines of at most `width` columns, each indented by `indent` spaces and ended by a line break.

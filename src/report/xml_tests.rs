@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An element with its name, attributes, text and child elements.
 #[derive(Debug, Default)]
 pub(in super::super) struct Element {
     pub(in super::super) name: String,
