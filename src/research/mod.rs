@@ -1,10 +1,10 @@
-//! Measurements and experiments: what `bench` and `trace` do. No build depends on this module, except that `init` and
+//! Implements the measurements and experiments of `bench` and `trace`. No build depends on this module; `init` and
 //! `trace --suggest-layer` use its layer search.
 //!
 //! - [`bench`]: compares editing methods on published datasets and metrics;
-//! - [`trace`]: finds where in the model a fact is stored, by causal tracing;
+//! - [`trace`]: measures, by causal tracing, which states of the model carry a fact;
 //! - [`layers`]: searches for the layer at which edits work best;
-//! - [`figure`]: figures as SVG and PNG, and HTML pages with figures.
+//! - [`figure`]: draws figures as SVG and PNG, and builds HTML pages with figures.
 
 pub mod bench;
 pub mod figure;

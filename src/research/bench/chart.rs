@@ -1,4 +1,5 @@
-//! Draws the charts of a run: scores by editor, efficacy against specificity, and scores against the set size.
+//! Draws the charts of a benchmark: score by editor, efficacy against specificity, and scores against the number of
+//! facts edited at once.
 
 use super::table::{BASE, ResultsTable};
 use crate::research::figure::Figure;
@@ -12,7 +13,8 @@ const HEIGHT: f64 = 240.0;
 const BOTTOM: f64 = 46.0;
 const MARGIN: f64 = 18.0;
 
-/// The colours of editors, in order; distinguishable in bright light and with colour vision deficiency.
+/// The colours of editors, in the order of the table; distinguishable in bright light and with colour vision
+/// deficiency.
 const COLOURS: [&str; 12] = [
     "#c0392b", "#1f3a6d", "#e6a23c", "#2e8b57", "#8e6bb0", "#7fb3d5", "#767676", "#a0522d", "#d4679e", "#4daf9c",
     "#8c8c1a", "#1a1a1a",
@@ -22,7 +24,6 @@ fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
 }
 
-/// An unfinished plot.
 struct Plot {
     svg: Svg,
     axes: Axes,
@@ -49,7 +50,8 @@ impl Plot {
     }
 }
 
-/// Draws one bar per editor: its score for records edited alone. `None` if the table has no columns or no rows.
+/// Draws one bar per editor: the mean score of the records, each edited alone. `None` if the table has no columns or no
+/// rows.
 pub fn scores(grid: &ResultsTable) -> Option<Figure> {
     let column = *grid.columns.first()?;
     let rows: Vec<(&str, f64)> =
@@ -77,7 +79,8 @@ pub fn scores(grid: &ResultsTable) -> Option<Figure> {
 /// The height of a bar including the space around it, in SVG units.
 const BAR: f64 = 24.0;
 
-/// Draws efficacy against specificity, one point per editor: ES against NS for CounterFact.
+/// Draws efficacy against specificity, one point per editor: ES against NS for CounterFact. `None` if no editor has
+/// both values.
 pub fn trade(grid: &ResultsTable) -> Option<Figure> {
     let [along, up] = if grid.columns.contains(&"ES") { ["ES", "NS"] } else { ["efficacy", "specificity"] };
     let point = |(name, _): &(String, Vec<Option<super::table::TableCell>>)| {
@@ -101,14 +104,15 @@ pub fn trade(grid: &ResultsTable) -> Option<Figure> {
     Some(Figure { name: "trade".to_owned(), shows, svg: plot.finish(along) })
 }
 
-/// Draws a legend entry next to the plot.
+/// Draws the legend entry of one editor to the right of the plot.
 fn entry(svg: &mut Svg, index: usize, name: &str) {
     let (x, y) = (LEFT + WIDTH + 14.0, TOP + 14.0 + 18.0 * index as f64);
     svg.rect([x, y - 8.0, 12.0, 8.0], colour(index));
     svg.text([x + 17.0, y], Anchor::Start, TEXT, INK, name);
 }
 
-/// Draws a value against the set size, one line per editor; `None` for fewer than two sizes.
+/// Draws a value against the number of facts edited at once, one line per editor; `None` for fewer than two numbers of
+/// facts.
 pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f64)>)]) -> Option<Figure> {
     let mut sizes: Vec<usize> = lines.iter().flat_map(|(_, points)| points.iter().map(|(size, _)| *size)).collect();
     sizes.sort_unstable();
@@ -121,7 +125,7 @@ pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f6
     }
     let room = ((high - low) * 0.06).max(1e-3);
     let mut plot = Plot::new(title, up, (low - room, high + room), 130.0);
-    // Sizes usually grow by factors, so they are equally spaced on the axis.
+    // The numbers of facts usually grow by factors, so they are equally spaced on the axis.
     let x = |size: usize| {
         let place = sizes.iter().position(|other| *other == size).unwrap_or(0);
         LEFT + WIDTH * (place as f64 + 0.5) / sizes.len() as f64

@@ -1,5 +1,5 @@
-//! Provides the common input of all editors: one base, one corpus and one set of settings. Also tokenizes records, and
-//! caches second moments, values and projectors, so that editors share them.
+//! Provides the common input of all editors: one base, one corpus and one set of settings. It tokenizes records, and
+//! caches second moments, values and projectors, so that all editors use the same ones.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -23,23 +23,22 @@ use crate::project::Project;
 use crate::project::edits::edit::meaning;
 use crate::store::{EntryKind, Store};
 
-/// A record with its tokenized prompts and questions.
 pub struct PreparedCase {
     /// The record as read from the dataset.
     pub case: Case,
-    /// The tokenized prompt of the record, one row per prompt template, the bare prompt first.
+    /// The tokenized prompt of the record, one row per prompt template; the first row is the bare prompt.
     pub resolved: Resolved,
-    /// The meaning digest that the record would have as an edit; values are cached under it.
+    /// The meaning digest of the edit that the record describes; the record's value is cached under it.
     pub meaning: Digest,
-    /// The tokenized questions of the record, to measure an edited model.
+    /// The tokenized prompts and answers on which an edited model is measured.
     pub questions: CaseQuestions,
 }
 
-/// The questions of one record, by the metrics of its dataset.
+/// The tokenized prompts and answers of one record, by the metrics that apply to its dataset.
 pub enum CaseQuestions {
-    /// Compares the likelihoods of the new and the true answer.
+    /// Pairs of answers whose likelihoods are compared (CounterFact).
     Likelihoods(counterfact::LikelihoodQuestions),
-    /// Compares the top tokens with those of the correct answer.
+    /// Tokens to predict, which are compared with the correct ones (zsRE).
     Tokens(zsre::TokenQuestions),
 }
 
@@ -54,15 +53,13 @@ pub struct KeyValue {
     pub converged: bool,
 }
 
-/// The common input of all editors, with caches for factors and projectors.
 pub struct EvalContext<'a> {
-    /// The project whose settings apply to all editors.
     pub project: &'a Project,
     /// The base model, which every editor starts from.
     pub base: &'a Base,
-    /// The store for statistics, values and factors.
+    /// The store from which statistics, values and factors are read, and to which they are written.
     pub store: &'a Store,
-    /// The resolved settings of the project: layer, prompt templates, value search, statistics.
+    /// The resolved settings of the project: layer, prompt templates, settings of the value optimisation, statistics.
     pub setup: Setup,
     /// The number of values that were read from the store instead of being computed.
     pub from_store: Cell<usize>,
@@ -71,20 +68,20 @@ pub struct EvalContext<'a> {
 }
 
 impl<'a> EvalContext<'a> {
-    /// Resolves the settings of a project; no statistics are computed yet.
+    /// Resolves the settings of a project without computing statistics.
     ///
     /// # Errors
-    /// If its layer, templates or corpus cannot be used.
+    /// If the project's layer, prompt templates or corpus cannot be used.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Failure> {
         let setup = Setup::new(project, base, store, CorpusDigest::Remembered)?;
         let (factors, projectors) = (RefCell::default(), RefCell::default());
         Ok(Self { project, base, store, setup, from_store: Cell::new(0), factors, projectors })
     }
 
-    /// Returns the Cholesky factor of a layer's second moment, computing it on the first call.
+    /// Returns the Cholesky factor of a layer's second moment, which is computed on the first call for the layer.
     ///
     /// # Errors
-    /// If the corpus, the model or the store fails.
+    /// If the corpus or the store cannot be read, or the statistics cannot be computed.
     pub fn factor(&self, layer: usize, progress: &dyn Progress) -> Result<Rc<Factor>, Failure> {
         if let Some(found) = self.factors.borrow().get(&layer) {
             return Ok(Rc::clone(found));
@@ -97,28 +94,28 @@ impl<'a> EvalContext<'a> {
         Ok(found)
     }
 
-    /// Returns the inputs of a build's steps with this setup.
+    /// Returns the context for the steps of a build, with this setup.
     pub(crate) fn build_context<'c>(&'c self, setup: &'c Setup, progress: &'c dyn Progress) -> BuildContext<'c> {
         BuildContext { project: self.project, base: self.base, setup, store: self.store, progress }
     }
 
-    /// Returns AlphaEdit's projector of a layer, if it was computed.
+    /// Returns AlphaEdit's projector of a layer; `None` if it has not been cached yet.
     pub(crate) fn projector(&self, layer: usize) -> Option<Rc<Projector>> {
         self.projectors.borrow().get(&layer).map(Rc::clone)
     }
 
-    /// Stores AlphaEdit's projector of a layer in memory and returns it.
+    /// Caches AlphaEdit's projector of a layer in memory and returns it.
     pub(crate) fn keep_projector(&self, layer: usize, projector: Projector) -> Rc<Projector> {
         let projector = Rc::new(projector);
         self.projectors.borrow_mut().insert(layer, Rc::clone(&projector));
         projector
     }
 
-    /// Tokenizes a record. If `likelier` is true, it is measured by comparing likelihoods, otherwise by the share of
-    /// correct tokens.
+    /// Tokenizes a record. If `likelier` is true, the record is measured by comparing the likelihoods of two answers,
+    /// otherwise by the share of correct tokens.
     ///
     /// # Errors
-    /// If the model cannot read the record.
+    /// If the tokenizer rejects a text of the record, or a text does not fit the context.
     pub fn prepare(&self, case: Case, likelier: bool) -> Result<PreparedCase, ResolveError> {
         let (tokens, limit) = (&self.base.tokens, self.base.model.spec().max_positions);
         let fact = Fact { subject: &case.subject, prompt: &case.prompt, target: &case.target, chat: false };
@@ -133,11 +130,11 @@ impl<'a> EvalContext<'a> {
         Ok(PreparedCase { case, resolved, meaning, questions })
     }
 
-    /// Returns the key and the value of a record, from the store or computed and stored. A value that did not
-    /// converge is stored under an address that no build reads.
+    /// Returns the key and the value of a record, read from the store, or computed and stored. A value that did not
+    /// converge is stored under an address that `build` never reads.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the store cannot be read or written.
     pub fn key_value(
         &self,
         meaning: &Digest,
@@ -146,7 +143,7 @@ impl<'a> EvalContext<'a> {
         settings: &Settings,
         hook: Hook,
     ) -> Result<KeyValue, Failure> {
-        // The rows may be truncated to the first templates.
+        // `resolved` may have only the rows of the first prompt templates.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
         // A record is never a chat message.
         let reading = self.base.tokens.reading(false).ok().flatten();

@@ -1,7 +1,7 @@
-//! Converts dataset records to edit files with stable ids, and reports the records that cannot be edits.
+//! Converts dataset records to edit files with stable ids, and reports the records that cannot become edits.
 //!
-//! The rules of edit files are defined only in [`crate::project`]. All drafts are parsed together with the project's
-//! existing edits. A record whose draft the project's parser rejects is rejected here with the same reason.
+//! The rules of edit files are defined only in [`crate::project`]: all drafts are parsed together with the project's
+//! existing edits, and a record is rejected with the error that the parser reports for its draft.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::project::edits::edit::words_to_key;
 use crate::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use crate::project::{Edit, parse_files};
 
-/// The maximum number of files in one folder; larger folders are slow to list.
+/// The number of consecutive case numbers whose edit files share a folder; larger folders are slow to list.
 const IN_A_FOLDER: u64 = 1000;
 
 /// Returns the edit of a record, with its paraphrases and neighbours.
@@ -23,7 +23,7 @@ pub fn draft_of(case: &Case) -> DraftEdit {
     let mut paraphrase = sentences(&case.paraphrases);
     let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
     unchanged.retain(|prompt| !paraphrase.contains(prompt));
-    // A project rejects longer lists.
+    // The project's parser rejects lists with more than `MOST_EXPECTATIONS` texts.
     [&mut paraphrase, &mut unchanged].into_iter().for_each(|list| list.truncate(MOST_EXPECTATIONS));
     DraftEdit {
         id: id(case.id, &case.subject),
@@ -35,14 +35,14 @@ pub fn draft_of(case: &Case) -> DraftEdit {
     }
 }
 
-/// Returns an id from the case number and the subject in ASCII letters: `case-20952-angola`.
+/// Returns an edit id made of the case number and up to six words of the subject in ASCII, such as `case-20952-angola`.
 pub fn id(case: u64, subject: &str) -> String {
     let letters = subject.nfkd().filter(|c| c.is_ascii() || c.is_whitespace()).collect::<String>().to_lowercase();
     let words = letters.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.take(6).fold(format!("case-{case}"), |id, word| format!("{id}-{}", &word[..word.len().min(16)]))
 }
 
-/// Normalises texts for an edit file: without duplicates, in Unicode normal form C, with line breaks replaced by
+/// Normalises texts for an edit file: removes duplicates, applies Unicode normal form C, and replaces line breaks by
 /// spaces. Texts with other control characters are dropped.
 pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
@@ -51,19 +51,19 @@ pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String>
     normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
 }
 
-/// The edit files of an import, and the records that were rejected.
+/// The result of an import.
 #[derive(Debug, Default)]
 pub struct ImportedEdits {
-    /// The texts of the edit files, by path relative to the project's folder.
+    /// The contents of the edit files, by path relative to the project's folder.
     pub files: BTreeMap<String, String>,
     /// The records that cannot be edits, each with the reason.
     pub refused: Vec<RejectedRecord>,
-    /// The number of neighbours that were dropped because they contain an edited subject.
+    /// The number of neighbour prompts that were dropped because they contain an edited subject.
     pub dropped: usize,
 }
 
-/// Converts records to edit files that are valid together with `present`, the project's existing files. Of several
-/// records that contradict one another only the first is used.
+/// Converts records to edit files that are valid together with the files `present` of the project. Of several records
+/// that contradict one another, all but one are rejected.
 pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> ImportedEdits {
     let mut imported = ImportedEdits::default();
     let mut drafts: BTreeMap<String, (&Case, DraftEdit)> = BTreeMap::new();
@@ -77,7 +77,7 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
                 imported.refused.push(refused(case, format!("it has the number of record {}", first.record)));
             }
             None => match keys.get(&words_to_key(&draft.prompt, &draft.subject)) {
-                // An exact duplicate gets its own message from the project's rules.
+                // Exact duplicates are reported by the project's parser, with a message of their own.
                 Some((other, words)) if *words != (draft.prompt.clone(), draft.subject.clone()) => {
                     let why = format!("one-key: its subject is edited by `{other}`, after the same words");
                     imported.refused.push(refused(case, why));
@@ -94,8 +94,8 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported.dropped = drop_edited_neighbours(&mut drafts);
     let mut texts: BTreeMap<String, String> =
         drafts.iter().map(|(path, (.., draft))| (path.clone(), edit_file(std::slice::from_ref(draft)))).collect();
-    // Rejecting one file may remove the reason for rejecting another, but rejected files are not reconsidered. The
-    // check is repeated on the remaining files until none is rejected.
+    // Rejected files are not tried again, although the rejection of a second file may make a first one valid. The check
+    // is repeated on the remaining files until it rejects no file.
     loop {
         let found = look(&texts, present);
         if found.is_empty() {
@@ -112,10 +112,10 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported
 }
 
-/// For every text up to the subject's key position: the edit's id, and its prompt and subject.
+/// The edit id, the prompt and the subject, by the text of the prompt up to the end of the subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
-/// Returns the key texts of the edits in the project's existing files; empty if the files are invalid.
+/// Returns the key texts of the edits in the project's existing files; empty if these files are invalid.
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };
@@ -132,8 +132,8 @@ fn refused(case: &Case, why: String) -> RejectedRecord {
     RejectedRecord { record: case.record, id: Some(case.id), why }
 }
 
-/// Returns the path of a record's file. Paths are ordered by case number, so of two contradictory records the later
-/// one is rejected.
+/// Returns the path of a record's file. Paths sort by case number, so of two contradictory records the one with the
+/// larger case number is rejected.
 fn path(folder: &str, case: u64, id: &str) -> String {
     format!("{folder}/{:05}/{case:08}{}.toml", case / IN_A_FOLDER, id.trim_start_matches(&format!("case-{case}")))
 }
@@ -145,7 +145,8 @@ fn normalise(draft: &mut DraftEdit) {
     }
 }
 
-/// Drops neighbours that contain an edited subject, because their answers may change; returns their number.
+/// Drops neighbour prompts that contain an edited subject, because their answers may change. Returns the number of
+/// dropped prompts.
 fn drop_edited_neighbours(drafts: &mut BTreeMap<String, (&Case, DraftEdit)>) -> usize {
     let subjects: BTreeSet<String> = drafts.values().map(|(.., draft)| draft.subject.clone()).collect();
     let Ok(subjects) = AhoCorasick::new(&subjects) else { return 0 };
@@ -158,7 +159,7 @@ fn drop_edited_neighbours(drafts: &mut BTreeMap<String, (&Case, DraftEdit)>) -> 
     dropped
 }
 
-/// Returns the files that the project rejects, each with the first reason.
+/// Returns the new files that the project's parser rejects, each with its first error.
 fn look(texts: &BTreeMap<String, String>, present: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
     let own = texts.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes()));
     let there = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
@@ -172,7 +173,8 @@ fn look(texts: &BTreeMap<String, String>, present: &BTreeMap<String, Vec<u8>>) -
     refused
 }
 
-/// Returns the imported file that a diagnostic refers to, with the message; `None` if it refers to none.
+/// Returns the new file that a diagnostic refers to, with the error code and message; `None` if all labels are in
+/// existing files.
 fn blamed(finding: &Diagnostic, sources: &Sources, texts: &BTreeMap<String, String>) -> Option<(String, String)> {
     let mut paths = finding.labels.iter().map(|label| sources.path(label.file).to_owned());
     let path = paths.find(|path| texts.contains_key(path))?;
@@ -228,7 +230,7 @@ mod tests {
         let cases: Vec<Case> = (0..).zip(cases).map(|(record, case)| Case { record, ..case }).collect();
         let imported = import(&cases, "edits", &BTreeMap::new());
         let said: Vec<String> = imported.refused.iter().map(ToString::to_string).collect();
-        // A different subject with the same case number gets a different id.
+        // Two records with the same case number and different subjects have different ids.
         assert_eq!(imported.files.len(), 2, "{said:?}");
         assert!(said[0].starts_with("record 1 (case 2): contradiction: `case-1-rome` and `case-2-rome`"), "{said:?}");
         assert!(said[1].contains("duplicate-edit"), "{said:?}");

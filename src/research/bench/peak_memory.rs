@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The interval between two samples; shorter peaks may be missed.
+/// The interval between two samples; a peak that is shorter may be missed.
 const EVERY: Duration = Duration::from_millis(10);
 
-/// A thread that samples the memory until it is stopped.
+/// A thread that samples the anonymous memory of this process until [`PeakMemory::stop`] is called.
 pub struct PeakMemory {
     most: Arc<AtomicU64>,
     done: Arc<AtomicBool>,
@@ -16,7 +16,7 @@ pub struct PeakMemory {
 }
 
 impl PeakMemory {
-    /// Starts a thread that samples the memory every 10 ms.
+    /// Starts sampling every 10 ms. If the thread cannot be started, only the memory at the end is measured.
     pub fn start() -> Self {
         let (most, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (seen, end) = (Arc::clone(&most), Arc::clone(&done));
@@ -30,7 +30,7 @@ impl PeakMemory {
         Self { most, done, thread }
     }
 
-    /// Stops sampling and returns the maximum in bytes; `None` if the system does not report it.
+    /// Stops sampling and returns the maximum in bytes; `None` if the system does not report `RssAnon`.
     pub fn stop(mut self) -> Option<u64> {
         self.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -41,7 +41,7 @@ impl PeakMemory {
     }
 }
 
-/// Returns `RssAnon` of this process in bytes; `None` if the system does not report it.
+/// Returns `RssAnon` of this process in bytes; `None` if the system does not report the value.
 fn anonymous() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;

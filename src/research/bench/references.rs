@@ -13,7 +13,7 @@ use super::run::References;
 use crate::numeric::npy::NpyArray;
 use crate::regular_file;
 
-/// The largest `.npy` or vocabulary file that is read, in bytes (1 GiB).
+/// The maximum size of the `.npy` file and of the vocabulary file, in bytes (1 GiB).
 const MOST: u64 = 1 << 30;
 
 #[derive(Deserialize)]
@@ -28,10 +28,11 @@ struct Snippet {
     text: String,
 }
 
-/// Reads the three files in a folder. Only the snippets of the given records are loaded.
+/// Reads the three files in a folder. Only the snippets for the relations and answers of the given records are
+/// returned.
 ///
 /// # Errors
-/// If a file is missing or does not have the published format; the text describes the problem.
+/// If a file is missing or does not have the published format; the error text names the file and the problem.
 pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     let at = |name: &str| folder.join(name);
     let text =
@@ -59,8 +60,8 @@ pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     }
 }
 
-/// Returns the numbers of a one-dimensional `.npy` file of doubles. Pickled objects are rejected, so no code is
-/// executed.
+/// Returns the numbers of a one-dimensional `.npy` file of doubles. Pickled objects are rejected, so the file cannot
+/// execute code.
 fn numbers(path: &Path) -> Result<Vec<f64>, String> {
     let bytes = regular_file::read(path, MOST).map_err(|error| error.to_string())?;
     let array = NpyArray::parse(&bytes)?;

@@ -1,6 +1,7 @@
-//! Stores the results of a run in a file, one per line, so that an interrupted run can resume.
+//! Stores the results of a run in a JSON Lines file, so that an interrupted run can be resumed.
 //!
-//! The first line is a digest of everything that the results depend on, so results of another run are never reused.
+//! The first line is a digest of all inputs that affect the results, so a run never reuses the results of a run with
+//! other inputs.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -13,14 +14,15 @@ use super::run::{BatchResult, FailedEdit, RecordResult};
 use crate::digest::Digest;
 use crate::regular_file;
 
-/// The longest line that is read, in bytes (16 MiB). The line of a set has about two hundred bytes per record.
+/// The maximum length of a line that is read, in bytes (16 MiB). The line of a set of records has about 200 bytes per
+/// record.
 const MOST_LINE_BYTES: u64 = 1 << 24;
 
 /// One line of the results file, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLine {
-    /// The digest of everything that the rows depend on; always the first line.
+    /// The digest of all inputs that affect the results; always the first line.
     Of(Digest),
     /// The result of one record, edited alone or measured on the base.
     Row(RecordResult),
@@ -31,9 +33,9 @@ pub enum LogLine {
     Failed(FailedEdit),
 }
 
-/// The error for a results file that cannot be continued.
+/// The error for a results file to which the run cannot append.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+#[expect(missing_docs, reason = "the error messages explain the fields")]
 pub enum ResultsLogError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
@@ -59,14 +61,14 @@ impl ResultsLog {
         Self { out: None, rows: BTreeMap::new(), batches: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
-    /// Opens the results file of the run with this digest, or creates it. A truncated last line is removed. The file is
-    /// locked while it is open, so that no other run appends to it.
+    /// Opens the results file of the run with this digest, or creates the file. A truncated last line is removed. The
+    /// file is locked while it is open, so that two runs never append to it at once.
     ///
     /// # Errors
     /// If the file cannot be read or written, belongs to another run, or is in use by another run.
     pub fn open(path: &Path, of: &Digest) -> Result<Self, ResultsLogError> {
         let failed = |source| ResultsLogError::Io { path: path.to_owned(), source };
-        // Links are rejected because they may point anywhere; `plain::open` rejects pipes and devices.
+        // Links are rejected because they may point anywhere; `regular_file::open` rejects pipes and devices.
         if path.is_symlink() {
             return Err(failed(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -92,7 +94,7 @@ impl ResultsLog {
         Ok(kept)
     }
 
-    /// Reads all complete lines and returns their total length in bytes. Rejects a file whose first line is not
+    /// Reads all complete lines and returns their total length in bytes. A file is rejected if its first line is not
     /// `first`.
     fn read(&mut self, reader: &mut impl BufRead, first: &str, path: &Path) -> Result<u64, ResultsLogError> {
         let other = || ResultsLogError::Other(path.to_owned());
@@ -108,7 +110,8 @@ impl ResultsLog {
                 let why = format!("it is longer than {MOST_LINE_BYTES} bytes");
                 return Err(ResultsLogError::Damaged { path: path.to_owned(), line: number, why });
             }
-            // Only a truncated last line of this run is removed; a file of another run or program must not be changed.
+            // Only a truncated last line of this run is removed; a file of a different run or program must not be
+            // changed.
             match text.strip_suffix('\n') {
                 None if number == 1 && !first.starts_with(&text) => return Err(other()),
                 None => break,
@@ -137,10 +140,10 @@ impl ResultsLog {
         }
     }
 
-    /// Adds a result in memory and appends it to the file, if there is one.
+    /// Adds a result in memory and, if the log has a file, appends the result to the file.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the result cannot be written to the file.
     pub fn add(&mut self, one: LogLine) -> Result<(), ResultsLogError> {
         if let Some((path, file)) = &mut self.out {
             let written = file.write_all(line(&one).as_bytes()).and_then(|()| file.flush());
@@ -150,25 +153,26 @@ impl ResultsLog {
         Ok(())
     }
 
-    /// Returns whether the file has a result or a failure of this editor for the record; `None` means the base.
+    /// Returns whether the log has a result or a failure of this editor for the record; `editor` is `None` for the
+    /// base.
     pub fn has(&self, editor: Option<&str>, record: u64) -> bool {
         let failed = |editor: &str| self.failed.contains_key(&(editor.to_owned(), Some(record), None));
         self.rows.contains_key(&(editor.map(str::to_owned), record)) || editor.is_some_and(failed)
     }
 
-    /// Returns whether the file has a result or a failure of this editor for the first `size` records as a set.
+    /// Returns whether the log has a result or a failure of this editor for the set of the first `size` records.
     pub fn has_batch(&self, editor: &str, size: usize) -> bool {
         let failed = self.failed.contains_key(&(editor.to_owned(), None, Some(size)));
         failed || self.batches.contains_key(&(editor.to_owned(), size))
     }
 
-    /// Returns the results of an editor for these records, in the order of `records`; `None` means the base. Records
-    /// without a result are skipped.
+    /// Returns the results of an editor for these records, in the order of `records`; `editor` is `None` for the base.
+    /// Records without a result are skipped.
     pub fn rows(&self, editor: Option<&str>, records: &[u64]) -> Vec<&RecordResult> {
         records.iter().filter_map(|record| self.rows.get(&(editor.map(str::to_owned), *record))).collect()
     }
 
-    /// Returns the failed edits of an editor: those of records in their order, then those of sets by size.
+    /// Returns the failed edits of an editor: single records in the order of the dataset, then sets by size.
     pub fn failed(&self, editor: &str) -> Vec<&FailedEdit> {
         let mut all: Vec<&FailedEdit> = self.failed.values().filter(|one| one.editor == editor).collect();
         all.sort_by_key(|one| (one.size, one.record));
@@ -221,7 +225,7 @@ mod tests {
         std::fs::write(&path, &text[..text.len() - 5]).expect("cut");
         drop(kept);
         let mut kept = ResultsLog::open(&path, &of).expect("there");
-        assert!(matches!(ResultsLog::open(&path, &of), Err(ResultsLogError::Busy(_))), "two runs add to no one file");
+        assert!(matches!(ResultsLog::open(&path, &of), Err(ResultsLogError::Busy(_))), "the file is in use");
         assert!(kept.has(Some("rome"), 1) && !kept.has(Some("rome"), 2) && !kept.has(None, 1));
         kept.add(row(2)).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
@@ -230,21 +234,21 @@ mod tests {
         kept.add(LogLine::Failed(failed)).expect("written");
         assert!(kept.has(Some("rome"), 3) && !kept.has(None, 3) && kept.failed("rome").len() == 1);
         drop(kept);
-        assert!(ResultsLog::open(&path, &of).expect("there").has(Some("rome"), 3), "what failed is not tried again");
+        assert!(ResultsLog::open(&path, &of).expect("there").has(Some("rome"), 3), "a failed edit is not tried again");
         std::fs::write(&path, &text).expect("written");
         assert!(matches!(ResultsLog::open(&path, &Digest::of(b"that")), Err(ResultsLogError::Other(_))));
         let damaged = text.replacen("\"seconds\":1.0", "\"seconds\":true", 1);
         std::fs::write(&path, &damaged).expect("written");
         assert!(
             matches!(ResultsLog::open(&path, &of), Err(ResultsLogError::Damaged { line: 2, .. })),
-            "a whole line that is no row"
+            "a complete line that is not a result is rejected"
         );
         assert_eq!(std::fs::read_to_string(&path).expect("there"), damaged);
         for foreign in ["something else\n", "something else"] {
             std::fs::write(&path, foreign).expect("written");
             assert!(
                 matches!(ResultsLog::open(&path, &of), Err(ResultsLogError::Other(_))),
-                "what is not ours is left alone"
+                "a file of another program is not changed"
             );
             assert_eq!(std::fs::read_to_string(&path).expect("there"), foreign);
         }

@@ -95,10 +95,10 @@ pub struct FailedEdit {
 }
 
 impl FailedEdit {
-    /// Converts an editor's error to a recorded failure.
+    /// Converts an editor's error to a failed edit, which is reported in the results.
     ///
     /// # Errors
-    /// If the error affects all edits ([`EditError::Stop`]).
+    /// If the error stops the run ([`EditError::Stop`]).
     pub fn of(error: EditError, name: EditorName, record: Option<u64>, size: Option<usize>) -> Result<Self, Failure> {
         match error {
             EditError::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, why }),
@@ -107,16 +107,15 @@ impl FailedEdit {
     }
 }
 
-/// The maximum number of facts outside the set that are tested.
+/// The maximum number of facts outside a set on which the edited model is tested ([`BatchResult::untouched`]).
 const MOST_UNTOUCHED: usize = 60;
 
-/// The settings of text generation, for GE and RS.
 pub struct GenerationOptions<'a> {
-    /// Text is generated for every N-th record; 0 disables it.
+    /// Text is generated for the first of every N records; 0 disables generation.
     pub every: usize,
     /// The seed of the run, from which the seed of each text is derived.
     pub seed: u64,
-    /// The reference texts and their TF-IDF weights, if they were given.
+    /// The reference texts and TF-IDF weights for RS; `None` if the user gives no folder of reference texts.
     pub references: Option<&'a References>,
 }
 
@@ -125,26 +124,24 @@ pub struct GenerationOptions<'a> {
 pub struct References {
     /// The TF-IDF weights of the published vocabulary.
     pub weights: TfIdf,
-    /// The joined texts about subjects with this answer, by the Wikidata ids of relation and answer.
+    /// The reference texts, joined to one string, by the Wikidata ids of relation and answer. The texts are about
+    /// subjects with that answer.
     pub texts: BTreeMap<(String, String), String>,
 }
 
-/// The input of a benchmark run.
 pub struct Bench<'a> {
-    /// The common input of all editors.
     pub context: &'a EvalContext<'a>,
-    /// The tokenized records to edit, in the order of the file.
+    /// The tokenized records to edit, in the order of the dataset file.
     pub cases: Vec<PreparedCase>,
-    /// The settings of text generation.
     pub generation: GenerationOptions<'a>,
-    /// The neutral text; `None` if damage is not measured.
+    /// The neutral sentences on which damage is measured; `None` if damage is not measured.
     pub neutral: Option<Neutral>,
 }
 
-/// Returns whether the true answer of a record holds on a model; false if the record does not state it.
+/// Returns whether a model predicts the true answer of a record; false if the record does not state a true answer.
 ///
 /// # Errors
-/// If the tokenizer rejects a text.
+/// If the tokenizer rejects a text, or a text does not fit the context.
 pub fn knows(context: &EvalContext<'_>, model: &Model, case: &Case) -> Result<bool, ModelError> {
     let Some(was) = &case.was else { return Ok(false) };
     let limit = context.base.model.spec().max_positions;
@@ -153,10 +150,10 @@ pub fn knows(context: &EvalContext<'_>, model: &Model, case: &Case) -> Result<bo
 }
 
 impl Bench<'_> {
-    /// Measures one record, by its index in `stated`, on the unedited base.
+    /// Measures the record at `index` in [`Bench::cases`] on the unedited base.
     ///
     /// # Errors
-    /// If the tokenizer rejects a text.
+    /// If the tokenizer rejects a prompt for text generation.
     pub fn base(&self, index: usize) -> Result<RecordResult, Failure> {
         let stated = &self.cases[index];
         let model = &self.context.base.model;
@@ -176,7 +173,7 @@ impl Bench<'_> {
         })
     }
 
-    /// Edits one record alone and measures the edited model, which is then discarded.
+    /// Edits the record at `index` in [`Bench::cases`] alone and measures the edited model.
     ///
     /// # Errors
     /// If the editor fails or the tokenizer rejects a text.
@@ -205,7 +202,7 @@ impl Bench<'_> {
         })
     }
 
-    /// Edits the first `size` records at once and measures the edited model.
+    /// Edits the first `size` records as one set and measures the edited model.
     ///
     /// # Errors
     /// If the editor fails or the tokenizer rejects a text.
@@ -220,7 +217,7 @@ impl Bench<'_> {
         let facts: Vec<&PreparedCase> = some.iter().collect();
         let (edited, seconds, memory) = timed(|| editor.edit(self.context, &facts, progress))?;
         let damaged = self.neutral.as_ref().map(|neutral| {
-            // An editor may break a model so that its output is not finite. The base was checked before.
+            // An editor may break a model so that its output is not finite. The base was checked before the run.
             let Ok(found) = damage(&self.context.base.model, &edited.model, neutral) else { return (None, None) };
             let finite = |number: f64| Some(number).filter(|number| number.is_finite());
             (finite(found.divergence), finite(found.growth()))
@@ -237,7 +234,8 @@ impl Bench<'_> {
         })
     }
 
-    /// Returns how many facts of other subjects the edited model still knows, and how many of them the base knows.
+    /// Returns how many facts about subjects outside the set the edited model predicts, of those that the base
+    /// predicts, and the number of the latter; `None` if the base predicts none of the facts.
     fn untouched(
         &self,
         edited: &Edited,
@@ -259,7 +257,7 @@ impl Bench<'_> {
         Ok((all > 0).then_some((kept, all)))
     }
 
-    /// Returns GE and RS of text generated for a record; both are `None` if none is generated.
+    /// Returns GE and RS of the text generated for a record; both are `None` if no text is generated for it.
     fn generated_scores(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Failure> {
         let GenerationOptions { every, seed, references } = self.generation;
         let case = &self.cases[index].case;
@@ -276,7 +274,7 @@ impl Bench<'_> {
 }
 
 impl PreparedCase {
-    /// Runs the record's questions on a model and returns its metrics.
+    /// Measures the record on a model.
     fn measure(&self, model: &Model) -> CaseMetrics {
         match &self.questions {
             CaseQuestions::Likelihoods(questions) => CaseMetrics::Likelihoods(questions.measure(model)),
@@ -294,7 +292,7 @@ fn timed(edit: impl FnOnce() -> Result<Edited, EditError>) -> Result<(Edited, f6
     Ok((edited?, seconds, memory))
 }
 
-/// Converts the error for a text that the model cannot read.
+/// Converts the error for a text that the model cannot read to a failure of the command.
 pub fn text_error(error: ModelError) -> Failure {
     Failure::from(Diagnostic::new(Code::BenchRefused, error.to_string()))
 }

@@ -1,14 +1,15 @@
-//! Samples the records of a run with a seed. The same file and seed give the same records.
+//! Samples the records of a run by a seed. Equal files and seeds give equal samples.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::data::{Case, RejectedRecord};
 use crate::digest::{Digest, FieldHasher};
 
-/// Samples up to `limit` of the records for which `wanted` is true, without replacement; without a limit, all of them.
-/// Candidates are visited in the order of a digest of the seed and the record, and the result has the order of the
-/// file. Of several wanted records with the same filled prompt only the first can be sampled. The others that were
-/// visited are returned with the reason. `wanted` is called for as few records as possible.
+/// Samples up to `limit` of the records for which `wanted` returns true, without replacement; without a limit, returns
+/// all such records. Candidates are tested in the order of a digest of the seed and the case number, and the result is
+/// in the order of the file. If several candidates have the same prompt after filling in the subject, only the first
+/// one in the file is sampled, and those that were tested are returned as rejected. `wanted` is called for as few
+/// records as possible.
 pub fn sample_records(
     cases: Vec<Case>,
     limit: Option<usize>,
@@ -85,7 +86,7 @@ mod tests {
             odd(case)
         });
         assert!(some.len() == 3 && asked < 20, "{asked} asked for");
-        // The result equals sampling from the wanted records only.
+        // Filtering with `wanted` gives the same result as sampling from the filtered records.
         assert_eq!(sample_records(cases.into_iter().filter(odd).collect(), Some(3), 7, |_| true).0, some);
     }
 

@@ -18,26 +18,25 @@ use crate::diagnostics::{Failure, escape_controls};
 use crate::export::destination::Destination;
 use crate::report::table::plural;
 
-/// A figure with its file name and description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figure {
-    /// The name of the figure's files, without an extension.
+    /// The file name without its extension.
     pub name: String,
-    /// A description in words, for readers who cannot see the figure.
+    /// A description of the figure in words, used as caption and as label for screen readers.
     pub shows: String,
     /// The SVG document.
     pub svg: String,
 }
 
 impl Figure {
-    /// Returns the names and the bytes of the figure's files: SVG, and PNG if the feature is on.
+    /// Returns the file names with the contents: SVG, and PNG if the feature `png` is on.
     fn files(&self, renderer: &PngRenderer) -> Result<Vec<(String, Vec<u8>)>, String> {
         let png = renderer.render(&self.svg).map_err(|error| format!("{} cannot be drawn: {error}", self.name))?;
         let svg = (format!("{}.svg", self.name), self.svg.clone().into_bytes());
         Ok(std::iter::once(svg).chain(png.map(|bytes| (format!("{}.png", self.name), bytes))).collect())
     }
 
-    /// Returns the figure as an HTML element, with the description as caption and label.
+    /// Returns the figure as an HTML `<figure>` element, with the description as caption and `aria-label`.
     pub fn element(&self) -> String {
         let shows = escaped(&self.shows);
         let svg = self.svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{shows}\" "), 1);
@@ -45,10 +44,10 @@ impl Figure {
     }
 }
 
-/// Writes figures, and other files with their names, to a new folder. Returns the number of files.
+/// Writes the figures, and the files `others` (name and text), to a new folder. Returns the number of files.
 ///
 /// # Errors
-/// If a file cannot be written, or a figure cannot be rendered; `render_error` builds the error of the latter.
+/// If a file cannot be written. If a figure cannot be rendered as PNG; this error is built by `render_error`.
 pub fn write_all<'f>(
     folder: Destination,
     figures: impl IntoIterator<Item = &'f Figure>,
@@ -69,7 +68,7 @@ pub fn write_all<'f>(
     Ok(count)
 }
 
-/// Returns what [`write_all`] wrote, as a text for the user.
+/// Returns the message that reports the files written by [`write_all`].
 pub fn wrote(folder: &Path, files: usize) -> String {
     let without_png = if cfg!(feature = "png") { "" } else { "; no PNG: built without the feature `png`" };
     format!("{}: {}{without_png}", escape_controls(&folder.display().to_string()), plural(files, "file"))

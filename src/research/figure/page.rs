@@ -7,13 +7,13 @@ use super::svg::escaped;
 use crate::diagnostics::escape_controls;
 
 const STYLE: &str = include_str!("../../report/page.css");
-/// The styles that are added to the style sheet of reports. Figures have a white background, also on a dark page.
+/// CSS rules in addition to the style sheet of reports. Figures have a white background, also on a dark page.
 const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid var(--rule); \
                     border-radius: 6px; background: #fff; } figcaption { color: var(--soft); font-size: .85rem; } \
                     .fails { color: #c0392b; }";
 
-/// Escapes a text that may come from any author, so that it cannot contain markup. Invisible characters are made
-/// visible.
+/// Escapes a text from an untrusted author, so that it cannot contain markup. Invisible characters are replaced by
+/// visible escapes.
 fn text(text: &str) -> String {
     escaped(&escape_controls(text).to_string())
 }
@@ -24,7 +24,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Begins the page of the command `verb`. `lines` are names with values, which are listed under the title. `title`
+    /// Begins the page of the command `verb`. `lines` are pairs of a name and a value, listed below the title. `title`
     /// and `lines` are escaped.
     pub fn new(verb: &str, title: &str, lines: &[(String, String)]) -> Self {
         let title = text(title);
@@ -42,22 +42,21 @@ impl Page {
         Self { out }
     }
 
-    /// Appends a heading. The title is escaped.
+    /// Appends a heading with an escaped title.
     pub fn heading(&mut self, title: &str) {
         let _ = writeln!(self.out, "<h2>{}</h2>", text(title));
     }
 
-    /// Appends HTML without escaping it, so the caller must escape all texts in it.
+    /// Appends HTML without escaping; the caller must escape all texts in it.
     pub fn part(&mut self, html: &str) {
         self.out.push_str(html);
     }
 
-    /// Appends figures, one below the other.
     pub fn figures(&mut self, figures: &[Figure]) {
         figures.iter().for_each(|figure| self.out.push_str(&figure.element()));
     }
 
-    /// Closes all elements and returns the page as HTML.
+    /// Closes all open elements and returns the page.
     pub fn finish(mut self) -> String {
         self.out.push_str("</main>\n</body>\n</html>\n");
         self.out

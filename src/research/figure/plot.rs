@@ -1,11 +1,11 @@
-//! The axes of a chart: a rectangle in the drawing, and the values at its lower and upper edge.
+//! Defines and draws the axes of a chart.
 
 use super::svg::{Anchor, INK, Svg, TEXT, steps};
 
 /// The colour of grid lines.
 pub const GRID: &str = "#e4e4e4";
 
-/// The axes of a chart. Lengths are in units of the drawing.
+/// The axes of a chart: the plot area in SVG units, and the values at its lower and upper edge.
 #[derive(Clone, Copy, Debug)]
 pub struct Axes {
     pub left: f64,
@@ -19,18 +19,18 @@ pub struct Axes {
 }
 
 impl Axes {
-    /// Returns the vertical position of a value.
+    /// Returns the vertical position of a value, in SVG units.
     pub fn y(&self, value: f64) -> f64 {
         self.top + self.height * (1.0 - (value - self.low) / (self.high - self.low))
     }
 
-    /// Returns the vertical position of the lower edge.
+    /// Returns the vertical position of the lower edge, in SVG units.
     pub fn bottom(&self) -> f64 {
         self.top + self.height
     }
 
-    /// Draws a horizontal line at every round value, in the colour that `colour` returns for it, and its label if
-    /// `label` returns one.
+    /// Draws a horizontal line at every round value. `colour` and `label` return the line's colour and label for the
+    /// value; `None` draws no label.
     pub fn grid(&self, svg: &mut Svg, colour: impl Fn(f64) -> &'static str, label: impl Fn(f64) -> Option<String>) {
         for step in steps(self.low, self.high) {
             let y = self.y(step);
@@ -41,7 +41,7 @@ impl Axes {
         }
     }
 
-    /// Draws the outline.
+    /// Draws the outline of the plot area.
     pub fn frame(&self, svg: &mut Svg) {
         svg.frame([self.left, self.top, self.width, self.height]);
     }

@@ -1,5 +1,5 @@
-//! Renders figures as PNG, for programs without support for SVG. The fonts are part of this program, so the bytes are
-//! the same on every machine. Characters that the fonts lack are drawn as boxes.
+//! Renders figures as PNG, for programs that do not support SVG. The fonts are embedded, so the bytes are the same on
+//! every machine. Characters that the fonts lack are drawn as boxes.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::{Database, Source};
 use resvg::usvg::{Options, Tree};
 
-/// The number of pixels per unit of the SVG drawing.
+/// The number of pixels per SVG unit.
 const SCALE: f32 = 2.0;
 
-/// A renderer from SVG to PNG, with its fonts.
+/// A renderer from SVG to PNG, with the embedded fonts.
 pub(super) struct PngRenderer {
     options: Options<'static>,
 }
@@ -27,10 +27,11 @@ impl Default for PngRenderer {
 }
 
 impl PngRenderer {
-    /// Renders an SVG document and returns the bytes of a PNG file.
+    /// Renders an SVG document and returns the bytes of a PNG file; never `None`, unlike the renderer without the
+    /// feature `png`.
     ///
     /// # Errors
-    /// If the document is not valid SVG, or if the image is too large.
+    /// If the document is not valid SVG, or the image is too large.
     pub(super) fn render(&self, svg: &str) -> Result<Option<Vec<u8>>, String> {
         let tree = Tree::from_str(svg, &self.options).map_err(|error| error.to_string())?;
         let size = tree.size();

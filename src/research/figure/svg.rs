@@ -1,5 +1,5 @@
-//! Writes SVG drawings from the few shapes that figures need. A drawing is dark on a white background of its own, so it
-//! looks the same on light and dark pages.
+//! Writes SVG drawings made of a few shapes. A drawing has dark shapes on its own white background, so it looks the
+//! same on light and dark pages.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::diagnostics::escape_controls;
 
-/// The horizontal alignment of a text to the point at which it is drawn.
+/// The horizontal alignment of a text relative to the point at which the text is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     /// The text begins at the point.
@@ -29,18 +29,18 @@ pub struct Svg {
 pub const INK: &str = "#1a1a1a";
 /// The colour of less important texts and lines.
 pub const FAINT: &str = "#767676";
-/// The font size of texts other than titles, in units of the drawing.
+/// The font size of all texts except titles, in SVG units.
 pub const TEXT: f64 = 11.0;
-/// The approximate width of a character, as a share of the font size.
+/// The approximate mean width of a character, as a fraction of the font size.
 const CHARACTER: f64 = 0.58;
 
-/// Returns the approximate width of a text, in units of the drawing.
+/// Returns the approximate width of a text, in SVG units; `size` is the font size.
 pub fn text_width(text: &str, size: f64) -> f64 {
     text.width() as f64 * size * CHARACTER
 }
 
 impl Svg {
-    /// Returns an empty drawing with a white background.
+    /// Returns an empty drawing with a white background; `width` and `height` are in SVG units.
     pub fn new(width: f64, height: f64) -> Self {
         let mut svg = Self { width, height, body: String::new() };
         svg.rect([0.0, 0.0, width, height], "#ffffff");
@@ -59,17 +59,17 @@ impl Svg {
         ));
     }
 
-    /// Adds a text. It is escaped, and control characters are made visible.
+    /// Adds a text, which is escaped; control characters are replaced by visible escapes.
     pub fn text(&mut self, [x, y]: [f64; 2], anchor: Anchor, size: f64, colour: &str, text: &str) {
         self.styled([x, y], anchor, size, colour, "", text);
     }
 
-    /// Adds a bold text in the colour [`INK`]. It is escaped as in [`Svg::text`].
+    /// Adds a bold text in the colour [`INK`], escaped as by [`Svg::text`].
     pub fn bold(&mut self, [x, y]: [f64; 2], anchor: Anchor, size: f64, text: &str) {
         self.styled([x, y], anchor, size, INK, r#" font-weight="bold""#, text);
     }
 
-    /// Adds a text that is rotated to run upwards, with its middle at the point.
+    /// Adds a text that runs upwards, with its middle at the point.
     pub fn upwards(&mut self, [x, y]: [f64; 2], size: f64, text: &str) {
         let turned = format!(r#" transform="rotate(-90 {x:.2} {y:.2})""#);
         self.styled([x, y], Anchor::Middle, size, INK, &turned, text);
@@ -87,7 +87,7 @@ impl Svg {
         ));
     }
 
-    /// Adds an unfilled line through the points in their order.
+    /// Adds a polyline through the points, in their order.
     pub fn line(&mut self, points: &[[f64; 2]], colour: &str, width: f64) {
         let points = joined(points);
         self.put(&format!(
@@ -125,7 +125,7 @@ fn joined(points: &[[f64; 2]]) -> String {
     out.trim_end().to_owned()
 }
 
-/// Escapes a text for the content of an element or for a quoted attribute.
+/// Escapes a text for use in an element or in a double-quoted attribute.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -140,8 +140,8 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// Returns a colour of a scale from light (0) to dark (1) in one hue. The scale is readable without colour vision.
-/// `share` is clamped, and counts as 0 if it is not finite.
+/// Returns a colour on a scale of one hue, from light (0) to dark (1), which is readable without colour vision. `share`
+/// is clamped to 0 and 1, and counts as 0 if it is not finite.
 pub fn shade(hue: Hue, share: f64) -> String {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let stops = hue.stops();
@@ -155,14 +155,14 @@ pub fn shade(hue: Hue, share: f64) -> String {
     format!("#{:02x}{:02x}{:02x}", part(0), part(1), part(2))
 }
 
-/// The hue of a figure about one component of the model, as in the figures of the ROME paper.
+/// The hue of a figure, which identifies a component of the model as in the figures of the ROME paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hue {
-    /// The hue of figures about hidden states.
+    /// Hidden states.
     Purple,
-    /// The hue of figures about MLP outputs.
+    /// MLP outputs.
     Green,
-    /// The hue of figures about attention outputs.
+    /// Attention outputs.
     Red,
 }
 
@@ -181,8 +181,8 @@ impl Hue {
     }
 }
 
-/// Returns round numbers from `low` to `high` for the ticks of an axis, about three to six of them. Returns only `low`
-/// if the range is empty or not finite.
+/// Returns about three to six round numbers from `low` to `high`, for the ticks of an axis. Returns only `low` if the
+/// range is empty or not finite.
 pub fn steps(low: f64, high: f64) -> Vec<f64> {
     let reach = high - low;
     if !reach.is_finite() || reach <= 0.0 {
@@ -195,7 +195,7 @@ pub fn steps(low: f64, high: f64) -> Vec<f64> {
     while unit * 10.0 <= reach {
         unit *= 10.0;
     }
-    // Takes the smallest step of 0.2, 0.4, 1 or 2 units for which at most six steps fit.
+    // The step is the smallest of 0.2, 0.4, 1 and 2 units with which the range has at most six steps.
     let step = [0.1, 0.2, 0.5, 1.0].map(|part| part * unit * 2.0).into_iter().find(|step| reach / step <= 6.0);
     let step = step.unwrap_or(unit);
     let (first, last) = ((low / step).ceil() as i64, (high / step + 1e-9).floor() as i64);

@@ -1,6 +1,6 @@
-//! Takes the place of the PNG renderer if the feature `png` is off: figures are written as SVG only.
+//! Replaces the PNG renderer if the feature `png` is off; figures are then written only as SVG.
 
-/// A renderer that renders nothing.
+/// A renderer that returns `None` for every figure.
 #[derive(Default)]
 pub(super) struct PngRenderer;
 

@@ -1,18 +1,18 @@
-//! Selects the layer at which the edits work best, from the results of [`layer_trials`](super::layer_trials). Every edit is
-//! tried alone at a layer and tested on its target, its held-out paraphrases and its neighbours.
+//! Selects the layer at which the edits work best, from the results of [`layer_trials`](super::layer_trials). Each edit
+//! is applied alone at a layer and tested on its target, its held-out paraphrases and its neighbours.
 //!
-//! The layer that causal tracing suggests is not always the best one to edit (Hase et al. 2023, "Does localization
-//! inform editing?"), so the layers are tried.
+//! The layer that causal tracing finds is not always the best one to edit (Hase et al. 2023, "Does localization inform
+//! editing?"). Therefore the edits are tried at the layers.
 
 use serde::{Deserialize, Serialize};
 
 use crate::behaviour::expectation::Share;
 use crate::numeric::Mean;
 
-/// The results of one or more edits: efficacy, held-out paraphrases, neighbours.
+/// The shares of prompts that pass, for one or more edits: edit prompts, held-out paraphrases, neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shares {
-    /// Prompts of edits whose answer holds; every name of the subject counts as one.
+    /// Edit prompts for which the model predicts the target; an edit has one prompt per name of its subject.
     pub efficacy: Share,
     pub paraphrase: Share,
     pub unchanged: Share,
@@ -31,7 +31,7 @@ impl Shares {
         }
     }
 
-    /// Returns the shares that have at least one expectation.
+    /// Returns the shares of the kinds that have at least one prompt.
     fn parts(&self) -> Vec<f64> {
         let parts = [self.efficacy, self.paraphrase, self.unchanged];
         parts.iter().filter(|part| part.all > 0).map(|part| part.value()).collect()
@@ -56,20 +56,20 @@ impl Shares {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerResult {
     pub layer: usize,
-    /// The sums over all edits of `edits`.
+    /// The shares over all edits.
     pub shares: Shares,
     /// The results of each edit, in the order of the project.
     pub edits: Vec<Shares>,
-    /// The number of edits without a compiled value, including those that were not tried; they count as edits that do
-    /// not hold.
+    /// The number of edits without a compiled value, including those that were not tried. All their prompts count as
+    /// failed.
     pub refused: usize,
-    /// The number of edits that were not tried, because none of the first [`FIRST`](super::layer_trials::FIRST) has a value
-    /// at this layer.
+    /// The number of edits that were not tried, because none of the first [`FIRST`](super::layer_trials::FIRST) edits
+    /// has a value at this layer.
     pub untried: usize,
 }
 
 impl LayerResult {
-    /// Creates the results of a layer and sums the shares of its edits.
+    /// Creates the results of a layer; `edits` has the shares of each edit.
     pub fn new(layer: usize, edits: Vec<Shares>, refused: usize, untried: usize) -> Self {
         let mut shares = Shares::default();
         edits.iter().for_each(|one| shares.add(one));
@@ -77,8 +77,8 @@ impl LayerResult {
     }
 }
 
-/// Returns the layer with the highest score, the lowest of equal ones; `None` if no edit holds at any layer. Equal
-/// scores, for example if every score is 0, are ordered by the mean of the shares.
+/// Returns the layer with the highest score; of equal scores, for example if every score is 0, the one with the highest
+/// mean of the shares, then the lowest layer. `None` if no edit works at any layer.
 pub fn best(tried: &[LayerResult]) -> Option<&LayerResult> {
     let rank = |one: &LayerResult| (one.shares.score(), one.shares.mean());
     tried
@@ -87,9 +87,9 @@ pub fn best(tried: &[LayerResult]) -> Option<&LayerResult> {
         .reduce(|best, other| if rank(other) > rank(best) { other } else { best })
 }
 
-/// Returns whether a layer cannot be distinguished from the best: whether the 95 % interval of the difference of
-/// their scores includes zero. The edits are the same at both layers, so the interval is a jackknife over the edits.
-/// With fewer than two edits no layer can be distinguished.
+/// Returns whether a layer is not significantly worse than the best one: whether the 95 % interval of the difference of
+/// their scores includes zero. Both layers have the same edits, so the interval is a jackknife over the edits. With
+/// fewer than two edits the result is always true.
 pub fn indistinguishable(best: &LayerResult, other: &LayerResult) -> bool {
     let count = best.edits.len();
     if count < 2 {
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(best.layer, 1);
         let good: Vec<usize> = layers.iter().filter(|one| indistinguishable(best, one)).map(|one| one.layer).collect();
         assert_eq!(good, [1, 2, 3]);
-        // If one of the shares is 0 at every layer, the mean of the shares still distinguishes the layers.
+        // If one of the shares is 0 at every layer, all scores are 0; then the means of the shares are compared.
         assert!(super::best(&[tried(0, vec![shares(false, 2, 4); 3])]).is_none(), "no edit holds");
         assert!(
             indistinguishable(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])),

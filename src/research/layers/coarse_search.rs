@@ -1,22 +1,22 @@
-//! Selects the layers to try if the user names none: first evenly spaced layers, then the layers around the best.
+//! Selects the layers to try if the user does not name layers: first evenly spaced ones, then those near the best ones.
 
 use std::collections::BTreeSet;
 
 use super::best_layer::{LayerResult, best, indistinguishable};
 
-/// The maximum number of layers in the first round. A model with at most this many layers is tried at all of them.
+/// The maximum number of layers in the first round. In a model with at most this number of layers, the first round has
+/// all layers.
 const FIRST: usize = 8;
-/// The number of layers around which the search continues: the best, and the best of those that cannot be
-/// distinguished from it.
+/// The maximum number of layers around which the next round searches: the best layer, and the best of the layers that
+/// are not significantly worse.
 const CENTRES: usize = 2;
 
-/// One round of the search: the layers to try next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
     /// The layers to try, ascending.
     pub layers: Vec<usize>,
-    /// The best layers so far, whose neighbours are tried; empty in the first round, and while no edit holds at any
-    /// layer.
+    /// The best layers so far, around which [`Round::layers`] lie; empty in the first round, and if no edit works at
+    /// any layer tried so far.
     pub around: Vec<usize>,
 }
 
@@ -28,7 +28,7 @@ pub struct CoarseSearch {
 }
 
 impl CoarseSearch {
-    /// Returns the search and its first round for a model of `count` layers.
+    /// Returns the search and its first round; `count` is the number of layers of the model.
     pub fn new(count: usize) -> (Self, Round) {
         let mut stride = 1;
         while count.div_ceil(stride) > FIRST {
@@ -38,14 +38,14 @@ impl CoarseSearch {
         (coarse, Round { layers: coarse.all(), around: Vec::new() })
     }
 
-    /// Returns the next round, at half the distance around the best layers, down to their direct neighbours. `None`
-    /// if these neighbours, or all layers, have been tried.
+    /// Returns the next round: untried layers around the best ones, at half the distance of the previous round. `None`
+    /// if the direct neighbours of the best layers, or all layers, have been tried.
     pub fn next(&mut self, tried: &[LayerResult]) -> Option<Round> {
         loop {
             self.stride = (self.stride / 2).max(1);
             let around = centres(tried);
             let candidates: BTreeSet<usize> = if around.is_empty() {
-                // No edit holds at any layer so far, so the layers in between are tried.
+                // No edit works at any layer so far, so the layers between those already tried are next.
                 self.all().into_iter().collect()
             } else {
                 around.iter().flat_map(|&centre| self.neighbours(centre)).collect()
@@ -61,7 +61,7 @@ impl CoarseSearch {
         }
     }
 
-    /// Returns layers of the whole model, one stride apart.
+    /// Returns the layers of the model that are one stride apart, beginning at half a stride.
     fn all(self) -> Vec<usize> {
         (self.stride / 2..self.count).step_by(self.stride).collect()
     }
@@ -72,7 +72,7 @@ impl CoarseSearch {
     }
 }
 
-/// Returns the best layer, and the best of those that cannot be distinguished from it, ascending.
+/// Returns the best layer and the best of those that are not significantly worse, in ascending order.
 fn centres(tried: &[LayerResult]) -> Vec<usize> {
     let Some(first) = best(tried) else { return Vec::new() };
     let mut rest: Vec<LayerResult> = tried.iter().filter(|one| indistinguishable(first, one)).cloned().collect();
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::behaviour::expectation::Share;
 
-    /// A layer at which `held` of ten edits hold and every neighbour stays unchanged.
+    /// Returns the results of a layer at which `held` of ten edits work and every neighbour stays unchanged.
     fn tried(layer: usize, held: usize) -> LayerResult {
         let edit = |met: bool| Shares {
             efficacy: Share { met: usize::from(met), all: 1 },
@@ -102,7 +102,7 @@ mod tests {
         LayerResult::new(layer, (0..10).map(|index| edit(index < held)).collect(), 0, 0)
     }
 
-    /// Returns all rounds for a model of `count` layers; `held` gives the number of edits that hold at a layer.
+    /// Returns all rounds for a model of `count` layers; `held` returns the number of edits that work at a layer.
     fn rounds(count: usize, held: impl Fn(usize) -> usize) -> Vec<Round> {
         let (mut coarse, first) = CoarseSearch::new(count);
         let (mut tried_so_far, mut rounds, mut next) = (Vec::new(), Vec::new(), Some(first));
@@ -127,14 +127,14 @@ mod tests {
 
     #[test]
     fn the_rounds_close_in_on_the_best_layer() {
-        // A single maximum between the layers of the first round.
+        // The number of edits that work has one maximum, between two layers of the first round.
         let hill = |top: usize| move |layer: usize| 10usize.saturating_sub(3 * layer.abs_diff(top));
         let found = rounds(30, hill(7));
         assert_eq!(found[0], Round { layers: vec![2, 6, 10, 14, 18, 22, 26], around: vec![] });
         assert_eq!((&found[1].around, &found[1].layers), (&vec![6], &vec![4, 8]));
         let all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
         assert!(all.contains(&7) && all.len() < 15, "{found:?}");
-        // Every layer can be found, also the first and the last, and none is tried twice.
+        // Every layer is found if it is the best one, including the first and the last. No layer is tried twice.
         for count in [9, 12, 17, 24, 30, 48] {
             for top in 0..count {
                 let searched = rounds(count, |layer| 100usize.saturating_sub(layer.abs_diff(top)).saturating_sub(90));
@@ -163,7 +163,7 @@ mod tests {
         let mut all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
         all.sort_unstable();
         assert_eq!(all, (0..30).collect::<Vec<_>>());
-        // A single good layer between the others.
+        // One good layer between those of the first round.
         let between = rounds(30, |layer| if layer == 11 { 9 } else { 0 });
         assert!(between.iter().any(|round| round.layers.contains(&11)));
     }

@@ -1,5 +1,5 @@
-//! Tries edits at one layer after the other: each edit is compiled and linked alone and tested on its own prompts.
-//! Results are cached in the store by all their inputs: values, missing values, and the results of a whole layer.
+//! Tries the edits of a project at one layer: each edit is compiled and linked alone, and tested on its own prompts.
+//! Values, missing values and the results of the whole layer are cached in the store by digests of their inputs.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,33 +23,34 @@ use crate::project::{Edit, Prefaces, Project};
 use crate::stats::CachedStatistics;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The number of edits that are compiled first at a layer. If none of them has a value, the others are not compiled.
+/// The number of edits that are compiled first at a layer. If all of these lack a value, the remaining edits are not
+/// compiled.
 pub const FIRST: usize = 8;
 
-/// The maximum number of log-probabilities of the base that are cached across layers: 512 MiB of `f64`.
+/// The maximum number of log-probabilities of the base that are cached in memory across layers: 512 MiB of `f64`.
 const MAX_CACHED_NUMBERS: usize = 1 << 26;
 
-/// A project whose edits are tried, with the base's results as a cache across layers.
+/// A project whose edits are tried at several layers, with a cache of the base's results.
 pub struct LayerTrials<'a> {
     project: &'a Project,
     base: &'a Base,
     store: &'a Store,
     progress: &'a dyn Progress,
-    /// The base's results for the prompts of an edit, by the edit's index; they are the same at every layer.
+    /// The base's results for the prompts of an edit, by the index of the edit; the same for every layer.
     before: RefCell<BTreeMap<usize, BaselineRun>>,
 }
 
 impl<'a> LayerTrials<'a> {
-    /// Creates the trials of a project's edits; nothing is run yet.
+    /// Creates the trials of a project's edits; nothing is computed yet.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store, progress: &'a dyn Progress) -> Self {
         Self { project, base, store, progress, before: RefCell::default() }
     }
 
-    /// Tries every edit alone at the layer of `setup`, with the statistics `cached`. The second value is true if the
+    /// Tries every edit alone at the layer of `setup`, with the statistics `cached`. The returned flag is true if the
     /// results were read from the store.
     ///
     /// # Errors
-    /// If the statistics cannot be used, the model cannot read an edit, or the store fails.
+    /// If the statistics cannot be used, a text of an edit cannot be tokenized, or the store cannot be read or written.
     pub fn at(&self, setup: &Setup, cached: &CachedStatistics) -> Result<(LayerResult, bool), Failure> {
         let address = self.address(setup, cached)?;
         let edits = self.project.edits.edits.len();
@@ -66,7 +67,7 @@ impl<'a> LayerTrials<'a> {
         Ok((tried, false))
     }
 
-    /// Returns the store address of a layer's results, which covers all their inputs.
+    /// Returns the store address of a layer's results, a digest of all their inputs.
     fn address(&self, setup: &Setup, cached: &CachedStatistics) -> Result<Digest, Failure> {
         let (project, mut hasher) = (self.project, FieldHasher::new("layer-tried/1"));
         hasher.text("numerics", NUMERICS).digest("base", &self.base.locked.digest);
@@ -98,7 +99,7 @@ impl<'a> LayerTrials<'a> {
         let mut plan = plan(project, base, setup, self.store)?;
         let (factor, _) = factor(self.context(setup), cached)?;
         let (objects, compiled) = self.compile(setup, &mut plan)?;
-        // An edit needs values for all names of its subject.
+        // An edit needs a value for every name of its subject.
         let lacks =
             |edit: &Edit| plan.edits.iter().any(|one| one.edit.id == edit.id && !objects.contains_key(&one.meaning));
         let refused: Vec<bool> = edits.iter().map(lacks).collect();
@@ -120,11 +121,11 @@ impl<'a> LayerTrials<'a> {
         Ok(LayerResult::new(setup.layer, shares, refused, untried))
     }
 
-    /// Compiles the edits of the plan and returns their objects, with the number of the project's edits that were
-    /// compiled. If none of the first [`FIRST`] edits has a value, the others are not compiled.
+    /// Compiles the edits of the plan and returns their objects, and the number of edits that were compiled. If the
+    /// first [`FIRST`] edits all lack a value, the remaining edits are not compiled.
     fn compile(&self, setup: &Setup, plan: &mut Plan<'_>) -> Result<(Objects, usize), StoreError> {
         let edits = &self.project.edits.edits;
-        // The optimisation is skipped for edits for which it cannot find a value.
+        // For an edit that is out of reach, no value can be found, so the optimisation is skipped.
         let mut beyond: Vec<_> = plan.edits.extract_if(.., |one| one.is_out_of_reach(self.base, setup)).collect();
         let first: usize = edits.iter().take(FIRST).map(|edit| edit.names().count()).sum();
         let mut rest = Plan { edits: plan.edits.split_off(first.min(plan.edits.len())), warnings: Vec::new() };
@@ -142,7 +143,7 @@ impl<'a> LayerTrials<'a> {
         BuildContext { project: self.project, base: self.base, setup, store: self.store, progress: self.progress }
     }
 
-    /// Compiles the edits of a plan; edits without a value are absent from the result.
+    /// Compiles the edits of a plan; the result has no object for an edit without a value.
     fn gather(&self, setup: &Setup, plan: &Plan<'_>) -> Result<Objects, StoreError> {
         Ok(gather(self.context(setup), plan)?.objects)
     }
@@ -171,7 +172,8 @@ impl<'a> LayerTrials<'a> {
         Ok(Shares { efficacy, paraphrase, unchanged })
     }
 
-    /// Calls `with` with the base's results for an edit's prompts. They are cached up to [`MAX_CACHED_NUMBERS`].
+    /// Calls `with` with the base's results for the prompts of an edit. The results are cached up to
+    /// [`MAX_CACHED_NUMBERS`].
     fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&BaselineRun) -> T) -> T {
         if let Some(before) = self.before.borrow().get(&index) {
             return with(before);
@@ -186,7 +188,8 @@ impl<'a> LayerTrials<'a> {
     }
 }
 
-/// Returns the results of an edit without a value: nothing holds, and its neighbours are not counted.
+/// Returns the shares of an edit without a value: all its prompts and paraphrases fail, and its neighbours are not
+/// counted.
 fn none_hold(edit: &Edit) -> Shares {
     let none = |all: usize| Share { met: 0, all };
     Shares {

@@ -1,7 +1,7 @@
 //! Searches for the layer at which edits work best.
 //!
-//! - [`coarse_search`]: which layers to try if the user names none;
-//! - [`layer_trials`]: tries edits at one layer after the other;
+//! - [`coarse_search`]: selects the layers to try if the user does not name layers;
+//! - [`layer_trials`]: tries the edits of a project at one layer;
 //! - [`best_layer`]: selects the best layer from the measured results.
 
 pub mod best_layer;

@@ -7,12 +7,12 @@ use super::indirect_effects::FactTrace;
 use super::plan::RestoredKind;
 use crate::numeric::Mean;
 
-/// The token classes over which effects are averaged: the six classes in figure 1 of Meng et al. 2022.
+/// The token classes over which effects are averaged: those of figure 1 in Meng et al. 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TokenClass {
     /// The first token of the subject.
     FirstSubject,
-    /// The subject's tokens between its first and its last token; each is one value of the mean.
+    /// The tokens between the first and the last token of the subject. Each of these tokens is one value of the mean.
     MiddleSubject,
     /// The last token of the subject. A subject of one token is in both the first and the last class.
     LastSubject,
@@ -25,7 +25,7 @@ pub enum TokenClass {
 }
 
 impl TokenClass {
-    /// All classes, in the order in which their tokens occur in a prompt.
+    /// All classes, in the order of their tokens in a prompt.
     pub const ALL: [Self; 6] =
         [Self::FirstSubject, Self::MiddleSubject, Self::LastSubject, Self::FirstAfter, Self::Further, Self::Last];
 
@@ -46,7 +46,7 @@ impl TokenClass {
         self.words().replace(' ', "-")
     }
 
-    /// Returns the classes of a token; empty for a token before the subject.
+    /// Returns the classes of the token with this index; empty for a token before the subject.
     fn of(traced: &FactTrace, token: usize) -> Vec<Self> {
         let (subject, last) = (&traced.subject, traced.tokens.len() - 1);
         let is = |class: &Self| match class {
@@ -61,10 +61,9 @@ impl TokenClass {
     }
 }
 
-/// The average indirect effects by kind and class, with one mean per layer.
+/// The average indirect effects by restored kind and token class: one mean per layer.
 pub type ByClass = BTreeMap<(RestoredKind, TokenClass), Vec<Mean>>;
 
-/// The average effects over many facts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AverageEffects {
     /// The number of traced facts over which the means are taken.
@@ -90,8 +89,8 @@ impl AverageEffects {
                 let first = if only_last { one.subject.end - 1 } else { 0 };
                 for (row, token) in table.iter().zip(first..) {
                     for class in TokenClass::of(one, token) {
-                        // A table with a single row contains the subject's last token, even if that token is also in
-                        // other classes.
+                        // If states are restored only at the subject's last token, the effect counts for that class
+                        // only, although the token may also be in further classes.
                         if only_last && class != TokenClass::LastSubject {
                             continue;
                         }
@@ -111,8 +110,8 @@ impl AverageEffects {
         }
     }
 
-    /// Returns the layer with the largest mean effect of a class, the first of equal ones, and that effect. `None` if
-    /// the kind was not traced or no fact has a token of this class.
+    /// Returns the layer with the largest mean effect for a kind and a token class, with that mean; of equal means, the
+    /// first layer. `None` if the kind was not traced or no fact has a token of this class.
     pub fn peak(&self, kind: RestoredKind, class: TokenClass) -> Option<(usize, Mean)> {
         let layers = self.indirect.get(&(kind, class))?;
         let first = layers.first().map(|mean| (0, *mean))?;
@@ -169,7 +168,7 @@ mod tests {
         assert_eq!(
             TokenClass::of(&one, 2),
             [TokenClass::FirstAfter, TokenClass::Last],
-            "as the published means count it"
+            "the published means count the token in both classes"
         );
     }
 
@@ -180,7 +179,7 @@ mod tests {
         assert!((effects.total.value - 0.8).abs() < 1e-12);
         let at = |class, layer: usize| effects.indirect[&(RestoredKind::State, class)][layer];
         assert!((at(TokenClass::FirstSubject, 1).value - 0.3).abs() < 1e-12);
-        // The last subject token of the first fact, and the only subject token of the second.
+        // The values are from the last subject token of the first fact and the only subject token of the second.
         assert!((at(TokenClass::LastSubject, 1).value - 0.3).abs() < 1e-12);
         assert_eq!((at(TokenClass::Last, 0).count, at(TokenClass::FirstAfter, 0).count), (2, 2));
         assert_eq!(effects.peak(RestoredKind::State, TokenClass::Last).map(|(layer, _)| layer), Some(0));

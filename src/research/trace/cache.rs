@@ -1,5 +1,5 @@
-//! Caches traces in the store, because one trace takes as long as many edits. A trace depends only on the model, the
-//! fact, the noise and the plan, and its address covers all of them.
+//! Caches traces in the store, because one trace takes as long as many edits. The address of a trace covers the model,
+//! the fact, the noise and the plan.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::numeric::NUMERICS;
 use crate::progress::NoProgress;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// A cached trace without its fact. Numbers are stored as bits, so they are restored exactly.
+/// A cached trace without its fact. Probabilities are stored as the bits of `f64`, so they are restored exactly.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CachedTrace {
@@ -27,10 +27,11 @@ struct CachedTrace {
     restored: Vec<Vec<Vec<u64>>>,
 }
 
-/// Traces a fact, or returns the cached trace.
+/// Traces a fact, or reads the trace from the store.
 ///
 /// # Errors
-/// If the store fails. The inner error is the reason why the fact is not traced; it is not cached.
+/// If the store cannot be read or written. The inner error is the reason why the fact is not traced; this reason is not
+/// cached.
 pub fn trace_cached(
     (model, tokens, base): (&Model, &Tokens, &Digest),
     fact: &KnownFact,
@@ -58,7 +59,7 @@ pub fn trace_cached(
     Ok(Ok(traced))
 }
 
-/// Returns the store address of a trace, which covers everything that the trace depends on.
+/// Returns the store address of a trace, a digest of all its inputs.
 fn address(base: &Digest, chat: Option<&Digest>, fact: &KnownFact, noise: &Noise, plan: &TracePlan) -> Digest {
     let mut canon = FieldHasher::new("traced/1");
     canon.text("numerics", NUMERICS).digest("base", base);
@@ -134,7 +135,7 @@ mod tests {
         let bytes = serde_json::to_vec(&CachedTrace::new(&traced)).expect("written");
         let back: CachedTrace = serde_json::from_slice(&bytes).expect("read");
         let back = back.traced(&fact, &plan);
-        // `Debug` prints the shortest text that identifies each number exactly.
+        // `Debug` prints every `f64` with as many digits as identify it exactly.
         assert_eq!(format!("{back:?}"), format!("{traced:?}"));
     }
 }

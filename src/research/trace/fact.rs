@@ -1,4 +1,4 @@
-//! Reads and tokenizes the facts to trace: a prompt, its subject, and the answer that the model should give.
+//! Reads and tokenizes the facts to trace. A fact is a prompt, its subject, and the answer that the model should give.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,46 +8,46 @@ use serde::Deserialize;
 use crate::model::text::tokens::EncodedPrompt;
 use crate::model::{ModelError, Prompt, Tokens};
 
-/// A fact that the model may know.
+/// A fact to trace, if the model knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFact {
-    /// The id that identifies the fact in reports and file names.
+    /// The id of the fact in reports and file names.
     pub id: String,
-    /// The prompt, with the subject filled in.
+    /// The prompt, which contains the subject.
     pub prompt: String,
     /// The byte range of the subject in the prompt.
     pub subject: Range<usize>,
-    /// The answer; `None` traces the model's own prediction.
+    /// The answer; if it is `None`, the model's own prediction is traced.
     pub answer: Option<String>,
-    /// The id of the relation between subject and answer, used to find other answers; `None` if it is not given.
+    /// The id of the relation between subject and answer, such as `P131`, by which counterfactual edits find different
+    /// answers; `None` if the file does not state the relation.
     pub relation: Option<String>,
-    /// Whether the prompt is a user message in the model's chat template.
+    /// Whether the prompt is formatted as a user message with the model's chat template.
     pub chat: bool,
 }
 
 impl KnownFact {
-    /// Returns the subject's part of the prompt.
+    /// Returns the subject as it is written in the prompt.
     pub fn subject_text(&self) -> &str {
         &self.prompt[self.subject.clone()]
     }
 }
 
-/// A tokenized fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenizedFact {
-    /// The token ids of the whole prompt, with the chat template if it is a chat message.
+    /// The token ids of the prompt, including the text of the chat template for a chat message.
     pub ids: Vec<u32>,
     /// The text of each token, for reports.
     pub pieces: Vec<String>,
     /// The index range of the subject's tokens in `ids`; not empty.
     pub subject: Range<usize>,
-    /// The token ids of the answer; empty if it is not given.
+    /// The token ids of the answer; empty if the fact has no answer.
     pub answer: Vec<u32>,
 }
 
 /// The reason why a fact is not traced.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+#[expect(missing_docs, reason = "the error messages explain the fields")]
 pub enum Skipped {
     #[error("the subject {subject:?} is not in {prompt:?}")]
     NoSubject { subject: String, prompt: String },
@@ -69,10 +69,10 @@ pub fn subject_in(prompt: &str, subject: &str) -> Result<Range<usize>, Skipped> 
     place.ok_or_else(|| Skipped::NoSubject { subject: subject.to_owned(), prompt: prompt.to_owned() })
 }
 
-/// Tokenizes a fact; `limit` is the model's context length.
+/// Tokenizes a fact; `limit` is the model's context length in tokens.
 ///
 /// # Errors
-/// If the text is too long, the tokenizer rejects it, or no token covers the subject.
+/// If the text is longer than `limit`, the tokenizer rejects a text, or no token covers the subject.
 pub fn tokenize(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<TokenizedFact, Skipped> {
     let framed = tokens.encode_prompt(Prompt { text: &fact.prompt, chat: fact.chat })?;
     let place = framed.place(&fact.subject);
@@ -93,8 +93,8 @@ pub fn tokenize(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Token
     Ok(TokenizedFact { subject: first..last + 1, answer, pieces, ids: framed.encoded.ids })
 }
 
-/// Returns the text of each token. If several tokens form one character, the text is that character and the index of
-/// the token, for example `é 1/2`.
+/// Returns the text of each token. If several tokens encode one character, the text of each is the character with the
+/// number of the token, for example `é 1/2`.
 fn pieces(framed: &EncodedPrompt, tokens: &Tokens) -> Vec<String> {
     let spans = &framed.encoded.spans;
     let same = |index: usize| spans.iter().filter(move |span| !span.is_empty() && **span == spans[index]);
@@ -108,8 +108,8 @@ fn pieces(framed: &EncodedPrompt, tokens: &Tokens) -> Vec<String> {
     (0..spans.len()).map(piece).collect()
 }
 
-/// A record of a file of known facts, in the schema of ROME's `known_1000.json`. Other fields are ignored. Without an
-/// `attribute`, the model's own prediction is traced.
+/// A record of a file of known facts, in the schema of ROME's `known_1000.json`. Fields that are not listed are
+/// ignored. If `attribute` is missing, the model's own prediction is traced.
 #[derive(Deserialize)]
 struct KnownFactRecord {
     #[serde(default)]
@@ -125,10 +125,12 @@ struct KnownFactRecord {
 /// The facts to trace, and the facts that cannot be traced, each with its id and the reason.
 pub type GatheredFacts = (Vec<KnownFact>, Vec<(String, Skipped)>);
 
-/// Parses a file of known facts. Facts whose subject does not occur in the prompt are returned with the reason.
+/// Parses a file of known facts. Facts whose subject does not occur in the prompt are returned separately, with the
+/// reason.
 ///
 /// # Errors
-/// If the bytes are not a JSON list of such records; the text describes the first invalid record.
+/// If the bytes are not a JSON array of records in the schema of `known_1000.json`; the text describes the first
+/// invalid record.
 pub fn known_facts(bytes: &[u8]) -> Result<GatheredFacts, String> {
     let records: Vec<serde_json::Value> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let (mut facts, mut left, mut ids) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -137,8 +139,8 @@ pub fn known_facts(bytes: &[u8]) -> Result<GatheredFacts, String> {
             serde_json::from_value(record).map_err(|error| format!("record {index}: {error}"))?;
         let mut id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
         if !ids.insert(id.clone()) {
-            // The number is used twice, or equals the index of a record without a number; the index makes the id
-            // unique.
+            // Two records have the same number, or a record without a number has an index that is the number of an
+            // earlier record; the suffix makes the id unique.
             id = format!("{id}-record-{index}");
         }
         match subject_in(&entry.prompt, &entry.subject) {

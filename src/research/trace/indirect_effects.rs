@@ -1,5 +1,6 @@
-//! Traces one fact: runs the model clean, corrupted, and corrupted with one state restored, and tabulates the answer's
-//! probability by token and layer (Meng et al. 2022, section 2.1).
+//! Traces one fact: runs the model on the clean prompt, on the corrupted prompt, and on the corrupted prompt with one
+//! state restored. The result is a table of the answer's probability by token and layer (Meng et al. 2022, section
+//! 2.1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,10 +16,8 @@ use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::rows::softmax;
 use crate::progress::Progress;
 
-/// The result of tracing one fact.
 #[derive(Clone, Debug)]
 pub struct FactTrace {
-    /// The traced fact.
     pub fact: KnownFact,
     /// The text of each token of the prompt.
     pub tokens: Vec<String>,
@@ -26,7 +25,7 @@ pub struct FactTrace {
     pub subject: Range<usize>,
     /// The text of the traced answer token: the most likely token after the prompt.
     pub answer: String,
-    /// The number of tokens of the given answer, of which only the first is traced; `None` if no answer was given.
+    /// The number of tokens of the fact's answer, of which only the first is traced; `None` if the fact has no answer.
     pub answer_tokens: Option<usize>,
     /// The probability of the answer token in the clean run.
     pub clean: f64,
@@ -34,13 +33,13 @@ pub struct FactTrace {
     pub corrupted: f64,
     /// The tokens at which states and windows were restored.
     pub places: RestoredTokens,
-    /// The mean probability of the answer token with one state restored, by kind: `[tokens][layers]`, or `[1][layers]`
+    /// Per kind, the mean probability of the answer token with one state restored: `[tokens][layers]`, or `[1][layers]`
     /// if only the subject's last token was restored.
     pub restored: Vec<(RestoredKind, Vec<Vec<f64>>)>,
 }
 
 impl FactTrace {
-    /// Returns the total effect: the clean probability minus the corrupted one.
+    /// Returns the total effect: the probability in the clean run minus the mean probability in the corrupted runs.
     pub fn total_effect(&self) -> f64 {
         self.clean - self.corrupted
     }
@@ -51,17 +50,19 @@ impl FactTrace {
     }
 }
 
-/// The maximum number of token positions per batch; it bounds memory and does not affect the results.
+/// The maximum number of token positions per batch; bounds memory, and does not affect the results.
 const BATCH: usize = 1024;
-/// The number of batches per thread after which the progress is reported.
+/// The number of batches per thread after which progress is reported.
 const PROGRESS_EVERY: usize = 16;
 /// The number of final states whose logits are in memory at once.
 const MOST_ROWS: usize = 256;
 
-/// Traces one fact. The model must know it: the first token of the given answer must be the most likely one.
+/// Traces one fact. The model must know the fact: the first token of the given answer must be the most likely next
+/// token.
 ///
 /// # Errors
-/// If the model does not know the fact, cannot read it, or its output is not finite.
+/// If the model does not know the fact, the tokenizer rejects a text, the prompt is too long, or the output is not
+/// finite.
 pub fn trace(
     model: &Model,
     tokens: &Tokens,
@@ -96,8 +97,8 @@ pub fn trace(
     progress.begin("states to restore", cells as u64);
     let (mut restored, mut done) = (Vec::new(), 0);
     for &kind in &plan.kinds {
-        // The severed outputs come from the corrupted run with the first block of noise. The severed run itself may use
-        // the second block.
+        // The severed outputs are those of the corrupted run with the first block of noise. With [`SeveredNoise::Next`]
+        // the severed run uses the second block of noise instead of the first.
         let component = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
         let severed = component.map(|component| Severed { component, position: subject.end - 1, source: &first });
         let next = severed.map(|severed| corrupted(model, &clean, &ids, &subject, (noise, 1), Some(severed)));
@@ -138,8 +139,8 @@ fn mean(numbers: &[f64]) -> f64 {
     total / numbers.len() as f64
 }
 
-/// TraceRuns the corrupted rows, one per sample, from the first token of the subject. `block` selects the block of the
-/// random stream. The tokens before the subject are taken from the clean run.
+/// Runs the corrupted prompts, one per sample, from the subject's first token on. `block` selects the part of the
+/// random stream from which the noise is taken. The tokens before the subject are taken from the clean run.
 fn corrupted(
     model: &Model,
     clean: &ActivationCache,
@@ -161,37 +162,38 @@ fn corrupted(
     model.run_with_cache(x, noise.samples, ids.len() - subject.start, Some(prefix), severed)
 }
 
-/// The runs from which the cells of a table are computed.
+/// The runs from which a table is computed.
 #[derive(Clone, Copy)]
 struct TraceRuns<'r> {
     model: &'r Model,
     clean: &'r ActivationCache,
     corrupted: &'r ActivationCache,
-    /// The corrupted run that supplies the severed outputs.
+    /// The corrupted run from which the severed outputs are taken.
     severed_source: &'r ActivationCache,
     samples: usize,
     length: usize,
     answer_token: u32,
 }
 
-/// One cell of a table: its token and layer, and the first layer that must be computed for it.
+/// One cell of a table: its token, its layer, and the first layer that must be computed for the cell.
 #[derive(Clone, Copy)]
 struct TraceCell {
     token: usize,
     layer: usize,
     first: usize,
-    /// The layer of the cell with which this cell shares its first layers; `None` if it shares none.
+    /// The layer of the trunk, the cell from whose run this cell forks; `None` if this cell is computed from an initial
+    /// state.
     trunk: Option<usize>,
 }
 
-/// The initial states of a table's cells: the residual stream at every token and sample, before every layer at which
-/// a cell starts.
+/// The initial states of a table's cells: the residual stream at every token and sample, before each layer at which the
+/// computation of a cell starts.
 struct InitialStates {
-    /// The first token of the table; the states of earlier tokens are not stored.
+    /// The first token of the table; states of earlier tokens are not stored.
     token: usize,
     samples: usize,
     width: usize,
-    /// The states by first layer, each `[tokens, samples, d]`.
+    /// The states by the first computed layer, each `[tokens, samples, d]` with d = the hidden size.
     states: BTreeMap<usize, Vec<f32>>,
 }
 
@@ -203,8 +205,8 @@ impl InitialStates {
 }
 
 impl<'r> TraceRuns<'r> {
-    /// Returns the table `[tokens][layers]`, or `[1][layers]` if only the subject's last token is restored. Tokens
-    /// before the subject are not corrupted, so restoring them has no effect.
+    /// Returns the table `[tokens][layers]`, or `[1][layers]` if only the subject's last token is restored. The tokens
+    /// before the subject are not corrupted, so restoring their states has no effect.
     fn table(
         &self,
         kind: RestoredKind,
@@ -220,7 +222,7 @@ impl<'r> TraceRuns<'r> {
         let mut table = vec![vec![low; layers]; before + tokens.len()];
         let groups: Vec<Vec<TraceCell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
         let starts = self.starts(kind, &tokens, &groups);
-        // Batches run in parallel, so that one batch copies memory while another multiplies.
+        // Batches run in parallel, so that copying memory in one batch overlaps with matrix products in another.
         for batches in self.batches(&groups).chunks(PROGRESS_EVERY * rayon::current_num_threads()) {
             let found = batches.par_iter().with_max_len(1).map(|some| self.batch(kind, some, plan, &starts));
             let found: Vec<(TraceCell, f64)> = found.collect::<Vec<_>>().into_iter().flatten().collect();
@@ -232,7 +234,7 @@ impl<'r> TraceRuns<'r> {
         table
     }
 
-    /// Splits the groups into batches of at most [`BATCH`] positions; a batch has at least one group.
+    /// Splits the groups into batches of at most [`BATCH`] positions, but at least one group.
     fn batches<'g>(&self, groups: &'g [Vec<TraceCell>]) -> Vec<&'g [Vec<TraceCell>]> {
         let (mut batches, mut rest) = (Vec::new(), groups);
         while !rest.is_empty() {
@@ -248,8 +250,9 @@ impl<'r> TraceRuns<'r> {
         batches
     }
 
-    /// Returns the initial states of the cells. A cell of a single state starts from the clean state. For a window, the
-    /// first layer of the window is computed here from the corrupted input, with the clean output set at one token.
+    /// Returns the initial states of the cells. A cell that restores a single state starts from the clean state. For a
+    /// cell that restores a window, the first layer of the window is computed here: from the corrupted input, with the
+    /// component's clean output at one token.
     fn starts(&self, kind: RestoredKind, tokens: &Range<usize>, groups: &[Vec<TraceCell>]) -> InitialStates {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
@@ -266,7 +269,7 @@ impl<'r> TraceRuns<'r> {
         InitialStates { token: tokens[0], samples: self.samples, width: self.model.spec().hidden_size, states }
     }
 
-    /// TraceRuns the cells of some groups and returns the mean probability of each.
+    /// Runs the cells of several groups and returns the mean probability of the answer for each cell.
     fn batch(
         &self,
         kind: RestoredKind,
@@ -289,7 +292,7 @@ impl<'r> TraceRuns<'r> {
                 Some(trunk) => StartState::Fork(trunk * self.samples + sample),
                 None => StartState::State(starts.state(cell, sample)),
             },
-            // A cell that forks from a trunk starts after its own window, so it sets no outputs.
+            // A forked cell starts after its own window, so it restores no outputs.
             outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
         };
         let rows = |cell: &TraceCell| {
@@ -301,7 +304,7 @@ impl<'r> TraceRuns<'r> {
         cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
     }
 
-    /// Returns the outputs to set in the computed layers of a cell; `None` if there are none.
+    /// Returns the outputs that replace those of the computed layers of a cell; `None` if no outputs are replaced.
     fn outputs(&self, kind: RestoredKind, cell: TraceCell, row: usize, plan: &TracePlan) -> Option<OutputPatch<'r>> {
         let layers = self.model.spec().layers;
         let (part, layers) = match kind {
@@ -315,7 +318,7 @@ impl<'r> TraceRuns<'r> {
         Some(OutputPatch { component: part, layers, source: of, row: if kind.is_window() { 0 } else { row } })
     }
 
-    /// Returns the probability of the answer token for final states `[rows, d]`.
+    /// Returns the probability of the answer token for each of the final states `[rows, d]`.
     fn probabilities(&self, states: &[f32]) -> Vec<f64> {
         let (width, vocabulary) = (self.model.spec().hidden_size, self.model.spec().vocabulary);
         let mut out = Vec::with_capacity(states.len() / width);
@@ -331,18 +334,19 @@ impl<'r> TraceRuns<'r> {
     }
 }
 
-/// Groups the cells of a token that share their first layers. Windows with the same first layer have identical runs
-/// up to the end of the shorter one. The longest one is the trunk, and the others fork from it at the end of their
-/// own window.
+/// Groups the cells of a token whose runs have the same first layers. Windows with the same first layer have identical
+/// runs up to the end of the shorter window. The cell with the longest window is the trunk; the others fork from its
+/// run at the end of their own windows.
 fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> Vec<Vec<TraceCell>> {
     let mut groups: Vec<Vec<TraceCell>> = Vec::new();
-    // In descending order, the longest window with a given first layer comes first.
+    // In descending order of layers, the longest of the windows with the same first layer comes first.
     for layer in (0..layers).rev() {
         let window = plan.window(layer, layers);
         let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
         let own = TraceCell { token, layer, first, trunk: None };
         match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
-            // A window of one layer shares only the initial state with a longer one, so it does not fork.
+            // A window of one layer has only the initial state in common with a longer window, so its cell does not
+            // fork.
             Some(group) if window.len() == 1 => group.push(own),
             Some(group) => group.push(TraceCell { first: window.end, trunk: Some(group[0].layer), ..own }),
             None => groups.push(vec![own]),

@@ -6,22 +6,22 @@ use std::str::FromStr;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::NumpyRandomState;
 
-/// The largest number accepted in a noise rule; it keeps the noise in the range of `f32`.
+/// The largest number that a noise rule accepts; it keeps the noise in the range of `f32`.
 const MOST: f64 = 1e6;
 
-/// The distribution and the strength of the noise.
+/// The distribution and the scale of the noise, each with its text on the command line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NoiseRule {
-    /// Normal, with a multiple of the standard deviation of the subjects' embeddings: `s3`.
+    /// Normal; the standard deviation is this multiple of that of the subjects' embeddings: `s3`.
     Spread(f64),
-    /// Normal, with this standard deviation: `0.1`.
+    /// Normal; this is the standard deviation: `0.1`.
     Fixed(f64),
-    /// Uniform between minus and plus this value: `u0.2`.
+    /// Uniform between −x and x for this x: `u0.2`.
     Uniform(f64),
 }
 
 impl Default for NoiseRule {
-    /// Returns three standard deviations of the subjects' embeddings, as in Meng et al. 2022.
+    /// Returns three standard deviations of the subjects' embeddings (Meng et al. 2022).
     fn default() -> Self {
         Self::Spread(3.0)
     }
@@ -58,22 +58,22 @@ impl fmt::Display for NoiseRule {
     }
 }
 
-/// The noise of a trace. The random stream starts again for every fact, and all cells of a table use the same random
-/// numbers.
+/// The noise of a trace. The random stream starts again for every fact, so all cells of a fact's tables have the same
+/// random numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
-    /// The rule that determines the scale.
+    /// The rule from which the scale is computed.
     pub rule: NoiseRule,
-    /// The factor of every random number.
+    /// The factor by which every random number is multiplied.
     pub scale: f64,
     /// The seed of the random stream (NumPy's `RandomState`).
     pub seed: u32,
-    /// The number of corrupted runs per fact, over which probabilities are averaged.
+    /// The number of corrupted runs per fact, over which the probabilities are averaged.
     pub samples: usize,
 }
 
 impl Noise {
-    /// Creates the noise of a rule; `subjects` are used only by [`NoiseRule::Spread`].
+    /// Computes the scale of a rule. `subjects` are the subjects of all facts, used only by [`NoiseRule::Spread`].
     ///
     /// # Errors
     /// If the tokenizer rejects a subject.
@@ -92,8 +92,8 @@ impl Noise {
         Ok(Self { rule, scale, seed, samples })
     }
 
-    /// Returns the noise for a subject of `tokens` tokens, `[samples, tokens, width]`, after skipping `block` draws
-    /// of the same size in the stream.
+    /// Returns the noise for a subject of `tokens` tokens, `[samples, tokens, width]`. The stream is advanced by
+    /// `block` blocks of this size first.
     pub(crate) fn draw(&self, tokens: usize, width: usize, block: usize) -> Vec<f64> {
         let mut stream = NumpyRandomState::new(self.seed);
         let uniform = matches!(self.rule, NoiseRule::Uniform(_));
@@ -106,8 +106,8 @@ impl Noise {
     }
 }
 
-/// Returns the standard deviation of all components of the subjects' token embeddings, divided by n − 1 as in the
-/// published code. Each subject is tokenized alone, and special tokens are ignored.
+/// Returns the standard deviation of all components of the subjects' token embeddings, with divisor n − 1 as in the
+/// published code. Each subject is tokenized alone, without special tokens.
 fn spread(model: &Model, tokens: &Tokens, subjects: &[&str]) -> Result<f64, ModelError> {
     let mut numbers: Vec<f32> = Vec::new();
     for subject in subjects {

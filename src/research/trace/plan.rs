@@ -1,10 +1,10 @@
-//! Says what of a fact is traced: which states are restored, at which tokens, and with which windows and noise.
+//! Defines which states of a fact are restored, at which tokens, and with which windows and noise.
 
 use std::ops::Range;
 
 use crate::model::run::activation_cache::Component;
 
-/// The kind of state that is restored.
+/// The kind of state that a trace restores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RestoredKind {
     /// The residual stream after one layer.
@@ -13,17 +13,17 @@ pub enum RestoredKind {
     Mlp,
     /// The attention outputs of a window of layers.
     Attention,
-    /// The residual stream after one layer, while the MLP outputs of all later layers stay at their corrupted values.
+    /// The residual stream after one layer, with the MLP outputs of all later layers fixed at their corrupted values.
     MlpSevered,
-    /// The residual stream after one layer, while the attention outputs of all later layers stay at their corrupted
+    /// The residual stream after one layer, with the attention outputs of all later layers fixed at their corrupted
     /// values.
     AttentionSevered,
 }
 
 impl RestoredKind {
-    /// All kinds, in the order of tables and JSON.
+    /// All kinds, in the order of tables and JSON output.
     pub const ALL: [Self; 5] = [Self::State, Self::Mlp, Self::Attention, Self::MlpSevered, Self::AttentionSevered];
-    /// The kinds that are traced at every token.
+    /// The kinds that are traced at every token of the subject and after it.
     pub const TABLES: [Self; 3] = [Self::State, Self::Mlp, Self::Attention];
 
     /// Returns the name of the kind in JSON and file names.
@@ -37,17 +37,17 @@ impl RestoredKind {
         }
     }
 
-    /// Returns whether the kind restores the outputs of a window of layers instead of a single state.
+    /// Returns whether the kind restores the outputs of a window of layers, and not a single state.
     pub fn is_window(self) -> bool {
         matches!(self, Self::Mlp | Self::Attention)
     }
 
-    /// Returns whether the kind severs MLPs or attention; such kinds are traced at the subject's last token only.
+    /// Returns whether the kind severs MLPs or attention. Such kinds are traced only at the subject's last token.
     pub fn is_severed(self) -> bool {
         self.severs().is_some()
     }
 
-    /// Returns the part whose outputs are severed; `None` if nothing is severed.
+    /// Returns the component whose outputs are severed; `None` if the kind severs no outputs.
     pub(crate) fn severs(self) -> Option<Component> {
         match self {
             Self::MlpSevered => Some(Component::Mlp),
@@ -57,20 +57,19 @@ impl RestoredKind {
     }
 }
 
-/// The settings of a trace: what is restored, and where.
+/// The settings of a trace: which states are restored, and at which tokens.
 #[derive(Clone, Debug)]
 pub struct TracePlan {
-    /// The kinds to trace, each with its own table.
+    /// The kinds to trace, each resulting in a table.
     pub kinds: Vec<RestoredKind>,
-    /// The number of layers in a window.
+    /// The number of layers in a window, at least 1.
     pub window: usize,
     /// The noise in the runs of the severed kinds.
     pub severed: SeveredNoise,
-    /// The tokens at which states are restored.
     pub places: RestoredTokens,
 }
 
-/// The tokens at which states and windows are restored; severed kinds always use only the subject's last token.
+/// The tokens at which states and windows are restored. Severed kinds always use only the subject's last token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoredTokens {
     /// All tokens from the start of the subject.
@@ -80,12 +79,12 @@ pub enum RestoredTokens {
 }
 
 impl RestoredTokens {
-    /// Returns whether a kind is restored at the subject's last token only.
+    /// Returns whether states of this kind are restored only at the subject's last token.
     pub fn only_last_subject(self, kind: RestoredKind) -> bool {
         kind.is_severed() || self == Self::LastSubject
     }
 
-    /// Returns the name of the choice in the cache address of a trace.
+    /// Returns the name that is part of the cache address of a trace.
     pub fn name(self) -> &'static str {
         if self == Self::All { "all" } else { "last-subject" }
     }
@@ -103,7 +102,7 @@ pub enum SeveredNoise {
 }
 
 impl SeveredNoise {
-    /// Returns the name on the command line and in files.
+    /// Returns the name on the command line and in cache addresses.
     pub fn name(self) -> &'static str {
         if self == Self::Same { "same" } else { "next" }
     }
@@ -111,14 +110,14 @@ impl SeveredNoise {
 
 impl TracePlan {
     /// Returns the default number of layers in a window: ten for models with at least 28 layers, as published for
-    /// models of 28 to 48 layers, otherwise a quarter of the layers. A window of all layers could not distinguish
-    /// layers.
+    /// models of 28 to 48 layers, otherwise a quarter of the layers. A window of all layers would have the same effect
+    /// for every layer.
     pub fn default_window(layers: usize) -> usize {
         if layers >= 28 { 10 } else { (layers / 4).max(1) }
     }
 
-    /// Returns the layers of the window around `layer`, in a model of `layers` layers. At the first and last layers the
-    /// window is shorter.
+    /// Returns the layers of the window around `layer` in a model of `layers` layers. The window is shorter near the
+    /// first and the last layer.
     pub fn window(&self, layer: usize, layers: usize) -> Range<usize> {
         let first = layer.saturating_sub(self.window / 2);
         let end = layer + self.window.div_ceil(2);

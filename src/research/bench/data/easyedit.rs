@@ -1,5 +1,5 @@
-//! Reads CounterFact records in EasyEdit's flat form: one paraphrase, one neighbour, and prompts with the subject
-//! filled in. Records of real changes (WikiBigEdit) have no old answer.
+//! Reads CounterFact records in EasyEdit's flat form: one paraphrase, one neighbour, and prompts that contain the
+//! subject. WikiBigEdit has the same form, but its records may lack the old answer.
 
 use serde::Deserialize;
 

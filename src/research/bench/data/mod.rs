@@ -1,7 +1,8 @@
 //! Reads the records of published datasets and converts them to one type, [`Case`].
 //!
-//! A file is a JSON array of records, or has one record per line (JSON Lines). It is read record by record, so its
-//! size is not limited. A record that does not have the schema is rejected, and the others are still read.
+//! A dataset file is a JSON array of records, or has one record per line (JSON Lines). The file is read record by
+//! record, so its size is not limited. A record that does not have the schema is rejected, and the remaining records
+//! are still read.
 
 mod counterfact;
 mod easyedit;
@@ -39,7 +40,7 @@ pub enum Dataset {
 }
 
 impl Dataset {
-    /// Returns the name of the schema on the command line and in reports.
+    /// Returns the name as on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counterfact => "counterfact",
@@ -50,16 +51,16 @@ impl Dataset {
     }
 }
 
-/// A neighbour prompt with its correct answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// The prompt, with the subject filled in.
+    /// The prompt, which contains the subject.
     pub prompt: String,
     /// The answer that counts as correct for the prompt.
     pub answer: String,
 }
 
-/// One record: a fact to change, prompts whose answers should change with it, and prompts whose answers should not.
+/// One record: a fact to change, prompts whose answers should change with the fact, and prompts whose answers should
+/// not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     /// The index of the record in the file, from 0.
@@ -68,26 +69,26 @@ pub struct Case {
     pub id: u64,
     /// The entity that the fact is about.
     pub subject: String,
-    /// The prompt with `{}` for the subject.
+    /// The prompt, with `{}` in place of the subject.
     pub prompt: String,
     /// The new answer, which the edited model should give.
     pub target: String,
-    /// The true answer, before the edit; `None` if the record does not state it.
+    /// The answer that was true before the edit; `None` if the record does not state it.
     pub was: Option<String>,
     /// The Wikidata id of the relation; `None` if the record does not state it.
     pub relation: Option<String>,
     /// The Wikidata id of the new answer; `None` if the record does not state it.
     pub target_id: Option<String>,
-    /// Paraphrases of the prompt, with the subject filled in.
+    /// Paraphrases of the prompt, each containing the subject.
     pub paraphrases: Vec<String>,
     /// Prompts whose answers should not change.
     pub neighbours: Vec<Neighbour>,
-    /// Prompts for free generation, with the subject filled in; GE and RS are measured on the generated text.
+    /// Prompts for free generation, each containing the subject; GE and RS are measured on the generated text.
     pub generation: Vec<String>,
 }
 
 impl Case {
-    /// Adds all fields to a digest, so that results of other records are not reused.
+    /// Adds all fields to a digest, which is the key under which the results of the record are stored.
     pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("record", self.record).number("case", self.id).text("subject", &self.subject);
         canon.text("prompt", &self.prompt).text("target", &self.target);
@@ -101,20 +102,19 @@ impl Case {
         canon.texts("generation", self.generation.iter().map(String::as_str));
     }
 
-    /// Returns the prompt with the subject filled in.
+    /// Returns the prompt with `{}` replaced by the subject.
     pub fn filled(&self) -> String {
         self.prompt.replacen(PLACEHOLDER, &self.subject, 1)
     }
 }
 
-/// A record that is rejected, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedRecord {
     /// The index of the record in the file, from 0.
     pub record: u64,
     /// The record's case number in its dataset; `None` if the record has none.
     pub id: Option<u64>,
-    /// The reason why the record is rejected, for the user.
+    /// The reason for rejecting the record, shown to the user.
     pub why: String,
 }
 
@@ -130,7 +130,7 @@ impl fmt::Display for RejectedRecord {
 
 /// The error for a file that cannot be read or is not a dataset of this schema.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+#[expect(missing_docs, reason = "the error messages explain the fields")]
 pub enum DataError {
     #[error("reading {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
@@ -143,11 +143,12 @@ pub enum DataError {
 /// The maximum number of rejected records; a file with more is rejected as a whole.
 const MOST_REFUSED: usize = 100_000;
 
-/// Reads a file record by record. `seen` receives every record, or the reason why it is rejected.
+/// Reads a dataset file record by record. `seen` is called with every record, or with the reason why the record is
+/// rejected.
 ///
 /// # Errors
-/// If the file cannot be read or is not valid JSON; `seen` has received the records before the error. Also if too
-/// many records are rejected.
+/// If the file cannot be read or is not valid JSON; `seen` was called for the records before the error. Also if more
+/// than 100,000 records are rejected.
 pub fn for_each_record(
     path: &Path,
     dataset: Dataset,
@@ -165,7 +166,7 @@ pub fn for_each_record(
     if refused > MOST_REFUSED { Err(DataError::Foreign { path: path.to_owned(), refused }) } else { Ok(()) }
 }
 
-/// Calls `seen` with every record of a file as a JSON value, without checking a schema.
+/// Calls `seen` with every record of a file as a JSON value, without checking the schema.
 pub(crate) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(), DataError> {
     let failed = |source| DataError::Read { path: path.to_owned(), source };
     let file = regular_file::open(path).and_then(regular_file::NormalizedText::new).map_err(failed)?;
@@ -185,12 +186,13 @@ pub(crate) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(),
     })
 }
 
-/// Returns whether the first buffered bytes start with an object, so that the file has one record after the other.
+/// Returns whether the first buffered bytes start with `{`, that is, whether the file is JSON Lines and not a JSON
+/// array.
 fn begins_with_object(reader: &mut impl BufRead) -> std::io::Result<bool> {
     Ok(reader.fill_buf()?.trim_ascii_start().starts_with(b"{"))
 }
 
-/// Reads a whole file and returns its records, and the rejected records with the reason.
+/// Reads a whole file and returns its records, and the rejected records with the reasons.
 ///
 /// # Errors
 /// As for [`for_each_record`].
@@ -203,7 +205,7 @@ pub fn read_all(path: &Path, dataset: Dataset) -> Result<(Vec<Case>, Vec<Rejecte
     Ok((cases, refused))
 }
 
-/// Calls a function with every element of a JSON array.
+/// Deserializes a JSON array by calling the function `F` with every element, so that only one element is in memory.
 struct Records<F>(F);
 
 impl<'de, F: FnMut(Value)> DeserializeSeed<'de> for Records<F> {
@@ -229,7 +231,7 @@ impl<'de, F: FnMut(Value)> Visitor<'de> for Records<F> {
     }
 }
 
-/// One answer, or a list of which the first non-empty one is used.
+/// One answer, or a list of answers of which the first non-blank one is used.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "an answer is a text, or a list of texts")]
 enum Answers {
@@ -248,9 +250,10 @@ impl Answers {
     }
 }
 
-/// The record type of one schema.
+/// A record as deserialized from a dataset file of one schema.
 trait RecordSchema: DeserializeOwned {
-    /// Converts the record to a case; `record` is its index in the file, used if it has no case number.
+    /// Converts the record to a [`Case`]; `record` is its index in the file, used as the case number if the record has
+    /// none.
     fn case(self, record: u64) -> Result<Case, String>;
 }
 
@@ -269,8 +272,8 @@ fn read<S: RecordSchema>(record: u64, value: Value) -> Result<Case, String> {
     S::deserialize(value).map_err(|error| error.to_string())?.case(record)
 }
 
-/// Checks the rules for cases of all schemas: `{}` in the prompt can be filled with the subject, no text is blank or
-/// too long, and the fact has no control characters.
+/// Checks the rules that apply to cases of all schemas: `{}` in the prompt can be filled with the subject, no text is
+/// blank or too long, and subject, prompt and target have no control characters.
 fn sound(case: &Case) -> Result<(), String> {
     fill(&case.prompt, &case.subject).map_err(|error| error.to_string())?;
     let answers = case.neighbours.iter().flat_map(|asked| [&asked.prompt, &asked.answer]);
@@ -289,7 +292,8 @@ fn sound(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-/// Replaces the subject in the prompt by `{}`.
+/// Replaces the subject in the prompt by `{}`. The subject must occur exactly once, and the prompt must not contain
+/// braces.
 fn placed(prompt: &str, subject: &str) -> Result<String, String> {
     if prompt.contains(['{', '}']) {
         return Err(format!("its prompt {prompt:?} contains braces"));

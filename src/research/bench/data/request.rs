@@ -1,5 +1,5 @@
-//! Reads edit requests in the form of the notebooks of ROME and MEMIT and of AlphaEdit's program. A request states only
-//! the fact to change, without paraphrases or neighbours.
+//! Reads edit requests as in the notebooks of ROME and MEMIT and in AlphaEdit's program. A request states only the fact
+//! to change, without paraphrases or neighbours.
 
 use serde::Deserialize;
 
@@ -34,7 +34,7 @@ enum RequestTarget {
 }
 
 impl RequestTarget {
-    /// Returns the trimmed answer, because the notebooks write a leading space, and its Wikidata id.
+    /// Returns the answer without surrounding spaces, and its Wikidata id. The notebooks write a leading space.
     fn parts(self) -> (String, Option<String>) {
         let (text, id) = match self {
             Self::Named { str, id } => (str, id),

@@ -55,7 +55,7 @@ fn requests_of_notebooks() {
     let why: Vec<String> = refused.iter().map(ToString::to_string).collect();
     assert!(why[0].contains("record 2: an answer is a text") && why[1].contains("target_new"), "{why:?}");
     assert_eq!(why.len(), 4, "{why:?}");
-    // JSON Lines: several records, among them an invalid one.
+    // JSON Lines: three records, of which one is invalid.
     let lines = "\u{feff}{\"prompt\": \"{} is\", \"subject\": \"a\", \"target_new\": \"x\"}\r\n\r\n3\r\n{\"prompt\": \"{} was\", \"subject\": \"a\", \"target_new\": \"x\"}\r\n";
     let (cases, refused) = read(Dataset::Request, lines).expect("records");
     assert_eq!((cases.len(), cases[1].id, refused.len()), (2, 2, 1));

@@ -1,8 +1,8 @@
-//! Implements FT and FT+L: fine-tuning of one layer's MLP down-projection and its bias on the target after the
-//! prompt, until the loss is small. FT+L limits the change of every weight (Zhu et al. 2020).
+//! Implements FT and FT+L: fine-tuning of one layer's MLP down-projection and its bias on the target after the prompt,
+//! until the loss is below 0.01. FT+L bounds the change of every weight (Zhu et al. 2020).
 //!
-//! The published code scores all tokens of a target with the next-token distribution after the prompt alone, which is
-//! not the likelihood of a target with several tokens. It is reproduced if the published behaviour is requested.
+//! The published code scores all tokens of a target with the next-token distribution after the prompt alone. For a
+//! target with several tokens this is not its likelihood. [`FineTuning::published`] reproduces that behaviour.
 
 use super::{EditError, Edited, Editor};
 use crate::compile::optimiser::Adam;
@@ -14,9 +14,9 @@ use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::safetensors::Layout;
 
-/// The published learning rate of Adam.
+/// The learning rate of Adam in the published code.
 pub(crate) const RATE: f64 = 5e-4;
-/// The published bounds of FT+L by the number of layers: GPT-2 XL (48) and GPT-2 large (36).
+/// The published bounds of FT+L, by the model's number of layers: GPT-2 XL (48) and GPT-2 large (36).
 const BOUNDS: [(usize, f64); 2] = [(48, 5e-4), (36, 1e-3)];
 /// The bound of FT+L for all other models except GPT-J.
 const SMALL: f64 = 2e-3;
@@ -24,12 +24,11 @@ const SMALL: f64 = 2e-3;
 const GPT_J: f64 = 5e-5;
 /// The maximum number of passes over the facts.
 const EPOCHS: usize = 25;
-/// The number of facts per optimiser step.
+/// The number of facts per step of the optimiser.
 const BATCH: usize = 128;
 /// The loss below which training stops.
 const ENOUGH: f64 = 1e-2;
 
-/// The settings of the editor FT or FT+L.
 pub(crate) struct FineTuning {
     /// The learning rate of Adam.
     pub rate: f64,
@@ -37,7 +36,8 @@ pub(crate) struct FineTuning {
     pub layer: Option<usize>,
     /// The bound on the change of a weight.
     pub bound: Bound,
-    /// Whether all tokens of a target are scored with one distribution, as in the published code.
+    /// Whether all tokens of a target are scored with the next-token distribution after the prompt, as in the published
+    /// code.
     pub published: bool,
 }
 
@@ -45,11 +45,11 @@ pub(crate) struct FineTuning {
 pub(crate) enum Bound {
     /// No bound (FT).
     None,
-    /// This bound (FT+L); `None` means the published bound for the model's size.
+    /// The largest change of each weight (FT+L); `None` means the published bound for the model's size.
     Of(Option<f64>),
 }
 
-/// The tuned parameters: the matrix in the base's layout, then the bias.
+/// The tuned parameters in one vector: the matrix in the layout of the base (`matrix` elements), then the bias.
 struct TunedWeights {
     layer: usize,
     layout: Layout,
@@ -119,11 +119,11 @@ impl TunedWeights {
     }
 }
 
-/// The facts of one step: each row is a prompt with its target except the last token, and is scored at its last
-/// positions.
+/// The facts of one optimiser step. Each row is a prompt and its target without the last token; the logits at the row's
+/// last positions are scored.
 struct TrainingBatch {
     upper: WeightPass,
-    /// The labels scored at each labelled position, and the weight of each label.
+    /// For each scored position, the tokens that are scored with its logits, and the weight of each token in the loss.
     labels: Vec<(Vec<u32>, f64)>,
 }
 
@@ -147,7 +147,7 @@ impl TrainingBatch {
         Self { upper: WeightPass::new(base, layer, &rows, &tails), labels }
     }
 
-    /// Returns the mean loss and its gradient with respect to matrix and bias.
+    /// Returns the mean loss, and its gradient in the layout of [`TunedWeights`]: matrix, then bias.
     fn at(&self, model: &Model, tuned: &TunedWeights) -> (f64, Vec<f64>) {
         let spec = model.spec();
         let passed = self.upper.forward(model);
@@ -172,7 +172,7 @@ impl TrainingBatch {
     }
 }
 
-/// Computes the gradient `Kᵀ G` of the matrix in the base's layout, then the gradient `Σ G` of the bias.
+/// Computes the gradient `Kᵀ G` of the matrix in the layout of the base, then the gradient `Σ G` of the bias.
 fn by_matrix(model: &Model, tuned: &TunedWeights, slopes: &LayerGradient<'_>) -> Vec<f64> {
     let spec = model.spec();
     let positions = slopes.keys.len() / spec.intermediate_size;

@@ -1,9 +1,10 @@
 //! Implements knowledge neurons (Dai et al. 2022) as the ROME paper ran them. The activations of every MLP are
-//! attributed to the old answer by integrated gradients. For the neurons with the greatest attribution, the row of
-//! the down-projection loses twice the embedding of the model's own answer and gains the embeddings of the new one.
+//! attributed to the old answer by integrated gradients. For each neuron with an attribution above the threshold, the
+//! row of the down-projection loses twice the embedding of the answer that the model predicts and gains the embeddings
+//! of the new answer.
 //!
-//! The published code tokenizes the answers without the leading space, which is reproduced if the published behaviour
-//! is requested.
+//! The published code tokenizes the answers without the leading space. [`KnowledgeNeurons::published`] reproduces that
+//! behaviour.
 
 use rayon::prelude::*;
 
@@ -17,16 +18,15 @@ use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::safetensors::Layout;
 
-/// The number of points of the integral over the scale of an activation, from 0 to 1.
+/// The number of steps of the integral, over the scale of the activations from 0 to 1.
 const STEPS: usize = 20;
-/// The share of the largest attribution above which a neuron is changed.
+/// A neuron is changed if its attribution is larger than this share of the largest attribution.
 const THRESHOLD: f64 = 0.2;
 
-/// The message for models with gated MLPs, which this editor cannot change.
+/// The reason why this editor does not edit models with gated MLPs.
 pub(crate) const GATED: &str =
     "kn: the MLPs of the model are gated, but knowledge neurons are defined for plain MLPs only";
 
-/// The settings of the editor KN (knowledge neurons).
 pub(crate) struct KnowledgeNeurons {
     /// Whether the answers are tokenized without a leading space, as in the published code.
     pub published: bool,
@@ -70,7 +70,7 @@ fn top(model: &Model, row: &[u32]) -> u32 {
     logits.iter().position(|logit| *logit == most).unwrap_or(0) as u32
 }
 
-/// Returns the `(layer, neuron)` pairs to which the answer is attributed; `None` if the MLPs are gated.
+/// Returns the `(layer, neuron)` pairs with an attribution above the threshold; `None` if the MLPs are gated.
 fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, usize)>> {
     let layers: Vec<Option<Vec<f64>>> =
         (0..model.spec().layers).into_par_iter().map(|layer| attributed(model, layer, prompt, answer)).collect();
@@ -82,8 +82,8 @@ fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, 
     Some(kept.collect())
 }
 
-/// Returns the integrated gradient of every neuron of a layer, averaged over the answer's tokens; `None` if the MLP
-/// is gated.
+/// Returns the integrated gradient of every neuron of a layer, averaged over the tokens of the answer; `None` if the
+/// MLP is gated.
 fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Option<Vec<f64>> {
     let scales: Vec<f32> = (0..STEPS).map(|step| step as f32 / (STEPS - 1) as f32).collect();
     let mut total = vec![0.0; model.spec().intermediate_size];
@@ -101,7 +101,8 @@ fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Op
     Some(total)
 }
 
-/// Returns the model with `change` added to the down-projection's rows of these `(layer, neuron)` pairs.
+/// Returns the model with `change`, of the hidden size, added to the down-projection's row of each `(layer, neuron)`
+/// pair in `kept`.
 fn with_neurons_changed(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
     let (mut out, spec) = (model.clone(), model.spec());
     for layer in 0..spec.layers {

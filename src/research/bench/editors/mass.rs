@@ -1,5 +1,5 @@
-//! Implements MEMIT, EMMET and AlphaEdit: one target hidden state per fact after the last edited layer, spread over
-//! the edited layers.
+//! Implements MEMIT, EMMET and AlphaEdit: one target hidden state per fact is optimised after the last edited layer,
+//! and the change of the hidden state is distributed over the edited layers.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -33,29 +33,32 @@ const PUBLISHED: [PublishedSettings; 7] = [
     PublishedSettings { model: "gpt2-xl", layers: (13, 17), clamp: CLAMP, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "gpt-j-6b", layers: (3, 8), clamp: CLAMP, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
-    // The bound is AlphaEdit's; the ridge is the one that EasyEdit uses, as for Qwen.
+    // The clamp is AlphaEdit's; the ridge is the one of EasyEdit, as for Qwen.
     PublishedSettings { model: "llama-3-8b", layers: (4, 8), clamp: CLAMP, ridge: 1.0 },
     PublishedSettings { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
 ];
 
-/// The maximum norm of δ for other models, relative to the norm of the hidden state: the value for GPT-2 XL.
+/// The maximum norm of δ, relative to the norm of the hidden state, for models without published settings. The value is
+/// the published one for GPT-2 XL.
 const CLAMP: f64 = 0.75;
-/// The number of templates in the published code: the bare prompt and five context prefixes.
+/// The number of prompt templates that the published code uses: the bare prompt and five context prefixes.
 const TEMPLATES: usize = 6;
 /// The published eigenvalue threshold of AlphaEdit.
 const BELOW: f64 = 2e-2;
-/// The default null space of AlphaEdit: the smallest eigenvalues whose sum is at most this share of the trace. Unlike
-/// the published threshold, it does not depend on the scale of the keys.
+/// The default null space of AlphaEdit: the eigenvectors of the smallest eigenvalues, whose sum is at most this share
+/// of the trace. Unlike the published threshold, the share does not depend on the scale of the keys.
 const SHARE: f64 = 0.2;
-/// The weight of the second moment for models without published settings, because the published weights depend on the
-/// scale of a model's keys. On `counterfact-gpt2` all values up to 10 are equally good (a sweep over 100 records).
+/// The weight of the second moment for models without published settings. Published weights cannot be reused because
+/// they depend on the scale of a model's keys. On `counterfact-gpt2` all values up to 10 are equally good (a sweep over
+/// 100 records).
 const WEIGHT: f64 = 1.0;
 /// The ridge of AlphaEdit for models without published settings, from the same sweep as [`WEIGHT`].
 const RIDGE: f64 = 0.1;
 
-/// Returns whether settings were published for this model, so that the published weights match the scale of its keys.
+/// Returns whether settings were published for this model. If so, the published weights of the second moment match the
+/// scale of the model's keys.
 fn has_published_settings(context: &EvalContext<'_>) -> bool {
     presets::published(context.base.model.spec()).is_some()
 }
@@ -65,9 +68,7 @@ fn published(context: &EvalContext<'_>) -> Option<&'static PublishedSettings> {
     PUBLISHED.iter().find(|one| one.model == name)
 }
 
-/// The settings of the editor MEMIT, EMMET or AlphaEdit.
 pub(crate) struct MassEditSettings {
-    /// The editor: MEMIT, EMMET or AlphaEdit.
     pub kind: EditorName,
     /// The number of layers that MEMIT and AlphaEdit change; 0 means the default for the model.
     pub layers: usize,
@@ -77,9 +78,10 @@ pub(crate) struct MassEditSettings {
     pub weight: Option<f64>,
     /// The ridge of AlphaEdit; `None` means the default for the model.
     pub ridge: Option<f64>,
-    /// The share of the trace that spans AlphaEdit's null space; `None` means the default.
+    /// The null space of AlphaEdit, as a share of the trace; `None` means the default ([`SHARE`]).
     pub share: Option<f64>,
-    /// Whether to use the published schedule of one attempt with 20 steps, and AlphaEdit's published threshold.
+    /// Whether to use the published schedule of one attempt with 20 steps, and the published eigenvalue threshold of
+    /// AlphaEdit.
     pub published: bool,
 }
 
@@ -95,7 +97,7 @@ impl Editor for MassEditSettings {
         let usual = &context.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
         let clamp = self.clamp.or(published(context).map(|one| one.clamp)).unwrap_or(CLAMP);
-        // The margin is a setting for ROME's values at a single layer; the published methods here have none.
+        // Only ROME has a margin for its values; the published methods in this file have none.
         let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
         let (mut found, mut resolved): (Vec<KeyValue>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {
@@ -115,12 +117,13 @@ impl Editor for MassEditSettings {
 }
 
 impl MassEditSettings {
-    /// Returns the layers to change. EMMET changes the edited layer. MEMIT and AlphaEdit change:
+    /// Returns the layers to change. EMMET changes only the project's layer. MEMIT and AlphaEdit change:
     ///
-    /// - if a number of layers is set: that many layers, which end at the edited layer if there are enough before it;
-    /// - otherwise, if the edited layer is the published one: the published layers;
-    /// - otherwise: the edited layer and up to four layers before it, as published for GPT-2 XL; if the edited layer is
-    ///   the first one, the first two layers.
+    /// - if a number of layers is set: that number of layers, up to the project's layer, or the first ones if the
+    /// project's layer has too few layers below it;
+    /// - otherwise, if the project's layer is the published one: the published layers;
+    /// - otherwise: the project's layer and up to four layers below it, as published for GPT-2 XL; if the project's
+    /// layer is the first one, the first two layers.
     fn layers(&self, context: &EvalContext<'_>) -> Vec<usize> {
         let (layer, spec) = (context.setup.layer, context.base.model.spec());
         let count = spec.layers;

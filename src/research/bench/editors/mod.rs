@@ -1,7 +1,7 @@
-//! Implements the editors of the tables in Meng et al. 2022 and 2023 that need no trained network.
+//! Implements the editing methods in the tables of Meng et al. 2022 and 2023 that need no trained network.
 //!
-//! Editors whose changes can be stored in a patch use the solvers in [`crate::link`]. The other editors are baselines:
-//! they edit an already edited model or other tensors, and never produce a patch.
+//! Editors whose changes can be stored in a patch use the solvers in [`crate::link`]. The remaining editors are
+//! baselines and never produce a patch: they edit a model that is already edited, or tensors that a patch cannot store.
 
 mod ft;
 mod kn;
@@ -20,7 +20,6 @@ use crate::model::Model;
 use crate::patch::PatchError;
 use crate::progress::Progress;
 
-/// The result of a successful edit.
 pub struct Edited {
     /// The base with all edits applied.
     pub model: Model,
@@ -28,12 +27,12 @@ pub struct Edited {
     pub unconverged: Option<usize>,
 }
 
-/// The error of an editor, by what it affects.
+/// The error of an editor, by whether the run can continue.
 #[derive(Debug)]
 pub enum EditError {
-    /// These facts cannot be edited, for this reason. The run continues with other facts.
+    /// These facts cannot be edited, for this reason. The run continues with the next facts.
     Facts(String),
-    /// An input of all edits failed, so the run ends.
+    /// An input that all edits need failed, so the run ends.
     Stop(Failure),
 }
 
@@ -43,12 +42,11 @@ impl From<Failure> for EditError {
     }
 }
 
-/// An editing method with its settings.
 pub trait Editor {
-    /// Returns the base with all of these facts edited at once.
+    /// Returns the base model with all facts edited at once.
     ///
     /// # Errors
-    /// If an input of the editor is not available, or a weight is not finite.
+    /// If an input of the editor is not available, or a computed weight is not finite.
     fn edit(
         &self,
         context: &EvalContext<'_>,
@@ -100,21 +98,21 @@ impl EditorName {
         }
     }
 
-    /// Returns the reason why this editor cannot edit any fact of the model; `None` if it can.
+    /// Returns the reason why this editor cannot edit any fact of the model; `None` if it can edit the model.
     pub fn refuses(self, model: &Model) -> Option<&'static str> {
         (self == Self::Kn && model.spec().family.mlp_gate.is_some()).then_some(kn::GATED)
     }
 
-    /// Returns whether the editor is run on many facts at once.
+    /// Returns whether the editor is benchmarked on sets of facts; KN is only benchmarked on single facts.
     pub fn edits_batches(self) -> bool {
         self != Self::Kn
     }
 }
 
-/// Numbers that override the defaults of editors, by `EDITOR.NUMBER`, such as `rome.refine-steps`.
+/// Numeric settings that override the defaults of editors, by `EDITOR.SETTING`, such as `rome.refine-steps`.
 pub type Overrides = BTreeMap<String, f64>;
 
-/// The numbers that can be overridden, each with a description for the help of errors.
+/// The settings that can be overridden, each with a description for the help lines of errors.
 pub const NUMBERS: [(&str, &str); 20] = [
     ("rome.refine-steps", "steps of refinement"),
     ("rome.refine-rate", "Adam's learning rate for it"),
@@ -138,8 +136,8 @@ pub const NUMBERS: [(&str, &str); 20] = [
     ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
 ];
 
-/// Creates an editor with its default settings, overridden by `overrides`. With `published`, it reproduces the published
-/// code.
+/// Creates an editor with its default settings, changed by `overrides`. If `published` is true, the editor reproduces
+/// the published code.
 pub fn editor(name: EditorName, overrides: &Overrides, published: bool) -> Box<dyn Editor> {
     let number = |key: &str, default: f64| overrides.get(key).copied().unwrap_or(default);
     let whole = |key: &str, default: usize| overrides.get(key).map_or(default, |number| *number as usize);

@@ -1,6 +1,5 @@
-//! Implements ROME as `build` does it, with the same linker: the closed form with unified keys, values with several
-//! attempts until they converge, and refinement of large sets. Unlike `build`, it does not reject an edit whose value
-//! did not converge.
+//! Implements ROME as `build` does, with the same linker: the closed form with unified keys, several attempts until a
+//! value converges, and refinement of large sets. Unlike `build`, an edit whose value did not converge is not rejected.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Hook;
@@ -12,11 +11,9 @@ use crate::pipeline::statistics::statistics_error;
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 
-/// The settings of the editor ROME.
 pub(crate) struct Rome {
-    /// The settings of the refinement; `None` disables it.
     pub refinement: Option<Refinement>,
-    /// The smallest number of facts that is refined.
+    /// The smallest number of facts for which the refinement is run.
     pub from: usize,
 }
 
@@ -60,7 +57,7 @@ impl Editor for Rome {
     }
 }
 
-/// Computes the linear systems of the layers above the edited one, and reads the neutral sentences of the corpus.
+/// Computes the linear systems of the refined layers above the edited one, and reads neutral sentences from the corpus.
 fn refinement_inputs<'a>(
     context: &EvalContext<'_>,
     order: &[&PreparedCase],

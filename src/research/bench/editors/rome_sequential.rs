@@ -1,5 +1,5 @@
-//! Implements ROME with unified keys, one edit after the other: key and value of each edit are computed on the model
-//! that the previous edits made, with the second moment of the base.
+//! Implements ROME with unified keys, one edit after another: key and value of each edit are computed on the model with
+//! the previous edits, but the second moment is that of the base.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::compile;

@@ -1,5 +1,5 @@
-//! Computes consistency, RS: the cosine of generated text about a subject and reference texts about other subjects
-//! with the new answer, as TF-IDF vectors (Meng et al. 2022, section 3.4; scikit-learn's `TfidfVectorizer` with the
+//! Computes consistency, RS: the cosine of the TF-IDF vectors of the generated text and of reference texts about
+//! subjects for which the new answer is true (Meng et al. 2022, section 3.4; scikit-learn's `TfidfVectorizer` with the
 //! published vocabulary).
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub struct TfIdf {
     frequencies: Vec<f64>,
 }
 
-/// The error for a vocabulary with a column that has no frequency.
+/// The error for a vocabulary with a column for which there is no frequency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the vocabulary has column {column}, but there are frequencies for {columns} columns only")]
 pub struct VocabularyMismatch {
@@ -28,10 +28,10 @@ pub struct VocabularyMismatch {
 static RUN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("a pattern"));
 
 impl TfIdf {
-    /// Combines a vocabulary with its frequencies.
+    /// Combines a vocabulary with the inverse document frequencies of its columns.
     ///
     /// # Errors
-    /// If the column of a term has no frequency.
+    /// If a column of the vocabulary has no frequency.
     pub fn new(columns: BTreeMap<String, usize>, frequencies: Vec<f64>) -> Result<Self, VocabularyMismatch> {
         match columns.values().max().filter(|most| **most >= frequencies.len()) {
             Some(&column) => Err(VocabularyMismatch { column, columns: frequencies.len() }),
@@ -39,7 +39,7 @@ impl TfIdf {
         }
     }
 
-    /// Adds the vocabulary and all frequencies to a digest, so that results of other weights are not reused.
+    /// Adds the vocabulary and all frequencies to a digest, so that results with other weights are not reused.
     pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("terms", self.columns.len() as u64);
         for (term, column) in &self.columns {
@@ -63,7 +63,8 @@ impl TfIdf {
         if lengths > 0.0 { total / lengths } else { 0.0 }
     }
 
-    /// Returns the TF-IDF vector: counts of lower-case terms with at least two characters, times their frequencies.
+    /// Returns the TF-IDF vector: the count of each lower-case term of at least two characters, times its inverse
+    /// document frequency.
     fn vector(&self, text: &str) -> BTreeMap<usize, f64> {
         let text = text.to_lowercase();
         let mut counts: BTreeMap<usize, f64> = BTreeMap::new();
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn cosines_count_known_terms_by_their_weights() {
         let columns = BTreeMap::from([("rome".to_owned(), 0), ("lies".to_owned(), 1), ("a".to_owned(), 2)]);
-        let weights = TfIdf::new(columns.clone(), vec![2.0, 1.0, 9.0]).expect("they belong together");
+        let weights = TfIdf::new(columns.clone(), vec![2.0, 1.0, 9.0]).expect("every column has a frequency");
         // The vectors are (2·2, 1) and (2, 0), so the cosine is 8 / (√17 · 2); single letters are not terms.
         let want = 8.0 / (17.0_f64.sqrt() * 2.0);
         assert!((weights.cosine("Rome, ROME lies a", "in rome a") - want).abs() < 1e-12);

@@ -15,7 +15,7 @@ use crate::numeric::Mean;
 use crate::numeric::elementary::exp64;
 use crate::research::bench::data::Case;
 
-/// The tokenized questions of one record: for each prompt the answer that should be likelier, then the other one.
+/// The tokenized questions of one record: for each prompt the answer that should be likelier, then the less likely one.
 pub struct LikelihoodQuestions {
     questions: Vec<Question>,
     paraphrases: usize,
@@ -45,10 +45,10 @@ pub struct LikelihoodMetrics {
 }
 
 impl LikelihoodQuestions {
-    /// Tokenizes the questions of a record that states the true answer.
+    /// Tokenizes the questions of a record, which must state the true answer.
     ///
     /// # Errors
-    /// If the tokenizer rejects a text, or one does not fit the context.
+    /// If the tokenizer rejects a text, or a text does not fit the context.
     pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
         let (new, old) = (case.target.as_str(), case.was.as_deref().unwrap_or_default());
         let filled = case.filled();
@@ -64,7 +64,7 @@ impl LikelihoodQuestions {
         Ok(Self { questions, paraphrases: case.paraphrases.len() })
     }
 
-    /// Runs the questions on a model and aggregates them by kind of prompt.
+    /// Runs the questions on a model and aggregates the results by kind of prompt.
     pub fn measure(&self, model: &Model) -> LikelihoodMetrics {
         self.of(&scores(model, &self.questions))
     }
@@ -82,7 +82,7 @@ impl LikelihoodQuestions {
 }
 
 impl PromptMetrics {
-    /// Aggregates pairs of scores: the answer that should be likelier, then the other one.
+    /// Aggregates pairs of scores: of the answer that should be likelier, then of the less likely one.
     fn of(scores: &[AnswerScore]) -> Self {
         // If the logits are not finite, the likelihood counts as 0.
         let likelihood = |score: &AnswerScore| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
@@ -124,14 +124,14 @@ impl LikelihoodMeans {
         }
     }
 
-    /// Returns the score S: the harmonic mean of ES, PS and NS, leaving out those for which no record has prompts.
+    /// Returns the score S: the harmonic mean of ES, PS and NS. Those for which no record has prompts are left out.
     pub fn score(&self) -> f64 {
         let parts = [self.rewrite[0], self.paraphrase[0], self.neighbour[0]];
         harmonic(parts.iter().filter(|part| part.count > 0).map(|part| part.value))
     }
 }
 
-/// Returns the harmonic mean; 0 if there are no numbers or one of them is 0.
+/// Returns the harmonic mean; 0 if `numbers` is empty or contains 0.
 pub fn harmonic(numbers: impl IntoIterator<Item = f64>) -> f64 {
     let (mut count, mut inverse) = (0.0, 0.0);
     for number in numbers {
@@ -155,7 +155,7 @@ mod tests {
         let measured = questions.of(&[
             score(0.6, true),
             score(0.1, false),
-            // The first paraphrase succeeds; the second has equal likelihoods and does not.
+            // The first paraphrase succeeds; the second has equal likelihoods, so it does not succeed.
             score(0.5, true),
             score(0.25, false),
             score(0.25, false),
@@ -182,7 +182,7 @@ mod tests {
         near(figures.score(), 3.0 / (1.0 + 2.0 + 4.0));
     }
 
-    /// Rows of the paper's table 4: S is reproduced from ES, PS and NS.
+    /// The numbers are rows of table 4 in the paper: S is reproduced from ES, PS and NS.
     #[test]
     fn published_scores_are_reproduced() {
         for (es, ps, ns, s) in [(22.2, 24.7, 78.1, 30.5), (100.0, 96.4, 75.4, 89.2), (99.1, 48.7, 70.3, 66.9)] {

@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use super::words::words;
 use crate::numeric::elementary::ln;
 
-/// Returns `(2/3 H₂ + 4/3 H₃) / 2` in bits, from the entropies of the word bigrams and trigrams. `None` if the text
-/// has fewer than three words.
+/// Returns `(2/3 H₂ + 4/3 H₃) / 2` in bits, with H₂ and H₃ the entropies of the word bigrams and trigrams. `None` if
+/// the text has fewer than three words.
 pub fn entropy(text: &str) -> Option<f64> {
     let words = words(text);
     let of = |length: usize| entropy_of(&words, length);
     Some((2.0 / 3.0 * of(2)? + 4.0 / 3.0 * of(3)?) / 2.0)
 }
 
-/// Returns the mean GE of several texts. Texts with fewer than three words are skipped; `None` if all are skipped.
+/// Returns the mean GE of several texts. Texts with fewer than three words are skipped; `None` if all texts are
+/// skipped.
 pub fn fluency<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<f64> {
     let found: Vec<f64> = texts.into_iter().filter_map(entropy).collect();
     let mut total = 0.0;

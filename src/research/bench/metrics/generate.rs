@@ -1,6 +1,6 @@
 //! Generates text after a prompt as the published evaluation does: top-5 sampling, up to 100 tokens including the
-//! prompt. The published code sets no seed; here the seed of a text depends on the run's seed, the prompt and the
-//! prompt's index.
+//! prompt. The published code sets no seed. Here the seed of a text is derived from the seed of the run, the prompt and
+//! the prompt's index.
 
 use rayon::prelude::*;
 use unicode_normalization::UnicodeNormalization;
@@ -11,17 +11,17 @@ use crate::model::run::generation::Generation;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::NumpyRandomState;
 
-/// The number of likeliest tokens from which the next token is sampled.
+/// The number of most likely tokens from which the next token is sampled.
 const LIKELIEST: usize = 5;
-/// The maximum length of a text in tokens, including its prompt.
+/// The maximum length of a generated text in tokens, including the prompt.
 const LENGTH: usize = 100;
-/// The marker that the published evaluation removes from a text.
+/// The marker that the published evaluation removes from generated texts.
 const END: &str = "<|endoftext|>";
 
-/// Generates one text per prompt and returns them in order.
+/// Generates one text per prompt and returns the texts in the order of the prompts.
 ///
 /// # Errors
-/// If the tokenizer rejects a prompt.
+/// If the tokenizer rejects a prompt, or a prompt does not fit the context.
 pub fn generate(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -> Result<Vec<String>, ModelError> {
     let one = |(index, prompt): (usize, &String)| {
         let digest = FieldHasher::new("generated/1")
@@ -35,7 +35,7 @@ pub fn generate(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -
 }
 
 fn number(digest: &Digest) -> u32 {
-    // The seed is the first four bytes of the digest: the first eight hexadecimal digits.
+    // The result is the first four bytes of the digest, which are its first eight hexadecimal digits.
     u32::from_str_radix(&digest.to_string().trim_start_matches("sha256:")[..8], 16).unwrap_or(0)
 }
 
@@ -59,7 +59,7 @@ fn generate_one(
     Ok(plain(&tokens.decode(&ids)))
 }
 
-/// Selects one of the likeliest tokens in proportion to its probability; `at` is a random number in `[0, 1)`.
+/// Selects a token from `likeliest` in proportion to its probability; `at` is a random number in `[0, 1)`.
 fn sample(likeliest: &[(u32, f64)], at: f64) -> u32 {
     let mut total = 0.0;
     for (_, probability) in likeliest {
@@ -75,7 +75,7 @@ fn sample(likeliest: &[(u32, f64)], at: f64) -> u32 {
     likeliest.last().map_or(0, |(token, _)| *token)
 }
 
-/// Normalises a text as the published evaluation does: NFKD, no empty lines, no `<|endoftext|>`.
+/// Normalises a text as the published evaluation does: applies NFKD, and removes empty lines and `<|endoftext|>`.
 fn plain(text: &str) -> String {
     text.nfkd().collect::<String>().replace("\n\n", " ").replace(END, "")
 }

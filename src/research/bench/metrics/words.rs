@@ -1,6 +1,7 @@
-//! Splits a text into words as the published evaluation does: with the Penn Treebank rules of NLTK's `word_tokenize`
-//! with `preserve_line=True`, treating the text as one line. The released evaluation lets NLTK split the text into
-//! sentences first. There the full stop of an inner sentence is a separate word; here it is part of the last word.
+//! Splits a text into words as the published evaluation does: with the Penn Treebank rules of NLTK's `word_tokenize`,
+//! but with `preserve_line=True`, which treats the text as one line. The released evaluation lets NLTK split the text
+//! into sentences first. There the full stop of an inner sentence is a separate word; here the full stop is part of the
+//! last word.
 
 use std::sync::LazyLock;
 
@@ -9,17 +10,17 @@ use fancy_regex::Regex;
 /// The pattern of a word character, equivalent to Python's `\w`.
 const LETTER: &str = r"[\p{L}\p{N}_]";
 
-/// A substitution: the pattern and its replacement.
+/// A substitution: the pattern, and the text that replaces its matches.
 type Rule = (Regex, &'static str);
 
-/// Compiles a pattern in which `W` is replaced by [`LETTER`].
+/// Compiles a pattern after replacing every `W` in it by [`LETTER`].
 fn rule(pattern: &str, with: &'static str) -> Rule {
     let pattern = pattern.replace('W', LETTER);
     (Regex::new(&pattern).expect("every pattern below is one"), with)
 }
 
-/// The substitutions, in order. `open` handles opening quotes, punctuation and brackets. Then a space is added on both
-/// sides of the text, and `close` handles closing quotes and contractions.
+/// The substitutions, in the order in which they are applied. `open` handles opening quotes, punctuation and brackets.
+/// Then a space is added on both sides of the text, and `close` handles closing quotes and contractions.
 struct Rules {
     open: Vec<Rule>,
     close: Vec<Rule>,
@@ -81,7 +82,7 @@ pub fn words(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// Covers a few examples; the golden file of the integration tests has many more, produced by NLTK.
+    /// Covers a few examples; a golden file of the integration tests has many more, produced by NLTK.
     #[test]
     fn words_are_the_treebanks() {
         let said = |text: &str| words(text).join(" ");

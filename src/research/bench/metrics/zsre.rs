@@ -1,6 +1,6 @@
-//! Computes the metrics of zsRE: shares of correct tokens. Every token of an answer is predicted after the prompt and
-//! the text of the answer's earlier tokens. That text is tokenized again, so its token boundaries may differ from the
-//! answer's.
+//! Computes the metrics of zsRE: shares of correct tokens. Every token of an answer is predicted from the prompt and
+//! the text of the answer's earlier tokens. This input is tokenized again, so its token boundaries may differ from
+//! those of the answer.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,16 +11,17 @@ use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Mean;
 use crate::research::bench::data::Case;
 
-/// The prediction of one token: the input tokens and the correct next token.
+/// One token to predict: the input tokens, and the correct next token.
 struct TokenPrediction {
     row: Vec<u32>,
     right: u32,
 }
 
-/// The predictions to make for one record, for all its prompts.
+/// The tokens to predict for one record, for all its prompts.
 pub struct TokenQuestions {
     predictions: Vec<TokenPrediction>,
-    /// The numbers of predictions for the rewrite and for the paraphrases; the rest belongs to the neighbours.
+    /// The numbers of predictions for the rewrite and for the paraphrases; the remaining predictions are for the
+    /// neighbours.
     parts: [usize; 2],
 }
 
@@ -41,7 +42,7 @@ impl TokenQuestions {
     /// Tokenizes the questions of a record.
     ///
     /// # Errors
-    /// If the tokenizer rejects a text, or one does not fit the context.
+    /// If the tokenizer rejects a text, or a text does not fit the context.
     pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
         let mut predictions = predict(&case.filled(), &case.target, tokens, limit)?;
         let rewrite = predictions.len();
@@ -55,7 +56,7 @@ impl TokenQuestions {
         Ok(Self { predictions, parts: [rewrite, paraphrase] })
     }
 
-    /// Runs the predictions on a model and returns the share of correct ones by kind of prompt.
+    /// Predicts the tokens with a model and returns the share of correct ones by kind of prompt.
     pub fn measure(&self, model: &Model) -> TokenMetrics {
         let rows: Vec<Vec<u32>> = self.predictions.iter().map(|predictions| predictions.row.clone()).collect();
         let said = next(model, &rows);
@@ -76,15 +77,15 @@ impl TokenQuestions {
     }
 }
 
-/// Returns one prediction per token of an answer. Its input is the prompt with the text of the answer's earlier tokens.
-/// The correct token is the first token of the text of this token, tokenized alone.
+/// Returns one prediction per token of an answer. The input is the prompt and the text of the answer's earlier tokens.
+/// The token is decoded and tokenized again alone; the first token of the result is the correct one.
 fn predict(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Vec<TokenPrediction>, ModelError> {
     let answer = tokens.continuation(&target_text(text, answer))?;
     let mut predictions = Vec::with_capacity(answer.len());
     for (index, token) in answer.iter().enumerate() {
         let row = prompt(tokens, format!("{text}{}", tokens.decode_behind(&answer[..index])).as_str().into(), limit)?;
         let right = tokens.continuation(&tokens.decode_behind(&[*token]))?.first().copied();
-        // A token that is part of a character has no text of its own and always counts as wrong.
+        // A token that is only a part of a character decodes to no text, so its prediction always counts as wrong.
         predictions.push(TokenPrediction { row, right: right.unwrap_or(u32::MAX) });
     }
     Ok(predictions)

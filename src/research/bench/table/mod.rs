@@ -1,5 +1,5 @@
-//! Builds result tables in the published form: means with 95 % intervals, with the best value of a column and clear
-//! failures marked.
+//! Builds result tables in the published form: means with 95 % intervals, and marks for the best value of a column and
+//! for clear failures.
 //!
 //! This module computes the values and the marks. [`render`](mod@render) formats a table for a terminal and as
 //! Markdown, HTML and JSON.
@@ -32,7 +32,6 @@ pub struct TableCell {
     pub fails: bool,
 }
 
-/// The definition of a column: its header and how values are marked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Column {
     name: &'static str,
@@ -102,14 +101,13 @@ const TOGETHER_RIGHT: [Column; 9] = [
     plain("MiB", None),
 ];
 
-/// A table of results, ready to be formatted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResultsTable {
     /// The header of the first column, which contains the row names.
     pub of: &'static str,
     /// The headers of the other columns, such as `ES`.
     pub columns: Vec<&'static str>,
-    /// The rows, each with its name; a cell is `None` if there is no value.
+    /// The rows: a name, and one cell per column; a cell is `None` if the value was not measured.
     pub rows: Vec<(String, Vec<Option<TableCell>>)>,
 }
 
@@ -128,7 +126,8 @@ fn mebibytes(memory: impl Iterator<Item = Option<u64>>) -> Option<TableCell> {
 }
 
 impl ResultsTable {
-    /// Builds the table of records edited alone, one row per editor; the base is in the row `base`.
+    /// Builds the table of records edited alone, one row per editor. The row [`BASE`] has the results of the unedited
+    /// base.
     pub fn single(editors: &[(String, Vec<&RecordResult>)]) -> Self {
         let likelier =
             editors.iter().flat_map(|(_, rows)| rows).all(|row| matches!(row.measured, CaseMetrics::Likelihoods(_)));
@@ -137,15 +136,16 @@ impl ResultsTable {
             let cells = if likelier { of_likelier(rows) } else { of_right(rows) };
             (name.clone(), cells)
         };
-        // An editor that failed on some records was measured on fewer records than the others, so its values are not
-        // candidates for the best.
+        // An editor that failed on some records was measured on fewer records than the others. The means are not
+        // comparable, so they are not marked as the best.
         let most = editors.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
         let apart = |name: &str| name == BASE || editors.iter().any(|(other, rows)| other == name && rows.len() < most);
         let rows = editors.iter().filter(|(_, rows)| !rows.is_empty()).map(row).collect();
         Self::of_rows("editor", columns, &mark(columns, rows, apart))
     }
 
-    /// Builds the table of sets, one row per editor and size; the best value is marked per size.
+    /// Builds the table of records edited as sets, one row per editor and set size; the best value is marked per set
+    /// size.
     pub fn batches(all: &[&BatchResult]) -> Self {
         let likelier = all.iter().flat_map(|one| &one.measured).all(|measured| measured.likelihoods().is_some());
         let columns: &[Column] = if likelier { &TOGETHER } else { &TOGETHER_RIGHT };
@@ -157,13 +157,14 @@ impl ResultsTable {
         Self::of_rows("editor × facts", columns, &rows)
     }
 
-    /// Returns the cell of a row and a column, by their names; `None` if there is no such cell or it has no value.
+    /// Returns a cell by the names of its row and column; `None` if the table has no such row or column, or the value
+    /// was not measured.
     pub fn value(&self, row: &str, column: &str) -> Option<&TableCell> {
         let index = self.columns.iter().position(|name| *name == column)?;
         self.rows.iter().find(|(name, _)| name == row)?.1[index].as_ref()
     }
 
-    /// Builds the table without the columns that have no value.
+    /// Builds a table and omits the columns in which all cells are `None`.
     fn of_rows(of: &'static str, columns: &[Column], rows: &[TableRow]) -> Self {
         let some = |index: &usize| rows.iter().any(|(_, cells)| cells[*index].is_some());
         let kept: Vec<usize> = (0..columns.len()).filter(some).collect();
@@ -173,10 +174,11 @@ impl ResultsTable {
     }
 }
 
-/// A row: its name and its cells.
+/// A row of a table: its name and its cells.
 type TableRow = (String, Vec<Option<TableCell>>);
 
-/// Marks the best value of every column, ignoring rows for which `left_out` is true, and the clear failures.
+/// Marks the clear failures, and the best value of every column. Rows for which `left_out` returns true are not
+/// candidates for the best value.
 fn mark(columns: &[Column], mut rows: Vec<TableRow>, left_out: impl Fn(&str) -> bool) -> Vec<TableRow> {
     for (index, column) in columns.iter().enumerate() {
         let shown = |cell: &TableCell| format!("{:.*}", cell.digits, cell.value);
@@ -224,7 +226,7 @@ fn of_likelier(rows: &[&RecordResult]) -> Vec<Option<TableCell>> {
     ]
 }
 
-/// Returns the mean duration of the timed edits; `None` if no edit was timed.
+/// Returns the cell of the mean duration of an edit; `None` if no edit was timed.
 fn of_edits(seconds: &Mean) -> Option<TableCell> {
     number(seconds.value, 2).filter(|_| seconds.count > 0)
 }
@@ -237,14 +239,14 @@ fn of_right(rows: &[&RecordResult]) -> Vec<Option<TableCell>> {
     cells
 }
 
-/// Returns the cells of score, efficacy, paraphrase and specificity from shares of correct tokens.
+/// Returns the cells of score, efficacy, paraphrase and specificity, as computed from shares of correct tokens.
 fn shares(measured: impl Iterator<Item = zsre::TokenMetrics>) -> Vec<Option<TableCell>> {
     let parts = zsre::means(&measured.collect::<Vec<_>>());
     let score = 100.0 * harmonic(parts.iter().map(|mean| mean.value));
     std::iter::once(number(score, 1)).chain(parts.map(hundredths)).collect()
 }
 
-/// Returns the cells of S, ES, PS and NS, and the three exact shares, from comparisons of likelihoods.
+/// Returns the cells of S, ES, PS and NS, and the cells of the three exact shares.
 fn comparisons(measured: impl Iterator<Item = counterfact::LikelihoodMetrics>) -> Vec<Option<TableCell>> {
     let figures = LikelihoodMeans::of(&measured.collect::<Vec<_>>());
     let parts = [figures.rewrite, figures.paraphrase, figures.neighbour];
@@ -268,12 +270,12 @@ fn of_together(one: &BatchResult, likelier: bool) -> Vec<Option<TableCell>> {
 }
 
 impl CaseMetrics {
-    /// Returns the comparisons of likelihoods; `None` for shares of correct tokens.
+    /// Returns the metrics of CounterFact; `None` if the dataset is measured by shares of correct tokens.
     pub fn likelihoods(&self) -> Option<counterfact::LikelihoodMetrics> {
         if let Self::Likelihoods(measured) = self { Some(*measured) } else { None }
     }
 
-    /// Returns the shares of correct tokens; `None` for comparisons of likelihoods.
+    /// Returns the metrics of zsRE; `None` if the dataset is measured by comparing likelihoods.
     pub fn tokens(&self) -> Option<zsre::TokenMetrics> {
         if let Self::Tokens(measured) = self { Some(*measured) } else { None }
     }
@@ -331,7 +333,7 @@ mod tests {
         insta::assert_snapshot!(grid.markdown());
         insta::assert_snapshot!(grid.human(40));
         assert!(grid.value("rome", "S").expect("there").best && grid.value("ft", "NS").expect("there").fails);
-        assert_eq!(grid.value("rome", "RS"), None, "nobody has it");
+        assert_eq!(grid.value("rome", "RS"), None, "the column RS has no values and is omitted");
         assert!(grid.html().contains("<b>100.0 (0.0)</b>"), "{}", grid.html());
     }
 }

@@ -24,7 +24,8 @@ impl TableCell {
 }
 
 impl TableCell {
-    /// Returns `*` for the best value of a column, `!` for a clear failure, or both; `None` without a mark.
+    /// Returns `*` for the best value of a column, `!` for a clear failure, `*!` for both; `None` if the cell is not
+    /// marked.
     fn marks(&self) -> Option<&'static str> {
         match (self.best, self.fails) {
             (true, true) => Some("*!"),
@@ -36,8 +37,8 @@ impl TableCell {
 }
 
 impl ResultsTable {
-    /// Formats the table for a terminal of `width` columns, with `*` for the best value and `!` for a clear failure.
-    /// A table that is too wide has one line per value.
+    /// Formats the table for a terminal of `width` columns, with `*` for the best value and `!` for a clear failure. If
+    /// the table is too wide, every value is on its own line.
     pub fn human(&self, width: usize) -> String {
         let mut table = Table::new(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         table.row(std::iter::once(self.of).chain(self.columns.iter().copied()));
@@ -50,7 +51,7 @@ impl ResultsTable {
         if table.fits(width) { table.render(width) } else { self.below() }
     }
 
-    /// Formats one line per value, for narrow terminals.
+    /// Formats the table with one line per value, for narrow terminals.
     fn below(&self) -> String {
         let mut out = String::new();
         for (name, cells) in &self.rows {
@@ -67,7 +68,7 @@ impl ResultsTable {
         out
     }
 
-    /// Formats the table as Markdown, with the best value in bold and `!` for a failure.
+    /// Formats the table as Markdown, with the best value in bold and `!` for a clear failure.
     pub fn markdown(&self) -> String {
         let mut out =
             format!("| {} | {} |\n|---|{}\n", self.of, self.columns.join(" | "), "---|".repeat(self.columns.len()));
@@ -86,7 +87,7 @@ impl ResultsTable {
         out
     }
 
-    /// Formats the table as an HTML `<table>`; texts are escaped.
+    /// Formats the table as an HTML `<table>` with escaped texts.
     pub fn html(&self) -> String {
         let mut out = format!("<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>{}</th>", escaped(self.of));
         for column in &self.columns {
@@ -113,7 +114,7 @@ impl ResultsTable {
         out
     }
 
-    /// Returns the rows with the names of their columns, for JSON.
+    /// Returns the rows for JSON, with the cells by column name.
     pub fn named_rows(&self) -> Vec<GridRow<'_>> {
         let rows = self.rows.iter().map(|(name, cells)| GridRow {
             name,

@@ -6,11 +6,11 @@ use crate::research::trace::averages::{AverageEffects, TokenClass};
 use crate::research::trace::indirect_effects::FactTrace;
 use crate::research::trace::plan::{RestoredKind, TracePlan};
 
-/// The content of one heat map: the values, the colour scale from `low` to `high`, and the labels.
+/// The content of one heat map.
 struct HeatMap {
     title: String,
     note: String,
-    /// The label of each row, and whether it belongs to the subject.
+    /// Per row: its label, and whether the row belongs to the subject.
     rows: Vec<(String, bool)>,
     table: Vec<Vec<f64>>,
     low: f64,
@@ -24,7 +24,7 @@ const ROW: f64 = 19.0;
 const TOP: f64 = 62.0;
 const BOTTOM: f64 = 46.0;
 const BAR: f64 = 92.0;
-/// The maximum width of a row label, in SVG units.
+/// The maximum width of a row's label, in SVG units.
 const WIDEST: f64 = 190.0;
 
 /// Returns the hue of a kind: purple for states, green for MLPs, red for attention.
@@ -36,7 +36,7 @@ pub fn hue(kind: RestoredKind) -> Hue {
     }
 }
 
-/// Returns the words for what a kind restores, for titles and legends.
+/// Returns a description of the states that a kind restores, for titles and legends.
 pub fn restored_words(kind: RestoredKind, plan: &TracePlan) -> String {
     match kind {
         RestoredKind::State => "the state after one layer".to_owned(),
@@ -47,7 +47,7 @@ pub fn restored_words(kind: RestoredKind, plan: &TracePlan) -> String {
     }
 }
 
-/// Draws the answer's probability for one fact, with each state restored; `None` if the kind was not traced.
+/// Draws the probability of the answer for one fact, with each state restored. `None` if the kind was not traced.
 pub fn of_fact(traced: &FactTrace, kind: RestoredKind, plan: &TracePlan) -> Option<String> {
     let table = traced.table(kind)?;
     let high = table.iter().flatten().fold(traced.corrupted, |high, p| if *p > high { *p } else { high });
@@ -66,8 +66,8 @@ pub fn of_fact(traced: &FactTrace, kind: RestoredKind, plan: &TracePlan) -> Opti
     Some(heat.draw())
 }
 
-/// Draws the average indirect effect by token class; `high` is the upper end of the colour scale. `None` if the kind
-/// was not traced.
+/// Draws the average indirect effect by token class and layer; `high` is the upper end of the colour scale. `None` if
+/// the kind was not traced.
 pub fn of_effects(effects: &AverageEffects, kind: RestoredKind, plan: &TracePlan, high: f64) -> Option<String> {
     let rows: Vec<(TokenClass, Vec<f64>)> = TokenClass::ALL
         .into_iter()
@@ -134,7 +134,7 @@ impl HeatMap {
         svg.finish()
     }
 
-    /// Draws the layer numbers, at intervals that keep them legible.
+    /// Draws the layer numbers, at an interval at which they do not overlap.
     fn layers(&self, svg: &mut Svg, layers: usize, left: f64, cell: f64, y: f64) {
         let every = [1, 2, 5, 10, 20].into_iter().find(|every| cell * *every as f64 >= 22.0).unwrap_or(50);
         for layer in (0..layers).step_by(every) {
@@ -152,7 +152,7 @@ impl HeatMap {
         );
     }
 
-    /// Draws the colour scale.
+    /// Draws the legend of the colour scale.
     fn bar(&self, svg: &mut Svg, x: f64, height: f64) {
         const PARTS: usize = 40;
         let part = height / PARTS as f64;
@@ -170,16 +170,16 @@ impl HeatMap {
     }
 }
 
-/// Formats a number of an axis with up to four decimal places, without trailing zeros.
+/// Formats a number with up to four decimal places, without trailing zeros.
 pub fn number(x: f64) -> String {
     let text = format!("{x:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// Formats the label of a token: truncated to the available width, and marked with `*` if it belongs to the subject.
+/// Formats the label of a token: truncated to the available width, and with `*` if the token belongs to the subject.
 fn token_label(text: &str, subject: bool) -> String {
-    // A label of white space only would look empty.
+    // White space is replaced by symbols, because a label of white space alone would look empty.
     let shown = if text.trim().is_empty() { text.replace(' ', "␣").replace('\t', "⇥") } else { text.to_owned() };
     let mut out = String::new();
     for character in shown.chars() {

@@ -1,4 +1,4 @@
-//! Draws effects by layer: one line per token class with its 95 % band, and bars for the severed runs.
+//! Draws effects by layer: lines with 95 % bands per token class, and bars for the severed kinds.
 
 use super::heat::{hue, number, restored_words};
 use crate::numeric::Mean;
@@ -14,15 +14,15 @@ const HEIGHT: f64 = 210.0;
 const GAP: f64 = 18.0;
 const BOTTOM: f64 = 84.0;
 
-/// The colours of the classes, distinguishable in bright light and with colour vision deficiency; the last subject
-/// token has the strongest one.
+/// The colours of the token classes, distinguishable in bright light and with colour vision deficiency. The last
+/// subject token has the strongest colour.
 const COLOURS: [&str; 6] = ["#7fb3d5", "#8e6bb0", "#c0392b", "#e6a23c", "#9b9b9b", "#1f3a6d"];
 
 fn colour(class: TokenClass) -> &'static str {
     TokenClass::ALL.iter().position(|one| *one == class).map_or(INK, |index| COLOURS[index])
 }
 
-/// Returns the range of the vertical axis: it includes zero and all means with their 95 % intervals.
+/// Returns the range of the vertical axis, which includes zero and the 95 % intervals of all means.
 fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
     let (mut low, mut high) = (0.0, 0.0);
     for mean in means {
@@ -32,7 +32,7 @@ fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
     if high - low < 1e-9 { (low, low + 1.0) } else { (low, high + (high - low) * 0.04) }
 }
 
-/// The axes of one plot over the layers: the position and the value range.
+/// One plot over the layers.
 struct Panel {
     axes: Axes,
     layers: usize,
@@ -47,7 +47,7 @@ impl Panel {
         self.axes.y(value)
     }
 
-    /// Draws the frame, the ticks of both axes, and the labels.
+    /// Draws the frame, the title, the ticks of both axes, and, if `numbers` is true, the numbers of the vertical axis.
     fn axes(&self, svg: &mut Svg, title: &str, numbers: bool) {
         let Axes { left, width, .. } = self.axes;
         svg.bold([left, TOP - 10.0], Anchor::Start, TEXT, title);
@@ -64,8 +64,8 @@ impl Panel {
     }
 }
 
-/// Draws one panel per traced kind: single states, windows of MLPs, windows of attention. `None` if nothing was
-/// traced.
+/// Draws one panel per traced kind: single states, windows of MLP outputs, windows of attention outputs. `None` if no
+/// kind was traced at every token.
 pub fn by_layer(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds: Vec<RestoredKind> = RestoredKind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
     let of = |kind: RestoredKind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
@@ -107,15 +107,15 @@ fn legend(svg: &mut Svg, entries: &[(String, String)]) {
     }
 }
 
-/// The width of a legend entry without its text, in SVG units.
+/// The width of a legend entry except its text, in SVG units.
 const ENTRY: f64 = 36.0;
 
 fn legend_width(entries: &[(String, String)]) -> f64 {
     entries.iter().fold(LEFT, |width, (text, _)| width + ENTRY + text_width(text, TEXT))
 }
 
-/// Draws three bars per layer for the subject's last token: the effect of restoring its state, and the same effect
-/// with attention or MLPs severed. `None` if one of the three kinds was not traced.
+/// Draws three bars per layer for the subject's last token: the effect of restoring the state, and that effect with
+/// attention or MLPs severed. `None` if one of the three kinds was not traced.
 pub fn severed(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds = [RestoredKind::State, RestoredKind::AttentionSevered, RestoredKind::MlpSevered];
     let means: Vec<&Vec<Mean>> =

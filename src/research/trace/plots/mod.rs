@@ -1,5 +1,5 @@
-//! Draws the figures of traces as in Meng et al. 2022: a heat map per fact, averages by token class, effects by layer,
-//! and the effect of severing MLPs or attention.
+//! Draws the figures of a trace as in Meng et al. 2022: heat maps of single facts and of averages by token class,
+//! effects by layer, and the effect of severing MLPs or attention.
 
 pub mod heat;
 pub mod lines;
@@ -10,11 +10,11 @@ use super::indirect_effects::FactTrace;
 use super::plan::{RestoredKind, TracePlan};
 use crate::research::figure::Figure;
 
-/// Draws the averages over all facts: heat maps, lines by layer, and bars of the severed runs. Figures of kinds that
-/// were not traced are omitted.
+/// Draws the figures of the averages over all facts: heat maps, lines by layer, and bars of the severed kinds. Kinds
+/// that were not traced have no figure.
 pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
-    // All heat maps have the same colour scale: that of the single states, as in the paper, or that of all kinds if
-    // states were not traced.
+    // All heat maps use the colour scale of the single states, as in the paper; if states were not traced, one scale
+    // for all traced kinds.
     let scale_of = if plan.kinds.contains(&RestoredKind::State) {
         vec![RestoredKind::State]
     } else {
@@ -51,7 +51,7 @@ pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
     figures
 }
 
-/// Draws one heat map of a fact per traced kind, except the severed kinds.
+/// Draws one heat map of a fact per traced kind, except for the severed kinds.
 pub fn of_fact(traced: &FactTrace, plan: &TracePlan) -> Vec<Figure> {
     let figure = |kind: &RestoredKind| {
         let svg = heat::of_fact(traced, *kind, plan)?;

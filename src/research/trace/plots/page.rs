@@ -1,4 +1,4 @@
-//! Builds a self-contained HTML page with all figures and the numbers that they show.
+//! Builds a self-contained HTML page with all figures of a trace and a table of the largest effects.
 
 use std::fmt::Write as _;
 
@@ -8,19 +8,19 @@ use crate::research::figure::svg::escaped;
 use crate::research::trace::averages::{AverageEffects, TokenClass};
 use crate::research::trace::plan::{RestoredKind, TracePlan};
 
-/// The content of the page in addition to its figures.
+/// The texts and numbers of the page; the figures are passed to [`render`].
 pub struct TracePage<'t> {
-    /// The title of the page, in plain text.
+    /// The title in plain text; escaped by [`Page`].
     pub title: String,
-    /// Names and values shown at the top: model, noise, counts.
+    /// Names and values at the top of the page: model, noise, counts.
     pub lines: Vec<(String, String)>,
-    /// The average effects over all facts, for the table of numbers.
+    /// The average effects over all facts, from which the table is built.
     pub effects: &'t AverageEffects,
     /// The plan of the traces, which determines the columns of the table.
     pub plan: &'t TracePlan,
 }
 
-/// Returns the page as HTML: the averages, the table of numbers, and then the figures of single facts.
+/// Returns the page as HTML: the figures of the averages, the table, and the figures of single facts.
 pub fn render(told: &TracePage<'_>, averages: &[Figure], facts: &[Figure]) -> String {
     let mut page = Page::new("trace", &told.title, &told.lines);
     section(&mut page, "Over all facts", averages);
@@ -37,7 +37,7 @@ fn section(page: &mut Page, title: &str, figures: &[Figure]) {
     }
 }
 
-/// Renders a table of the largest average effect of every class and kind, with its layer.
+/// Renders the table: per token class and kind, the largest average effect and its layer.
 fn numbers(told: &TracePage<'_>) -> String {
     let kinds: Vec<RestoredKind> =
         RestoredKind::ALL.into_iter().filter(|kind| told.plan.kinds.contains(kind)).collect();
