@@ -64,7 +64,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Checks before the build that the provenance can be written after it.
+/// Checks before the build whether the file of `--provenance` may be written, so that a long build does not fail at its
+/// end.
 fn check_provenance(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     context.may_export(path)?;
@@ -78,15 +79,16 @@ fn write_provenance(arguments: &Arguments, project: &Project, built: &Built) -> 
     Ok(provenance::write(path, &statement)?)
 }
 
-/// An edit with one name of its subject, and the measurements of that name.
+/// An edit under one name of its subject, with the measurements for that name.
 struct NamedRecord<'p> {
     edit: &'p Edit,
-    /// The alias; `None` for the subject itself.
+    /// The alias; `None` for the subject's own name.
     alias: Option<&'p str>,
     record: &'p EditRecord,
 }
 
-/// Returns one item per edit and name, ordered by edit id; the subject comes before the aliases.
+/// Returns one item per edit and name of its subject, ordered by edit id. The subject's own name comes before the
+/// aliases.
 fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
     // The build record was made for these edits, so it has an entry for each of them.
     let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
@@ -145,7 +147,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
     tail.row(["lock", &lock_line(built)]);
     let verdict = verdict(project, built);
     let (head, tail) = (head.render(width), tail.render(usize::MAX));
-    // A set without edits has no rows.
+    // Without edits, the table would have only a header.
     let edits = if edits.is_empty() { String::new() } else { edits.render(width) + "\n" };
     format!("{head}\n{edits}{tensors}{tail}{verdict}")
 }
@@ -200,7 +202,7 @@ fn verdict(project: &Project, built: &Built) -> String {
     let fails: Vec<NamedRecord<'_>> =
         by_id(project, built).into_iter().filter(|named| !named.record.target.holds).collect();
     let mut ids: Vec<&str> = fails.iter().map(|named| named.edit.id.as_str()).collect();
-    // An edit holds only if it holds under all its names.
+    // An edit that fails under several names of its subject is listed once.
     ids.dedup();
     if ids.is_empty() {
         return String::new();

@@ -42,7 +42,7 @@ pub(super) struct Context {
     warnings_shown: Cell<bool>,
     /// The warnings printed so far, with their sources. They are added to the findings of a JSON answer or a report.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
-    /// The command, if it ends with a report ([`Context::expect_reports`]).
+    /// The verb of the running command if it ends with a report ([`Context::expect_reports`]), else `None`.
     reporting: Cell<Option<ReportVerb>>,
     reports: RefCell<Vec<(Format, PathBuf)>>,
 }
@@ -74,8 +74,8 @@ impl Context {
         }
     }
 
-    /// Returns the folder in which `init` creates a project: that of `-C`, or the current folder. Unlike in other
-    /// commands, a project in a folder above it is not used.
+    /// Returns the folder in which `init` creates a project: the folder of `-C`, or the current folder. Other commands
+    /// also search the folders above the current folder for a project; `init` does not.
     pub(super) fn new_project_root(&self) -> PathBuf {
         self.named.clone().unwrap_or_else(|| PathBuf::from("."))
     }
@@ -85,14 +85,14 @@ impl Context {
         self.root.join(PROJECT_FILE).symlink_metadata().is_ok()
     }
 
-    /// Prints which project is used, if it was found above the current folder.
+    /// Prints the folder of the project if it was found above the current folder.
     pub(super) fn note_root(&self) {
         if self.named.is_none() && self.root != Path::new(".") {
             self.ui.note(&format!("the project in `{}`", self.root.display()));
         }
     }
 
-    /// Returns the store, which is opened at the first call.
+    /// Returns the store and opens it at the first call.
     ///
     /// # Errors
     /// If no environment variable determines the cache's folder, or if that folder is inside a base model.
@@ -126,7 +126,7 @@ impl Context {
         self.model.borrow().clone()
     }
 
-    /// Selects the model for the rest of the run.
+    /// Selects the model that the rest of the run uses.
     pub(super) fn select_model(&self, name: String) {
         self.model.replace(Some(name));
     }
@@ -222,7 +222,7 @@ impl Context {
         outcome
     }
 
-    /// Declares that the command ends with a report, whether it succeeds or fails, and stores where to write it.
+    /// Declares that the command ends with a report, whether it succeeds or fails. Stores the files of `--report`.
     pub(super) fn expect_reports(&self, verb: ReportVerb, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
@@ -286,7 +286,7 @@ impl Context {
         let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));
         let findings: Vec<_> = warned.chain(findings.iter().map(|finding| Finding::new(finding, sources))).collect();
         let answered = Answered { version: VERSION, outcome, findings: &findings, answer };
-        // A JSON value sorts the keys of its objects.
+        // A `serde_json::Value` sorts the keys of its objects, so the order of the fields in the type has no effect.
         let whole = serde_json::to_value(&answered).expect("the keys of answers are texts");
         self.ui.answer(&inert(&whole.to_string()));
     }

@@ -122,7 +122,7 @@ fn export(context: &Context, verb: &ExportVerb, project: &Project, store: &Store
     Ok(Outcome::Ok)
 }
 
-/// Builds the request of an export from its input and its destination.
+/// Builds the request of an export of `patch` to the path `to`. `settings` is the digest of the patch's settings.
 pub(super) fn request<'a>(
     context: &'a Context,
     base: &'a Base,
@@ -135,8 +135,8 @@ pub(super) fn request<'a>(
     ExportRequest { folder, base, patch, facts, settings, store, to, progress }
 }
 
-/// Returns the patch with this name, or the lock's patch without a name. The digest of its settings is `None` if the
-/// lock does not name this patch.
+/// Returns the patch `name`, or the lock's patch if `name` is `None`, with the digest of the settings that the patch
+/// was built with. The digest is `None` if the lock does not name the patch.
 fn chosen(
     name: Option<&str>,
     project: &Project,
@@ -156,11 +156,12 @@ fn chosen(
     }
 }
 
-/// The values of vLLM's `--max-lora-rank`, ascending. [`UNTOLD`] is the largest rank that vLLM accepts without it.
+/// The possible values of vLLM's option `--max-lora-rank`, ascending. Without the option, vLLM accepts ranks up to
+/// [`UNTOLD`].
 const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 const UNTOLD: usize = 16;
 
-/// Returns a note for users of vLLM if vLLM needs a flag for this rank or cannot serve the adapter.
+/// Returns a note for users of vLLM if vLLM needs `--max-lora-rank` for this rank or cannot serve the adapter.
 fn served(family: &str, rank: usize) -> Option<String> {
     if matches!(family, "gpt2" | "gptj") {
         return Some(format!("vLLM does not serve adapters on a model of type {family}: use a checkpoint"));
@@ -175,7 +176,8 @@ fn served(family: &str, rank: usize) -> Option<String> {
     }
 }
 
-/// Returns a note on rounding if the base is stored in BF16 or F16.
+/// Returns a note if the base is stored in BF16 or F16: the patched weights of a checkpoint are rounded to that type,
+/// those of an adapter are not.
 fn unrounded(patch: &Patch) -> Option<String> {
     let coarse = |dtype: &Dtype| matches!(dtype, Dtype::BF16 | Dtype::F16);
     let dtype = patch.targets().values().map(|target| target.dtype).find(coarse)?;
@@ -276,7 +278,7 @@ fn noted(mut text: String, notes: &[String]) -> String {
     text
 }
 
-/// The values in the first lines of all export answers.
+/// The values that the first lines of every export answer show.
 struct Head<'a> {
     base: &'a Base,
     patch: Digest,

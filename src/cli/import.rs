@@ -88,7 +88,7 @@ fn unusable(error: &DataError) -> Failure {
     })
 }
 
-/// Reads the records that `--skip` and `--limit` select. Malformed ones are returned with the reason.
+/// Reads the records that `--skip` and `--limit` select. Also returns the malformed records, each with the reason.
 fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataError> {
     let (mut cases, mut refused, mut record) = (Vec::new(), Vec::new(), 0);
     let most = arguments.limit.unwrap_or(usize::MAX);
@@ -150,7 +150,7 @@ fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(
     folders.iter().try_for_each(|folder| atomic::sync_directory(folder))?;
     let parent = target.parent().unwrap_or(&context.root);
     std::fs::create_dir_all(parent).map_err(at(parent))?;
-    // A temporary folder is private to its user. The final folder gets the permissions of the project's folder.
+    // Only the user can read a temporary folder. The final folder gets the permissions of the project's folder.
     let readable = std::fs::metadata(&context.root).map(|found| found.permissions());
     readable.and_then(|permissions| std::fs::set_permissions(staged.path(), permissions)).map_err(at(staged.path()))?;
     std::fs::rename(staged.path(), &target).map_err(at(&target))?;

@@ -5,9 +5,10 @@ use std::io::{IsTerminal as _, Write as _};
 /// The exit code of an interrupted run, as in shells: 128 + SIGINT (2).
 const STOPPED: i32 = 130;
 
-/// Installs the handler for Ctrl-C; `stores_results` is true if the command stores results as it computes them. Files are
-/// written atomically, but a temporary file or folder may remain. Without a terminal, no handler is installed.
-#[expect(clippy::exit, reason = "the handler ends the run: the thread that computes does not listen")]
+/// Installs the handler for Ctrl-C. `stores_results` states whether the command stores results as it computes them.
+/// Files are written atomically, but a temporary file or folder may remain. Without a terminal, no handler is
+/// installed.
+#[expect(clippy::exit, reason = "the computing thread does not check for signals, so the handler ends the process")]
 pub(super) fn listen(stores_results: bool) {
     if !std::io::stderr().is_terminal() {
         return;

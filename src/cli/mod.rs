@@ -94,7 +94,8 @@ enum Verb {
 }
 
 impl Verb {
-    /// Returns whether the verb needs a project. If it does, a note names a project found above the current folder.
+    /// Returns whether the verb works on a project. If so, the program prints a note when the project was found above
+    /// the current folder.
     fn has_project(&self) -> bool {
         let apart = matches!(self, Self::Init(_) | Self::Patch(_) | Self::Completions(_) | Self::Man(_));
         !apart && !matches!(self, Self::Schema { .. }) && !matches!(self, Self::Verify(verify) if verify.is_apart())

@@ -52,7 +52,7 @@ fn may_write(context: &Context, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Returns whether all requested report files can be written, and prints a finding for each that cannot. Commands that
+/// Returns whether all files of `--report` may be written, and prints a finding for each that may not. Commands that
 /// take minutes check this before they begin.
 pub(super) fn have_places(context: &Context) -> bool {
     let wrong: Vec<_> = context.reports().iter().filter_map(|(_, path)| may_write(context, path).err()).collect();
@@ -62,8 +62,9 @@ pub(super) fn have_places(context: &Context) -> bool {
     findings.is_empty()
 }
 
-/// Writes the report to stdout and to all requested files. Returns the outcome of the run, which is an error if a file
-/// cannot be written. `human` formats the report for a terminal, from the width in columns and the flag `--verbose`.
+/// Writes the report to stdout and to all files of `--report`. Returns the outcome of the run, which is an error if a
+/// file cannot be written. `human` formats the report for a terminal, given the width in columns and whether
+/// `--verbose` is set.
 pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, bool) -> String) -> Outcome {
     let form = |format: Format, width: usize| match format {
         Format::Human | Format::Csv => human(width, context.ui.verbose()),
@@ -88,7 +89,7 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     match context.format {
         // An empty answer is not written as an empty line.
         _ if answer.is_empty() => {}
-        // These are workflow commands, which must not be escaped.
+        // The answer consists of workflow commands, which must not be escaped.
         Format::Github => context.ui.raw(answer.as_bytes()),
         _ => context.ui.answer(&answer),
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::project::PROJECT_FILE;
 
 /// Returns the folder of the project, relative to the current folder. A folder given with `-C` is returned unchanged,
-/// even if it has no project file. Without any project, the current folder is returned.
+/// even if it has no project file. If no project is found, the current folder is returned.
 pub(super) fn find(named: Option<&Path>) -> PathBuf {
     let here = PathBuf::from(".");
     match named {

@@ -1,5 +1,5 @@
-//! Implements `schema`: prints the JSON Schemas of a project's files, for text editors, and of JSON reports, for
-//! programs: of the report, and of the answer of each other verb.
+//! Implements `schema`: prints the JSON Schemas of a project's files, for text editors, and those of the report and of
+//! all other JSON answers, for programs.
 
 use std::sync::LazyLock;
 

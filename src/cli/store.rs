@@ -212,7 +212,7 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     Ok(answer(context, outcome, StoreImport { new, present, refused }, &text))
 }
 
-/// Returns the entries that belong to the locks of all models. `gc` does not remove them, and `export` copies those
+/// Returns the entries that the locks of all models need. `gc` does not remove these entries, and `export` copies those
 /// whose kind can be exported.
 fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
@@ -223,7 +223,7 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (EntryKind::Object, edit.object)).collect();
     kept.insert((EntryKind::Patch, lock.patch.id));
     for StoreEntry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Statistics) {
-        // The lock names statistics by the digest of the content, the store by the digest of the inputs. Damaged
+        // The lock names statistics by the digest of their content, the store by the digest of their inputs. Damaged
         // statistics match no lock.
         let content = match store.content_digest(kind, &key) {
             Err(StoreError::Damaged { .. }) => None,
@@ -238,7 +238,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     Ok(kept)
 }
 
-/// Returns the measurements of models that the locks name: the base and all patches of the entry belong to one model.
+/// Returns the entries with measurements that the locks need: those whose base and patches are all named by locks of
+/// one base model.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let own = |head: &CacheHeader| {
         let patches: BTreeSet<Digest> = head.patches().collect();
@@ -295,7 +296,7 @@ fn bytes(entries: &[StoreEntry]) -> u64 {
     entries.iter().map(|entry| entry.size).sum()
 }
 
-/// Formats a path so that it is safe to print: file names in an imported folder are untrusted.
+/// Escapes the control characters of a path: the names of files in an imported folder are untrusted.
 fn shown(path: &Path) -> String {
     escape_controls(&path.display().to_string())
 }

@@ -79,7 +79,7 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
     let subject = TestInput { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
     if arguments.update {
-        // The file is replaced, so its content is not read here: it may be damaged.
+        // `--update` replaces the file of acceptances, so its present content, which may be damaged, is not read here.
         accept(context, project, TestRun::new(&subject, &Acceptances::default())?.acceptable())?;
     }
     let accepted = Acceptances::load(&project.config.root, project.config.model.name.as_deref(), &mut sources)?;
@@ -101,7 +101,8 @@ fn refuse_under_ci() -> Result<(), Failure> {
     Err(Failure::from(finding))
 }
 
-/// Writes the accepted failures to the file of acceptances, unless it already has the same content. Prints a note.
+/// Writes the accepted failures to the file of acceptances, unless the file already has the same content. Prints a
+/// note.
 fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Failure> {
     let file = accepted_file(project.config.model.name.as_deref());
     let (path, text) = (project.config.root.join(&file), render(shortfalls));
@@ -120,7 +121,7 @@ fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Resu
     Ok(())
 }
 
-/// Returns the findings that the report's table of edits and lines of limits do not show: those about the file of
+/// Returns the findings that are not visible in the report's table of edits and its gates: those about the file of
 /// acceptances and about policy rules.
 fn of_the_set(findings: &[Diagnostic]) -> Vec<Diagnostic> {
     let apart = |one: &&Diagnostic| one.code != Code::ExpectationFailed && one.primary().is_some();

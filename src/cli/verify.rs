@@ -77,7 +77,7 @@ fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store
     }
 }
 
-/// Checks the export or patch `what` against the given base, without a project.
+/// Checks the export or patch `what` against the model of `--base`, without a project.
 fn without_project(
     context: &Context,
     arguments: &Arguments,
@@ -92,7 +92,7 @@ fn without_project(
     })
 }
 
-/// Checks `name`, which is an adapter, a checkpoint or a patch. Its kind is determined before `ground` opens the base.
+/// Checks an adapter, a checkpoint or a patch. The kind of `name` is determined before `ground` opens the base.
 fn artefact<'g>(
     name: &str,
     store: &Store,
@@ -170,7 +170,7 @@ struct CheckRow<'a> {
     times: usize,
 }
 
-/// Returns the rows to show. Passed checks that are marked as common share one row per group, unless `every` is set.
+/// Returns the rows to show. Passed checks that are collapsible share one row per group, unless `every` is set.
 fn rows(audit: &Audit, every: bool) -> Vec<CheckRow<'_>> {
     let mut rows: Vec<CheckRow<'_>> = Vec::new();
     for check in &audit.checks {

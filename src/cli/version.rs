@@ -1,4 +1,4 @@
-//! Defines the long answer of `--version`: what a report of a problem must name about a build and its machine.
+//! Defines the output of `--version`: the facts about a build and its machine that a bug report needs.
 
 use std::sync::LazyLock;
 

@@ -51,7 +51,7 @@ impl Context {
     /// the base models, the store and git data.
     ///
     /// # Errors
-    /// If facts must not be written there.
+    /// If facts must not be written to `folder`.
     pub(super) fn may_import(&self, folder: &Path) -> Result<(), Diagnostic> {
         let (place, root) = (self.root.join(folder), canonicalize_lenient(&self.root));
         let what = match self.kept(&Paths::at(&self.root), &place) {
@@ -67,7 +67,7 @@ impl Context {
     /// without symbolic links.
     ///
     /// # Errors
-    /// If the project must not be created there.
+    /// If the project must not be created in `folder`.
     pub(super) fn may_create_project(
         &self,
         folder: &Path,
@@ -117,11 +117,13 @@ impl Context {
     }
 }
 
-/// Returns whether `path` is one of the files that the project in `root` consists of.
+/// Returns whether `path` is a file of the project in `root`: its project file, its lock, its probes, a file of
+/// acceptances, or a file in the folder of edits.
 fn is_own(paths: &Paths, root: &Path, path: &Path) -> bool {
     let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    // Writing replaces a link and not its target, so the last component is not resolved.
+    // Writing to a symbolic link replaces the link and not its target, so the last component of the path is not
+    // resolved.
     let (root, path) = (canonicalize_lenient(root), canonicalize_lenient(folder).join(name));
     let own = |name: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&name) || is_accepted_file(name);
     paths.facts.iter().any(|folder| path.starts_with(canonicalize_lenient(&root.join(folder))))
@@ -140,7 +142,7 @@ fn is_in_git(whole: &Path) -> bool {
 }
 
 /// Returns whether a resolved path is inside the folder of a base model. If the project file is too broken to name all
-/// of them, every folder that looks like a model counts as one.
+/// base models, every folder that looks like a model counts as one.
 fn in_a_base(paths: &Paths, project: &Path, whole: &Path) -> bool {
     let inside = |written| root(&protected_folder_in(project, written)).is_ok_and(|root| whole.starts_with(root));
     paths.models.iter().any(|written| inside(written)) || paths.broken && whole.ancestors().any(looks_like_a_model)

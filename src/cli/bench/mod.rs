@@ -100,10 +100,11 @@ impl std::str::FromStr for Size {
     }
 }
 
-/// Endings of the names of numbers that must be whole, because they count something.
+/// The endings of those names of editor settings whose values must be whole, because they are counts or layer indices.
 const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
 
-/// The value of `--set`: the name of an editor's number, such as `rome.refine-steps`, and its new value, at least 0.
+/// The value of `--set`: the name of a setting of an editor, such as `rome.refine-steps`, and its new value, at least
+/// 0.
 #[derive(Clone, Debug, PartialEq)]
 struct Setting(String, f64);
 
@@ -255,8 +256,8 @@ fn run_editors(
     })
 }
 
-/// Returns the project's `[link]` settings of the refinement as numbers of the editor `rome`. If the project sets a
-/// number of steps, sets of any size are refined, as in `build`.
+/// Returns the refinement settings of the project's `[link]` table as settings of the editor `rome`. If the project
+/// sets `refine-steps`, sets of any size are refined, as in `build`.
 fn defaults(project: &Project) -> Overrides {
     let link = &project.config.link;
     let steps = link.refine_steps.map(|steps| [("rome.refine-steps", steps), ("rome.refine-from", 1)]);
@@ -265,7 +266,7 @@ fn defaults(project: &Project) -> Overrides {
     said.map(|(name, number)| (name.to_owned(), number as f64)).collect()
 }
 
-/// Returns the sampled records, tokenized, and the records that are left out with the reason.
+/// Samples and tokenizes the records. Also returns the records that are left out, each with the reason.
 fn prepare_cases(
     context: &Context,
     arguments: &Arguments,
@@ -302,8 +303,8 @@ fn prepare_cases(
     Ok((prepared, left))
 }
 
-/// Returns the digest of everything that results depend on, except the editor. Results in a file with another digest
-/// are not reused.
+/// Returns the digest of all inputs that determine the results, except the editor. Results in a file of `--resume` that
+/// have another digest are not reused.
 fn identity(
     arguments: &Arguments,
     eval: &EvalContext<'_>,
@@ -312,7 +313,7 @@ fn identity(
     changed: &Overrides,
 ) -> Result<Digest, Failure> {
     let mut canon = FieldHasher::new("bench/2");
-    // The default numbers of editors change only with the version of the program.
+    // The default settings of editors change only with the version of the program.
     canon.text("version", env!("CARGO_PKG_VERSION"));
     Refinement::default().describe(&mut canon);
     // The project's link settings do not affect the editors, except for the ridge.
@@ -324,7 +325,8 @@ fn identity(
         canon.digest("neutral", &digest);
     }
     canon.text("numerics", NUMERICS).digest("base", &eval.base.locked.digest).digest("settings", &settings);
-    // Without imported statistics nothing is added, so digests equal those of program versions without imports.
+    // Without imported statistics nothing is hashed here, so that the digest equals that of program versions that had
+    // no imports.
     for (layer, file) in &eval.setup.imports {
         canon.number("layer", *layer as u64).digest("imported", file);
     }
@@ -405,7 +407,7 @@ fn run_batches(
     Ok(())
 }
 
-/// Returns the settings of the run for the answer.
+/// Returns the settings of the run, for the JSON answer.
 fn settings(arguments: &Arguments, changed: &Overrides) -> BenchSettings {
     BenchSettings {
         seed: arguments.seed,

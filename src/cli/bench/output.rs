@@ -28,7 +28,7 @@ pub(in crate::cli) struct BenchOutput {
     pub file: PathBuf,
     pub layer: usize,
     pub cases: Vec<u64>,
-    /// Records that are malformed, that the model cannot read, or whose prompt is that of another record.
+    /// The records that are left out: malformed, not readable by the model, or with the same prompt as another record.
     pub left: Vec<RejectedRecord>,
     pub editors: Vec<EditorName>,
     pub results: ResultsLog,
@@ -45,7 +45,7 @@ impl BenchOutput {
     fn together(&self) -> Vec<&BatchResult> {
         let mut all: Vec<&BatchResult> =
             self.editors.iter().flat_map(|name| self.results.batches(name.text())).collect();
-        // Sort by set size, so that the editors of one size are next to each other.
+        // Sorted by set size, so that the results of all editors for one size are adjacent.
         all.sort_by_key(|one| one.size);
         all
     }
@@ -73,8 +73,8 @@ impl BenchOutput {
         lines
     }
 
-    /// Returns one line per editor with failed edits: the number of failures, and the reason of the first one. With
-    /// `many`, the edits of sets are counted, otherwise those of single records.
+    /// Returns one line per editor with failed edits: the number of failures, and the reason of the first failure. With
+    /// `many`, edits of sets are counted, otherwise edits of single records.
     fn failed(&self, many: bool) -> Vec<String> {
         let of = |name: &EditorName| {
             let all = self.results.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);

@@ -74,8 +74,8 @@ pub(crate) const CORPUS_FILE: &str = "corpus.txt";
 
 /// The sentences of the bundled model's corpus, one per line.
 const SENTENCES: &str = include_str!("../../../examples/atlas/corpus.txt");
-/// The number of sentences in a new corpus: enough for their keys to span the key space of the known models, so that
-/// the second moment has full rank.
+/// The number of sentences in a new corpus. It is large enough for their keys to span the key space of common models,
+/// so that the second moment has full rank.
 const ENOUGH: usize = 2000;
 
 /// Returns a corpus for a new project: plain sentences from the bundled corpus, except those about the first fact.
@@ -96,12 +96,14 @@ pub(crate) fn beside() -> Vec<Draft> {
     ]
 }
 
-/// Returns whether an existing file with this name is left as it is, because the project works with it.
+/// Returns whether `init` accepts an existing file with this name and leaves it unchanged, because the project works
+/// with any content of that file.
 pub(crate) fn may_stay(name: &str) -> bool {
     [ATTRIBUTES_FILE, IGNORED_FILE, CORPUS_FILE].contains(&name) || name.starts_with("schemas/")
 }
 
-/// Returns the lines that the user should add to an existing file with this name.
+/// Returns the lines that the user should add to an existing file with this name; `None` for files that need no
+/// additions.
 pub(crate) fn wanted(name: &str) -> Option<String> {
     [(ATTRIBUTES_FILE, ATTRIBUTES), (IGNORED_FILE, IGNORED)]
         .into_iter()

@@ -16,7 +16,7 @@ use crate::project::{PROJECT_FILE, Project};
 use crate::research::layers::best_layer::best;
 use crate::research::trace::known_facts;
 
-/// The layer to edit, as lines of the project file, and a note that says how it was chosen.
+/// The chosen layer: the lines of the project file that set it, and a note on how it was chosen.
 pub(crate) struct ChosenLayer {
     pub(crate) lines: String,
     pub(crate) note: String,
@@ -32,8 +32,8 @@ const COMMON: &[u8] = include_bytes!("../../research/trace/common.json");
 const EDITED: usize = 8;
 const FEWEST: usize = 4;
 
-/// The maximum number of weights in the blocks of a model that is measured. It keeps the measurement within minutes on
-/// a CPU.
+/// The maximum number of weights, in the matrices of all blocks, of a model on which layers are measured. It keeps the
+/// measurement within minutes on a CPU.
 const MOST_NUMBERS: usize = 60_000_000;
 
 /// The settings of keys and of the search for values in a new project on the user's own model.
@@ -144,7 +144,7 @@ fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, 
     Ok(best(&tried).map(|one| (one.layer, project.edits.edits.len())))
 }
 
-/// Returns a project with this model and corpus that exists only in memory, for the measurement.
+/// Returns a project with this model and corpus for the measurement. The project exists only in memory.
 fn beginning(folder: &Path, corpus: &Path) -> Result<Project, Failure> {
     let path = |path: &Path| toml_text(&path.display().to_string());
     let settings = format!(

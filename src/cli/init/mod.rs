@@ -61,7 +61,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Returns the finding for a folder without an option. The help names the option that the user probably meant.
+/// Returns the finding for a folder that is given without an option. Its help names the option that the user probably
+/// meant.
 fn nameless(stray: &Path) -> Diagnostic {
     let shown = stray.display();
     let finding = Diagnostic::new(Code::ProjectMissing, format!("`init` takes no folder without an option: `{shown}`"));
@@ -174,7 +175,7 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// The model that the user named with `--model`, after it was opened.
+/// The opened model of `--model`.
 struct Opened {
     folder: PathBuf,
     spec: Spec,
@@ -210,7 +211,7 @@ fn own(
     layer: Option<u16>,
     context: &Context,
 ) -> Result<(Vec<Draft>, Vec<String>), Diagnostic> {
-    // A name on the Hub is pinned to the commit in the cache.
+    // If the user gave a name on the Hub, the project file pins it to the commit in the cache.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = toml_text(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
     let ChosenLayer { lines, note } = match layer {
@@ -229,15 +230,15 @@ fn own(
     Ok((vec![(PROJECT_FILE, project), (FACT_FILE, fact), (CORPUS_FILE, corpus())], vec![note]))
 }
 
-/// Returns the folder of the bundled model. It is searched above the project's folder, the current folder and the
-/// program.
+/// Returns the folder of the bundled model. It is searched in the folders above the project, the current folder and the
+/// program file.
 fn find_bundled(root: &Path) -> Option<PathBuf> {
     let starts = [std::path::absolute(root).ok(), std::env::current_dir().ok(), std::env::current_exe().ok()];
     let above = starts.iter().flatten().flat_map(|start| start.ancestors());
     above.map(|folder| folder.join(BUNDLED)).find(|folder| folder.join("model.safetensors").is_file())
 }
 
-/// Returns whether `folder` is the bundled model.
+/// Returns whether `folder` is the bundled model, after symbolic links are resolved.
 fn is_bundled(root: &Path, folder: &Path) -> bool {
     let whole = |path: &Path| std::fs::canonicalize(path).ok();
     whole(folder).is_some_and(|named| find_bundled(root).and_then(|found| whole(&found)) == Some(named))

@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     limit: Option<NonZeroUsize>,
 }
 
-/// The data from which the answer of the command is formatted.
+/// The data from which the answer of `log` is formatted.
 struct LogView<'a> {
     arguments: &'a Arguments,
     /// The newest commit at the time of `--as-of`; `None` without that option.
@@ -98,7 +98,8 @@ fn show_log(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnos
     Ok(Outcome::Ok)
 }
 
-/// Returns the model whose patches are shown: the only model, or the selected one.
+/// Returns the name of the model whose patches are shown: the selected model, or the only one. `None` for a project
+/// without named models.
 fn chosen(context: &Context) -> Result<Option<String>, Diagnostic> {
     // The history can be shown even if the project file of the worktree is invalid.
     let Ok((mut config, ..)) = Config::load(&context.root) else { return Ok(context.selected_model()) };
@@ -115,7 +116,7 @@ fn shallow() -> Diagnostic {
     Diagnostic::new(Code::HistoryShallow, message).help(UNSHALLOW)
 }
 
-/// Returns an error if the project file of this folder is not committed.
+/// Checks that the commit `head` contains the project file.
 fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     if repository.file(head, PROJECT_FILE).map_err(finding)?.is_some() {
         return Ok(());
@@ -125,7 +126,7 @@ fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     Err(finding.help("commit the project, or name its folder with `-C DIR`"))
 }
 
-/// Returns the newest commit at an instant, on the first-parent history of `head`.
+/// Returns the newest commit that is not later than `instant`, on the first-parent history of `head`.
 fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Commit, Diagnostic> {
     history::log::as_of(repository, head, instant).map_err(finding)?.ok_or_else(|| {
         let finding = Diagnostic::new(Code::HistoryMissing, format!("the history begins after {instant}"));
@@ -133,7 +134,7 @@ fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Comm
     })
 }
 
-/// Returns an error for an id that no fact ever had, with the most similar id as a suggestion.
+/// Checks that a fact of the history has or had this id. The error suggests the most similar id.
 fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
     let ids = log.ids();
     if ids.contains(id) {

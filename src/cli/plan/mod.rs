@@ -45,7 +45,7 @@ struct BaseAnswer {
     was: Option<AnswerScore>,
 }
 
-/// The data from which the answer of the command is formatted.
+/// The data from which the answer of `plan` is formatted.
 struct PlanView<'a> {
     base: &'a Base,
     plan: &'a Plan<'a>,
@@ -86,7 +86,7 @@ fn show_plan(context: &Context, arguments: &Arguments, project: &Project, store:
     if plan.warnings.iter().any(Diagnostic::is_error) {
         return Err(Failure::from_findings(plan.warnings, &project.edits.sources));
     }
-    // An edit that a build is known to reject does not end the plan, which reports it.
+    // Edits that a build is known to reject are reported, and the plan continues.
     let refused = refusal::refused_edits(&plan, store)?.into_iter();
     let refused = refused
         .filter(|(one, _)| chosen.iter().any(|edit| edit.id == one.edit.id))
@@ -165,7 +165,7 @@ fn unrunnable_error(edit: &Edit, error: &str) -> Failure {
     Failure::from(finding)
 }
 
-/// Returns a finding if the base already gives the target, or if it does not give the old answer.
+/// Returns a warning if the base already gives the target, or if it does not give the old answer `was`.
 fn disagreement(edit: &Edit, said: &BaseAnswer) -> Option<Diagnostic> {
     let spans = &edit.spans;
     let top = format!("the base says {:?} with {}", said.top.0, percent(said.top.1));
@@ -180,7 +180,7 @@ fn disagreement(edit: &Edit, said: &BaseAnswer) -> Option<Diagnostic> {
     (!said.was?.holds).then(|| base_disagrees(edit, was, span, top))
 }
 
-/// Describes how the set will be refined; `None` if it will not be refined.
+/// Describes the refinement of the set; `None` if `setup` has no refinement.
 fn refined(setup: &Setup, layers: &[usize]) -> Option<String> {
     let refinement = setup.refinement.as_ref()?;
     let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
@@ -209,8 +209,8 @@ impl PlanView<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
-            // Differences of edits are shown with the edits. The digest of the set differs whenever an edit does, so
-            // it is not shown.
+            // The differences of an edit are shown with that edit. The digest of the set differs whenever an edit
+            // differs, so it is not shown.
             let told =
                 |one: &&Difference| !matches!(one.item, LockItem::Edit(_)) && !one.is(&LockItem::Patch, LockField::Set);
             for difference in self.differences.iter().filter(told) {
@@ -274,7 +274,7 @@ impl PlanView<'_> {
         }
     }
 
-    /// Returns the entries of an edit for the aliases of its subject.
+    /// Returns the plan's entries for the aliases of an edit's subject.
     fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &PlannedEdit<'_>> {
         // The plan is ordered by edit id, and the aliases of an edit follow its subject.
         let own = self.plan.edits.partition_point(|one| one.edit.id < edit.id);

@@ -16,7 +16,7 @@ use crate::report::table::{Table, percent};
 use crate::store::Store;
 
 /// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. With `strict`,
-/// the outcome is [`Outcome::Findings`] if a fact is needed there or cannot be tokenized.
+/// the outcome is [`Outcome::Findings`] if the model needs a fact or cannot tokenize it.
 pub(in crate::cli) fn show_plan(
     context: &Context,
     project: &Project,

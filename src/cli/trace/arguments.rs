@@ -89,7 +89,8 @@ impl Arguments {
         self.limit.and_then(|limit| usize::try_from(limit).ok())
     }
 
-    /// Returns the noise, whose strength may depend on the subjects of `facts`, and the plan of what is restored.
+    /// Returns the noise and the plan of the states to restore. The strength of the noise can depend on the subjects of
+    /// `facts`.
     pub(super) fn rules(
         &self,
         base: &Base,

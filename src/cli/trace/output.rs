@@ -37,7 +37,7 @@ impl TraceOutput {
         Self { base, noise, plan, asked, traced: Vec::new(), left, effects: AverageEffects::default() }
     }
 
-    /// Computes the mean effects; called after all facts are traced.
+    /// Computes the mean effects. Must be called after all facts are traced.
     pub(crate) fn sum_up(&mut self) {
         self.effects = AverageEffects::of(&self.traced);
     }
@@ -54,12 +54,12 @@ impl TraceOutput {
         format!("{kind}; {}, seed {seed}", plural(samples, "sample"))
     }
 
-    /// Formats a mean. For a single fact, no confidence interval is shown.
+    /// Formats a mean with its confidence interval, which is omitted if only one fact was traced.
     fn figure(&self, mean: Mean) -> String {
         figure(if self.traced.len() == 1 { Mean { count: 1, ..mean } } else { mean })
     }
 
-    /// Returns how many facts were left out for each reason.
+    /// Returns a text with the number of facts left out for each reason.
     fn left_in_words(&self) -> String {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (_, why) in &self.left {
@@ -79,7 +79,7 @@ impl TraceOutput {
         self.traced.iter().filter(|one| one.answer_tokens.is_some_and(|tokens| tokens > 1)).count()
     }
 
-    /// Returns the names and values that are shown above the numbers.
+    /// Returns the lines above the table, each as a name and a value.
     fn lines(&self) -> Vec<(String, String)> {
         let effects = &self.effects;
         let mut lines = vec![
@@ -94,7 +94,7 @@ impl TraceOutput {
         if self.in_part() > 0 {
             lines.push(("in part", format!("{} by the first token of the answer", plural(self.in_part(), "fact"))));
         }
-        // For a single fact no interval is shown: a spread over its tokens is not a spread over facts.
+        // `figure` omits the interval of a single fact, because the spread over its tokens is not a spread over facts.
         lines.extend([
             ("clean", format!("{} the answer's probability", self.figure(effects.clean))),
             ("corrupted", format!("{} with noise on the subject", self.figure(effects.corrupted))),
@@ -174,7 +174,7 @@ fn below(output: &TraceOutput, of: &str) -> String {
     out
 }
 
-/// Returns the numbers of the JSON answer: the settings, the mean effects, and the tables of every fact.
+/// Returns the content of the JSON answer: the settings, the mean effects, and the tables of every fact.
 fn numbers(output: &TraceOutput) -> TraceNumbers<'_> {
     let effects = &output.effects;
     let indirect = effects.indirect.iter();

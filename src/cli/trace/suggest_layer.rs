@@ -112,7 +112,8 @@ pub(crate) fn try_all(
     Ok((rounds, tried))
 }
 
-/// Returns a sentence on the work of a round: layers, values to search, and forward-backward evaluations.
+/// Returns a sentence that announces a round: its layers, the number of values to search, and the number of
+/// forward-backward evaluations.
 fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
     let names: usize = project.edits.edits.iter().map(|edit| edit.names().count()).sum();
     let values = names * round.layers.len();
@@ -138,7 +139,7 @@ fn row(one: &LayerResult) -> String {
     format!("layer {}: efficacy {efficacy}, paraphrase {paraphrase}, unchanged {unchanged}, score {score}", one.layer)
 }
 
-/// Estimates the remaining time of a round from the time that its finished layers took.
+/// An estimate of the remaining time of a round, from the time that its finished layers took.
 struct Clock {
     count: usize,
     left: Vec<usize>,
@@ -151,7 +152,7 @@ impl Clock {
         Self { count, left: layers.to_vec(), units: 0, took: Duration::ZERO }
     }
 
-    /// Returns the relative cost of a layer: the number of layers from it to the last one.
+    /// Returns the relative cost of an edit at `layer`: the number of layers from `layer` to the last one.
     fn units(&self, layer: usize) -> usize {
         self.count - layer
     }
@@ -195,7 +196,7 @@ fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Fail
     }
 }
 
-/// Returns the project with the edits to try: some of its own, or edits made from known facts.
+/// Returns the project with the edits to try, which are some of its own edits or are made from known facts.
 fn some_edits(
     arguments: &Arguments,
     project: &Project,

@@ -14,9 +14,10 @@ use crate::research::trace::{AverageEffects, Noise, RestoredKind, Skipped, Token
 pub(crate) struct LayerSearchOutput {
     pub base: (String, String),
     pub edits: Vec<String>,
-    /// The rounds of the search, in order: the layers tried, and the best layers that they are around.
+    /// The rounds of the search, in order. Each has the layers that it tried and the best layers around which they were
+    /// chosen.
     pub rounds: Vec<Round>,
-    /// The results of each layer, ascending.
+    /// The results, ordered by layer.
     pub tried: Vec<LayerResult>,
     /// The best layer; `None` if no edit holds at any layer.
     pub suggested: Option<usize>,
@@ -47,7 +48,7 @@ pub(crate) fn human(output: &LayerSearchOutput, prefix: &str, width: usize) -> S
     format!("{}\n{}", head.render_wrapped(width), layers_in_rows(output).render(usize::MAX))
 }
 
-/// Returns the words for how many edits have no value at a layer; `None` if all have one.
+/// Returns a text with the number of edits for which no value was found at a layer; `None` if all edits have a value.
 fn no_value(one: &LayerResult) -> Option<String> {
     let (layer, refused) = (one.layer, plural(one.refused, "edit"));
     match (one.refused, one.untried) {
@@ -59,7 +60,7 @@ fn no_value(one: &LayerResult) -> Option<String> {
     }
 }
 
-/// Returns the words for the best layers that a round searches around, such as ` around 5, 9`; empty if there are none.
+/// Returns a text with the best layers that a round searches around, such as ` around 5, 9`; empty if there are none.
 pub(crate) fn around(round: &Round) -> String {
     if round.around.is_empty() { String::new() } else { format!(" around {}", numbers(&round.around)) }
 }
@@ -68,7 +69,7 @@ fn numbers(layers: &[usize]) -> String {
     layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the layers of every round, with the layers that it searches around.
+/// Returns a text with the layers of every round and the layers that the round searches around.
 fn rounds_in_words(rounds: &[Round]) -> String {
     let said = |round: &Round| format!("{}{}", numbers(&round.layers), around(round));
     rounds.iter().map(said).collect::<Vec<_>>().join("; then ")
@@ -130,7 +131,7 @@ fn traced_in_words(output: &LayerSearchOutput) -> String {
         0 => String::new(),
         left => format!(" ({left} not known)"),
     };
-    // A layer is named only if the interval of its effect is above zero.
+    // The layer with the largest effect is named only if the confidence interval of the effect is above zero.
     let most = if mean.value - mean.ci95 > 5e-4 {
         let which = match output.suggested {
             Some(suggested) if suggested == layer => ": the same layer",
