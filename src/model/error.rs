@@ -7,7 +7,7 @@ use crate::safetensors::{HeaderError, PickleError};
 
 /// An error of opening a model, or of running it on a text. [`ModelError::hint`] returns the advice for the user.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+#[expect(missing_docs, reason = "the error messages describe the variants and their fields")]
 pub enum ModelError {
     #[error("there is no model folder at {}", .0.display())]
     NoFolder(PathBuf),
@@ -70,8 +70,8 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    /// Returns the error for a model that is stored in a form that cannot be read. `found` describes the form, and
-    /// `help` says what to do.
+    /// Returns the error for a model in a storage format that cannot be read. `found` describes the format, and `help`
+    /// is the advice for the user.
     pub(super) fn stored(path: &Path, found: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Stored { path: path.to_owned(), found: found.into(), help: help.into() }
     }

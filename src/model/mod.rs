@@ -1,7 +1,7 @@
 //! Reads and runs decoder-only language models. The weights are read in place from the mapped file, and a hook reads
 //! the keys and values of one layer's MLP.
 //!
-//! - [`arch`]: what an architecture is: tensor names, dimensions, RoPE, activation functions;
+//! - [`arch`]: an architecture as data: tensor names, dimensions, RoPE, activation functions;
 //! - [`load`]: opens a model folder;
 //! - [`text`]: tokenizer and chat template;
 //! - [`run`]: forward and backward passes, caches, generation.

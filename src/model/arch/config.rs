@@ -21,12 +21,12 @@ impl<'a> ConfigReader<'a> {
         ModelError::Config { path: self.path.to_owned(), key: key.to_owned(), problem: problem.to_owned() }
     }
 
-    /// Returns a value; `None` if it is absent or null.
+    /// Returns the value of `key`; `None` if the value is absent or null.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.config.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether a key is present, even if its value is null.
+    /// Whether `key` is present, even with the value null.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.config.contains_key(key)
     }
@@ -40,7 +40,7 @@ impl<'a> ConfigReader<'a> {
         self.config.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Returns the object under a key; `None` if it is absent or null.
+    /// Returns the value of `key`, which must be an object; `None` if the value is absent or null.
     pub(crate) fn object(&self, key: &str) -> Result<Option<ConfigReader<'a>>, ModelError> {
         match self.get(key) {
             None => Ok(None),

@@ -1,5 +1,5 @@
-//! Describes each supported architecture as data: tensor names, wiring, and how tensors are stored. Code that reads or
-//! runs a model takes these from here.
+//! Describes each supported architecture as data: tensor names, wiring, and how tensors are stored. The code that reads
+//! or runs a model contains no tensor names: it takes them from a [`Family`].
 
 use crate::safetensors::Layout;
 
@@ -190,7 +190,7 @@ impl Family {
         let (layer, rest) = name.strip_prefix(before)?.split_once('.')?;
         let rest = rest.strip_prefix(&behind[1..])?;
         let number: usize = layer.parse().ok()?;
-        // Only the canonical spelling of a number counts: `h.01.` is another name.
+        // A number with leading zeros is not a layer: `h.01.` is another name than `h.1.`.
         (rest.strip_suffix(".weight") == Some(self.mlp_out) && number.to_string() == layer).then_some(number)
     }
 }

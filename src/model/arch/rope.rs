@@ -95,7 +95,7 @@ impl RopeTable<'_> {
         self.each(position, head, |a, b, cos, sin| (a * cos - b * sin, b * cos + a * sin));
     }
 
-    /// Applies the inverse rotation in place: the reverse pass of [`RopeTable::turn`].
+    /// Applies the inverse rotation in place: the reverse pass of [`RopeTable::apply_rope`].
     pub fn apply_rope_inverse(&self, position: usize, head: &mut [f32]) {
         self.each(position, head, |a, b, cos, sin| (a * cos + b * sin, b * cos - a * sin));
     }

@@ -21,9 +21,9 @@ const SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 /// The end of every message about two settings that disagree.
 const DISAGREE: &str = "programs disagree on which one applies: keep the one that the model was trained with";
 
-/// Reads the RoPE of heads of `head` numbers. `base` is the family's own key for the RoPE base; `rope_theta` is read as
-/// well. `part` gives the key and the default of the fraction of a head that is rotated; if it is `None`, the whole
-/// head is rotated.
+/// Reads the RoPE of heads with `head` numbers each. `base` is the family's own key for the RoPE base; `rope_theta` is
+/// read as well. `part` gives the key and the default of the fraction of a head that is rotated; if `part` is `None`,
+/// the whole head is rotated.
 pub(crate) fn read_rope(
     config: &ConfigReader<'_>,
     head: usize,
@@ -47,8 +47,8 @@ pub(crate) fn read_rope(
 /// An object that contains RoPE settings, with its key in the config.
 type RopeSection<'a> = (&'static str, ConfigReader<'a>);
 
-/// Returns the object with the RoPE settings; `None` if there is none. If the config has both objects, they must state
-/// the same settings.
+/// Returns the object with the RoPE settings; `None` if the config has neither `rope_parameters` nor `rope_scaling`. If
+/// the config has both objects, they must state the same settings.
 fn section<'a>(config: &ConfigReader<'a>) -> Result<Option<RopeSection<'a>>, ModelError> {
     let mut found: Vec<RopeSection<'a>> = Vec::new();
     for key in SECTIONS {
@@ -83,8 +83,8 @@ fn canonical(config: &ConfigReader<'_>, section: &ConfigReader<'_>) -> BTreeMap<
     stated
 }
 
-/// Returns a number that several keys may state; `None` if no key states it. `stated` lists the keys that do, with their
-/// values, which must all be equal.
+/// Returns a number that several keys may state. `stated` lists the keys that state the number, with their values,
+/// which must all be equal. `None` if `stated` is empty.
 fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
     let Some((first, number)) = stated.first() else { return Ok(None) };
     match stated.iter().find(|(_, other)| other != number) {
@@ -93,8 +93,8 @@ fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<
     }
 }
 
-/// Returns the number under `key` and the full name of the key for messages, which starts with `inside`; `None` if the
-/// key is absent.
+/// Returns the number under `key`, which must be below `most`, and the full name of the key for messages, which starts
+/// with `inside`. `None` if the key is absent.
 fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),
@@ -120,7 +120,7 @@ fn theta(config: &ConfigReader<'_>, section: Option<&RopeSection<'_>>, key: &str
     Ok(agreed(config, &stated)?.unwrap_or(DEFAULT_BASE))
 }
 
-/// Returns the fraction of a head that is rotated. Several keys may state it; `default` applies if none does.
+/// Returns the fraction of a head that is rotated; `default` if no key states it.
 fn share(
     config: &ConfigReader<'_>,
     section: Option<&RopeSection<'_>>,
@@ -137,7 +137,8 @@ fn share(
     Ok(agreed(config, &stated)?.unwrap_or(default))
 }
 
-/// Checks that `numbers`, the number of rotated numbers of a head, is even and from 2 to `head_width`. RoPE rotates pairs.
+/// Checks that `numbers`, the number of rotated numbers of a head, is even and from 2 to `head_width`. RoPE rotates
+/// pairs.
 pub(crate) fn check_rotated(
     config: &ConfigReader<'_>,
     key: &str,

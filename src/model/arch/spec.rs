@@ -21,7 +21,7 @@ pub struct Biases {
     pub attention_in: bool,
     /// Whether the output projection of attention has a bias.
     pub attention_out: bool,
-    /// Whether both matrices of the MLP, and its gate, have biases.
+    /// Whether all matrices of the MLP (up-projection, down-projection, gate) have biases.
     pub mlp: bool,
     /// Whether the output matrix (LM head) has a bias.
     pub head: bool,
@@ -87,7 +87,7 @@ impl Spec {
         self.family.layer_of(parameter).filter(|layer| *layer < self.layers)
     }
 
-    /// Checks that the model has a layer.
+    /// Checks that the model has the layer `layer`.
     ///
     /// # Errors
     /// If `layer` is not below the number of layers.
@@ -282,7 +282,8 @@ fn llama(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, Mod
         tied: config.flag("tie_word_embeddings", false)?,
         activation: activation(config, "hidden_act", "silu")?,
         biases: match family.model_type {
-            // Qwen 2 always has biases on query, key and value, whatever its config says; Mistral never has any.
+            // Qwen 2 always has biases on query, key and value, and Mistral never has them: as in transformers,
+            // `attention_bias` is ignored for both.
             "qwen2" => Biases { attention_in: true, attention_out: false, mlp, head: false },
             "mistral" | "ministral" => Biases { attention_in: false, attention_out: false, mlp, head: false },
             "seed_oss" => {

@@ -40,8 +40,9 @@ pub(crate) fn local_layers(config: &ConfigReader<'_>, layers: usize) -> Result<V
     }
 }
 
-/// Returns the attention window of each layer, in positions; `None` for full attention. `layer_types` decides if the
-/// config has it, else the family's own keys.
+/// Returns the attention window of each layer, in positions; `None` for full attention. The key `layer_types` lists the
+/// layers with a window. Without this key, all layers of a Mistral have a window, and the layers of a Qwen from
+/// `max_window_layers` on if `use_sliding_window` is set.
 pub(crate) fn windows(
     config: &ConfigReader<'_>,
     family: &Family,

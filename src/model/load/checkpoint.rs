@@ -70,9 +70,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens `folder` and checks presence, shape and dtype of every tensor that the decoder reads. Reads only headers,
-    /// with one exception: if the output matrix is tied and the weights contain a copy of it, the copy is compared with
-    /// the embedding.
+    /// Opens `folder` and checks presence, shape and dtype of every tensor that the decoder reads. Reads only the
+    /// headers of the weights files, with one exception: if the output matrix is tied and the weights contain a copy of
+    /// the output matrix, the copy is compared with the embedding.
     ///
     /// # Errors
     /// If a file is missing or malformed, a file is a pickle, the architecture is not supported, or a tensor does not
@@ -109,7 +109,7 @@ impl Checkpoint {
         Ok(opened)
     }
 
-    /// Warnings about the model. They do not prevent its use.
+    /// Warnings about the model, which can be used nevertheless.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
@@ -138,12 +138,12 @@ impl Checkpoint {
         &self.spec
     }
 
-    /// The weight that an edit of `layer` changes: that of the MLP down-projection, oriented as in the file.
+    /// The weight that an edit of `layer` changes: the weight of the MLP down-projection, oriented as in the file.
     pub fn edited(&self, layer: usize) -> &Tensor {
         &self.blocks[layer].mlp_out.weight
     }
 
-    /// The bias of the MLP down-projection of `layer`; `None` if it has none.
+    /// The bias of the MLP down-projection of `layer`; `None` if the projection has no bias.
     pub fn edited_bias(&self, layer: usize) -> Option<&Tensor> {
         self.blocks[layer].mlp_out.bias.as_ref()
     }
@@ -168,7 +168,7 @@ impl Checkpoint {
     /// Checks that every element of a tensor is finite.
     ///
     /// # Errors
-    /// If an element is NaN or infinite. The error names the first one and its position in the file.
+    /// If an element is NaN or infinite. The error gives the index and the byte offset of the first such element.
     pub fn check_finite(&self, tensor: &Tensor) -> Result<(), ModelError> {
         let wide = tensor.to_f32();
         let Some(index) = wide.iter().position(|value| !value.is_finite()) else { return Ok(()) };
@@ -195,8 +195,8 @@ impl Source<'_> {
         self.spec.family
     }
 
-    /// Returns the name of a tensor in the files, which may have the family's prefix or omit it; `None` if the files
-    /// contain neither.
+    /// Returns the name of a tensor in the files: `name` with the family's prefix if the files contain that name, else
+    /// `name` itself. `None` if the files contain neither name.
     fn named(&self, name: &str) -> Option<String> {
         let full = format!("{}{name}", self.family().prefix);
         [full, name.to_owned()].into_iter().find(|name| self.weights.get(name).is_some())

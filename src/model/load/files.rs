@@ -27,9 +27,9 @@ pub(crate) struct WeightFiles {
     pub shards: Vec<MappedFile>,
     /// Whether the shards are listed in an index.
     pub indexed: bool,
-    /// Tensors that the index names but no file contains, with the file that the index gives. They are an error only if
-    /// the decoder needs them: indices of tied models list a head, and older indices list buffers that programs compute
-    /// themselves.
+    /// Tensors that the index lists but no file contains, with the file name that the index gives. They are an error
+    /// only if the decoder reads them: indices of tied models list an output matrix, and older indices list buffers
+    /// that programs compute themselves.
     pub absent: BTreeMap<String, String>,
     /// The file to name in messages: the single weights file, or the index.
     pub path: PathBuf,
@@ -74,8 +74,8 @@ impl WeightFiles {
         Ok(weights)
     }
 
-    /// Checks that no tensor is in two shards, and that every indexed tensor is in the shard that the index gives. A
-    /// tensor that no shard contains is not an error here: it is added to `absent`.
+    /// Checks that no tensor is in two shards, and that every tensor of the index is in the shard that the index gives.
+    /// A tensor that no shard contains is not an error: it is added to `absent`.
     fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for shard in &self.shards {
@@ -159,8 +159,8 @@ fn is_shard(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.starts_with('.') && name.chars().all(plain)
 }
 
-/// Returns the path of `config.json`. If the folder is not a model folder, the error says what the folder contains
-/// instead.
+/// Returns the path of `config.json`. If the folder is not a model folder, the error describes what the folder
+/// contains.
 pub(crate) fn find_config(folder: &Path) -> Result<PathBuf, ModelError> {
     if let Some(refused) = refuse_pickle(folder, &[]) {
         return Err(refused.into());
@@ -189,8 +189,8 @@ pub(crate) fn read_config(path: &Path) -> Result<Value, ModelError> {
     read_json(path, CONFIG_LIMIT)
 }
 
-/// Rejects a file of a model's folder whose link leads out of the folder, or for a snapshot of the Hugging Face cache,
-/// out of the model's cache folder. Passes files that are not links, and missing ones.
+/// Rejects a file of a model's folder that is a link to a target outside the folder; for a snapshot of the Hugging Face
+/// cache, outside the `models--*` folder of the model. Accepts files that are not links, and missing files.
 pub(crate) fn check_contained(folder: &Path, name: &str) -> Result<(), ModelError> {
     let path = folder.join(name);
     if !path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {

@@ -37,7 +37,7 @@ pub struct Snapshot {
 
 /// The reason why a Hub name cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
+#[expect(missing_docs, reason = "the error messages describe the variants")]
 pub enum HubError {
     #[error("`{text}` is not the name of a model: {problem}")]
     Name { text: String, problem: &'static str },
@@ -86,8 +86,8 @@ impl FromStr for HubName {
     }
 }
 
-/// Whether a part of a name has only letters, digits, `-`, `_` and `.`, does not start with `-` or `.`, and does not
-/// contain `..`. It then cannot leave its folder or be mistaken for a command-line option.
+/// Whether `part` has only letters, digits, `-`, `_` and `.`, does not start with `-` or `.`, and does not contain
+/// `..`. As a path segment such a part cannot lead out of a folder, and as an argument it is not a command-line option.
 fn is_part(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !part.is_empty() && part.chars().all(plain) && !part.starts_with(['-', '.']) && !part.contains("..")
@@ -99,8 +99,8 @@ impl HubName {
         path.to_str().is_some_and(|text| text.starts_with(PREFIX))
     }
 
-    /// Guesses the Hub name that the user meant by `ORG/NAME`, or by the URL of a model, in place of a folder; `None`
-    /// if the path has neither form.
+    /// Guesses the Hub name that the user meant by a path of the form `ORG/NAME`, or by the URL of a model; `None` if
+    /// the path has neither form.
     pub fn meant(written: &Path) -> Option<Self> {
         let text = written.to_str()?;
         let name = if text.contains("://") { repository(text)? } else { text.to_owned() };
@@ -108,7 +108,7 @@ impl HubName {
         is_pair.then(|| format!("{PREFIX}{name}").parse().ok()).flatten()
     }
 
-    /// Formats the name as a project file states it: without the revision if that is `main`.
+    /// Formats the name as a project file states it: without the revision if the revision is `main`.
     pub fn written(&self) -> String {
         if self.revision == MAIN { format!("{PREFIX}{}", self.repository) } else { self.to_string() }
     }

@@ -65,7 +65,8 @@ impl Tensor {
         out
     }
 
-    /// Returns a copy of the tensor with other elements. Each must be exactly representable in the type of the file.
+    /// Returns a copy of the tensor with the elements `data`, which must be exactly representable in the type of the
+    /// file.
     ///
     /// # Panics
     /// If the number of elements does not match the shape.

@@ -8,11 +8,11 @@ use super::tensor::Tensor;
 use crate::model::ModelError;
 use crate::numeric::half::round;
 
-/// Compares the stored copy, `head`, with the token embedding, which the decoder uses. Returns `None` if they are
-/// equal, and a remark if `head` is the embedding rounded to the type of `head`.
+/// Compares the stored copy, `head`, with the token embedding, which the decoder uses. Returns `None` if both matrices
+/// are equal, and a remark if `head` is the embedding rounded to the type of `head`.
 ///
 /// # Errors
-/// If `head` is any other matrix, because some programs would use it and others the embedding.
+/// If `head` is any other matrix, because some programs would use `head` and other programs the embedding.
 pub(crate) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Option<Remark>, ModelError> {
     if embedding.is_same_bytes(head) {
         return Ok(None);

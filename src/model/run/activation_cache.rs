@@ -33,7 +33,7 @@ pub struct ActivationCache {
     pub(super) qkv: Vec<Vec<f32>>,
 }
 
-/// Outputs at one position that are replaced, in every layer, by those of the same row of another run.
+/// Outputs at one position that are replaced, in every layer, by the outputs of the same row in another run, `source`.
 #[derive(Clone, Copy)]
 pub struct Severed<'c> {
     pub component: Component,
@@ -78,8 +78,8 @@ impl ActivationCache {
         (0..self.rows.count()).flat_map(last).copied().collect()
     }
 
-    /// Replaces the outputs of `component` in a layer as `severed` says; changes nothing if it names the other
-    /// component.
+    /// Replaces the outputs of `component` in a layer by those of `severed`. Changes nothing if `severed` replaces the
+    /// outputs of the other component.
     fn sever(&self, component: Component, layer: usize, severed: Option<Severed<'_>>, outputs: &mut [f32]) {
         let Some(severed) = severed.filter(|severed| severed.component == component) else { return };
         for row in 0..self.rows.count() {
@@ -91,7 +91,8 @@ impl ActivationCache {
 }
 
 impl Model {
-    /// Runs `count` rows of `length` positions with the embeddings `x` through all layers and records their activations.
+    /// Runs `count` rows of `length` positions with the embeddings `x` through all layers and records their
+    /// activations. The positions of `prefix` precede every row; the outputs of `severed` are replaced.
     pub fn run_with_cache(
         &self,
         x: Vec<f32>,

@@ -1,8 +1,8 @@
-//! Resumes rows from an activation cache, with some hidden states or outputs replaced: the basis of causal tracing (Meng
-//! et al. 2022, section 2).
+//! Resumes rows from an activation cache, with some hidden states or outputs replaced: the basis of causal tracing
+//! (Meng et al. 2022, section 2).
 //!
-//! A row that is restored at one token differs from the cached run only at that token and after it. The states below the
-//! restored layer and the states before the restored token are therefore read from the cache. Rows join a batch at
+//! A row that is restored at one token differs from the cached run only at that token and after it. The states below
+//! the restored layer and the states before the restored token are therefore read from the cache. Rows join a batch at
 //! their first layer, so that each weight is read once for many rows.
 
 use std::ops::Range;
@@ -98,8 +98,8 @@ impl Model {
     }
 
     /// Runs rows through their remaining layers. Returns the hidden states after the last layer at the last position of
-    /// every row, `[rows, d]`. The rows must be sorted by their first layer. A row that forks from another one must come
-    /// after it and have a later first layer.
+    /// every row, `[rows, d]`. The rows must be sorted by their first layer. A row that forks from another row must
+    /// come after that row and have a later first layer.
     pub fn run_patched(&self, rows: &[PatchedRun<'_>]) -> Vec<f32> {
         let (layers, width) = (self.spec().layers, self.spec().hidden_size);
         let mut batch = RunBatch { rows: Rows::default(), joined: 0, settled: 0, x: Vec::new() };

@@ -13,8 +13,7 @@ use crate::model::load::tensor::Tensor;
 /// Maximum number of positions per batch when texts are scored. It bounds memory and does not affect results.
 const BATCH: usize = 2048;
 
-/// Maximum number of positions per batch when keys are computed. It is small, so that activations stay in the CPU
-/// cache.
+/// Maximum number of positions per batch when keys are computed: small, so that activations stay in the CPU cache.
 const KEYS_BATCH: usize = 512;
 
 impl Model {
@@ -59,7 +58,7 @@ impl Model {
     }
 
     /// Computes `W k + b` (`[d]`) of `layer`'s MLP down-projection for one key, in f64, with the terms added in order.
-    /// Linking, which combines the edits of a layer, computes its residuals from it.
+    /// Linking, which combines the edits of a layer, computes residuals from this output.
     pub fn mlp_output_f64(&self, layer: usize, key: &[f32]) -> Vec<f64> {
         let projection = &self.checkpoint.blocks[layer].mlp_out;
         let weight = self.weight(projection);
@@ -93,8 +92,8 @@ impl Model {
         }
     }
 
-    /// Returns the hidden states after the last block at the last `last_n[row]` positions of every row, `[Σ last_n, d]`.
-    /// [`Model::lm_head`] computes from them the logits of [`Model::logits`], bit for bit.
+    /// Returns the hidden states after the last block at the last `last_n[row]` positions of every row, `[Σ last_n,
+    /// d]`. [`Model::lm_head`] computes from them the logits of [`Model::logits`], bit for bit.
     pub fn last_states(&self, tokens: &[&[u32]], last_n: &[usize]) -> Vec<f32> {
         let of_batch = |part: Range<usize>| self.last_of_batch(&tokens[part.clone()], &last_n[part]);
         batches(tokens, BATCH).into_iter().flat_map(of_batch).collect()
@@ -109,8 +108,8 @@ impl Model {
     }
 }
 
-/// Splits the rows, in order, into ranges of at most `limit` positions together. A row that is longer than `limit` gets a
-/// range of its own.
+/// Splits the rows, in order, into ranges of at most `limit` positions together. A row that is longer than `limit` gets
+/// a separate range.
 fn batches(tokens: &[&[u32]], limit: usize) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     let mut positions = 0;

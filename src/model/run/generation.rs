@@ -1,5 +1,5 @@
-//! Decodes incrementally: appends tokens to a text without recomputing the earlier ones. The bits are those of a full
-//! forward pass.
+//! Decodes incrementally: appends tokens to a text without recomputing the earlier tokens. The results are
+//! bit-identical to those of a full forward pass.
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ pub struct HookOutput {
     pub prefixes: CachedPrefixes,
     /// Per row, the key at the requested position: the input of the MLP down-projection, `[f]`.
     pub keys: Vec<Vec<f32>>,
-    /// Per row, the value at that position: the output of the down-projection, bias included, `[d]`.
+    /// Per row, the value at the requested position: the output of the down-projection, bias included, `[d]`.
     pub values: Vec<Vec<f32>>,
     /// Hidden states after the block, `[positions, d]`.
     pub resid_post: Vec<f32>,
@@ -34,8 +34,8 @@ impl Model {
         self.run_hook_cached(&PrefixCache::empty(), layer, tokens, positions)
     }
 
-    /// Does the same as [`Model::run_hook`], but reads the KV cache of each row's prefix from `cache` if it is there.
-    /// Only positions before `positions[row]` are read from the cache.
+    /// Does the same as [`Model::run_hook`], but reads the keys and values of each row's prefix from `cache` if it
+    /// contains the prefix. Only positions before `positions[row]` are read from the cache.
     pub fn run_hook_cached(
         &self,
         cache: &PrefixCache,

@@ -1,4 +1,4 @@
-//! Holds an opened model, and computes its two ends: embeddings and logits.
+//! Defines an opened model, and computes its embeddings and its logits.
 
 use std::path::Path;
 

@@ -23,8 +23,9 @@ pub struct Neurons<'m> {
 }
 
 impl<'m> Neurons<'m> {
-    /// Prepares a row at the MLP of `layer`; [`Neurons::at`] then evaluates `copies` scaled copies of it at a time.
-    /// Returns `None` if the MLP is gated, because its key is then not a function of the activation's inputs alone.
+    /// Prepares a row at the MLP of `layer`; [`Neurons::at`] then evaluates `copies` scaled copies of the row at a
+    /// time. Returns `None` if the MLP is gated, because the key of a gated MLP depends on more than the activation's
+    /// inputs.
     pub fn new(model: &'m Model, layer: usize, row: &[u32], copies: usize) -> Option<Self> {
         if model.checkpoint().blocks[layer].mlp_gate.is_some() {
             return None;
@@ -42,9 +43,9 @@ impl<'m> Neurons<'m> {
         Some(Self { model, layer, suffix, copies, inputs, value })
     }
 
-    /// Evaluates one copy of the row per entry of `scales`, with [`Neurons::inputs`] multiplied by it. Returns, for
-    /// each copy, the probability of `token` after the row and its gradient with respect to the scaled inputs,
-    /// `[copies, f]`.
+    /// Evaluates one copy of the row per entry of `scales`, with [`Neurons::inputs`] multiplied by that entry. Returns,
+    /// for each copy, the probability of `token` after the row, and the gradient of this probability with respect to
+    /// the scaled inputs, `[copies, f]`.
     pub fn at(&self, scales: &[f32], token: u32) -> (Vec<f64>, Vec<f32>) {
         let (spec, isa) = (self.model.spec(), self.model.isa());
         assert_eq!(scales.len(), self.copies, "a scale for every copy");

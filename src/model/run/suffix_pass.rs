@@ -22,7 +22,7 @@ use super::prefix_cache::run_and_cache;
 use super::rows::Rows;
 use crate::numeric::rows::{NormTape, add};
 
-/// The layers above the edited one, with everything cached that is constant for a set of rows.
+/// The layers above the edited one, prepared for a set of rows: the constant keys, values and hidden states are cached.
 pub struct SuffixPass<'a> {
     model: &'a Model,
     first_layer: usize,
@@ -34,7 +34,7 @@ pub struct SuffixPass<'a> {
     resid_start: Vec<f32>,
 }
 
-/// The logits of one forward pass through these layers, with the tape for its reverse pass.
+/// The logits of one forward pass through the layers above the edited one, with the tape for its reverse pass.
 pub struct SuffixTape {
     /// Logits of the labelled positions, row by row, `[Σ last_n, vocabulary]`.
     pub logits: Vec<f32>,
@@ -43,9 +43,9 @@ pub struct SuffixTape {
 }
 
 impl<'a> SuffixPass<'a> {
-    /// Prepares the rows of `hooked`, which was recorded at the edited layer, `layer`. `changing[row]` is the position of
-    /// the hidden state that will change. The last `last_n[row]` positions of a row are labelled; none of them is before
-    /// `changing[row]`.
+    /// Prepares the rows of `hooked`, which was recorded at the edited layer, `layer`. `changing[row]` is the position
+    /// of the hidden state that will change. The last `last_n[row]` positions of a row are labelled; none of them is
+    /// before `changing[row]`.
     pub fn new(model: &'a Model, layer: usize, hooked: &HookOutput, changing: &[usize], last_n: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
         // The index of the changing position in `hooked.resid_post`, which does not contain the cached prefix.
@@ -66,8 +66,8 @@ impl<'a> SuffixPass<'a> {
         Self { model, first_layer: layer + 1, rows, last_n: last_n.to_vec(), caches, resid_start }
     }
 
-    /// Joins several preparations of the same model and layer. The rows are those of all of them, one after the other;
-    /// the KV caches are shared, not copied.
+    /// Joins several preparations of the same model and layer. The result contains the rows of all preparations, in
+    /// order; the KV caches are shared, not copied.
     ///
     /// # Panics
     /// If `all` is empty.
@@ -115,7 +115,7 @@ impl<'a> SuffixPass<'a> {
         self.rows.positions()
     }
 
-    /// Estimates how many f32 numbers this preparation and the tape of one evaluation hold in memory.
+    /// Estimates how many f32 numbers this preparation and the tape of one evaluation take in memory.
     pub fn stored_floats(&self) -> usize {
         let spec = self.model.spec();
         let cached = |cache: &KvCache| cache.keys.iter().chain(&cache.values).map(|part| part.len()).sum::<usize>();
@@ -131,7 +131,7 @@ impl<'a> SuffixPass<'a> {
         self.evaluate_each(&vec![change; self.rows.count()])
     }
 
-    /// Computes the logits with a separate change (`[d]`) for every row, added to its changing hidden state.
+    /// Computes the logits with `changes[row]` (`[d]`) added to the changing hidden state of each row.
     pub fn evaluate_each(&self, changes: &[&[f32]]) -> SuffixTape {
         let spec = self.model.spec();
         let mut x = self.resid_start.clone();

@@ -2,7 +2,7 @@
 //! projection.
 //!
 //! A changed weight matrix affects every position. Its inputs (the keys) and the residual stream to which its output is
-//! added do not change, so they are computed once. Everything above is recomputed for every change. The reverse pass
+//! added do not change, so they are computed once. The layers above are recomputed for every change. The reverse pass
 //! returns the gradient of the MLP outputs; the gradient of a weight matrix is the product of the keys and that
 //! gradient.
 
@@ -90,7 +90,7 @@ impl WeightPass {
     }
 
     /// Back-propagates `logits`, the gradient of the logits. Calls `seen` with the inputs and the output gradient of
-    /// every layer's down-projection, from the last layer down to the prepared one.
+    /// every layer's down-projection, from the last layer down to the layer that was given to [`WeightPass::new`].
     pub fn reverse(
         &self,
         model: &Model,

@@ -1,9 +1,9 @@
 //! Renders a user message with the model's own chat template.
 //!
 //! The chat template is Jinja as published on the Hub, and it is rendered as transformers renders it: one user message,
-//! followed by the generation prompt. A chat template cannot open files and cannot read the clock; one that has a fixed
-//! date as fallback uses that date. The length of the template, the number of instructions and the stack are bounded. A
-//! hostile chat template can still end the process: it is trusted as a part of the model, like the weights.
+//! followed by the generation prompt. A chat template cannot open files and cannot read the clock; a template with a
+//! fixed fallback date renders that date. The length of the template, the number of instructions and the stack are
+//! bounded. A hostile chat template can still end the process: it is trusted as a part of the model, like the weights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,16 +27,17 @@ use crate::model::load::files::{check_contained, read_capped};
 /// The tokenizer's settings file. It may contain the chat template, and it lists the special tokens that the chat
 /// template may use.
 const SETTINGS: &str = "tokenizer_config.json";
-/// The chat template as a separate file, which takes precedence over the one in [`SETTINGS`].
+/// The chat template as a separate file, which takes precedence over the chat template in [`SETTINGS`].
 const TEMPLATE: &str = "chat_template.jinja";
 /// The name under which the chat template is registered in the renderer, and by which its error messages refer to it.
 const NAME: &str = "the template";
 /// The file in which older models store their special tokens.
 const SPECIAL: &str = "special_tokens_map.json";
-/// Maximum size of every file that is read here, in bytes. Some settings files list every token.
+/// Maximum size of each file that this module reads, in bytes. Settings files can be large: some list every token of
+/// the vocabulary.
 const LIMIT: u64 = 64 << 20;
-/// Maximum length of a chat template, in bytes: four times as long as the longest published ones. It also bounds how
-/// deeply a chat template can nest.
+/// Maximum length of a chat template, in bytes: four times the length of the longest published templates. It also
+/// bounds how deeply a chat template can nest.
 const LONGEST: usize = 64 << 10;
 /// Maximum work of one rendering: instructions, and bytes of bulk text operations.
 const FUEL: u64 = 1 << 20;
@@ -44,8 +45,8 @@ const FUEL: u64 = 1 << 20;
 const STACK: usize = 256 << 20;
 /// Time limit of one rendering. Published chat templates take about a millisecond.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Placeholders for a user message and an answer. They are rendered to find out what the chat template writes around
-/// them. They contain private-use characters, which chat templates do not write themselves.
+/// Placeholders for a user message and an answer. [`Chat::probe_template`] renders them to find the texts that the chat
+/// template writes around messages. They contain private-use characters, which chat templates do not write themselves.
 const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
 const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
 
@@ -89,7 +90,7 @@ struct TemplateAffixes {
 }
 
 impl Chat {
-    /// Opens the chat template of the model in `folder`; `None` if the model has none.
+    /// Opens the chat template of the model in `folder`. Returns `None` if the model has no chat template.
     ///
     /// # Errors
     /// If a file cannot be read, or if the chat template is not valid Jinja, fails, or does not write the user message
@@ -146,17 +147,18 @@ impl Chat {
         Ok(affixes)
     }
 
-    /// The digest of everything that decides the rendered text: the chat template, its special tokens, and the texts
-    /// that it writes around a user message.
+    /// The digest of everything that determines the rendered text: the chat template, its special tokens, and the texts
+    /// that the template writes around a user message.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// Renders `text` as a user message. Returns the whole text, the byte range of `text` in it (without surrounding
-    /// white space, if the template strips it), and whether a space precedes an answer.
+    /// Renders `text` as a user message. Returns the rendered text, the byte range of `text` in the rendered text
+    /// (without surrounding white space if the chat template strips it), and whether a space precedes an answer; `None`
+    /// if this is unknown.
     ///
     /// # Errors
-    /// If the template fails, or does not write the text verbatim.
+    /// If the chat template fails, or does not write `text` verbatim.
     pub(crate) fn frame(&self, text: &str) -> Result<(String, Range<usize>, Option<bool>), ModelError> {
         let mut rendered = self.render(text, None).map_err(|error| failed(&self.name, &error))?;
         let TemplateAffixes { prefix, suffix, answer_prefix, space } = &self.affixes;
@@ -312,8 +314,8 @@ fn bytes(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, ModelError> {
     if path.is_file() { read_capped(&path, LIMIT).map(Some) } else { Ok(None) }
 }
 
-/// Returns the chat template and the name of its file: the separate file if it exists, else the settings. If the
-/// settings contain several named templates, returns the one named `default`. `None` if the model has no chat template.
+/// Returns the chat template and the name of its file: [`TEMPLATE`] if it exists, else [`SETTINGS`]. If the settings
+/// contain several named templates, returns the one named `default`. `None` if the model has no chat template.
 fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String)>, ModelError> {
     if let Some(bytes) = bytes(folder, TEMPLATE)? {
         let text = String::from_utf8(bytes);

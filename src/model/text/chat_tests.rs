@@ -1,6 +1,6 @@
 use super::*;
 
-/// Creates a model folder with these files (name, content).
+/// Creates a model folder that contains `files`, each given as (name, content).
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).expect("written"));
@@ -60,7 +60,7 @@ fn jinja_as_transformers_sets_it_up() {
     assert_eq!(framed(json, "why").expect("rendered").0, "why {\"a\": [1, \"<é>\"], \"b\": {}}");
     let date = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %} \
         {{ messages[0].content }}";
-    assert_eq!(framed(date, "why").expect("rendered").0, "26 Jul 2024 why", "there is no clock");
+    assert_eq!(framed(date, "why").expect("rendered").0, "26 Jul 2024 why", "`strftime_now` is not defined");
 }
 
 /// Rendering an answer shows what the template writes before it: nothing, a space, or an empty thinking block.
@@ -102,11 +102,11 @@ fn where_a_template_is_found() {
         (SPECIAL, r#"{"bos_token": "<old>", "pad_token": "<p>"}"#),
     ];
     let chat = Chat::open(folder(&files).path()).expect("readable").expect("a template");
-    assert_eq!(chat.frame("why").expect("rendered").0, "<old><p>: why", "the older map counts");
+    assert_eq!(chat.frame("why").expect("rendered").0, "<old><p>: why", "special_tokens_map.json takes precedence over tokenizer_config.json");
     let listed = settings("x").replacen('{', "{\"added_tokens_decoder\": {}, ", 1);
     let files = [files[0], (SETTINGS, &listed), files[2]];
     let chat = Chat::open(folder(&files).path()).expect("readable").expect("a template");
-    assert_eq!(chat.frame("why").expect("rendered").0, "<s>: why", "where the settings list their tokens it does not");
+    assert_eq!(chat.frame("why").expect("rendered").0, "<s>: why", "special_tokens_map.json is not read");
     let named = r#"{"chat_template": [{"name": "tools", "template": "t"},
         {"name": "default", "template": "d {{ messages[0].content }}"}]}"#;
     let chat = Chat::open(folder(&[(SETTINGS, named)]).path()).expect("readable").expect("a template");

@@ -6,16 +6,16 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-/// Maximum length of a text of [`TEXT`] bytes after normalisation or decoding, in bytes: about a thousand times its
-/// length. Published tokenizers stay far below.
+/// Maximum length that a text of [`TEXT`] bytes may have after normalisation or decoding, in bytes: 1,024 times
+/// [`TEXT`]. Published tokenizers stay far below this limit.
 const MOST: usize = 1 << 22;
 const TEXT: usize = 1 << 12;
 
-/// Maximum number of normalisers, pre-tokenisers, post-processors and decoders together. Published tokenizers have one
-/// or two dozen.
+/// Maximum number of normalisers, pre-tokenisers, post-processors and decoders together. Published tokenizers have at
+/// most about 24 of these steps.
 const MOST_STEPS: usize = 256;
-/// Maximum total length of the added tokens, in bytes. A hundred thousand short ones, as in audio and image models,
-/// take a few MiB.
+/// Maximum total length of the added tokens, in bytes. The hundred thousand short tokens that audio and image models
+/// add take a few MiB.
 const MOST_ADDED_BYTES: usize = 1 << 22;
 
 /// Base64 with optional padding, as the tokenizers library decodes character maps.
@@ -38,7 +38,8 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Rejects a file with more than [`MOST_STEPS`] steps, or with more than [`MOST_ADDED_BYTES`] bytes of added tokens.
-/// Every text passes through all of them, so they bound the time and memory of tokenising.
+/// Every text passes through all steps and is searched for all added tokens, so the limits bound the time and memory of
+/// tokenising.
 fn check_amount(file: &Value) -> Result<(), String> {
     let steps = ["normalizer", "pre_tokenizer", "post_processor", "decoder"].map(|key| count_steps(&file[key]));
     if steps.iter().sum::<usize>() > MOST_STEPS {
@@ -90,8 +91,8 @@ fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     }
 }
 
-/// Returns the maximum number of bytes that a step writes per byte that it reads. Other types of steps are taken to add
-/// nothing.
+/// Returns the maximum number of bytes that a step writes per byte that it reads; 1 for types of steps that the
+/// function does not list.
 fn step_growth(step: &Value) -> Result<usize, String> {
     Ok(match step["type"].as_str() {
         // Every byte that is not printable ASCII becomes a character that takes two bytes.

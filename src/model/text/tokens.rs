@@ -22,8 +22,8 @@ const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_temp
 /// Maximum size of tokenizer.json and config.json, in bytes.
 const LIMIT: u64 = 64 << 20;
 
-/// Texts that are put before a continuation to tokenise it. They are tried in order, until the tokenizer does not merge
-/// one with the continuation.
+/// Texts that are put before a continuation to tokenise it. The first text that the tokenizer does not merge with the
+/// continuation is used.
 const ANCHORS: [&str; 3] = ["\n", ".", "a"];
 
 /// A loaded tokenizer.json, with the chat template of the same folder.
@@ -56,7 +56,7 @@ pub struct EncodedPrompt {
 
 impl EncodedPrompt {
     /// Returns `answer` in the form in which it continues the prompt. The chat template decides whether a space
-    /// precedes it; if that is unknown, the rule of [`target_text`] applies.
+    /// precedes the answer; if the template does not define this, the rule of [`target_text`] applies.
     pub fn answer(&self, answer: &str) -> String {
         match self.space {
             Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
@@ -104,7 +104,7 @@ impl Tokens {
         let fail = |problem: String| ModelError::Tokenizer { path: path.clone(), problem };
         tokenizer_check::check(&bytes).map_err(fail)?;
         let mut tokenizer = load(&bytes).map_err(fail)?;
-        // Texts are never truncated or padded, whatever tokenizer.json says.
+        // Texts are never truncated or padded, even if tokenizer.json configures it.
         tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
         tokenizer.with_padding(None);
         let mut tokens = Self {
@@ -129,12 +129,13 @@ impl Tokens {
         let Some(text) = text else { return Vec::new() };
         let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
         let ids = text.get_ids();
-        // If all tokens are special, the letter itself is one of them.
+        // If all tokens are special, the letter `a` itself is a special token, and it is unknown which tokens are
+        // appended.
         if added == ids.len() { Vec::new() } else { ids[ids.len() - added..].to_vec() }
     }
 
     /// Returns the remark that prompts are read without the special tokens that the tokenizer appends to texts; `None`
-    /// if it appends none.
+    /// if the tokenizer appends no special tokens.
     pub fn remark(&self) -> Option<Remark> {
         if self.appended.is_empty() {
             return None;
@@ -226,11 +227,11 @@ impl Tokens {
         self.encode_raw(text, true)
     }
 
-    /// Tokenizes a text that continues another one: without special tokens, and without the mark (such as `▁`) that
+    /// Tokenises a text that continues another text: without special tokens, and without the mark (such as `▁`) that
     /// some tokenizers put before a text.
     ///
     /// # Errors
-    /// As [`Tokens::encode`]; or if the tokenizer merges the text with the text before it, for every text of `ANCHORS`.
+    /// As [`Tokens::encode`]; or if the tokenizer merges the start of `text` with every text of `ANCHORS`.
     pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         if !self.prepends || text.is_empty() {
             return Ok(self.encode_raw(text, false)?.ids);
@@ -264,8 +265,8 @@ impl Tokens {
         text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
     }
 
-    /// Decodes tokens, without the special ones among them. If the tokenizer cannot decode them, returns the texts of
-    /// the single tokens, concatenated.
+    /// Decodes tokens and leaves out special tokens. If the tokenizer cannot decode the tokens, returns the
+    /// concatenated texts of the single tokens.
     pub fn decode(&self, ids: &[u32]) -> String {
         let text = catch_panic(|| self.tokenizer.decode(ids, true).ok()).ok().flatten();
         text.unwrap_or_else(|| self.pieces(ids).concat())
@@ -292,8 +293,9 @@ impl Tokens {
 }
 
 impl Tokens {
-    /// Returns each token as readable text. Tokens that share one character are shown as that character with their
-    /// number, for example `é 1/2`, because the vocabulary spells parts of a character in unrelated letters.
+    /// Returns each token as readable text. Each of the tokens that together spell one character is shown as that
+    /// character with the token's number, for example `é 1/2` and `é 2/2`, because the vocabulary spells parts of a
+    /// character in unrelated letters.
     pub fn shown(&self, ids: &[u32]) -> Vec<String> {
         let decode = |ids: &[u32]| {
             let text = catch_panic(|| self.tokenizer.decode(ids, false).ok()).ok().flatten();
@@ -301,7 +303,7 @@ impl Tokens {
         };
         let (mut shown, mut rest) = (Vec::with_capacity(ids.len()), ids);
         while !rest.is_empty() {
-            // The shortest run of tokens that decodes to text, if there is one within the limit.
+            // The shortest run of 2 to `MOST_SHARED` tokens that decodes to valid text.
             let runs = 2..=rest.len().min(MOST_SHARED);
             let run = if decode(&rest[..1]).is_some() {
                 None

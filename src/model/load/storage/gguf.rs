@@ -9,10 +9,10 @@ use crate::regular_file;
 
 /// The four bytes with which every GGUF file starts.
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
-/// Maximum number of bytes that are read. The metadata about the source model comes before the vocabulary, and needs
-/// far fewer bytes.
+/// Maximum number of bytes of a file that are read. The metadata about the source model comes before the vocabulary and
+/// takes far fewer bytes.
 const MOST_BYTES: u64 = 1 << 20;
-/// Maximum length of one text in the header, in bytes. A longer one ends the reading.
+/// Maximum length of one text in the header, in bytes. The reader stops at a longer text.
 const MOST_TEXT: u64 = 1 << 12;
 const TEXT: u32 = 8;
 
@@ -52,8 +52,8 @@ fn texts(bytes: &[u8]) -> BTreeMap<String, String> {
     found
 }
 
-/// Returns the size of a number of the GGUF type `kind`, in bytes. Returns `None` for other types: an array ends the
-/// reading, because the vocabulary, which consists of arrays, comes last.
+/// Returns the size of a number of the GGUF type `kind`, in bytes. Returns `None` for arrays and unknown types, at
+/// which the reader stops: the first arrays are those of the vocabulary, which comes after the texts.
 fn size(kind: u32) -> Option<usize> {
     match kind {
         0 | 1 | 7 => Some(1),
@@ -91,7 +91,7 @@ impl<'a> Rest<'a> {
 pub(crate) mod tests {
     use super::*;
 
-    /// Builds a GGUF header that contains a number, followed by these texts (key, value).
+    /// Builds a GGUF header with a number, followed by `texts`, each given as (key, value).
     pub(in crate::model::load::storage) fn header(texts: &[(&str, &str)]) -> Vec<u8> {
         let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
         let mut bytes = MAGIC.to_vec();

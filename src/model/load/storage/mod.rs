@@ -1,5 +1,5 @@
 //! Explains why a path cannot be opened as a model. Recognises other storage formats by their files; every error names
-//! the format and says what to do.
+//! the format and tells the user what to do.
 //!
 //! - [`config`]: reads the family and the quantisation from config.json;
 //! - [`names`]: finds the cause of a missing tensor in the names of the other tensors;
@@ -120,7 +120,8 @@ pub(crate) fn without_weights(folder: &Path) -> ModelError {
     found.unwrap_or_else(|| ModelError::NoFile { folder: folder.to_owned(), name: WHOLE })
 }
 
-/// Returns the error for a folder without tokenizer.json. It names the tokenizer files of other formats in the folder.
+/// Returns the error for a folder without tokenizer.json. The error names the tokenizer files of other formats in the
+/// folder.
 pub(crate) fn without_tokenizer(folder: &Path) -> ModelError {
     let listing = Listing::of(folder);
     let known = ["vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt"];
@@ -141,7 +142,7 @@ fn cached(folder: &Path) -> Option<String> {
     Some(name.replacen("--", "/", 1))
 }
 
-/// Returns the base model that the config of an adapter names; `None` if it names none.
+/// Returns the base model that the config of an adapter names; `None` if the config names no base model.
 pub(crate) fn base_of_adapter(folder: &Path) -> Option<String> {
     let config = read_json(&folder.join(ADAPTER), ADAPTER_LIMIT).ok()?;
     config["base_model_name_or_path"].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
@@ -211,8 +212,8 @@ fn misnamed(folder: &Path, names: &[&String]) -> ModelError {
     ModelError::stored(folder, format!("it has {there}, but {missing}"), help)
 }
 
-/// Recognises weights of other programs by the extension of the file name. Returns what the file is, and the advice for
-/// the user.
+/// Recognises weights of other programs by the extension of the file name. Returns a description of the file and the
+/// advice for the user.
 fn foreign(name: &str) -> Option<(&'static str, &'static str)> {
     const MADE_FROM: &str = "name the model that it was made from, in safetensors";
     const OLD: &str = "fetch the model in safetensors; if it is published only in this format, load these weights with \

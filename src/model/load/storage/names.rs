@@ -9,7 +9,7 @@ use crate::model::load::files::WeightFiles;
 /// Suffixes of tensor names that occur only in quantised weights.
 const QUANTISED: [&str; 8] =
     [".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".scales", ".absmax", ".SCB"];
-/// Beginnings of the names of output matrices that occur only in models that are not language models.
+/// Prefixes of the names of output matrices of models that are not language models, such as classifiers.
 const CLASSIFIERS: [&str; 5] = ["score.weight", "classifier.weight", "v_head.", "value_head.", "qa_outputs.weight"];
 /// Suffixes of the names of buffers that a decoder computes itself, and that older programs stored with its weights.
 const COMPUTED: [&str; 9] = [

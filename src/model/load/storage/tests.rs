@@ -18,7 +18,7 @@ fn write(folder: &Path, entries: &[Entry]) {
     }
 }
 
-/// Returns the error message and the advice for opening `path` in a folder with these files.
+/// Opens `path` in a folder that contains `entries`. Returns the error message and the advice.
 fn said(entries: &[Entry], path: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), entries);
