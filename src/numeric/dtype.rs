@@ -1,6 +1,6 @@
-//! The types in which a model stores its weights.
+//! Defines the types in which a model stores its weights.
 
-/// The types in which a model stores its weights.
+/// The type of the elements of a weight tensor in its file. Files with other types are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightDtype {
     F32,
