@@ -1,8 +1,8 @@
-//! Computes SHA-256 digests. [`Canon`] is the only way to hash structured values.
+//! Computes SHA-256 digests. [`FieldHasher`] is the only way to hash structured values.
 //!
 //! A digest prints as `sha256:<64 hex>`; messages for users show its first 12 digits.
-//! [`Canon`] prefixes every field name and every value with its length, so no text can move from one field into the
-//! next.
+//! [`FieldHasher`] prefixes every field name and every value with its length, so that values with different fields have
+//! different inputs of the hash function.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -79,7 +79,7 @@ impl Digest {
     }
 }
 
-/// Hashes raw bytes as they are written. For structured values, use [`Canon`].
+/// Hashes raw bytes as they are written. For structured values, use [`FieldHasher`].
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 

@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Options whose value is a text, not a path; a `~` in it is not expanded.
+/// Options whose value is a text, not a path. A `~` in the text is not expanded.
 const TEXT_OPTIONS: [&str; 5] = ["--prompt", "--subject", "--answer", "--builder", "--as-of"];
 
 /// Returns the path with a leading `~` replaced by the home folder. A folder that is named `~` is written `./~`.
@@ -12,7 +12,7 @@ pub(crate) fn expand(path: &Path) -> PathBuf {
     in_home(path, folder().as_deref()).unwrap_or_else(|| path.to_owned())
 }
 
-/// Returns the command-line arguments with a leading `~` expanded in those that are paths.
+/// Returns the command-line arguments, with a leading `~` expanded in the arguments that are or contain paths.
 pub(crate) fn expand_arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     expand_arguments_in(given, folder().as_deref())
 }

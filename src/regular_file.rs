@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek as _};
 use std::path::{Component, Path, PathBuf};
 
-/// The beginning of the first line of a Git LFS pointer: the current form and the oldest one.
+/// The start of the first line of a Git LFS pointer: in the current format, and in the oldest format.
 const POINTERS: [&[u8]; 2] = [b"version https://git-lfs.", b"version https://hawser."];
-/// The limit that the Git LFS specification sets: a pointer file is smaller than this.
+/// Exclusive upper limit of the size of a pointer file, in bytes, as the Git LFS specification sets it.
 const POINTER_BYTES: u64 = 1024;
 
 /// The error for a Git LFS pointer: git stores it in place of a file that was not fetched.
@@ -147,7 +147,7 @@ pub(crate) fn canonicalize_lenient(path: &Path) -> PathBuf {
     for there in whole.ancestors() {
         if let (Ok(real), Ok(rest)) = (there.canonicalize(), whole.strip_prefix(there)) {
             let up = rest.components().any(|part| part == Component::ParentDir);
-            // The path goes up from a folder that does not exist: the folder that `..` leads to may contain a link.
+            // After a missing folder and `..`, `rest` may name existing links again, so the result is resolved too.
             return if up { canonicalize_lenient(&append_folding_parents(real, rest)) } else { real.join(rest) };
         }
     }
@@ -210,7 +210,7 @@ mod tests {
                 assert_eq!(normal(saved.as_bytes()), text.as_bytes(), "{saved:?}");
             }
         }
-        // A `\r` without a following `\n` is kept, also at the end of the buffer.
+        // A `\r` without a following `\n` is not changed, also at the end of the buffer.
         assert_eq!(normal(b"a\r\r\nb\r"), b"a\r\nb\r");
         let long = [vec![b'x'; (1 << 16) - 1], b"\r\n\ry".to_vec()].concat();
         assert_eq!(normal(&long), [vec![b'x'; (1 << 16) - 1], b"\n\ry".to_vec()].concat());
