@@ -18,8 +18,8 @@
 //! - [`link`]: links all edits of a set into one change of the weights: the closed form, its refinement, and the
 //!   editors MEMIT, EMMET and AlphaEdit.
 //! - [`behaviour`]: measures the answers of a model, and whether a patch changes them.
-//! - [`pipeline`]: builds a patch and `corrigenda.lock` from declared facts and a base. Also `plan`, and what `test` needs
-//!   from a build.
+//! - [`pipeline`]: builds a patch and `corrigenda.lock` from declared facts and a base. It also has the steps of `plan`
+//!   and `test`.
 //!
 //! The modules that use a patch:
 //!

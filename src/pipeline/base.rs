@@ -178,7 +178,8 @@ pub fn protected_folder(project: &Project) -> PathBuf {
     protected_folder_in(&project.config.root, &project.config.model.path)
 }
 
-/// Returns the folder of a model that the project in `root` names, which must not be written to; see [`protected_folder`].
+/// Returns the folder of a model that the project in `root` names, which must not be written to, as
+/// [`protected_folder`] does.
 pub fn protected_folder_in(root: &Path, written: &Path) -> PathBuf {
     locate(root, written).unwrap_or_else(|_| root.join(home::expand(written)))
 }

@@ -1,16 +1,16 @@
-//! The declarative layer: reads the files that people write and the lock, and reports what is wrong with them.
+//! Reads the project file, the edits, the probes and the lock, and reports their errors as findings.
 //!
 //! - [`read`] finds files, reads TOML and continues after a mistake.
-//! - [`edits`] defines a fact, reads the [`EditSet`] of a project and its probes, finds conflicts between facts, and
+//! - [`edits`] defines an edit, reads the [`EditSet`] and the probes of a project, finds conflicts between edits, and
 //!   compares two sets.
-//! - [`config`] reads `corrigenda.toml`: settings, models, policy, and the paths that it names.
+//! - [`config`] reads `corrigenda.toml`: settings, models, policy, and paths.
 //! - [`lock`] writes, reads and compares `corrigenda.lock`, and reads the unmet expectations that were accepted.
 //!
-//! This layer does not depend on the model: no tokenizer, no weights, no store. It does not print, and it reads
-//! neither the clock nor the environment, apart from `HOME` for a leading `~`. It does not write files:
-//! [`Lock::render`] returns a text, and the caller stores it.
+//! This module uses no tokenizer, no weights and no store. It does not print, and it reads neither the clock nor the
+//! environment, apart from `HOME` for a leading `~`. It does not write files: [`Lock::render`] returns a text, and the
+//! caller writes the file.
 //!
-//! Findings are values. One run collects the findings of all files. The usual entry point is [`Project::load`].
+//! One run collects the findings of all files. The usual entry point is [`Project::load`].
 
 pub mod config;
 pub mod edits;
@@ -39,24 +39,24 @@ pub use lock::{LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, Lo
 pub use read::files::MOST_FILE_BYTES;
 pub use read::rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 
-/// A project as it is written: settings, edits and probes.
+/// The parsed files of a project: settings, edits and probes.
 #[derive(Clone, Debug)]
 pub struct Project {
     pub config: Config,
-    /// The edits that are built and those that are parked; their sources include the other files of the project.
+    /// The built and the parked edits; `edits.sources` has all files of the project.
     pub edits: EditSet,
     pub probes: Vec<Probe>,
-    /// All warnings, after the policy is applied.
+    /// The warnings about all files, with the severities of the policy.
     pub warnings: Vec<Diagnostic>,
     /// The files of a project in memory, by their path relative to its folder; `None` for a project on disk.
     snapshot: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Project {
-    /// Reads `corrigenda.toml`, all edits and the probes in `root`, and collects the findings of all.
+    /// Reads `corrigenda.toml`, all edits and the probes in `root`, and collects the findings of all files.
     ///
-    /// The edits are read even if the settings are invalid. If the project file is missing, that is the only finding,
-    /// because `root` is probably the wrong folder.
+    /// The edits are read even if the settings are invalid. A missing project file is reported alone, because `root` is
+    /// probably the wrong folder.
     ///
     /// # Errors
     /// If any finding is an error; all findings are returned.
@@ -78,8 +78,8 @@ impl Project {
         Self::gather(config, findings, probes, edits, None)
     }
 
-    /// Does the same as [`Project::load`] for files in memory, by their path relative to `root`: a state of the project
-    /// that is not on disk. Messages show paths after `label`, such as `main:`.
+    /// Does the same as [`Project::load`] for a past revision: `files` has its files by path relative to `root`.
+    /// Messages show paths with the prefix `label`, such as `main:`.
     ///
     /// # Errors
     /// If any finding is an error; all findings are returned.
@@ -119,8 +119,8 @@ impl Project {
             }
             Err(more) => {
                 findings.extend(more.diagnostics);
-                // The folder in the project file was rejected, and the default folder was read instead. The default
-                // folder may be missing or empty, so that is not reported.
+                // The folder in the project file was rejected, and the default folder was read instead. A finding that
+                // the default folder has no edits would mislead.
                 if findings.iter().any(|finding| finding.code == Code::PathOutside) {
                     findings.retain(|finding| finding.code != Code::NoEdits);
                 }
@@ -130,12 +130,12 @@ impl Project {
         if let Some(edits) = &edits {
             findings.extend(crate::project::edits::conflicts::of_probes(&edits.edits, &probes));
         }
-        // A past state is not checked for equal keys here; building it reports them.
+        // A past revision may have edits with equal keys; only a build rejects these.
         if let (Some(edits), Some(config), None) = (&edits, &config, &snapshot) {
             let ridge = config.link.ridge.is_some_and(|ridge| ridge > 0.0);
             findings.extend(crate::project::edits::conflicts::one_key(&edits.edits, ridge));
         }
-        // A past state is not checked against its own policy, because it can only be inspected.
+        // A past revision is not checked against its own policy, because it can no longer be changed.
         if let Some(Config { policy, .. }) = config.as_ref().filter(|_| snapshot.is_none()) {
             findings.extend(edits.iter().flat_map(|edits| policy.judge(edits)));
             findings = policy.apply(findings);
@@ -152,7 +152,8 @@ impl Project {
         }
     }
 
-    /// Returns the lock of the chosen model; `None` if the project has no lock file, or the file no lock of the model.
+    /// Returns the lock of the chosen model; `None` if the project has no lock file, or the file has no lock of the
+    /// model.
     ///
     /// # Errors
     /// If the lock file cannot be read.
@@ -180,13 +181,13 @@ impl Project {
         }
     }
 
-    /// Returns whether the files of the project are in memory, because it is a past state.
+    /// Returns whether the project is a past revision, whose files are in memory.
     pub fn is_snapshot(&self) -> bool {
         self.snapshot.is_some()
     }
 
-    /// Returns a file of a project in memory: `Some(Some(bytes))`, or `Some(None)` if the project has no such file.
-    /// Returns `None` if the file must be read from disk: the project is on disk, or the path leads out of it.
+    /// Returns a file of a past revision: `Some(Some(bytes))`, or `Some(None)` if the revision has no such file.
+    /// Returns `None` if the file must be read from disk: the project is on disk, or the path leads out of the project.
     pub fn snapshot_file(&self, path: &Path) -> Option<Option<&[u8]>> {
         let files = self.snapshot.as_ref()?;
         let found = path.to_str().and_then(|path| files.get(path.trim_start_matches("./"))).map(Vec::as_slice);

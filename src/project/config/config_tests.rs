@@ -1,4 +1,4 @@
-//! Tests that project files are parsed to the right settings, and that every error points to its place in the file.
+//! Tests that project files are parsed to the right settings, and that every error points to the wrong text.
 
 use super::settings::StageConfig;
 use super::*;

@@ -1,6 +1,6 @@
 //! Reads `corrigenda.toml`: the paths and the settings of a project.
 //!
-//! A key that the file does not set is `None`; the module that uses it defines the default.
+//! A key that the file does not set is `None`; the module that uses the setting defines its default.
 
 pub mod models;
 pub mod paths;
@@ -50,9 +50,9 @@ pub struct Config {
     pub file: FileId,
     /// The folder of edits, relative to `root`.
     pub edits: PathBuf,
-    /// The base model; with several models, the chosen one.
+    /// The base model; in a project with several models, the model that the command uses.
     pub model: ModelConfig,
-    /// All named models, the chosen one included; empty if the only model has no name.
+    /// All named models, also the one in `model`; empty if the only model has no name.
     pub models: BTreeMap<String, NamedModel>,
     pub rome: RomeConfig,
     /// The settings of the linear solve that combines all edits into one patch (`[link]`).
@@ -64,7 +64,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the project file in `root`. Returns the settings, the warnings and the sources that they point into.
+    /// Reads the project file in `root`. Returns the settings, the warnings and the sources that the warnings point
+    /// into.
     ///
     /// # Errors
     /// If the project file is missing or has an error; all findings are returned.
@@ -83,8 +84,7 @@ impl Config {
         self.models.keys().map(String::as_str).collect()
     }
 
-    /// Chooses the model `name`: its settings replace those in this [`Config`]. Without a name, the only model stays
-    /// chosen.
+    /// Chooses the model `name`: its settings replace those in this [`Config`]. `None` chooses the only model.
     ///
     /// # Errors
     /// If no model has this name, or if no name is given and there are several models.
@@ -101,10 +101,10 @@ impl Config {
         Ok(())
     }
 
-    /// Chooses the model that `other` has chosen, if this project has a model of that name or only one model.
+    /// Chooses the model with the name of the chosen model of `other`, or the only model of this project.
     ///
     /// # Errors
-    /// If the project has several models, and none of that name.
+    /// If the project has several models, and no model has that name.
     pub fn choose_as(&mut self, other: &Self) -> Result<(), Diagnostic> {
         let name = other.model.name.as_deref();
         self.choose(name.filter(|name| self.models.contains_key(*name) || self.models.len() > 1))
@@ -112,12 +112,12 @@ impl Config {
 
     /// Returns a path of the project file relative to the working directory, with a leading `~/` expanded.
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        // For a project in the current folder, `./` is left out, so that messages show the path as written.
+        // For a project in the current folder, `./` is left out, so that messages show the path as in the project file.
         if self.root == Path::new(".") { home::expand(path) } else { self.root.join(home::expand(path)) }
     }
 }
 
-/// Reads the project file as far as possible. Returns the folder of edits even if the rest is invalid.
+/// Reads the valid parts of the project file. Returns the folder of edits even if the other settings are invalid.
 pub(super) fn read(root: &Path, sources: &mut Sources) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let path = root.join(PROJECT_FILE);
     let file =
@@ -150,7 +150,7 @@ fn missing(root: &Path) -> Diagnostic {
     finding.help("name the project's folder with `-C DIR`, or start one with `corrigenda init`")
 }
 
-/// Parses the text of a project file, as far as possible.
+/// Parses the valid parts of a project file. The settings are `None` if a required one is missing or invalid.
 pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let (mut reader, tree) = TomlReader::document(file, text, TABLES);
     let top = TomlReader::root(&tree);

@@ -1,7 +1,7 @@
 //! Reads the models of a project: one without a name, or several named ones, each with its own settings.
 //!
-//! A named model inherits `[rome]` and `[statistics]` of the project and overrides single keys. One model is the chosen
-//! one: its settings are in [`Config`](super::Config), so most code only deals with one model.
+//! A named model inherits `[rome]` and `[statistics]` of the project and overrides single keys. The settings of the
+//! chosen model are in [`Config`](super::Config), so most code only deals with one model.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub const MOST_NAME_BYTES: usize = 64;
 pub struct ModelConfig {
     /// The name in the project; `None` if it is the only model and has no name.
     pub name: Option<String>,
-    /// The folder of the model, or its name on the Hub, as written.
+    /// The folder of the model, or its name on the Hub, as in the project file.
     pub path: PathBuf,
     pub span: Range<usize>,
 }
@@ -37,13 +37,15 @@ impl ModelConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedModel {
     pub model: ModelConfig,
-    /// The settings of the value optimisation; keys that the model does not set are those of the project.
+    /// The settings of the value optimisation; keys that the model does not set have the value in the project's
+    /// `[rome]`.
     pub rome: RomeConfig,
-    /// The source of the second moments; keys that the model does not set are those of the project.
+    /// The source of the second moments; keys that the model does not set have the value in the project's
+    /// `[statistics]`.
     pub statistics: Option<StatisticsConfig>,
 }
 
-/// The models of a project file: the first one, and all named ones.
+/// The models of a project file: the first model, and all named models by name.
 pub(crate) type ModelSet = (Option<ModelConfig>, BTreeMap<String, NamedModel>);
 
 /// Returns whether a text is a valid model name: a-z, 0-9 and hyphens, not beginning with a hyphen, at most
@@ -115,7 +117,7 @@ fn read_named(
     Some((name, NamedModel { model, rome: own.over(rome), statistics }))
 }
 
-/// Returns the error that a command needs one model and the project has several.
+/// Returns the error for a command that needs one model, in a project with several models and no chosen one.
 pub fn unchosen(names: &[&str]) -> Diagnostic {
     let message = format!("the project has {} models, and the command works on one", names.len());
     Diagnostic::new(Code::ModelUnchosen, message)

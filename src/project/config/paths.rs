@@ -1,6 +1,7 @@
 //! Collects the paths that a project file names, even if the file is invalid.
 //!
-//! This protects files from being overwritten: a base model must be protected even if the project file is invalid.
+//! The paths are used to reject outputs that would overwrite inputs: a base model must be protected even if the project
+//! file is invalid.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -14,26 +15,26 @@ use crate::project::read::toml_reader::TomlReader;
 use crate::project::{MOST_FILE_BYTES, PROJECT_FILE};
 use crate::regular_file;
 
-/// The paths that a project file names, as written.
+/// The paths that a project file names, before they are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// The folder of edits; the default one if the file does not name a valid one.
+    /// The folder of edits; the default folder if the file does not name a valid folder.
     pub edits: String,
     pub templates: BTreeSet<String>,
     /// All files that are read: templates, corpora and neutral texts.
     pub read: BTreeSet<PathBuf>,
     /// The base models: folders, or names on the Hub.
     pub models: BTreeSet<PathBuf>,
-    /// All folders below the project's folder that may contain edits, `edits` included; empty without a project file.
+    /// All folders below the project's folder that any key `edits` names; empty without a project file.
     pub facts: BTreeSet<PathBuf>,
-    /// Whether the file is invalid, so that it may name more paths than were found.
+    /// Whether the file is invalid, so that it may name more paths than these.
     pub broken: bool,
     /// Whether the file could not be parsed at all.
     pub unparsed: bool,
 }
 
 impl Paths {
-    /// Collects the paths in the text of a project file, also from tables where a key has no meaning.
+    /// Collects the paths in the text of a project file, also from tables in which the key is not allowed.
     pub fn of(text: &str) -> Self {
         let mut sources = Sources::default();
         let file = sources.add(PROJECT_FILE, text);
@@ -59,7 +60,8 @@ impl Paths {
         }
     }
 
-    /// Collects the paths of the project in `root`. If its file cannot be read, returns the defaults and sets `unparsed`.
+    /// Collects the paths of the project in `root`. If the project file cannot be read, returns the defaults and sets
+    /// `unparsed`.
     pub fn at(root: &Path) -> Self {
         match regular_file::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
             Ok(bytes) => match String::from_utf8(bytes) {
@@ -74,7 +76,7 @@ impl Paths {
     }
 }
 
-/// Returns whether a path is a folder below the project's folder; edits are only read there.
+/// Returns whether a path leads below the project's folder; edits are only read from such folders.
 fn is_below(folder: &Path) -> bool {
     let mut depth = 0;
     for part in folder.components() {
@@ -87,7 +89,7 @@ fn is_below(folder: &Path) -> bool {
     depth > 0
 }
 
-/// Collects every text with the name `key` in any table, because a misplaced key may be moved to the right table later.
+/// Collects the texts of `key` in every table, because a misplaced key may be moved to the right table later.
 fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
     for (name, value) in table {
         match value.get_ref() {

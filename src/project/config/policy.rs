@@ -1,7 +1,7 @@
 //! Reads and applies `[policy]` of `corrigenda.toml`: the limits and requirements of a project.
 //!
-//! Rules about the texts of edits are checked here, so `corrigenda check` already reports them. Limits on a patch are
-//! only read here; a build and a test check them. Every finding points at the edit and at the rule, with the reason
+//! Rules about the texts of edits are checked here, so `corrigenda check` reports broken ones. Limits on a patch are
+//! only read here and checked by `build` and `test`. Every finding points at the edit and at the rule, with the reason
 //! that the policy gives.
 
 use std::collections::BTreeMap;
@@ -50,9 +50,9 @@ pub struct Policy {
     pub max_relative_norm: Option<Limit>,
     pub min_efficacy: Option<Limit>,
     pub min_paraphrase: Option<Limit>,
-    /// The minimum share of neighbours whose answer stays unchanged.
+    /// The minimum share of neighbour prompts whose answer stays unchanged.
     pub min_unchanged: Option<Limit>,
-    /// The maximum KL divergence between base and patched model on any neighbour, in nats.
+    /// The maximum KL divergence between base and patched model on any neighbour prompt, in nats.
     pub max_neighbourhood_kl: Option<Limit>,
     /// The maximum mean KL divergence between base and patched model on neutral text, in nats.
     pub max_damage: Option<Limit>,
@@ -63,7 +63,7 @@ pub struct Policy {
     reasons: BTreeMap<String, String>,
 }
 
-/// A number of the policy, with its place in the project file.
+/// A number of the policy, with its byte range in the project file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
     /// The largest or the smallest allowed value, depending on the rule.
@@ -78,10 +78,10 @@ impl Limit {
     }
 }
 
-/// A rule that no edit may change certain subjects.
+/// A rule that forbids edits of certain subjects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Protected {
-    /// The name of the subject; `*` matches any text.
+    /// The pattern for names of the subject; `*` matches any text.
     pattern: String,
     span: Range<usize>,
     reason: Option<String>,
@@ -102,7 +102,7 @@ impl Level {
 }
 
 impl Policy {
-    /// Reads `[policy]` as far as it is valid.
+    /// Reads the valid parts of `[policy]`.
     pub(crate) fn read(reader: &mut TomlReader, top: &TomlTable<'_, '_>) -> Self {
         let Some(table) = reader.table(top, "policy", "`[policy]`") else { return Self::default() };
         reader.known_keys(&table, POLICY_KEYS);
@@ -167,7 +167,8 @@ impl Policy {
         found
     }
 
-    /// Returns a finding for every edit, parked ones included, that has expired by `today`, with the policy applied.
+    /// Returns a finding for every edit that has expired by `today`, also for parked edits, with the severity that the
+    /// policy assigns.
     pub fn expired(&self, edits: &EditSet, today: Date) -> Vec<Diagnostic> {
         let finding = |edit: &Edit| {
             let (day, span) = edit.expires.filter(|day| *day <= today).zip(edit.spans.expires.as_ref())?;
@@ -178,7 +179,7 @@ impl Policy {
         self.apply(edits.edits.iter().chain(&edits.parked).filter_map(finding).collect())
     }
 
-    /// Sets the severity of findings to the levels of the policy, and drops those that it allows.
+    /// Sets the severity of findings to the levels of the policy, and drops findings with the level `allow`.
     #[must_use]
     pub fn apply(&self, findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
         let weighed = |mut finding: Diagnostic| {
@@ -202,7 +203,8 @@ impl Policy {
         self.point(Diagnostic::new(code, message), limit)
     }
 
-    /// Adds a label at the limit to a finding that reports a value over or under it, with the policy's reason.
+    /// Adds a label to a finding about a broken limit: the location of the limit, with the reason that the policy
+    /// gives.
     #[must_use]
     pub fn point(&self, finding: Diagnostic, limit: &Limit) -> Diagnostic {
         let key = finding.code.as_str();
@@ -213,7 +215,7 @@ impl Policy {
         self.because(finding, span, self.reasons.get(key).map(String::as_str))
     }
 
-    /// Adds a label at the policy's rule to a finding, with the reason of the rule.
+    /// Adds a label to a finding: the location of a policy rule, with the reason of the rule.
     fn because(&self, finding: Diagnostic, span: &Range<usize>, reason: Option<&str>) -> Diagnostic {
         let Some(file) = self.file else { return finding };
         let label = reason.map_or_else(|| "the policy".to_owned(), |reason| format!("the policy: {reason}"));
@@ -235,8 +237,8 @@ fn has(edit: &Edit, field: &str) -> bool {
     }
 }
 
-/// Returns whether a pattern matches the name, or the name with some of the words before it: the prompt "Marie {}" with
-/// the subject "Curie" is about Marie Curie.
+/// Returns whether a pattern matches `name`, or `name` with some of the words of `head`, the prompt before it: the
+/// prompt "Marie {}" with the subject "Curie" is about Marie Curie.
 fn is_about(pattern: &str, head: &str, name: &str) -> bool {
     let (pattern, words) = (usual(pattern), usual(&[head, name].concat()));
     let own = words.len() - usual(name).len().min(words.len());
@@ -317,7 +319,7 @@ fn level_of(value: &Spanned<DeValue<'_>>) -> Option<Level> {
     Level::NAMES.iter().find(|(name, _)| name == text).map(|(_, level)| *level)
 }
 
-/// Returns the code with this name, if a policy may change its severity; adds a finding otherwise.
+/// Returns the code with this name. Adds a finding if there is no such code, or a policy cannot change its severity.
 fn adjustable(reader: &mut TomlReader, name: &str, span: &Range<usize>) -> Option<Code> {
     let code = Code::ALL.iter().copied().find(|code| code.as_str() == name);
     match code {

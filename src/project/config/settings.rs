@@ -184,7 +184,7 @@ impl RomeConfig {
         })
     }
 
-    /// Returns these settings, with those that are not set taken from `shared`.
+    /// Returns these settings; settings that are `None` are taken from `shared`.
     pub(super) fn over(self, shared: &Self) -> Self {
         let shared = shared.clone();
         Self {
@@ -204,7 +204,7 @@ impl RomeConfig {
 }
 
 impl StatisticsConfig {
-    /// Reads a `[statistics]` table; keys that it does not set are taken from `shared`.
+    /// Reads a `[statistics]` table; keys that the table does not set are taken from `shared`.
     pub(super) fn read(
         reader: &mut TomlReader,
         above: &TomlTable<'_, '_>,
@@ -276,7 +276,7 @@ fn read_schedule(reader: &mut TomlReader, rome: &TomlTable<'_, '_>) -> Option<Ve
     Some(stages.collect())
 }
 
-/// Reads a path that is not empty. Whether it exists is checked where it is opened.
+/// Reads a path that is not empty. The code that opens the file checks whether it exists.
 pub(super) fn read_path(reader: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
     let text = reader.text(entry, key)?;
     rules::path(reader, key, &text).then_some(text)

@@ -1,7 +1,7 @@
-//! Finds edits that conflict with one another, in all files together and for every alias of a subject.
+//! Finds edits that conflict with one another, in all files of a project and for every alias of a subject.
 //!
-//! Each edit is compared with the first one of its group, not with all others. The time is `n log n`, and a fact that
-//! is written a hundred times gives 99 findings rather than 4,950.
+//! Edits with the same filled prompt form a group, and each edit is compared only with the first edit of its group. The
+//! time is `n log n`, and a fact that is repeated a hundred times gives 99 findings rather than 4,950.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,7 +30,7 @@ struct NamedEdit<'e> {
     words: String,
 }
 
-/// A prompt, and whether it is put into the chat template. Both together determine the text that the model reads.
+/// A filled prompt, and whether it is put into the chat template. These two determine the text that the model reads.
 type PromptText<'w> = (&'w str, bool);
 
 impl<'e> NamedEdit<'e> {
@@ -49,7 +49,7 @@ impl<'e> NamedEdit<'e> {
     }
 }
 
-/// Adds a finding for every edit whose id is already used, parked edits included.
+/// Adds a finding for every edit whose id an earlier edit has; parked edits count too.
 pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     let mut findings = CappedFindings::default();
     let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
@@ -73,8 +73,8 @@ pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     out.extend(findings.finish());
 }
 
-/// Adds findings for edits with the same filled prompt. Only one answer can follow a text, whichever part of it is the
-/// subject.
+/// Adds findings for edits with the same filled prompt, also if their subjects differ, because only one answer can
+/// follow a text.
 fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let mut first: BTreeMap<PromptText<'_>, &Edit> = BTreeMap::new();
     let mut seen: BTreeMap<(PromptText<'_>, &str, &str), &Edit> = BTreeMap::new();
@@ -100,15 +100,15 @@ fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     }
 }
 
-/// Adds a finding for two facts of one subject. Their keys are nearly equal and differ only by the words before the
-/// subject, so the facts may disturb each other. Pairs with equal keys are reported by [`one_key`] instead.
+/// Adds findings for pairs of facts with the same subject. The keys differ only by the words before the subject, so
+/// the facts may disturb each other. Pairs with equal keys are reported by [`one_key`] instead.
 fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
-    // Stores, for every name, the first edits of up to two different keys, so that at least one of the two has another
-    // key than any later edit.
+    // For every name, the first edits with two different keys are stored, because any later edit has another key than
+    // at least one of these.
     let mut first: BTreeMap<&str, Vec<&NamedEdit<'_>>> = BTreeMap::new();
     for one in by_id(named) {
         let before = first.entry(one.name).or_default();
-        // Equal texts under two ids are reported as a duplicate or a contradiction.
+        // Two edits with the same filled prompt are reported as a duplicate or a contradiction.
         if let Some(other) = before.iter().find(|other| others(other, one) && !have_one_key(other, one)) {
             findings.push(shared(
                 other,
@@ -139,32 +139,34 @@ fn by_id<'n, 'e>(named: &'n [NamedEdit<'e>]) -> Vec<&'n NamedEdit<'e>> {
     sorted
 }
 
-/// Returns whether two names belong to different edits with different filled prompts. Equal prompts are reported as
-/// duplicates or contradictions.
+/// Returns whether `a` and `b` are different edits with different filled prompts. Edits with equal prompts are reported
+/// as duplicates or contradictions.
 fn others(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
     !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.prompt_text() != b.prompt_text()
 }
 
-/// Returns whether two edits have the same key in every model. That is certain if the texts up to the end of the
-/// subject are equal and a word ends there, so that no tokenizer merges the subject with the next characters.
+/// Returns whether two edits have the same key in every model: the texts up to the end of the subject are equal, and a
+/// word ends with the subject, so that no tokenizer merges the subject with the next characters.
 fn have_one_key(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
     let key = |one: &NamedEdit<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
     a.ends_a_word() && b.ends_a_word() && key(a) == key(b)
 }
 
-/// The maximum size of a group for which every pair is reported; in larger groups each edit is paired with the first.
+/// The maximum size of a group whose pairs are all reported; in larger groups each edit is only paired with the first
+/// edit.
 const MOST_IN_PAIRS: usize = 32;
 
-/// Returns all pairs of a group; for a large group, only the pairs of the first item with every other one.
+/// Returns all pairs of a group; for a group of more than 32 items, only the pairs of the first item with each other
+/// item.
 pub fn pairs<T>(group: &[T]) -> impl Iterator<Item = (&T, &T)> {
     let firsts = if group.len() > MOST_IN_PAIRS { 1 } else { group.len() };
     let with = |(index, first)| group[index + 1..].iter().map(move |second| (first, second));
     group.iter().enumerate().take(firsts).flat_map(with)
 }
 
-/// Returns a finding for every pair of edits that have the same key in every model. Without a ridge in the linear
-/// system, no build can satisfy both facts, which is an error. With a ridge, each is satisfied only in part, which is a
-/// warning.
+/// Returns a finding for every pair of edits that have the same key in every model: an error without a ridge in the
+/// linear system, because no build can satisfy both facts; a warning with a ridge, because both facts are only
+/// satisfied in part.
 pub(crate) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
     let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
     let mut groups: BTreeMap<(String, bool), Vec<&NamedEdit<'_>>> = BTreeMap::new();
@@ -197,7 +199,8 @@ fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Dia
         .help("or set `ridge` under `[link]`: then both hold in part")
 }
 
-/// Adds a finding for every paraphrase to which another edit gives an answer that its own edit does not accept.
+/// Adds a finding for every paraphrase whose text is the prompt of another edit, if the target of that edit is not an
+/// accepted answer.
 fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let changed: BTreeMap<PromptText<'_>, &Edit> =
         named.iter().map(|one| (one.prompt_text(), one.edit)).rev().collect();
@@ -224,7 +227,7 @@ fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Cappe
         named.iter().map(|one| (one.prompt_text(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.unchanged.iter().zip(&edit.spans.unchanged) {
-            // Conflicts within one edit are reported by the rules for single edits.
+            // `rules::whole_edit` reports conflicts within one edit.
             let Some(other) = changed.get(&(text.as_str(), edit.chat)).filter(|other| !std::ptr::eq(**other, edit))
             else {
                 continue;

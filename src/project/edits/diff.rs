@@ -1,7 +1,7 @@
 //! Compares two sets of facts, fact by fact and field by field.
 //!
-//! Facts are matched by id. A fact with a new id but the same meaning and aliases counts as renamed: this is one
-//! change, of the field `id`, not a removal and an addition.
+//! Facts are matched by id. A fact with a new id but the same meaning and aliases is a renamed fact: it is reported as
+//! a change of the field `id`, not as a removal and an addition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::digest::Digest;
 /// The name of the field that changes when a fact is renamed.
 pub const ID: &str = "id";
 
-/// How a fact differs between two sets, or from the lock.
+/// The difference of a fact between two sets, or between a set and the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum ChangeKind {
     /// The fact is only in the later set.
@@ -87,7 +87,7 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
         let was = earlier.get(id).copied().or_else(|| renamed.get(id).copied());
         let fields = differences(was, Some(*edit));
         let kind = if was.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
-        // A fact that is parked and was not in the earlier set does not change the set.
+        // A parked fact that was not in the earlier set does not change the built set.
         if !fields.is_empty() && (was.is_some() || edit.parked.is_none()) {
             facts.push(fact(kind, edit, fields, after));
         }
@@ -100,8 +100,8 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
 }
 
 /// Returns the facts that are in both lists, each with the fields that are in both. For a merge commit, these are the
-/// changes relative to both parents. The values before the change are those of `first`, unless the fact is changed only
-/// in `second`.
+/// changes relative to both parents. The values are those of `second` if the fact is changed there and added in
+/// `first`; otherwise the values are those of `first`.
 pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> {
     let others: BTreeMap<&str, &FactChange> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
     let both = first.into_iter().filter_map(|fact| {
@@ -122,7 +122,7 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
 fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a Edit> {
     let (earlier, later) = (before.written(), after.written());
     let gone = earlier.values().copied().filter(|edit| !later.contains_key(edit.id.as_str()));
-    // The meanings of built edits are unique. A parked edit may repeat one; then the last of them by id counts.
+    // The meanings of built edits are unique. If a parked edit has the same meaning, the last edit by id is used.
     let gone: BTreeMap<Digest, &Edit> = gone.map(|edit| (edit.meaning(), edit)).collect();
     if gone.is_empty() {
         return BTreeMap::new();
@@ -132,7 +132,7 @@ fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a
     new.filter_map(|edit| Some((edit.id.as_str(), was(edit)?))).collect()
 }
 
-/// Returns the fields that differ between two edits; if one of them is missing, all set fields of the other.
+/// Returns the fields that differ between two edits; if one edit is missing, all fields that the other edit sets.
 fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<FieldChange> {
     let fields = |edit: Option<&Edit>| edit.map_or_else(Vec::new, Edit::fields);
     let (old, new) = (fields(before), fields(after));
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(
             told(&compare(&before, &after)),
             [
-                // The aliases differ, so the meaning is not the same and it is not a rename.
+                // The aliases differ, so this is a removal and an addition, not a rename.
                 "- b: subject B→, aliases Bee→, prompt {} is in→, target x→",
                 "~ new: id a→new, owner →me",
                 "+ other: subject →B, prompt →{} is in, target →x",

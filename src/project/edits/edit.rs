@@ -1,5 +1,5 @@
-//! Defines an edit, that is, a fact that the model should state and the expectations that are tested with it, and the
-//! digests of an edit.
+//! Defines an edit and its digests. An edit is a fact that the model should state, with the expectations that are
+//! tested.
 
 use std::ops::Range;
 
@@ -36,8 +36,8 @@ pub struct Expect {
     pub unchanged_kl: Option<f64>,
 }
 
-/// The byte ranges of an edit and its values in `file`, quotes included; a list has one range per entry, and a value that
-/// is not written has none.
+/// The byte ranges of an edit and its values in `file`, with quotes; a list has one range per entry, and a value that
+/// is not set has no range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditSpans {
     pub file: FileId,
@@ -71,21 +71,20 @@ pub struct Edit {
     pub chat: bool,
     /// The answer that the model should give after the edit.
     pub target: String,
-    /// The answer that the model gave before, if written.
+    /// The answer that the base gives; `None` if the edit does not state it.
     pub was: Option<String>,
     pub reason: Option<String>,
     /// A source in which the fact can be checked.
     pub source: Option<String>,
-    /// The person or team that is responsible.
+    /// The person or team that is responsible for the fact.
     pub owner: Option<String>,
     /// The ticket in which the change was discussed.
     pub ticket: Option<String>,
     /// The day on which the edit expires and must be reviewed again.
     pub expires: Option<Date>,
-    /// The reason why the edit is parked; `None` if it is not. A parked edit is checked, but not built.
+    /// The reason why the edit is parked; `None` for an edit that is built. A parked edit is checked, but not built.
     pub parked: Option<String>,
     pub expect: Expect,
-    /// The byte ranges of the edit and its texts, for the labels of diagnostics.
     pub spans: EditSpans,
 }
 
@@ -104,7 +103,7 @@ impl Edit {
         if name == self.subject { self.id.clone() } else { format!("{} as {name:?}", self.id) }
     }
 
-    /// Returns the prompt with `name` filled in for the subject.
+    /// Returns the prompt with `name` in place of `{}`.
     pub fn filled_with(&self, name: &str) -> String {
         let (before, after) = self.prompt_parts();
         [before, name, after].concat()
@@ -119,7 +118,7 @@ impl Edit {
         words_to_key(&self.prompt, name)
     }
 
-    /// Returns all names of the subject with their places: the subject first, then its aliases.
+    /// Returns all names of the subject with their byte ranges: the subject first, then its aliases.
     pub fn names(&self) -> impl Iterator<Item = (&str, &Range<usize>)> {
         let aliases = self.aliases.iter().map(String::as_str).zip(&self.spans.aliases);
         std::iter::once((self.subject.as_str(), &self.spans.subject)).chain(aliases)
@@ -136,7 +135,7 @@ impl Edit {
         self.meaning_of(&self.subject)
     }
 
-    /// Returns [`Edit::meaning`] of an edit with `name` as its subject; used for aliases.
+    /// Returns [`Edit::meaning`] with `name`, an alias, as the subject.
     pub fn meaning_of(&self, name: &str) -> Digest {
         meaning(name, &self.prompt, &self.target, self.chat)
     }
@@ -146,7 +145,8 @@ impl Edit {
         std::iter::once(self.target.as_str()).chain(self.expect.accept.iter().map(String::as_str))
     }
 
-    /// Returns the digest of all fields that are only tested: the old answer and the expectations.
+    /// Returns the digest of all fields that `test` reads and the weights do not depend on: the old answer and the
+    /// expectations.
     pub fn expectation(&self) -> Digest {
         let mut canon = FieldHasher::new("edit-expectation/1");
         canon.texts("was", self.was.as_deref().into_iter());
@@ -177,8 +177,8 @@ impl Edit {
         canon.finish()
     }
 
-    /// Returns all fields as pairs of name and texts, in the usual order of the file. A field with one text has a list
-    /// of one entry, and a missing field an empty list.
+    /// Returns all fields as pairs of name and texts, in the order of reports. A field with one text has a list
+    /// of one entry; a field that is not set has an empty list.
     pub fn fields(&self) -> Vec<(&'static str, Vec<String>)> {
         let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
         let number = |number: Option<f64>| number.iter().map(f64::to_string).collect::<Vec<_>>();
@@ -206,8 +206,8 @@ impl Edit {
     }
 }
 
-/// Returns the prompt up to the end of the subject. Edits with the same text have the same key, so a patch can satisfy
-/// only one of them.
+/// Returns the prompt up to the end of the subject. Edits for which this text is equal have the same key, so a patch
+/// can satisfy only one of these edits.
 pub fn words_to_key(prompt: &str, subject: &str) -> String {
     let head = prompt.split_once(PLACEHOLDER).map_or(prompt, |(head, _)| head);
     [head, subject].concat()
@@ -217,7 +217,7 @@ pub fn words_to_key(prompt: &str, subject: &str) -> String {
 pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
     let mut canon = FieldHasher::new("edit-meaning/1");
     canon.text("subject", subject).text("prompt", prompt).text("target", target);
-    // The field is only added if true, so digests from before there was `chat` stay the same.
+    // `chat` is only hashed if it is true, so that digests from before the field existed stay valid.
     if chat {
         canon.number("chat", 1);
     }

@@ -179,7 +179,7 @@ fn every_pair_of_edits_with_one_key_is_reported() {
     assert_eq!(pairs_of(&facts, false), want);
     let turned: Vec<_> = facts.into_iter().rev().collect();
     assert_eq!(pairs_of(&turned, false), want);
-    // With a ridge, both facts are reached in part, which is only a warning.
+    // With a ridge, both facts are satisfied in part, which is only a warning.
     assert!(pairs_of(&facts, true).iter().all(|told| told.starts_with("shared-subject")));
     assert_eq!(pairs_of(&facts, true).len(), want.len());
     // If the subject ends inside a word, a tokenizer may merge it differently in each prompt, so equal keys are not
@@ -189,7 +189,7 @@ fn every_pair_of_edits_with_one_key_is_reported() {
     let cut = file(&[edit("a", "The Tower", "{} is in", "x"), edit("b", "Tower", "The {} was built by", "y")]);
     let (set, _) = one(&cut).expect("valid");
     assert_eq!(conflicts::one_key(&set.edits, false).len(), 1);
-    // An alias has a key too. A prompt in a chat is another text.
+    // Each alias has its own key. The same prompt with `chat` has another key.
     let named = file(&[edit("a", "A", "{} is in", "x"), "aliases = [\"Aa\"]\n".into(), edit("b", "Aa", "{} has", "y")]);
     assert_eq!(conflicts::one_key(&one(&named).expect("valid").0.edits, false).len(), 1);
     let chat = file(&[edit("a", "A", "{} is in", "x"), "chat = true\n".into(), edit("b", "A", "{} has", "y")]);
@@ -360,7 +360,7 @@ fn a_key_of_many_dots_is_refused() {
     assert!(one(&"= ".repeat(1 << 19)).is_err());
     assert!(one(&"=\n".repeat(1 << 19)).is_err());
     assert!(one(&"\"".repeat(1 << 20)).is_err());
-    // Invalid input is rejected in about the time that reading it takes.
+    // Rejecting several mebibytes of invalid input must not take minutes.
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
@@ -375,7 +375,7 @@ fn a_repeated_finding_is_reported_1000_times() {
     assert_eq!(findings.diagnostics.len(), 1001);
     let last = &findings.diagnostics.iter().find(|finding| finding.labels.is_empty()).expect("one without a place");
     assert!(last.message.contains("more findings of this kind"), "{}", last.message);
-    // The two places are a mebibyte apart; the text between them is not rendered.
+    // The two labels are a mebibyte apart; the text between the labels is not rendered.
     let far = &findings.diagnostics.iter().rfind(|finding| !finding.labels.is_empty()).expect("the last");
     let drawn = crate::diagnostics::render(far, &findings.sources, crate::diagnostics::RenderStyle::default());
     assert!(drawn.len() < 1000 && drawn.matches("edits/a.toml").count() == 2, "{drawn}");

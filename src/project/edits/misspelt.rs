@@ -1,5 +1,5 @@
-//! Warns about paraphrases that misspell the subject. Otherwise the mistake would only show up in `corrigenda test`, as
-//! a fact that does not hold.
+//! Warns about paraphrases that misspell the subject. Without this warning, `corrigenda test` would be the first to
+//! report such a paraphrase, as a fact that does not hold.
 
 use strsim::normalized_damerau_levenshtein as likeness;
 
@@ -8,12 +8,12 @@ use crate::diagnostics::{CappedFindings, Code, Diagnostic};
 
 /// The minimum similarity at which words count as a misspelt subject (normalised Damerau-Levenshtein, 0 to 1).
 const ALIKE: f64 = 0.8;
-/// The minimum length of a subject, in characters; shorter ones are similar to too many words.
+/// The minimum length of a subject, in characters; shorter subjects are similar to too many words.
 const SHORTEST: usize = 5;
-/// The maximum number of words of a paraphrase; longer ones are not checked, to bound the time.
+/// The maximum number of words of a paraphrase; longer paraphrases are not checked, to bound the time.
 const MOST_WORDS: usize = 256;
 
-/// Adds a finding for every paraphrase that contains no name of the subject, but words similar to one.
+/// Adds a finding for every paraphrase that contains no name of the subject, but words that are similar to a name.
 pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     let mut found = CappedFindings::default();
     for edit in edits {
@@ -54,8 +54,8 @@ fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     })
 }
 
-/// Returns whether `words` may be a misspelling of `name`. Each word must equal the word of the name at its place, or
-/// begin with the same letter and differ not only in its ending. `German`, `World War II` and `North Korea` are not
+/// Returns whether `words` may be a misspelling of `name`. Each word must equal the word of the name at the same index,
+/// or begin with the same letter and differ not only in its ending. `German`, `World War II` and `North Korea` are not
 /// misspellings of `Germany`, `World War I` and `South Korea`.
 fn is_slip(words: &str, name: &str) -> bool {
     let ends = |word: &str| {
@@ -71,8 +71,8 @@ fn is_slip(words: &str, name: &str) -> bool {
     words.split_whitespace().zip(name.split_whitespace()).all(same)
 }
 
-/// Returns whether two words differ in length, and their common beginning lacks at most two letters of the shorter
-/// word.
+/// Returns whether two words differ only in their endings: their lengths differ, and their common prefix is at most two
+/// letters shorter than the shorter word.
 fn is_ending(word: &str, own: &str) -> bool {
     let (word, own): (Vec<char>, Vec<char>) =
         (word.to_lowercase().chars().collect(), own.to_lowercase().chars().collect());

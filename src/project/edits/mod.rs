@@ -1,6 +1,6 @@
 //! Reads the [`EditSet`] of a project from its folder of edits.
 //!
-//! The files that the edits are in, and their order, do not affect the build.
+//! The result of a build does not depend on the names of the files and the order of the edits.
 
 pub(crate) mod conflicts;
 pub mod diff;
@@ -59,12 +59,12 @@ const TABLES: KeysByTable = &[
     ("under `[edit.expect]`", EXPECT_KEYS),
 ];
 
-/// The edits of a project, sorted by id, each id once.
+/// The edits of a project; every id is unique.
 #[derive(Clone, Debug, Default)]
 pub struct EditSet {
     /// The edits that are built, sorted by the bytes of their ids.
     pub edits: Vec<Edit>,
-    /// The parked edits, sorted by the bytes of their ids. They are checked, but not built.
+    /// The parked edits, sorted by the bytes of their ids. Parked edits are checked, but not built.
     pub parked: Vec<Edit>,
     pub sources: Sources,
 }
@@ -118,11 +118,11 @@ impl EditSet {
         shown: &str,
     ) -> Result<(Self, Vec<Diagnostic>), Findings> {
         files.sort();
-        // A past state of the project is allowed to have no edits.
+        // A past revision of the project is allowed to have no edits.
         EditSetReader { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown, Empty::Allowed)
     }
 
-    /// Returns all edits by id, parked ones included.
+    /// Returns the built and the parked edits by id.
     pub fn written(&self) -> BTreeMap<&str, &Edit> {
         self.edits.iter().chain(&self.parked).map(|edit| (edit.id.as_str(), edit)).collect()
     }
@@ -146,7 +146,7 @@ pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Di
     )
 }
 
-/// Returns the readable files of a folder of edits, by display path; adds findings for the others.
+/// Returns the readable files of a folder of edits, by display path; adds findings for unreadable files.
 fn texts(
     folder: &Path,
     display_root: &Path,
@@ -236,7 +236,7 @@ impl EditSetReader {
     fn file(&mut self, file: FileId) {
         let (mut reader, tree) = TomlReader::document(file, self.sources.text(file), TABLES);
         let root = TomlReader::root(&tree);
-        // Keys of another format version are unknown, so reporting them would hide the one finding that matters.
+        // In a file of another format version, findings about unknown keys would hide the finding about the version.
         if reader.format(&root, "format", EDITS_FORMAT) || !root.has("format") {
             reader.known_keys(&root, FILE_KEYS);
             let entries = reader.tables(&root, "edit", "this edit");
@@ -247,7 +247,7 @@ impl EditSetReader {
     }
 }
 
-/// Reads one edit. All texts are checked, even if another one is invalid.
+/// Reads one edit. All texts are checked, even if some of them are invalid.
 fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit> {
     reader.known_keys(entry, EDIT_KEYS);
     let id = reader.required_text(entry, "id").inspect(|id| rules::id(reader, id));
@@ -306,7 +306,8 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
     Some(edit)
 }
 
-/// Reads the status: its place, and the reason why the edit is parked. `parked` is the only status and needs a reason.
+/// Reads the byte range of `status`, and the reason why the edit is parked. `parked` is the only status, and it needs a
+/// reason.
 fn read_status(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
     let (status, reason) = (reader.text(entry, "status"), reader.text(entry, "status-reason"));
     let reason = reason.inspect(|reason| rules::fact(reader, "status-reason", reason));
@@ -347,7 +348,7 @@ fn values(texts: Vec<TomlText>) -> Vec<String> {
     texts.into_iter().map(|text| text.value).collect()
 }
 
-/// Reads the expectations, with the places of the paraphrases, the neighbours and the accepted answers.
+/// Reads the expectations, with the byte ranges of the paraphrases, the neighbour prompts and the accepted answers.
 fn read_expect(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
     let Some(expect) = reader.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
     reader.known_keys(&expect, EXPECT_KEYS);

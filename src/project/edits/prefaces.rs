@@ -9,13 +9,13 @@ use crate::project::Edit;
 pub struct Prefaces(BTreeMap<(String, String), String>);
 
 impl Prefaces {
-    /// Returns the preface of an edit's own prompt under one name of its subject; empty if it needs none.
+    /// Returns the preface of the prompt of an edit with one name of its subject; empty if no preface is needed.
     pub fn of(&self, edit: &Edit, name: &str) -> &str {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }
 
-    /// Returns the preface of a paraphrase or another expected prompt of an edit: the preface of the name with which
-    /// the prompt begins, or an empty text.
+    /// Returns the preface of a paraphrase or neighbour prompt of an edit: the preface of the name of the subject with
+    /// which the prompt begins, or an empty text.
     pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
         let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
         begins.map(|name| self.of(edit, name)).find(|text| !text.is_empty()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Reads `probes.toml`: prompts that a project watches, independent of its edits.
+//! Reads `probes.toml`: prompts that `test` and `diff` run in addition to the prompts of the edits.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ pub(crate) const PROBE_KEYS: &[&str] = &["id", "prompt", "chat", "unchanged", "r
 
 const TABLES: KeysByTable = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
 
-/// A prompt that the project watches.
+/// A prompt that is run on the base and on the patched model, independent of any edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The stable id, unique among the probes.
@@ -28,11 +28,11 @@ pub struct Probe {
     /// Whether the answer should stay unchanged; if so, the probe counts as a neighbour of every edit. True by default.
     pub unchanged: bool,
     pub file: FileId,
-    /// The byte range of the prompt.
+    /// The byte range of the prompt in `file`.
     pub place: Range<usize>,
 }
 
-/// Parses a file of probes as far as it is valid.
+/// Parses the valid probes of a file; adds a finding for every invalid probe.
 pub(crate) fn parse(file: FileId, text: &str) -> (Vec<Probe>, Vec<Diagnostic>) {
     let (mut reader, tree) = TomlReader::document(file, text, TABLES);
     let top = TomlReader::root(&tree);

@@ -1,9 +1,9 @@
-//! Distinguishes three kinds of projects without edits: none is written yet, the folder of edits has the wrong name, or
-//! all edits were withdrawn. Only the last kind can be built, to a patch that changes nothing.
+//! Distinguishes three reasons why a project has no edits: no edit is written yet, the folder of edits has the wrong
+//! name, or all edits were withdrawn. Only in the last case is a patch built, which changes nothing.
 //!
-//! The lock makes the difference: if it exists, there was a build, so edits were withdrawn. git does not store empty
-//! folders, so a missing folder counts like an empty one. But if a sibling folder contains edits, the name of the
-//! folder is probably wrong.
+//! If there is a lock, the project was built before, so its edits were withdrawn. git does not store empty folders, so
+//! a missing folder is treated as an empty one. But if a sibling folder contains edits, the name of the folder is
+//! probably wrong.
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,9 @@ use crate::project::lock::LOCK_FILE;
 use crate::project::read::files::{declares, display_path};
 use crate::project::{LockFile, PROJECT_FILE};
 
-/// Returns whether the empty set is accepted, and the warning for withdrawn facts; `edits` is the folder of edits.
+/// Returns whether the empty set is accepted, and the warning for withdrawn edits; `edits` is the folder of edits.
 pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
-    // A lock that cannot be read was also written by a build. The error is reported where the lock is used.
+    // An unreadable lock shows a previous build too. Code that uses the lock reports the error.
     if !root.join(LOCK_FILE).is_file() || mistaken(root, &root.join(edits)).is_some() {
         return (Empty::Refused, None);
     }
@@ -88,7 +88,7 @@ mod tests {
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
         fs::remove_dir(root.join("edits")).expect("removed");
         assert_eq!(shown(root), withdrawn, "git does not store an empty folder");
-        // An empty sibling folder does not matter, but one with edits means that the name is wrong.
+        // An empty sibling folder is ignored, but a sibling folder with edits means that the name is wrong.
         fs::create_dir(root.join("facts")).expect("made");
         assert_eq!(shown(root), withdrawn);
         fs::write(root.join("facts/a.toml"), EDIT).expect("written");

@@ -1,11 +1,11 @@
-//! Writes new edits as the text of an edit file. The rules that the texts must follow are those of the reader: a caller
-//! parses what it wrote.
+//! Writes new edits as the text of an edit file. The writer does not check the texts: the caller parses the file to
+//! check that it is valid.
 
 use serde::Serialize;
 
 use super::EDITS_FORMAT;
 
-/// An edit to write, without the fields that only people fill in.
+/// An edit to write, without the documentation fields (reason, source, owner, ticket, expiry date).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DraftEdit {
     pub id: String,

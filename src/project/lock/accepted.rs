@@ -1,7 +1,7 @@
 //! Reads and writes `corrigenda.accepted`: the unmet expectations that a reviewer has accepted.
 //!
-//! `corrigenda test --update` writes the file, and it is reviewed like the facts. It has one entry per prompt that the
-//! patched model does not answer as expected. An entry accepts only the answer that it records.
+//! `corrigenda test --update` writes the file, and reviewers review it like the facts. The file has one entry per
+//! prompt that the patched model does not answer as expected. An entry accepts only the answer that it records.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub fn accepted_file(model: Option<&str>) -> String {
     model.map_or_else(|| ACCEPTED_FILE.to_owned(), |name| format!("corrigenda.{name}.accepted"))
 }
 
-/// Returns whether `name` is the file name of acceptances, of a named model or of one without a name.
+/// Returns whether `name` is a file name that [`accepted_file`] returns.
 pub fn is_accepted_file(name: &str) -> bool {
     let model = name.strip_prefix("corrigenda.").and_then(|rest| rest.strip_suffix(".accepted"));
     name == ACCEPTED_FILE || model.is_some_and(crate::project::config::models::is_model_name)
@@ -53,7 +53,7 @@ impl Accepted {
     }
 }
 
-/// The accepted shortfalls of a model, with their places in the file.
+/// The accepted shortfalls of one model.
 #[derive(Clone, Debug, Default)]
 pub struct Acceptances {
     /// The entries, each with its byte range in the file.
@@ -104,12 +104,12 @@ impl Acceptances {
         if findings.is_empty() { Ok(Self { entries, file: Some(file) }) } else { Err(advised(findings)) }
     }
 
-    /// Returns whether an entry accepts the shortfall with exactly this answer.
+    /// Returns whether an entry accepts this prompt with exactly this answer.
     pub fn has(&self, shortfall: &Accepted) -> bool {
         self.entries.iter().any(|(accepted, _)| accepted == shortfall)
     }
 
-    /// Returns a finding for every entry that equals none of the current shortfalls.
+    /// Returns a finding for every entry that does not equal a current shortfall.
     pub fn orphans(&self, shortfalls: &[Accepted]) -> Vec<Diagnostic> {
         let Some(file) = self.file else { return Vec::new() };
         let orphans = self.entries.iter().filter(|(accepted, _)| !shortfalls.contains(accepted));
@@ -127,7 +127,7 @@ impl Acceptances {
     }
 }
 
-/// Adds the advice to generate the file again to the last finding.
+/// Adds a help line to the last finding: generate the file again.
 fn advised(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Some(last) = findings.last_mut() {
         last.help.push(ANEW.to_owned());

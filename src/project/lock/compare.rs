@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::project::edits::EditSet;
 use crate::project::edits::diff::ChangeKind;
 
-/// A part of the lock that has fields, in the order of the file.
+/// A table of the lock; the variants are in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockItem {
     Lock,
@@ -35,10 +35,10 @@ impl Display for LockItem {
     }
 }
 
-/// Declares the fields of the lock with their names in messages, which are those in the file.
+/// Declares the fields of the lock; messages use the names that the fields have in the file.
 macro_rules! fields {
     ($($variant:ident $name:literal)*) => {
-        /// A field of a [`LockItem`], or the presence of the whole item.
+        /// A field of a [`LockItem`], or whether the lock has the item.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum LockField { $($variant,)* }
 
@@ -84,12 +84,11 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Returns whether the difference is in this field of this item.
     pub fn is(&self, item: &LockItem, field: LockField) -> bool {
         self.item == *item && self.field == field
     }
 
-    /// Returns whether the weights depend on the field: all fields but expectations and records.
+    /// Returns whether the weights depend on the field, that is, on any field but `expectation` and `record`.
     pub fn changes_weights(&self) -> bool {
         !matches!(self.field, LockField::Expectation | LockField::Record)
     }
@@ -107,7 +106,7 @@ pub enum EditPart {
 }
 
 impl EditPart {
-    /// Returns the lower-case name, as output shows it.
+    /// Returns the name in reports, in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Meaning => "meaning",
@@ -136,8 +135,8 @@ impl LockComparison {
         ItemComparison { item, differences: &mut self.0 }
     }
 
-    /// Matches two lists by `item`; calls `compare` for entries in both, and records the others as differences of
-    /// presence.
+    /// Matches two lists by `item`; calls `compare` for an entry that is in both lists, and records an entry that is in
+    /// one list as present or absent.
     fn lists<'l, T>(
         &mut self,
         item: impl Fn(&T) -> LockItem,
@@ -184,7 +183,7 @@ impl ItemComparison<'_> {
     }
 }
 
-/// Formats an optional digest or text of the lock.
+/// Returns an optional digest or text of the lock for messages: `None` as `none`.
 fn or_none(value: Option<String>) -> String {
     value.unwrap_or_else(|| "none".to_owned())
 }

@@ -1,5 +1,3 @@
-//! Tests of the comparison of locks and edits.
-
 use super::super::text::tests::sample;
 use super::super::{LockedBase, LockedPatch, LockedStatistics};
 use super::*;

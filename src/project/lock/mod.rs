@@ -1,7 +1,7 @@
 //! Defines the lock, `corrigenda.lock`: the inputs and the result of a build, in a file that is committed.
 //!
-//! Each lock has exactly one text (see `text`), so a build without changes leaves the file as it is. A lock is compared
-//! with a fresh build and with the current edits (see [`compare`]).
+//! Equal locks have equal texts (see `text`), so a build without changes leaves the file unchanged. [`compare`]
+//! compares a lock with a fresh build and with the current edits.
 
 pub mod accepted;
 pub mod compare;
@@ -27,7 +27,7 @@ pub struct Lock {
     pub base: LockedBase,
     /// The second moments of the keys, one entry per edited layer.
     pub statistics: Vec<LockedStatistics>,
-    /// The edits, one entry per name of a subject.
+    /// One entry per edit and name of its subject.
     pub edits: Vec<LockedEdit>,
     /// The patch that the build made, with the digests of its settings and its set.
     pub patch: LockedPatch,
@@ -36,18 +36,18 @@ pub struct Lock {
 /// The lock file: one lock, or one per named model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockFile {
-    /// The locks by model name; a lock without a name is the only entry.
+    /// The locks by model name. The key `None` is the model without a name; it is then the only entry.
     pub entries: BTreeMap<Option<String>, Lock>,
 }
 
 impl LockFile {
-    /// Returns the lock of a model; `None` as `model` is the model without a name.
+    /// Returns the lock of `model`, where `None` is the model without a name; `None` if the file has no such lock.
     pub fn of(&self, model: Option<&str>) -> Option<&Lock> {
         self.entries.get(&model.map(str::to_owned))
     }
 
-    /// Returns the lock of a model. If there is none, returns the only lock of the file, but only if no model is given
-    /// or that lock has no name (it was written before the model got one).
+    /// Returns the lock of `model`. If the file has no such lock, returns its only lock, provided that `model` is
+    /// `None` or the lock has no name because it was written before the model had a name.
     pub fn nearest(&self, model: Option<&str>) -> Option<&Lock> {
         let only = self.entries.iter().next().filter(|_| self.entries.len() == 1);
         self.of(model).or(only.filter(|(name, _)| model.is_none() || name.is_none()).map(|(_, lock)| lock))
@@ -66,7 +66,7 @@ impl LockFile {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedBase {
-    /// The digest of the list of files.
+    /// The digest of the list of files: the path, the size and the digest of each file.
     pub digest: Digest,
     /// The files that determine the model's output.
     #[serde(default, rename = "file")]
@@ -74,7 +74,7 @@ pub struct LockedBase {
 }
 
 impl LockedBase {
-    /// Returns whether a file of this name is one of the recorded files.
+    /// Returns whether the lock records a file with this path.
     pub fn has(&self, name: &str) -> bool {
         self.files.iter().any(|file| file.path == name)
     }
@@ -83,7 +83,7 @@ impl LockedBase {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedFile {
-    /// Relative to the folder of the model.
+    /// The path, relative to the folder of the model.
     pub path: String,
     pub size: u64,
     pub digest: Digest,
@@ -97,21 +97,21 @@ pub struct LockedStatistics {
     pub corpus: Digest,
     /// The layer, from 0.
     pub layer: u64,
-    /// The number of keys that the sum contains.
+    /// The number of keys in the sum.
     pub count: u64,
-    /// The digest of the file that they were imported from; `None` if they were computed.
+    /// The digest of the imported statistics file; `None` if the statistics were computed.
     pub imported: Option<Digest>,
 }
 
-/// An edit under one name of its subject, as it was tokenized and compiled.
+/// An edit with one name of its subject, with the tokens and the digests of the last build.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LockedEdit {
     pub id: String,
     /// The alias; `None` for the subject itself.
     pub alias: Option<String>,
-    /// The text that is put before the prompt if the subject would otherwise be at an attention sink at the beginning;
-    /// `None` if it is not needed.
+    /// The text that is put before the prompt to avoid an attention sink at the beginning of the text; `None` if the
+    /// subject is not at a sink.
     pub preface: Option<String>,
     /// The digest of subject, prompt, target and `chat` ([`Edit::meaning`](super::Edit::meaning)).
     pub meaning: Digest,
@@ -145,15 +145,14 @@ impl LockedEdit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedPatch {
     pub settings: Digest,
-    /// The digest of the set of linked edits. It detects a merge of two locks: git merges the blocks of the edits, but
-    /// this line still belongs to one build.
+    /// The digest of the set of linked edits. The digest detects a merge of two locks: git merges the entries of the
+    /// edits, but this line is still from one of the two builds.
     pub set: Digest,
     pub id: Digest,
 }
 
 impl LockedEdit {
-    /// Returns id, name of the subject and preface; `None` without a preface. For an entry without an alias, the name
-    /// is `subject`.
+    /// Returns the id, the name (the alias, or `subject` without an alias) and the preface; `None` without a preface.
     fn stated<'l>(&'l self, subject: &'l str) -> Option<(&'l str, &'l str, &'l str)> {
         Some((&self.id, self.alias.as_deref().unwrap_or(subject), self.preface.as_deref()?))
     }
@@ -182,8 +181,8 @@ impl Lock {
         canon.finish()
     }
 
-    /// Returns whether the patch was built from other edits than the lock lists. This happens if git merges two locks
-    /// and no build follows.
+    /// Returns whether the patch was built from other edits than the lock lists, because git merged two locks and the
+    /// project was not built again.
     pub fn is_merged(&self) -> bool {
         self.patch.set != Self::set_of(&self.edits)
     }

@@ -1,7 +1,7 @@
 //! Writes and reads the text of the lock file `corrigenda.lock`.
 //!
-//! Each lock has exactly one text: all entries are sorted. The advice for a damaged lock is always to restore it or to
-//! build again, because a build generates the whole file.
+//! Equal locks have equal texts, because all entries are sorted. Findings about a damaged lock advise restoring the
+//! file or building again, because a build generates the whole file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -51,7 +51,7 @@ impl LockFile {
         out
     }
 
-    /// Reads the lock file in `root`; `None` if there is none.
+    /// Reads the lock file in `root`; `None` if `root` has no lock file.
     ///
     /// # Errors
     /// If the file cannot be read, contains conflict markers of git, is damaged, or has a newer version of the lock
@@ -164,7 +164,7 @@ fn list(texts: &[String]) -> String {
     format!("[{}]", texts.join(", "))
 }
 
-/// Returns the text as a TOML basic string. Control and bidi characters and byte order marks are escaped too.
+/// Returns the text as a TOML basic string, with control characters, bidi characters and byte order marks escaped.
 pub(crate) fn toml_string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -236,7 +236,7 @@ fn newer(file: FileId, tree: &DeTable<'_>) -> Option<Diagnostic> {
     })
 }
 
-/// The lock of one model as it is written.
+/// The lock of one model, as in the TOML file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LockText {
@@ -253,7 +253,7 @@ struct LockText {
 #[serde(deny_unknown_fields)]
 struct PatchText {
     settings: Digest,
-    /// The first versions of the program wrote none; for such a lock, it is computed from the listed edits.
+    /// The digest of the set; `None` in a lock of the first program versions, for which it is computed from `edits`.
     set: Option<Digest>,
     id: Digest,
 }
@@ -266,8 +266,8 @@ impl From<LockText> for Lock {
     }
 }
 
-/// Reads the locks of a file without its version. A generated file has one remedy for any damage, so only the first
-/// finding is returned.
+/// Reads the locks of a file whose `version` is already removed. Only the first error is returned, because building
+/// again fixes every error in a generated file.
 fn read_locks(file: FileId, mut tree: DeTable<'_>) -> Result<LockFile, Diagnostic> {
     let damaged = |message: String, span: &Range<usize>| Diagnostic::new(Code::LockDamaged, message).at(file, span, "");
     let Some(models) = tree.remove("model") else {
@@ -321,7 +321,7 @@ fn spans(table: Option<&DeTable<'_>>, list: &str, key: &str) -> Vec<Range<usize>
     entries.into_iter().flat_map(|entries| entries.iter().map(span)).collect()
 }
 
-/// Rejects two entries with the same name. git can merge two locks without a conflict and keep both entries.
+/// Rejects two entries with the same name, because git can merge two locks without a conflict and keep both entries.
 fn unique(file: FileId, noun: &str, names: impl Iterator<Item = (String, Range<usize>)>) -> Result<(), Diagnostic> {
     let mut seen: BTreeMap<String, Range<usize>> = BTreeMap::new();
     for (name, span) in names {

@@ -1,5 +1,3 @@
-//! Tests of the text of the lock.
-
 use proptest::prelude::*;
 
 use super::super::LockedFile;

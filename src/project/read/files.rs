@@ -22,7 +22,7 @@ pub(crate) fn display_path(path: &Path, root: &Path) -> String {
     parts.join("/").replacen("//", "/", 1)
 }
 
-/// Returns a finding for a file as a whole.
+/// Returns a finding without a byte range, for a file that is not read.
 pub(crate) fn refusal(sources: &mut Sources, path: &str, code: Code, message: impl Into<String>) -> Diagnostic {
     let file = sources.add(path, "");
     Diagnostic::new(code, message).at(file, &(0..0), "")
@@ -35,7 +35,7 @@ pub(crate) fn toml_files(
     sources: &mut Sources,
     findings: &mut Vec<Diagnostic>,
 ) -> Vec<(PathBuf, String)> {
-    // A symbolic link could lead to any folder of the machine.
+    // A symbolic link could lead to a folder outside the project, so it is rejected.
     if let Some(found) = folder.ancestors().take_while(|above| *above != root).find(|above| above.is_symlink()) {
         findings.push(link(sources, &display_path(found, root)));
         return Vec::new();
@@ -56,7 +56,7 @@ pub(crate) fn toml_files(
                     let message = format!("folders are nested more than {MOST_DEPTH} deep");
                     findings.push(refusal(sources, &shown, Code::FileIrregular, message));
                 }
-                // Two names that are not UTF-8 can have the same display path, and one file would replace the other.
+                // Two names that are not UTF-8 can have the same display path, so one file would replace the other.
                 PathKind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
                     let finding = refusal(sources, &shown, Code::FileIrregular, "the name of this file is not UTF-8");
                     findings.push(finding.help("rename the file: reports name the file of every fact"));
@@ -80,8 +80,8 @@ enum PathKind {
     Other,
 }
 
-/// Returns the kind of a path. A link only matters if it names a TOML file or leads to a folder, because it would hide
-/// facts.
+/// Returns the kind of a path. A symbolic link is only reported if it ends in `.toml` or leads to a folder, because the
+/// edits of such a file or folder would be missing.
 fn kind(path: &Path) -> PathKind {
     let named_toml = path.extension().is_some_and(|extension| extension == "toml");
     match fs::symlink_metadata(path) {
@@ -92,14 +92,14 @@ fn kind(path: &Path) -> PathKind {
     }
 }
 
-/// The file endings of facts in other tools.
+/// The file name extensions in which other tools store facts.
 const DATA_EXTENSIONS: &[&str] = &["yaml", "yml", "json", "jsonl", "json5", "csv", "tsv"];
 
 /// The suffixes of backup and temporary files that editors and merge tools write.
 const BACKUP_ENDINGS: &[&str] = &["~", ".bak", ".orig", ".swp", ".swo", ".tmp", "#"];
 
-/// Returns whether a file that is not read looks like a file of facts. Its name decides; for a name without an ending
-/// or with `.txt`, its content decides.
+/// Returns whether a file that is not read looks like a file of facts, by its name; or by its content if the name has
+/// no extension or ends in `.txt`.
 fn seems_facts(path: &Path) -> bool {
     let name = shown_name(path).to_lowercase();
     if is_backup(path, &name) {
@@ -121,13 +121,14 @@ fn shown_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Returns whether a file is an editor's backup or temporary copy of an existing file: `.a.toml.swp` for `a.toml`.
+/// Returns whether a file is an editor's backup or temporary copy of an existing file, such as `.a.toml.swp` of
+/// `a.toml`.
 fn is_backup(path: &Path, name: &str) -> bool {
     let start = name.trim_start_matches(['.', '#']);
     let Some(end) = start.find(".toml").map(|at| at + ".toml".len()) else { return false };
     let (whole, rest) = start.split_at(end);
     let original = path.parent().unwrap_or(Path::new("")).join(whole);
-    // The lock file of Emacs, `.#a.toml`, ends in `.toml` too.
+    // An Emacs lock file, such as `.#a.toml`, ends in `.toml` and is only recognised by its prefix.
     let marked = if rest.is_empty() { start.len() < name.len() } else { BACKUP_ENDINGS.contains(&rest) };
     marked && original.is_file()
 }
@@ -140,7 +141,7 @@ pub(crate) fn declares(path: &Path) -> bool {
     read.is_ok() && first.split(|byte| *byte == b'\n').any(|line| line.trim_ascii().starts_with(b"[[edit]]"))
 }
 
-/// Returns the warning for an ignored file that may have been meant to hold facts.
+/// Returns the warning for an ignored file that may contain facts.
 fn ignored(sources: &mut Sources, path: &Path, shown: &str) -> Diagnostic {
     let finding =
         refusal(sources, shown, Code::FileIgnored, format!("`{shown}` is not read: its name does not end in `.toml`"));
@@ -185,7 +186,8 @@ pub(crate) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sour
     })
 }
 
-/// Decodes a file as UTF-8 and adds it to the sources; otherwise, the finding points at the first invalid byte.
+/// Decodes a file as UTF-8 and adds it to the sources. The finding for another encoding points at the first invalid
+/// byte.
 pub(crate) fn add(path: &str, bytes: Vec<u8>, sources: &mut Sources) -> Result<FileId, Diagnostic> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(sources.add(path, text)),

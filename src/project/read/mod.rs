@@ -1,4 +1,4 @@
-//! Reads the files that people write, and continues after a mistake, so that one run reports all of them.
+//! Reads the files that people write, and continues after a mistake, so that one run reports all mistakes.
 //!
 //! - `files`: finds and reads files, and reports rejected files as findings;
 //! - `toml_reader`: reads TOML tables key by key; `numbers`: numbers, booleans and dates with their ranges;

@@ -1,4 +1,4 @@
-//! Reads numbers, booleans and dates from TOML and checks their ranges. No value that is out of range or not finite is
+//! Reads numbers, booleans and dates from TOML. Values that are out of range or not finite give findings and are not
 //! returned.
 
 use std::ops::{Range, RangeInclusive};
@@ -18,7 +18,7 @@ pub(crate) enum LowerBound {
 }
 
 impl TomlReader {
-    /// Reads an optional integer; one outside `range` gives a finding.
+    /// Reads an optional integer; an integer outside `range` gives a finding.
     pub(crate) fn integer(&mut self, entry: &TomlTable<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.optional(entry, key)?;
         let DeValue::Integer(digits) = value.get_ref() else {
@@ -37,7 +37,7 @@ impl TomlReader {
         number
     }
 
-    /// Reads an optional finite number, integers included: at least 0, or above 0 if zero is refused.
+    /// Reads an optional finite number, which may be written as an integer: at least 0, or above 0 with `ExcludesZero`.
     pub(crate) fn number(&mut self, entry: &TomlTable<'_, '_>, key: &str, bound: LowerBound) -> Option<f64> {
         let value = self.optional(entry, key)?;
         let number = match value.get_ref() {
@@ -105,7 +105,7 @@ impl TomlReader {
         day.map(|day| (day, value.span()))
     }
 
-    /// Checks the required version `key = newest` at the top of a file; for a newer version, advice is added.
+    /// Returns whether the file has the required line `key = newest`; adds a finding otherwise.
     pub(crate) fn format(&mut self, root: &TomlTable<'_, '_>, key: &str, newest: i64) -> bool {
         if !root.has(key) {
             let finding = Diagnostic::new(Code::MissingKey, format!("{} lacks `{key}`", root.what))

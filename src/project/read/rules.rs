@@ -133,7 +133,7 @@ pub(crate) fn subject(reader: &mut TomlReader, subject: &TomlText) {
     }
 }
 
-/// Checks the aliases of a subject: they must differ from each other and from the subject, which is `own`.
+/// Checks the aliases of a subject: the aliases must differ from each other and from `own`, the subject.
 pub(crate) fn aliases(reader: &mut TomlReader, aliases: &[TomlText], own: Option<&TomlText>) {
     for (index, alias) in aliases.iter().enumerate() {
         fact(reader, "aliases", alias);
@@ -261,7 +261,7 @@ fn accepted(reader: &mut TomlReader, edit: &Edit) {
     let old = edit.was.as_deref().map(folded).zip(spans.was.as_ref());
     let mut seen = vec![(edit.target.trim(), &spans.target)];
     for (text, span) in edit.expect.accept.iter().zip(&spans.accept) {
-        // An empty text is reported by another rule.
+        // `fact` reports an empty text.
         if text.trim().is_empty() {
             continue;
         }

@@ -1,8 +1,8 @@
-//! Reads TOML and continues after mistakes.
+//! Reads TOML files that may have several mistakes.
 //!
-//! `serde` stops at the first invalid value. Here, a recovering parser returns a tree with byte ranges, and the readers
-//! of this module take valid values from it and add a finding for every other one. A reader that returns `None` has
-//! added a finding, unless the key is optional and missing.
+//! `serde` stops at the first invalid value. Here, a recovering parser returns a tree with byte ranges, and the methods
+//! of [`TomlReader`] return the valid values and add a finding for every invalid value. A method that returns `None`
+//! has added a finding, unless the key is optional and missing.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostics::{CappedFindings, Code, Diagnostic, FileId, list_in_words, nearest, shorten};
 
-/// The maximum number of syntax errors that are reported for a file; a binary file would give millions.
+/// The maximum number of syntax errors that are reported for a file, because a binary file has millions.
 const MOST_SYNTAX_ERRORS: usize = 100;
 
 /// The maximum number of delimiters (`,`, `[`, `=` …) in a file; a larger file may contain one per eight bytes. The
@@ -68,8 +68,8 @@ const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
 /// Wrong keys, each with the valid key that is meant although another valid key is more similar.
 const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 
-/// The tables of one kind of file, each with a description in words and its keys. Messages use them to say in which
-/// table a misplaced key belongs.
+/// The tables of one kind of file, each with a description in words and its keys, for messages that name the table of a
+/// misplaced key.
 ///
 /// In TOML, keys are easily misplaced: every key after `[edit.expect]` is in that table, even if it was meant for the
 /// edit.
@@ -86,7 +86,7 @@ impl TomlReader {
             reader.broken.push(0..text.len());
             return (reader, DeTable::new());
         }
-        // `Sources` has dropped one byte order mark, and the parser silently drops another one.
+        // `Sources` has dropped one byte order mark, and the parser would silently drop a second one.
         if text.starts_with('\u{feff}') {
             reader.note(
                 Code::Syntax,
@@ -150,8 +150,8 @@ impl TomlReader {
         self.push(Diagnostic::new(code, message).at(self.file, span, label));
     }
 
-    /// Returns the findings without those that only follow from a syntax error: a key on an unreadable line is not
-    /// "missing", and a broken value is not "of the wrong type".
+    /// Returns the findings without consequences of a syntax error: a key on an unreadable line is not reported as
+    /// missing, and the value on such a line is not reported as of the wrong type.
     pub(crate) fn finish(self) -> Vec<Diagnostic> {
         let Self { findings, broken, .. } = self;
         let findings = findings.finish();
@@ -192,7 +192,7 @@ impl TomlReader {
         entry.table.get(key).filter(|value| self.is_written(value))
     }
 
-    /// Returns whether a value is in the file, rather than a placeholder of the parser for an unreadable value.
+    /// Returns whether a value is in the file; false for a value that the parser inserts after a syntax error.
     fn is_written(&self, value: &Spanned<DeValue<'_>>) -> bool {
         self.broken.is_empty() || !value.span().is_empty()
     }
@@ -238,7 +238,7 @@ impl TomlReader {
         }
     }
 
-    /// Reads an optional list of at most `most` strings; further entries and entries of other types give findings.
+    /// Reads an optional list of at most `most` strings; a longer list and entries of other types give findings.
     pub(crate) fn texts(&mut self, entry: &TomlTable<'_, '_>, key: &str, most: usize) -> Vec<TomlText> {
         let Some(items) = self.array(entry, key, "an array of strings") else { return Vec::new() };
         if items.len() > most {

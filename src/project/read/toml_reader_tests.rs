@@ -1,5 +1,3 @@
-//! Tests of the readers and their findings.
-
 use super::*;
 use crate::diagnostics::Sources;
 use crate::project::read::numbers::LowerBound;
