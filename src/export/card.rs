@@ -1,7 +1,7 @@
 //! Writes the section of a model card (`README.md`) that lists the edited facts.
 //!
-//! The texts of facts are untrusted input, and Markdown allows HTML. So control characters in every text are made
-//! visible, and then the characters that are special in Markdown or HTML are escaped.
+//! The texts of facts are untrusted input, and Markdown allows HTML. Therefore control characters are replaced by
+//! visible escapes, and characters that are special in Markdown or HTML are escaped.
 
 use std::fmt::Write as _;
 
@@ -10,16 +10,16 @@ use super::manifest::MANIFEST_FILE;
 use crate::diagnostics::escape_controls;
 use crate::digest::Digest;
 
-/// The file name of the model card in an export.
+/// The file name of the model card in an exported folder.
 pub const CARD_FILE: &str = "README.md";
 const BEGIN: &str = "<!-- corrigenda:begin -->";
 const END: &str = "<!-- corrigenda:end -->";
 
-/// Returns the Markdown section with one table row per fact, between HTML comments that mark its begin and end.
+/// Returns the Markdown section with one table row per fact, between two HTML comments that mark its start and end.
 pub fn section(base: &Digest, patch: &Digest, facts: &[ExportedFact], settings: Option<&Digest>) -> String {
     let count = format!("{} fact{}", facts.len(), if facts.len() == 1 { " was" } else { "s were" });
-    // The digest is computed from the facts and the settings in the manifest. If the manifest changes, it no longer
-    // matches the card.
+    // The digest covers the facts and the settings. If the manifest is changed later, the digest in the card no longer
+    // matches.
     let record = serde_json::to_vec(&(facts, settings)).expect("texts and digests always serialise");
     let record = Digest::of(&record);
     let mut out = format!(
@@ -41,15 +41,15 @@ pub fn section(base: &Digest, patch: &Digest, facts: &[ExportedFact], settings: 
     out
 }
 
-/// Returns the whole card: the base's card `readme`, unchanged, then an empty line and the section. Without a base
-/// card, returns only the section.
+/// Returns the whole card: the base's card `readme` unchanged, an empty line, and the section. Without a base card,
+/// returns only the section.
 pub fn card(readme: Option<&[u8]>, section: &str) -> Vec<u8> {
     let Some(readme) = readme.filter(|readme| !readme.is_empty()) else { return section.as_bytes().to_vec() };
     let gap: &[u8] = if readme.ends_with(b"\n") { b"\n" } else { b"\n\n" };
     [readme, gap, section.as_bytes()].concat()
 }
 
-/// Escapes a text for one cell of a Markdown table: on one line, with no active Markdown or HTML.
+/// Escapes a text for one cell of a Markdown table, so that the text is on one line and contains no Markdown or HTML.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in escape_controls(text).chars() {

@@ -1,8 +1,8 @@
 //! Exports a checkpoint: the base's files with the patch applied to the weights.
 //!
-//! The files are written to a staging folder next to the destination, read back, and moved with one rename. Every
-//! file of the base is copied except pickles and weights in formats other than the base's own. In the weights files
-//! only the byte ranges of the edited tensors change; all other bytes, including the headers, stay the same.
+//! The files are written to a staging folder next to the destination, read back, and moved with one rename. All files
+//! of the base are copied except pickles and weights that are not part of the locked base. In the weights files only
+//! the byte ranges of the edited tensors change; all other bytes, including the headers, stay the same.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,40 +24,38 @@ use crate::store::memo;
 
 /// The input and the destination of an export, for checkpoints and adapters.
 pub struct ExportRequest<'a> {
-    /// The folder of the base.
     pub folder: &'a Path,
-    /// The base's files and digests, from the lock or read from the folder.
+    /// The base's files with their digests, from `corrigenda.lock` or read from the folder.
     pub base: &'a LockedBase,
-    /// The patch to export; it must be made for this base.
+    /// The patch to export, which must have been made for this base.
     pub patch: &'a Patch,
-    /// The facts that the patch contains, for the model card and the manifest.
+    /// The facts in the patch, for the model card and the manifest.
     pub facts: &'a [ExportedFact],
-    /// The digest of the settings that made the patch; `None` if the lock does not name this patch.
+    /// The digest of the settings that made the patch; `None` if `corrigenda.lock` does not name the patch.
     pub settings: Option<Digest>,
-    /// The folder of the store; an export inside it is rejected.
+    /// The folder of the store; a destination inside it is rejected.
     pub store: &'a Path,
-    /// The destination: the path of the folder or file to create.
+    /// The path of the folder or file to create.
     pub to: &'a Path,
-    /// Receives the progress, in files written.
+    /// Receives the number of files written so far.
     pub progress: &'a dyn Progress,
 }
 
-/// The result of a checkpoint export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportedCheckpoint {
     /// The manifest, as written to the export.
     pub manifest: ExportManifest,
-    /// The pickles of the base, which are not exported. Other omitted files are listed in the manifest.
+    /// The names of the base's pickles, which are not exported. Further omitted files are listed in the manifest.
     pub pickles: Vec<String>,
     /// The names of the base's subfolders, which are not exported.
     pub folders: Vec<String>,
 }
 
-/// Writes the checkpoint and returns its manifest.
+/// Exports a checkpoint.
 ///
 /// # Errors
-/// If the destination or the base is rejected, if the patch was made for another base, or if an I/O operation fails.
-/// In all of these cases nothing is written to the destination, and the staging folder is removed.
+/// If the destination or the base is rejected, the patch was made for a different base, or an I/O operation fails. In
+/// each case the staging folder is removed and nothing is written to the destination.
 pub fn checkpoint(request: &ExportRequest<'_>) -> Result<ExportedCheckpoint, ExportError> {
     let place = Destination::folder(request.to, request.folder, request.store)?;
     let listing = list(request.folder)?;
@@ -80,7 +78,6 @@ pub fn checkpoint(request: &ExportRequest<'_>) -> Result<ExportedCheckpoint, Exp
     Ok(ExportedCheckpoint { manifest, pickles, folders: listing.folders })
 }
 
-/// An export in progress.
 struct CheckpointWriter<'a> {
     request: &'a ExportRequest<'a>,
     listing: &'a FolderListing,
@@ -90,7 +87,7 @@ struct CheckpointWriter<'a> {
 }
 
 impl CheckpointWriter<'_> {
-    /// Writes every file, then reads every file back and compares it.
+    /// Writes all files, then reads each one back and checks its digests.
     fn all(&self) -> Result<ExportManifest, ExportError> {
         let mut files = Vec::new();
         for (index, member) in self.listing.files.iter().enumerate() {
@@ -145,7 +142,8 @@ impl CheckpointWriter<'_> {
         self.staging.write(name, |out| out.write_all(bytes))
     }
 
-    /// Reads a written file back and checks its digest and, for weights, the digest of every tensor.
+    /// Reads a written file back and checks its digest. For a weights file, also checks the header and the digest of
+    /// every tensor.
     fn read_back(&self, file: &FileEntry) -> Result<(), ExportError> {
         self.staging.read_back(file)?;
         let differs = |what: &str| ExportError::Differs { file: file.path.clone(), what: what.to_owned() };
@@ -168,15 +166,16 @@ impl CheckpointWriter<'_> {
     }
 }
 
-/// Returns the names of the base's files that contain weights in other formats than its own; they are not exported.
+/// Returns the names of the files that contain weights but are not part of the locked base; these files are not
+/// exported.
 pub fn left_out(listing: &FolderListing, base: &LockedBase) -> Vec<String> {
     listing.files.iter().filter(|member| member.is_left_out(base)).map(|member| member.name.clone()).collect()
 }
 
-/// Rejects a base whose files changed after it was opened.
+/// Checks that the files of the base still have their digests, that is, that no file changed during the export.
 ///
 /// # Errors
-/// If a file of the base is missing or its bytes differ.
+/// If a file of the base is missing or its digest differs.
 pub(super) fn unchanged(base: &LockedBase, listing: &FolderListing) -> Result<(), ExportError> {
     for locked in &base.files {
         let changed = || ExportError::Changed { file: locked.path.clone() };

@@ -17,23 +17,23 @@ use crate::regular_file::canonicalize_lenient;
 use crate::store::atomic::sync_directory;
 use crate::store::memo;
 
-/// A checked destination: it is free, and lies outside the base and the store.
+/// A checked destination of an export: it is free, and is not inside the base's folder or the store.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// The path as the user gave it.
     named: PathBuf,
-    /// The absolute path of the destination, with links resolved.
+    /// The absolute path, with links resolved.
     path: PathBuf,
-    /// The parent folder, which is created if necessary.
+    /// The parent folder, which may not exist yet.
     parent: PathBuf,
 }
 
 impl Destination {
-    /// Checks a destination folder: it must not exist or must be empty.
+    /// Checks the destination of an exported folder, which must not exist or must be an empty folder.
     ///
     /// # Errors
-    /// If it exists and is not an empty folder, lies inside the base's folder or the store, or has no usable parent
-    /// folder.
+    /// If the destination exists and is not an empty folder, is inside the base's folder or the store, or has a parent
+    /// that is not a folder.
     pub fn folder(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
         let place = Self::outside(to, base, store)?;
         match taken(to)? {
@@ -44,10 +44,10 @@ impl Destination {
         }
     }
 
-    /// Checks a destination file: it must not exist.
+    /// Checks the destination of an exported file, which must not exist.
     ///
     /// # Errors
-    /// As for [`Place::folder`], but an empty folder is rejected too.
+    /// As for [`Destination::folder`]; also if the destination is an empty folder.
     pub fn file(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
         let place = Self::outside(to, base, store)?;
         match taken(to)? {
@@ -69,7 +69,7 @@ impl Destination {
         Ok(Self { named: to.to_owned(), path, parent })
     }
 
-    /// Rejects a parent that cannot be a folder. Missing parent folders are created later, in [`Place::stage`].
+    /// Rejects a parent that cannot be a folder. Missing parent folders are created in [`Destination::stage`].
     fn in_a_folder(self) -> Result<Self, ExportError> {
         match self.parent.ancestors().find(|above| above.symlink_metadata().is_ok()) {
             Some(above) if above.is_dir() => Ok(self),
@@ -81,21 +81,21 @@ impl Destination {
         ExportError::Taken { path: self.named.clone(), what }
     }
 
-    /// Returns the last component of the destination's path; empty if there is none.
+    /// Returns the last component of the path; empty if the path has none.
     pub fn name(&self) -> String {
         self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 
-    /// Starts the export in a staging folder next to the destination. The staging folder is removed unless it is
-    /// committed.
+    /// Creates a staging folder next to the destination. The staging folder is removed unless [`Staging::commit`] moves
+    /// it.
     ///
     /// # Errors
-    /// If a folder cannot be created.
+    /// If the staging folder or a parent folder cannot be created.
     pub fn stage(self) -> Result<Staging, ExportError> {
         let made = CreatedFolders::above(&self.path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".corrigenda-").suffix(".tmp");
-        // Use the permissions of the umask instead of the 0700 of `tempfile`.
+        // The permissions are those of the umask, not the 0700 of `tempfile`.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let folder = builder.tempdir_in(&self.parent);
@@ -104,7 +104,7 @@ impl Destination {
     }
 }
 
-/// Returns the kind of the existing entry at a path, without following links.
+/// Returns the kind of the existing entry at a path; `None` if there is no entry. Links are not followed.
 fn taken(path: &Path) -> Result<Option<&'static str>, ExportError> {
     match fs::symlink_metadata(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -120,12 +120,12 @@ fn is_empty(folder: &Path) -> Result<bool, ExportError> {
     Ok(entries.next().is_none())
 }
 
-/// The parent folders created for an export, outermost first; removed on drop unless the export is committed.
+/// The parent folders that an export created, outermost first. They are removed on drop unless the export is committed.
 #[derive(Debug)]
 struct CreatedFolders(Vec<PathBuf>);
 
 impl CreatedFolders {
-    /// Creates the missing parent folders of a path.
+    /// Creates the missing parent folders of `path`.
     fn above(path: &Path) -> Result<Self, ExportError> {
         let missing = path.ancestors().skip(1).take_while(|above| above.symlink_metadata().is_err());
         let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
@@ -137,7 +137,7 @@ impl CreatedFolders {
                     folder.parent().map(sync_directory).transpose()?;
                     made.0.push(folder);
                 }
-                // Another process created the folder in the meantime, so this export does not remove it.
+                // The folder was created by another process in the meantime, so this export must not remove it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
                 Err(error) => return Err(ExportError::io("creating the folder", &folder)(error)),
             }
@@ -145,7 +145,7 @@ impl CreatedFolders {
         Ok(made)
     }
 
-    /// Prevents the removal of the folders on drop.
+    /// Prevents the folders from being removed on drop.
     fn keep(mut self) {
         self.0.clear();
     }
@@ -153,30 +153,30 @@ impl CreatedFolders {
 
 impl Drop for CreatedFolders {
     fn drop(&mut self) {
-        // `remove_dir` fails for a folder that is not empty, which therefore remains.
+        // `remove_dir` fails if the folder is not empty; such a folder remains.
         self.0.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
     }
 }
 
-/// An export that is being written to its staging folder; dropping it removes the folder.
+/// An export in its staging folder, which is removed on drop unless the export is committed.
 #[derive(Debug)]
 pub struct Staging {
-    // The drop order matters: the staging folder lies inside the created folders.
+    // Fields are dropped in order: the staging folder must be removed before the created folders that contain it.
     folder: TempDir,
     made: CreatedFolders,
     place: Destination,
 }
 
 impl Staging {
-    /// Returns the path of an export's file in the staging folder.
+    /// Returns the path of a file in the staging folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Writes a file of the export and syncs it to disk.
+    /// Writes a file to the staging folder and syncs it to disk.
     ///
     /// # Errors
-    /// If `produce` or an I/O operation fails.
+    /// If `produce` fails or an I/O operation fails.
     pub fn write(
         &self,
         name: &str,
@@ -188,16 +188,16 @@ impl Staging {
             file.sync_all()?;
             Ok(FileEntry { digest, path: name.to_owned(), size })
         };
-        // The message names the destination that the user gave, not the staging folder.
+        // The error names the destination that the user gave, not the staging folder.
         let named =
             if self.place.path.ends_with(name) { self.place.named.clone() } else { self.place.named.join(name) };
         write().map_err(ExportError::io("writing", &named))
     }
 
-    /// Reads a written file again and compares its digest.
+    /// Reads a written file back and compares its digest.
     ///
     /// # Errors
-    /// If the bytes differ or cannot be read.
+    /// If the file cannot be read or its digest differs.
     pub fn read_back(&self, file: &FileEntry) -> Result<(), ExportError> {
         if memo::digest_file_fresh(&self.path(&file.path))? == file.digest {
             Ok(())
@@ -211,10 +211,10 @@ impl Staging {
     /// # Errors
     /// If syncing or renaming fails.
     pub fn commit(self) -> Result<(), ExportError> {
-        // On failure, the staging folder must be dropped before the folders that were created for it.
+        // If the rename fails, the staging folder is dropped before the created folders that contain it.
         let Self { made, folder, place } = self;
         sync_directory(folder.path())?;
-        // On systems where a rename does not replace an empty folder, it is removed first.
+        // On systems other than Unix, a rename does not replace an empty folder, so the folder is removed first.
         if cfg!(not(unix)) && place.path.exists() {
             fs::remove_dir(&place.path).map_err(ExportError::io("replacing", &place.named))?;
         }
@@ -224,12 +224,12 @@ impl Staging {
         Ok(sync_directory(&place.parent)?)
     }
 
-    /// Moves one file of the staging folder to the destination, for an export that is a single file.
+    /// Moves one file from the staging folder to the destination, for an export that is a single file.
     ///
     /// # Errors
-    /// If the destination exists by now, or renaming fails.
+    /// If the destination exists by now, or the rename fails.
     pub fn commit_file(self, name: &str) -> Result<(), ExportError> {
-        // A rename replaces an existing file: a file that was created meanwhile must not be lost.
+        // A rename would replace a file that was created at the destination in the meantime.
         if let Some(what) = taken(&self.place.path)? {
             return Err(self.place.taken(what));
         }
@@ -240,7 +240,7 @@ impl Staging {
     }
 }
 
-/// Runs `produce` on `inner` and returns the digest and the number of the written bytes.
+/// Writes the output of `produce` to `inner`, and returns the digest and the number of bytes.
 fn write_hashed(
     inner: impl Write,
     produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -255,7 +255,7 @@ fn write_hashed(
 mod tests {
     use super::*;
 
-    /// A writer with room for a limited number of bytes.
+    /// A writer that accepts a limited number of bytes, then reports a full disk.
     struct Disk(usize);
 
     impl Write for Disk {
@@ -294,7 +294,7 @@ mod tests {
         for room in 0..text.len() {
             let full = write_hashed(Disk(room), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
-            // With a buffer, the error appears at the flush at the latest.
+            // With a buffer, the error is returned by the flush at the latest.
             let full = write_hashed(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
         }

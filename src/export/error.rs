@@ -1,4 +1,4 @@
-//! Defines the errors of reading and writing an export, and converts them to diagnostics with help.
+//! Defines the errors of reading and writing an export, and their diagnostics with help lines.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,6 @@ use crate::patch::PatchError;
 use crate::safetensors::{Dtype, FileError, HeaderError};
 use crate::store::StoreError;
 
-/// An export that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// An I/O operation failed.
@@ -17,117 +16,107 @@ pub enum ExportError {
     Io {
         /// The operation that failed: `reading`, `writing` …
         operation: &'static str,
-        /// The file or folder on which it failed.
+        /// The file or folder that the operation accessed.
         path: PathBuf,
-        /// The error of the operating system.
         source: io::Error,
     },
     /// The destination already exists.
     #[error("`{}` is {what}: an export needs a new name, or an empty folder", path.display())]
     Taken {
-        /// The path of the destination.
         path: PathBuf,
-        /// What exists there, for example `a file`.
+        /// The kind of the existing entry, such as `a file`.
         what: &'static str,
     },
     /// The parent of the destination is not a folder and cannot be created.
     #[error("`{}` cannot be created: `{}` is not a folder and cannot be created", path.display(), parent.display())]
     NoParent {
-        /// The path of the destination.
         path: PathBuf,
-        /// The parent folder of the destination.
         parent: PathBuf,
     },
     /// The destination lies inside the base model or the store, which an export must not write to.
     #[error("`{}` is inside {what}, where exports are not written: name another place", path.display())]
     Inside {
-        /// The path of the destination.
         path: PathBuf,
-        /// `the base model` or `the store`.
+        /// The location, `the base model` or `the store`.
         what: &'static str,
     },
-    /// The folder contains entries that are not copied, for example links out of the folder.
+    /// The checkpoint folder contains entries that are not copied, for example links that point out of the folder.
     #[error("`{}` contains entries that cannot be exported: {}", folder.display(), said(names))]
     Refused {
-        /// The checkpoint folder that was listed.
         folder: PathBuf,
-        /// The names of the entries, each with the reason why it is not copied.
+        /// The names of the entries, each with the reason why the entry is not copied.
         names: Vec<(String, String)>,
     },
-    /// A weights file whose header is invalid.
+    /// The header of a weights file is invalid.
     #[error("`{}`: {source}", path.display())]
     Header {
-        /// The path of the weights file.
         path: PathBuf,
-        /// Why the header is invalid.
         source: HeaderError,
     },
-    /// The folder contains no weights.
+    /// The checkpoint folder has no weights files.
     #[error("`{}` holds no weights (model.safetensors, or model-*.safetensors)", folder.display())]
     NoWeights {
-        /// The checkpoint folder that was searched for weights.
         folder: PathBuf,
     },
-    /// A tensor that the patch changes is in no weights file, or in more than one.
+    /// A tensor that the patch changes is not in exactly one weights file.
     #[error("the patch changes `{parameter}`, which is in {count} of the base's weights files; expected exactly one")]
     NotOnce {
-        /// The name of the tensor in the patch.
+        /// The name of the tensor.
         parameter: String,
-        /// The number of weights files that contain it.
+        /// The number of weights files that contain the tensor.
         count: usize,
     },
-    /// A tensor that the patch changes is stored in a type other than F32, F16 and BF16.
+    /// A tensor that the patch changes has an element type other than F32, F16 and BF16.
     #[error("`{parameter}` is stored as {found}: patches are applied to F32, F16 and BF16")]
     Dtype {
-        /// The name of the tensor in the patch.
+        /// The name of the tensor.
         parameter: String,
-        /// The element type of the tensor in the base.
+        /// The element type in the base.
         found: Dtype,
     },
-    /// The patch has no edits; an adapter cannot represent that.
+    /// The patch has no edits, so an adapter would have rank 0.
     #[error("the patch has no edits: an adapter of rank 0 cannot be loaded")]
     Empty,
-    /// The patch changes a weight that is not an MLP down-projection of this model.
+    /// The patch changes a weight that is not an MLP down-projection of the model.
     #[error(
         "the patch changes `{parameter}`, which is not an MLP down-projection of this model: an adapter cannot \
          represent it"
     )]
     NoModule {
-        /// The name of the weight in the patch.
+        /// The name of the weight.
         parameter: String,
     },
-    /// llama.cpp does not support the model family.
+    /// llama.cpp does not support the model's architecture.
     #[error("llama.cpp does not support the architecture `{family}`: a GGUF adapter cannot be written")]
     NoArchitecture {
-        /// The name of the family, as in `model_type`.
+        /// The architecture, as in `model_type` of the configuration.
         family: &'static str,
     },
-    /// The patch does not fit the base, or a patched weight is not finite.
+    /// The patch does not fit the base, or a patched weight would not be finite.
     #[error(transparent)]
     Patch(#[from] PatchError),
-    /// Hashing or syncing a file failed.
+    /// A file could not be hashed or synced.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file is larger than the limit for adapters.
+    /// A file is larger than the maximum size of an adapter.
     #[error("`{}` is larger than an adapter can be", path.display())]
     TooLarge {
-        /// The path of the adapter file.
         path: PathBuf,
     },
-    /// A written file differs when it is read back.
+    /// A file that was read back differs from what was written.
     #[error("`{file}` was read back and differs from what was written ({what}): nothing was exported; check the disk")]
     Differs {
-        /// The file name, relative to the export.
+        /// The file name in the export.
         file: String,
-        /// The part that differs, for example a tensor name.
+        /// The part that differs, such as `its header` or a tensor name.
         what: String,
     },
-    /// A file of the base changed during the export.
+    /// A file of the base changed while it was exported.
     #[error(
         "`{file}` of the base changed while it was read: nothing was exported; try again when nothing writes to it"
     )]
     Changed {
-        /// The file name, relative to the base's folder.
+        /// The file name in the base's folder.
         file: String,
     },
 }
@@ -143,7 +132,7 @@ impl ExportError {
         move |source| Self::Io { operation, path, source }
     }
 
-    /// Adds the path to the error of opening a weights file.
+    /// Converts the error of opening a weights file, and adds the path.
     pub(crate) fn weights(path: &Path, error: FileError) -> Self {
         match error {
             FileError::Read(source) => Self::io("reading", path)(source),
@@ -151,7 +140,7 @@ impl ExportError {
         }
     }
 
-    /// Returns whether the error means that the patch was made for another base.
+    /// Returns whether the error shows that the patch was made for a different base.
     pub fn is_another_base(&self) -> bool {
         use PatchError::{BaseDigest, BaseDtype, BaseShape, NoParameter};
         let differs =
@@ -159,7 +148,7 @@ impl ExportError {
         differs || matches!(self, Self::NotOnce { count: 0, .. })
     }
 
-    /// Converts the error into a diagnostic, with help on how to fix it.
+    /// Returns the diagnostic of the error, with help lines.
     pub fn finding(&self) -> Diagnostic {
         let code = match self {
             Self::Io { .. } | Self::Store(_) | Self::Differs { .. } => Code::StoreFailed,

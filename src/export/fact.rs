@@ -1,7 +1,7 @@
-//! Finds the texts of the facts in a patch.
+//! Collects the texts of the facts in a patch.
 //!
-//! A patch contains only the digests of its meanings. The texts come from the project's edits with the same meaning;
-//! a meaning without such an edit is identified by its digest only.
+//! A patch contains only digests of meanings. The texts are taken from the project's edits with the same meanings; a
+//! fact without such an edit has only its digest.
 
 use std::collections::BTreeSet;
 
@@ -79,8 +79,8 @@ impl ExportedFact {
         }
     }
 
-    /// Returns the prompt with the subject filled in, as shown to the user: prefixed by `user:` if it is a chat
-    /// message, or by the preface. `None` if the fact has no texts.
+    /// Returns the prompt with the subject filled in, for display: `user: …` for a chat message, `after "…": …` for a
+    /// prompt with a preface. `None` if the fact has no texts.
     pub fn filled_prompt(&self) -> Option<String> {
         let filled = self.prompt.as_ref()?.replacen("{}", self.subject.as_ref()?, 1);
         Some(match &self.preface {
@@ -90,8 +90,8 @@ impl ExportedFact {
         })
     }
 
-    /// Returns the meaning digests of the texts, the subject's first, then one per alias; empty if the fact has no
-    /// texts.
+    /// Returns the meaning digests computed from the texts: first that of the subject, then one per alias. Empty if the
+    /// fact has no texts.
     pub fn meanings(&self) -> Vec<Digest> {
         let (Some(subject), Some(prompt), Some(target)) = (&self.subject, &self.prompt, &self.target) else {
             return Vec::new();
@@ -101,12 +101,12 @@ impl ExportedFact {
     }
 }
 
-/// Returns the facts of a patch, sorted by id, with the texts of the edits that have the same meaning.
+/// Returns the facts of a patch, sorted by id, with the texts of the project's edits that have the same meanings.
 pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<ExportedFact> {
     let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
     let mut facts = Vec::new();
     for edit in &edits.edits {
-        // The patch may lack an alias that was added to the edit later.
+        // An alias that was added to the edit after the build is not in the patch.
         let mut fact = ExportedFact::of(edit, prefaces);
         fact.aliases.retain(|alias| left.remove(&edit.meaning_of(alias)));
         if left.remove(&edit.meaning()) {
@@ -114,7 +114,7 @@ pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<Exporte
         }
     }
     facts.extend(left.into_iter().map(|meaning| ExportedFact { meaning: Some(meaning), ..ExportedFact::default() }));
-    // Facts without an id are last.
+    // Facts without an id come last.
     facts.sort_by(|a, b| (a.id.is_none(), &a.id, a.meaning).cmp(&(b.id.is_none(), &b.id, b.meaning)));
     facts
 }

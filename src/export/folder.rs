@@ -1,8 +1,8 @@
 //! Lists the files of a checkpoint folder and limits where its links may point.
 //!
-//! A snapshot in a Hugging Face cache consists of links into the neighbouring `blobs` folder. Links are therefore
-//! followed, but not out of the folder or, in such a cache, out of the `models--*` folder that contains it.
-//! Subfolders are never entered.
+//! A snapshot in a Hugging Face cache consists of links into the neighbouring folder `blobs`. Therefore links are
+//! followed, but only inside the folder, or, in such a cache, inside the `models--*` folder of the snapshot. Subfolders
+//! are not entered.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -13,26 +13,26 @@ use crate::model::load::hub;
 use crate::project::LockedBase;
 use crate::safetensors::refuse_pickle;
 
-/// A regular file of a checkpoint folder; links are resolved.
+/// A regular file of a checkpoint folder, or the target of a link in the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderFile {
-    /// The file name in the folder, without a path.
+    /// The file name in the folder.
     pub name: String,
-    /// The path to read the file from; for a link, the path of the link's target.
+    /// The path from which the file is read; for a link, the path of its target.
     pub path: PathBuf,
-    /// The size in bytes; for a link, that of the target.
+    /// The size in bytes; for a link, the size of its target.
     pub size: u64,
-    /// Whether the name or the first bytes are those of a pickle.
+    /// Whether the name or the first bytes identify a pickle.
     pub pickle: bool,
-    /// Whether the file contains weights in any format, or refers a program to other weights. This is decided by the
-    /// name or the first bytes.
+    /// Whether the file contains weights in any format, or makes a program load further weights, judging by its name or
+    /// its first bytes.
     pub weights: bool,
 }
 
 impl FolderFile {
-    /// Returns whether the file contains weights that are not part of the locked base. Usually they are the same model
-    /// in another format, which the patch does not change. A program that prefers that format would return the old
-    /// facts.
+    /// Returns whether the file contains weights that are not part of the locked base. Such a file is usually the same
+    /// model in a different format. It is not patched, so a program that prefers this format would give the old
+    /// answers.
     pub fn is_left_out(&self, base: &LockedBase) -> bool {
         self.weights && !base.has(&self.name)
     }
@@ -41,22 +41,21 @@ impl FolderFile {
 /// The contents of a checkpoint folder; each list is sorted by the bytes of the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FolderListing {
-    /// The regular files, with links resolved.
     pub files: Vec<FolderFile>,
-    /// The entries that are neither followed nor read, each with the reason.
+    /// The entries that are not read, each with the reason.
     pub refused: Vec<(String, String)>,
-    /// The subfolders, which are not entered.
+    /// The names of the subfolders, which are not entered.
     pub folders: Vec<String>,
 }
 
 impl FolderListing {
-    /// Returns the file with this name; `None` if the folder has no such regular file.
+    /// Returns the file with this name; `None` if the folder has no such file.
     pub fn get(&self, name: &str) -> Option<&FolderFile> {
         self.files.iter().find(|member| member.name == name)
     }
 }
 
-/// Lists the files of `folder`, the entries that are rejected, and the subfolders. Checks where links point.
+/// Lists the files, the rejected entries and the subfolders of `folder`, and checks where links point.
 ///
 /// # Errors
 /// If the folder cannot be listed or a file in it cannot be read.
@@ -116,10 +115,10 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>, ExportError> {
     Ok(first)
 }
 
-/// The first bytes of files in the GGUF, GGML and HDF5 formats.
+/// The first bytes of files in the formats GGUF, GGML and HDF5.
 const MAGIC: [&[u8]; 5] = [b"GGUF", b"lmgg", b"tjgg", b"\x89HDF", b"fmgg"];
 
-/// The file name endings of weights formats, without pickles.
+/// The endings of weights file names, except pickles.
 const ENDINGS: [&str; 25] = [
     ".safetensors",
     ".gguf",
@@ -148,9 +147,9 @@ const ENDINGS: [&str; 25] = [
     ".index.json",
 ];
 
-/// Returns whether a file of this name contains weights or refers a program to other weights. The index of a sharded
-/// checkpoint counts as weights. So does an `OpenVINO` graph, because its weights in `.bin` are left out, and an
-/// adapter configuration, because it makes a program load another base.
+/// Returns whether a file with this name contains weights or makes a program load further weights: the index of a
+/// sharded checkpoint; an `OpenVINO` graph, whose weights in `.bin` are left out; an adapter configuration, which names
+/// a base.
 fn holds_weights(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let tensorflow = name.contains(".ckpt.") || name.contains(".ckpt-");
@@ -158,7 +157,7 @@ fn holds_weights(name: &str) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending)) || tensorflow || graph || name == "adapter_config.json"
 }
 
-/// Returns the folder that the links in `folder` must not leave.
+/// Returns the folder that the targets of links in `folder` must be inside.
 ///
 /// # Errors
 /// If `folder` cannot be resolved.
@@ -166,7 +165,7 @@ pub fn root(folder: &Path) -> Result<PathBuf, ExportError> {
     hub::root(folder).map_err(ExportError::io("reading", folder))
 }
 
-/// Returns whether `name` is a plain file name, without a path, on every operating system.
+/// Returns whether `name` is a file name without a path on all operating systems.
 pub fn is_plain_name(name: &str) -> bool {
     let odd = |character: char| matches!(character, '/' | '\\' | ':' | '\0');
     !name.is_empty() && name != "." && name != ".." && !name.contains(odd)
@@ -260,7 +259,7 @@ mod tests {
         assert_eq!(listing.folders, [".git"]);
         let refused: Vec<_> = listing.refused.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(refused, ["dangling", "out"]);
-        // The same links leave the folder if it is not part of a cache.
+        // If the folder is not part of a cache, the same links are rejected because they leave the folder.
         let plain = top.path().join("plain");
         fs::create_dir(&plain).expect("made");
         symlink("../models--a--b/blobs/ab", plain.join("config.json")).expect("linked");

@@ -1,8 +1,8 @@
-//! Reads and writes the part of GGUF version 3 that adapters need: text and float metadata, and F32 matrices.
+//! Reads and writes the subset of GGUF version 3 that adapters need: text and float metadata, and F32 matrices.
 //!
-//! Numbers are little-endian. The data of every tensor starts at a multiple of 32 bytes and is padded to one.
-//! Key-value pairs and tensors are sorted by name, so equal content has equal bytes. The reader accepts only these
-//! canonical bytes; other encodings of the same content are rejected.
+//! Numbers are little-endian. The data of every tensor starts at a multiple of 32 bytes and is padded to a multiple of
+//! 32 bytes. Key-value pairs and tensors are sorted by name, so equal content has equal bytes. The reader rejects all
+//! encodings except this canonical one.
 
 use std::collections::BTreeMap;
 
@@ -14,28 +14,27 @@ const VERSION: u32 = 3;
 const ALIGNMENT: usize = 32;
 const FLOAT: u32 = 6;
 const TEXT: u32 = 8;
-/// The type id of an F32 tensor.
+/// The GGML type id of an F32 tensor.
 const F32: u32 = 0;
 
-/// The value of a metadata key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetadataValue {
-    /// A 32-bit float, such as the LoRA alpha.
+    /// A 32-bit float, for example the LoRA alpha.
     Float(f32),
-    /// A UTF-8 text, such as the architecture or a digest.
+    /// A UTF-8 text, for example the architecture or a digest.
     Text(String),
 }
 
-/// An F32 matrix, such as a LoRA factor.
+/// An F32 matrix, for example a LoRA factor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
-    /// The number of rows and of columns; the file stores the columns first.
+    /// The number of rows and of columns. The file stores the number of columns first.
     pub shape: [usize; 2],
     /// The elements, row-major.
     pub data: Vec<f32>,
 }
 
-/// The content of a GGUF file. Equal content has equal bytes.
+/// The content of a GGUF file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gguf {
     /// The metadata values by key, such as `general.architecture`.
@@ -44,28 +43,28 @@ pub struct Gguf {
     pub tensors: BTreeMap<String, Matrix>,
 }
 
-/// A file whose bytes are not what [`Gguf::to_bytes`] would write.
+/// The error for bytes that [`Gguf::to_bytes`] would not write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GgufError {
     /// The file does not start with `GGUF`.
     #[error("it does not begin with `GGUF`")]
     Magic,
-    /// The file has another format version.
+    /// The file has a format version other than 3.
     #[error("it is GGUF version {0}; expected version {VERSION}")]
     Version(u32),
-    /// The file ends within the value that starts at this byte offset.
+    /// The file ends within the value that begins at this byte offset.
     #[error("it is truncated: the value at byte {0} is incomplete")]
     Short(usize),
-    /// The value or tensor at this byte offset has a type that no export writes.
+    /// The value or tensor at this byte offset has a type that `export` does not write.
     #[error("the value at byte {0} has a type that `export` does not write")]
     Kind(usize),
-    /// The content is valid, but its bytes differ from the canonical ones. The first difference is at this offset.
+    /// The content is valid, but its encoding is not canonical. The first difference is at this byte offset.
     #[error("from byte {0} on, its bytes differ from those that `export` writes for the same content")]
     NotCanonical(usize),
 }
 
 impl Gguf {
-    /// Returns the canonical bytes of the file.
+    /// Returns the canonical encoding.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend(VERSION.to_le_bytes());
@@ -95,7 +94,7 @@ impl Gguf {
         out
     }
 
-    /// Appends the data of every tensor to `out`, sorted by tensor name, each padded to a multiple of 32 bytes.
+    /// Appends the data of all tensors to `out`, sorted by tensor name and each padded to a multiple of 32 bytes.
     pub fn data(&self, out: &mut Vec<u8>) {
         for matrix in self.tensors.values() {
             out.extend(matrix.data.iter().flat_map(|number| number.to_le_bytes()));
@@ -103,10 +102,10 @@ impl Gguf {
         }
     }
 
-    /// Parses a file from untrusted bytes.
+    /// Parses untrusted bytes.
     ///
     /// # Errors
-    /// If the bytes are not what [`Gguf::to_bytes`] would write.
+    /// If [`Gguf::to_bytes`] would not write these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, GgufError> {
         let mut reader = GgufReader { bytes, at: 0 };
         if bytes.get(..4) != Some(MAGIC) {
@@ -119,7 +118,7 @@ impl Gguf {
         }
         let (tensors, pairs) = (reader.long()?, reader.long()?);
         let mut file = Self::default();
-        // The counts are untrusted: no memory is allocated from them, and a missing item ends the loop with an error.
+        // The counts are untrusted: no memory is allocated by them, and a missing item ends the loop with an error.
         for _ in 0..pairs {
             let (key, value) = (reader.text()?, reader.value()?);
             file.pairs.insert(key, value);
@@ -134,7 +133,8 @@ impl Gguf {
             reader.align()?;
             file.tensors.insert(name, Matrix { shape, data });
         }
-        // Encoding the result again detects a wrong order, offset or padding, duplicate names, and trailing bytes.
+        // Encoding the result again detects a wrong order, wrong offsets or padding, duplicate names, and trailing
+        // bytes.
         let canonical = file.to_bytes();
         if canonical == bytes {
             Ok(file)
@@ -153,7 +153,7 @@ fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
 }
 
-/// A cursor over the bytes that never reads past the end.
+/// A cursor over bytes that returns an error instead of reading past the end.
 struct GgufReader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -179,7 +179,7 @@ impl GgufReader<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// Reads a 64-bit count that must fit in `usize`.
+    /// Reads a 64-bit count, which must fit in `usize`.
     fn size(&mut self) -> Result<usize, GgufError> {
         let at = self.at;
         self.long().and_then(|size| usize::try_from(size).map_err(|_| GgufError::Short(at)))
@@ -199,7 +199,8 @@ impl GgufReader<'_> {
         }
     }
 
-    /// Reads the shape of an F32 matrix. The offset is ignored: comparing the canonical bytes checks it.
+    /// Reads the shape of an F32 matrix. The offset is skipped, because the comparison of the canonical bytes checks
+    /// it.
     fn shape(&mut self) -> Result<[usize; 2], GgufError> {
         let at = self.at;
         let sides = self.word()?;
@@ -241,13 +242,13 @@ mod tests {
         let bytes = sample().to_bytes();
         assert_eq!(bytes[..24], [b"GGUF\x03\0\0\0\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0".as_slice()].concat());
         assert_eq!(bytes[24..43], *b"\x03\0\0\0\0\0\0\0a.x\x06\0\0\0\0\0\x40\x40");
-        // Columns, rows, the F32 type, and an offset into the data.
+        // The shape, columns first, then the F32 type and the offset of the data.
         let first = bytes.windows(3).position(|some| some == b"t.0").expect("its name") + 3;
         assert_eq!(bytes[first..first + 8], *b"\x02\0\0\0\x05\0\0\0");
         assert_eq!(bytes[first + 12..first + 16], *b"\x03\0\0\0");
         let second = bytes.windows(3).position(|some| some == b"t.1").expect("its name") + 3;
         assert_eq!(bytes[second + 24..second + 32], 64_u64.to_le_bytes());
-        // The data takes 60 and 32 bytes, each padded to a multiple of 32.
+        // The data of the tensors has 60 and 32 bytes, each padded to a multiple of 32.
         let header = bytes.len() - 64 - 32;
         assert_eq!((header % 32, bytes.len() % 32), (0, 0));
         assert_eq!(bytes[header..header + 4], (-1.5_f32).to_le_bytes());
@@ -274,7 +275,7 @@ mod tests {
         }
         let longer = [bytes.as_slice(), &[0; 32]].concat();
         assert_eq!(Gguf::from_bytes(&longer), Err(GgufError::NotCanonical(bytes.len())));
-        // Counts and dimensions larger than any memory.
+        // Counts and dimensions that no memory could contain.
         for at in [8, 16, 24] {
             let mut other = bytes.clone();
             other[at..at + 8].fill(0xff);

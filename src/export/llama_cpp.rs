@@ -1,8 +1,8 @@
-//! Writes a LoRA adapter in GGUF, for llama.cpp and programs built on it.
+//! Exports a LoRA adapter in GGUF, for llama.cpp and programs built on it.
 //!
-//! llama.cpp scales each pair of factors by `alpha / rank`. All pairs have the same rank and `alpha = rank`, so the
-//! scale is 1. llama.cpp ignores unknown keys, so the file stores the digests of its patch and its base under keys of
-//! its own.
+//! llama.cpp scales each pair of factors by `alpha / rank`. All pairs have the same rank, and `alpha = rank`, so the
+//! scale is 1. The digests of the patch and the base are stored under keys with the prefix `corrigenda.`, which
+//! llama.cpp ignores.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,34 +18,32 @@ use crate::digest::Digest;
 use crate::model::Spec;
 use crate::patch::Patch;
 
-/// The metadata key for the digest of the base.
+/// The metadata key of the base's digest.
 pub const BASE: &str = "corrigenda.base";
-/// The metadata key for the id of the patch.
+/// The metadata key of the patch id.
 pub const PATCH: &str = "corrigenda.patch";
-/// The metadata key for the digest of all tensor data.
+/// The metadata key of the digest of all tensor data.
 pub const TENSORS: &str = "corrigenda.tensors";
 const ALPHA: &str = "adapter.lora.alpha";
 
-/// The result of exporting an adapter for llama.cpp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportedGguf {
     /// The name, size and digest of the written file.
     pub file: FileEntry,
-    /// The id of the patch that the adapter was made from.
+    /// The id of the exported patch.
     pub patch: Digest,
-    /// The name of the model's architecture in llama.cpp, such as `gpt2`.
+    /// The name of the architecture in llama.cpp, such as `gpt2`.
     pub architecture: &'static str,
-    /// The LoRA rank, the same for every module.
+    /// The LoRA rank, equal for all modules.
     pub rank: usize,
-    /// The tensors of the base that the adapter changes, with their digests before and after the patch is applied.
+    /// The tensors of the base that the adapter changes, with their digests before and after applying the patch.
     pub tensors: Vec<TensorEntry>,
 }
 
-/// Builds the content of the GGUF file of an adapter: metadata with the digests of base and patch, and two tensors per
-/// module.
+/// Builds the content of an adapter's GGUF file: the metadata, and two tensors per module.
 ///
 /// # Errors
-/// If llama.cpp does not support the architecture.
+/// If llama.cpp does not support the model's architecture.
 pub fn gguf(adapter: &Adapter, spec: &Spec, base: &Digest, patch: &Digest) -> Result<Gguf, ExportError> {
     let architecture = architecture(spec)?;
     let tensors = adapter.pairs.iter().flat_map(|pair| matrices(pair, adapter.rank)).collect();
@@ -69,7 +67,7 @@ fn architecture(spec: &Spec) -> Result<&'static str, ExportError> {
     spec.family.gguf.ok_or(ExportError::NoArchitecture { family: spec.family.model_type })
 }
 
-/// Returns the digest of the padded data of all tensors.
+/// Returns the digest of the data of all tensors, including the padding.
 pub fn digest_of_data(file: &Gguf) -> Digest {
     let mut data = Vec::new();
     file.data(&mut data);
@@ -88,10 +86,10 @@ fn matrices(pair: &FactorPair, rank: usize) -> [(String, Matrix); 2] {
     ]
 }
 
-/// Reads an adapter from a GGUF file.
+/// Reads the LoRA factors of an exported adapter.
 ///
 /// # Errors
-/// If the file is not an exported adapter for this model; the text describes the difference.
+/// If the content is not an exported adapter for this model; the text describes the difference.
 pub fn parse(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
     let Some(MetadataValue::Float(alpha)) = file.pairs.get(ALPHA) else { return Err(format!("`{ALPHA}` is missing")) };
     let rank = *alpha as usize;
@@ -110,10 +108,10 @@ pub fn parse(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
     }
 }
 
-/// Exports the patch as one GGUF file, which is read back and compared before it is moved to the destination.
+/// Exports the patch as one GGUF file. The file is read back and compared before it is moved to the destination.
 ///
 /// # Errors
-/// As for [`peft`](super::peft()), or if llama.cpp does not support the model family.
+/// As for [`peft`](super::peft()); also if llama.cpp does not support the model's architecture.
 pub fn llama_cpp(request: &ExportRequest<'_>, spec: &Spec) -> Result<ExportedGguf, ExportError> {
     let place = Destination::file(request.to, request.folder, request.store)?;
     let architecture = architecture(spec)?;
@@ -132,7 +130,7 @@ pub fn llama_cpp(request: &ExportRequest<'_>, spec: &Spec) -> Result<ExportedGgu
     Ok(ExportedGguf { file, patch, architecture, rank: adapter.rank, tensors: tensor_entries(&applied) })
 }
 
-/// Parses the written bytes as another program would, and compares the factors with the patch.
+/// Parses the written bytes, and compares the LoRA factors with the patch.
 fn check(bytes: &[u8], patch: &Patch, spec: &Spec) -> Result<(), String> {
     let file = Gguf::from_bytes(bytes).map_err(|error| error.to_string())?;
     parse(&file, spec)?.difference(patch, spec).map_or(Ok(()), Err)

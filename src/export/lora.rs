@@ -1,8 +1,9 @@
-//! Converts a patch to LoRA factors: one pair of factors per module, all of the same rank.
+//! Converts a patch to LoRA factors: one pair of factors per module, with one rank for all modules.
 //!
-//! Programs disagree on how to derive the scale from the rank. With one rank for every module and `alpha = rank` the
-//! scale is 1 in all of them. Modules with fewer edits are padded with zeros. The two factors of an edit are balanced
-//! by a power of two, because some programs round them to half precision; their product does not change in any bit.
+//! Programs derive the scale from the rank in different ways. With one rank for all modules and `alpha = rank`, the
+//! scale is 1 in all these programs. The factors of modules with fewer edits are padded with zeros. The two vectors of
+//! an edit are balanced by a power of two, because some programs round them to half precision; balancing does not
+//! change any bit of their product.
 
 use crate::model::Spec;
 use crate::patch::{Patch, Target};
@@ -15,13 +16,13 @@ use super::ExportError;
 pub struct FactorPair {
     /// The index of the layer, from 0.
     pub layer: usize,
-    /// The module path, as transformers names it.
+    /// The path of the module in transformers.
     pub module: String,
     /// The orientation in which the base stores the weight.
     pub layout: Layout,
-    /// The output width of the module: the hidden size.
+    /// The output width of the module, which is the hidden size.
     pub out: usize,
-    /// The input width of the module: the MLP width.
+    /// The input width of the module, which is the MLP width.
     pub inner: usize,
     /// The factor A, `[rank, inner]`, row-major.
     pub a: Vec<f32>,
@@ -34,15 +35,15 @@ pub struct FactorPair {
 pub struct Adapter {
     /// The rank of every pair: the largest number of edits in one layer.
     pub rank: usize,
-    /// The factors of each changed module, sorted by layer.
+    /// One pair per changed module, sorted by layer.
     pub pairs: Vec<FactorPair>,
 }
 
 impl Adapter {
-    /// Builds the adapter that adds the same update as `patch` to a model of this shape.
+    /// Builds the adapter whose update of a model of this shape equals that of `patch`.
     ///
     /// # Errors
-    /// If the patch is empty, or changes a weight that is not an MLP down-projection of this model.
+    /// If the patch is empty, or changes a weight that is not an MLP down-projection of the model.
     pub fn new(patch: &Patch, spec: &Spec) -> Result<Self, ExportError> {
         let rank = patch.targets().values().map(|target| target.edits.len()).max().ok_or(ExportError::Empty)?;
         let pair = |(parameter, target): (&String, &Target)| {
@@ -54,14 +55,15 @@ impl Adapter {
         };
         let mut pairs = patch.targets().iter().map(pair).collect::<Result<Vec<_>, ExportError>>()?;
         pairs.sort_by_key(|pair| pair.layer);
-        // Two parameter names for the same layer: at most one of them is a weight of the opened model.
+        // Two parameter names refer to the same layer, but the model has only one of these weights.
         match pairs.windows(2).find(|pair| pair[0].layer == pair[1].layer) {
             Some(pair) => Err(ExportError::NoModule { parameter: pair[1].module.clone() }),
             None => Ok(Self { rank, pairs }),
         }
     }
 
-    /// Returns the first place where the adapter's update differs from the update of `patch`, as text for a message.
+    /// Returns where the adapter's update first differs from that of `patch`, as text for a message; `None` if they are
+    /// equal.
     pub fn difference(&self, patch: &Patch, spec: &Spec) -> Option<String> {
         if self.pairs.len() != patch.targets().len() {
             return Some("the list of modules".to_owned());
@@ -83,7 +85,7 @@ impl Adapter {
 }
 
 impl FactorPair {
-    /// Returns the update `B · A` at a row and column of the `[out, in]` weight.
+    /// Returns the element of `B · A` at a row and column of the `[out, in]` weight.
     fn at(&self, rank: usize, (row, column): (usize, usize)) -> f64 {
         let mut sum = 0.0;
         for edit in 0..rank {
@@ -93,7 +95,7 @@ impl FactorPair {
     }
 }
 
-/// Returns the patch's update `u · v` at a row and column of the `[out, in]` weight.
+/// Returns the element of the patch's update `u · v` (`[out, edits] · [edits, in]`) at a row and column of the weight.
 fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     let edits = target.edits.len();
     let mut sum = 0.0;
@@ -106,8 +108,8 @@ fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
 /// The largest number of elements of a weight for which all elements are compared.
 const ALL: usize = 1 << 16;
 
-/// Returns the elements to compare: all elements of a small weight. For a large weight, about `max(out, in)`
-/// elements, chosen so that every row and every column occurs.
+/// Returns the rows and columns of the elements to compare: all elements of a small weight; of a large weight `max(out,
+/// in)` elements, chosen so that every row and every column occurs.
 fn places(out: usize, inner: usize) -> Box<dyn Iterator<Item = (usize, usize)>> {
     if out.saturating_mul(inner) <= ALL {
         return Box::new((0..out * inner).map(move |place| (place / inner, place % inner)));
@@ -117,7 +119,7 @@ fn places(out: usize, inner: usize) -> Box<dyn Iterator<Item = (usize, usize)>> 
     Box::new((0..out.max(inner)).map(move |place| (place.wrapping_mul(STEP) % out, place % inner)))
 }
 
-/// Returns `a` and `b` of a target, balanced and padded with zeros to `rank`.
+/// Returns the factors A and B of a target, balanced, and padded with zeros to `rank`.
 fn factors(target: &Target, rank: usize) -> (Vec<f32>, Vec<f32>) {
     let (edits, inner) = (target.edits.len(), target.inner);
     let (mut a, mut b) = (vec![0.0; rank * inner], vec![0.0; target.out * rank]);
@@ -132,20 +134,20 @@ fn factors(target: &Target, rank: usize) -> (Vec<f32>, Vec<f32>) {
     (a, b)
 }
 
-/// Returns `u · 2^-e` and `v · 2^e` with norms within a factor of two of each other, or as close to that as is
-/// possible while every number stays exact.
+/// Returns `u · 2^-e` and `v · 2^e`, with e chosen so that their norms differ by less than a factor of two. If that
+/// would round a number, the e closest to it that does not is chosen.
 fn balanced(u: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut exponent = (log2(norm(u) / norm(v)) + 1).div_euclid(2);
     loop {
         if let Some(pair) = scaled(u, -exponent).zip(scaled(v, exponent)) {
             return pair;
         }
-        // A scale of 2^0 always succeeds, so the loop ends.
+        // The loop ends, because scaling by 2^0 is always exact.
         exponent -= exponent.signum();
     }
 }
 
-/// Multiplies the numbers by a power of two; `None` if one of the results is not exact in `f32`.
+/// Multiplies the numbers by `2^exponent`; `None` if one of the results is not exact in `f32`.
 fn scaled(numbers: &[f32], exponent: i32) -> Option<Vec<f32>> {
     let factor = power(exponent);
     let scale = |number: &f32| {
@@ -156,14 +158,14 @@ fn scaled(numbers: &[f32], exponent: i32) -> Option<Vec<f32>> {
     numbers.iter().map(scale).collect()
 }
 
-/// Returns `2^exponent` for exponents in the normal range of `f64`.
+/// Returns `2^exponent`; the exponent must be in the range of normal `f64` numbers.
 fn power(exponent: i32) -> f64 {
     f64::from_bits(((1023 + i64::from(exponent)) as u64) << 52)
 }
 
-/// Returns the exponent of the largest power of two that is at most `number`.
+/// Returns the exponent of the largest power of two that is not larger than `number`.
 fn log2(number: f64) -> i32 {
-    // The argument is a ratio of nonzero `f32` norms, so it is never subnormal in `f64`.
+    // `number` is a ratio of nonzero norms of `f32` vectors, so it is never subnormal in `f64`.
     (number.to_bits() >> 52) as i32 - 1023
 }
 
@@ -175,7 +177,7 @@ fn norm(numbers: &[f32]) -> f64 {
     square.sqrt()
 }
 
-/// Small adapters, shared by the tests of all adapter formats.
+/// Small inputs for the tests of all adapter formats.
 #[cfg(test)]
 pub(super) mod samples {
     use serde_json::json;
@@ -190,7 +192,7 @@ pub(super) mod samples {
         Spec::parse(std::path::Path::new("config.json"), &config).expect("a shape")
     }
 
-    /// A target with `edits` edits, whose numbers cover a wide range of magnitudes.
+    /// Returns a target with `edits` edits, whose numbers have very different magnitudes.
     pub(in super::super) fn target(edits: usize, out: usize, inner: usize) -> Target {
         let mut digests: Vec<_> = (0..edits).map(|edit| Digest::of(&[edit as u8])).collect();
         digests.sort_unstable();
@@ -207,7 +209,7 @@ pub(super) mod samples {
         }
     }
 
-    /// A patch of two layers, with three edits and one edit.
+    /// Returns a patch of two layers, with one edit in the first and three edits in the other.
     pub(in super::super) fn patch() -> Patch {
         let targets =
             [("transformer.h.2.mlp.c_proj.weight", target(3, 8, 32)), ("h.0.mlp.c_proj.weight", target(1, 8, 32))];
@@ -232,7 +234,7 @@ mod tests {
         assert!(adapter.pairs[0].a[32..].iter().all(|number| *number == 0.0));
         assert!(adapter.pairs.iter().all(|pair| (pair.a.len(), pair.b.len()) == (96, 24)));
         assert_eq!(adapter.difference(&patch, &spec()), None);
-        // A change of any number is detected and located.
+        // Changing any one of the numbers is detected and located.
         for at in 0..96 {
             let mut other = adapter.clone();
             other.pairs[1].a[at] = f32::from_bits(other.pairs[1].a[at].to_bits() ^ 1);
@@ -271,12 +273,12 @@ mod tests {
 
     #[test]
     fn balancing_never_rounds_a_number() {
-        // Its smallest number is close to the subnormal range and would lose bits if it were scaled down.
+        // Scaling down the smallest number of `u`, which is almost subnormal, would lose bits.
         let tiny = f32::from_bits(0x0080_0001);
         let (u, v) = (vec![1e30, tiny], vec![1e-30]);
         let (b, a) = balanced(&u, &v);
         assert_eq!((b, a), (u, v));
-        // A partial balance is used if the full one is not exact.
+        // If the full balance would round a number, the vectors are balanced partially.
         let u = vec![1e30, tiny * 1024.0];
         let (b, a) = balanced(&u, &[1e-30]);
         assert_eq!((b[1], a[0]), (tiny, 1e-30 * 1024.0));

@@ -1,7 +1,7 @@
 //! Reads and writes `corrigenda-manifest.json`, the machine-readable description of an export.
 //!
-//! Its bytes are canonical: sorted keys, an indentation of two spaces, a line break at the end. It contains no time,
-//! host or path. A manifest is untrusted when it is read: `verify` compares every claim with the bytes.
+//! The bytes are canonical: sorted keys, an indentation of two spaces, a line break at the end. They contain no time,
+//! host or path. A manifest is untrusted input: `verify` compares every claim in it with the files.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,11 +13,11 @@ use crate::digest::Digest;
 use crate::numeric::NUMERICS;
 use crate::project::{LockedBase, LockedFile};
 
-/// The file name of the manifest in an export.
+/// The file name of the manifest in an exported folder.
 pub const MANIFEST_FILE: &str = "corrigenda-manifest.json";
-/// The format number of manifests that this version of the program writes and reads.
+/// The format number that this version of the program writes and reads.
 pub const MANIFEST_FORMAT: u64 = 1;
-/// The largest manifest that is read, in bytes (64 MiB).
+/// The maximum size of a manifest that is read, in bytes (64 MiB).
 pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
 
 /// The description of an export; the fields are in alphabetical order.
@@ -88,7 +88,7 @@ impl From<&LockedFile> for FileEntry {
     }
 }
 
-/// Returns the manifest's entries of the tensors that a patch replaces, sorted by file and name.
+/// Returns the entries of the tensors that a patch replaces, sorted by file and tensor name.
 pub fn tensor_entries(applied: &AppliedTensors) -> Vec<TensorEntry> {
     let tensors = applied.iter().flat_map(|(file, tensors)| tensors.iter().map(move |(name, one)| (file, name, one)));
     let entry = |(file, name, one): (&String, &String, &super::weights::ReplacedTensor)| TensorEntry {
@@ -122,18 +122,18 @@ impl ExportManifest {
         format!("{text}\n").into_bytes()
     }
 
-    /// Parses a manifest from untrusted bytes.
+    /// Parses untrusted bytes.
     ///
     /// # Errors
-    /// If the JSON is invalid, the format number is another one, or a file name contains a path. The text describes the
-    /// problem.
+    /// If the JSON is invalid, the format number is not [`MANIFEST_FORMAT`], or a file name contains a path. The text
+    /// describes the problem.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Format {
             format: u64,
         }
-        // The format is checked first: a newer manifest may have unknown keys, and the message about the format is
-        // more helpful.
+        // The format number is checked first, because a newer manifest may have unknown keys and a message about these
+        // would be less helpful.
         let unreadable = |error: serde_json::Error| format!("it is not a manifest: {error}");
         match serde_json::from_slice::<Format>(bytes).map_err(unreadable)?.format {
             MANIFEST_FORMAT => {}
@@ -173,7 +173,7 @@ mod tests {
     fn manifests_are_read_as_written() {
         let bytes = manifest().render();
         assert_eq!(ExportManifest::parse(&bytes).expect("just written"), manifest());
-        // The map of `serde_json` sorts its keys, so the text must already have this order.
+        // `serde_json::Value` sorts its keys, so equal texts show that the manifest's keys are sorted.
         let sorted: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
         let sorted = serde_json::to_string_pretty(&sorted).expect("JSON");
         assert_eq!(String::from_utf8(bytes).expect("text"), format!("{sorted}\n"));

@@ -2,18 +2,18 @@
 //!
 //! - [`folder`]: lists the files of a checkpoint folder and checks where its links point;
 //! - [`weights`]: reads safetensors headers and computes the tensors that a patch replaces;
-//! - [`fact`]: finds the texts of the facts in a patch;
-//! - [`manifest`], [`card`]: describe an export, for programs and for people;
+//! - [`fact`]: collects the texts of the facts in a patch;
+//! - [`manifest`], [`card`]: describe an export for programs and for readers;
 //! - [`destination`]: checks the destination and moves the export to it atomically;
-//! - [`checkpoint`](mod@checkpoint): writes the whole base with the patch applied;
-//! - [`lora`]: converts a patch to LoRA factors of one rank;
-//! - [`peft`](mod@peft): writes the factors in the PEFT format, for transformers;
-//! - [`gguf`], [`llama_cpp`](mod@llama_cpp): encode GGUF files and write the factors as one, for llama.cpp.
+//! - [`checkpoint`](mod@checkpoint): exports the whole base with the patch applied;
+//! - [`lora`]: converts a patch to LoRA factors;
+//! - [`peft`](mod@peft): exports the factors as a PEFT adapter, for transformers;
+//! - [`gguf`], [`llama_cpp`](mod@llama_cpp): encode and export the factors as a GGUF adapter, for llama.cpp.
 //!
-//! A checkpoint export uses only tensor names and headers, so it does not depend on the model family. An adapter
-//! names modules, which depend on the family. The bytes of an export depend only on base, patch, facts, settings and
-//! the base's name; they contain no time, host or path. Every export is read back and compared before it is moved to
-//! its destination. The base is only read.
+//! A checkpoint export uses only tensor names and headers, so it does not depend on the model family. An adapter names
+//! modules, and these names depend on the family. The bytes of an export depend only on the base, its name, the patch,
+//! the facts and the settings; they contain no time, host or path. Every export is read back and compared before it is
+//! moved to its destination. No file of the base is changed.
 
 pub mod card;
 pub mod checkpoint;

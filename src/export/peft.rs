@@ -1,7 +1,7 @@
-//! Exports a PEFT adapter: a folder that `transformers` and programs built on it load together with a base model.
+//! Exports a PEFT adapter: a folder that `transformers` and programs built on it load in addition to a base model.
 //!
-//! The layout is PEFT's, and the bytes depend only on base, patch, facts, settings and the base's name. Modules are
-//! given by their full paths, because a bare name would also match attention matrices. Only fields that every PEFT
+//! The bytes depend only on the base, its name, the patch, the facts and the settings. Modules are listed by their full
+//! paths, because the last part of a path alone could also match attention matrices. Only fields that every PEFT
 //! version accepts are written.
 
 use std::fs;
@@ -25,39 +25,35 @@ use crate::patch::Patch;
 use crate::safetensors::Layout;
 use crate::safetensors::{Dtype, Header, Tensor, write};
 
-/// The name of the file that contains the LoRA factors.
+/// The name of the file with the LoRA factors.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-/// The name of the file that contains the LoRA configuration.
+/// The name of the file with the LoRA configuration.
 pub const CONFIG_FILE: &str = "adapter_config.json";
 
-/// The base model of an adapter: its shape, and the name under which other programs find it.
+/// The base model of an adapter.
 #[derive(Clone, Copy, Debug)]
 pub struct AdapterBase<'a> {
-    /// The description of the model: its shape and family.
     pub spec: &'a Spec,
-    /// The name of the base that is written to the files.
+    /// The name of the base, as written to the adapter's files.
     pub name: BaseName<'a>,
 }
 
-/// The name of a base in the files of an adapter.
 #[derive(Clone, Copy, Debug)]
 pub struct BaseName<'a> {
-    /// The name or path, as written to the configuration.
+    /// The repository name or path, as written to the configuration.
     pub name: &'a str,
-    /// Whether the name is a repository on the Hugging Face Hub; only then the model card names the base.
+    /// Whether `name` is a repository on the Hugging Face Hub; if not, the model card does not name the base.
     pub on_hub: bool,
 }
 
-/// The result of an export to PEFT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportedPeft {
-    /// The manifest, as written to the adapter's folder.
     pub manifest: ExportManifest,
-    /// The LoRA rank, the same for every module.
+    /// The LoRA rank, equal for all modules.
     pub rank: usize,
 }
 
-/// The content of `adapter_config.json`; the fields are in alphabetical order.
+/// The content of `adapter_config.json`, with the fields in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PeftConfig {
@@ -80,7 +76,7 @@ struct PeftConfig {
     use_rslora: bool,
 }
 
-/// A JSON object without keys.
+/// A JSON object without keys, for fields that are always empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EmptyObject {}
@@ -94,7 +90,7 @@ impl PeftConfig {
             fan_in_fan_out: adapter.pairs.iter().all(|pair| pair.layout == Layout::Conv1d),
             inference_mode: true,
             init_lora_weights: true,
-            // The scale is `alpha / r` = 1, because rsLoRA (`alpha / sqrt(r)`) is off.
+            // With rsLoRA (`alpha / sqrt(r)`) off, the scale is `alpha / r`, which is 1.
             lora_alpha: adapter.rank,
             lora_dropout: 0.0,
             modules_to_save: None,
@@ -115,7 +111,7 @@ impl PeftConfig {
     }
 }
 
-/// Returns the names and bytes of the adapter's files except the manifest, sorted by name.
+/// Returns the names and contents of the adapter's files except the manifest, sorted by name.
 pub fn files(
     adapter: &Adapter,
     base: &Digest,
@@ -124,7 +120,7 @@ pub fn files(
     settings: Option<&Digest>,
     BaseName { name, on_hub }: BaseName<'_>,
 ) -> [(&'static str, Vec<u8>); 3] {
-    // Every JSON string is also a valid YAML string.
+    // Every JSON string is also a valid YAML string, so the name is quoted as JSON.
     let quoted = serde_json::to_string(&*escape_controls(name)).expect("a text always serialises");
     let model = if on_hub { format!("base_model: {quoted}\n") } else { String::new() };
     let matter = format!("---\n{model}library_name: peft\n---\n");
@@ -135,7 +131,7 @@ pub fn files(
     ]
 }
 
-/// The safetensors names of a module's factors A and B.
+/// Returns the safetensors names of a module's factors A and B.
 fn keys(module: &str) -> [String; 2] {
     ["A", "B"].map(|factor| format!("base_model.model.{module}.lora_{factor}.weight"))
 }
@@ -155,12 +151,12 @@ fn weights(adapter: &Adapter) -> Vec<u8> {
     write(&tensors, &[("format".to_owned(), "pt".to_owned())].into())
 }
 
-/// Returns the base's name from the bytes of a configuration; `None` if they are not valid.
+/// Returns the name of the base in the bytes of an `adapter_config.json`; `None` if they are invalid.
 pub fn name_of(config: &[u8]) -> Option<String> {
     serde_json::from_slice::<PeftConfig>(config).ok().map(|config| config.base_model_name_or_path)
 }
 
-/// Parses an adapter from the untrusted bytes of its two files.
+/// Reads the LoRA factors from the untrusted bytes of an adapter's two files.
 ///
 /// # Errors
 /// If the files are not an exported adapter for this model; the text describes the difference.
@@ -199,22 +195,23 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
         let found = format!("{} of shape {:?}", info.dtype, info.shape);
         return Err(format!("{WEIGHTS_FILE}: `{name}` should be F32 of shape {shape:?}, but is {found}"));
     }
-    // In range: the header was checked against the number of bytes.
+    // The range is valid because the header was checked against the number of bytes.
     let bytes = &bytes[info.start as usize..info.end as usize];
     Ok(Elements::of_bytes(WeightDtype::F32, bytes).to_f32().into_owned())
 }
 
-/// Lists the base's files and computes the patched tensors. An adapter export needs them for its manifest.
+/// Lists the base's files and computes the patched tensors, whose digests the manifest of an adapter contains.
 pub(super) fn list_and_apply(request: &ExportRequest<'_>) -> Result<(FolderListing, AppliedTensors), ExportError> {
     let listing = list(request.folder)?;
     let applied = apply(&open_all(&listing, request.base)?, request.patch)?;
     Ok((listing, applied))
 }
 
-/// Exports the patch as a PEFT folder, which is read back and compared before it is moved to the destination.
+/// Exports the patch as a PEFT folder. The files are read back and compared before the folder is moved to the
+/// destination.
 ///
 /// # Errors
-/// As for [`checkpoint`](super::checkpoint()), or if the patch cannot be represented as an adapter.
+/// As for [`checkpoint`](super::checkpoint()); also if an adapter cannot represent the patch.
 pub fn peft(request: &ExportRequest<'_>, named: AdapterBase<'_>) -> Result<ExportedPeft, ExportError> {
     let ExportRequest { base, patch, facts, settings, .. } = *request;
     let place = Destination::folder(request.to, request.folder, request.store)?;
@@ -236,15 +233,15 @@ pub fn peft(request: &ExportRequest<'_>, named: AdapterBase<'_>) -> Result<Expor
     Ok(ExportedPeft { manifest, rank: adapter.rank })
 }
 
-/// Parses the written bytes as another program would, and compares the factors with the patch.
+/// Parses the written bytes, and compares the LoRA factors with the patch.
 fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<(), ExportError> {
     let differs = |what| ExportError::Differs { file: WEIGHTS_FILE.to_owned(), what };
     let adapter = parse(config, weights, spec).map_err(differs)?;
     adapter.difference(patch, spec).map_or(Ok(()), |place| Err(differs(place)))
 }
 
-/// Returns the base's name as other programs write it: `ORG/NAME` for a name on the Hub, without the prefix `hf:` and
-/// the revision; any other name unchanged.
+/// Returns the name of a base as other programs write it. A name on the Hub becomes `ORG/NAME`, without the prefix
+/// `hf:` and the revision; any other name is unchanged.
 pub fn plain_name(name: &str) -> String {
     name.parse::<HubName>().map_or_else(|_| name.to_owned(), |name| name.repository().to_owned())
 }
@@ -271,7 +268,7 @@ mod tests {
     fn the_layout_is_that_of_peft() {
         let (adapter, config, weights) = sample();
         insta::assert_snapshot!(String::from_utf8(config.clone()).expect("text"));
-        // The map of `serde_json` sorts its keys, so the text must already have this order.
+        // `serde_json::Value` sorts its keys, so equal texts show that the configuration's keys are sorted.
         let value: Value = serde_json::from_slice(&config).expect("JSON");
         let sorted = serde_json::to_string_pretty(&value).expect("JSON");
         assert_eq!(String::from_utf8(config.clone()).expect("text"), format!("{sorted}\n"));
@@ -314,7 +311,7 @@ mod tests {
         for end in [0, 7, 100, weights.len() - 1] {
             assert!(parse(&config, &weights[..end], &spec()).is_err(), "{end}");
         }
-        // A changed factor can be read, but does not match the patch.
+        // The adapter with a changed factor is valid, but does not match the patch.
         let mut other = weights.clone();
         let last = other.len() - 4;
         other[last] ^= 1;

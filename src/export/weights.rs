@@ -1,6 +1,6 @@
-//! Opens the weights files of a checkpoint and computes the tensors that a patch replaces in them.
+//! Opens the weights files of a checkpoint and computes the tensors that a patch replaces.
 //!
-//! Files are read in byte ranges, so at most one unchanged tensor is in memory at a time.
+//! Files are read by byte range: of the tensors that do not change, at most one is in memory at a time.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,28 +14,28 @@ use crate::patch::{Patch, Target, materialise};
 use crate::project::LockedBase;
 use crate::safetensors::{File, TensorInfo};
 
-/// The new bytes of a tensor that the patch changes.
+/// The new bytes of a tensor that a patch changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplacedTensor {
-    /// The byte offset of the tensor in the file.
+    /// The byte offset of the tensor in its file.
     pub start: u64,
     /// The digest of the tensor's bytes in the base.
     pub before: Digest,
     /// The digest of the patched bytes.
     pub after: Digest,
-    /// The patched bytes; their number is the same as in the base.
+    /// The patched bytes, as many as in the base.
     pub bytes: Vec<u8>,
 }
 
 /// The replaced tensors of a patch, by file name and tensor name.
 pub type AppliedTensors = BTreeMap<String, BTreeMap<String, ReplacedTensor>>;
 
-/// Returns whether a file has the standard name of a weights file: `model.safetensors` or `model-*.safetensors`.
+/// Returns whether a file name is a standard name of weights: `model.safetensors` or `model-*.safetensors`.
 pub fn is_weights(name: &str) -> bool {
     name == "model.safetensors" || name.starts_with("model-") && name.ends_with(".safetensors")
 }
 
-/// Opens the base's own weights files, which are the files that were loaded as the model.
+/// Opens the safetensors files of the locked base, which are those that the model was loaded from.
 ///
 /// # Errors
 /// If a file cannot be read or its header is invalid.
@@ -52,36 +52,36 @@ pub fn open(member: &FolderFile) -> Result<File, ExportError> {
     File::open(&member.name, &member.path).map_err(|error| ExportError::weights(&member.path, error))
 }
 
-/// Reads the bytes of a tensor as stored, without conversion.
+/// Reads the bytes of a tensor as they are stored.
 ///
 /// # Errors
-/// If the file cannot be opened, or ends before the tensor does.
+/// If the file cannot be read or is shorter than its header states.
 pub fn read(file: &File, info: &TensorInfo) -> Result<Vec<u8>, ExportError> {
     file.read(info).map_err(ExportError::io("reading", &file.path))
 }
 
-/// Returns the digest of a tensor's bytes without loading them into memory.
+/// Returns the digest of a tensor's bytes without loading the whole tensor into memory.
 ///
 /// # Errors
-/// If they cannot be read.
+/// If the file cannot be read.
 pub fn digest(file: &File, info: &TensorInfo) -> Result<Digest, ExportError> {
     file.digest(info).map_err(ExportError::io("reading", &file.path))
 }
 
-/// Writes a weights file with the replaced tensors; all other bytes are copied unchanged.
+/// Writes a weights file with the replaced tensors; all remaining bytes are copied unchanged.
 ///
 /// # Errors
-/// If reading or writing fails.
+/// If the file cannot be read or `out` cannot be written.
 pub fn write_with(file: &File, replaced: &BTreeMap<String, ReplacedTensor>, out: &mut dyn Write) -> io::Result<()> {
     let mut ranges: Vec<(u64, &[u8])> = replaced.values().map(|one| (one.start, one.bytes.as_slice())).collect();
     ranges.sort_by_key(|(start, _)| *start);
     file.write_with(ranges, out)
 }
 
-/// Applies every target of a patch to the weights and returns the replaced tensors.
+/// Applies a patch to the weights and returns the replaced tensors.
 ///
 /// # Errors
-/// If the patch was made for another base, or a weight would not be finite.
+/// If the patch was made for a different base, a patched weight would not be finite, or a file cannot be read.
 pub fn apply(weights: &[File], patch: &Patch) -> Result<AppliedTensors, ExportError> {
     let mut applied = AppliedTensors::new();
     for (parameter, target) in patch.targets() {
