@@ -1,10 +1,10 @@
-//! Defines the interface by which long work reports its progress. It does not access a terminal.
+//! Defines the interface through which long computations report their progress. This module does not access a terminal.
 
 /// A receiver of progress reports. It handles one piece of work at a time.
 pub trait Progress {
     /// Begins work of `total` units, described by `what`.
     fn begin(&self, what: &str, total: u64);
-    /// Begins work that is usually short. A receiver prints lines for it only if it takes long.
+    /// Begins work that is usually short. A receiver prints lines for such work only if it takes long.
     fn begin_short(&self, what: &str, total: u64) {
         self.begin(what, total);
     }
@@ -12,8 +12,8 @@ pub trait Progress {
     fn set_position(&self, position: u64);
     /// Reports one finished step, described by `text`.
     fn line(&self, text: &str);
-    /// Reports that work continues without a finished step. A receiver without a progress bar prints such a line from
-    /// time to time.
+    /// Reports that work continues although no step is finished. A receiver without a progress bar prints the text at
+    /// intervals.
     fn still(&self, _: &str) {}
     /// Reports a message that is shown at once, even if a progress bar is visible.
     fn tell(&self, text: &str) {
@@ -23,7 +23,7 @@ pub trait Progress {
     fn end(&self);
 }
 
-/// A receiver that ignores all reports, for work whose progress is not shown.
+/// A receiver that ignores all reports. It is used for work whose progress is not shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoProgress;
 

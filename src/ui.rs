@@ -42,9 +42,10 @@ pub struct Ui {
     /// Whether progress bars are drawn. Otherwise progress is printed as lines.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
-    /// The position at which this run began the bar's work; above 0 if an earlier run did a part of it.
+    /// The position at which this run began the work of the bar; above 0 if an earlier run did a part of the work.
     first: Arc<AtomicU64>,
-    /// Short work without a progress bar. Lines are printed for it only if it takes long.
+    /// Short work without a progress bar. Lines about the work are printed only if it takes longer than
+    /// [`BETWEEN_LINES`].
     slow: RefCell<Option<Slow>>,
     /// The time at which the last line was printed.
     last_line: Cell<Instant>,
@@ -63,14 +64,14 @@ struct Slow {
     last_line: Instant,
 }
 
-/// The interval between two lines about the same work.
+/// The minimum time between two progress lines about the same work.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// The width in columns that is assumed if it is unknown.
+/// The width in columns that is assumed if the terminal does not report its width.
 const UNKNOWN_WIDTH: usize = 100;
 
 impl Ui {
-    /// Reads the properties of the terminal and the environment variables once.
+    /// Creates the writer. The properties of the terminal and the environment variables are read only here.
     pub fn new(color: Color, verbosity: Verbosity, progress: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let wanted = match color {
@@ -240,7 +241,8 @@ impl Progress for Ui {
 }
 
 impl Slow {
-    /// Returns the line to print, if one is due: the position, and the remaining time at the average pace so far.
+    /// Returns a progress line with the position and the remaining time at the average pace so far. `None` if the last
+    /// line is too recent or the work is finished.
     fn line(&mut self, position: u64, now: Instant) -> Option<String> {
         let first = *self.first.get_or_insert(beginning(now.duration_since(self.begun), position));
         if position >= self.total || now.duration_since(self.last_line) < BETWEEN_LINES {
@@ -254,23 +256,23 @@ impl Slow {
     }
 }
 
-/// The value of `first` as long as no position was reported.
+/// The value of `Ui::first` until a position is reported.
 const NO_POSITION: u64 = u64::MAX;
 
-/// Returns the position at which this run began its work, from the first reported `position`. A run that resumes an
-/// earlier one reports the earlier run's position within a second; otherwise the work began at 0.
+/// Returns the position at which this run began its work, given the first reported `position`. A run that resumes an
+/// earlier run reports the position of the earlier run within a second; otherwise the work began at 0.
 fn beginning(elapsed: Duration, position: u64) -> u64 {
     if elapsed < Duration::from_secs(1) { position } else { 0 }
 }
 
-/// Formats the remaining time at the average pace so far. `None` before the first unit and after the last one.
+/// Formats the remaining time at the average pace so far. `None` if no unit is done yet, or if all units are done.
 fn left(elapsed: Duration, position: u64, total: u64) -> Option<String> {
     let rest = total.checked_sub(position).filter(|rest| position > 0 && *rest > 0)?;
     let pace = elapsed.as_secs_f64() / position as f64;
     Some(format!("about {} left", lasting(pace * rest as f64)))
 }
 
-/// Formats a duration in whole seconds, minutes or hours.
+/// Formats a duration, given in seconds, as whole seconds, minutes or hours.
 fn lasting(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 90.0 => format!("{} s", seconds.ceil().max(1.0)),

@@ -1,10 +1,11 @@
-//! Generates the JSON Schemas of project files, with which editors check them while they are written, and of reports.
+//! Generates the JSON Schemas of project files and of reports. Text editors use those of project files to check a file
+//! while it is written.
 //!
-//! The schemas are derived from the types of the settings if these have the form of the file, or else from types that
-//! only exist for this. `serde` does not read the files, because it stops at the first invalid value, and a user wants to
-//! see all mistakes at once. A test checks that schema and reader accept the same keys and judge a corpus of documents
-//! alike. The reader is stricter, because a schema cannot compare edits or check Unicode: every document that a schema
-//! rejects is rejected by the reader too.
+//! The schemas are derived from the types of the settings if these types have the form of the file, and otherwise from
+//! types that exist only for the schema. `serde` does not read the files, because it stops at the first invalid value,
+//! and a user wants to see all mistakes at once. A test checks that schema and reader accept the same keys and judge a
+//! corpus of documents alike. The reader is stricter, because a schema cannot compare edits or check Unicode: every
+//! document that a schema rejects is rejected by the reader too.
 
 mod project_file;
 
@@ -34,7 +35,7 @@ impl SchemaKind {
     /// All kinds of schemas; each has a file in `schemas/`.
     pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
 
-    /// Returns the name on the command line.
+    /// Returns the argument of `corrigenda schema` that selects this schema.
     pub fn name(self) -> &'static str {
         match self {
             Self::Edits => "edits",
@@ -59,7 +60,7 @@ impl SchemaKind {
 pub fn render(kind: SchemaKind) -> String {
     let mut schema = value(kind);
     without_formats(&mut schema);
-    // In reports, null is a valid value for what is unknown. TOML files have no null.
+    // In reports, null stands for an unknown value. TOML files have no null.
     if kind != SchemaKind::Report {
         without_null(&mut schema);
     }
@@ -94,7 +95,7 @@ pub(crate) fn without_formats(schema: &mut Value) {
     }
 }
 
-/// Removes null from the types of optional keys: TOML has no null, a key is left out instead.
+/// Removes null from the types of optional keys, because TOML has no null: an optional key is omitted instead.
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Object(object) => {

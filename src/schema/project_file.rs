@@ -1,5 +1,5 @@
-//! Mirrors the tables of `corrigenda.toml` whose settings are kept in another form, in types from which the JSON Schema
-//! is derived. The types are not used to read the file.
+//! Mirrors those tables of `corrigenda.toml` that the program stores in a different form, in types from which the JSON
+//! Schema is derived. The types are not used to read the file.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ enum Models {
     ),
 }
 
-/// The pattern of model names.
+/// The regular expression that every name of a model must match.
 const NAME: &str = r"^[a-z0-9][a-z0-9-]*$";
 
 /// A named model; each key under its `rome` and `statistics` overrides that of the project.

@@ -1,4 +1,4 @@
-//! Tests that the committed schemas are current and agree with the reader.
+//! Tests that the committed schemas are current, and that a schema and the reader of a file accept the same documents.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::project::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
 use crate::project::read::rules::is_id;
 use crate::report::{ReportVerb, samples};
 
-/// A project file with every key.
+/// A project file with every key that is valid together with `[model]`.
 pub(crate) const FULL_PROJECT: &str = r#"
 format = 1
 edits = "facts"
@@ -145,7 +145,7 @@ min-paraphrase = 1
 unchanged-kl = 0.2
 "#;
 
-/// A replacement in a valid document (text, new text), and whether the result is valid.
+/// A replacement in a valid document (old text, new text), and whether the resulting document is valid.
 type Case = (&'static str, &'static str, bool);
 
 const EDITS_CASES: &[Case] = &[
