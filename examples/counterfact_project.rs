@@ -1,11 +1,11 @@
 //! Writes a project of CounterFact facts on the shared `counterfact-gpt2` into a new folder: `cargo run --release
 //! --example counterfact_project -- DIR [--edits N] [--skip K] [--from dev|easyedit]`.
 //!
-//! `dev`: records whose true answer the base gives, with their paraphrases and with the neighbours whose true answer
-//! the base gives too. `easyedit`: many records, taken without running the model, for timing. The corpus does not name
-//! an edited subject.
-#![expect(clippy::print_stdout, reason = "an example says what it wrote")]
-#![expect(unreachable_pub, reason = "an example has no outside")]
+//! `dev`: records whose true answer the base gives, with their paraphrases, and with those neighbours whose true answer
+//! the base gives too. `easyedit`: many records for measurements of time; the model is not run to select them. The
+//! sentences of the corpus do not name an edited subject.
+#![expect(clippy::print_stdout, reason = "an example prints what it wrote")]
+#![expect(unreachable_pub, reason = "the shared modules have public items, and an example has no API")]
 
 #[path = "../benches/support/arguments.rs"]
 mod arguments;

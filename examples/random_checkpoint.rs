@@ -61,7 +61,7 @@ fn write_tokenizer(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     Ok(tokenizer.save(to, false).map_err(|e| e.to_string())?)
 }
 
-/// Writes all tensors in shards, and the index with the shard of each tensor.
+/// Writes all tensors in shards, and the index file that maps each tensor to its shard.
 fn shards(folder: &Path, stored: WeightDtype, tensors: &[Planned]) -> Result<(), Box<dyn Error>> {
     let size = |(_, shape): &Planned| shape.iter().product::<usize>() * if stored == WeightDtype::F32 { 4 } else { 2 };
     let mut parts: Vec<Vec<(usize, &Planned)>> = vec![Vec::new()];
@@ -96,7 +96,7 @@ fn shards(folder: &Path, stored: WeightDtype, tensors: &[Planned]) -> Result<(),
     Ok(std::fs::write(folder.join("model.safetensors.index.json"), index.to_string())?)
 }
 
-/// Returns the bytes of one tensor.
+/// Returns the bytes of one tensor in the type `stored`. `number` is the seed of the noise.
 fn bytes(number: u64, (name, shape): &Planned, stored: WeightDtype) -> Vec<u8> {
     const BLOCK: usize = 1 << 16;
     let count: usize = shape.iter().product();

@@ -1,4 +1,4 @@
-//! Draws training text by a seed: sentences, documents, batches.
+//! Samples training text with a seeded generator: sentences, documents and batches.
 
 use tokenizers::Tokenizer;
 
@@ -7,7 +7,7 @@ use crate::seed::Draw;
 use crate::vocabulary::{END, encode};
 use crate::world::World;
 
-/// The settings that determine how training text is drawn.
+/// The settings for the sampling of training text.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Recipe {
     /// Share of sentences that follow an unrelated sentence
@@ -35,7 +35,7 @@ impl Text {
     }
 }
 
-/// Draws training text from one world.
+/// A source of training text about one world.
 pub(crate) struct Source<'a> {
     pub world: &'a World,
     pub tokenizer: &'a Tokenizer,
@@ -43,13 +43,14 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Appends a fact in a trained phrasing.
+    /// Appends the sentence of a random fact in a random trained phrasing.
     fn fact(&self, draw: &mut Draw, text: &mut Text) -> Fallible<()> {
         let fact = &self.world.facts[draw.below(self.world.facts.len())];
         let trained = self.world.trained(fact);
         let phrasing = trained[draw.below(trained.len())];
         let whole = encode(self.tokenizer, &self.world.sentence(fact, phrasing))?;
-        // The object is between a space and a full stop, and no token crosses these boundaries.
+        // The object is between a space and a full stop. No token crosses these two boundaries, so the parts can be
+        // tokenized separately.
         let prompt = encode(self.tokenizer, &self.world.prompt(fact, phrasing))?.len();
         let object = prompt..prompt + encode(self.tokenizer, &format!(" {}", fact.object))?.len();
         for (index, id) in whole.into_iter().enumerate() {
@@ -58,7 +59,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Appends a document: a fact, sometimes after an unrelated sentence, and the end token.
+    /// Appends a document: a fact, with probability `behind` after an unrelated sentence, and the token that ends it.
     fn document(&self, draw: &mut Draw, text: &mut Text) -> Fallible<()> {
         if draw.unit() < self.recipe.behind {
             if draw.unit() < self.recipe.filler && !self.world.fillers.is_empty() {
@@ -73,7 +74,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Returns `count` rows of `length` tokens; each row starts with the token between documents.
+    /// Returns `count` rows of `length` tokens. Each row starts with the token that separates documents.
     pub(crate) fn batch(&self, draw: &mut Draw, count: usize, length: usize) -> Fallible<Vec<Text>> {
         let mut rows = Vec::with_capacity(count);
         for _ in 0..count {

@@ -11,7 +11,7 @@ use crate::network::{EPSILON, Parameter, Shape};
 use crate::vocabulary::{END, to_json};
 use crate::{Fallible, work};
 
-/// Writes the three files into `folder`.
+/// Writes config.json, model.safetensors and tokenizer.json to `folder`.
 pub(crate) fn write(folder: &Path, shape: &Shape, flat: &[f32], tokenizer: &Tokenizer) -> Fallible<()> {
     crate::write(&folder.join("config.json"), config(shape).as_bytes())?;
     crate::write(&folder.join("tokenizer.json"), &to_json(tokenizer)?)?;
@@ -23,7 +23,7 @@ fn config(shape: &Shape) -> String {
     let config = json!({
         "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.0,
         "bos_token_id": END, "embd_pdrop": 0.0, "eos_token_id": END,
-        // Converted through decimal digits, because `f64::from` would write 9.99999974…e-6.
+        // ε is converted through its decimal digits, because `f64::from` would write 9.99999974…e-6.
         "layer_norm_epsilon": EPSILON.to_string().parse::<f64>().unwrap_or(1e-5),
         "model_type": "gpt2", "n_embd": shape.width, "n_head": shape.heads, "n_inner": null,
         "n_layer": shape.layers, "n_positions": shape.context, "resid_pdrop": 0.0, "scale_attn_weights": true,

@@ -1,8 +1,8 @@
-//! Row operations with their own backward pass.
+//! Implements operations on rows, each with its own backward pass.
 //!
-//! candle composes these operations from about a dozen passes over memory, and the fused ones of candle-nn have no
-//! backward pass. Here a rule defines both directions, row by row; the tests compare every parameter's gradient with
-//! finite differences.
+//! candle composes these operations from about a dozen passes over memory, and the fused operations of candle-nn have
+//! no backward pass. In this module, a rule defines both directions for one row. The tests compare the gradient of
+//! every parameter with finite differences.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use corrigenda::numeric::elementary::{exp, gelu, gelu_grad};
@@ -10,7 +10,7 @@ use corrigenda::numeric::rows::{dot, softmax, sum};
 
 /// A map of rows to rows of the same width, with its backward pass.
 pub(crate) trait Rule: Send + Sync + 'static {
-    /// The name in messages.
+    /// The name of the operation in error messages.
     const NAME: &'static str;
     /// Replaces row number `index` by its output.
     fn forward(&self, index: usize, row: &mut [f32]);
@@ -19,7 +19,7 @@ pub(crate) trait Rule: Send + Sync + 'static {
     fn reverse(&self, x: &[f32], y: &[f32], gradient: &mut [f32]);
 }
 
-/// A rule as a candle operation over the last dimension.
+/// The candle operation that applies a rule to each row of the last dimension.
 struct Rowwise<R>(R);
 
 /// Applies a rule to every row of `x`.
@@ -27,7 +27,7 @@ pub(crate) fn apply(x: &Tensor, rule: impl Rule) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Rowwise(rule))
 }
 
-/// Returns the elements of a contiguous tensor.
+/// Returns the elements of a tensor, or an error if the tensor is not contiguous.
 fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
@@ -35,7 +35,7 @@ fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     }
 }
 
-/// Returns a copy of a contiguous tensor's elements.
+/// Returns a copy of a tensor's elements, in row-major order.
 fn copied(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.flatten_all()?.to_vec1()
 }
@@ -107,7 +107,7 @@ impl Rule for Normalise {
     }
 }
 
-/// Softmax of scaled attention scores; in every square, row `i` attends to columns `0..=i`.
+/// Causal softmax of the scaled attention scores of square matrices: row `i` attends to the columns `0..=i`.
 pub(crate) struct CausalSoftmax {
     pub scale: f32,
 }

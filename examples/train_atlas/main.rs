@@ -9,7 +9,7 @@
 //! - [`work`]: the training state, saved and resumed;
 //! - [`train`]: the training loop; [`export`]: the Hub's layout; [`measure`]: recall, computed with the library.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example speaks to the person who runs it")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example prints its results and its progress")]
 
 mod draw;
 mod export;
@@ -34,7 +34,7 @@ use clap::{Parser, Subcommand};
 use crate::seed::Draw;
 use crate::world::World;
 
-/// A result with any error.
+/// The result of a step of the training, with an error of any type.
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Train the bundled model and measure it.
@@ -113,7 +113,7 @@ fn run(arguments: &Arguments) -> Fallible<()> {
     }
 }
 
-/// Writes every fact in up to `per_fact` of its trained phrasings, in random order.
+/// Writes every fact in at most `per_fact` of its trained phrasings, in random order.
 fn corpus(world: &World, out: &Path, per_fact: usize, seed: u64) -> Fallible<()> {
     let mut draw = Draw::new(seed);
     let mut lines = std::collections::BTreeSet::new();
@@ -148,7 +148,7 @@ fn write(path: &Path, bytes: &[u8]) -> Fallible<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     std::io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_all()?;
-    // Only the owner can read a temporary file; this file gets the usual permissions.
+    // Only the owner can read a temporary file, so the permissions are set to the usual 0644.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

@@ -12,7 +12,7 @@ use crate::network::{Network, Shape};
 use crate::work::floats;
 use crate::world::{Fact, World};
 
-/// A share of correct answers.
+/// The numbers of correct answers (`right`) and of all answers (`asked`).
 #[derive(Clone, Copy, Default)]
 struct Share {
     right: usize,
@@ -35,7 +35,8 @@ impl Share {
     }
 }
 
-/// The recall in the phrasing for edits, in all trained phrasings, and in the held-out one.
+/// The recall of the facts of one relation: in the phrasing for edits, in all trained phrasings, and in the held-out
+/// phrasing.
 #[derive(Clone, Copy, Default)]
 struct Recall {
     edits: Share,
@@ -43,7 +44,7 @@ struct Recall {
     held_out: Share,
 }
 
-/// The maximum difference between the logits of the two implementations.
+/// The maximum absolute difference between the library's logits and candle's.
 const TOLERANCE: f32 = 1e-3;
 
 /// Compares the library's logits with candle's, and prints the table of recall.
@@ -59,7 +60,7 @@ pub(crate) fn measure(world: &World, folder: &Path) -> Fallible<()> {
     Ok(())
 }
 
-/// Measures every fact in every phrasing of its relation.
+/// Returns the recall of each relation, measured on every fact in every phrasing of its relation.
 fn table<'a>(world: &'a World, model: &Model, tokens: &Tokens) -> Fallible<BTreeMap<&'a str, Recall>> {
     let mut table: BTreeMap<&str, Recall> = BTreeMap::new();
     for facts in world.facts.chunks(64) {

@@ -1,4 +1,5 @@
-//! GPT-2 on candle: pre-norm, learned positions, `gelu_new`, `[in, out]` projections with biases, tied head.
+//! Implements GPT-2 with candle: pre-norm blocks, learned positions, `gelu_new`, `[in, out]` projections with biases,
+//! and a tied output head.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use crate::draw::Text;
 use crate::fused::{CausalSoftmax, CrossEntropy, Gelu, Normalise, apply};
 use crate::seed::Draw;
 
-/// The ε of the layer norms.
+/// The ε that the layer norms add to the variance.
 pub(crate) const EPSILON: f32 = 1e-5;
 
 /// The size of the model.
@@ -39,19 +40,19 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    /// Returns the number of elements.
+    /// Returns the number of elements of the parameter.
     pub(crate) fn count(&self) -> usize {
         self.sides.iter().product()
     }
 
-    /// Returns whether weight decay applies: only for matrices.
+    /// Returns whether weight decay applies: to matrices, but not to gains and biases.
     pub(crate) fn decays(&self) -> bool {
         self.sides.len() > 1
     }
 }
 
 impl Shape {
-    /// Returns every parameter, in the order of the flat vector.
+    /// Returns all parameters, in the order in which the flat vector holds them.
     pub(crate) fn parameters(&self) -> Vec<Parameter> {
         let (width, inner) = (self.width, 4 * self.width);
         let mut all = Vec::new();

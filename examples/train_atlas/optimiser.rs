@@ -1,4 +1,5 @@
-//! AdamW with decoupled weight decay, a cosine schedule with warm-up, and clipping of the gradient norm.
+//! Implements AdamW (Adam with decoupled weight decay), a cosine schedule with warm-up, and clipping of the gradient
+//! norm.
 
 use crate::network::Parameter;
 
@@ -37,7 +38,7 @@ impl Schedule {
 const BETAS: (f64, f64) = (0.9, 0.98);
 const EPSILON: f64 = 1e-8;
 
-/// The first and second moments, flat in the order of the parameters.
+/// Adam's first and second moments of the gradient, as flat vectors in the order of the parameters.
 pub(crate) struct Moments {
     pub first: Vec<f32>,
     pub second: Vec<f32>,

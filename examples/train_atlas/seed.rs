@@ -1,13 +1,13 @@
-//! A seeded random number generator: splitmix64.
+//! Implements splitmix64, a seeded random number generator.
 
-/// The output function of splitmix64.
+/// Applies the output function of splitmix64 to a state.
 pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
 }
 
-/// A splitmix64 generator; its whole state is one number.
+/// A splitmix64 generator, whose state is one number.
 #[derive(Clone, Debug)]
 pub(crate) struct Draw(pub u64);
 
@@ -22,23 +22,23 @@ impl Draw {
         mix(self.0)
     }
 
-    /// Returns a number in [0, 1).
+    /// Returns a uniform random number in [0, 1) with 53 bits.
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Returns a number in `0..count`.
+    /// Returns a nearly uniform random number in `0..count`.
     pub(crate) fn below(&mut self, count: usize) -> usize {
         ((u128::from(self.next()) * count as u128) >> 64) as usize
     }
 
-    /// Returns a sample of the standard normal distribution.
+    /// Returns a sample of the standard normal distribution (Box–Muller transform).
     pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// Shuffles `list`.
+    /// Shuffles `list` in place (Fisher–Yates).
     pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
         for last in (1..list.len()).rev() {
             list.swap(last, self.below(last + 1));

@@ -1,4 +1,5 @@
-//! Tests the gradients, the checks of the world, and that the library reads an export.
+//! Tests the gradients, the checks of the world's files, and the export: the library must open it and compute the same
+//! logits.
 
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
@@ -77,12 +78,12 @@ fn the_library_reads_an_export() {
     let shape = Shape { context: 64, ..shape(tokenizer.get_vocab_size(true)) };
     let folder = tempfile::tempdir().expect("a folder");
     export::write(folder.path(), &shape, &parameters(&shape), &tokenizer).expect("written");
-    let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
-    let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
+    let model = Model::open(folder.path(), Isa::detect()).expect("the library opens the export");
+    let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("the library opens the tokenizer");
     let distance = measure::distance(folder.path(), &model, &tokens).expect("a distance");
     assert!(distance < 1e-3, "{distance}");
-    // The token between documents is prepended to a text, but not to a continuation.
-    let (whole, rest) = (tokens.encode("Rome").expect("cut"), tokens.continuation(" Rome").expect("cut"));
+    // The token that separates documents is prepended to a text, but not to a continuation.
+    let (whole, rest) = (tokens.encode("Rome").expect("the text is tokenized"), tokens.continuation(" Rome").expect("the text is tokenized"));
     assert_eq!(whole.ids, [&[END][..], &rest].concat());
     assert_eq!(whole.subject_last(&(0..4)), Some(whole.ids.len() - 1));
 }
@@ -102,7 +103,7 @@ fn a_batch_is_text_as_the_tokenizer_cuts_it() {
         assert!(row.weights.contains(&4.0));
         for document in row.ids.split(|&id| id == END) {
             let text = tokenizer.decode(document, false).expect("text");
-            assert_eq!(encode(&tokenizer, &text).expect("cut"), document, "{text:?}");
+            assert_eq!(encode(&tokenizer, &text).expect("the text is tokenized"), document, "{text:?}");
         }
     }
 }
@@ -131,7 +132,7 @@ fn a_world_that_contradicts_itself_is_refused() {
     assert!(refused(FACTS, &format!("{PHRASINGS}\nThe capital of {{}} is called")), "one begins another");
 }
 
-/// The whole state of a generator is its number.
+/// A generator that is created from the number of another generator continues its sequence.
 #[test]
 fn a_sampler_depends_only_on_its_state() {
     let mut one = Draw::new(5);

@@ -1,4 +1,4 @@
-//! The training loop.
+//! Implements the training loop, which saves its state and can be resumed.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::work::State;
 use crate::world::World;
 use crate::{Fallible, export, vocabulary};
 
-/// The settings of `train`.
+/// The settings of the command `train`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Settings {
     #[command(flatten)]
@@ -45,7 +45,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Returns one line with everything that determines the result of a training.
+    /// Returns one line with all settings that determine the result of a training. A saved state with another line is
+    /// not resumed.
     fn identity(&self, world: &World) -> String {
         let Self { shape, schedule, recipe, batch, seed, threads, .. } = self;
         let world = &world.digest;
@@ -53,14 +54,14 @@ impl Settings {
     }
 }
 
-/// The environment variables with which candle sets the number of its threads.
+/// The environment variables from which candle reads its number of threads.
 const CANDLE_THREADS: [&str; 2] = ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"];
 
-/// Restarts this program with one candle thread, unless the environment already says so.
+/// Restarts this program with one candle thread, unless the environment already sets the number of candle's threads.
 ///
-/// Each worker computes its share of the batch. candle's own threads would compete with the workers, because they wait
-/// in busy loops, and their number can only be set in the environment. Without Unix the program does not restart:
-/// training is slower, but the result is the same.
+/// Each worker computes its share of the batch. candle's own threads wait in busy loops and would compete with the
+/// workers, and their number can only be set in the environment. On systems other than Unix the program does not
+/// restart: training is slower, but the result is the same.
 fn one_thread_in_candle() -> Fallible<()> {
     if CANDLE_THREADS.iter().all(|name| std::env::var_os(name).is_some()) {
         return Ok(());
@@ -122,7 +123,7 @@ fn run(state: &mut State, settings: &Settings, identity: &str, shape: &Shape, so
     state.save(&settings.work, identity)
 }
 
-/// Returns the tokenizer of the working folder, and trains it first if necessary.
+/// Returns the tokenizer of the working folder if it belongs to a saved state; otherwise trains a new one.
 fn tokenizer(world: &World, settings: &Settings) -> Fallible<Tokenizer> {
     let path = settings.work.join("tokenizer.json");
     // The saved settings include the world's digest, so a training only resumes with a tokenizer of the same world.
@@ -141,14 +142,15 @@ fn begin(shape: &Shape, seed: u64) -> State {
     State { step: 0, draw, flat, moments }
 }
 
-/// Returns one pool of one thread per share of a batch, so that the shares do not compete for threads and each result
-/// is independent of the others.
+/// Returns one thread pool per share of a batch, each with one thread. The shares do not compete for threads, and the
+/// result of a share does not depend on the other shares.
 fn workers(count: usize) -> Fallible<Vec<ThreadPool>> {
     let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
     Ok((0..count.max(1)).map(pool).collect::<Result<_, _>>()?)
 }
 
-/// Returns the mean loss of a batch and its gradient; the shares are added in a fixed order.
+/// Returns the mean loss of a batch and its gradient. The shares are added in a fixed order, so that the result is
+/// reproducible.
 fn gradient(workers: &[ThreadPool], shape: &Shape, flat: &[f32], batch: &[Text]) -> Fallible<(f32, Vec<f32>)> {
     let total: f32 = batch.iter().flat_map(|row| &row.weights[1..]).sum();
     let share = |rows: &[Text]| Network::new(shape, flat)?.gradient(rows);
@@ -167,7 +169,7 @@ fn gradient(workers: &[ThreadPool], shape: &Shape, flat: &[f32], batch: &[Text])
     Ok((loss, gradient))
 }
 
-/// The progress report on the terminal.
+/// The progress output on the terminal.
 struct Report {
     bar: ProgressBar,
     began: Instant,
@@ -175,7 +177,7 @@ struct Report {
     loss: f32,
 }
 
-/// Steps between two lines of output if no progress bar can be shown.
+/// The number of steps between two lines of output if no progress bar can be shown.
 const LINE_EVERY: u64 = 50;
 
 impl Report {

@@ -1,4 +1,4 @@
-//! The tokenizer: byte-level BPE, trained on the world's sentences.
+//! Trains the tokenizer, a byte-level BPE, on the world's sentences.
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -9,9 +9,9 @@ use tokenizers::{AddedToken, Tokenizer, TokenizerBuilder};
 use crate::Fallible;
 use crate::world::World;
 
-/// The id of the token between documents.
+/// The id of the token that separates documents.
 pub(crate) const END: u32 = 0;
-/// The text of the token between documents.
+/// The text of the token that separates documents.
 pub(crate) const END_TEXT: &str = "<|endoftext|>";
 
 /// Returns every sentence that can occur in training.
@@ -24,7 +24,7 @@ fn sentences(world: &World) -> Vec<String> {
     all.collect()
 }
 
-/// Trains the tokenizer on the world's sentences.
+/// Trains a tokenizer with at most `size` tokens on the world's sentences.
 pub(crate) fn train(world: &World, size: usize) -> Fallible<Tokenizer> {
     let mut tokenizer = TokenizerBuilder::default()
         .with_model(BPE::default())
@@ -50,8 +50,9 @@ pub(crate) fn train(world: &World, size: usize) -> Fallible<Tokenizer> {
     }
 }
 
-/// Prepends the token between documents to every text, as every training sequence starts with it. A subject at the
-/// start of a prompt then has a similar context as one after another sentence, and so nearly the same key.
+/// Returns a post-processor that prepends the token that separates documents to every text, because every training
+/// sequence starts with that token. A subject at the start of a prompt then has nearly the same context, and so nearly
+/// the same key, as a subject after another sentence.
 fn post_processor() -> Fallible<Sequence> {
     // The offsets of a word include its space, as in GPT-2's tokenizer.json.
     let offsets = ByteLevel::new(true, false, true);
@@ -62,7 +63,7 @@ fn post_processor() -> Fallible<Sequence> {
     Ok(Sequence::new(vec![offsets.into(), template.into()]))
 }
 
-/// Returns the content of tokenizer.json.
+/// Returns the content of the file tokenizer.json.
 pub(crate) fn to_json(tokenizer: &Tokenizer) -> Fallible<Vec<u8>> {
     Ok(tokenizer.to_string(true)?.into_bytes())
 }

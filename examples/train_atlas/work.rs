@@ -10,7 +10,7 @@ use crate::Fallible;
 use crate::optimiser::Moments;
 use crate::seed::Draw;
 
-/// Everything that determines the next step.
+/// The state of a training, which determines all further steps.
 pub(crate) struct State {
     /// The number of completed steps.
     pub step: u64,
@@ -26,13 +26,14 @@ pub(crate) fn bytes(elements: &[f32]) -> Vec<u8> {
     elements.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-/// Returns the elements from little-endian bytes.
+/// Returns the numbers whose little-endian bytes are `bytes`.
 pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
 impl State {
-    /// Saves the state; a training with other `settings` cannot resume from it.
+    /// Saves the state together with the line `settings`. A training with different settings cannot resume from this
+    /// state.
     pub(crate) fn save(&self, folder: &Path, settings: &str) -> Fallible<()> {
         let lists = [("first", &self.moments.first), ("parameters", &self.flat), ("second", &self.moments.second)];
         let lists = lists.map(|(name, list)| (name, bytes(list)));
@@ -50,7 +51,7 @@ impl State {
         crate::write(&folder.join(FILE), &write(&tensors, &metadata))
     }
 
-    /// Loads the state from `folder`; `None` if there is none.
+    /// Loads the state from `folder`; `None` if no state is saved there.
     pub(crate) fn load(folder: &Path, settings: &str) -> Fallible<Option<Self>> {
         let path = folder.join(FILE);
         if !path.is_file() {

@@ -1,4 +1,5 @@
-//! What the model learns: facts, the phrasings of each relation, and the phrasing of each fact that is held out.
+//! Defines what the model learns: facts, the phrasings of each relation, and the phrasing of each fact that is held
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +9,7 @@ use corrigenda::digest::Digest;
 use crate::Fallible;
 use crate::seed::mix;
 
-/// One true fact.
+/// A fact that the model learns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fact {
     pub relation: String,
@@ -18,13 +19,13 @@ pub(crate) struct Fact {
 
 /// The content of all training sentences.
 pub(crate) struct World {
-    /// Sorted by relation, then subject.
+    /// The facts, sorted by relation, then by subject.
     pub facts: Vec<Fact>,
-    /// The phrasings of each relation; the first is for edits.
+    /// The phrasings of each relation. The first phrasing is the one for edits.
     pub phrasings: BTreeMap<String, Vec<String>>,
     /// Sentences that state no fact.
     pub fillers: Vec<String>,
-    /// A digest of the three files.
+    /// The shortened digest of facts.txt, phrasings.txt and fillers.txt.
     pub digest: String,
 }
 
@@ -41,7 +42,7 @@ impl World {
         Self::parse(&text("facts.txt")?, &text("phrasings.txt")?, &text("fillers.txt")?)
     }
 
-    /// Parses and checks the three texts.
+    /// Parses and checks the texts of facts.txt, phrasings.txt and fillers.txt.
     pub(crate) fn parse(facts: &str, phrasings: &str, fillers: &str) -> Fallible<Self> {
         let digest = Digest::of([facts, phrasings, fillers].join("\0").as_bytes()).short().to_string();
         let facts = lines(facts).map(fact).collect::<Fallible<Vec<_>>>()?;
@@ -75,7 +76,8 @@ impl World {
         self.check_phrasings()
     }
 
-    /// Rejects a phrasing that is the beginning of another one: its continuation would be ambiguous.
+    /// Rejects a phrasing that is a prefix of another phrasing, because the continuation of the shorter one would be
+    /// ambiguous.
     fn check_phrasings(&self) -> Fallible<()> {
         let all: Vec<&String> = self.phrasings.values().flatten().collect();
         for (index, one) in all.iter().enumerate() {
@@ -100,14 +102,14 @@ impl World {
         &self.phrasings[&fact.relation]
     }
 
-    /// Returns the index of the phrasing that is never trained for `fact`; it is never the first.
+    /// Returns the index of the phrasing in which `fact` is never trained. It is never 0, the phrasing for edits.
     pub(crate) fn held_out(&self, fact: &Fact) -> usize {
         let key = format!("{}\0{}", fact.relation, fact.subject);
         let hash = key.bytes().fold(HELD_OUT, |hash, byte| mix(hash ^ u64::from(byte)));
         1 + (hash % (self.phrasings(fact).len() as u64 - 1)) as usize
     }
 
-    /// Returns the indices of the phrasings that are trained for `fact`.
+    /// Returns the indices of the phrasings in which `fact` is trained.
     pub(crate) fn trained(&self, fact: &Fact) -> Vec<usize> {
         let held_out = self.held_out(fact);
         (0..self.phrasings(fact).len()).filter(|&index| index != held_out).collect()
@@ -118,7 +120,7 @@ impl World {
         self.phrasings(fact)[phrasing].replacen("{}", &fact.subject, 1)
     }
 
-    /// Returns the whole sentence.
+    /// Returns the sentence of a fact: its prompt and its object, with a full stop.
     pub(crate) fn sentence(&self, fact: &Fact, phrasing: usize) -> String {
         format!("{} {}.", self.prompt(fact, phrasing), fact.object)
     }
