@@ -12,7 +12,7 @@ use crate::research::bench::table::GridRow;
 /// The answer of `bench`, which is also written as `bench.json` to the folder of `--out`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BenchAnswer<'a> {
-    /// The model.
+    /// The edited model.
     pub base: NamedBase,
     /// The name of the dataset's schema.
     pub dataset: &'static str,
@@ -28,9 +28,9 @@ pub(in crate::cli) struct BenchAnswer<'a> {
     pub failed: Vec<&'a FailedEdit>,
     /// The settings of the run.
     pub settings: &'a BenchSettings,
-    /// The table of the records edited alone; null if there is none.
+    /// The table for records that are edited alone; null if no record is edited alone.
     pub alone: Option<Vec<GridRow<'a>>>,
-    /// The table of the sets; null if there is none.
+    /// The table for sets of records; null without `--batch`.
     pub together: Option<Vec<GridRow<'a>>>,
     /// The results of each record.
     pub rows: Vec<&'a RecordResult>,
@@ -47,10 +47,10 @@ pub(in crate::cli) struct BenchSettings {
     pub limit: Option<u32>,
     /// Whether only records are used whose true answer the base gives.
     pub known: bool,
-    /// Text is generated for every Nth record; 0 for none.
+    /// The interval N at which text is generated: for every Nth record; 0 if no text is generated.
     pub generate: usize,
     /// Whether the published code is reproduced where it is believed to be wrong.
     pub published: bool,
-    /// The numbers of editors that were changed.
+    /// The settings of editors that `--set` or the project changed, by name.
     pub set: Overrides,
 }

@@ -20,15 +20,15 @@ pub(in crate::cli) struct BuildAnswer<'a> {
     pub statistics: Vec<UsedStatistics>,
     /// The edits of the set, one entry for each name of a subject.
     pub edits: Vec<BuiltEdit<'a>>,
-    /// The ids of the edits that the previous lock had and this one does not have.
+    /// The ids of the edits that are in the previous lock but not in the new one.
     pub removed: Vec<&'a str>,
     /// The tensors that the patch changes.
     pub tensors: &'a [TensorRecord],
-    /// The patch.
+    /// The patch that the build made.
     pub patch: BuiltPatch,
     /// The number of entries of `edits` whose target the patched model gives.
     pub holding: usize,
-    /// The number of edits that were compiled; the others came from the store.
+    /// The number of edits that this build compiled; the compiled form of all other edits was in the store.
     pub compiled: usize,
     /// Whether the build wrote the lock.
     pub lock: LockState,
@@ -37,24 +37,24 @@ pub(in crate::cli) struct BuildAnswer<'a> {
 /// The statistics of one layer, as the lock names them.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct UsedStatistics {
-    /// The layer, from 0.
+    /// The layer to which the statistics belong, from 0.
     pub layer: u64,
     /// The digest of the statistics' content.
     pub digest: Digest,
     /// The digest of the corpus.
     pub corpus: Digest,
-    /// The number of keys in the sum.
+    /// The number of keys in the second moment, one per token of the corpus.
     pub keys: u64,
-    /// The ridge, as a share of the mean diagonal; 0 if none was needed.
+    /// The ridge, as a share of the mean diagonal element of the second moment; 0 if no ridge was needed.
     pub ridge: f64,
 }
 
-/// An edit with one name of its subject, and its measurements.
+/// An edit under one name of its subject, with its measurements.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuiltEdit<'a> {
     /// The id of the edit.
     pub id: &'a str,
-    /// The alias; null for the subject itself.
+    /// The alias; null for the subject's own name.
     pub alias: Option<&'a str>,
     /// The file that declares the edit.
     pub file: &'a str,
@@ -62,37 +62,37 @@ pub(in crate::cli) struct BuiltEdit<'a> {
     pub line: usize,
     /// How the edit differs from the previous lock.
     pub change: LockChange,
-    /// The digest of subject, prompt and target.
+    /// The digest of the edit's subject, prompt and target.
     pub meaning: Digest,
-    /// The probabilities of the target.
+    /// The target, with its probability on the base and on the patched model.
     pub target: ScoredText<'a>,
-    /// The probabilities of the old answer; null if the edit has no `was`.
+    /// The old answer, with its probability on the base and on the patched model; null if the edit has no `was`.
     pub was: Option<ScoredText<'a>>,
-    /// The norm of the edit's part of the patch.
+    /// The Frobenius norm of the edit's part of the patch.
     pub norm: f64,
-    /// The share of the norm that survives rounding if the edit is applied alone.
+    /// The share of the norm that remains if the edit is applied alone and the weights are rounded to the stored type.
     pub surviving: f64,
 }
 
 /// How an edit differs from the previous lock.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum LockChange {
-    /// The edit is the same.
+    /// The lock has the same edit.
     #[serde(rename = "")]
     Unchanged,
-    /// The edit is new.
+    /// The lock does not have the edit.
     #[serde(rename = "+")]
     Added,
-    /// The edit has other contents.
+    /// The lock has the edit with different contents.
     #[serde(rename = "~")]
     Changed,
-    /// The edit is gone.
+    /// The lock has the edit, but the project does not.
     #[serde(rename = "-")]
     Removed,
 }
 
 impl LockChange {
-    /// Returns the change of the edit `id`.
+    /// Returns the change of the edit `id`; `Unchanged` if `changes` does not list it.
     pub(in crate::cli) fn of(changes: &[EditChange], id: &str) -> Self {
         match changes.iter().find(|change| change.id == id).map(|change| change.kind) {
             None => Self::Unchanged,
@@ -108,9 +108,9 @@ impl LockChange {
 pub(in crate::cli) struct ScoredText<'a> {
     /// The text of the answer.
     pub text: &'a str,
-    /// The probability with the base.
+    /// The probability of the answer on the base.
     pub before: f64,
-    /// The probability with the patched model.
+    /// The probability of the answer on the patched model.
     pub after: f64,
     /// Whether the base gives the answer.
     pub held: bool,
@@ -128,9 +128,9 @@ impl<'a> ScoredText<'a> {
 /// A patch that was built.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuiltPatch {
-    /// The digest of its bytes.
+    /// The digest of the patch's bytes.
     pub id: Digest,
-    /// The size in bytes.
+    /// The size of the patch in bytes.
     pub size: u64,
 }
 

@@ -25,7 +25,7 @@ pub(in crate::cli) struct OmittedFiles<'a> {
     pub pickles: &'a [String],
     /// Weights in other formats, which the patch does not change.
     pub weights: &'a [String],
-    /// Folders.
+    /// Subfolders.
     pub folders: &'a [String],
 }
 
@@ -36,7 +36,7 @@ pub(in crate::cli) struct PeftAnswer<'a> {
     pub path: String,
     /// The manifest, as written to the folder.
     pub manifest: &'a ExportManifest,
-    /// The rank, the same for every module.
+    /// The rank of the adapter, which is the same for every module.
     pub rank: usize,
     /// Notes on how to use the adapter, one sentence each.
     pub notes: &'a [String],
@@ -57,7 +57,7 @@ pub(in crate::cli) struct GgufAnswer<'a> {
     pub patch: Digest,
     /// The name of the architecture in llama.cpp.
     pub architecture: &'static str,
-    /// The rank, the same for every module.
+    /// The rank of the adapter, which is the same for every module.
     pub rank: usize,
     /// The tensors of the base that the adapter changes.
     pub tensors: &'a [TensorEntry],
@@ -70,7 +70,7 @@ pub(in crate::cli) struct GgufAnswer<'a> {
 pub(in crate::cli) struct PatchAnswer<'a> {
     /// The digest of the patch's bytes.
     pub id: Digest,
-    /// The size in bytes.
+    /// The size of the patch in bytes.
     pub size: u64,
     /// The tensors that the patch changes.
     pub tensors: Vec<PatchedTensor<'a>>,
@@ -81,26 +81,26 @@ pub(in crate::cli) struct PatchAnswer<'a> {
 /// A tensor that a patch changes.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PatchedTensor<'a> {
-    /// The name in the base.
+    /// The name of the tensor in the base.
     pub name: &'a str,
-    /// The digest of its bytes in the base.
+    /// The digest of the tensor's bytes in the base.
     pub base: Digest,
-    /// The type of its numbers.
+    /// The type in which the base stores the tensor's numbers.
     pub dtype: &'static str,
-    /// The orientation in which the base stores it.
+    /// The orientation in which the base stores the tensor.
     pub layout: Layout,
     /// The numbers of rows and columns.
     pub shape: [u64; 2],
-    /// The number of edits that change it.
+    /// The number of edits that change the tensor.
     pub edits: usize,
-    /// The Frobenius norm of the change.
+    /// The Frobenius norm of the change of the tensor.
     pub norm: f64,
 }
 
 /// An edit that a patch contains.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PatchedEdit {
-    /// The digest of subject, prompt and target.
+    /// The digest of the edit's subject, prompt and target.
     pub meaning: Digest,
     /// The norm of the edit's part of the patch.
     pub norm: f64,

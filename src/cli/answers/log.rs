@@ -28,24 +28,24 @@ pub(in crate::cli) struct FactsInForce<'a> {
     pub date: String,
     /// The id of the patch; null if the lock names none.
     pub patch: Option<String>,
-    /// Whether the patch was built from other facts.
+    /// Whether the lock lists facts that differ from those in force, so that the patch is out of date.
     pub unbuilt: bool,
     /// Why the facts of the commit cannot be read; null if they can. The facts are then those of an ancestor.
     pub unreadable: Option<&'a str>,
-    /// The facts.
+    /// The facts in force.
     pub facts: Vec<FactInForce<'a>>,
 }
 
 /// A fact that was in force.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct FactInForce<'a> {
-    /// The id.
+    /// The id of the fact.
     pub id: &'a str,
     /// The entity that the fact is about.
     pub subject: &'a str,
     /// The sentence up to the answer, with `{}` in place of the subject.
     pub prompt: &'a str,
-    /// The answer.
+    /// The answer that the model should give.
     pub target: &'a str,
 }
 
@@ -53,11 +53,11 @@ pub(in crate::cli) struct FactInForce<'a> {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) struct LoggedCommit<'a> {
-    /// The full id.
+    /// The full id of the commit.
     pub id: &'a str,
-    /// The ids of its parents.
+    /// The ids of the parent commits.
     pub parents: &'a [String],
-    /// The committer's time.
+    /// The committer's time, in UTC.
     pub date: String,
     /// The author's time with the author's offset.
     pub authored: String,
@@ -88,9 +88,9 @@ pub(in crate::cli) struct LoggedCommit<'a> {
 /// A trailer of a commit message.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct Trailer<'a> {
-    /// The name, such as Reviewed-by.
+    /// The name of the trailer, such as Reviewed-by.
     pub name: &'a str,
-    /// The text after the name.
+    /// The text after the trailer's name.
     pub value: &'a str,
 }
 

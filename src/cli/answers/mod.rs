@@ -1,4 +1,4 @@
-//! Defines the JSON answers of all verbs but `check`, `test` and `diff`, whose answer is the report.
+//! Defines the JSON answers of all verbs except `check`, `test` and `diff`, whose answer is the report.
 //!
 //! Each answer is a type with a JSON Schema. An answer of a run that could not finish has only the fields of
 //! [`Answered`]. Objects are written with sorted keys, so the order of fields in these types has no effect.
@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::behaviour::AnswerScore;
 use crate::report::{Finding, Outcome};
 
-/// The fields that every answer has, and those of the verb.
+/// The fields of every answer, followed by the fields of the verb.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Answered<'a, T> {
     /// The version of the JSON format, an integer from 1.
@@ -44,7 +44,7 @@ pub(super) struct Unfinished {}
 pub(super) struct NamedBase {
     /// The name on the Hub if the base is in the Hub's cache, else the name of its folder.
     pub name: String,
-    /// The digest of its files; `trace` and `bench` shorten it to 12 digits.
+    /// The digest of the model's files; `trace` and `bench` shorten it to 12 digits.
     pub digest: String,
 }
 
@@ -79,7 +79,7 @@ impl From<AnswerScore> for ScoredAnswer {
     }
 }
 
-/// Something that was left out, with the reason.
+/// An edit or a fact that was left out, with the reason.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct LeftOutEntry<'a> {
     /// The id of the edit or of the fact.

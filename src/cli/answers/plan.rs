@@ -26,9 +26,9 @@ pub(in crate::cli) struct PlanAnswer<'a> {
 /// The statistics that a build needs.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlannedStatistics {
-    /// The layer, from 0.
+    /// The layer to which the statistics belong, from 0.
     pub layer: usize,
-    /// Whether the store has them.
+    /// Whether the store has the statistics.
     pub built: bool,
 }
 
@@ -40,7 +40,7 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub id: &'a str,
     /// How the edit differs from the lock.
     pub change: PlannedChange,
-    /// The parts that differ from the lock.
+    /// The names of the parts of the edit that differ from the lock.
     pub changed: Vec<&'static str>,
     /// The file that declares the edit.
     pub file: &'a str,
@@ -50,38 +50,38 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub tokens: Vec<String>,
     /// The tokens of the target.
     pub target_tokens: Vec<String>,
-    /// The text that is put before the prompt because the subject would start at an attention sink; null if it is not
-    /// needed.
+    /// The text that precedes the prompt because the subject would otherwise end at an attention sink; null if no text
+    /// is needed.
     pub preface: Option<String>,
     /// The position of the subject's last token, from 0.
     pub position: u64,
-    /// The layers that are edited.
+    /// The layers that the edit changes, from 0.
     pub layers: Vec<u64>,
     /// The address of the compiled edit in the store.
     pub object: Digest,
-    /// The token that the base gives after the prompt.
+    /// The most probable token after the prompt on the base.
     pub says: TopToken<'a>,
     /// How well the base gives the target.
     pub target: ScoredAnswer,
     /// How well the base gives the old answer; null if the edit has no `was`.
     pub was: Option<ScoredAnswer>,
-    /// The same for the aliases of the subject.
+    /// The compiled form of the edit for each alias of the subject.
     pub aliases: Vec<PlanAlias>,
 }
 
 /// How an edit differs from the lock.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum PlannedChange {
-    /// The edit is the same.
+    /// The lock has the same edit.
     #[serde(rename = "=")]
     Unchanged,
-    /// The edit is new.
+    /// The lock does not have the edit.
     #[serde(rename = "+")]
     Added,
-    /// The edit has other contents.
+    /// The lock has the edit with different contents.
     #[serde(rename = "~")]
     Changed,
-    /// The edit is gone.
+    /// The lock has the edit, but the project does not.
     #[serde(rename = "-")]
     Removed,
 }
@@ -100,11 +100,11 @@ impl From<Option<&EditChange>> for PlannedChange {
 /// An alias of an edit's subject, as a build would compile it.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlanAlias {
-    /// The alias.
+    /// The alias, as the edit declares it.
     pub alias: Option<String>,
     /// The tokens of the filled prompt.
     pub tokens: Vec<String>,
-    /// The text that is put before the prompt; null if it is not needed.
+    /// The text that precedes the prompt; null if no text is needed.
     pub preface: Option<String>,
     /// The position of the alias's last token, from 0.
     pub position: u64,
@@ -115,11 +115,11 @@ pub(in crate::cli) struct PlanAlias {
 /// The answer of `plan --base`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OtherBaseAnswer<'a> {
-    /// The other model.
+    /// The model of `--base`.
     pub base: ModelShape,
     /// The layer that a build would edit; null if no layer can be chosen.
     pub layer: Option<usize>,
-    /// The facts that the model was asked, one entry for each name of a subject.
+    /// The facts whose prompts were run on the model, one entry for each name of a subject.
     pub edits: Vec<OtherBaseEdit<'a>>,
     /// The facts that cannot be tokenized, or for which the model's output is not finite.
     pub unreadable: Vec<LeftOutEntry<'a>>,
@@ -130,7 +130,7 @@ pub(in crate::cli) struct OtherBaseAnswer<'a> {
 pub(in crate::cli) struct ModelShape {
     /// The name on the Hub if the model is in the Hub's cache, else the name of its folder.
     pub name: String,
-    /// The digest of its files.
+    /// The digest of the model's files.
     pub digest: Digest,
     /// The `model_type` of its configuration.
     pub family: &'static str,
@@ -140,12 +140,12 @@ pub(in crate::cli) struct ModelShape {
     pub width: usize,
 }
 
-/// A fact with one name of its subject, and the answers of the other model.
+/// A fact under one name of its subject, with the answers of the model of `--base`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OtherBaseEdit<'a> {
     /// The id of the edit.
     pub id: &'a str,
-    /// The alias; null for the subject itself.
+    /// The alias; null for the subject's own name.
     pub alias: Option<&'a str>,
     /// Whether the model needs the edit.
     pub standing: Standing,
@@ -153,9 +153,9 @@ pub(in crate::cli) struct OtherBaseEdit<'a> {
     pub tokens: &'a [String],
     /// The position of the subject's last token, from 0.
     pub position: usize,
-    /// The tokens and the position in the lock; null if they are the same or the lock has no such edit.
+    /// The tokens and the position in the lock; null if the model has the same ones or the lock does not have the edit.
     pub moved: Option<LockedTokens<'a>>,
-    /// The token that the model gives after the prompt.
+    /// The most probable token after the prompt on the model.
     pub says: TopToken<'a>,
     /// How well the model gives the target.
     pub target: ScoredAnswer,

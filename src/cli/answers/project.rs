@@ -30,7 +30,7 @@ pub(in crate::cli) struct ImportAnswer<'a> {
 /// A record of a dataset that was left out. The fields are in alphabetical order, as in the list that `import` writes.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct RejectedEntry<'a> {
-    /// The case number of the record in its dataset; null if it has none.
+    /// The case number of the record in its dataset; null if the record has none.
     pub case_id: Option<u64>,
     /// The index of the record in the file, from 0.
     pub record: u64,

@@ -64,7 +64,8 @@ pub(in crate::cli) enum AnswerKind {
 }
 
 impl AnswerKind {
-    /// Returns the name on the command line, which is also that of the file in `schemas/answers/`.
+    /// Returns the argument of `corrigenda schema` that selects this schema. It is also the name of the file in
+    /// `schemas/answers/`, without its extension.
     pub(in crate::cli) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }

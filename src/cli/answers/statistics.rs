@@ -11,16 +11,16 @@ use crate::stats::Provenance;
 pub(in crate::cli) struct StatisticsAnswer<'a> {
     /// The digest of the statistics' content, which the lock records.
     pub digest: Digest,
-    /// Everything that the statistics depend on.
+    /// The inputs that determine the statistics.
     pub provenance: &'a Provenance,
     /// The number of documents that were read; 0 if the statistics were imported.
     pub documents: u64,
-    /// The number of keys in the sum, one per token.
+    /// The number of keys in the second moment, one per token.
     pub keys: u64,
     /// The digest of the imported file; null if the statistics were computed.
     pub imported: Option<Digest>,
-    /// The ridge, as a share of the mean diagonal; 0 if none is needed.
+    /// The ridge, as a share of the mean diagonal element of the second moment; 0 if no ridge is needed.
     pub ridge: f64,
-    /// The file in the store.
+    /// The path of the statistics' file in the store.
     pub path: String,
 }

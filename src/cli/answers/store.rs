@@ -20,18 +20,18 @@ pub(in crate::cli) struct StoreFolder<'a> {
 pub(in crate::cli) struct StoreEntries {
     /// The entries that exist, or that were copied.
     pub entries: Vec<ListedEntry>,
-    /// The sum of their sizes in bytes.
+    /// The sum of the sizes of `entries`, in bytes.
     pub bytes: u64,
 }
 
 /// An entry of the store.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ListedEntry {
-    /// The kind, such as object, patch or statistics.
+    /// The kind of the entry, such as object, patch or statistics.
     pub kind: String,
-    /// The key.
+    /// The key under which the store has the entry.
     pub key: Digest,
-    /// The size of the file in bytes.
+    /// The size of the entry's file in bytes.
     pub size: u64,
 }
 
@@ -41,7 +41,7 @@ impl From<&StoreEntry> for ListedEntry {
     }
 }
 
-/// Converts entries of the store to those of an answer.
+/// Converts entries of the store to entries of an answer.
 pub(in crate::cli) fn store_entries(entries: &[StoreEntry]) -> Vec<ListedEntry> {
     entries.iter().map(ListedEntry::from).collect()
 }
@@ -60,9 +60,9 @@ pub(in crate::cli) struct StoreCheck<'a> {
 pub(in crate::cli) struct ListedProblem<'a> {
     /// The file or folder that has the problem.
     pub path: String,
-    /// What is wrong.
+    /// What is wrong with the file or folder.
     pub why: &'a str,
-    /// How to repair it.
+    /// How to repair the problem.
     pub repair: &'static str,
 }
 
@@ -71,7 +71,7 @@ pub(in crate::cli) struct ListedProblem<'a> {
 pub(in crate::cli) struct StoreCleanup {
     /// The entries that were removed.
     pub removed: Vec<ListedEntry>,
-    /// The other files that were removed.
+    /// The removed files that are not entries.
     pub others: Vec<String>,
     /// The sum of the sizes of all removed files, in bytes.
     pub bytes: u64,
@@ -80,7 +80,7 @@ pub(in crate::cli) struct StoreCleanup {
 /// The answer of `store import`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreImport<'a> {
-    /// The entries that are new.
+    /// The imported entries that the store did not have.
     pub new: Vec<ListedEntry>,
     /// The entries that the store already had.
     pub present: Vec<ListedEntry>,
@@ -93,7 +93,7 @@ pub(in crate::cli) struct StoreImport<'a> {
 pub(in crate::cli) struct RefusedFile<'a> {
     /// The path of the file.
     pub path: String,
-    /// The reason.
+    /// The reason for the rejection.
     pub why: &'a str,
 }
 

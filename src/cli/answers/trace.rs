@@ -23,7 +23,7 @@ pub(in crate::cli) struct TraceAnswer<'a> {
 /// The numbers of `trace`, which are also written as `trace.json` to the folder of `--out`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceNumbers<'a> {
-    /// The model.
+    /// The traced model.
     pub base: NamedBase,
     /// The noise on the subject's embeddings.
     pub noise: NoiseUsed,
@@ -48,7 +48,7 @@ pub(in crate::cli) struct NoiseUsed {
     pub scale: f64,
     /// The number of noise samples per subject.
     pub samples: usize,
-    /// The seed.
+    /// The seed of the noise.
     pub seed: u32,
 }
 
@@ -61,43 +61,44 @@ impl From<&Noise> for NoiseUsed {
 /// Mean effects over facts.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct MeanEffects<'a> {
-    /// The number of facts.
+    /// The number of facts over which the effects are averaged.
     pub facts: usize,
-    /// The probability of the answer without noise.
+    /// The mean probability of the answer without noise.
     pub clean: Mean,
-    /// The probability of the answer with noise.
+    /// The mean probability of the answer with noise on the subject.
     pub corrupted: Mean,
-    /// The total effect: clean minus corrupted.
+    /// The mean total effect: the probability without noise minus the probability with noise.
     pub total: Mean,
-    /// The indirect effects: restored minus corrupted.
+    /// The mean indirect effects: the probability with a restored state minus the probability with noise.
     pub indirect: Vec<IndirectEffect<'a>>,
 }
 
 /// The mean indirect effects of one kind of state at one class of tokens.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct IndirectEffect<'a> {
-    /// The kind of state.
+    /// The kind of the restored state, such as the residual stream after one layer or the MLP outputs of a window of
+    /// layers.
     pub kind: &'static str,
-    /// The class of tokens.
+    /// The class of the tokens at which the state is restored.
     pub token: String,
-    /// The effect in each layer.
+    /// The effect at each layer, from layer 0.
     pub layers: &'a [Mean],
 }
 
 /// A traced fact.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TracedFact<'a> {
-    /// The id.
+    /// The id of the fact.
     pub id: &'a str,
-    /// The prompt.
+    /// The prompt, with its subject filled in.
     pub prompt: &'a str,
-    /// The subject, as in the prompt.
+    /// The subject, as it is written in the prompt.
     pub subject: &'a str,
     /// The tokens of the prompt.
     pub tokens: &'a [String],
-    /// The first token of the subject, and the token after its last one.
+    /// The position of the subject's first token, and the position after its last token.
     pub subject_tokens: [usize; 2],
-    /// The token that was traced.
+    /// The first token of the answer; the other numbers refer to this token.
     pub answer: &'a str,
     /// The number of tokens of the given answer; null if no answer was given.
     pub answer_tokens: Option<usize>,
@@ -105,25 +106,25 @@ pub(in crate::cli) struct TracedFact<'a> {
     pub clean: f64,
     /// The probability of the token with noise.
     pub corrupted: f64,
-    /// The probability of the token with one state restored, by kind: a list for each token, with a number for each
-    /// layer.
+    /// The probability of the token with one state restored, by the kind of the state: one list per token of the
+    /// prompt, with one number per layer.
     pub restored: BTreeMap<&'static str, &'a [Vec<f64>]>,
 }
 
 /// The answer of `trace --suggest-layer`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LayerSearchAnswer<'a> {
-    /// The model.
+    /// The traced model.
     pub base: NamedBase,
     /// The ids of the edits that were tried.
     pub edits: &'a [String],
     /// The best layer; null if no edit holds at any layer.
     pub suggested: Option<usize>,
-    /// The layers that the edits do not distinguish from the best one.
+    /// The layers whose scores do not differ significantly from that of the best layer.
     pub as_good: &'a [usize],
     /// The results of tracing the same facts.
     pub traced: TraceSummary<'a>,
-    /// The results of each layer, ascending.
+    /// The results, ordered by layer.
     pub layers: Vec<TriedLayer>,
     /// The rounds of the search.
     pub rounds: Vec<SearchRound<'a>>,
@@ -134,9 +135,9 @@ pub(in crate::cli) struct LayerSearchAnswer<'a> {
 pub(in crate::cli) struct TraceSummary<'a> {
     /// The number of facts that were traced.
     pub facts: usize,
-    /// The total effect: clean minus corrupted.
+    /// The mean total effect: the probability without noise minus the probability with noise.
     pub total: Mean,
-    /// The number of layers in a window.
+    /// The number of layers in a window of MLPs or attentions.
     pub window: usize,
     /// The noise on the subject's embeddings.
     pub noise: NoiseUsed,
@@ -159,7 +160,7 @@ pub(in crate::cli) struct TriedLayer {
     pub score: f64,
     /// The number of edits for which no value was found.
     pub not_found: usize,
-    /// The number of these edits that were not tried, because the first ones have no value.
+    /// The number of edits, included in `not_found`, that were not tried because none of the first edits has a value.
     pub untried: usize,
     /// The mean indirect effects at the subject's last token.
     pub traced: LayerEffects,
@@ -177,9 +178,9 @@ pub(in crate::cli) struct LayerEffects {
 /// A round of the search for the best layer.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct SearchRound<'a> {
-    /// The layers that were tried.
+    /// The layers that the round tried.
     pub layers: &'a [usize],
-    /// The layers around which they are; empty in the first round.
+    /// The best layers so far, around which the round chose its layers; empty in the first round.
     pub around: &'a [usize],
 }
 

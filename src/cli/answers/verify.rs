@@ -25,9 +25,9 @@ pub(in crate::cli) struct VerifyAnswer<'a> {
 /// A check and its result.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct CheckResult<'a> {
-    /// The state: ok, wrong, stale or unknown.
+    /// The state of the check: ok, wrong, stale or unknown.
     pub state: String,
-    /// The group of similar checks.
+    /// The group of similar checks to which the check belongs.
     pub group: &'static str,
     /// What was checked.
     pub name: &'a str,
