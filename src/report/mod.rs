@@ -64,10 +64,10 @@ pub struct Report {
     pub command: String,
     /// Errors and warnings, with their places.
     pub findings: Vec<Finding>,
-    /// The files of facts that were read.
+    /// The files of edits that the command read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
-    /// The number of edits that were read.
+    /// The number of edits that the command read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edits: Option<usize>,
     /// The base model; absent if the command did not read one.
@@ -79,7 +79,7 @@ pub struct Report {
     /// The later side of the comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<ReportSide>,
-    /// The facts that differ, ordered by id.
+    /// The facts that differ between the two sides, ordered by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<FactChange>,
     /// How the weights differ.
@@ -141,7 +141,7 @@ pub struct Finding {
     pub code: Code,
     /// The severity, after the policy is applied.
     pub severity: Severity,
-    /// What is wrong, in one sentence.
+    /// The problem, in one sentence.
     pub message: String,
     /// The place in a file, if the finding has one.
     pub place: Option<Place>,
@@ -169,7 +169,7 @@ pub struct Related {
 pub struct ReportBase {
     /// The name on the Hub if the base is in the Hub's cache, else the name of its folder.
     pub name: String,
-    /// The digest of its files.
+    /// The digest of the model's files.
     pub digest: String,
 }
 
@@ -218,7 +218,7 @@ pub enum SideKind {
 pub struct WeightDiff {
     /// The tensors that differ between the two sides.
     pub tensors: Vec<TensorDiff>,
-    /// The edits of both sides, with the norm of each one's change of the weights.
+    /// The edits of both sides, with the norm of the weight change of each edit.
     pub edits: Vec<EditWeight>,
 }
 
@@ -228,9 +228,9 @@ pub struct WeightDiff {
 pub struct TensorDiff {
     /// The name of the tensor in the base.
     pub name: String,
-    /// The digest of its bytes on the earlier side.
+    /// The digest of the tensor's bytes on the earlier side.
     pub before: String,
-    /// The digest of its bytes on the later side.
+    /// The digest of the tensor's bytes on the later side.
     pub after: String,
     /// The Frobenius norm of the difference between the two tensors, after rounding to the stored type.
     pub norm: f64,
@@ -269,9 +269,9 @@ pub struct EditWeight {
     #[serde(rename = "id")]
     #[schemars(with = "String")]
     pub edit: EditName,
-    /// The norm of its part of the earlier patch; null if the patch does not contain it.
+    /// The norm of the edit's part of the earlier patch; null if that patch does not contain the edit.
     pub before: Option<f64>,
-    /// The norm of its part of the later patch; null if the patch does not contain it.
+    /// The norm of the edit's part of the later patch; null if that patch does not contain the edit.
     pub after: Option<f64>,
 }
 
@@ -336,7 +336,7 @@ pub enum Verdict {
     Pass,
     /// The expectation is not met.
     Fail,
-    /// The expectation is not met, but the failure was accepted.
+    /// The expectation is not met, but the failure is accepted in corrigenda.accepted.
     Accepted,
 }
 
@@ -417,7 +417,7 @@ pub struct Continuation {
     pub after: String,
     /// The two texts, compared word by word.
     pub words: Vec<WordRun>,
-    /// A note for readers who compare the text with the answers.
+    /// A note for readers who compare the continuation with the answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -431,7 +431,7 @@ pub struct Culprit {
     pub prompt: String,
     /// Whether the expectation is met if its edit is linked alone.
     pub alone: bool,
-    /// The edits each of which breaks the expectation: it is met if that one edit is left out.
+    /// The edits that break the expectation: it is met if any one of these edits is left out.
     pub breaks: Vec<String>,
     /// If no single edit breaks it: the edit whose omission helps most, and the resulting probability of the wanted
     /// answer (without one, the KL divergence in nats).
