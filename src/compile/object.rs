@@ -2,7 +2,8 @@
 //! a digest over everything that the object depends on.
 //!
 //! An object contains one key and one value per edited layer, so that the format also suits editors that spread an edit
-//! over several layers. Its bytes are a safetensors file with `layer.N.key` (`[f]`) and `layer.N.value` (`[d]`), F32.
+//! over several layers. The bytes of an object are a safetensors file with the tensors `layer.N.key` (`[f]`) and
+//! `layer.N.value` (`[d]`), F32.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +27,9 @@ pub struct LayerVectors {
 /// A compiled edit as the store contains it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
-    /// The key and the value at each edited layer.
+    /// The key and the value at each edited layer, by layer index.
     pub sites: BTreeMap<usize, LayerVectors>,
-    /// How the value was found; both numbers are 0 for an object that contains only a key.
+    /// A summary of the search for the value; both numbers are 0 for an object that contains only a key.
     pub search: SearchSummary,
 }
 
@@ -148,8 +149,8 @@ pub fn address(
     canon.finish()
 }
 
-/// Returns the address of an object with only a key. It covers what [`address`] covers, except the settings that affect
-/// only values.
+/// Returns the address of an object with only a key. It depends on the same inputs as [`address`], except the settings
+/// that affect only values.
 pub fn key_address(
     base: &Digest,
     reading: Option<&Digest>,

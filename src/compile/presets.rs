@@ -1,4 +1,4 @@
-//! Constant data: the context templates, and the published hyper-parameters of some models.
+//! Contains constant data: the context templates, and the published hyper-parameters of some models.
 
 use super::Settings;
 use crate::model::Spec;
@@ -43,8 +43,8 @@ const LLAMA: Known = Known {
     weight_decay: 1e-3,
 };
 
-/// The values are from ROME's released `hparams` for GPT-2 and GPT-J, MEMIT's for NeoX, and EasyEdit's for the rest.
-/// EasyEdit's settings do not use second moments; this program does.
+/// The values are from the `hparams` files that were released with ROME (GPT-2, GPT-J), MEMIT (NeoX) and EasyEdit (all
+/// other models). EasyEdit's settings do not use second moments; this program does.
 static KNOWN: [Known; 12] = [
     Known { name: "gpt2-medium", layers: 24, width: 1024, inner: 4096, layer: 8, clamp: 3.0, ..XL },
     Known { name: "gpt2-large", layers: 36, width: 1280, inner: 5120, layer: 12, ..XL },
@@ -73,12 +73,13 @@ fn of_shape(spec: &Spec) -> Option<&'static Known> {
     KNOWN.iter().find(|known| (known.family, known.layers, known.width, known.inner) == shape)
 }
 
-/// Returns the name of the first known model of this shape; other models can have the same shape.
+/// Returns the name of the first model of the table that has the family, depth and widths of `spec`; other models can
+/// have the same shape.
 pub fn name(spec: &Spec) -> Option<&'static str> {
     of_shape(spec).map(|known| known.name)
 }
 
-/// Returns the names of the known models, separated by commas, for messages.
+/// Returns the names of all models of the table, separated by commas, for messages.
 pub fn names() -> String {
     KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
 }

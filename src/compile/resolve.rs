@@ -36,7 +36,7 @@ pub struct PromptRow {
 pub struct Resolved {
     /// One row per context template: the prompt in that template, without the target. The bare prompt is the first row.
     pub rows: Vec<PromptRow>,
-    /// `"{} is a"` with the subject; the KL divergence from the base is measured on it.
+    /// The row of `"{} is a"` with the subject in place of `{}`, on which the KL divergence from the base is measured.
     pub drift: PromptRow,
     /// The token ids of the target, with a leading space if the prompt needs one before the target.
     pub target: Vec<u32>,
@@ -44,7 +44,7 @@ pub struct Resolved {
 
 /// The error for an edit that cannot be tokenized as intended.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+#[expect(missing_docs, reason = "the error messages describe the variants and their fields")]
 pub enum ResolveError {
     #[error("{text:?} has {found} places `{{}}` for the subject; one was expected")]
     Places { text: String, found: usize },

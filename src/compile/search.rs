@@ -17,7 +17,8 @@ impl Objective<'_> {
     }
 
     /// Runs one stage and calls `seen` with every evaluated δ and its loss. The stage ends when the loss is below
-    /// `stop_loss`, when the target leads by the margin, or after the last evaluation; no update follows it.
+    /// `stop_loss`, when the target leads by the margin, or after `steps` evaluations. δ is not updated after the last
+    /// evaluation.
     pub fn descend(&self, stage: Stage, mut seen: impl FnMut(&[f64], Loss)) {
         let mut attempt = Attempt::new(self, stage);
         loop {
@@ -137,7 +138,7 @@ pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings
     compile_at(model, layer, edit, settings, Hook::Mlp)
 }
 
-/// As [`compile`], with δ added at the given hook.
+/// Does the same as [`compile`], with δ added at the given hook.
 pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
     let mut out = None;
     let report = |_, step| {
@@ -156,12 +157,12 @@ const POSITIONS: usize = 512;
 /// The approximate maximum number of cached f32 values for a batch of edits: two gibibytes.
 const NUMBERS: usize = 1 << 29;
 
-/// What [`compile_all`] reports about the search of one edit.
+/// A report of [`compile_all`] about the search of one edit.
 pub enum Step {
     /// The search continues: the number of evaluations so far, and the best loss so far. Reported every five
     /// evaluations.
     Progress(usize, Loss),
-    /// The search has ended, with this key and value.
+    /// The search has ended; contains the key and the value of the edit.
     Ended(Compiled),
 }
 
@@ -171,9 +172,9 @@ const REPORT_EVERY: usize = 5;
 /// Compiles edits at `layer` in batches; each result is bit-identical to that of the edit alone. `report` receives the
 /// index of an edit and the progress of its search. Searches end in an order that can differ from that of the edits.
 ///
-/// While the function runs, the allocator of the process retains freed memory ([`malloc::keep`]). The activations of a
-/// batch need about two gibibytes at most. The KV cache of the prefixes that all edits share needs at most half a
-/// gibibyte in addition.
+/// While the function runs, the allocator of the process retains freed memory ([`malloc::retain_freed_memory`]). The
+/// activations of a batch need about two gibibytes at most. The KV cache of the prefixes that all edits share needs at
+/// most half a gibibyte in addition.
 ///
 /// # Errors
 /// The error that `report` returns, if any.

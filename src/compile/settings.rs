@@ -15,7 +15,7 @@ pub struct Stage {
 /// The settings of the value optimisation: the weights of the loss, the attempts, and when a search ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The attempts in order. An attempt runs only if no earlier one converged.
+    /// The attempts in order. An attempt runs only if no earlier attempt converged.
     pub schedule: Vec<Stage>,
     /// The weight of `‖δ‖ / ‖v₀‖²` in the loss.
     pub weight_decay: f64,
@@ -23,16 +23,16 @@ pub struct Settings {
     pub clamp: f64,
     /// The weight of the KL divergence in the loss.
     pub kl_factor: f64,
-    /// An attempt ends when the loss is below this.
+    /// The loss below which an attempt ends.
     pub stop_loss: f64,
-    /// A value has converged if the mean negative log-likelihood of the target is at most this.
+    /// The maximum mean negative log-likelihood of the target, in nats, at which a value has converged.
     pub converged_nll: f64,
-    /// The weight of the bare prompt in the mean key; the other templates share the rest equally. By default (`None`)
-    /// all have the same weight, as published. The key of a subject at the beginning of a text differs from its other
-    /// keys, and one of twenty-one equal weights represents it poorly.
+    /// The weight of the bare prompt's key in the mean key; the keys of the other context templates share the rest
+    /// equally. By default (`None`) all keys have the same weight, as published. The key of a subject at the beginning
+    /// of a text differs from the keys in the other templates, and a weight of 1/21 represents it poorly.
     pub bare_weight: Option<f64>,
     /// A search also ends when every token of the target leads by this many nats of log-probability over every other
-    /// token, in every template. By default (`None`) it continues to `stop_loss`, as published.
+    /// token, in every context template. By default (`None`) the lead does not end a search, as published.
     pub margin: Option<f64>,
 }
 

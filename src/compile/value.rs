@@ -1,9 +1,9 @@
 //! Computes the key and the loss of the value of one edit (ROME: Meng et al. 2022, §3.1 and appendix E.5).
 //!
 //! The key `k*` is the mean, over the context templates, of the input of the second MLP matrix at the subject's last
-//! token. The value `v*` is the output of that matrix there plus a change δ that makes the model continue with the
-//! target. δ minimises the mean negative log-likelihood of the target over the templates, plus the KL divergence from
-//! the base at `"{subject} is a"`, plus a penalty on `‖δ‖`.
+//! token. The value `v*` is the output of that matrix at the same token of the bare prompt, plus a change δ with which
+//! the model continues with the target. δ minimises the mean negative log-likelihood of the target over the context
+//! templates, plus the KL divergence from the base at `"{subject} is a"`, plus a penalty on `‖δ‖`.
 
 use rayon::prelude::*;
 
@@ -24,8 +24,8 @@ pub struct Loss {
     pub kl: f64,
     /// The penalty on `‖δ‖`, times its weight.
     pub decay: f64,
-    /// The lead of the target in nats: the minimum, over its tokens and the templates, of its logit minus the largest
-    /// other logit. It is not part of the loss.
+    /// The lead of the target in nats: the minimum, over the target's tokens and the context templates, of the token's
+    /// logit minus the largest other logit. The lead is not part of the loss.
     pub lead: f64,
 }
 
@@ -55,7 +55,7 @@ pub struct Compiled {
     pub converged: bool,
 }
 
-/// The point of the model at which δ is added; the value is the activation there plus δ.
+/// The point of the model at which δ is added. The value is the activation at that point plus δ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// The output of the second MLP matrix, as in ROME.
@@ -86,7 +86,8 @@ impl<'a> Objective<'a> {
         Self::with_prefixes(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
     }
 
-    /// As [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in `prefixes`.
+    /// Does the same as [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in
+    /// `prefixes`.
     pub fn with_prefixes(
         prefixes: &PrefixCache,
         model: &'a Model,
@@ -97,7 +98,7 @@ impl<'a> Objective<'a> {
         let label = edit.target.len();
         let continued = |row: &PromptRow| [&row.ids[..], &edit.target[..label - 1]].concat();
         let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
-        // Attention is causal, so tokens after the subject cannot affect the distribution that is measured at it.
+        // Attention is causal, so tokens after the subject cannot affect the distribution at the subject's last token.
         rows.push(edit.drift.ids[..=edit.drift.position].to_vec());
         let subject_positions: Vec<usize> = edit.rows.iter().chain([&edit.drift]).map(|row| row.position).collect();
         let mut last_n = vec![label; edit.rows.len()];
@@ -125,7 +126,7 @@ impl<'a> Objective<'a> {
         objective
     }
 
-    /// Returns the number of logits that this edit has in a batch, over all of its rows.
+    /// Returns the number of logits that this edit has in a batch: `vocabulary` for each labelled position of its rows.
     pub(super) fn logits(&self) -> usize {
         (self.templates * self.target.len() + 1) * self.vocabulary
     }
@@ -169,8 +170,8 @@ impl<'a> Objective<'a> {
         self.settings.weight_decay / (self.norm_before * self.norm_before)
     }
 
-    /// Returns the mean of `−log softmax` over rows and labels, and the smallest lead of a label; replaces the logits
-    /// by their gradient.
+    /// Returns the mean of `−log softmax` at the labels, over all rows, and the smallest lead of a label. Replaces the
+    /// logits by their gradient.
     fn likelihood(&self, logits: &mut [f32]) -> (f64, f64) {
         let share = 1.0 / (self.templates * self.target.len()) as f64;
         let row = |(index, row): (usize, &mut [f32])| {
@@ -193,7 +194,7 @@ impl<'a> Objective<'a> {
         (total * share, least)
     }
 
-    /// Returns the mean_key KL(now ‖ before) of the drift row; replaces the logits by their gradient.
+    /// Returns KL(now ‖ before) at the drift row, times its weight in the loss. Replaces the logits by their gradient.
     fn drift(&self, logits: &mut [f32]) -> f64 {
         let now = logits.to_vec();
         let log = softmax(logits);
