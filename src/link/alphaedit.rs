@@ -21,8 +21,8 @@ pub enum EigenCutoff {
     Share(f64),
 }
 
-/// The projector on the eigenvectors with small eigenvalues. It stores either these eigenvectors or the others,
-/// whichever are fewer.
+/// The projector on the eigenvectors with small eigenvalues. To save memory, it stores either these eigenvectors or
+/// those of the complement, whichever are fewer.
 pub struct Projector {
     /// Orthonormal eigenvectors of `C`, each of length f.
     vectors: Vec<Vec<f64>>,
@@ -38,7 +38,7 @@ impl Projector {
         for value in &eigen.values {
             trace += value;
         }
-        // Eigenvalues are ascending, so the small ones are first.
+        // Eigenvalues are ascending, so the small eigenvalues are first.
         let mut sum = 0.0;
         let is_small = |value: &&f64| {
             sum += **value;

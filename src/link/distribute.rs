@@ -23,7 +23,7 @@ pub trait MassEditor {
 
 /// The reason why a change could not be spread.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
+#[expect(missing_docs, reason = "the error messages describe the variants")]
 pub enum DistributeError {
     #[error(transparent)]
     Parallel(#[from] ParallelKeys),
@@ -31,9 +31,9 @@ pub enum DistributeError {
     Patch(#[from] PatchError),
 }
 
-/// Spreads a change over `layers`, which are ascending. `targets` are the wanted hidden states after the last of these
-/// layers, at the last token of each subject, one `[d]` per fact. Returns the change of every layer, and the changed
-/// model.
+/// Spreads a change over `layers`, which are ascending. `targets` are the target hidden states `z` after the last of
+/// these layers, at the last token of each subject, one `[d]` per fact. Returns the change of every layer, and the
+/// changed model.
 ///
 /// # Errors
 /// If keys of a layer are linearly dependent and the ridge does not separate them, or a changed weight is not finite.

@@ -9,10 +9,10 @@ use crate::patch::{PatchError, Target, materialise};
 pub struct LayerUpdate {
     /// The index of the changed layer, from 0.
     pub layer: usize,
-    /// The columns `u`, one `[d]` per edit. With the ridge μ = 0, this is what the edit adds to the matrix's output for
+    /// The columns `u`, one `[d]` per edit. With the ridge μ = 0, the edit adds its column to the matrix's output for
     /// an input equal to the edit's key.
     pub columns: Vec<Vec<f64>>,
-    /// The rows `v`, which are those of `S⁻¹Aᵀ`; one `[f]` per edit.
+    /// The rows `v`, which are the rows of `S⁻¹Aᵀ`, one `[f]` per edit.
     pub rows: Vec<Vec<f64>>,
 }
 

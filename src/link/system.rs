@@ -18,7 +18,7 @@ pub struct LinkPair<'a> {
 /// The solution of [`link`]: one column and one row per edit, in the order of the pairs.
 #[derive(Clone, Debug)]
 pub struct ClosedForm {
-    /// The residuals `R`, one `[d]` per edit. If μ is 0, this is what the edit adds to the matrix's output for an input
+    /// The residuals `R`, one `[d]` per edit. If μ is 0, the edit adds its residual to the matrix's output for an input
     /// equal to the edit's key.
     pub u: Vec<Vec<f64>>,
     /// The rows of `S⁻¹Aᵀ`, one `[f]` per edit.
@@ -29,7 +29,7 @@ pub struct ClosedForm {
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("the key of edit {edit} depends linearly on the keys of the edits before it, most of all on that of {partner}")]
 pub struct ParallelKeys {
-    /// The index of the edit whose key depends linearly on the earlier ones.
+    /// The index of the edit whose key depends linearly on the keys of earlier edits.
     pub edit: usize,
     /// The index of the earlier edit with the most similar key.
     pub partner: usize,
@@ -82,7 +82,8 @@ impl KeySystem {
         Self { whitened, coupling }
     }
 
-    /// As [`KeySystem::new`], with `A` given instead of `C⁻¹K`, for editors that weight directions differently.
+    /// Does the same as [`KeySystem::new`], with `whitened` as `A` instead of `C⁻¹K`, for editors that weight
+    /// directions differently.
     pub fn of(keys: &[&[f32]], whitened: Vec<Vec<f64>>) -> Self {
         let coupling = keys.iter().flat_map(|key| whitened.iter().map(|whitened| dot(key, whitened))).collect();
         Self { whitened, coupling }
@@ -119,7 +120,7 @@ impl KeySystem {
         self.solve_with(chosen, ridge * (trace / chosen.len() as f64))
     }
 
-    /// As [`KeySystem::solve`], with `ridge` as the absolute μ.
+    /// Does the same as [`KeySystem::solve`], with `ridge` as the absolute μ.
     ///
     /// # Errors
     /// If keys are linearly dependent and μ does not separate them.
@@ -136,7 +137,7 @@ impl KeySystem {
     }
 }
 
-/// The number of power iterations. It is enough for two digits; only the order of magnitude is used.
+/// The number of power iterations. 60 give two significant digits, and only the order of magnitude is used.
 const ROUNDS: usize = 60;
 
 /// Returns the condition number of a matrix, from power iterations with the matrix and with its inverse.
@@ -178,8 +179,8 @@ pub fn link(
     Ok(ClosedForm { u: pairs.iter().map(|pair| residual(pair, &output(pair.key))).collect(), v: solved.rows })
 }
 
-/// Returns the residual `v* − (W k + b)`, `[d]`. `output` is `W k + b`. If μ is 0, the residual is what the edit adds
-/// to the matrix's output for an input equal to the edit's key.
+/// Returns the residual `v* − (W k + b)`, `[d]`. `output` is `W k + b`. If μ is 0, the edit adds its residual to the
+/// matrix's output for an input equal to the edit's key.
 pub fn residual(pair: &LinkPair, output: &[f64]) -> Vec<f64> {
     pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
 }
@@ -230,7 +231,7 @@ fn dot_wide(xs: &[f64], ys: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Returns the Cholesky factor of the identity, with which the metric of `C⁻¹` is the Euclidean one.
+    /// Returns the Cholesky factor of the identity, with which the metric of `C⁻¹` is the Euclidean metric.
     fn identity(count: usize) -> Factor {
         let matrix = (0..count * count).map(|at| if at / count == at % count { 1.0 } else { 0.0 }).collect();
         Factor::new(count, matrix).expect("positive definite")

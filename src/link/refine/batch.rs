@@ -16,7 +16,7 @@ const TAPE: usize = 1 << 27;
 /// The maximum number of logits in a batch of more than one row.
 const LOGITS: usize = 1 << 24;
 
-/// What the loss compares the logits of a batch with.
+/// The reference that the loss compares the logits of a batch with.
 pub(super) enum LossTarget {
     /// The label of every position, with the weight of its log-likelihood.
     Labels(Vec<(u32, f64)>),
@@ -24,7 +24,7 @@ pub(super) enum LossTarget {
     BaseStates(Vec<f32>),
 }
 
-/// Token rows that pass through the model together, with what their logits are compared with.
+/// Token rows that pass through the model together, with the reference for their logits.
 pub(super) struct Batch {
     pub pass: WeightPass,
     pub target: LossTarget,
@@ -47,7 +47,7 @@ pub(super) fn edit_rows(edit: &Resolved, contexts: usize, edits: usize) -> Vec<T
     rows.into_iter().map(|row| token_row(&row.ids)).collect()
 }
 
-/// Splits rows into batches in their order. Either all rows must have labels, or none of them.
+/// Splits rows into batches in their order. Either all rows must have labels, or no row may have labels.
 pub(super) fn batches(base: &Model, layer: usize, edit_rows: Vec<TokenRow>) -> Vec<Batch> {
     let spec = base.spec();
     let vocabulary = spec.vocabulary;

@@ -28,7 +28,7 @@ use crate::progress::Progress;
 pub struct Refinement {
     pub steps: usize,
     pub rate: f64,
-    /// The number of layers that are changed, from the edited one upward.
+    /// The number of layers that are changed, from the edited layer upward.
     pub layers: usize,
     /// The ridge μ of the closed form if the project does not set one, as a share of the mean diagonal of `KᵀC⁻¹K`.
     pub ridge: f64,
@@ -168,8 +168,8 @@ impl<'a> RefinementRun<'a> {
         updates
     }
 
-    /// Returns the loss with the columns in `x` (ordered by update and then by edit), and its gradient with respect to
-    /// them.
+    /// Returns the loss with the columns in `x` (ordered by update and then by edit), and the gradient with respect to
+    /// `x`.
     ///
     /// # Errors
     /// If a changed weight is not finite.
@@ -205,8 +205,8 @@ impl<'a> RefinementRun<'a> {
         Ok((loss, out))
     }
 
-    /// Returns `‖Σ u v‖² / ‖W‖²` of a update without its weight, and the gradient of the weighted term with respect to
-    /// every column.
+    /// Returns `‖Σ u v‖² / ‖W‖²` of an update, without its weight in the loss, and the gradient of the weighted term
+    /// with respect to every column.
     fn size(&self, update: &LayerUpdate, fixed: &FixedPart) -> (f64, Vec<Vec<f64>>) {
         let (edits, width) = (update.columns.len(), self.base.spec().hidden_size);
         let mixed: Vec<Vec<f64>> = (0..edits)
@@ -252,8 +252,8 @@ impl<'a> RefinementRun<'a> {
         BatchLoss { nll, drift, column_gradients }
     }
 
-    /// Returns the gradient with respect to a update's columns: `Gᵀ (X Pᵀ)`, `[d, B]`, where `X` are the matrix's inputs
-    /// and `G` are the gradients of its outputs.
+    /// Returns the gradient with respect to an update's columns: `Gᵀ (X Pᵀ)`, `[d, B]`, where `X` are the inputs of the
+    /// edited matrix and `G` are the gradients of its outputs.
     fn column_gradients(&self, index: usize, layer: &LayerGradient<'_>) -> Vec<f32> {
         let (spec, isa) = (self.base.spec(), self.base.isa());
         let (rows, edits) = (&self.fixed[index].rows, self.updates[index].columns.len());
