@@ -14,7 +14,7 @@ use crate::store::{EntryKind, Store, StoreError};
 
 /// The reason why statistics are not available.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
+#[expect(missing_docs, reason = "the error messages describe the variants")]
 pub enum StatisticsError {
     #[error(transparent)]
     Corpus(#[from] CorpusError),
@@ -30,7 +30,7 @@ pub enum StatisticsError {
     Deficient(#[from] RankDeficient),
 }
 
-/// A second moment in the store: its address, and what its header states.
+/// A second moment in the store: its address, and the values in its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachedStatistics {
     /// The key of the store entry.
@@ -43,11 +43,12 @@ pub struct CachedStatistics {
     pub keys: u64,
     /// The size of the entry's payload in bytes, without the seal.
     pub size: u64,
-    /// The digest of the file from which the statistics were imported; `None` if they were summed here.
+    /// The digest of the file from which the statistics were imported; `None` if this program summed them.
     pub imported: Option<Digest>,
 }
 
-/// The header with the provenance is within the first 64 KiB of a file.
+/// The number of bytes at the start of a file that are read for its header. The header, which contains the provenance,
+/// is much shorter.
 const HEAD: u64 = 1 << 16;
 
 /// Returns the finished statistics of `provenance` after checking all of their bytes, or `None` if the store does not
@@ -80,7 +81,7 @@ fn find_at(
     let Some((content, (first, size))) = store.unless_damaged(found)? else { return Ok(None) };
     let Ok(StatisticsHeader { provenance: found, documents, keys, imported }) = Statistics::describe(&first, size)
     else {
-        // The entry has another format and is intact; it is removed so that it does not block the new one.
+        // The entry is intact but has another format. It is removed, so that an entry of this format can be stored.
         store.remove(EntryKind::Statistics, &address)?;
         return Ok(None);
     };
@@ -88,7 +89,8 @@ fn find_at(
     Ok(Some(CachedStatistics { address, content, documents, keys, size, imported }))
 }
 
-/// Moves statistics that an earlier version imported from the address of the sum to the address of their file.
+/// Moves imported statistics of an earlier version, which stored them at the address of the sum, to the address of
+/// imported statistics.
 pub(super) fn move_imported(store: &Store, provenance: &Provenance) -> Result<(), StatisticsError> {
     let address = provenance.address();
     let there = find_at(store, provenance, address)?;
@@ -145,7 +147,7 @@ struct FactorMetadata {
 
 const TENSOR: &str = "factor";
 
-/// Returns the address of the Cholesky factor of statistics whose payload has this SHA-256.
+/// Returns the address of the Cholesky factor of statistics; `statistics` is the SHA-256 of their payload.
 pub fn factor_address(statistics: &Digest) -> Digest {
     FieldHasher::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
 }

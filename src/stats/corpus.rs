@@ -1,7 +1,7 @@
 //! Reads the documents of a corpus: the lines of a UTF-8 text file that are not blank.
 //!
-//! The digest of a corpus is that of its text with `\n` line ends and without a byte order mark, so a checkout on
-//! another system is the same corpus.
+//! The digest of a corpus is the digest of its text with `\n` line ends and without a byte order mark, so that
+//! checkouts on different systems have the same digest.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -61,7 +61,8 @@ impl Documents {
         Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })
     }
 
-    /// Reads the rest of the corpus and returns the digest of the whole text, which is computed while it is read.
+    /// Reads the rest of the corpus and returns the digest of the whole text, which covers the documents that were
+    /// already read.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -136,9 +137,9 @@ mod tests {
         assert_eq!(texts, ["one", " two ", "three"]);
         let digest = Digest::of(b"one\n\n  \n two \nthree");
         assert_eq!(count(&path, None).expect("three"), (3, digest));
-        assert_eq!(count(&path, Some(2)).expect("two"), (2, digest), "the digest is of the whole");
+        assert_eq!(count(&path, Some(2)).expect("two"), (2, digest), "the digest covers the whole corpus");
         std::fs::write(&path, "\u{feff}one\r\n\r\n  \r\n two \r\nthree").expect("written");
-        assert_eq!(count(&path, None).expect("three"), (3, digest), "a checkout of another system");
+        assert_eq!(count(&path, None).expect("three"), (3, digest), "a byte order mark and CRLF do not change the digest");
         std::fs::write(&path, b"\xff\xfeo\0n\0e\0").expect("written");
         assert!(count(&path, None).expect_err("wide").to_string().contains("UTF-16"));
         std::fs::write(&path, b"one\n\xff\n").expect("written");

@@ -38,12 +38,11 @@ pub struct Provenance {
 /// A second moment with its provenance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    /// Everything that the second moment depends on.
     pub provenance: Provenance,
     /// The number of documents that were read; 0 if it was imported.
     pub documents: u64,
-    /// The digest of the file from which it was imported; `None` if it was summed here. For an import, the provenance
-    /// is what the user stated, and is not verified.
+    /// The digest of the file from which the second moment was imported; `None` if this program summed it. The user
+    /// states the provenance of an import, which is not verified.
     pub imported: Option<Digest>,
     /// The sum of the keys' outer products.
     pub moment: SecondMoment,
@@ -106,7 +105,8 @@ impl Provenance {
         Self { imported: None, ..self.clone() }
     }
 
-    /// Rejects statistics of another provenance, and reports the first difference. The imported file is not compared.
+    /// Rejects statistics of another provenance, and reports the first difference. The field `imported` is not
+    /// compared.
     ///
     /// # Errors
     /// [`StatisticsFileError::Foreign`] if a field differs.
@@ -129,7 +129,7 @@ impl Provenance {
 }
 
 impl Statistics {
-    /// Returns statistics of no documents, to which keys can be added.
+    /// Returns statistics without documents, to which keys can be added.
     pub fn new(provenance: Provenance) -> Self {
         let moment = SecondMoment::new(provenance.inner);
         Self { provenance, documents: 0, imported: None, moment }
@@ -176,13 +176,12 @@ impl Statistics {
 /// The header of a statistics file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatisticsHeader {
-    /// Everything that the second moment depends on.
     pub provenance: Provenance,
     /// The number of documents that were read; 0 if it was imported.
     pub documents: u64,
     /// The number of keys in the sum, one per token.
     pub keys: u64,
-    /// The digest of the file from which it was imported; `None` if it was summed here.
+    /// The digest of the file from which the second moment was imported; `None` if this program summed it.
     pub imported: Option<Digest>,
 }
 
@@ -222,7 +221,8 @@ pub(super) fn write_triangle<'r>(
     Ok(())
 }
 
-/// Reads a file from [`write_triangle`]: the metadata and the numbers, and checks that all numbers are finite.
+/// Reads a file that [`write_triangle`] wrote, and checks that all numbers are finite. Returns the metadata and the
+/// packed lower triangle.
 pub(super) fn read_triangle<M: for<'d> Deserialize<'d>>(
     bytes: &[u8],
     tensor: &str,

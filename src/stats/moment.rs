@@ -1,4 +1,4 @@
-//! The running sum `Σ k kᵀ`, and the Cholesky factor of `C = (1/n) Σ k kᵀ`.
+//! Computes the running sum `Σ k kᵀ`, and the Cholesky factor of `C = (1/n) Σ k kᵀ`.
 
 use rayon::prelude::*;
 
@@ -9,7 +9,8 @@ use crate::numeric::{Isa, View, matmul};
 /// The running sum `Σ k kᵀ` of one layer.
 ///
 /// Keys are added in blocks of [`BLOCK`]. Products are summed in f32 within a block and in f64 across blocks, so the
-/// bytes depend on the order of the corpus and on the boundaries of the calls to [`SecondMoment::add`], but not on threads.
+/// bytes depend on the order of the corpus and on the boundaries of the calls to [`SecondMoment::add`], but not on
+/// threads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecondMoment {
     inner: usize,
@@ -33,14 +34,14 @@ impl KeyBuffer {
         self.0.drain(..whole);
     }
 
-    /// Adds the remaining keys to the sum, as a block that may be shorter.
+    /// Adds the remaining keys to the sum, as a block that may have fewer than [`BLOCK`] keys.
     pub(super) fn end(&mut self, moment: &mut SecondMoment, isa: Isa) {
         moment.add(isa, &self.0);
         self.0.clear();
     }
 }
 
-/// The error for a `C` that is so rank-deficient that none of the ridges makes it positive definite.
+/// The error for a rank-deficient `C` that is not positive definite even with the largest ridge.
 #[derive(Debug, thiserror::Error)]
 #[error("the second moment of {count} keys of width {inner} cannot be factored: {last}")]
 pub struct RankDeficient {
@@ -106,7 +107,7 @@ impl SecondMoment {
         self.inner
     }
 
-    /// Returns the number n of keys in the sum, by which [`SecondMoment::matrix`] divides it.
+    /// Returns the number n of keys in the sum. [`SecondMoment::matrix`] divides the sum by n.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -117,8 +118,8 @@ impl SecondMoment {
         self.sum.iter().map(|sum| sum / count).collect()
     }
 
-    /// Returns the Cholesky factor of `C + ridge · mean diagonal · I` and the ridge. The ridge is the first one for
-    /// which this matrix is positive definite; it is 0 for a `C` of full rank.
+    /// Returns the Cholesky factor of `C + ridge · mean diagonal · I` and the ridge. The ridge is the smallest of 0,
+    /// 1e-8, 1e-6 and 1e-4 with which this matrix is positive definite: 0 for a `C` of full rank.
     ///
     /// # Errors
     /// If the matrix is not positive definite even with the largest ridge.

@@ -1,5 +1,5 @@
 //! Reads second moments as ROME published them: an `.npz` with `mom2.mom2` (the raw sum, `[f, f]`) and `mom2.count`
-//! (ROME, appendix E.1). `rome/layer_stats.py` writes it with `np.savez`, hence without compression.
+//! (ROME, appendix E.1). ROME's `rome/layer_stats.py` writes the file with `np.savez`, which does not compress.
 //!
 //! An `.npz` is a zip archive of `.npy` members. Only these two members are read, only if they are uncompressed, and
 //! only up to the size that the key length of the model allows. The size of the file is limited in the same way.
@@ -28,7 +28,7 @@ const MOST_MEMBERS: u16 = 64;
 
 /// The error for a file without a published second moment for this model.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+#[expect(missing_docs, reason = "the error messages describe the variants and their fields")]
 pub enum PublishedError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
@@ -91,10 +91,10 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     Ok(Published { file, moment })
 }
 
-/// Returns the number of members that the archive's end record states, or `None` if there is no such record. If several
-/// places look like end records, returns the largest number. Returns `u16::MAX` for a zip64 archive, which stores the
-/// number in another record. The number is checked before the archive is opened, because the zip library allocates
-/// memory for all members, several times the size of the file, before it reads one.
+/// Returns the number of members that the archive's end record states, or `None` if the archive has no end record. If
+/// several byte ranges look like end records, returns the largest number. Returns `u16::MAX` for a zip64 archive, which
+/// stores the number in another record. The number is checked before the archive is opened, because the zip library
+/// allocates memory for all members, several times the size of the file, before it reads the first member.
 fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
     /// The size in bytes of the end record without its comment.
     const END: usize = 22;
@@ -148,8 +148,8 @@ fn count_of(bytes: &[u8]) -> Result<u64, String> {
         .ok_or_else(|| "it is not a number of keys".to_owned())
 }
 
-/// Returns the sum after checking that it can be one of outer products: square, finite, symmetric, and without a
-/// negative diagonal element.
+/// Returns the sum after checking that it can be a sum of outer products `k kᵀ`: square, finite, symmetric, and without
+/// a negative diagonal element.
 fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<SecondMoment, String> {
     let array = NpyArray::parse(bytes)?;
     if array.shape != [inner, inner] {
@@ -224,14 +224,14 @@ mod tests {
         assert_eq!(found.moment.lower().collect::<Vec<_>>(), [&[4.0][..], &[1.0, 2.0]]);
     }
 
-    /// An archive with the wanted members and more members than are allowed.
+    /// Returns a valid archive with additional members, 65 in total, which is one more than [`MOST_MEMBERS`].
     fn crowded() -> Vec<u8> {
         let names: Vec<String> = (0..61).map(|number| format!("{number}.npy")).collect();
         let others = names.iter().map(|name| (name.as_str(), Vec::new()));
         npz(&sound().into_iter().chain(others).collect::<Vec<_>>())
     }
 
-    /// An archive in which every member is marked as deflated.
+    /// Returns an archive in which every member is marked as deflated.
     fn compressed() -> Vec<u8> {
         let mut bytes = npz(&sound());
         for (start, method) in [(b"PK\x03\x04", 8), (b"PK\x01\x02", 10)] {
@@ -241,7 +241,7 @@ mod tests {
         bytes
     }
 
-    /// An archive whose end record refers to a zip64 record.
+    /// Returns an archive whose end record refers to a zip64 record.
     fn elsewhere() -> Vec<u8> {
         let mut bytes = npz(&sound());
         let end = bytes.len() - 22;

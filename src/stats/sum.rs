@@ -11,14 +11,15 @@ use crate::model::{Model, Tokens};
 use crate::progress::Progress;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The number of documents in a batch. It is part of the numerics: another number gives other bytes.
+/// The number of documents in a batch. Another number would give other bytes, so a change requires a new version of the
+/// numerics.
 pub const DOCUMENTS: usize = 32;
 
-/// The default interval at which unfinished sums are saved. It grows if saving is slow.
+/// The default interval at which unfinished sums are saved. The interval grows if saving is slow.
 pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 
-/// The approximate maximum memory for the sums of one pass: two gibibytes. A single larger sum is computed alone in a
-/// pass.
+/// The approximate maximum memory for the sums of one pass: two gibibytes. A sum that is larger than this is computed
+/// in a separate pass.
 pub const SUM_BYTES: usize = 1 << 31;
 
 /// The inputs of a pass over a corpus.
@@ -27,7 +28,7 @@ pub struct SumRun<'a> {
     pub model: &'a Model,
     /// The tokenizer of the base model, which encodes the documents.
     pub tokens: &'a Tokens,
-    /// The requested provenance; its `corpus` is the digest of the file at `corpus`.
+    /// The requested provenance. Its field `corpus` is the digest of the file at the path `corpus`.
     pub provenance: &'a Provenance,
     pub corpus: &'a Path,
     /// The store for finished and unfinished sums.
