@@ -13,9 +13,9 @@ use crate::safetensors::Layout;
 /// the weight in f64, one by one in the order of the edits; only the last step rounds to the stored dtype.
 ///
 /// # Errors
-/// If the length of `base` is not that of the target's shape, or a result is not finite in that dtype.
+/// If the length of `base` does not match the target's shape, or a result is not finite in the stored dtype.
 pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec<f32>, PatchError> {
-    // Every valid target has one of the three dtypes.
+    // The dtype of a valid target is F32, F16 or BF16.
     let stored = target
         .dtype
         .weight_dtype()
@@ -23,10 +23,11 @@ pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec
     materialise_with(parameter, target, base, |sum| round(stored, sum))
 }
 
-/// As [`materialise`], with another rounding from f64, which returns `None` for a result that is not finite.
+/// Does the same as [`materialise`], with `round` as the rounding from f64. `round` returns `None` for a result that is
+/// not finite.
 ///
 /// # Errors
-/// If the length of `base` is not that of the target's shape, or a result is not finite.
+/// If the length of `base` does not match the target's shape, or a result is not finite.
 pub fn materialise_with<T: Send>(
     parameter: &str,
     target: &Target,
@@ -48,7 +49,8 @@ pub fn materialise_with<T: Send>(
         })
         .collect();
     let mut patched = Vec::with_capacity(expected);
-    // In order, so that the error names the first number that is not finite, independently of the threads.
+    // The rows are checked in order, so that the error names the first number that is not finite for any number of
+    // threads.
     for (row, numbers) in rows.into_iter().enumerate() {
         patched.extend(numbers.map_err(|column| {
             let (parameter, index) = (parameter.to_owned(), row * plan.width + column);
@@ -78,8 +80,8 @@ impl Plan {
     }
 
     /// Returns one row of the stored weight with the change of all edits, before rounding. The product of two f32 is
-    /// exact in f64, so the order of the factors does not matter. The order of the additions matters; it is that of the
-    /// edits.
+    /// exact in f64, so the order of the factors does not matter. The order of the additions matters: it is the order
+    /// of the edits.
     fn row(&self, row: usize, weights: &[f32]) -> Vec<f64> {
         let mut sums: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
         for (along, across) in self.along.iter().zip(&self.across) {

@@ -48,7 +48,7 @@ impl Patch {
         write(&tensors, &BTreeMap::from([(KEY.to_owned(), json)]))
     }
 
-    /// Reads and validates a patch. The bytes must be the canonical ones of the patch that is returned.
+    /// Reads and validates a patch. `bytes` must equal the canonical bytes of the returned patch.
     ///
     /// # Errors
     /// If the bytes are not a safetensors file, not a patch, of a newer format or not canonical; if a key is unknown;
@@ -102,7 +102,8 @@ fn factors((parameter, target): (&String, &Target)) -> [(String, [u64; 2], Vec<u
 fn manifest(header: &Header) -> Result<Manifest, PatchError> {
     let text = header.metadata.get(KEY).filter(|_| header.metadata.len() == 1);
     let text = text.ok_or_else(|| PatchError::NotAPatch { found: header.metadata.keys().cloned().collect() })?;
-    // The format is read first: a newer one may have unknown keys, and its error message is more helpful.
+    // The format is read first: a newer format may have unknown keys, and the error for a newer format is more helpful
+    // than the error for an unknown key.
     #[derive(Deserialize)]
     struct Format {
         format: u64,

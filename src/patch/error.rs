@@ -43,7 +43,7 @@ pub enum PatchError {
     Shape {
         /// The name in the patch file; `<parameter>.u` or `<parameter>.v` for a tensor of a target.
         tensor: String,
-        /// The shape that its target requires.
+        /// The shape that the target requires.
         expected: [u64; 2],
         /// The dtype in the patch file.
         dtype: Dtype,
@@ -62,7 +62,7 @@ pub enum PatchError {
     Dtype {
         /// The name of the weight in the base's files.
         parameter: String,
-        /// The dtype in which the base stores it.
+        /// The dtype in which the base stores the weight.
         found: Dtype,
     },
     /// The target has no name, no edit, no output or no input.
@@ -78,7 +78,7 @@ pub enum PatchError {
         parameter: String,
         /// The meaning digest of the edit that is listed first.
         first: Digest,
-        /// The meaning digest of the edit that follows it, which is not larger.
+        /// The meaning digest of the next edit, which is not larger than `first`.
         second: Digest,
     },
     /// A factor has the wrong number of elements.

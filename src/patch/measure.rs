@@ -53,8 +53,8 @@ pub fn delta_norms(target: &Target) -> DeltaNorms {
 
 /// Returns the share of the change that survives rounding: `‖W' − W‖ / ‖Σ u v‖`, about 1 if rounding hardly matters.
 ///
-/// `base` and `materialised` are the weight before and after, in the same orientation, exactly as f32. If the edits
-/// cancel completely, the result is 0.
+/// `base` and `materialised` are the weights `W` and `W'`, in the same orientation, converted exactly to f32. If the
+/// edits cancel completely, the result is 0.
 ///
 /// # Panics
 /// If the two weights have different lengths.

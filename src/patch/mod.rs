@@ -1,8 +1,8 @@
 //! Defines the patch: the change of a model by a set of edits, as a value with a content address.
 //!
 //! For each base parameter, a patch contains one column of `u` and one row of `v` per edit, so that every part of a
-//! change can be traced to its fact: `W += Σ u·v` in `[out, in]` orientation, whatever orientation the base file
-//! stores. Its [canonical bytes](Patch::to_bytes) are a safetensors file, and its [`PatchId`] is their SHA-256.
+//! change can be traced to its fact: `W += Σ u·v` in `[out, in]` orientation, for either orientation in the base
+//! file. The [canonical bytes](Patch::to_bytes) are a safetensors file, and the [`PatchId`] is their SHA-256.
 //! Invariants: every [`Patch`] value is valid; this module does no I/O and does not depend on a model; a patch contains
 //! no ids, paths, times or program version.
 
@@ -54,11 +54,11 @@ impl Target {
         }
     }
 
-    /// Checks that the tensor named `parameter` in a base is the one that this patch was made for.
+    /// Checks that the tensor named `parameter` in a base is the tensor for which this patch was made.
     ///
     /// # Errors
-    /// If the dtype, the shape or the digest differs. They are compared in this order, because another dtype of the
-    /// same model has its own hint.
+    /// If the dtype, the shape or the digest differs. The dtype is compared first, because the error for another dtype
+    /// of the same model is more helpful than the error for another digest.
     pub fn check_base(&self, parameter: &str, dtype: Dtype, shape: &[u64], digest: &Digest) -> Result<(), PatchError> {
         let parameter = parameter.to_owned();
         if dtype != self.dtype {
@@ -126,7 +126,7 @@ impl Target {
     }
 }
 
-/// A valid patch. The default one has no edits and changes nothing.
+/// A valid patch. The default patch has no edits and changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patch {
     targets: BTreeMap<String, Target>,

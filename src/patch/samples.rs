@@ -1,4 +1,4 @@
-//! Small patches for the tests of this module.
+//! Builds small patches for the tests of this module.
 
 use std::collections::BTreeMap;
 
