@@ -1,4 +1,4 @@
-//! A safetensors file on disk: its header, and its tensors as byte ranges or as a memory map.
+//! Opens safetensors files on disk: reads the header, and reads tensors as byte ranges or through a memory map.
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,13 +11,13 @@ use super::{Header, HeaderError, TensorInfo};
 use crate::digest::Digest;
 use crate::regular_file;
 
-/// A safetensors file whose header was parsed and checked when it was opened. Tensors are read by byte range, so at
-/// most one of them is in memory at a time. Cloning is cheap.
+/// A safetensors file whose header was parsed and checked when the file was opened. Tensors are read by byte range, so
+/// at most one tensor is in memory at a time. Cloning is cheap: clones share the header.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// The file name in the checkpoint's folder. It differs from the last component of `path` if it is a link.
+    /// The file name in the checkpoint's folder. It can differ from the last component of `path` if the file is a link.
     pub name: String,
-    /// The path to read from; for a link, it may be that of the target.
+    /// The path to read from; for a link, it may be the path of the link's target.
     pub path: PathBuf,
     pub header: Arc<Header>,
     size: u64,
@@ -76,7 +76,7 @@ impl File {
     /// Returns the digest of a tensor's bytes without loading them into memory.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If the bytes cannot be read.
     pub fn digest(&self, info: &TensorInfo) -> io::Result<Digest> {
         let mut file = fs::File::open(&self.path)?;
         file.seek(SeekFrom::Start(info.start))?;
@@ -123,8 +123,8 @@ impl MappedFile {
             // An empty file cannot be mapped.
             return Err(HeaderError::Empty.into());
         }
-        // SAFETY: the map is read only. Another process that truncates the file while it is mapped can end this one
-        // (SIGBUS); this program never writes to a base model.
+        // SAFETY: the map is read-only. If another process truncates the file while it is mapped, a read can end this
+        // process (SIGBUS); this program never writes to a base model.
         let map = unsafe { Mmap::map(&file) }?;
         let header = Arc::new(Header::parse(size, &map)?);
         let file = File { name: name.to_owned(), path: path.to_owned(), header, size };

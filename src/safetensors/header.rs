@@ -15,7 +15,6 @@ pub const MAX_HEADER: u64 = 100_000_000;
 /// Type, shape and byte range of one tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Element type.
     pub dtype: Dtype,
     /// Dimensions, outermost first; empty for a scalar.
     pub shape: Vec<u64>,
@@ -37,7 +36,6 @@ pub struct Header {
 /// The reason why a header is rejected. The caller adds the path of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
-    /// The file has no bytes.
     #[error("the file is empty, not safetensors")]
     Empty,
     /// The file ends inside the 8-byte header length.
@@ -57,18 +55,16 @@ pub enum HeaderError {
     /// The caller passed only a part of the file, which ends inside the header.
     #[error("reading the header needs the first {needed} bytes of the file, but {given} were given")]
     NotGiven {
-        /// Number of bytes that are needed.
+        /// Length of the header with its 8-byte length, in bytes.
         needed: u64,
-        /// Number of bytes that were given.
+        /// Number of bytes that the caller passed.
         given: u64,
     },
-    /// The header is not UTF-8.
     #[error("the header is not UTF-8 from byte {offset} of the file on")]
     NotUtf8 {
         /// Offset of the first invalid byte, from the start of the file.
         offset: u64,
     },
-    /// The header is not JSON.
     #[error("the header is not a JSON object: {0}")]
     NotJson(String),
     /// The header is JSON, but does not describe tensors.
@@ -80,7 +76,6 @@ pub enum HeaderError {
     /// The element type of a tensor is unknown.
     #[error("tensor `{tensor}` has the unknown dtype `{dtype}`")]
     UnknownDtype {
-        /// Name of the tensor with the unknown type.
         tensor: String,
         /// The element type as the header states it.
         dtype: String,
@@ -88,9 +83,7 @@ pub enum HeaderError {
     /// The size of a tensor overflows 64 bits, or a packed type ends inside a byte.
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} has no length in whole bytes below 2^64")]
     ShapeOverflow {
-        /// Name of the tensor whose size cannot be computed.
         tensor: String,
-        /// Element type of the tensor.
         dtype: Dtype,
         /// Dimensions of the tensor, as the header states them.
         shape: Vec<u64>,
@@ -98,7 +91,6 @@ pub enum HeaderError {
     /// A tensor's end is before its start.
     #[error("tensor `{tensor}` ends at data offset {end}, before it starts at {start}")]
     Reversed {
-        /// Name of the tensor with the reversed range.
         tensor: String,
         /// Start of the tensor, from the first byte after the header.
         start: u64,
@@ -108,9 +100,7 @@ pub enum HeaderError {
     /// The shape of a tensor needs another number of bytes than its byte range has.
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} is {expected} bytes, its offsets hold {found}")]
     WrongLength {
-        /// Name of the tensor with the wrong length.
         tensor: String,
-        /// Element type of the tensor.
         dtype: Dtype,
         /// Dimensions of the tensor, as the header states them.
         shape: Vec<u64>,
@@ -160,8 +150,8 @@ pub enum HeaderError {
 impl Header {
     /// Returns the end of the header, which is the start of the tensors' data, in bytes from the start of the file.
     ///
-    /// `first` contains at least the file's first 8 bytes, and `file_len` is the file's length in bytes. Call this to
-    /// find out how many bytes [`Header::parse`] needs.
+    /// `first` contains at least the file's first 8 bytes, and `file_len` is the file's length in bytes. The result is
+    /// the number of bytes that [`Header::parse`] needs.
     ///
     /// # Errors
     /// If the file is empty or shorter than 8 bytes, or if the stated header length exceeds [`MAX_HEADER`] or the file.
@@ -182,8 +172,8 @@ impl Header {
         Ok(8 + length)
     }
 
-    /// Parses and verifies a header. `bytes` is the whole file, of `file_len` bytes, or its beginning up to the end of
-    /// the header or further.
+    /// Parses and verifies a header. `bytes` is the start of the file, which must contain at least the whole header.
+    /// `file_len` is the length of the whole file in bytes.
     ///
     /// # Errors
     /// If `bytes` ends before the header does, or if the file violates the format. The first violation is reported.
@@ -302,7 +292,7 @@ fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
         serde_json::error::Category::Data => HeaderError::Malformed(error.to_string()),
         _ => HeaderError::NotJson(error.to_string()),
     })?;
-    // The metadata is merged into one map later, so a second `__metadata__` must be detected here.
+    // The caller merges all metadata into one map, so a second `__metadata__` must be detected before that.
     let mut metadata = pairs.0.iter().filter(|(_, entry)| matches!(entry, Entry::Metadata(_)));
     if metadata.next().is_some() && metadata.next().is_some() {
         return Err(HeaderError::Duplicate("__metadata__".to_owned()));
@@ -314,8 +304,8 @@ fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
 /// file.
 const MOST_ENTRIES: usize = 40_000;
 
-/// Rejects a further entry if there are already [`MOST_ENTRIES`]. The limit bounds memory, because an entry takes
-/// several times its size in the file.
+/// Rejects a further entry if `pairs` already has [`MOST_ENTRIES`] entries. The limit bounds memory, because an entry
+/// in memory takes several times its size in the file.
 fn room<V, E: serde::de::Error>(pairs: &[(String, V)]) -> Result<(), E> {
     if pairs.len() < MOST_ENTRIES { Ok(()) } else { Err(E::custom(format!("it has more than {MOST_ENTRIES} entries"))) }
 }

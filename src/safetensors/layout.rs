@@ -1,4 +1,4 @@
-//! The two orientations in which files store the weight of a linear map.
+//! Defines the two orientations in which files store the weight of a linear map.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

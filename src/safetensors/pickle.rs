@@ -12,9 +12,8 @@ pub enum PickleError {
         path.display()
     )]
     Magic {
-        /// Path of the file.
         path: PathBuf,
-        /// What the first bytes identify the file as, for example a zip archive.
+        /// The format that the first bytes identify, for example a zip archive.
         what: &'static str,
     },
     /// The file was rejected by its name.
@@ -24,7 +23,6 @@ pub enum PickleError {
         path.display()
     )]
     Name {
-        /// Path of the file.
         path: PathBuf,
         /// The extension of the file name, in lower case.
         extension: String,
@@ -46,8 +44,8 @@ pub fn refuse_pickle(path: &Path, first_bytes: &[u8]) -> Option<PickleError> {
 }
 
 fn magic(bytes: &[u8]) -> Option<&'static str> {
-    // A safetensors header of 640, 896, 1152 or 1408 bytes starts with the same two bytes as a pickle. It is recognised
-    // by the bytes that follow: the upper half of its length, which is 0, and `{`.
+    // A safetensors file with a header of 640, 896, 1152 or 1408 bytes starts with the same two bytes as a pickle. It
+    // is recognised by bytes 4 to 8: the upper half of the header length, which is 0, and `{`.
     if bytes.get(4..9) == Some(b"\0\0\0\0{") {
         return None;
     }

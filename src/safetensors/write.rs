@@ -10,7 +10,6 @@ use super::Dtype;
 pub struct Tensor<'a> {
     /// Name of the tensor; it must be unique in the file.
     pub name: String,
-    /// Type of every element.
     pub dtype: Dtype,
     /// Dimensions, outermost first.
     pub shape: Vec<u64>,
@@ -18,7 +17,7 @@ pub struct Tensor<'a> {
     pub data: &'a [u8],
 }
 
-/// Returns the bytes of a whole file. They do not depend on the order of `tensors`.
+/// Returns the bytes of a whole file, which do not depend on the order of `tensors`.
 ///
 /// The header contains `__metadata__` first, if it is not empty, and then the tensors, sorted by the bytes of their
 /// names. The data is in the same order as the tensors. Spaces pad the header to a multiple of 8 bytes.
@@ -39,12 +38,12 @@ pub fn write(tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Vec
     bytes
 }
 
-/// Returns only the header of the file that [`write`] would return, with the length before it. Use it to stream files
-/// that are too large for memory. `tensors` (name, type, shape) must be sorted by name, and the data must follow in the
-/// same order.
+/// Returns only the header of the file that [`write`] would return, with the 8-byte header length before it, for files
+/// that are too large for memory. `tensors` (name, type, shape) must be sorted by name, and the caller must write the
+/// data in the same order.
 ///
 /// # Panics
-/// If the names are not strictly ascending, if one is `__metadata__`, or if a shape overflows.
+/// If the names are not strictly ascending, if a name is `__metadata__`, or if a shape overflows.
 pub fn header_bytes(tensors: &[(&str, Dtype, &[u64])], metadata: &BTreeMap<String, String>) -> Vec<u8> {
     assert!(tensors.is_sorted_by(|a, b| a.0 < b.0), "tensor names must be strictly ascending");
     let mut entries = Vec::with_capacity(tensors.len() + 1);
