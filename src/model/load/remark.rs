@@ -26,7 +26,6 @@ pub enum RemarkKind {
 /// A warning about a model that opens without an error, but may not be what the user intends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// The subject of the warning.
     pub kind: RemarkKind,
     pub message: String,
     pub help: String,

@@ -35,7 +35,6 @@ pub struct WeightTape {
 /// The inputs of one layer's down-projection and the gradient of its outputs, with one matrix row per computed
 /// position.
 pub struct LayerGradient<'a> {
-    /// Index of the layer in the model.
     pub layer: usize,
     /// The inputs of the down-projection, `[positions, f]`.
     pub keys: &'a [f32],
