@@ -1,7 +1,8 @@
 //! Writes files atomically.
 //!
-//! A temporary file is written in the same directory and synced, then it is renamed and the directory is synced. After
-//! a crash, the path has either the old or the new file; a temporary file may remain, but is never read.
+//! The bytes are written to a temporary file in the same directory, the file is synced and renamed, and the directory
+//! is synced. After a crash the path has either the old or the new file. A temporary file may remain, but is never
+//! read.
 
 use std::fs;
 use std::io::{self, Write};
@@ -14,27 +15,27 @@ use super::fault::{self, Call};
 const PREFIX: &str = ".corrigenda-";
 const SUFFIX: &str = ".tmp";
 
-/// Writes `bytes` to `path` atomically; an existing regular file is replaced.
+/// Writes `bytes` to `path` atomically, replacing an existing regular file.
 ///
 /// # Errors
-/// If `path` is a symbolic link or not a regular file, or the operating system reports an error. The old file is then
-/// unchanged, unless only syncing the directory failed.
+/// If `path` is a symbolic link or not a regular file, or an I/O operation fails. The existing file is then unchanged,
+/// unless only syncing the directory failed.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut staged = Staged::new(path)?;
     staged.write_all(bytes).map_err(StoreError::io("writing", path))?;
     staged.commit()
 }
 
-/// Returns whether a name has the prefix and the suffix of this module's temporary files and folders.
+/// Returns whether a name is that of a temporary file or folder of this module.
 pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// The minimum age of a temporary file that is removed; a younger one may still be in use.
+/// The minimum age at which a temporary file is removed; a younger file may still be in use.
 pub(super) const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Creates a temporary folder in `directory` that is removed when it is dropped. [`remove_stale`] removes it after a
-/// crash.
+/// Creates a temporary folder in `directory`, which is removed on drop; after a crash, [`remove_stale`] removes the
+/// folder.
 ///
 /// # Errors
 /// If the folder cannot be created.
@@ -42,12 +43,12 @@ pub fn folder_in(directory: &Path) -> io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempdir_in(directory)
 }
 
-/// Removes temporary files and folders that a crash left in a directory. Errors are ignored, because such files are
-/// harmless.
+/// Removes the temporary files and folders in a directory that a crash left and that are older than a day. Errors are
+/// ignored, because such files are harmless.
 pub fn remove_stale(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|entry| is_temporary(&entry.file_name().to_string_lossy())) {
-        // The metadata of the entry itself: links are not followed.
+        // The metadata is that of the entry itself; links are not followed.
         let Ok(seen) = entry.metadata() else { continue };
         if seen.modified().ok().and_then(|time| time.elapsed().ok()).is_some_and(|age| age > YOUNG) {
             let _ = if seen.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
@@ -55,17 +56,17 @@ pub fn remove_stale(directory: &Path) {
     }
 }
 
-/// A temporary file that [`Staged::commit`] renames to its path. Dropping it without a commit removes it.
+/// A temporary file, which [`Staged::commit`] renames to its final path. Without a commit, the file is removed on drop.
 pub struct Staged {
     file: tempfile::NamedTempFile,
     path: PathBuf,
 }
 
 impl Staged {
-    /// Creates the temporary file for `path`, whose directory must exist.
+    /// Creates the temporary file for `path`. The directory of `path` must exist.
     ///
     /// # Errors
-    /// If `path` is a symbolic link or not a regular file, or its directory cannot be written to.
+    /// If `path` is a symbolic link or not a regular file, or its directory is not writable.
     pub fn new(path: &Path) -> Result<Self, StoreError> {
         match fs::symlink_metadata(path) {
             Ok(there) if there.is_symlink() => return Err(StoreError::Symlink { path: path.to_owned() }),
@@ -78,7 +79,7 @@ impl Staged {
         let directory = directory_of(path);
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX).suffix(SUFFIX).disable_cleanup(fault::kills());
-        // The permissions follow the umask, instead of the 0600 of temporary files.
+        // The permissions are those of the umask, not the 0600 of `tempfile`.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let made = fault::before(Call::Make).and_then(|()| builder.tempfile_in(directory));
@@ -86,7 +87,7 @@ impl Staged {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// Syncs the file, renames it to its path and syncs the directory.
+    /// Syncs the temporary file, renames it to its final path and syncs the directory.
     ///
     /// # Errors
     /// If syncing or renaming fails.
@@ -117,19 +118,19 @@ fn directory_of(path: &Path) -> &Path {
 /// Syncs a directory, so that renames in it survive a crash.
 ///
 /// # Errors
-/// If the operating system reports an error other than that it cannot sync directories.
+/// If syncing fails, except on file systems that cannot sync a directory.
 #[cfg(unix)]
 pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     let open = || fs::File::open(directory);
     let synced = fault::before(Call::Sync).and_then(|()| open()).and_then(|handle| handle.sync_all());
     match synced {
-        // Some file systems cannot sync a directory; the rename is then as durable as they permit.
+        // Some file systems cannot sync a directory; the rename is then only as durable as the file system makes it.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         synced => synced.map_err(StoreError::io("syncing", directory)),
     }
 }
 
-/// Does nothing: on this platform a directory cannot be opened as a file, and the rename itself is durable.
+/// Does nothing: a directory cannot be opened as a file on this platform.
 #[cfg(not(unix))]
 pub fn sync_directory(_: &Path) -> Result<(), StoreError> {
     Ok(())

@@ -1,4 +1,4 @@
-//! Treats damaged entries of the store as missing and records a warning, so that their content is computed again.
+//! Treats damaged entries of the store as missing, so that they are computed again, and records a warning for each.
 
 use std::sync::PoisonError;
 
@@ -6,7 +6,7 @@ use super::{EntryKind, Store, StoreError};
 use crate::digest::Digest;
 
 impl Store {
-    /// Records a warning about a damaged entry. The same damage is recorded only once.
+    /// Records a warning about a damaged entry. Equal warnings are recorded once.
     pub fn record_skipped(&self, damage: &StoreError) {
         let mut noted = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
         let damage = damage.to_string();
@@ -15,7 +15,7 @@ impl Store {
         }
     }
 
-    /// Returns the result of a read. If it is [`StoreError::Damaged`], records a warning and returns `None` instead.
+    /// Returns `found` unchanged, unless it is [`StoreError::Damaged`]: then records a warning and returns `Ok(None)`.
     ///
     /// # Errors
     /// If `found` is an error other than [`StoreError::Damaged`].
@@ -29,13 +29,14 @@ impl Store {
         })
     }
 
-    /// Returns the recorded warnings, in the order in which they were recorded.
+    /// Returns the recorded warnings, oldest first.
     pub fn skipped(&self) -> Vec<String> {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the parsed entry, or `None` if it must be computed again: it is missing or damaged, or `parse` rejects
-    /// it because it has another format. An intact entry of another format is removed, so that a new one can be stored.
+    /// Reads and parses an entry. Returns `None` if it must be computed again, because the entry is missing or damaged,
+    /// or `parse` returns `None` for an entry of a different format. The latter is removed, so that a new entry can be
+    /// stored.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the entry cannot be read or removed.
@@ -47,20 +48,21 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let Some(bytes) = self.unless_damaged(self.get(kind, key))? else { return Ok(None) };
         let parsed = parse(&bytes);
-        // A store that is opened only for reading does not remove entries.
+        // A store opened with [`Store::for_reading`] does not remove entries.
         if parsed.is_none() && self.memoize {
             self.remove(kind, key)?;
         }
         Ok(parsed)
     }
 
-    /// As [`Store::recall`], for entries that only save time: an entry also counts as missing if it cannot be read.
+    /// Reads an entry that only saves time, as [`Store::recall`] does, but also returns `None` if the entry cannot be
+    /// read.
     pub fn recall_if_any<T>(&self, kind: EntryKind, key: &Digest, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         self.recall(kind, key, parse).ok().flatten()
     }
 
-    /// Stores an entry that only saves time, so errors are ignored. If there is a valid entry with another payload, it
-    /// remains and a warning is recorded. A store that is opened only for reading stores nothing.
+    /// Stores an entry that only saves time; errors are ignored. A valid entry with a different payload is not
+    /// replaced, and a warning is recorded. A store opened with [`Store::for_reading`] stores nothing.
     pub fn put_optional(&self, kind: EntryKind, key: &Digest, payload: &[u8]) {
         if !self.memoize {
             return;

@@ -7,12 +7,12 @@ use super::EntryKind;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 
-/// An error of an operation on the store, or on a file that is written in the same way.
+/// An error of the store, or of an atomic write to a file outside it, such as `corrigenda.lock`.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{operation} `{}` failed: {source}{}", path.display(), remedy(source))]
     Io {
-        /// The operation, as a verb form: `reading`, `writing` and so on.
+        /// The operation, such as `reading` or `writing`.
         operation: &'static str,
         path: PathBuf,
         source: io::Error,
@@ -24,10 +24,10 @@ pub enum StoreError {
     #[error("`{}` is damaged: {why}", path.display())]
     Damaged {
         path: PathBuf,
-        /// The reason why the entry is damaged, as the end of the message.
+        /// The damage, as the end of the message.
         why: String,
     },
-    /// The store has a valid entry with another payload under this key: the same inputs gave different bytes before.
+    /// A valid entry with a different payload exists under the key: the same inputs gave different bytes before.
     #[error(
         "`{}` contains {existing}, but the same inputs now gave {new}: the entry is kept; if it is wrong, remove the file",
         path.display()
@@ -42,13 +42,13 @@ pub enum StoreError {
     #[error("storing a patch as {expected}: the digest of its bytes is {found}")]
     WrongAddress {
         expected: Digest,
-        /// The SHA-256 of the patch's bytes, under which it would have to be stored.
+        /// The SHA-256 of the patch's bytes, which is its correct key.
         found: Digest,
     },
     #[error("`{}` is locked by {holder}, and was not released within {seconds} s: wait for it to end, or end it", path.display())]
     Busy {
         path: PathBuf,
-        /// The processes that hold the lock file, as part of the message.
+        /// The processes that hold the store's lock file, as part of the message.
         holder: String,
         seconds: u64,
     },
@@ -56,10 +56,10 @@ pub enum StoreError {
     Changed { path: PathBuf },
     #[error("the store holds no {kind} {key}")]
     Missing { kind: EntryKind, key: Digest },
-    /// The target directory of an export is inside the store.
+    /// The destination of a store export is inside the store.
     #[error("`{}` is inside the store, where an export would be reported as damage: name another folder", path.display())]
     InsideStore { path: PathBuf },
-    /// The source directory of an import has no exported entries.
+    /// The source of a store import has no exported entries.
     #[error("`{}` holds no exported entries (expected a folder `objects` or `patches` in it)", path.display())]
     NotAnExport { path: PathBuf },
 }
@@ -71,7 +71,7 @@ impl StoreError {
         move |source| Self::Io { operation, path, source }
     }
 
-    /// Returns the error for an entry that fails its check.
+    /// Returns the error for a damaged entry.
     pub(super) fn damaged(path: &Path, why: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), why: why.into() }
     }
@@ -83,7 +83,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Returns a suggestion for the user that is appended to the message; empty for most kinds of errors.
+/// Returns a suggestion to append to the message of an I/O error; empty for most kinds of errors.
 fn remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.kind() {

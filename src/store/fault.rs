@@ -1,49 +1,49 @@
-//! Lets tests count the calls that change the disk, and make any of them fail.
+//! Lets tests count the operations that change the disk, and make any of them fail.
 //!
-//! Every operation that creates, writes, syncs, renames or removes an entry, or a file that is written in the same way,
-//! first calls [`before`] or [`writing`]. Operations that may fail without harm do not: writing the process id into the
-//! store's lock file, updating the modification time of a used entry, and removing empty folders and temporary files.
-//! Outside the tests of this crate, neither function has an effect.
+//! Every operation that creates, writes, syncs, renames or removes a file of the store, or a file written by
+//! [`atomic`](super::atomic), first calls [`before`] or [`writing`]. Operations whose failure is ignored do not call
+//! them: writing the process id to the store's lock file, updating the modification time of an entry, and removing
+//! empty folders and stale temporary files. Outside unit tests both functions have no effect.
 
 use std::io;
 
-/// An operation that changes the disk, or makes a change durable.
+/// A kind of operation that changes the disk or makes a change durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
-    /// Creates a folder, a temporary file or the store's lock file.
+    /// Creating a folder, a temporary file or the store's lock file.
     Make,
-    /// Writes bytes to a temporary file.
+    /// Writing bytes to a temporary file.
     Write,
-    /// Syncs a file, or a folder after a file in it was renamed.
+    /// Syncing a file, or a folder after a rename in it.
     Sync,
-    /// Renames a temporary file to its final path.
+    /// Renaming a temporary file to its final path.
     Rename,
-    /// Removes an entry, a memo or a temporary file.
+    /// Removing an entry, a memo or a temporary file.
     Remove,
 }
 
-/// Returns an error if a test makes this call fail. This version, outside tests, always returns `Ok`.
+/// Returns the error that a test simulates for this call; outside unit tests always `Ok`.
 ///
 /// # Errors
-/// If a test makes the call fail; never outside tests.
+/// If a test simulates an error for the call.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn before(_: Call) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether a test simulates that the process was killed, after which temporary files are not removed. This
-/// version, outside tests, always returns false.
+/// Returns whether a test simulates that the process is killed, so that temporary files are not removed. Outside unit
+/// tests always false.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn kills() -> bool {
     false
 }
 
-/// Calls `write`. If a test makes the call fail, only half of the bytes are written, as on a full disk.
+/// Calls `write`. If a test simulates an error, writes only half of the bytes, as on a full disk.
 ///
 /// # Errors
-/// If `write` fails, or a test makes the call fail.
+/// If `write` fails, or a test simulates an error.
 pub(super) fn writing(bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
     match before(Call::Write) {
         Ok(()) => write(bytes),
@@ -61,16 +61,16 @@ mod counted {
 
     use super::Call;
 
-    /// A simulated fault.
+    /// A fault that a test simulates.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(in super::super) enum Fault {
-        /// No fault; calls are only counted.
+        /// No fault; calls are counted only.
         None,
-        /// The process is killed: this call and all later ones change nothing, and temporary files remain.
+        /// The process is killed: this call and all later ones do nothing, and temporary files remain.
         Killed,
-        /// The disk is full: from this call on, nothing can be created or written.
+        /// The disk is full: this call fails, and all later calls that create or write.
         Full,
-        /// The disk reports an I/O error for this call only.
+        /// This call fails with an I/O error; later calls succeed.
         Broken,
     }
 
@@ -84,8 +84,7 @@ mod counted {
         static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
     }
 
-    /// Runs `work` with `fault` at the call with index `at` in this thread, and returns the result and the list of
-    /// calls.
+    /// Runs `work` with `fault` at the call with index `at` on this thread. Returns the result and all calls.
     pub(in super::super) fn disturbed<T>(fault: Fault, at: usize, work: impl FnOnce() -> T) -> (T, Vec<Call>) {
         STATE.set(Some(State { fault, at, calls: Vec::new() }));
         let done = work();
@@ -106,9 +105,9 @@ mod counted {
                 Fault::Full if past && matches!(call, Call::Make | Call::Write) => {
                     Err(io::ErrorKind::StorageFull.into())
                 }
-                // On a full disk, an operation that needs no space may fail too, so the selected call always fails.
+                // An operation that needs no space may also fail on a full disk, so the selected call always fails.
                 Fault::Full if now => Err(io::ErrorKind::StorageFull.into()),
-                // EIO has no `ErrorKind`.
+                // `ErrorKind` has no variant for EIO, which is 5.
                 Fault::Broken if now => Err(io::Error::from_raw_os_error(5)),
                 _ => Ok(()),
             }

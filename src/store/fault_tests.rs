@@ -1,4 +1,4 @@
-//! Simulates a fault at every call that changes the disk during typical use of a store.
+//! Simulates a fault at every call that changes the disk during a typical use of the store.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -9,15 +9,15 @@ use super::fault::{Call, Fault, disturbed};
 use super::{EntryKind, Store, StoreError, atomic, memo};
 use crate::digest::Digest;
 
-/// A folder with two stores, a file named `lock` that represents a project's `corrigenda.lock`, and exported entries.
+/// A folder with two stores, a folder of exported entries, and a file `lock` in place of a project's `corrigenda.lock`.
 struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    /// Returns a folder with an old `lock` file and one damaged entry in the store.
+    /// Creates the folder, with an old `lock` file and one damaged entry in the store `own`.
     fn new() -> Self {
-        // The files are temporary, so syncing them on disk would only take time; memory is used if it is available.
+        // The folder is in memory if possible, because syncing to disk takes time and is not tested here.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let place = Self { folder: folder.expect("a directory") };
         fs::write(place.path("lock"), b"old").expect("written");
@@ -35,7 +35,7 @@ impl Place {
         Store::open(self.path(name))
     }
 
-    /// Runs the operations of a store that change the disk, in a typical order.
+    /// Runs all operations of a store that change the disk, in a typical order.
     fn live(&self) -> Result<(), StoreError> {
         let (store, other) = (self.store("own"), self.store("other"));
         for byte in [1, 9] {
@@ -61,7 +61,7 @@ impl Place {
         Ok(())
     }
 
-    /// Returns the relative paths and contents of all files except temporary ones.
+    /// Returns the relative paths and contents of all files except temporary files.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut folders = vec![self.folder.path().to_owned()];
@@ -81,13 +81,13 @@ impl Place {
         found
     }
 
-    /// Checks that the `lock` file has its old or new content, and that every written entry is intact.
+    /// Checks that `lock` has its old or its new content and that all entries are intact. If `mended` is false, the
+    /// entry that was damaged at the start may still be damaged.
     fn is_sound(&self, mended: bool, what: &str) {
         let lock = fs::read(self.path("lock")).expect("there");
         assert!(lock == b"old" || lock == b"new", "{what}");
         for name in ["own", "other"] {
             let report = self.store(name).verify();
-            // The entry that was damaged at the start may still be damaged.
             let own = self.store(name).path(EntryKind::Object, &key(9));
             let found: Vec<_> = report.problems.iter().filter(|problem| mended || problem.path != own).collect();
             assert!(found.is_empty(), "{what}: {found:?}");
@@ -104,7 +104,7 @@ fn key(byte: u8) -> Digest {
     Digest::of(&[byte])
 }
 
-/// Runs `work` in a new folder with each fault at each call in turn. `then` receives the folder, the result and a
+/// Runs `work` once per fault and call, each time in a new folder, and calls `then` with the folder, the result and a
 /// description of the fault. Returns the calls of a run without a fault.
 fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> Vec<Call> {
     let (_, calls) = disturbed(Fault::None, 0, || work(&Place::new()));
@@ -113,7 +113,7 @@ fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> 
             let what = format!("{fault:?} at call {at}, {call:?}");
             let place = Place::new();
             let (done, made) = disturbed(fault, at, || work(&place));
-            assert!(made.len() > at && made[..=at] == calls[..=at], "{what}: the same calls up to there");
+            assert!(made.len() > at && made[..=at] == calls[..=at], "{what}: the calls up to the fault are the same");
             then(&place, done, &what);
         }
     }
@@ -127,18 +127,18 @@ fn a_store_survives_a_fault_at_any_call() {
     whole.is_sound(true, "undisturbed");
     let want = whole.files();
     let calls = everywhere(Place::live, |place, lived, what| {
-        assert!(lived.is_err(), "{what}: it is told");
+        assert!(lived.is_err(), "{what}: the fault is returned as an error");
         place.is_sound(false, what);
         place.live().unwrap_or_else(|error| panic!("{what}: afterwards {error}"));
         place.is_sound(true, what);
-        assert!(place.files() == want, "{what}: the same files in the end");
+        assert!(place.files() == want, "{what}: the files are the same as without a fault");
     });
     for call in [Call::Make, Call::Write, Call::Sync, Call::Rename, Call::Remove] {
-        assert!(calls.contains(&call), "{call:?} is among what is disturbed");
+        assert!(calls.contains(&call), "{call:?} is tested with faults");
     }
 }
 
-/// A memo only saves time: a digest is returned even if its memo cannot be written.
+/// A memo only saves time: the digest of a file is returned even if its memo cannot be written.
 #[test]
 fn a_failing_memo_does_not_change_a_digest() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -154,8 +154,8 @@ fn a_failing_memo_does_not_change_a_digest() {
             place.is_sound(false, what);
             let store = place.store("own");
             assert_eq!(memo::digest_file(&store, &model).expect("told"), want, "{what}: afterwards");
-            assert_eq!(store.skipped(), [""; 0], "{what}: no memo is half one");
-            assert!(place.files().iter().any(|(path, _)| path.starts_with("own/v1/memo")), "{what}: remembered");
+            assert_eq!(store.skipped(), [""; 0], "{what}: no memo is incomplete");
+            assert!(place.files().iter().any(|(path, _)| path.starts_with("own/v1/memo")), "{what}: has a memo");
         },
     );
     assert!(calls.contains(&Call::Rename));

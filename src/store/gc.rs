@@ -1,4 +1,4 @@
-//! Removes entries that the caller does not list, temporary files, and memos.
+//! Removes old entries that the caller does not list, stale temporary files, and on request memos.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,32 +12,31 @@ use super::write::remove_file;
 use super::{EntryKind, Store, StoreEntry, StoreError, atomic};
 use crate::digest::Digest;
 
-/// The minimum age of a removed entry. A younger entry may belong to a build that is still running.
+/// The minimum age of an entry that is removed; a younger entry may belong to a running build.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
-/// The minimum age of a removed partial sum, which may be resumed, or refusal.
+/// The minimum age of a partial sum or a refusal that is removed. A partial sum may still be resumed.
 const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// The removed entries, by kind and key.
     pub entries: Vec<StoreEntry>,
-    /// The removed temporary files and memos.
+    /// The paths of the removed temporary files and memos.
     pub others: Vec<PathBuf>,
-    /// The sum of the sizes of all removed files, in bytes.
+    /// The total size of all removed files, in bytes.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Removes every entry that is not in `keep`, and temporary files older than a day.
+    /// Removes the entries that are not in `keep`, and temporary files that are older than a day.
     ///
-    /// Entries younger than an hour (partial sums and refusals: 30 days) are preserved, because a concurrent build may
-    /// have just written them. With `all`, they are removed too, and so are the memos. The store's lock file is held
+    /// Entries younger than an hour (partial sums and refusals: 30 days) are not removed, because a concurrent build
+    /// may have written them. With `all`, they are removed too, and also all memos. The store's lock file is locked
     /// exclusively, which prevents concurrent writes.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] if the store's lock file is not free within five minutes, or another error if a path cannot
-    /// be read or removed.
+    /// [`StoreError::Busy`] if the store's lock file is still locked after five minutes; any other error if a path
+    /// cannot be read or removed.
     pub fn gc(&self, keep: &BTreeSet<(EntryKind, Digest)>, all: bool) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let versioned = self.versioned();
@@ -52,8 +51,8 @@ impl Store {
                     PathClass::Entry(key) => {
                         let least = match kind {
                             _ if all => Duration::ZERO,
-                            // Partial sums and refusals can represent hours of work, and `corrigenda.lock` cannot name
-                            // them.
+                            // Partial sums and refusals may have taken hours to compute, and `corrigenda.lock` cannot
+                            // refer to them.
                             EntryKind::Partial | EntryKind::Refusal => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };
@@ -102,8 +101,8 @@ impl Collected {
     }
 }
 
-/// Removes a file that is at least as old as `least`, and returns its size in bytes. Returns `None` if the file is
-/// younger, missing or a directory. A modification time in the future counts as age 0.
+/// Removes a file whose age is at least `least` and returns its size in bytes. Returns `None` if the file is younger,
+/// missing or a directory. A modification time in the future counts as age 0.
 fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError> {
     let there = match fs::symlink_metadata(path) {
         Ok(there) if !there.is_dir() => there,
@@ -120,11 +119,11 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     Ok(Some(there.len()))
 }
 
-/// Removes the empty shard folders in `folder`. Writers create shard folders while they share the store's lock file, so
+/// Removes the empty shard folders in `folder`. A writer creates its shard folder with the store's lock file locked, so
 /// no writer is about to use an empty one.
 fn remove_empty(folder: &Path) -> Result<(), StoreError> {
     for (_, path) in sorted(folder)?.into_iter().filter(|(name, path)| name.len() == 2 && path.is_dir()) {
-        // Removing a folder that is not empty fails, as intended.
+        // `remove_dir` fails if the folder is not empty; such a folder remains.
         let _ = fs::remove_dir(path);
     }
     Ok(())

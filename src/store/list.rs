@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 use super::{EntryKind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
-/// An entry as [`Store::ls`] lists it.
+/// An entry of the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreEntry {
     pub kind: EntryKind,
-    /// The key of the entry; for a patch, the SHA-256 of its bytes.
+    /// The key; for a patch, the SHA-256 of its bytes.
     pub key: Digest,
     /// The size of the file in bytes, including the seal.
     pub size: u64,
 }
 
-/// A path that [`Store::scan`] returns, with its classification.
+/// A path in the store, as returned by [`Store::scan`].
 pub(super) struct ScannedPath {
     pub(super) path: PathBuf,
     pub(super) class: PathClass,
 }
 
-/// The classification of a path by its name.
+/// The kind of a path, judging by its name.
 pub(super) enum PathClass {
     Entry(Digest),
     Temporary,
@@ -32,10 +32,10 @@ pub(super) enum PathClass {
 }
 
 impl Store {
-    /// Returns every entry, sorted by kind and key. The contents are not checked; see [`Store::verify`].
+    /// Returns all entries, sorted by kind and key. Their contents are not checked; see [`Store::verify`].
     ///
     /// # Errors
-    /// If a directory cannot be list_or_note.
+    /// If a directory cannot be listed.
     pub fn ls(&self) -> Result<Vec<StoreEntry>, StoreError> {
         let mut entries = Vec::new();
         for kind in EntryKind::ALL {
@@ -54,8 +54,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// Returns every path in the shard folders of `v1/<folder>/`, sorted and classified. The names of entries end in
-    /// `suffix`.
+    /// Returns all paths in the shard folders of `v1/<folder>/`, sorted. Names of entries end with `suffix`.
     pub(super) fn scan(&self, folder: &str, suffix: &str) -> Vec<ScannedPath> {
         let mut found = Vec::new();
         let folder = self.versioned().join(folder);
@@ -82,7 +81,7 @@ fn classify(name: &str, key: Option<Digest>) -> PathClass {
     }
 }
 
-/// Returns the sorted content of a directory. If it cannot be list_or_note, the error is added to `found`.
+/// Returns the sorted content of a directory. If the directory cannot be listed, the error is added to `found`.
 fn list_or_note(directory: &Path, found: &mut Vec<ScannedPath>) -> Vec<(String, PathBuf)> {
     sorted(directory).unwrap_or_else(|error| {
         found.push(ScannedPath { path: directory.to_owned(), class: PathClass::Unreadable(error) });
@@ -90,7 +89,7 @@ fn list_or_note(directory: &Path, found: &mut Vec<ScannedPath>) -> Vec<(String, 
     })
 }
 
-/// Returns the names and paths in `directory`, sorted; empty if it does not exist.
+/// Returns the names and paths in `directory`, sorted; empty if `directory` does not exist.
 pub(super) fn sorted(directory: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

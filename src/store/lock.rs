@@ -1,5 +1,5 @@
-//! Locks the store with its lock file, `v1/lock`. Writers share the lock during a write, and `gc` holds it exclusively.
-//! Readers do not use it.
+//! Locks the store by its lock file, `v1/lock`. Writers share the lock during a write; `gc` locks the file exclusively.
+//! Readers do not lock the store.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -9,33 +9,33 @@ use std::time::{Duration, Instant};
 use super::StoreError;
 use super::fault::{self, Call};
 
-/// The default maximum time to wait for the store's lock.
+/// The default maximum time to wait for the store's lock file.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// The store's lock, held by this process. It is released when it is dropped or the process ends.
+/// The lock of the store, held by this process. It is released on drop and when the process ends.
 pub(super) struct StoreLock {
     file: File,
     alone: bool,
 }
 
 impl StoreLock {
-    /// Acquires the lock file at `path`, shared with other writers. Waits for at most `lock_timeout`.
+    /// Locks the file at `path`, shared with other writers. Waits at most `lock_timeout`.
     pub(super) fn shared(path: &Path, lock_timeout: Duration) -> Result<Self, StoreError> {
         let file = open(path)?;
         match wait(&file, path, lock_timeout, File::try_lock_shared) {
-            // Some file systems, such as network mounts, do not support locks. Writes are atomic even without a lock.
+            // Some file systems, such as network mounts, do not support locks. A write without a lock is still atomic.
             Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => {}
             result => result?,
         }
         Ok(Self { file, alone: false })
     }
 
-    /// Acquires the lock file at `path` exclusively, and writes this process's id into it, so that waiting processes
-    /// can report it.
+    /// Locks the file at `path` exclusively, and writes the id of this process to the file, so that a waiting process
+    /// can report the id. Waits at most `lock_timeout`.
     pub(super) fn exclusive(path: &Path, lock_timeout: Duration) -> Result<Self, StoreError> {
         let mut file = open(path)?;
         wait(&file, path, lock_timeout, File::try_lock)?;
-        // The process id is only informative, so errors are ignored.
+        // The process id is only for messages, so errors are ignored.
         let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
         Ok(Self { file, alone: true })
     }
@@ -51,7 +51,7 @@ impl Drop for StoreLock {
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
-    // The process id is written to the file, so a link must not redirect the write to another file.
+    // A process id is written to the file, and a link could redirect this write to an unrelated file.
     if path.is_symlink() {
         return Err(StoreError::Symlink { path: path.to_owned() });
     }
@@ -80,7 +80,7 @@ fn wait(
     }
 }
 
-/// Describes the holder of the lock, from the process id that an exclusive holder wrote into the file.
+/// Describes the holder of the lock for a message, by the process id that an exclusive holder wrote to the file.
 fn holder(mut file: &File) -> String {
     let mut text = String::new();
     let _ = file.rewind().and_then(|()| file.take(20).read_to_string(&mut text));

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 
-/// The verified payload of an entry, in a memory map.
+/// The verified payload of an entry, mapped into memory.
 #[derive(Debug)]
 pub struct Mapping {
     map: memmap2::Mmap,
@@ -14,22 +14,22 @@ pub struct Mapping {
 impl Mapping {
     #[expect(unsafe_code, reason = "a memory map cannot be created without unsafe code")]
     pub(super) fn new(file: &File) -> io::Result<Self> {
-        // SAFETY: entries are never written in place. They are replaced by a rename and removed by unlinking, and both
+        // SAFETY: an entry is never written in place. It is replaced by a rename and removed by unlinking, and both
         // leave the pages of an open map unchanged.
         let map = unsafe { memmap2::Mmap::map(file)? };
         Ok(Self { length: map.len(), map })
     }
 
-    /// Returns the same map without its last `count` bytes; `count` must not exceed its length.
+    /// Returns the same map without its last `count` bytes; `count` must not exceed the current length.
     pub(super) fn without_last(self, count: usize) -> Self {
         Self { length: self.length - count, map: self.map }
     }
 
-    /// Returns the payload as little-endian f64 without copying it. `None` if its length is not a multiple of 8, or on
-    /// a big-endian machine.
+    /// Returns the payload as little-endian `f64` numbers without copying. `None` if the length is not a multiple of 8,
+    /// or the machine is big-endian.
     #[expect(unsafe_code, reason = "numbers in a memory map are read in place")]
     pub fn as_f64(&self) -> Option<&[f64]> {
-        // SAFETY: every 64-bit pattern is a valid f64, and `align_to` ensures alignment and length.
+        // SAFETY: every 64-bit pattern is a valid `f64`, and `align_to` ensures alignment and length.
         let (before, numbers, after) = unsafe { self.align_to::<f64>() };
         (cfg!(target_endian = "little") && before.is_empty() && after.is_empty()).then_some(numbers)
     }

@@ -1,8 +1,8 @@
-//! Caches the digests of large files in memos. The key of a memo covers the path, size, modification time and inode of
-//! the file. A digest covers either the bytes of the file or its text, independently of line ends.
+//! Caches the digests of large files in memos. The key of a memo covers the path, the size, the modification time and
+//! the inode of the file, and whether its bytes or its normalised text are hashed.
 //!
-//! A memo only saves time and is not a proof: `verify` and `--locked` read the file again. A damaged memo counts as
-//! missing and is reported; a memo that cannot be written is ignored.
+//! A memo only saves time and proves nothing: `verify` and `--locked` hash the file again. A damaged memo counts as
+//! missing and is reported; an error in writing a memo is ignored.
 
 use std::fs::{self, File, Metadata};
 use std::io::Read as _;
@@ -15,10 +15,10 @@ use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Digest, FieldHasher};
 use crate::regular_file::NormalizedText;
 
-/// The minimum file size for a memo; hashing a smaller file is faster than looking its memo up.
+/// The file size up to which no memo is written, in bytes; hashing a small file is faster than looking up a memo.
 const MIN_MEMO_BYTES: u64 = 1 << 20;
 
-/// A file that was modified this recently gets no memo: it may change again without a new modification time.
+/// The age up to which a file gets no memo: it may change again without a new modification time.
 const MIN_AGE: Duration = Duration::from_secs(2);
 
 const FOLDER: &str = "memo";
@@ -26,17 +26,16 @@ const FOLDER: &str = "memo";
 /// The size of a memo in bytes: a digest and a seal.
 const BYTES: u64 = 32 + TRAILER as u64;
 
-/// Returns the SHA-256 of the file at `path`, from the memo if the file looks unchanged.
+/// Returns the SHA-256 of the file at `path`, from a memo if the metadata of the file is unchanged.
 ///
 /// # Errors
-/// If the path is not a regular file, cannot be read, or changed while it was read. An error of the memo itself is
-/// ignored.
+/// If `path` is not a regular file, cannot be read, or changes while it is read. Errors of the memo are ignored.
 pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
     digest_with_memo(store, path, HashedContent::Bytes)
 }
 
-/// Returns the SHA-256 of the text of the file at `path`, without a byte order mark and with `\n` line ends, from the
-/// memo if the file looks unchanged.
+/// Returns the SHA-256 of the text of the file at `path`, without a byte order mark and with `\n` line ends; from a
+/// memo if the metadata of the file is unchanged.
 ///
 /// # Errors
 /// As for [`digest_file`]; also if the file is UTF-16.
@@ -44,7 +43,7 @@ pub fn digest_text(store: &Store, path: &Path) -> Result<Digest, StoreError> {
     digest_with_memo(store, path, HashedContent::NormalizedText)
 }
 
-/// As [`digest_text`], but always reads the file.
+/// Returns the digest that [`digest_text`] returns, but always reads the file.
 ///
 /// # Errors
 /// As for [`digest_text`].
@@ -52,7 +51,7 @@ pub fn digest_text_fresh(path: &Path) -> Result<Digest, StoreError> {
     fresh(path, HashedContent::NormalizedText)
 }
 
-/// Whether the bytes of a file or its normalised text are hashed.
+/// The content of a file that is hashed: its bytes, or its text without a byte order mark and with `\n` line ends.
 #[derive(Clone, Copy)]
 enum HashedContent {
     Bytes,
@@ -72,7 +71,7 @@ fn digest_with_memo(store: &Store, path: &Path, what: HashedContent) -> Result<D
         None => {}
     }
     let digest = fresh(path, what)?;
-    // No memo is written for a recently modified file, or for a file that changed since its metadata was read.
+    // A file that is too young, or that changed since its metadata was read, gets no memo.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
     if store.memoize && settled.is_some_and(|age| age > MIN_AGE) && is_unchanged(&before, &regular(path)?) {
         let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();
@@ -81,16 +80,16 @@ fn digest_with_memo(store: &Store, path: &Path, what: HashedContent) -> Result<D
     Ok(digest)
 }
 
-/// Returns the SHA-256 of the file at `path`, and always reads the file.
+/// Returns the SHA-256 of the file at `path`, always reading the file.
 ///
 /// # Errors
-/// If the path is not a regular file, cannot be read, or changed while it was read.
+/// If `path` is not a regular file, cannot be read, or changes while it is read.
 pub fn digest_file_fresh(path: &Path) -> Result<Digest, StoreError> {
     fresh(path, HashedContent::Bytes)
 }
 
 fn fresh(path: &Path, what: HashedContent) -> Result<Digest, StoreError> {
-    // Checked before opening, because opening a pipe would block.
+    // The check is before the call to `open`, which would block for a pipe.
     regular(path)?;
     let reading = || StoreError::io("reading", path);
     let file = File::open(path).map_err(reading())?;
@@ -143,7 +142,8 @@ fn inode(_: &Metadata) -> (u64, u64) {
     (0, 0)
 }
 
-/// Returns the digest in a memo, or why the memo is damaged; `None` if there is no memo or it cannot be read.
+/// Returns the digest in a memo, or the reason why the memo is damaged; `None` if the memo is missing or cannot be
+/// read.
 fn read_memo(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
     let (file, length) = match open_regular(memo) {
         Ok(opened) => opened?,
@@ -164,7 +164,7 @@ fn read_memo(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
 mod tests {
     use super::*;
 
-    /// Writes a large file with a modification time an hour ago, and returns its digest.
+    /// Writes a file that is large and old enough for a memo, and returns its digest.
     fn large(path: &Path, byte: u8) -> Digest {
         let bytes = vec![byte; MIN_MEMO_BYTES as usize + 1];
         fs::write(path, &bytes).expect("written");
@@ -185,7 +185,7 @@ mod tests {
         let digest = large(&path, 1);
         assert_eq!(digest_file(&store, &path).expect("hashed"), digest);
         let memo = memos(&store).pop().expect("remembered");
-        // To show that the memo is read, it is replaced by a wrong digest with a valid seal.
+        // The memo is replaced by a wrong digest with a valid seal, which shows that the memo is used.
         let key = key(&path, &regular(&path).expect("a file"), HashedContent::Bytes).expect("a path");
         let lie = Digest::of(b"lie");
         let bytes = [&lie.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(lie.bytes()))].concat();
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(digest_file_fresh(&path).expect("hashed"), digest);
         fs::write(&memo, &bytes[1..]).expect("written");
         assert_eq!(digest_file(&store, &path).expect("hashed again"), digest);
-        // The digest of the text has its own memo.
+        // The normalised text has a memo of its own.
         assert_eq!(digest_text(&store, &path).expect("hashed"), digest);
         assert_eq!(memos(&store).len(), 2);
         let changed = large(&path, 2);

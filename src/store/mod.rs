@@ -1,4 +1,4 @@
-//! Stores content-addressed files in the cache directory. No other module creates files there.
+//! Stores entries as files in the cache directory. No module outside this one creates files there.
 //!
 //! ```text
 //! CACHEDIR.TAG
@@ -15,9 +15,10 @@
 //! v1/lock                         shared by writers, exclusive for gc
 //! ```
 //!
-//! Invariants: every read of a payload verifies its hash; every write is atomic and uses a temporary file in the same
-//! directory; a valid entry is never replaced by a different one, except unfinished statistics and repeated imports;
-//! the directory is created by the first write; listings are sorted; this module does not depend on models.
+//! Invariants: every read of a payload verifies its hash; every write is atomic, by a temporary file in the same
+//! directory; a valid entry is never replaced by a different one, except partial statistics and by
+//! [`Store::replace_with`]; the first write creates the directory; listings are sorted; this module does not depend on
+//! models.
 
 pub mod atomic;
 mod damage;
@@ -54,26 +55,26 @@ pub use verify::{Repair, StoreProblem, StoreReport};
 
 use sealed::TRAILER;
 
-/// The maximum size of a patch file in bytes: 4 GiB. Larger files count as damaged.
+/// The maximum size of a patch file, in bytes (4 GiB); a larger file counts as damaged.
 pub const MOST_PATCH_BYTES: u64 = 4 << 30;
 
-/// The kind of an entry, which determines its folder and whether it is sealed.
+/// The kind of an entry, which determines its folder and whether the file has a seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
     /// A compiled edit: its key and its value at each edited layer.
     Object,
-    /// A patch, addressed by the SHA-256 of its bytes.
+    /// A compiled edit: its key and value vectors at each edited layer.
     Patch,
-    /// The second moment of a layer's keys.
+    /// A patch; its key is the SHA-256 of its bytes.
     Statistics,
     Factor,
-    /// The figures of a build, or the result of a check.
+    /// The figures of a build, or the cached result of a measurement or check.
     Report,
-    /// The reason why an edit cannot be compiled, at the address of the object that it would have.
+    /// The reason why an edit cannot be compiled, under the key that its compiled object would have.
     Refusal,
-    /// An unfinished sum of statistics. Only entries of this kind are replaced by different ones.
+    /// Partial statistics: a sum over a part of the corpus. Only an entry of this kind is replaced by a different one.
     Partial,
-    /// The outputs of a model or the damage to neutral text; computed again if missing.
+    /// The outputs of a model, or the damage to neutral text.
     Measured,
 }
 
@@ -103,7 +104,7 @@ impl EntryKind {
         }
     }
 
-    /// Returns the part of a file name after the digest: `.safetensors` for a patch, empty for other kinds.
+    /// Returns the ending of the file name: `.safetensors` for a patch, empty for all other kinds.
     fn suffix(self) -> &'static str {
         if self == Self::Patch { ".safetensors" } else { "" }
     }
@@ -128,46 +129,45 @@ impl fmt::Display for EntryKind {
     }
 }
 
-/// A store in a directory, which need not exist before the first write.
+/// A store in a cache directory. The directory is created by the first write.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
     lock_timeout: Duration,
-    /// Whether memos and other entries that only save time may be written or removed; false for commands that must not
-    /// write to the store.
+    /// Whether memos and entries that only save time are written or removed; false for commands that must not write to
+    /// the store.
     memoize: bool,
-    /// Descriptions of damaged entries that were treated as missing. Shared by clones.
+    /// The recorded warnings about damaged entries, shared by all clones of the store.
     skipped: Arc<Mutex<Vec<String>>>,
 }
 
 impl Store {
-    /// Returns the store in `root` (see [`cache_root`]) without accessing the disk.
+    /// Returns the store in the directory `root` (see [`cache_root`]), without accessing the disk.
     pub fn open(root: PathBuf) -> Self {
         Self { root, lock_timeout: lock::LOCK_TIMEOUT, memoize: true, skipped: Arc::default() }
     }
 
-    /// Returns the same store for commands that must not write: it writes no memos and other entries that only save
-    /// time, and removes no outdated entries.
+    /// Returns the same store for commands that must not write to it: memos and entries that only save time are not
+    /// written, and outdated entries are not removed.
     #[must_use]
     pub fn for_reading(self) -> Self {
         Self { memoize: false, ..self }
     }
 
-    /// Returns the directory of the store, which contains `v1/`. It may not exist yet.
+    /// Returns the directory that contains `v1/`; it may not exist.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Returns the path of an entry, which need not exist.
+    /// Returns the path of an entry, which may not exist.
     pub fn path(&self, kind: EntryKind, key: &Digest) -> PathBuf {
         self.address(kind.folder(), key, kind.suffix())
     }
 
-    /// Reads and checks the payload of an entry; `None` if there is no such entry.
+    /// Reads and verifies the payload of an entry; `None` if the entry does not exist.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if the file is not what was written ([`Store::put`] replaces it); [`StoreError::Io`] if
-    /// it cannot be read.
+    /// [`StoreError::Damaged`] if the file is not a valid entry; [`StoreError::Io`] if it cannot be read.
     pub fn get(&self, kind: EntryKind, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(kind, key);
         let Some((bytes, _)) = read_whole(&path, kind, key)? else { return Ok(None) };
@@ -178,8 +178,8 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Maps the payload of an entry into memory and checks all of it. Used for statistics and factors, which are too
-    /// large to copy.
+    /// Maps the payload of an entry into memory and verifies the whole payload; for statistics and factors, which are
+    /// too large to copy. `None` if the entry does not exist.
     ///
     /// # Errors
     /// As for [`Store::get`].
@@ -194,11 +194,11 @@ impl Store {
         Ok(Some(if kind.is_sealed() { mapping.without_last(TRAILER) } else { mapping }))
     }
 
-    /// Returns the SHA-256 of an entry's payload as its seal states it, without reading the payload; `None` if there is
-    /// no such entry. For a patch, this is its key.
+    /// Returns the SHA-256 of an entry's payload according to its seal, without reading the payload; for a patch, the
+    /// key. `None` if the entry does not exist.
     ///
     /// # Errors
-    /// As for [`Store::get`], but only the seal is checked.
+    /// As for [`Store::get`], but only the seal is verified.
     pub fn content_digest(&self, kind: EntryKind, key: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.path(kind, key);
         let Some((mut file, length)) = open_regular(&path)? else {
@@ -210,8 +210,9 @@ impl Store {
         read_seal(&mut file, length, &path, kind, key).map(Some)
     }
 
-    /// Returns the first bytes of an entry's payload, at most `most`, and the payload's length. Only the seal is
-    /// checked, not the payload. Used to read the header of an entry that is too large to hash for that.
+    /// Returns the first bytes of an entry's payload, at most `most`, and the length of the payload; for the header of
+    /// an entry that is too large to be hashed. `None` if the entry does not exist. Only the seal is verified, not the
+    /// payload.
     ///
     /// # Errors
     /// As for [`Store::content_digest`].
@@ -224,7 +225,8 @@ impl Store {
         Ok(Some((bytes, payload)))
     }
 
-    /// Reads and checks an entry without keeping it in memory, and returns the digest of its payload.
+    /// Verifies an entry without loading it into memory, and returns the digest of its payload; `None` if it does not
+    /// exist.
     ///
     /// # Errors
     /// As for [`Store::get`].
@@ -248,7 +250,7 @@ impl Store {
     }
 }
 
-/// Checks the bytes of an entry that `reader` returns, and returns the digest of the payload. `path` is only for
+/// Verifies the bytes of an entry, read from `reader`, and returns the digest of the payload. `path` is used only in
 /// errors.
 fn check(path: &Path, reader: impl Read, length: u64, kind: EntryKind, key: &Digest) -> Result<Digest, StoreError> {
     let verdict = if kind.is_sealed() {
@@ -263,11 +265,11 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: EntryKind, key: &Dig
     verdict.map_err(StoreError::io("reading", path))?.map_err(|why| StoreError::damaged(path, why))
 }
 
-/// Returns the bytes of an entry's file, including the seal, and the digest of its payload.
+/// Reads and verifies the file of an entry. Returns its bytes, including the seal, and the digest of the payload.
 fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
     let Some((mut file, length)) = open_entry(path, kind, key)? else { return Ok(None) };
     if !kind.is_sealed() {
-        // The size of a patch is not recorded anywhere, so its bytes are checked before memory is allocated for them.
+        // The size of a patch is not recorded, so the bytes are verified before memory is allocated for them.
         check(path, &file, length, kind, key)?;
         file.rewind().map_err(StoreError::io("reading", path))?;
     }
@@ -280,8 +282,8 @@ fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<
     Ok(Some((bytes, digest)))
 }
 
-/// Opens an entry at its beginning and returns its length, after checking it: a sealed entry must have the length that
-/// its seal states, and a patch at most the maximum. This bounds the memory for files that were enlarged.
+/// Opens an entry at its beginning and returns the file's length. A sealed file must have the length that its seal
+/// states, and a patch at most the maximum. This limits the memory that a file can take if it was enlarged.
 fn open_entry(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(File, u64)>, StoreError> {
     let Some((mut file, length)) = open_regular(path)? else { return Ok(None) };
     if kind.is_sealed() {
@@ -293,7 +295,7 @@ fn open_entry(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(File
     Ok(Some((file, length)))
 }
 
-/// Returns the digest of the payload that the seal of an entry states.
+/// Reads and checks the seal of an entry, and returns the digest of the payload that it states.
 fn read_seal(file: &mut File, length: u64, path: &Path, kind: EntryKind, key: &Digest) -> Result<Digest, StoreError> {
     let Some(payload) = length.checked_sub(TRAILER as u64) else {
         return Err(StoreError::damaged(path, sealed::too_short(length)));
@@ -305,7 +307,8 @@ fn read_seal(file: &mut File, length: u64, path: &Path, kind: EntryKind, key: &D
     stated.map_err(|why| StoreError::damaged(path, why))
 }
 
-/// Opens an entry and returns its length. Links, pipes and directories count as damage: the store writes only files.
+/// Opens the file of an entry and returns its length; `None` if it does not exist. Links, pipes and directories count
+/// as damage, because the store writes only regular files.
 fn open_regular(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.is_file() => {}
@@ -315,7 +318,7 @@ fn open_regular(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
     }
     let opened = File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
     match opened {
-        // The entry was removed by `gc` between the two calls.
+        // `gc` removed the entry between the two calls.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some).map_err(StoreError::io("reading", path)),
     }

@@ -1,8 +1,8 @@
-//! Records which statistics a project requested, until its `corrigenda.lock` names them.
+//! Records which statistics a project requested, until `corrigenda.lock` of the project names them.
 //!
-//! Several projects may share a store. A project uses imported statistics only if it requested them, with
-//! `stats import` or in its `corrigenda.lock`. Between the import and the build that writes `corrigenda.lock`, the
-//! request is stored here, under a key derived from the path of the project's folder.
+//! Several projects may share a store. A project uses imported statistics only if it requested them, by `stats import`
+//! or in its `corrigenda.lock`. Between `stats import` and the build that writes `corrigenda.lock`, the request is
+//! stored here, under a key that covers the path of the project's folder.
 
 use std::fs;
 use std::io::Read as _;
@@ -13,21 +13,22 @@ use super::write::{make_parent, remove_file};
 use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Digest, FieldHasher};
 
-/// Requests are stored in the folder of the memos. `gc --all` removes them, and also every imported file of statistics
-/// that no `corrigenda.lock` names.
+/// Requests are stored in the folder of the memos. `gc --all` removes all requests, and all imported statistics that no
+/// `corrigenda.lock` names.
 const FOLDER: &str = "memo";
 
-/// The kind of a request in its seal.
+/// The kind in the seal of a request.
 const KIND: &str = "asked";
 
 /// The size of a request in bytes: a digest and a seal.
 const BYTES: u64 = 32 + TRAILER as u64;
 
-/// The content of a request for a sum over the corpus.
+/// The payload of a request for statistics computed from the corpus, in place of the digest of an imported file.
 const SUMMED: [u8; 32] = [0; 32];
 
-/// Returns what the project in `root` requested at an address of statistics: `Some(Some(file))` is an imported file and
-/// `Some(None)` a sum over the corpus. Returns `None` if there is no request or it cannot be read.
+/// Returns the request of the project in `root` for statistics at `address`: `Some(Some(file))` for an imported file
+/// with this digest, `Some(None)` for statistics computed from the corpus. `None` if there is no request or it cannot
+/// be read.
 pub fn requested(store: &Store, root: &Path, address: &Digest) -> Option<Option<Digest>> {
     let key = key(root, address).ok()?;
     let (file, length) = open_regular(&store.address(FOLDER, &key, "")).ok()??;
@@ -41,7 +42,8 @@ pub fn requested(store: &Store, root: &Path, address: &Digest) -> Option<Option<
     Some((*file != SUMMED).then(|| Digest::from_bytes(*file)))
 }
 
-/// Stores the request of the project in `root`: an imported file, or a sum if `file` is `None`.
+/// Stores a request of the project in `root`: for the imported file with the digest `file`, or, if it is `None`, for
+/// statistics computed from the corpus.
 ///
 /// # Errors
 /// If the store cannot be written to.
@@ -55,8 +57,8 @@ pub fn request(store: &Store, root: &Path, address: &Digest, file: Option<&Diges
     atomic::write(&path, &bytes)
 }
 
-/// Removes a request after `corrigenda.lock` records the statistics. An error is ignored, because a remaining request
-/// does not contradict `corrigenda.lock`.
+/// Removes a request after `corrigenda.lock` records the statistics. Errors are ignored, because a request that remains
+/// agrees with `corrigenda.lock`.
 pub fn forget(store: &Store, root: &Path, address: &Digest) {
     if let Ok(key) = key(root, address) {
         let _ = remove_file(&store.address(FOLDER, &key, ""));

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Returns the root of the cache: `flag` (`--cache-dir`), else `CORRIGENDA_CACHE_DIR`, else
-/// `XDG_CACHE_HOME/corrigenda`, else `HOME/.cache/corrigenda` (on Windows `LOCALAPPDATA\corrigenda\cache`).
+/// Returns the root of the cache, the first that is set of: `flag` (`--cache-dir`), `CORRIGENDA_CACHE_DIR`,
+/// `XDG_CACHE_HOME/corrigenda`, `HOME/.cache/corrigenda` (on Windows, in place of the last two,
+/// `LOCALAPPDATA\corrigenda\cache`).
 ///
-/// `env` looks up an environment variable. An empty one counts as not set, and so does a relative `XDG_CACHE_HOME`, as
-/// its specification requires. Returns `None` if no option or variable is set.
+/// `env` returns the value of an environment variable. An empty value counts as not set, and so does a relative
+/// `XDG_CACHE_HOME`, as its specification requires. `None` if none of them is set.
 pub fn cache_root(flag: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(flag) = flag {

@@ -1,7 +1,9 @@
-//! The seal: a trailer that shows that an entry is complete and that it is the requested one.
+//! Writes and checks seals. A seal is a trailer that shows that an entry is complete and has the requested kind and
+//! key.
 //!
 //! The payload comes first, so that numbers in a memory map are aligned. The trailer contains the kind and the key of
-//! the entry, the length and the SHA-256 of the payload, and last the SHA-256 of the trailer itself.
+//! the entry, the length and the SHA-256 of the payload, and at its end the SHA-256 of the preceding bytes of the
+//! trailer.
 
 use std::io::{self, Read};
 
@@ -12,7 +14,7 @@ const MAGIC: &[u8; 16] = b"corrigenda seal\x01";
 /// The size of a trailer in bytes: magic 16, kind 16, payload length 8, key 32, payload digest 32, trailer digest 32.
 pub(super) const TRAILER: usize = 136;
 
-/// Returns the trailer of a payload of `length` bytes.
+/// Returns the trailer for a payload of `length` bytes with the digest `payload`.
 pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -> [u8; TRAILER] {
     let mut trailer = [0; TRAILER];
     trailer[..16].copy_from_slice(MAGIC);
@@ -25,7 +27,7 @@ pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -
     trailer
 }
 
-/// Checks a trailer and returns the payload's digest that it states, or what is wrong.
+/// Checks a trailer, and returns the digest of the payload that it states, or a description of the damage.
 pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, length: u64) -> Result<Digest, String> {
     let digest = |at: usize| Digest::from_bytes(trailer[at..at + 32].try_into().expect("32 bytes"));
     let payload = digest(72);
@@ -49,7 +51,7 @@ pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, le
     Err(format!("its payload has {length} bytes, which is not the sealed number"))
 }
 
-/// Reads and checks a sealed file of `length` bytes; returns the payload's digest, or what is wrong.
+/// Checks a sealed file of `length` bytes, and returns the digest of its payload, or a description of the damage.
 pub(super) fn check(
     mut reader: impl Read,
     length: u64,
@@ -74,7 +76,7 @@ pub(super) fn check(
     }))
 }
 
-/// Describes a file that is too short for a trailer.
+/// Describes the damage of a file that is too short for a trailer.
 pub(super) fn too_short(length: u64) -> String {
     match length {
         0 => "it is empty".to_owned(),

@@ -1,4 +1,4 @@
-//! Tests of the store as a whole.
+//! Tests the store as a whole.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -84,7 +84,7 @@ fn every_flipped_bit_of_a_patch_is_detected() {
     assert!(store.get(EntryKind::Patch, &id).expect("good").is_some());
 }
 
-/// Sparse files of a terabyte are recognised as damaged by their length, and can be replaced.
+/// Sparse files of a terabyte are reported as damaged by their length alone, and can be replaced.
 #[test]
 fn an_enlarged_entry_is_damaged_and_not_read() {
     let (directory, store) = store();

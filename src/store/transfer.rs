@@ -1,5 +1,5 @@
-//! Exports and imports entries as plain files in a directory: `objects/<digest>`, `patches/<digest>.safetensors`, and
-//! in general one folder per kind.
+//! Exports entries to a directory and imports them. The directory has one folder per kind, such as `objects/<digest>`
+//! and `patches/<digest>.safetensors`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use super::{EntryKind, Store, StoreEntry, StoreError, atomic, read_whole};
 use crate::digest::Digest;
 use crate::regular_file::canonicalize_lenient;
 
-/// A file that an import rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedFile {
     pub path: PathBuf,
@@ -22,21 +21,20 @@ pub struct RejectedFile {
 /// The result of [`Store::import`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportedEntries {
-    /// The entries that were missing or damaged in this store and are now imported.
+    /// The entries that this store did not have, or had only damaged.
     pub new: Vec<StoreEntry>,
     /// The entries that this store already had.
     pub present: Vec<StoreEntry>,
-    /// The files that were rejected, each with the reason.
     pub refused: Vec<RejectedFile>,
 }
 
 impl Store {
-    /// Copies entries into the directory `to` and lists the copies. `keys` selects the entries; `None` selects all
-    /// objects, patches and refusals. Every entry is checked.
+    /// Copies entries to the directory `to` and returns a list of them. `keys` selects the entries; `None` selects all
+    /// objects, patches and refusals. Every entry is verified.
     ///
     /// # Errors
-    /// If an entry is damaged, or a selected one is missing; if `to` is inside this store; if a file in `to` is valid
-    /// and has other content ([`StoreError::Conflict`]); or if the operating system reports an error.
+    /// If an entry is damaged or a selected one is missing; if `to` is inside this store; if a file in `to` is a valid
+    /// entry with a different payload ([`StoreError::Conflict`]); or if an I/O operation fails.
     pub fn export(
         &self,
         keys: Option<&BTreeSet<(EntryKind, Digest)>>,
@@ -77,11 +75,12 @@ impl Store {
         Ok(StoreEntry { kind, key: *key, size: bytes.len() as u64 })
     }
 
-    /// Imports and checks every entry that [`Store::export`] wrote to `from`. A file is rejected if it is damaged or
-    /// misnamed, or if this store has an entry with another value; the other files are still imported.
+    /// Verifies and imports the entries that [`Store::export`] wrote to `from`. A file is rejected if it is damaged, if
+    /// its name is not that of an entry, or if this store has a valid entry with a different payload. The remaining
+    /// files are still imported.
     ///
     /// # Errors
-    /// If `from` is not an export, or this store cannot be written to.
+    /// If `from` has no exported entries, or this store cannot be written to.
     pub fn import(&self, from: &Path) -> Result<ImportedEntries, StoreError> {
         let folders: Vec<_> = EntryKind::ALL.iter().map(|&kind| (kind, from.join(kind.folder()))).collect();
         if !folders.iter().any(|(_, folder)| folder.is_dir()) {
@@ -103,8 +102,8 @@ impl Store {
         Ok(imported)
     }
 
-    /// Returns the entry and whether it is new. The inner error is the reason why the file is rejected; the outer error
-    /// means that this store cannot be read or written.
+    /// Imports one file. Returns the entry and whether this store did not have it. The inner error is the reason why
+    /// the file is rejected; the outer error means that this store cannot be read or written.
     fn import_one(
         &self,
         kind: EntryKind,

@@ -1,15 +1,15 @@
-//! Checks every entry of the store, and reports damaged, unexpected and unreadable paths.
+//! Verifies every entry of the store, and reports damaged, unexpected and unreadable paths.
 
 use std::path::{Path, PathBuf};
 
 use super::list::{PathClass, ScannedPath, sorted};
 use super::{EntryKind, Store, StoreError, atomic};
 
-/// A problem in the store: a damaged, unexpected or unreadable file or directory.
+/// A damaged, unexpected or unreadable file or directory of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreProblem {
     pub path: PathBuf,
-    /// What is wrong with the path, as part of a message.
+    /// The problem, as part of a message.
     pub why: String,
     pub repair: Repair,
 }
@@ -17,16 +17,15 @@ pub struct StoreProblem {
 /// The action that is suggested to the user for a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// The path does not belong to the store.
+    /// For a path that does not belong to the store.
     Remove,
-    /// The entry is damaged, and a build computes it again.
+    /// For a damaged entry, which is computed again when a build needs it.
     RemoveAndRebuild,
-    /// The path cannot be read.
+    /// For a path that cannot be read.
     CheckPermissions,
 }
 
 impl Repair {
-    /// Returns the suggestion as a sentence for the user.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Remove => "remove it",
@@ -35,18 +34,17 @@ impl Repair {
         }
     }
 
-    /// Returns whether the path should be removed.
+    /// Returns whether the suggestion is to remove the path.
     pub fn removes(self) -> bool {
         self != Self::CheckPermissions
     }
 }
 
-/// The result of [`Store::verify`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreReport {
-    /// The number of entries that were checked, damaged ones included.
+    /// The number of checked entries, including damaged ones.
     pub checked: usize,
-    /// The problems, in the order of listings.
+    /// The problems, sorted like listings.
     pub problems: Vec<StoreProblem>,
 }
 
@@ -57,8 +55,8 @@ impl StoreReport {
 }
 
 impl Store {
-    /// Reads and checks every entry, and continues after problems. Memos are not checked, because a damaged one is
-    /// ignored when it is read; temporary files are not checked, because `gc` removes them.
+    /// Verifies every entry and continues after a problem. Memos are not verified, because a damaged memo is ignored
+    /// when it is read. Temporary files are not verified, because `gc` removes them.
     pub fn verify(&self) -> StoreReport {
         let mut report = StoreReport::default();
         if !self.verify_top(&mut report) {
@@ -84,7 +82,7 @@ impl Store {
         report
     }
 
-    /// Reports unknown names in the store's folder `v1`. Returns false if the folder cannot be listed.
+    /// Reports unexpected names in the folder `v1`. Returns false if the folder cannot be listed.
     fn verify_top(&self, report: &mut StoreReport) -> bool {
         let names = match sorted(&self.versioned()) {
             Ok(names) => names,

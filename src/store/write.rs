@@ -1,4 +1,4 @@
-//! Writes and removes entries. A write is atomic and shares the store's lock file with other writers.
+//! Writes and removes entries. Writes are atomic, and share the store's lock file with other writers.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -12,31 +12,32 @@ use super::{EntryKind, Store, StoreError, sealed};
 use crate::digest::{Digest, Hashing};
 
 impl Store {
-    /// Stores `payload` under `key`. A damaged entry is replaced; an equal one is only marked as used.
+    /// Stores `payload` under `key`. A damaged entry is replaced; an entry with the same payload is only marked as
+    /// used.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if there is a valid entry with another payload (not for [`EntryKind::Partial`], which is
-    /// replaced); [`StoreError::WrongAddress`] for a patch whose SHA-256 is not `key`; [`StoreError::Busy`] if `gc`
-    /// holds the store's lock file for too long; or [`StoreError::Io`].
+    /// [`StoreError::Conflict`] if there is a valid entry with a different payload, except for [`EntryKind::Partial`],
+    /// which is replaced; [`StoreError::WrongAddress`] for a patch whose SHA-256 is not `key`; [`StoreError::Busy`] if
+    /// `gc` locks the store for longer than the timeout; [`StoreError::Io`] if an I/O operation fails.
     pub fn put(&self, kind: EntryKind, key: &Digest, payload: &[u8]) -> Result<(), StoreError> {
         self.put_with(kind, key, |writer| writer.write_all(payload)).map(drop)
     }
 
-    /// Stores a patch under the SHA-256 of its bytes, and returns the SHA-256.
+    /// Stores a patch under the SHA-256 of its bytes and returns this key.
     ///
     /// # Errors
-    /// If the operating system reports an error.
+    /// As for [`Store::put`].
     pub fn put_patch(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let id = Digest::of(bytes);
         self.put(EntryKind::Patch, &id, bytes)?;
         Ok(id)
     }
 
-    /// Stores the bytes that `produce` writes and returns their SHA-256. Used for payloads that are too large to copy.
-    /// `produce` should only write and not compute, because `gc` waits for it.
+    /// Stores the bytes that `produce` writes and returns their SHA-256; for payloads that are too large to copy.
+    /// `produce` should not compute while it writes, because `gc` waits for it.
     ///
     /// # Errors
-    /// As for [`Store::put`], or if `produce` fails; nothing is stored then.
+    /// As for [`Store::put`]; also if `produce` fails, and then nothing is stored.
     pub fn put_with(
         &self,
         kind: EntryKind,
@@ -46,10 +47,10 @@ impl Store {
         self.write_entry(kind, key, produce, kind == EntryKind::Partial)
     }
 
-    /// As [`Store::put_with`], but replaces any existing entry.
+    /// Stores the bytes that `produce` writes, as [`Store::put_with`] does, but replaces any existing entry.
     ///
     /// # Errors
-    /// As for [`Store::put_with`], except a conflict; the existing entry is then unchanged.
+    /// As for [`Store::put_with`], except a conflict. The existing entry is then unchanged.
     pub fn replace_with(
         &self,
         kind: EntryKind,
@@ -84,10 +85,10 @@ impl Store {
         Ok(new)
     }
 
-    /// Removes an entry, and returns whether it existed.
+    /// Removes an entry and returns whether the entry existed.
     ///
     /// # Errors
-    /// If the operating system reports an error.
+    /// If an I/O operation fails.
     pub fn remove(&self, kind: EntryKind, key: &Digest) -> Result<bool, StoreError> {
         let path = self.path(kind, key);
         match remove_file(&path) {
@@ -97,7 +98,7 @@ impl Store {
         }
     }
 
-    /// Rejects a store whose folders are links, because the files that they lead to may not belong to the store.
+    /// Rejects a store in which a folder is a link, because the target of the link may not belong to the store.
     pub(super) fn refuse_links(&self) -> Result<(), StoreError> {
         let versioned = self.versioned();
         refuse_link(&versioned)?;
@@ -105,18 +106,18 @@ impl Store {
         folders.map(|folder| versioned.join(folder)).try_for_each(|folder| refuse_link(&folder))
     }
 
-    /// Creates the store if it does not exist, and checks that it can be written to. Called before a long computation.
+    /// Creates the store if it does not exist, and checks that it is writable; called before a long computation.
     ///
     /// # Errors
-    /// If the operating system reports an error.
+    /// If a folder of the store is a link, or an I/O operation fails.
     pub fn check_writable(&self) -> Result<(), StoreError> {
         self.prepare()?;
         let folder = self.versioned();
         atomic::folder_in(&folder).map(drop).map_err(StoreError::io("writing in the store", &folder))
     }
 
-    /// Creates the store's directory if it does not exist, with a `CACHEDIR.TAG` by which backup programs recognise a
-    /// cache.
+    /// Creates the directory of the store if it does not exist, with a `CACHEDIR.TAG`, by which backup programs
+    /// recognise a cache.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         self.refuse_links()?;
         let versioned = self.versioned();
@@ -131,7 +132,7 @@ impl Store {
     }
 }
 
-/// Writes the payload and the seal, and returns the payload's digest.
+/// Writes the payload and, for a sealed kind, the seal. Returns the digest of the payload.
 fn write_payload(
     staged: &mut Staged,
     kind: EntryKind,
@@ -159,7 +160,6 @@ pub(super) fn refuse_link(path: &Path) -> Result<(), StoreError> {
     if path.is_symlink() { Err(StoreError::Symlink { path: path.to_owned() }) } else { Ok(()) }
 }
 
-/// Creates a folder and its parents if they do not exist.
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     fault::before(Call::Make).and_then(|()| fs::create_dir_all(path))
 }
@@ -168,8 +168,8 @@ pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     fault::before(Call::Remove).and_then(|()| fs::remove_file(path))
 }
 
-/// Updates the modification time, so that a concurrent `gc` does not remove an old entry that is in use again. Errors
-/// are ignored.
+/// Updates the modification time of an entry that is used again, so that a concurrent `gc` does not remove it as old.
+/// Errors are ignored.
 fn mark_as_used(path: &Path) {
     if let Ok(file) = File::options().write(true).open(path) {
         let _ = file.set_modified(SystemTime::now());
