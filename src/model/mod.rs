@@ -6,7 +6,8 @@
 //! - [`text`]: tokenizer and chat template;
 //! - [`run`]: forward and backward passes, caches, generation.
 //!
-//! The result of a row depends only on the row: not on the other rows of its batch, and not on the number of threads.
+//! The result of a row (the tokens of one text) depends only on the row: not on the other rows of the batch, and not on
+//! the number of threads.
 
 pub mod arch;
 mod error;

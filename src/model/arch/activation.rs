@@ -13,7 +13,7 @@ pub enum Activation {
     Gelu,
     /// SiLU, `x σ(x)`, where σ is the logistic function.
     Silu,
-    /// ReLU: `x` if it is above 0, else 0.
+    /// ReLU, `max(x, 0)`.
     Relu,
 }
 

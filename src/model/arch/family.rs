@@ -27,7 +27,7 @@ pub enum NormKind {
 pub struct Family {
     /// The `model_type` in config.json that selects this family.
     pub model_type: &'static str,
-    /// llama.cpp's name for the architecture; `None` if it has none.
+    /// llama.cpp's name for the architecture; `None` if llama.cpp does not support the architecture.
     pub gguf: Option<&'static str>,
     /// Prefix of every tensor name except the output matrix. Exports of the bare transformer omit it.
     pub prefix: &'static str,
@@ -41,7 +41,7 @@ pub struct Family {
     pub attention_norm: &'static str,
     /// Query, key and value projections, fused or separate.
     pub attention_in: QkvLayout,
-    /// Norms of every head's query and key; `None` if the family has none.
+    /// Norms of every head's query and key; `None` if the family has no head norms.
     pub head_norms: Option<[&'static str; 2]>,
     /// Output projection of attention.
     pub attention_out: &'static str,
@@ -51,7 +51,7 @@ pub struct Family {
     pub mlp_gate: Option<&'static str>,
     /// First MLP matrix, the up-projection.
     pub mlp_in: &'static str,
-    /// Second MLP matrix, the down-projection: the one that edits change.
+    /// Second MLP matrix, the down-projection, which edits change.
     pub mlp_out: &'static str,
     pub final_norm: &'static str,
     /// Output matrix, `[vocabulary, width]`, named without the prefix. Tied models use the token embedding.
@@ -172,7 +172,7 @@ pub static MINISTRAL: Family = Family { model_type: "ministral", gguf: None, ..L
 /// Seed-OSS: query, key and value have biases.
 pub static SEED_OSS: Family = Family { model_type: "seed_oss", gguf: Some("seed_oss"), ..LLAMA };
 
-/// Every supported family, one per `model_type`.
+/// The supported families. Each has a different `model_type`.
 pub static FAMILIES: [&Family; 10] =
     [&GPT2, &GPTJ, &GPT_NEO, &GPT_NEOX, &LLAMA, &MISTRAL, &MINISTRAL, &QWEN2, &QWEN3, &SEED_OSS];
 

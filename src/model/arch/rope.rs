@@ -12,7 +12,7 @@ pub enum RopePairing {
     Neighbours,
 }
 
-/// How the frequencies are scaled for a context that is longer than the one in training.
+/// How the frequencies are scaled for a context that is longer than the context in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
     None,
@@ -20,7 +20,8 @@ pub enum RopeScaling {
     Linear {
         factor: f64,
     },
-    /// Low frequencies are divided, high ones are unchanged, and those between are interpolated (Llama 3.1).
+    /// Low frequencies are divided by a factor, high frequencies are unchanged, and frequencies in between are
+    /// interpolated (Llama 3.1).
     Llama3 {
         /// The divisor of the low frequencies.
         factor: f64,

@@ -39,7 +39,7 @@ pub struct Spec {
     pub intermediate_size: usize,
     /// Number of query heads.
     pub heads: usize,
-    /// Number of key/value heads; `heads / kv_heads` query heads share one.
+    /// Number of key/value heads. Each is shared by `heads / kv_heads` query heads.
     pub kv_heads: usize,
     pub head_width: usize,
     /// Context length, in tokens.
@@ -56,7 +56,7 @@ pub struct Spec {
     pub biases: Biases,
     /// RoPE; `None` for models with learned position embeddings.
     pub rope: Option<Rope>,
-    /// Attention window of each layer, in positions, the current one included; `None` for full attention.
+    /// Attention window of each layer, in positions, the query's own position included; `None` for full attention.
     pub windows: Vec<Option<usize>>,
     /// Whether attention scores are divided by √(head width).
     scaled: bool,

@@ -1,4 +1,4 @@
-//! Reads from a config which positions each layer attends to: all earlier ones, or a sliding window.
+//! Reads from a config which positions each layer attends to: all earlier positions, or a sliding window.
 
 use serde_json::Value;
 

@@ -33,7 +33,7 @@ pub(crate) struct Block {
     pub attention_norm: Norm,
     /// One fused matrix, or three: query, key, value.
     pub attention_in: Vec<Projection>,
-    /// Norms of every head's query and key, `[head_width]` each; `None` if the family has none.
+    /// Norms of every head's query and key, `[head_width]` each; `None` if the family has no head norms.
     pub head_norms: Option<[Norm; 2]>,
     pub attention_out: Projection,
     /// `None` if the MLP shares the norm of attention.

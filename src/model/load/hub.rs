@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 /// Prefix that marks a model path as a Hub name.
 const PREFIX: &str = "hf:";
-/// The revision of a Hub name that does not state one.
+/// The revision of a Hub name without `@REVISION`.
 const MAIN: &str = "main";
 /// Minimum length of an abbreviated commit, in digits.
 const SHORTEST: usize = 7;
@@ -212,7 +212,8 @@ pub fn root(folder: &Path) -> std::io::Result<PathBuf> {
     Ok(model.unwrap_or(&real).to_owned())
 }
 
-/// Returns the path of a file of a model's folder with all links resolved; `None` if it is outside `root`.
+/// Returns the path of a file of a model's folder with all links resolved; `None` if the resolved path is outside
+/// `root`.
 ///
 /// # Errors
 /// If the path cannot be resolved, for example because the target of a link is missing.

@@ -17,7 +17,7 @@ pub enum RemarkKind {
     ArchitectureDiffers,
     /// The folder contains an adapter, which is not read.
     AdapterUnread,
-    /// The output matrix is tied, and the weights contain a copy of it that is rounded to another type.
+    /// The output matrix is tied, and the weights contain a copy of the embedding that is rounded to another type.
     HeadRounded,
     /// The tokenizer appends special tokens to every text.
     TextsEnded,

@@ -1,4 +1,5 @@
-//! Stores one tensor of a model: mapped from the file in its stored type, or in memory as f32 if it was changed.
+//! Stores one tensor of a model: mapped from the file in the type of the file, or in memory as f32 if the tensor was
+//! changed.
 
 use std::borrow::Cow;
 use std::io::Write as _;

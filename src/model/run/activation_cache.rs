@@ -21,7 +21,7 @@ pub struct ActivationCache {
     pub(super) rows: Rows,
     /// Hidden size d.
     pub(super) width: usize,
-    /// The residual stream before every layer and after the last one, `[layers + 1][positions, d]`.
+    /// The residual stream before every layer and after the last layer, `[layers + 1][positions, d]`.
     pub(super) resid_pre: Vec<Vec<f32>>,
     /// Outputs of attention, `[layers][positions, d]`.
     attention: Vec<Vec<f32>>,
@@ -46,7 +46,7 @@ pub struct Severed<'c> {
 #[derive(Clone, Copy)]
 pub struct RunPrefix<'c> {
     pub cache: &'c ActivationCache,
-    /// Number of positions.
+    /// The number of positions of row 0 to use, counted from its start.
     pub length: usize,
 }
 

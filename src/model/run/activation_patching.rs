@@ -1,7 +1,7 @@
 //! Resumes rows from an activation cache, with some hidden states or outputs replaced: the basis of causal tracing
 //! (Meng et al. 2022, section 2).
 //!
-//! A row that is restored at one token differs from the cached run only at that token and after it. The states below
+//! A row that is restored at one token differs from the cached run only from that token on. The states below
 //! the restored layer and the states before the restored token are therefore read from the cache. Rows join a batch at
 //! their first layer, so that each weight is read once for many rows.
 
@@ -20,7 +20,7 @@ pub struct PatchedRun<'r> {
     pub row: usize,
     /// The first position that is computed. Earlier positions are read from the cache.
     pub position: usize,
-    /// The first layer that is computed. If it equals the number of layers, no layer is computed.
+    /// The first layer that is computed. If `first` equals the number of layers, no layer is computed.
     pub first: usize,
     /// The hidden states before the layer `first`.
     pub start: StartState<'r>,
@@ -31,7 +31,7 @@ pub struct PatchedRun<'r> {
 /// The hidden states before the first computed layer of a patched run.
 #[derive(Clone, Copy)]
 pub enum StartState<'r> {
-    /// This hidden state at the run's position, `[d]`, and the cached hidden states after it.
+    /// The given hidden state at the run's position, `[d]`, and the cached hidden states at the positions after it.
     State(&'r [f32]),
     /// The current hidden states of another run of the batch, given by its index.
     Fork(usize),

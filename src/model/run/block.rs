@@ -36,7 +36,7 @@ pub(crate) struct Qkv {
     pub norm: NormTape,
     /// Queries, keys and values after head norms and RoPE, `[positions, qkv]`.
     pub qkv: Vec<f32>,
-    /// Tapes of the norms of every head's query and key; `None` if the family has none.
+    /// Tapes of the norms of every head's query and key; `None` if the family has no head norms.
     pub head_norms: Option<[NormTape; 2]>,
 }
 
@@ -52,8 +52,8 @@ pub(crate) struct MlpTape {
     pub norm: NormTape,
     /// Input of the activation, `[positions, f]`.
     pub activation_input: Vec<f32>,
-    /// The output of the up-projection of a gated MLP, `[positions, f]`; it multiplies the activation's output. `None`
-    /// in other MLPs.
+    /// The output of the up-projection of a gated MLP, `[positions, f]`, by which the activation's output is
+    /// multiplied. `None` for an MLP without gate.
     pub up: Option<Vec<f32>>,
 }
 
@@ -64,9 +64,10 @@ pub(crate) struct BlockTape {
 
 /// The residual stream between attention and MLP (`resid_mid`).
 pub(crate) struct ResidMid {
-    /// `x + attention`, `[positions, d]`. The MLP's output is added to it.
+    /// `x + attention`, `[positions, d]`, to which the MLP's output is added.
     pub resid: Vec<f32>,
-    /// The MLP's input if it is not `resid`: in a parallel block, the input of the block.
+    /// In a parallel block, the input of the block, which is also the MLP's input. `None` in a sequential block, where
+    /// the MLP's input is `resid`.
     parallel_input: Option<Vec<f32>>,
 }
 

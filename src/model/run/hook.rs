@@ -6,7 +6,7 @@ use super::prefix_cache::{CachedPrefixes, PrefixCache};
 use super::rows::Rows;
 use crate::numeric::rows::add;
 
-/// The key and value that the hook records at the MLP of one layer, and the hidden states after that block.
+/// The keys and values that the hook records at the MLP of one layer, and the hidden states after that layer.
 pub struct HookOutput {
     /// Layout of the rows in `resid_post`, without their cached prefixes.
     pub rows: Rows,

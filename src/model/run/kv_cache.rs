@@ -1,4 +1,4 @@
-//! Stores the keys and values of positions that precede the computed ones.
+//! Stores the keys and values of positions that precede the computed positions.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -48,7 +48,7 @@ impl Model {
     }
 
     /// Computes the embeddings of all rows, `[positions, d]`: token embeddings, plus position embeddings if the model
-    /// has them.
+    /// has position embeddings.
     pub fn embed(&self, tokens: &[&[u32]]) -> Vec<f32> {
         self.embed_from(tokens, 0)
     }

@@ -49,7 +49,7 @@ impl PrefixCache {
     }
 
     /// Returns the cached prefix of every row: the first tokens that row `i` has in common with prefix `i`, at most
-    /// `limits[i]` of them.
+    /// `limits[i]` tokens.
     pub fn lookup(&self, model: &Model, rows: &[&[u32]], limits: &[usize]) -> CachedPrefixes {
         let shared = |(index, row): (usize, &&[u32])| {
             self.tokens.get(index).map_or(0, |prefix| common_prefix_len(prefix, row).min(limits[index]))

@@ -1,4 +1,4 @@
-//! Describes ragged batches: several texts, concatenated without padding.
+//! Describes ragged batches, which are several rows of tokens, concatenated without padding.
 
 use std::ops::Range;
 
@@ -35,7 +35,7 @@ impl Rows {
         self.starts.len()
     }
 
-    /// Number of positions of all rows, cached ones not counted.
+    /// Number of positions of all rows, cached positions not counted.
     pub fn positions(&self) -> usize {
         self.starts.last().map_or(0, |start| start + self.lengths[self.lengths.len() - 1])
     }

@@ -1,7 +1,7 @@
 //! Runs the layers above the edited one, forward and backward, for rows in which one hidden state changes.
 //!
 //! Value optimisation evaluates the same rows many times, and only one hidden state of each row changes between the
-//! evaluations. The constant part of the work is done once here:
+//! evaluations. [`SuffixPass::new`] does the constant part of the work once:
 //!
 //! - everything up to the edited layer, that layer included, is constant;
 //! - in the layers above, the positions before the changing one are constant too, because attention is causal: their
@@ -173,14 +173,14 @@ impl<'a> SuffixPass<'a> {
         (0..self.rows.count()).map(row).collect()
     }
 
-    /// Returns, for every row, how many positions at its end `layer` computes: all of them, except in the last block,
-    /// which computes only the labelled ones.
+    /// Returns, for every row, how many positions at its end `layer` computes: all positions, or only the labelled
+    /// positions in the last block.
     fn last_n_of(&self, layer: usize) -> Vec<usize> {
         if layer + 1 == self.model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }
 
     /// Copies the gradients of the labelled positions into a matrix of all positions, with zeros elsewhere. Used only
-    /// if the edited layer is the last one.
+    /// if the edited layer is the last layer.
     fn scatter(&self, labelled: &[f32]) -> Vec<f32> {
         let width = self.model.spec().hidden_size;
         let mut out = vec![0.0; self.rows.positions() * width];

@@ -117,8 +117,8 @@ impl WeightPass {
         seen(LayerGradient { layer: self.layer, keys: &self.keys, gradient: &gradient });
     }
 
-    /// Returns, for every row, how many positions at its end `layer` computes: all of them, except in the last block,
-    /// which computes only the labelled ones.
+    /// Returns, for every row, how many positions at its end `layer` computes: all positions, or only the labelled
+    /// positions in the last block.
     fn last_n_of(&self, model: &Model, layer: usize) -> Vec<usize> {
         if layer + 1 == model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }

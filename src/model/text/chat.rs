@@ -134,8 +134,8 @@ impl Chat {
         };
         let mut affixes =
             TemplateAffixes { prefix: prefix.to_owned(), suffix: suffix.to_owned(), ..TemplateAffixes::default() };
-        // Some chat templates write no answers, and some do not write the generation prompt before them. The space is
-        // then unknown.
+        // Some chat templates write no answers, and some do not write the generation prompt before an answer. The space
+        // is then unknown.
         let answered = self.render(QUESTION, Some(ANSWER)).unwrap_or_default();
         let answered = answered.split_once(ANSWER).and_then(|(upto, _)| upto.strip_prefix(rendered.as_str()));
         if let Some(text) = answered {
@@ -189,9 +189,9 @@ impl Chat {
     }
 }
 
-/// Runs `work` on a thread with a large stack, and waits for it at most [`TIMEOUT`]. The time limit is needed because
-/// the limit on instructions does not bound the work of a single instruction, such as printing nested lists. After a
-/// timeout the thread is abandoned, and an error is returned.
+/// Runs `work` on a thread with a large stack, and waits for the result at most [`TIMEOUT`]. The time limit is needed
+/// because the limit on instructions does not bound the work of a single instruction, such as printing nested lists.
+/// After a timeout the thread is abandoned, and an error is returned.
 fn run_sandboxed<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, why.to_owned());
     let (sender, receiver) = mpsc::channel();

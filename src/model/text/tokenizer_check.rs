@@ -132,7 +132,7 @@ fn longest_of_map(map: &str) -> Result<usize, String> {
 }
 
 /// Rejects merges whose parts are not in the vocabulary, or whose result is longer than every token: the tokenizers
-/// library copies results to a buffer as long as the longest token, and panics on longer ones.
+/// library copies results to a buffer as long as the longest token, and panics on longer results.
 fn check_merges(model: &Value) -> Result<(), String> {
     let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
         return Ok(());

@@ -15,7 +15,7 @@ use crate::model::load::files::{CONFIG, TOKENIZER, check_contained, read_capped}
 use crate::model::load::remark::{Remark, RemarkKind};
 use crate::model::load::storage;
 
-/// The error message if a chat template is requested and the model has none.
+/// The error message if a chat template is requested and the model has no chat template.
 const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
                            tokenizer_config.json";
 
@@ -44,12 +44,13 @@ pub struct Tokens {
 /// A prompt in the form in which the model receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedPrompt {
-    /// The whole text: the prompt, and the texts that the chat template writes around it.
+    /// The whole text: the prompt, and the texts that the chat template writes around the prompt.
     pub text: String,
     /// The number that is added to a byte position in the prompt to get the position in `text`. It is negative if the
     /// chat template strips white space before the prompt and writes less text before it.
     shift: isize,
-    /// Whether a space precedes an answer; `None` if there is no chat template, or if it does not define this.
+    /// Whether a space precedes an answer; `None` if there is no chat template, or if the chat template does not define
+    /// this.
     space: Option<bool>,
     pub encoded: Encoded,
 }
@@ -104,7 +105,7 @@ impl Tokens {
         let fail = |problem: String| ModelError::Tokenizer { path: path.clone(), problem };
         tokenizer_check::check(&bytes).map_err(fail)?;
         let mut tokenizer = load(&bytes).map_err(fail)?;
-        // Texts are never truncated or padded, even if tokenizer.json configures it.
+        // Texts are never truncated or padded, even if tokenizer.json configures truncation or padding.
         tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
         tokenizer.with_padding(None);
         let mut tokens = Self {
@@ -170,7 +171,7 @@ impl Tokens {
     /// Returns the model's chat template, and opens it on first use.
     ///
     /// # Errors
-    /// If the model has no chat template, or one that cannot be used.
+    /// If the model has no chat template, or the chat template cannot be used.
     pub fn chat(&self) -> Result<&Chat, ModelError> {
         let open = || match Chat::open(&self.folder) {
             Ok(chat) => chat.ok_or_else(|| NO_TEMPLATE.to_owned()),
@@ -187,7 +188,7 @@ impl Tokens {
         let config: serde_json::Value =
             config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let id = |name: &str| match &config[name] {
-            // Some models have several end tokens; the first one is used.
+            // Some models have several end tokens, of which the first is used.
             serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
             one => one.as_u64(),
         };

@@ -9,8 +9,8 @@ use crate::model::arch::family::{FAMILIES, Family};
 /// Returns the supported family that the `model_type` of a config names.
 ///
 /// # Errors
-/// If the family is not supported, or the config does not name one. The error suggests a `model_type` if
-/// `architectures` names a known class.
+/// If the family is not supported, or the config has no `model_type`. The error suggests a `model_type` if
+/// `architectures` names a class of a supported family.
 pub(in crate::model) fn family(config: &ConfigReader<'_>) -> Result<&'static Family, ModelError> {
     let unnamed = "";
     let model_type = config.word("model_type", unnamed)?;

@@ -58,7 +58,7 @@ impl Listing {
     }
 }
 
-/// Formats the first [`LISTED`] of the names, and the number of the others: `a, b, c and 4 more`.
+/// Formats the first [`LISTED`] names and the number of the remaining names: `a, b, c and 4 more`.
 fn listed(names: &[&String]) -> String {
     let shown: Vec<&str> = names.iter().take(LISTED).map(|name| name.as_str()).collect();
     match names.len().checked_sub(LISTED).filter(|more| *more > 0) {
