@@ -15,7 +15,7 @@ const POINTER_BYTES: u64 = 1024;
 #[error("this is a Git LFS pointer, not the file itself: run `git lfs pull` in the clone that it is from")]
 pub(crate) struct LfsPointer;
 
-/// Opens a regular file, or a symbolic link to one, for reading.
+/// Opens a regular file, or a symbolic link to a regular file, for reading.
 ///
 /// # Errors
 /// If the path is not a regular file (opening a pipe would block, and a device has no end), if the file is a Git LFS
@@ -32,7 +32,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Returns an error if the file is a Git LFS pointer; otherwise rewinds it to its beginning.
+/// Returns an error if the file is a Git LFS pointer; otherwise rewinds the file to its start.
 fn refuse_pointer(file: &mut File) -> io::Result<()> {
     let mut text = Vec::new();
     file.by_ref().take(POINTER_BYTES).read_to_end(&mut text)?;
@@ -232,7 +232,7 @@ mod tests {
             for error in [open(&path).expect_err("a pointer"), read(&path, 4096).expect_err("a pointer")] {
                 assert!(is_pointer(&error) && error.to_string().contains("`git lfs pull`"), "{error}");
             }
-            // A text that quotes a pointer, and a long file that begins like one, are ordinary files.
+            // A text that quotes a pointer, and a long file that begins like a pointer, are accepted.
             for text in [format!("a {first}{oid}"), first.to_owned(), format!("{first}{oid}").repeat(20)] {
                 fs::write(&path, &text).expect("written");
                 assert_eq!(read(&path, 1 << 16).expect("a file"), text.as_bytes());

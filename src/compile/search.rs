@@ -151,8 +151,8 @@ pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Setti
     out.expect("the search of every edit ends")
 }
 
-/// The maximum number of token positions in a batch of edits; a single edit may exceed it. Edits are evaluated in
-/// batches so that each weight is loaded once for all edits of the batch.
+/// The maximum number of token positions in a batch of edits; a single edit may have more. Edits are evaluated in
+/// batches, so that each weight is loaded once for all edits of the batch.
 const POSITIONS: usize = 512;
 /// The approximate maximum number of cached f32 values for a batch of edits: two gibibytes.
 const NUMBERS: usize = 1 << 29;

@@ -258,8 +258,8 @@ pub fn keys<'a>(
     })
 }
 
-/// Returns the mean of an edit's keys, one per context template. If `bare` is set, it is the weight of the first key
-/// (that of the bare prompt), and the other keys share the rest equally.
+/// Returns the mean of an edit's keys, one per context template. If `bare` is set, `bare` is the weight of the first
+/// key (the key of the bare prompt), and the other keys share the rest equally.
 pub fn mean_key(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
     let (Some(weight), Some((first, rest))) = (bare, keys.split_first().filter(|(_, rest)| !rest.is_empty())) else {
         return mean(keys);

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::safetensors::Layout;
 use crate::safetensors::{Dtype, Header, Tensor, write};
 
-/// The patch format that this program writes, and the newest one that it reads.
+/// The patch format that this program writes, and the newest format that it reads.
 pub const FORMAT: u64 = 1;
 
 /// The only metadata key of the safetensors file; its value is the [`Manifest`] as JSON.

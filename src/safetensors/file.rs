@@ -56,7 +56,7 @@ impl File {
         Ok(Self { name: name.to_owned(), path: path.to_owned(), header, size })
     }
 
-    /// Returns the type, shape and byte range of a tensor; `None` if the file does not contain it.
+    /// Returns the type, shape and byte range of a tensor; `None` if the file does not contain the tensor.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.header.tensors.get(name)
     }

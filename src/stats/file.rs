@@ -39,7 +39,7 @@ pub struct Provenance {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     pub provenance: Provenance,
-    /// The number of documents that were read; 0 if it was imported.
+    /// The number of documents that were read; 0 for imported statistics.
     pub documents: u64,
     /// The digest of the file from which the second moment was imported; `None` if this program summed it. The user
     /// states the provenance of an import, which is not verified.
@@ -177,7 +177,7 @@ impl Statistics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatisticsHeader {
     pub provenance: Provenance,
-    /// The number of documents that were read; 0 if it was imported.
+    /// The number of documents that were read; 0 for imported statistics.
     pub documents: u64,
     /// The number of keys in the sum, one per token.
     pub keys: u64,
