@@ -1,7 +1,7 @@
 //! Defines the codes of findings in one table, with their default severities.
 //!
-//! The codes are part of the public interface, because users filter by them and link to them. A code is never renamed, and
-//! its meaning never changes. A new code is one line in the table below.
+//! The codes are part of the public interface, because users filter findings by code and link to codes. A code is never
+//! renamed, and its meaning never changes. A new code is one line in the table below.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Returns `error` or `warning`, as output shows it.
+    /// Returns `error` or `warning`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -47,7 +47,7 @@ impl Weight {
     }
 }
 
-/// Declares every code once: variant, public name, default weight, one sentence.
+/// Declares every code once: variant, public name, [`Weight`], and one sentence that says when it is reported.
 macro_rules! codes {
     ($($variant:ident $name:literal $severity:ident $description:literal)*) => {
         /// The stable name of a kind of finding.
@@ -73,8 +73,8 @@ macro_rules! codes {
                 match self { $(Self::$variant => Weight::$severity.severity(),)* }
             }
 
-            /// Returns whether a policy may change the severity. It may not if the finding makes the meaning of the
-            /// project unclear.
+            /// Returns whether a policy may change the severity. A policy cannot change it for findings that make the
+            /// meaning of the project unclear.
             pub fn is_adjustable(self) -> bool {
                 // The store is not part of the project, so the project's policy does not apply to it.
                 let own = self != Self::StoreDamaged;

@@ -1,20 +1,20 @@
-//! Defines one diagnostic: a code, a message, labels that mark places in files, and help.
+//! Defines a diagnostic: a code, a message, labels that mark texts in files, and help.
 //!
-//! A diagnostic never stops the run. All diagnostics are collected, and the caller decides what to do with them.
+//! A diagnostic never stops the run. All diagnostics are collected, and the caller decides whether the command fails.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Code, FileId, Severity, Sources, truncate_middle};
 
-/// A place in a file, with a text to show there.
+/// A byte range in a file, with a text to show below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     pub file: FileId,
     pub span: Range<usize>,
-    /// The text under the marked place; may be empty.
+    /// The text to show below the byte range; may be empty.
     pub text: String,
-    /// Whether this is the main place of the finding; the others give context.
+    /// Whether the label marks the cause of the finding; other labels give context.
     pub primary: bool,
 }
 
@@ -43,13 +43,13 @@ impl Diagnostic {
         }
     }
 
-    /// Adds a primary label: the main place of the finding.
+    /// Adds a primary label, which marks the cause of the finding.
     #[must_use]
     pub fn at(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
         self.label(file, span, text, true)
     }
 
-    /// Adds a secondary label: another place that explains the finding.
+    /// Adds a secondary label, which marks another text that explains the finding.
     #[must_use]
     pub fn with(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
         self.label(file, span, text, false)
@@ -66,12 +66,12 @@ impl Diagnostic {
         self
     }
 
-    /// Returns whether the finding is an error, so that nothing can be built.
+    /// Returns whether the severity is [`Severity::Error`], so that the project cannot be built.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 
-    /// Returns the main place: the first primary label, or the first label if none is primary.
+    /// Returns the first primary label, or the first label if no label is primary.
     pub fn primary(&self) -> Option<&Label> {
         self.labels.iter().find(|label| label.primary).or(self.labels.first())
     }
@@ -81,7 +81,7 @@ impl Diagnostic {
 #[derive(Debug, Default)]
 pub struct CappedFindings {
     shown: Vec<Diagnostic>,
-    /// The number of findings pushed per code, dropped ones included.
+    /// The number of pushed findings per code; dropped findings count too.
     counts: BTreeMap<Code, usize>,
 }
 
@@ -99,14 +99,14 @@ impl CappedFindings {
         }
     }
 
-    /// Returns the findings in the order in which they were added, with one note per code whose further findings were
+    /// Returns the findings in the order in which they were added, with one note for each code of which findings were
     /// dropped.
     pub fn finish(self) -> Vec<Diagnostic> {
         self.shown
     }
 }
 
-/// Sorts diagnostics by file, place and code.
+/// Sorts diagnostics by the file and the byte range of the primary label, then by code and message.
 pub fn sort(diagnostics: &mut [Diagnostic]) {
     diagnostics.sort_by_cached_key(|finding| {
         let place = finding.primary().map(|label| (label.file, label.span.start, label.span.end));
@@ -114,11 +114,11 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     });
 }
 
-/// The error of a check: all findings, at least one of them an error, with the texts that they point into.
+/// The error of a check: all findings, of which at least one is an error, with the texts that the labels point into.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {
-    /// Errors and warnings, by default sorted by file and place.
+    /// Errors and warnings, usually in the order of [`sort`].
     pub diagnostics: Vec<Diagnostic>,
     pub sources: Sources,
 }

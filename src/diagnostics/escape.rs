@@ -1,5 +1,5 @@
-//! Escapes texts of any author before they reach a terminal or a message: control characters, characters that reorder a
-//! line, and texts that are too long.
+//! Escapes untrusted texts for terminals and messages: control characters, characters that reorder a line, and texts
+//! that are too long.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ pub fn is_bidi(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns whether a character must not reach a terminal: a control character (escape sequences begin with one), or a
+/// Returns whether a character must not reach a terminal: a control character, with which escape sequences begin, or a
 /// Unicode line or paragraph separator, which some programs treat as the end of a line.
 pub fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
@@ -33,10 +33,10 @@ pub fn quoted(text: &str) -> String {
     escape_controls(&format!("{text:?}"))
 }
 
-/// The length, in bytes, from which on a text in a message is shortened; project files may contain huge names.
+/// The maximum length of a text in a message, in bytes; project files may contain huge names.
 const MOST_BYTES: usize = 4096;
 
-/// Shortens a text for a message: of more than 4,096 bytes, it keeps the beginning and the end.
+/// Shortens a text of more than 4,096 bytes for a message, to about 3,072 bytes of its beginning and 1,024 of its end.
 pub fn truncate_middle(text: &str) -> String {
     if text.len() <= MOST_BYTES {
         return text.to_owned();

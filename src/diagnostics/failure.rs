@@ -1,4 +1,4 @@
-//! Defines the error with which a command ends: findings, and the kind that determines the exit code.
+//! Defines the error of a command: findings, and the kind that determines the exit code.
 
 use super::{Diagnostic, Findings, Sources};
 
@@ -7,7 +7,7 @@ use super::{Diagnostic, Findings, Sources};
 pub enum FailureKind {
     /// The input cannot be used: a file of the project, the base, the store or an option.
     Invalid,
-    /// The lock is missing or out of date, or the base is not the one that it names.
+    /// The lock is missing or out of date, or the lock names another base.
     Stale,
     /// Every step succeeded, but a rule of the project's policy is broken.
     Denied,
@@ -18,19 +18,19 @@ pub enum FailureKind {
 pub struct Failure {
     /// The kind, which determines the exit code.
     pub kind: FailureKind,
-    /// At least one of them is an error.
+    /// The findings, of which at least one is an error.
     pub findings: Vec<Diagnostic>,
     /// The texts that the labels of the findings mark.
     pub sources: Sources,
 }
 
 impl Failure {
-    /// Returns a failure of invalid input for several findings. For one finding, use `Failure::from`.
+    /// Returns a [`FailureKind::Invalid`] failure for several findings. For one finding, use `Failure::from`.
     pub fn invalid(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
         Self { kind: FailureKind::Invalid, findings, sources: sources.clone() }
     }
 
-    /// Returns a failure for a lock that is missing or out of date.
+    /// Returns a [`FailureKind::Stale`] failure for one finding, without sources.
     pub fn stale(finding: Diagnostic) -> Self {
         Self { kind: FailureKind::Stale, ..Self::from(finding) }
     }
@@ -43,7 +43,7 @@ impl Failure {
         Self { kind, findings, sources: sources.clone() }
     }
 
-    /// Sets the files that the labels point into; `From` sets none.
+    /// Sets the files that the labels point into; `From` leaves the list of files empty.
     #[must_use]
     pub fn with_sources(self, sources: &Sources) -> Self {
         Self { sources: sources.clone(), ..self }

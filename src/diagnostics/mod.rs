@@ -1,11 +1,11 @@
-//! Findings: what is wrong with a project, a model, the store or an export, as values that every part of the program
-//! returns and only the top of it prints.
+//! Defines findings: errors and warnings about a project, a model, the store or an export. All modules return findings
+//! as values, and only the command line prints them.
 //!
 //! - [`Code`] is the table of all codes: stable name, default severity, one sentence.
-//! - [`Diagnostic`] is one finding, with labels that mark places in [`Sources`], and help.
-//! - [`Findings`] is a list of diagnostics with the texts that they mark.
+//! - [`Diagnostic`] is one finding, with labels that mark texts in [`Sources`], and help.
+//! - [`Findings`] is a list of diagnostics with the texts that the labels point into.
 //! - [`Failure`] is the error of a command: findings, and the kind that determines the exit code.
-//! - [`Place`] is a place in a file by lines and columns, for output to other programs.
+//! - [`Place`] is a range in a file by lines and columns, for output to other programs.
 //! - [`render()`] shows a diagnostic on a terminal; [`escape_controls`], [`quoted`] and [`truncate_middle`] escape texts;
 //!   [`nearest`] and [`most_similar`] suggest names.
 //!

@@ -1,4 +1,4 @@
-//! Defines a place in a file as people and other programs count: lines and columns instead of byte offsets.
+//! Defines a range in a file by lines and columns instead of byte offsets, for people and other programs.
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Returns the place of a span. A file without text could not be read, so its place is the whole file.
+    /// Converts a byte range. For a file that could not be read, whose text is empty, the place is the whole file.
     pub fn new(file: FileId, span: &Range<usize>, sources: &Sources) -> Self {
         let known = !sources.text(file).is_empty();
         let start = known.then(|| sources.position(file, span.start));

@@ -22,9 +22,10 @@ impl Default for RenderStyle {
     }
 }
 
-/// Replaces characters that are unsafe to print by others of the same length in bytes, so that spans stay valid.
+/// Replaces characters that are unsafe to print by characters of the same length in bytes, so that byte ranges stay
+/// valid.
 ///
-/// The renderer replaces ASCII control characters itself (`␛`); this function replaces the longer ones.
+/// The renderer replaces ASCII control characters (by `␛`, for example); this function replaces those of 2 and 3 bytes.
 fn mask_controls(text: &str) -> String {
     let mask = |character: char| match character.len_utf8() {
         2 if is_control(character) || is_bidi(character) => '¤',
@@ -57,7 +58,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) ->
     renderer.term_width(style.width).render(&[group])
 }
 
-/// Returns the files that have labels; that of the primary label first.
+/// Returns the files that have labels, the file of the primary label first.
 fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     let mut files: Vec<FileId> = diagnostic.primary().map(|label| label.file).into_iter().collect();
     for label in &diagnostic.labels {
@@ -68,7 +69,7 @@ fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     files
 }
 
-/// The maximum number of bytes that a snippet contains after its last label; more than a terminal shows in one line.
+/// The maximum number of bytes in a snippet after its last label, which is more than a terminal shows in one line.
 const MAX_BYTES_AFTER_LABEL: usize = 1 << 12;
 
 /// Groups the labels in a file into snippets of nearby labels; the snippet with the primary label is first.
@@ -88,10 +89,10 @@ fn group_labels(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
     pieces
 }
 
-/// The distance between two labels, in bytes, from which on they are shown in separate snippets.
+/// The distance between two labels, in bytes, from which on the labels are in separate snippets.
 const MAX_LABEL_DISTANCE: usize = 1 << 13;
 
-/// Returns a snippet of only the lines with labels; otherwise the renderer would index the whole file per finding.
+/// Returns a snippet with only the lines that have labels, because the renderer would index the whole file per finding.
 fn snippet(
     labels: Vec<&Label>,
     file: FileId,
@@ -112,12 +113,13 @@ fn snippet(
         .annotations(annotations)
 }
 
-/// Returns the part of a window that is shown; its last label ends at `end`.
+/// Cuts a window [`MAX_BYTES_AFTER_LABEL`] bytes after `end`, the end of its last label.
 fn clip(window: &str, end: usize) -> &str {
     &window[..window.ceil_char_boundary(end.saturating_add(MAX_BYTES_AFTER_LABEL))]
 }
 
-/// Converts a span of the file to a span of the window, cut to the window and to whole characters.
+/// Converts a byte range of the file to one of the window, which starts at `offset`; the range is cut to the window and
+/// extended to whole characters.
 fn to_window(window: &str, span: &Range<usize>, offset: usize) -> Range<usize> {
     let start = window.floor_char_boundary(span.start.saturating_sub(offset));
     let end = window.ceil_char_boundary(span.end.saturating_sub(offset).min(window.len()));

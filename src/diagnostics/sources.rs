@@ -1,8 +1,8 @@
-//! Stores the texts that the labels of diagnostics point into.
+//! Stores the files that the labels of diagnostics point into, and converts byte offsets to lines and columns.
 
 use std::ops::Range;
 
-/// The id of a file in a [`Sources`].
+/// The index of a file in a [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId(u32);
 
@@ -26,9 +26,9 @@ struct SourceFile {
 pub struct Sources(Vec<SourceFile>);
 
 impl Sources {
-    /// Adds a file. A byte order mark is dropped, and offsets count from the character after it.
+    /// Adds a file. A byte order mark is dropped, and offsets count from the first character after the mark.
     ///
-    /// For a file that could not be read, the text is empty; then only the path is shown.
+    /// For a file that could not be read, the text is empty, and messages show only the path.
     pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> FileId {
         let mut text = text.into();
         if text.starts_with('\u{feff}') {
@@ -73,7 +73,7 @@ impl Sources {
         (source.lines[first - 1]..end, first)
     }
 
-    /// Returns a short reference to a place: `path:line`.
+    /// Returns the line of a byte offset as `path:line`.
     pub fn place(&self, file: FileId, offset: usize) -> String {
         format!("{}:{}", self.path(file), self.position(file, offset).line)
     }

@@ -1,15 +1,16 @@
-//! Names in messages: the known name that the user probably meant, lists of names, and short forms of long ones.
+//! Formats names for messages: suggests the name that the user probably meant, lists names, and shortens long names.
 
 use super::Diagnostic;
 
-/// Returns the known name that is most similar to a mistyped one, if at most a third of the characters differ.
+/// Returns the known name with the smallest Damerau-Levenshtein distance to `name`, if the distance is at most a third
+/// of the length of `name`, or 1.
 pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
     (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
 }
 
-/// Returns the known name that is most similar to one that the user remembers only in part: the Jaro-Winkler similarity
-/// is more than 0.8. Of equally similar names, it is the last one.
+/// Returns the known name that is most similar to `name`, of which the user may remember only a part, if their
+/// Jaro-Winkler similarity is more than 0.8. Of equally similar names, the last one is returned.
 pub fn most_similar<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let similar = known.into_iter().map(|known| (strsim::jaro_winkler(known, name), known));
     similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.8).map(|(_, known)| known)
@@ -20,7 +21,7 @@ pub fn did_you_mean(name: &str) -> String {
 }
 
 impl Diagnostic {
-    /// Adds the suggestion of a name, or `otherwise` if there is none.
+    /// Adds a help line that suggests `name`, or the help line `otherwise` if `name` is `None`.
     #[must_use]
     pub fn suggest(self, name: Option<&str>, otherwise: impl Into<String>) -> Self {
         self.help(name.map_or_else(|| otherwise.into(), did_you_mean))

@@ -1,4 +1,4 @@
-//! Converts model predictions to the answer rows of a report: token ids become text, byte ranges become lines.
+//! Converts model predictions to the answers of a report: token ids to texts, and byte ranges to lines.
 
 use crate::behaviour::ask::{Prediction, PredictionPair};
 use crate::behaviour::expectation::Expectation;
@@ -6,16 +6,16 @@ use crate::diagnostics::{Place, Sources};
 use crate::model::Tokens;
 use crate::report::{Answer, SideAnswer, Token, Verdict};
 
-/// The judgement of an expectation.
+/// The verdict on an expectation, for the report.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
     /// The verdict; `None` if the expectation is not judged.
     pub verdict: Option<Verdict>,
-    /// What the expectation requires, if it fails although the answer itself is right.
+    /// The broken requirement if the expectation fails although the answer is right; `None` otherwise.
     pub requirement: Option<String>,
 }
 
-/// Builds the report row of one expectation.
+/// Returns the report entry of one expectation.
 pub fn answer(
     tokens: &Tokens,
     sources: &Sources,
@@ -37,7 +37,7 @@ pub fn answer(
     }
 }
 
-/// Converts one model's answer to the type of the report; `holds` is `None` if no answer is expected.
+/// Converts the prediction of one model to the type of the report; `holds` is `None` if no answer is expected.
 pub fn side_answer(tokens: &Tokens, prediction: &Prediction) -> SideAnswer {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     SideAnswer {

@@ -1,8 +1,8 @@
 //! Finds the edits that break an expectation, by leaving out one edit at a time.
 //!
-//! The value of an edit does not depend on the other edits, so a set without one edit is solved again but not compiled
-//! again. Each edit is left out once, and all failing expectations are run on the remaining edits. Each expectation is
-//! also run with only its own edit.
+//! The value of an edit does not depend on the other edits, so for a set without one edit only the linear system is
+//! solved again. Each edit is left out once, and all failing expectations are run on a patch of the remaining edits.
+//! Each expectation is also run on a patch of only the edit that states it.
 
 use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::expectation::{Expectation, ask_expectations};
@@ -68,17 +68,17 @@ pub fn culprits(
     Ok(culprits)
 }
 
-/// The edit whose omission improves an expectation most.
+/// The edit without which an expectation improves most.
 #[derive(Clone)]
 struct Nearest {
     /// The probability of the answer without the edit, or the negative KL divergence if no answer is expected.
     gain: f64,
     id: String,
-    /// The same number as the report shows it: the KL divergence is not negated.
+    /// The number for the report: `gain` for an answer, or the KL divergence, not negated.
     figure: f64,
 }
 
-/// Returns whether the expectation is stated by this edit. A probe may have the same id as an edit.
+/// Returns whether the edit `id` states the expectation; false for a probe, which may have the same id as an edit.
 fn is_of(one: &Expectation<'_>, id: &str) -> bool {
     one.edit.is_some_and(|edit| edit.id == id)
 }
@@ -90,7 +90,7 @@ struct LeaveOneOut<'a> {
 }
 
 impl<'a> LeaveOneOut<'a> {
-    /// Returns the ids of all edits; the aliases of an edit are left out together with it.
+    /// Returns the ids of all edits. The entries of an edit and its aliases have one id and are left out together.
     fn ids(&self) -> Vec<&'a str> {
         self.project.edits.edits.iter().map(|edit| edit.id.as_str()).collect()
     }
@@ -113,13 +113,13 @@ impl<'a> LeaveOneOut<'a> {
         pairs.map_err(|unrunnable| unrunnable_error(self.project, &unrunnable))
     }
 
-    /// Runs the expectations on the set without one edit; `None` if the set has no other edit.
+    /// Runs the expectations on the set without the edit `id`; `None` if this set is empty.
     fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<PredictionPair>>, Failure> {
         self.patched(|other| other != id)?.map(|patched| self.ask(&patched, list)).transpose()
     }
 
-    /// Returns whether an expectation is met if only its own edit is linked. True for a probe, because it has no edit
-    /// and the base meets it.
+    /// Returns whether an expectation is met if only the edit that states it is linked. True for a probe: no edit
+    /// states it, and the base meets it.
     fn alone(&self, one: &Expectation<'_>) -> Result<bool, Failure> {
         let Some(patched) = self.patched(|other| is_of(one, other))? else { return Ok(true) };
         let pairs = self.ask(&patched, std::slice::from_ref(one))?;

@@ -21,7 +21,7 @@ pub(super) struct SideTexts {
     pub drawn: Option<ContinuationSettings>,
 }
 
-/// Continues the first [`MAX_CONTINUED`] prompts on both sides. Returns no text if `generation.tokens` is 0.
+/// Continues the first [`MAX_CONTINUED`] prompts on both sides. Returns no texts if `generation.tokens` is 0.
 pub(super) fn side_texts(
     before: &Side,
     after: &Side,
@@ -65,7 +65,7 @@ fn continue_all(
     Ok(out)
 }
 
-/// Returns a note if the continuation disagrees with the answers to the same prompt.
+/// Returns a note if the continuation of the later side disagrees with its answer to the same prompt.
 fn disagreement_note(
     one: &Expectation<'_>,
     pair: &PredictionPair,
@@ -73,7 +73,7 @@ fn disagreement_note(
     generation: ContinuationOptions,
     base: &Base,
 ) -> Option<String> {
-    // Greedy decoding always starts with the likeliest token, so only sampled text can depart from it.
+    // Greedy decoding always starts with the likeliest token, so only sampled text can start with another token.
     let first =
         pair.after.top.first().filter(|_| generation.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
     let text = found.after.trim_start();

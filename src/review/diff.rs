@@ -21,10 +21,10 @@ use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
 use crate::report::{self, Answer, EditName, EditWeight, Report, TensorDiff, WeightDiff};
 
-/// Which parts of the behaviour are compared.
+/// The parts of the behaviour that are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct DiffOptions {
-    /// The settings of the continuations; if `tokens` is 0, no text is generated.
+    /// The settings of the continuations; no text is generated if `generation.tokens` is 0.
     pub generation: ContinuationOptions,
     pub damage: bool,
 }
@@ -72,13 +72,13 @@ fn report_side(side: &Side) -> report::ReportSide {
     }
 }
 
-/// Returns the facts that differ. A patch contains only meaning digests; an edit with that meaning supplies the id
-/// and the texts, from the other side's project first, then from the worktree.
+/// Returns the facts that differ. A patch contains only the digests of meanings; the ids and the texts are those of the
+/// edits with these meanings in the other side's project, or else in the worktree.
 fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChange> {
     let (was, is) = (NamedEdits::of(before, after, context), NamedEdits::of(after, before, context));
     let mut facts = compare(&was.edits, &is.edits);
     let nothing = EditSet::default();
-    // Spans of two edit sets refer to different sources, so the sets are never merged.
+    // The byte ranges of two edit sets refer to different sources, so the sets cannot be merged.
     facts.extend(compare(&was.only_in_worktree, &nothing));
     facts.extend(compare(&nothing, &is.only_in_worktree));
     let in_patch = [meanings(before), meanings(after)];
@@ -94,15 +94,15 @@ fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChang
     facts
 }
 
-/// The facts of a side, with their texts as far as an edit is known.
+/// The facts of a side, with ids and texts if a project has an edit with the same meaning.
 #[derive(Default)]
 struct NamedEdits {
-    /// The edits of the side's project; for a patch, the matching edits of the other side's project, or of the
-    /// worktree if there is none.
+    /// The edits of the side's project. For a patch, the edits with the same meanings of the other side's project, or
+    /// of the worktree if the other side has no project.
     edits: EditSet,
-    /// For a patch, the matching edits that only the worktree has.
+    /// For a patch, the edits with the same meanings that only the worktree has.
     only_in_worktree: EditSet,
-    /// The meanings for which there is no edit.
+    /// The digests of meanings that no edit has.
     unknown: BTreeSet<Digest>,
 }
 
@@ -128,8 +128,8 @@ impl NamedEdits {
     }
 }
 
-/// Returns the edits of a set that a patch contains, each with only the names that the patch contains. Removes their
-/// meanings from `remaining`.
+/// Returns the edits of a set whose meanings are in `remaining`, each without the aliases whose meanings are not. The
+/// returned meanings are removed from `remaining`.
 fn edits_in_patch(set: &EditSet, remaining: &mut BTreeSet<Digest>) -> EditSet {
     let with_patched_names = |edit: &Edit| {
         if !remaining.remove(&edit.meaning()) {
@@ -193,7 +193,7 @@ fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<Ed
     found.into_values().collect()
 }
 
-/// Returns the names of all edits by meaning.
+/// Returns the id and the alias of all edits by meaning, from the worktree and both sides.
 fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, EditName> {
     let sets = [&context.project.edits.edits[..], before.edits(), after.edits()];
     let mut names = BTreeMap::new();
@@ -206,14 +206,14 @@ fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Dige
     names
 }
 
-/// A prompt of one side, with the project whose sources its span refers to.
+/// A prompt of one side, with the project whose sources the byte range of the prompt refers to.
 struct SidePrompt<'s> {
     one: Expectation<'s>,
     project: &'s Project,
 }
 
-/// Returns every prompt of either side once; if both sides have it, the later side's is used. `stated` are the
-/// prefaces of the worktree's facts.
+/// Returns every prompt of either side once; of a prompt that both sides have, the expectation of the later side is
+/// used. `stated` are the prefaces of the worktree's facts.
 fn prompts<'s>(
     before: &'s Side,
     after: &'s Side,
@@ -227,7 +227,7 @@ fn prompts<'s>(
     let fallback = if states.iter().all(Option::is_none) { Some((context.project, stated)) } else { None };
     let later: BTreeMap<Digest, &str> = after.edits().iter().map(|edit| (edit.meaning(), edit.id.as_str())).collect();
     let ids: BTreeSet<&str> = later.values().copied().collect();
-    // A fact whose id changed is one fact, and its prompts are run once.
+    // The prompts of a renamed fact are run once, under its later id.
     let known = |one: &Expectation<'s>| {
         let gone = one.edit.filter(|edit| !ids.contains(edit.id.as_str()));
         gone.and_then(|edit| later.get(&edit.meaning()).copied()).unwrap_or(one.id).to_owned()
@@ -275,7 +275,7 @@ fn compare_answers(
     Ok((answers, side_texts(before, after, context, &continued, options.generation)?))
 }
 
-/// Pairs the models of both sides; results are cached only if both are the base or a known patch.
+/// Pairs the models of both sides. Results are cached only if each model is the base or the base with a patch.
 fn pair<'s>(
     before: &'s Side,
     after: &Side,
@@ -291,8 +291,8 @@ fn pair<'s>(
     ModelPair { before: &before.model, after: later, cache, progress: context.progress }
 }
 
-/// Reports prompts that cannot be run. An error refers to the sources of one project, so only prompts of the first
-/// one's project are reported.
+/// Returns the error for prompts that cannot be run. An error refers to the sources of one project, so only the prompts
+/// in the project of the first such prompt are reported.
 fn first_project_error(prompts: &[SidePrompt<'_>], unrunnable: Vec<UnrunnablePrompt>) -> Failure {
     let side_prompt = |one: &UnrunnablePrompt| {
         let is = |side_prompt: &&SidePrompt<'_>| {

@@ -1,4 +1,4 @@
-//! Measures the base and a patched model, reusing the results in the store.
+//! Measures the base and a patched model, and reuses cached results from the store.
 
 use std::cell::OnceCell;
 
@@ -14,7 +14,8 @@ use crate::pipeline::Base;
 use crate::pipeline::policy_limits::not_finite_error;
 use crate::progress::Progress;
 
-/// A base with a patch. The patched model is created on first use, because cached results need no weights.
+/// A base with a patch. The patched model is created on first use, because the weights are not needed if all results
+/// are cached.
 pub struct PatchedModel<'a> {
     base: &'a Base,
     patch: &'a Patch,
@@ -23,7 +24,7 @@ pub struct PatchedModel<'a> {
 }
 
 impl<'a> PatchedModel<'a> {
-    /// Returns the base with the patch, without reading weights or applying the patch yet.
+    /// Stores the references; the patch is applied by [`PatchedModel::model`].
     pub fn new(base: &'a Base, patch: &'a Patch, sources: &'a Sources) -> Self {
         Self { base, patch, sources, model: OnceCell::new() }
     }
@@ -31,7 +32,7 @@ impl<'a> PatchedModel<'a> {
     /// Returns the patched model, creating it on the first call.
     ///
     /// # Errors
-    /// If the patch is for another base, or a weight would not be finite.
+    /// If the patch is for another base, or a patched weight is not finite.
     pub fn model(&self) -> Result<&Model, Failure> {
         if let Some(model) = self.model.get() {
             return Ok(model);
@@ -45,7 +46,7 @@ impl<'a> PatchedModel<'a> {
 
 /// Two models to compare, with the cache of their results.
 pub struct ModelPair<'a> {
-    /// The earlier model, with which the later one is compared; in `test` it is the base.
+    /// The earlier model; in `test`, the base.
     pub before: &'a Model,
     /// Returns the later model; called only if a result is not cached.
     pub after: &'a dyn Fn() -> Result<&'a Model, Failure>,

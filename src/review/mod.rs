@@ -1,13 +1,13 @@
-//! Tests a set of edits, and compares two states of a project.
+//! Tests a set of edits, and compares two sides: models, patches, or revisions of a project.
 //!
-//! - [`answers`]: converts model predictions to the answer rows of a report;
+//! - [`answers`]: converts model predictions to the answers of a report;
 //! - [`test_run`]: checks expectations, policy limits and accepted failures, for the command `test`;
 //! - [`bisect`]: finds the edit that breaks an expectation;
 //! - [`measure`]: measures two models, using cached results;
 //! - [`side`]: opens a side of a comparison by its name: the base, a patch, a folder, a revision;
 //! - [`diff`](mod@diff): compares the facts, weights and behaviour of two sides.
 //!
-//! Every result is a [`Report`](crate::report::Report); nothing here prints.
+//! Every result is a [`Report`](crate::report::Report); this module does not print.
 
 pub mod answers;
 pub mod bisect;

@@ -1,7 +1,7 @@
-//! Opens one side of a comparison by its name: a state of the project or of the model.
+//! Opens one side of a comparison by its name.
 //!
-//! A name is `base`, `worktree`, a path, a git revision, a patch id or a folder. Both sides of a comparison need the
-//! worktree's base.
+//! A name is `base`, `worktree`, a git revision, a patch id, or the folder of a project or a checkpoint. Both sides of
+//! a comparison need the base of the worktree.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -21,17 +21,17 @@ use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Proj
 use crate::report::SideKind;
 use crate::store::{EntryKind, Store};
 
-/// The name that the user gives for the base without a patch.
+/// The name of the side that is the base without a patch.
 pub const BASE: &str = "base";
-/// The name that the user gives for the project in the working directory.
+/// The name of the side that is the project in the working directory.
 pub const WORKTREE: &str = "worktree";
 
 /// The context in which the names of sides are resolved.
 #[derive(Clone, Copy)]
 pub struct DiffContext<'a> {
-    /// The project in the working directory, whose prompts are the default.
+    /// The project in the working directory, whose prompts are run if neither side has a project.
     pub project: &'a Project,
-    /// The base of that project, to which the patch of every side is applied.
+    /// The base of `project`, to which the patch of every side is applied.
     pub base: &'a Base,
     pub store: &'a Store,
     /// Receives the progress if a patch must be built.
@@ -42,17 +42,16 @@ pub struct DiffContext<'a> {
 pub struct Side {
     /// The name as the user gave it.
     pub name: String,
-    /// What the name refers to.
     pub kind: SideKind,
     /// The commit; `None` unless the side is a revision.
     pub commit: Option<Commit>,
-    /// The project with facts and probes; `None` unless the side is a state of a project.
+    /// The project with edits and probes; `None` for the base, a patch and a checkpoint.
     pub project: Option<Project>,
     /// The patch and its id; `None` for the base and a checkpoint.
     pub patch: Option<(Digest, Patch)>,
     /// The base with the patch applied, or the checkpoint's model.
     pub model: Model,
-    /// A note for the report if the patch is not the one that the lock names; `None` otherwise.
+    /// A note for the report if the lock does not name the patch; `None` otherwise.
     pub note: Option<String>,
     /// The prefaces of the facts of this side; empty without a project.
     pub prefaces: Prefaces,
@@ -61,15 +60,15 @@ pub struct Side {
 /// The key under which a side's measurements are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// The base, with this patch if there is one.
+    /// The base with the patch of this id; `None` is the base without a patch.
     Patch(Option<Digest>),
-    /// Weights without a digest; their measurements are not cached.
+    /// Weights without a digest, whose measurements are not cached.
     Unknown,
 }
 
 impl Side {
-    /// Opens a side by its name. A name that starts with a dot or a slash is a path. Otherwise a revision takes
-    /// precedence over a patch, and a patch over a folder of that name.
+    /// Opens a side by its name. A name that starts with a dot or a slash is a folder. For any other name, a revision
+    /// takes precedence over a patch, and a patch over a folder.
     ///
     /// # Errors
     /// If the name is unknown, or the patch cannot be applied to the base.
@@ -167,7 +166,7 @@ impl Side {
         Ok(Self::without_project(name, SideKind::Checkpoint, model))
     }
 
-    /// Returns the key under which its measurements are cached.
+    /// Returns the key under which the measurements of this side are cached.
     pub fn identity(&self) -> Identity {
         match (&self.patch, self.kind) {
             (Some((id, _)), _) => Identity::Patch(Some(*id)),
@@ -176,7 +175,7 @@ impl Side {
         }
     }
 
-    /// Returns the cache of measurements of this side alone.
+    /// Returns the cache for measurements of this side only; disabled for weights without a digest.
     pub fn cache<'g>(&self, context: DiffContext<'g>) -> MeasurementCache<'g> {
         match self.identity() {
             Identity::Patch(patch) => MeasurementCache::new(context.store, context.base.locked.digest, patch, None),
@@ -190,7 +189,7 @@ impl Side {
     }
 }
 
-/// Selects the worktree's model in another state of the project.
+/// Chooses the model of the worktree in the project of a side; `name` is the name of the side.
 fn choose_worktree_model(project: &mut Project, name: &str, context: DiffContext<'_>) -> Result<(), Failure> {
     project.config.choose_as(&context.project.config).map_err(|mut finding| {
         finding.message = format!("{name}: {}", finding.message);
@@ -207,7 +206,7 @@ fn apply_patch(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, F
     })
 }
 
-/// Reads the files of a project at a commit: settings, `corrigenda.lock`, edits, probes, prompt templates.
+/// Reads the files of a project at a commit: settings, `corrigenda.lock`, edits, probes, context templates.
 fn project_files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
     let mut files = BTreeMap::new();
     let mut take = |path: &str| -> Result<(), HistoryError> {
@@ -219,7 +218,7 @@ fn project_files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<St
     }
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
     let Paths { edits, templates, .. } = Paths::of(&String::from_utf8_lossy(&text));
-    // Prompt templates outside the repository are not in the commit; they are read from disk.
+    // A file of context templates outside the repository is not in the commit and is later read from disk.
     for templates in templates {
         match take(&templates) {
             Err(_) if leaves_project(&templates) => {}
@@ -235,7 +234,8 @@ fn leaves_project(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Returns the id of a patch from its hexadecimal digits; a prefix is resolved in the store.
+/// Returns the id of a patch: the id itself, or the only id in the store that starts with `digits`; `None` if the
+/// digits are not an id.
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Failure> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),
@@ -251,7 +251,7 @@ fn unknown_patch(name: &str) -> Failure {
     Failure::from(finding)
 }
 
-/// Builds the error for a name that is not a revision, patch or folder.
+/// Returns the error for a name that is not a revision, a patch or a folder.
 fn unknown(name: &str, error: &HistoryError) -> Failure {
     let mut finding = error.finding();
     if finding.code == Code::RevisionUnknown {

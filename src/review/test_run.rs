@@ -19,19 +19,19 @@ use crate::report::{Gate, GateName, Verdict};
 pub struct TestRun<'p> {
     /// The expectations that were run: those of the tested edits, then those of the probes.
     pub expectations: Vec<Expectation<'p>>,
-    /// The answers of both models, in the same order.
+    /// The answers of both models, in the order of `expectations`.
     pub predictions: Vec<PredictionPair>,
-    /// The judgements, in the same order; without a verdict for a probe that is only watched.
+    /// The judgements, in the order of `expectations`; without a verdict for a probe with `unchanged = false`.
     pub judgements: Vec<Judgement>,
-    /// The aggregate results of the set, with their limits.
+    /// The aggregate results of the set, each with its limit.
     pub gates: Vec<Gate>,
     pub damage: Option<Damage>,
     pub findings: Vec<Diagnostic>,
     /// Notes for the report, for example that damage was not measured.
     pub notes: Vec<String>,
-    /// All expectations that are not met, including those that a threshold tolerates.
+    /// All expectations that are not met, also those that a minimum share tolerates.
     shortfalls: Vec<Accepted>,
-    /// The failures that no threshold tolerates, so only an acceptance can.
+    /// The failed expectations that no minimum share tolerates, which pass only if they are accepted.
     acceptable: Vec<Accepted>,
 }
 
@@ -41,10 +41,10 @@ pub struct TestInput<'a, 'p> {
     /// The two models to run: the base as the earlier one and the patched model as the later one.
     pub pair: ModelPair<'a>,
     pub edits: &'a [&'p Edit],
-    /// Whether these are all edits of the project; limits on the set are checked only then.
+    /// Whether `edits` are all edits of the project; limits on the set are checked only if true.
     pub whole: bool,
     pub damage: bool,
-    /// The prefaces: text in front of prompts whose subject would start at an attention sink.
+    /// The texts that are put before prompts whose subject would otherwise be at an attention sink.
     pub prefaces: &'a Prefaces,
 }
 
@@ -126,20 +126,20 @@ impl<'p> TestRun<'p> {
         }
     }
 
-    /// Returns whether the test passes: no diagnostic is an error.
+    /// Returns whether the test passes, that is, no finding is an error.
     pub fn passes(&self) -> bool {
         !self.findings.iter().any(Diagnostic::is_error)
     }
 
-    /// Returns the failures that can be accepted: those that no threshold tolerates.
+    /// Returns the failed expectations that can be accepted, because no minimum share tolerates them.
     pub fn acceptable(&self) -> &[Accepted] {
         &self.acceptable
     }
 }
 
-/// Returns the patched model's answer as the text that an acceptance records. If the answer is right but a number
-/// misses its threshold, the text includes that number. It is rounded to one digit towards the worse side, so that a
-/// larger shortfall needs a new acceptance.
+/// Returns the patched model's answer as the text that an acceptance records. If the answer is right but a probability
+/// or a KL divergence misses its threshold, the text includes that number, rounded to one digit in the direction of a
+/// larger shortfall, so that an even larger shortfall needs a new acceptance.
 fn says(tokens: &Tokens, pair: &PredictionPair, one: &Expectation<'_>) -> String {
     let first = |prediction: &Prediction| prediction.top.first().map(|(token, _)| *token);
     let said = first(&pair.after).map(|token| tokens.piece(token)).unwrap_or_default();
@@ -168,16 +168,16 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
         let unchecked = if limited { ", and its limits were not checked" } else { "" };
         return Ok((None, vec![format!("damage was not measured because of `--no-damage`{unchecked}")]));
     }
-    // Objects may be shared without the corpus, so a test without limits skips the measurement.
+    // A project may be shared without its corpus, so without a limit on damage a missing neutral text is not an error.
     if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
     }
     let measured = input.pair.damage(&read_neutral(project, base)?)?;
-    // No token was predicted, so a limit cannot count as met.
+    // Without a predicted token nothing was measured, so no limit can be met.
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
-/// The inputs for judging single failures and the whole set.
+/// The inputs for the verdicts on single expectations and on the whole set.
 struct Judge<'a, 'p> {
     project: &'p Project,
     figures: SetFigures,
@@ -188,8 +188,8 @@ struct Judge<'a, 'p> {
 }
 
 impl Judge<'_, '_> {
-    /// Returns whether the configured minimum share for this kind of prompt is met, so that a single failure is
-    /// tolerated.
+    /// Returns whether a failed expectation is tolerated, because the project sets a minimum share for this kind of
+    /// prompt and the share is met.
     fn tolerates(&self, one: &Expectation<'_>) -> bool {
         let test = &self.project.config.test;
         let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
@@ -204,7 +204,7 @@ impl Judge<'_, '_> {
         }
     }
 
-    /// Returns the share of an edit's own paraphrases that hold.
+    /// Returns the share of the paraphrases of one edit that hold.
     fn own_share(&self, one: &Expectation<'_>) -> f64 {
         let all = self.expectations.iter().zip(self.predictions);
         let own = all.filter(|(other, _)| other.id == one.id && other.kind == PromptKind::Paraphrase);
@@ -252,7 +252,7 @@ fn at_most(name: GateName, value: f64, limit: Option<f64>) -> Gate {
     Gate { name, value, limit, more_is_better: false, pass }
 }
 
-/// Returns what a failed expectation requires if the answer itself is right; `None` if the answer is wrong.
+/// Returns the broken requirement of a failed expectation whose answer is right; `None` if the answer is wrong.
 fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds) -> Option<String> {
     let own = one.edit.map(|edit| &edit.expect);
     let first = |top: &[(u32, f64)]| top.first().map(|(token, _)| *token);
@@ -268,8 +268,8 @@ fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds
     }
 }
 
-/// Returns the finding of a failed expectation. Its label states the measured value and what is required, or the answer
-/// `says` if it is wrong.
+/// Returns the finding of a failed expectation. Its label states the measured value and the requirement, or `says` if
+/// the answer is wrong.
 fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Option<&str>) -> Diagnostic {
     let holds = pair.after.holds();
     let measured = match pair.after.probability() {
@@ -303,7 +303,7 @@ fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
     let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
     let finding =
         Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is required", gate.name.as_str(), gate.value));
-    // The limit may come from `[test]` if that is the stricter one.
+    // The policy is shown only if its limit applies: the limit in `[test]` may be stricter.
     match rule.as_ref().filter(|rule| Some(rule.value) == gate.limit) {
         Some(rule) => policy.point(finding, rule),
         None => finding,
