@@ -11,7 +11,7 @@ use std::path::Path;
 
 use corrigenda::numeric::WeightDtype;
 use corrigenda::numeric::half::{append, round};
-use corrigenda::safetensors::{Tensor, write};
+use corrigenda::safetensors::{TensorData, write};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::BPE;
@@ -78,10 +78,10 @@ fn shards(folder: &Path, stored: WeightDtype, tensors: &[Planned]) -> Result<(),
     for (index, part) in parts.iter().enumerate() {
         let name = format!("model-{:05}-of-{:05}.safetensors", index + 1, parts.len());
         let data: Vec<Vec<u8>> = part.iter().map(|(number, tensor)| bytes(*number as u64, tensor, stored)).collect();
-        let list: Vec<Tensor> = part
+        let list: Vec<TensorData> = part
             .iter()
             .zip(&data)
-            .map(|((_, (name, shape)), data)| Tensor {
+            .map(|((_, (name, shape)), data)| TensorData {
                 name: name.clone(),
                 dtype: stored.into(),
                 shape: shape.iter().map(|side| *side as u64).collect(),

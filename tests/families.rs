@@ -310,7 +310,7 @@ fn a_tied_head_in_a_smaller_type_is_reported() {
             .iter()
             .map(|(name, (shape, data))| (name.clone(), Dtype::F32, shape.clone(), &data[..]))
             .chain([("lm_head.weight".to_owned(), Dtype::F16, shape, &head[..])])
-            .map(|(name, dtype, shape, data)| corrigenda::safetensors::Tensor { name, dtype, shape, data })
+            .map(|(name, dtype, shape, data)| corrigenda::safetensors::TensorData { name, dtype, shape, data })
             .collect();
         let bytes = corrigenda::safetensors::write(&written, &std::collections::BTreeMap::new());
         std::fs::write(folder.path().join("model.safetensors"), bytes).expect("written");

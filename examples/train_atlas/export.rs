@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use corrigenda::safetensors::{Dtype, Tensor, write as safetensors};
+use corrigenda::safetensors::{Dtype, TensorData, write as safetensors};
 use serde_json::json;
 use tokenizers::Tokenizer;
 
@@ -35,13 +35,13 @@ fn config(shape: &Shape) -> String {
 fn weights(parameters: &[Parameter], flat: &[f32]) -> Vec<u8> {
     let bytes = work::bytes(flat);
     let mut first = 0;
-    let tensors: Vec<Tensor> = parameters
+    let tensors: Vec<TensorData> = parameters
         .iter()
         .map(|parameter| {
             let data = &bytes[first..first + 4 * parameter.count()];
             first += data.len();
             let shape = parameter.sides.iter().map(|&side| side as u64).collect();
-            Tensor { name: parameter.name.clone(), dtype: Dtype::F32, shape, data }
+            TensorData { name: parameter.name.clone(), dtype: Dtype::F32, shape, data }
         })
         .collect();
     safetensors(&tensors, &BTreeMap::from([("format".to_owned(), "pt".to_owned())]))

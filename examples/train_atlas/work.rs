@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use corrigenda::safetensors::{Dtype, Tensor, write};
+use corrigenda::safetensors::{Dtype, TensorData, write};
 use safetensors::SafeTensors;
 
 use crate::Fallible;
@@ -38,10 +38,10 @@ impl State {
         let lists = [("first", &self.moments.first), ("parameters", &self.flat), ("second", &self.moments.second)];
         let lists = lists.map(|(name, list)| (name, bytes(list)));
         let tensor = |(name, data): &'_ (&str, Vec<u8>)| (name.to_string(), vec![data.len() as u64 / 4]);
-        let tensors: Vec<Tensor> = lists
+        let tensors: Vec<TensorData> = lists
             .iter()
             .map(|list| (tensor(list), list))
-            .map(|((name, shape), (_, data))| Tensor { name, dtype: Dtype::F32, shape, data })
+            .map(|((name, shape), (_, data))| TensorData { name, dtype: Dtype::F32, shape, data })
             .collect();
         let metadata = BTreeMap::from([
             ("draw".to_owned(), self.draw.0.to_string()),

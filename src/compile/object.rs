@@ -13,7 +13,7 @@ use super::Settings;
 use super::value::Compiled;
 use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
-use crate::safetensors::{Dtype, Header, HeaderError, Tensor, write};
+use crate::safetensors::{Dtype, Header, HeaderError, TensorData, write};
 
 /// The key and the value of one edit at one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,9 +86,9 @@ impl Object {
                 data.push((format!("layer.{layer}.{part}"), numbers.len() as u64, bytes));
             }
         }
-        let tensors: Vec<Tensor> = data
+        let tensors: Vec<TensorData> = data
             .iter()
-            .map(|(name, length, data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: vec![*length], data })
+            .map(|(name, length, data)| TensorData { name: name.clone(), dtype: Dtype::F32, shape: vec![*length], data })
             .collect();
         let search = serde_json::to_string(&self.search).expect("two numbers can be written");
         write(&tensors, &BTreeMap::from([(KEY.to_owned(), search)]))
@@ -192,7 +192,7 @@ mod tests {
         let mut infinite = object();
         infinite.sites.insert(3, LayerVectors { key: vec![f32::INFINITY], value: vec![0.0] });
         assert!(matches!(Object::from_bytes(&infinite.to_bytes()), Err(ObjectError::NotFinite(_))));
-        let stray = Tensor { name: "layer.1.key".into(), dtype: Dtype::F32, shape: vec![0], data: &[] };
+        let stray = TensorData { name: "layer.1.key".into(), dtype: Dtype::F32, shape: vec![0], data: &[] };
         let bare = write(std::slice::from_ref(&stray), &BTreeMap::new());
         assert!(matches!(Object::from_bytes(&bare), Err(ObjectError::Metadata)));
         let search = BTreeMap::from([(KEY.to_owned(), r#"{"stage":0,"evaluations":1}"#.to_owned())]);

@@ -23,7 +23,7 @@ use crate::model::load::hub::HubName;
 use crate::numeric::{Elements, WeightDtype};
 use crate::patch::Patch;
 use crate::safetensors::Layout;
-use crate::safetensors::{Dtype, Header, Tensor, write};
+use crate::safetensors::{Dtype, Header, TensorData, write};
 
 /// The name of the file with the LoRA factors.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
@@ -146,7 +146,7 @@ fn weights(adapter: &Adapter) -> Vec<u8> {
     let data: Vec<_> = adapter.pairs.iter().flat_map(of_pair).collect();
     let tensors: Vec<_> = data
         .iter()
-        .map(|(name, shape, data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
+        .map(|(name, shape, data)| TensorData { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
         .collect();
     write(&tensors, &[("format".to_owned(), "pt".to_owned())].into())
 }

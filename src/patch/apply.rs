@@ -38,7 +38,7 @@ pub fn materialise_with<T: Send>(
     if base.len() != expected {
         return Err(PatchError::WeightLength { parameter: parameter.to_owned(), expected, found: base.len() });
     }
-    let plan = Plan::new(target);
+    let plan = OrientedFactors::new(target);
     // Rows are independent, so the number of threads does not affect the result.
     let rows: Vec<Result<Vec<T>, usize>> = base
         .par_chunks_exact(plan.width)
@@ -62,13 +62,13 @@ pub fn materialise_with<T: Send>(
 
 /// The factors of a target in the orientation in which the base stores the weight. For edit `e`, `along[e]` has one
 /// number per column of the stored weight, and `across[e]` has one number per row.
-struct Plan {
+struct OrientedFactors {
     along: Vec<Vec<f64>>,
     across: Vec<Vec<f64>>,
     width: usize,
 }
 
-impl Plan {
+impl OrientedFactors {
     fn new(target: &Target) -> Self {
         let edits = 0..target.edits.len();
         let columns = edits.clone().map(|edit| target.column(edit)).collect();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Patch, PatchError, Target};
 use crate::digest::Digest;
 use crate::safetensors::Layout;
-use crate::safetensors::{Dtype, Header, Tensor, write};
+use crate::safetensors::{Dtype, Header, TensorData, write};
 
 /// The patch format that this program writes, and the newest format that it reads.
 pub const FORMAT: u64 = 1;
@@ -20,13 +20,13 @@ const KEY: &str = "corrigenda";
 #[serde(deny_unknown_fields)]
 struct Manifest {
     format: u64,
-    targets: BTreeMap<String, Entry>,
+    targets: BTreeMap<String, TargetEntry>,
 }
 
 /// One target of the manifest; the fields are in alphabetical order.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct TargetEntry {
     base: Digest,
     dtype: String,
     edits: Vec<Digest>,
@@ -43,7 +43,7 @@ impl Patch {
         let factors: Vec<_> = self.targets.iter().flat_map(factors).collect();
         let tensors: Vec<_> = factors
             .iter()
-            .map(|(name, shape, data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: shape.to_vec(), data })
+            .map(|(name, shape, data)| TensorData { name: name.clone(), dtype: Dtype::F32, shape: shape.to_vec(), data })
             .collect();
         write(&tensors, &BTreeMap::from([(KEY.to_owned(), json)]))
     }
@@ -79,8 +79,8 @@ impl Patch {
     }
 }
 
-fn entry((parameter, target): (&String, &Target)) -> (String, Entry) {
-    let entry = Entry {
+fn entry((parameter, target): (&String, &Target)) -> (String, TargetEntry) {
+    let entry = TargetEntry {
         base: target.base,
         dtype: target.dtype.name().to_owned(),
         edits: target.edits.clone(),
@@ -116,7 +116,7 @@ fn manifest(header: &Header) -> Result<Manifest, PatchError> {
     }
 }
 
-fn read_target(header: &Header, bytes: &[u8], parameter: &str, entry: Entry) -> Result<Target, PatchError> {
+fn read_target(header: &Header, bytes: &[u8], parameter: &str, entry: TargetEntry) -> Result<Target, PatchError> {
     let (out, inner) = match (entry.layout, entry.shape) {
         (Layout::Linear, [out, inner]) | (Layout::Conv1d, [inner, out]) => (out, inner),
     };

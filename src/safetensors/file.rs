@@ -137,10 +137,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::safetensors::{Dtype, Tensor, write};
+    use crate::safetensors::{Dtype, TensorData, write};
 
-    fn tensor(name: String, data: &[u8]) -> Tensor<'_> {
-        Tensor { name, dtype: Dtype::F32, shape: vec![data.len() as u64 / 4], data }
+    fn tensor(name: String, data: &[u8]) -> TensorData<'_> {
+        TensorData { name, dtype: Dtype::F32, shape: vec![data.len() as u64 / 4], data }
     }
 
     #[test]

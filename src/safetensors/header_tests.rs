@@ -1,7 +1,7 @@
 //! Tests that each kind of malformed header is rejected, and that written files can be parsed.
 
 use super::*;
-use crate::safetensors::{Tensor, write};
+use crate::safetensors::{TensorData, write};
 use proptest::prelude::*;
 
 fn file(header: &str, data: usize) -> Vec<u8> {
@@ -105,8 +105,8 @@ proptest! {
     fn never_panics_on_mutations(changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4)) {
         let metadata = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let tensors = [
-            Tensor { name: "a".to_owned(), dtype: Dtype::F32, shape: vec![1, 2], data: &[0; 8] },
-            Tensor { name: "b".to_owned(), dtype: Dtype::U8, shape: vec![3], data: &[0; 3] },
+            TensorData { name: "a".to_owned(), dtype: Dtype::F32, shape: vec![1, 2], data: &[0; 8] },
+            TensorData { name: "b".to_owned(), dtype: Dtype::U8, shape: vec![3], data: &[0; 3] },
         ];
         let mut bytes = write(&tensors, &metadata);
         for (at, byte) in changes {

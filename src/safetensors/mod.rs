@@ -17,4 +17,4 @@ pub use file::{File, FileError, MappedFile};
 pub use header::{Header, HeaderError, MAX_HEADER, TensorInfo};
 pub use layout::Layout;
 pub use pickle::{PickleError, refuse_pickle};
-pub use write::{Tensor, header_bytes, write};
+pub use write::{TensorData, header_bytes, write};

@@ -7,7 +7,7 @@ use super::Dtype;
 
 /// A tensor to write, with its data.
 #[derive(Clone, Debug)]
-pub struct Tensor<'a> {
+pub struct TensorData<'a> {
     /// Name of the tensor; it must be unique in the file.
     pub name: String,
     pub dtype: Dtype,
@@ -25,8 +25,8 @@ pub struct Tensor<'a> {
 /// # Panics
 /// If a name is used twice or is `__metadata__`, or if the data of a tensor does not match its type and shape. These
 /// are errors of the calling code.
-pub fn write(tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut sorted: Vec<&Tensor<'_>> = tensors.iter().collect();
+pub fn write(tensors: &[TensorData<'_>], metadata: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut sorted: Vec<&TensorData<'_>> = tensors.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let specs: Vec<_> = sorted.iter().map(|tensor| (&*tensor.name, tensor.dtype, &*tensor.shape)).collect();
     let mut bytes = header_bytes(&specs, metadata);
@@ -79,8 +79,8 @@ mod tests {
 
     #[test]
     fn the_exact_bytes() {
-        let b = Tensor { name: "b".to_owned(), dtype: Dtype::U8, shape: vec![], data: &[7] };
-        let a = Tensor { name: "a\"".to_owned(), dtype: Dtype::U8, shape: vec![2, 1], data: &[1, 2] };
+        let b = TensorData { name: "b".to_owned(), dtype: Dtype::U8, shape: vec![], data: &[7] };
+        let a = TensorData { name: "a\"".to_owned(), dtype: Dtype::U8, shape: vec![2, 1], data: &[1, 2] };
         let metadata = BTreeMap::from([("y".to_owned(), "2".to_owned()), ("x".to_owned(), "1".to_owned())]);
         let bytes = write(&[b.clone(), a.clone()], &metadata);
         assert_eq!(bytes, write(&[a, b], &metadata));
@@ -112,7 +112,7 @@ mod tests {
             let list: Vec<_> = tensors
                 .iter()
                 .zip(&data)
-                .map(|((name, (shape, _)), data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
+                .map(|((name, (shape, _)), data)| TensorData { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
                 .collect();
             let bytes = write(&list, &metadata);
             let ours = Header::parse(bytes.len() as u64, &bytes).expect("our own file");

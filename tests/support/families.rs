@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use corrigenda::safetensors::{Dtype, Tensor, write};
+use corrigenda::safetensors::{Dtype, TensorData, write};
 use serde_json::{Value, json};
 
 use super::golden;
@@ -81,9 +81,9 @@ pub fn write_steep(name: &str, folder: &Path, dtype: Dtype, sharded: bool) {
 /// Writes weights in one file or in two shards with an index.
 pub fn write_weights(folder: &Path, tensors: &BTreeMap<String, (Vec<u64>, Vec<u8>)>, dtype: Dtype, sharded: bool) {
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    let all: Vec<Tensor> = tensors
+    let all: Vec<TensorData> = tensors
         .iter()
-        .map(|(name, (shape, data))| Tensor { name: name.clone(), dtype, shape: shape.clone(), data })
+        .map(|(name, (shape, data))| TensorData { name: name.clone(), dtype, shape: shape.clone(), data })
         .collect();
     if !sharded {
         std::fs::write(folder.join("model.safetensors"), write(&all, &metadata)).expect("the weights");

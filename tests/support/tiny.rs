@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use corrigenda::safetensors::{Dtype, Tensor, write};
+use corrigenda::safetensors::{Dtype, TensorData, write};
 
 pub const WIDTH: usize = 32;
 pub const INNER: usize = 128;
@@ -82,9 +82,9 @@ fn file(tensors: BTreeMap<String, (Vec<u64>, Vec<f32>)>, name: impl Fn(&str) -> 
     let bytes = |elements: Vec<f32>| elements.iter().flat_map(|x| x.to_le_bytes()).collect();
     let data: Vec<(String, Vec<u64>, Vec<u8>)> =
         tensors.into_iter().map(|(tensor, (shape, elements))| (name(&tensor), shape, bytes(elements))).collect();
-    let tensors: Vec<Tensor> = data
+    let tensors: Vec<TensorData> = data
         .iter()
-        .map(|(name, shape, data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
+        .map(|(name, shape, data)| TensorData { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
         .collect();
     write(&tensors, &BTreeMap::from([("format".to_owned(), "pt".to_owned())]))
 }
