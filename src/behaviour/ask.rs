@@ -6,9 +6,9 @@ use crate::digest::FieldHasher;
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::progress::{NoProgress, Progress};
 
-/// The number of next tokens that a result lists, the likeliest first.
+/// The number of likeliest next tokens in a [`Prediction`].
 pub const TOP: usize = 3;
-/// The number of rows whose logits are in memory at once; it does not affect the results.
+/// The number of token rows whose logits are in memory at once; the results do not depend on it.
 const BATCH_ROWS: usize = 32;
 
 /// A prompt and its accepted answers, as token ids.
@@ -18,16 +18,16 @@ pub struct Inquiry {
     answers: Vec<Question>,
 }
 
-/// What one model predicts for one inquiry: the top next tokens and the scores of the accepted answers.
+/// The output of one model for one inquiry: the likeliest next tokens and the scores of the accepted answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// The [`TOP`] likeliest next tokens with their probabilities, in descending order.
     pub top: Vec<(u32, f64)>,
-    /// One score per accepted answer, in the order of the inquiry.
+    /// One score per accepted answer, in the order of the answers in the inquiry.
     pub scores: Vec<AnswerScore>,
 }
 
-/// The results of both models for one inquiry.
+/// The predictions of two models for one inquiry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PredictionPair {
     /// The predictions of the earlier model, usually the base.
@@ -39,7 +39,7 @@ pub struct PredictionPair {
 }
 
 impl Prediction {
-    /// Returns whether at least one accepted answer holds; false without answers.
+    /// Returns whether the model predicts at least one accepted answer; false without answers.
     pub fn holds(&self) -> bool {
         self.scores.iter().any(|score| score.holds)
     }
@@ -50,7 +50,7 @@ impl Prediction {
         numbers.all(f64::is_finite)
     }
 
-    /// Returns the probability of the likeliest answer; `None` without answers.
+    /// Returns the probability of the likeliest accepted answer; `None` without answers.
     pub fn probability(&self) -> Option<f64> {
         self.scores.iter().map(|score| score.probability).max_by(f64::total_cmp)
     }
@@ -67,7 +67,7 @@ impl Inquiry {
     /// Tokenizes a prompt and its accepted answers.
     ///
     /// # Errors
-    /// If the tokenizer rejects a text, or one does not fit the model's context of `limit` tokens.
+    /// If the tokenizer rejects a text, or the prompt with an answer exceeds `limit`, the context length in tokens.
     pub fn new<'t>(
         tokens: &Tokens,
         text: Prompt<'_>,
@@ -78,8 +78,8 @@ impl Inquiry {
         Ok(Self { prompt: prompt(tokens, text, limit)?, answers: answers.collect::<Result<_, _>>()? })
     }
 
-    /// Returns the rows to run, each with the number of final positions whose logits are needed. Every row starts
-    /// with the prompt.
+    /// Returns one row of token ids per answer (the prompt and the answer without its last token), each with the number
+    /// of final positions whose logits are needed; without answers, only the prompt.
     fn rows(&self) -> Vec<(&[u32], usize)> {
         if self.answers.is_empty() {
             return vec![(&self.prompt, 1)];
@@ -87,19 +87,19 @@ impl Inquiry {
         self.answers.iter().map(|question| (question.row.as_slice(), question.answer.len())).collect()
     }
 
-    /// Creates an inquiry from token ids.
+    /// Creates an inquiry from token ids, without a check of their length.
     #[cfg(test)]
     pub(super) fn of_tokens(prompt: &[u32], answers: &[&[u32]]) -> Self {
         let question = |answer: &&[u32]| Question { row: prompt.to_vec(), answer: answer.to_vec() };
         Self { prompt: prompt.to_vec(), answers: answers.iter().map(question).collect() }
     }
 
-    /// Returns the number of accepted answers; 0 if the output should stay unchanged.
+    /// Returns the number of accepted answers; 0 if the next token should stay unchanged.
     pub(super) fn answers(&self) -> usize {
         self.answers.len()
     }
 
-    /// Adds everything that the result depends on to a cache address.
+    /// Hashes the token ids of the prompt and the answers into a cache address.
     pub(super) fn address(&self, hasher: &mut FieldHasher) {
         hasher.field("prompt", &bytes_of(&self.prompt)).number("answers", self.answers.len() as u64);
         for Question { row, answer } in &self.answers {
@@ -108,10 +108,10 @@ impl Inquiry {
     }
 }
 
-/// The earlier model's results, reused to compare it with several later models.
+/// The predictions of an earlier model, which are compared with those of several later models.
 pub struct BaselineRun(Vec<FullPrediction>);
 
-/// A prediction with the distribution that its likeliest tokens were taken from.
+/// A prediction with the whole next-token distribution.
 struct FullPrediction {
     prediction: Prediction,
     next: NextTokenDistribution,
@@ -134,27 +134,28 @@ impl BaselineRun {
         Self(batches(inquiries).flat_map(|batch| predict_all(model, batch)).collect())
     }
 
-    /// Returns the number of log-probabilities in memory, to bound it: inquiries × vocabulary size.
+    /// Returns the number of log-probabilities in memory, inquiries × vocabulary size, so that callers can bound the
+    /// memory.
     pub fn numbers(&self) -> usize {
         self.0.iter().map(|one| one.next.numbers()).sum()
     }
 
-    /// Runs the later model on the same inquiries and compares the results. `inquiries` must be those that were passed
-    /// to [`BaselineRun::of`], in the same order.
+    /// Runs the later model `after` and compares the predictions. `inquiries` must be the argument of
+    /// [`BaselineRun::of`].
     pub fn against(&self, after: &Model, inquiries: &[Inquiry]) -> Vec<PredictionPair> {
         let later = batches(inquiries).flat_map(|batch| predict_all(after, batch));
         self.0.iter().zip(later).map(|(earlier, later)| earlier.compare(later)).collect()
     }
 }
 
-/// Runs the inquiries on both models and returns the results in order, without a cache.
+/// Runs the inquiries on both models and returns the predictions in the order of the inquiries, without a cache.
 pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<PredictionPair> {
     let one_by_one: Vec<&[Inquiry]> = inquiries.chunks(1).collect();
     ask_cached(&MeasurementCache::disabled(), before, after, &one_by_one, &NoProgress)
 }
 
-/// Runs groups of inquiries on both models and returns the results in order; the answers of each group are cached as
-/// one entry.
+/// Runs groups of inquiries on both models and returns the predictions in the order of the inquiries. The predictions
+/// of each group are one cache entry.
 pub fn ask_cached(
     cache: &MeasurementCache<'_>,
     before: &Model,
@@ -181,7 +182,7 @@ pub fn ask_cached(
     out
 }
 
-/// Splits inquiries into batches of at most [`BATCH_ROWS`] rows; a batch has at least one inquiry.
+/// Splits inquiries into batches of at most [`BATCH_ROWS`] token rows; a batch has at least one inquiry.
 fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     let mut rest = inquiries;
     std::iter::from_fn(move || {
@@ -196,7 +197,7 @@ fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     })
 }
 
-/// Runs groups of inquiries on both models as one batch and caches the answers of each group.
+/// Runs groups of inquiries on both models as one batch and caches the predictions of each group.
 fn run_batch(
     cache: &MeasurementCache<'_>,
     before: &Model,
@@ -231,14 +232,14 @@ fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
     group.iter().flat_map(Inquiry::rows).collect()
 }
 
-/// Runs a model on inquiries and returns its predictions with the whole next-token distribution.
+/// Runs a model on inquiries; the predictions include the whole next-token distribution.
 fn predict_all(model: &Model, inquiries: &[Inquiry]) -> Vec<FullPrediction> {
     let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = rows(inquiries).into_iter().unzip();
     let all: Vec<&Inquiry> = inquiries.iter().collect();
     predict(&all, model.logits(&tokens, &tails), model.spec().vocabulary)
 }
 
-/// Computes the results from the logits of every row.
+/// Computes the predictions from the logits of every token row, in the order of [`Inquiry::rows`].
 fn predict(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> Vec<FullPrediction> {
     let mut logits = logits.into_iter();
     let full_prediction = |inquiry: &&Inquiry| {
@@ -246,7 +247,7 @@ fn predict(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> 
         let mut next = None;
         for index in 0..inquiry.answers.len().max(1) {
             let logits = logits.next().expect("every row has logits");
-            // The first requested position is the end of the prompt, whatever the answer is.
+            // The first requested position is the end of the prompt in every row of an inquiry.
             next.get_or_insert_with(|| NextTokenDistribution::new(logits[..vocabulary].to_vec()));
             if let Some(question) = inquiry.answers.get(index) {
                 scores.push(answer_score(logits, question, vocabulary));

@@ -1,10 +1,11 @@
 //! Caches model measurements in the store, so that a prompt is not run again through the same model.
 //!
-//! The address of an entry covers everything that its content depends on: the numeric specification, the base, the
-//! patches, and the token ids. Tokenizer and chat template affect the token ids, so they need no separate field.
-//! Thresholds are not part of an entry, because verdicts are computed in every run. For the earlier model the final
-//! hidden states are cached, from which the LM head computes identical logits. For a pair of models the cache stores
-//! the answers of both and their KL divergence. An entry that is damaged or cannot be written is treated as missing.
+//! The address of an entry is a digest of all inputs of the measurement: the numeric specification, the base, the
+//! patches, and the token ids. The token ids depend on the tokenizer and the chat template, so these need no separate
+//! field. Thresholds are not part of an entry, because verdicts are computed in every run. For the earlier model the
+//! final hidden states are cached, from which the LM head computes identical logits. For a pair of models the cache
+//! stores the predictions of both and their KL divergence. An entry that is damaged or cannot be written is treated as
+//! missing.
 
 use super::ask::{Inquiry, PredictionPair};
 use super::cache_bytes;
@@ -31,12 +32,12 @@ impl<'a> MeasurementCache<'a> {
         Self { store: None, header: CacheHeader { base: Digest::of(b""), before: None, after: None } }
     }
 
-    /// Returns the cache for a base with the patches of two models; `None` stands for the base itself.
+    /// Returns the cache for two models, given by their patches on the base; `None` is the base without a patch.
     pub fn new(store: &'a Store, base: Digest, before: Option<Digest>, after: Option<Digest>) -> Self {
         Self { store: Some(store), header: CacheHeader { base, before, after } }
     }
 
-    /// Returns the cached answers of both models to a group of inquiries, if there are any.
+    /// Returns the cached predictions of both models for a group of inquiries; `None` if the group is not cached.
     pub fn answers(&self, inquiries: &[Inquiry]) -> Option<Vec<PredictionPair>> {
         let key = self.answers_address(inquiries);
         let parse = |bytes: &[u8]| cache_bytes::decode_answers(bytes, &self.header, inquiries);
@@ -44,14 +45,15 @@ impl<'a> MeasurementCache<'a> {
     }
 
     pub(super) fn store_answers(&self, inquiries: &[Inquiry], pairs: &[PredictionPair]) {
-        // Answers with numbers that are not finite are not cached.
+        // Predictions with numbers that are not finite are not cached.
         if let Some(store) = self.store.filter(|_| pairs.iter().all(PredictionPair::is_finite)) {
             let bytes = cache_bytes::encode_answers(&self.header, pairs);
             store.put_optional(EntryKind::Measured, &self.answers_address(inquiries), &bytes);
         }
     }
 
-    /// Returns the earlier model's cached greedy continuation of `row`, if there is one. Sampled text is not cached.
+    /// Returns the earlier model's cached greedy continuation of `row`; `None` if it is not cached or `generation` has
+    /// a seed, because sampled text is not cached.
     pub fn text(&self, row: &[u32], generation: ContinuationOptions) -> Option<String> {
         let parse = |bytes: &[u8]| cache_bytes::decode_text(bytes, &self.header);
         self.store.filter(|_| generation.seed.is_none())?.recall_if_any(
@@ -74,7 +76,7 @@ impl<'a> MeasurementCache<'a> {
         hasher.field("row", &bytes_of(row)).number("tokens", generation.tokens as u64).finish()
     }
 
-    /// Returns the cached damage on neutral text; `None` if it is not cached or the cache is disabled.
+    /// Returns the cached damage on neutral text; `None` if it is not cached.
     pub fn damage(&self, neutral: &Neutral) -> Option<Damage> {
         let parse = |bytes: &[u8]| cache_bytes::decode_damage(bytes, &self.header);
         self.store?.recall_if_any(EntryKind::Measured, &self.damage_address(neutral), parse)
@@ -90,8 +92,8 @@ impl<'a> MeasurementCache<'a> {
         }
     }
 
-    /// Returns the earlier model's final hidden states at the last positions of every row, group by group. States
-    /// that are not cached are computed in one batch and stored.
+    /// Returns the final hidden states of the earlier model, `before`, at the given number of last positions of every
+    /// row, group by group. Hidden states that are not cached are computed in one batch and cached.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
         let header = CacheHeader { after: None, ..self.header };
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().hidden_size).sum();

@@ -1,6 +1,7 @@
-//! Encodes and decodes cached measurements: a head that names the models, then the values, little-endian.
+//! Encodes and decodes cached measurements: a header with the digests of the models, then the values, little-endian.
 //!
-//! Every decoder returns `None` if the head differs, if bytes are missing, or if bytes are left over.
+//! Every decoder returns `None` if the header is not the expected one, or if there are fewer or more bytes than
+//! expected.
 
 use super::AnswerScore;
 use super::ask::{Inquiry, Prediction, PredictionPair, TOP};
@@ -9,7 +10,7 @@ use crate::digest::Digest;
 use crate::store::{EntryKind, Store, StoreError};
 
 const MAGIC: &[u8; 8] = b"measure1";
-/// The size of the head in bytes: magic, base, and two patches.
+/// The size of the header in bytes: 8 bytes of magic, and the digests of the base and two patches.
 const HEAD: usize = 8 + 3 * 32;
 
 /// The header of a stored measurement: the digests of the base and of the patches of the two compared models.
@@ -19,13 +20,13 @@ pub struct CacheHeader {
     pub base: Digest,
     /// The patch of the earlier model; `None` for the base itself.
     pub before: Option<Digest>,
-    /// The patch of the later model; `None` for the base itself, or if only one model was measured.
+    /// The patch of the later model; `None` for the base itself, or for a measurement of only the earlier model.
     pub after: Option<Digest>,
 }
 
 impl CacheHeader {
-    /// Returns the head of a store entry without reading the rest; `None` if the entry is missing, damaged or of
-    /// another format.
+    /// Returns the header of a store entry without reading the values; `None` if the entry is missing, is damaged or
+    /// has another format.
     ///
     /// # Errors
     /// If the entry cannot be read.
@@ -36,7 +37,7 @@ impl CacheHeader {
         }
     }
 
-    /// Returns the ids of the patches of both models; empty if both are the base.
+    /// Returns the ids of the patches of both models; empty if both models are the base.
     pub fn patches(&self) -> impl Iterator<Item = Digest> {
         [self.before, self.after].into_iter().flatten()
     }
@@ -63,11 +64,11 @@ impl CacheHeader {
     }
 }
 
-/// A cursor over an entry: the bytes that are not read yet.
+/// The bytes of an entry that are not read yet.
 struct EntryReader<'a>(&'a [u8]);
 
 impl<'a> EntryReader<'a> {
-    /// Returns a reader after the head; `None` if the head is not the expected one.
+    /// Returns a reader of the values; `None` if the header of the entry is not `header`.
     fn after(bytes: &'a [u8], header: &CacheHeader) -> Option<Self> {
         let mut reader = Self(bytes);
         (CacheHeader::read(&mut reader)? == *header).then_some(reader)
@@ -103,7 +104,7 @@ impl<'a> EntryReader<'a> {
         Some(Prediction { top, scores })
     }
 
-    /// Returns `value` if all bytes were read.
+    /// Returns `value` if all bytes were read; `None` otherwise.
     fn end<T>(&self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }
@@ -113,8 +114,8 @@ fn at_most(count: usize, most: usize) -> Option<usize> {
     (count <= most).then_some(count)
 }
 
-/// Decodes the answers of both models; `None` unless the head matches and there is one answer per inquiry, with one
-/// score for each of its expected answers.
+/// Decodes the predictions of both models; `None` unless the header matches and there is one pair per inquiry, with one
+/// score per accepted answer.
 pub(super) fn decode_answers(bytes: &[u8], header: &CacheHeader, inquiries: &[Inquiry]) -> Option<Vec<PredictionPair>> {
     let mut reader = EntryReader::after(bytes, header)?;
     let mut out = Vec::with_capacity(inquiries.len());
@@ -149,7 +150,7 @@ pub(super) fn encode_answers(header: &CacheHeader, pairs: &[PredictionPair]) -> 
     out
 }
 
-/// Decodes the damage on neutral text; `None` unless the head matches.
+/// Decodes the damage on neutral text; `None` unless the header matches.
 pub(super) fn decode_damage(bytes: &[u8], header: &CacheHeader) -> Option<Damage> {
     let mut reader = EntryReader::after(bytes, header)?;
     let damage = Damage {
@@ -173,7 +174,7 @@ pub(super) fn encode_damage(header: &CacheHeader, damage: &Damage) -> Vec<u8> {
     out
 }
 
-/// Decodes hidden states; `None` unless the head matches and there are exactly `numbers` values.
+/// Decodes hidden states; `None` unless the header matches and there are exactly `numbers` values.
 pub(super) fn decode_states(bytes: &[u8], header: &CacheHeader, numbers: usize) -> Option<Vec<f32>> {
     let EntryReader(rest) = EntryReader::after(bytes, header)?;
     let (found, odd) = rest.as_chunks::<4>();
@@ -187,7 +188,7 @@ pub(super) fn encode_states(header: &CacheHeader, states: &[f32]) -> Vec<u8> {
     out
 }
 
-/// Decodes a text; `None` unless the head matches.
+/// Decodes a continuation; `None` unless the header matches and the text is UTF-8.
 pub(super) fn decode_text(bytes: &[u8], header: &CacheHeader) -> Option<String> {
     let EntryReader(rest) = EntryReader::after(bytes, header)?;
     String::from_utf8(rest.to_vec()).ok()

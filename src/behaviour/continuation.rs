@@ -1,7 +1,7 @@
-//! Generates continuations of a prompt from two models, greedily or by sampling with one seed.
+//! Generates a continuation of a prompt, greedily or by sampling with a seed.
 //!
-//! Sampling uses candle's `LogitsProcessor`. It is not covered by the promise of identical bytes on every machine,
-//! and nothing in a patch depends on it.
+//! Sampling uses candle's `LogitsProcessor`. Sampled text may differ between machines; no bytes of a patch depend on
+//! it.
 
 use candle_core::{Device, Tensor};
 use candle_transformers::generation::LogitsProcessor;
@@ -21,11 +21,11 @@ pub struct ContinuationOptions {
 
 /// The sampling temperature; below 1, it makes likely tokens more likely.
 pub const TEMPERATURE: f64 = 0.7;
-/// The share of the probability mass for top-p sampling: only the likeliest tokens that reach it are sampled.
+/// The probability mass for top-p sampling: only the likeliest tokens whose probabilities add up to it are sampled.
 pub const TOP_P: f64 = 0.9;
 
-/// Generates the continuation of `row`. It ends before a special token, at the end of the context, or after
-/// `generation.tokens` tokens.
+/// Generates the continuation of `row`, the token ids of a prompt. The text ends before a special token, at the end of
+/// the context, or after `generation.tokens` tokens.
 ///
 /// # Errors
 /// If the logits are not finite or cannot be sampled from.

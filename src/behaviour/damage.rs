@@ -1,6 +1,7 @@
 //! Measures damage: the KL divergence and the change in perplexity between two models on neutral text.
 //!
-//! Neutral text is unrelated to the edits. Sums run in the order of the text, so results do not depend on threads.
+//! Neutral text is unrelated to the edits. Sums run in the order of the text, so that results do not depend on the
+//! number of threads.
 
 use std::path::Path;
 
@@ -15,9 +16,9 @@ use crate::numeric::elementary::exp64;
 use crate::progress::{NoProgress, Progress};
 use crate::stats::corpus::{CorpusError, Documents, count};
 
-/// The maximum number of documents read from a neutral text; they are spread evenly over it.
+/// The maximum number of documents read from a neutral text, evenly spaced.
 pub const NEUTRAL_DOCUMENTS: usize = 64;
-/// The number of tokens after which a neutral document is truncated.
+/// The maximum number of tokens per neutral document; longer documents are truncated.
 pub const NEUTRAL_TOKENS: usize = 128;
 
 /// The token ids of the documents of a neutral text; each has at most [`NEUTRAL_TOKENS`] tokens.
@@ -41,7 +42,8 @@ pub struct Damage {
 }
 
 impl Damage {
-    /// Returns the relative growth of perplexity: `after / before - 1`, negative if it fell.
+    /// Returns the relative growth of perplexity, `after / before - 1`; negative if the perplexity is lower after the
+    /// change.
     pub fn growth(&self) -> f64 {
         self.perplexity_after / self.perplexity_before - 1.0
     }
@@ -57,7 +59,8 @@ pub enum NeutralError {
 }
 
 impl Neutral {
-    /// Reads up to [`NEUTRAL_DOCUMENTS`] documents of the text at `path`, spread evenly over it.
+    /// Reads up to [`NEUTRAL_DOCUMENTS`] evenly spaced documents of the text at `path`. `limit` is the context length
+    /// in tokens.
     ///
     /// # Errors
     /// If the text cannot be read, or the tokenizer rejects a document.
@@ -86,7 +89,7 @@ impl Neutral {
     }
 }
 
-/// Compares two models on neutral text, without a cache. Sums are computed in the order of the text.
+/// Compares two models on neutral text, without a cache.
 ///
 /// # Errors
 /// If the weights of one of the models overflow.
@@ -94,7 +97,7 @@ pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage
     damage_cached(&MeasurementCache::disabled(), before, after, neutral, &NoProgress)
 }
 
-/// Compares two models on neutral text, reusing cached hidden states of the earlier model, and stores the result.
+/// Compares two models on neutral text. The final hidden states of the earlier model and the result are cached.
 ///
 /// # Errors
 /// If the weights of one of the models overflow.
@@ -134,7 +137,7 @@ pub fn damage_cached(
     Ok(damage)
 }
 
-/// Returns, per position, the KL divergence and both models' log-probability of the following token.
+/// Returns for each position the KL divergence, and the log-probability of the next token with both models.
 fn compare_positions(was: &[f32], is: &[f32], labels: &[u32], vocabulary: usize) -> Vec<[f64; 3]> {
     let rows = was.par_chunks(vocabulary).zip(is.par_chunks(vocabulary)).zip(labels);
     rows.map(|((was, is), &label)| {

@@ -1,4 +1,4 @@
-//! Runs the prompts of a project's edits and probes on the base and the patched model, and judges the answers.
+//! Runs the prompts of a project's edits and probes on two models, and checks the answers.
 
 use std::ops::Range;
 
@@ -11,10 +11,9 @@ use crate::diagnostics::FileId;
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::project::{Edit, Prefaces, Probe};
 
-/// A prompt with its accepted answers, or with the expectation that the output stays unchanged.
+/// A prompt with its accepted answers, or with the expectation that the next token stays unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expectation<'p> {
-    /// The kind of the prompt: the edit itself, an alias, a paraphrase, a neighbour or a probe.
     pub kind: PromptKind,
     /// The id of the edit or of the probe that states the expectation.
     pub id: &'p str,
@@ -22,24 +21,24 @@ pub struct Expectation<'p> {
     pub edit: Option<&'p Edit>,
     /// The prompt with the subject filled in, starting with the preface.
     pub prompt: String,
-    /// The length of the preface in bytes; 0 without one.
+    /// The length of the preface in bytes; 0 without a preface.
     pub preface: usize,
     /// Whether the prompt is a user message in the model's chat template.
     pub chat: bool,
-    /// The accepted answers, the target first; empty if the output should stay unchanged.
+    /// The accepted answers, the target first; empty if the next token should stay unchanged.
     pub answers: Vec<&'p str>,
-    /// Whether nothing is expected: the probe is only reported.
+    /// Whether the prompt is only reported and not checked: a probe with `unchanged = false`.
     pub report_only: bool,
-    /// The project file that states the expectation, for diagnostics.
+    /// The file that states the expectation, for diagnostics.
     pub file: FileId,
-    /// The byte range of the prompt in that file.
+    /// The byte range of the prompt in `file`.
     pub span: Range<usize>,
 }
 
-/// The thresholds of an expectation that sets none of its own.
+/// The thresholds for expectations of edits that do not set these thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// The KL divergence in nats from which a prompt counts as changed.
+    /// The KL divergence in nats from which on a prompt counts as changed.
     pub unchanged_kl: f64,
     /// The minimum probability of the target after the edit's own prompt.
     pub min_probability: f64,
@@ -50,16 +49,16 @@ pub struct Thresholds {
 pub struct UnrunnablePrompt {
     /// The id of the edit or of the probe that states the prompt.
     pub id: String,
-    /// The project file that states the prompt, for diagnostics.
+    /// The file that states the prompt, for diagnostics.
     pub file: FileId,
-    /// The byte range of the prompt in that file.
+    /// The byte range of the prompt in `file`.
     pub span: Range<usize>,
-    /// The tokenizer's error, the exceeded context length, or the overflow.
+    /// The error of the tokenizer or the chat template, the exceeded context length, or the overflow of the logits.
     pub error: ModelError,
 }
 
-/// Returns all expectations: those of every edit, in order, then those of the probes. A prompt that starts with a
-/// subject that has a preface is preceded by that preface.
+/// Returns the expectations of all edits, in order, and then of all probes. If a prompt of an edit starts with a name
+/// of the subject that has a preface, the preface is put before the prompt.
 pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     edits.iter().flat_map(|edit| of_edit(edit, prefaces)).chain(probes.iter().map(of_probe)).collect()
 }
@@ -79,7 +78,7 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     list
 }
 
-/// Returns an expectation of an edit: its answers, or an unchanged output if the prompt is a neighbour.
+/// Returns an expectation of an edit: the accepted answers, or an unchanged next token for a neighbour prompt.
 fn expectation<'p>(
     edit: &'p Edit,
     kind: PromptKind,
@@ -118,12 +117,12 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
 }
 
 impl Expectation<'_> {
-    /// Returns the prompt text with its flag for the chat template, as input for the tokenizer.
+    /// Returns the prompt as input for the tokenizer.
     pub fn model_input(&self) -> Prompt<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
 
-    /// Returns the prompt as shown to the user, prefixed by `user:` in a chat or by the preface if there is one.
+    /// Returns the prompt for messages, with the prefix `user:` in a chat, or with the preface if there is one.
     pub fn display_prompt(&self) -> String {
         match self.prompt.split_at(self.preface) {
             (_, prompt) if self.chat => format!("user: {prompt}"),
@@ -136,7 +135,7 @@ impl Expectation<'_> {
         UnrunnablePrompt { id: self.id.to_owned(), file: self.file, span: self.span.clone(), error }
     }
 
-    /// Returns whether the later model's output meets the expectation. Thresholds of the edit take precedence over
+    /// Returns whether the later model meets the expectation. Thresholds that the edit sets take precedence over
     /// `thresholds`.
     pub fn is_met(&self, pair: &PredictionPair, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
@@ -155,11 +154,11 @@ impl Expectation<'_> {
     }
 }
 
-/// Runs every expectation on both models and returns the answers in order.
+/// Runs every expectation on both models, without a cache, and returns the predictions in the order of `expectations`.
 ///
 /// # Errors
-/// If a prompt is rejected by the tokenizer or does not fit the context: all such prompts. Otherwise, if the logits
-/// of a model are not finite because its weights overflow: the first such prompt.
+/// If the tokenizer rejects prompts or prompts exceed the context: all such prompts. Otherwise, if the logits of a
+/// model are not finite because its weights overflow: the first such prompt.
 pub fn ask_expectations(
     before: &Model,
     after: &Model,
@@ -170,10 +169,10 @@ pub fn ask_expectations(
     check_finite_answers(ask(before, after, &inquiries), expectations)
 }
 
-/// Tokenizes the expectations, one inquiry for each. `limit` is the context length in tokens.
+/// Tokenizes the expectations; returns one inquiry per expectation. `limit` is the context length in tokens.
 ///
 /// # Errors
-/// If a prompt is rejected by the tokenizer or does not fit the context: all such prompts.
+/// If the tokenizer rejects prompts or prompts exceed the context: all such prompts.
 pub fn inquiries(
     tokens: &Tokens,
     limit: usize,
@@ -189,7 +188,7 @@ pub fn inquiries(
     if unrunnable.is_empty() { Ok(inquiries) } else { Err(unrunnable) }
 }
 
-/// The maximum number of inquiries that are cached as one entry; it bounds the logits in memory.
+/// The maximum number of inquiries in one cache entry, which bounds the logits in memory.
 const MAX_GROUP: usize = 16;
 
 /// Groups the inquiries by edit or probe, with at most 16 per group; a group is one cache entry.
@@ -204,7 +203,7 @@ pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) ->
     groups
 }
 
-/// Returns the answers if all of them are finite.
+/// Returns `pairs` if all numbers in them are finite.
 ///
 /// # Errors
 /// If the logits of a model are not finite because its weights overflow: the first such expectation.
@@ -241,17 +240,17 @@ impl Share {
 /// The aggregate results of a set of edits and probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SetFigures {
-    /// Prompts of edits whose answer holds; every name of the subject counts as one.
+    /// The prompts of edits for which the model predicts an accepted answer, one prompt per name of a subject.
     pub efficacy: Share,
     pub paraphrase: Share,
-    /// Neighbour prompts that stay unchanged: `expect.unchanged`, and probes that should stay unchanged.
+    /// The neighbour prompts whose next token stays unchanged: `expect.unchanged`, and probes with `unchanged = true`.
     pub unchanged: Share,
-    /// The largest KL divergence of a neighbour prompt, in nats; NaN if one of them is NaN.
+    /// The largest KL divergence of a neighbour prompt, in nats; NaN if any of these divergences is NaN.
     pub neighbourhood_kl: f64,
 }
 
 impl SetFigures {
-    /// Aggregates the answers; probes that are only watched are not counted.
+    /// Aggregates the answers; probes with `unchanged = false` are not counted.
     pub fn of<'a>(
         answered: impl IntoIterator<Item = (&'a Expectation<'a>, &'a PredictionPair)>,
         thresholds: Thresholds,
@@ -265,7 +264,7 @@ impl SetFigures {
                 PromptKind::Probe if one.report_only => {}
                 PromptKind::Unchanged | PromptKind::Probe => {
                     figures.unchanged.count(met);
-                    // NaN counts as the maximum.
+                    // `>` is false for NaN, which must count as the maximum.
                     if pair.divergence > figures.neighbourhood_kl || pair.divergence.is_nan() {
                         figures.neighbourhood_kl = pair.divergence;
                     }

@@ -1,4 +1,4 @@
-//! Measures model behaviour: answers, their probabilities, and whether they changed.
+//! Measures the answers of models, their probabilities, and whether a patch changes them.
 //!
 //! The definitions are the same for every command (design §3). An answer *holds* if each of its tokens is the arg-max
 //! under teacher forcing. Its probability *P* is the product over its tokens. A prompt is *unchanged* if the top
@@ -21,7 +21,7 @@ use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::numeric::rows::softmax;
 
-/// The default KL divergence in nats from which a prompt counts as changed.
+/// The default KL divergence in nats from which on a prompt counts as changed.
 pub const UNCHANGED_KL: f64 = 0.1;
 
 /// A prompt with an answer to score.
@@ -33,24 +33,24 @@ pub struct Question {
     answer: Vec<u32>,
 }
 
-/// How well a model predicts an answer after a prompt.
+/// The probability of an answer after a prompt, and whether the model predicts it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerScore {
     /// Whether every token of the answer is the arg-max under teacher forcing.
     pub holds: bool,
     /// The product of the probabilities of the answer's tokens, between 0 and 1.
     pub probability: f64,
-    /// The mean negative log-likelihood of the answer's tokens, in nats; published benchmarks compare this value.
+    /// The mean negative log-likelihood of the answer's tokens, in nats, as in published benchmarks.
     pub nll: f64,
 }
 
 /// A model's distribution of the next token after a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NextTokenDistribution {
-    /// The most probable token; of equal ones, the one with the lowest id.
+    /// The most probable token; of equally probable tokens, the token with the lowest id.
     pub top: u32,
     pub probability: f64,
-    /// The natural logarithms of the probabilities, by token id.
+    /// The log-probabilities (natural logarithm), by token id.
     log: Vec<f64>,
 }
 
@@ -65,7 +65,7 @@ impl Question {
     /// Tokenizes a prompt and the answer that continues it.
     ///
     /// # Errors
-    /// If the tokenizer rejects a text, or prompt and answer do not fit the model's context of `limit` tokens.
+    /// If the tokenizer rejects a text, or prompt and answer exceed `limit`, the context length in tokens.
     pub fn new(tokens: &Tokens, prompt: Prompt<'_>, answer: &str, limit: usize) -> Result<Self, ModelError> {
         let framed = tokens.encode_prompt(prompt)?;
         let answer = tokens.continuation(&framed.answer(answer))?;
@@ -84,10 +84,10 @@ fn check_length(text: &str, tokens: usize, limit: usize) -> Result<(), ModelErro
     }
 }
 
-/// The number of rows whose logits are in memory at once; it does not affect the results.
+/// The number of token rows whose logits are in memory at once; the results do not depend on it.
 const BATCH_ROWS: usize = 64;
 
-/// Returns the score of each question, in order. The model runs on batches of 64 rows.
+/// Returns the score of each question, in the order of the questions.
 pub fn scores(model: &Model, questions: &[Question]) -> Vec<AnswerScore> {
     questions.chunks(BATCH_ROWS).flat_map(|some| scores_of(model, some)).collect()
 }
@@ -100,7 +100,7 @@ fn scores_of(model: &Model, questions: &[Question]) -> Vec<AnswerScore> {
     logits.into_iter().zip(questions).map(|(logits, question)| answer_score(logits, question, vocabulary)).collect()
 }
 
-/// Computes the score of an answer from the logits at its positions.
+/// Computes the score of an answer from the logits that predict its tokens, `[tokens, vocabulary]`.
 fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) -> AnswerScore {
     let (mut holds, mut log) = (true, 0.0);
     for (row, &label) in logits.chunks_mut(vocabulary).zip(&question.answer) {
@@ -129,21 +129,22 @@ impl NextTokenComparison {
     }
 }
 
-/// Returns the token ids of a prompt, with the chat template applied if the prompt asks for it.
+/// Returns the token ids of a prompt, with the chat template applied if `prompt.chat` is true. `limit` is the context
+/// length in tokens.
 ///
 /// # Errors
-/// If the tokenizer rejects the text, or it does not fit the model's context.
+/// If the tokenizer rejects the text, or the text exceeds `limit`.
 pub fn prompt(tokens: &Tokens, prompt: Prompt<'_>, limit: usize) -> Result<Vec<u32>, ModelError> {
     let row = tokens.encode_prompt(prompt)?.encoded.ids;
     check_length(prompt.text, row.len(), limit)?;
     Ok(row)
 }
 
-/// Rejects a model whose output is not finite, which can happen even if every weight is finite. Runs the first of
-/// `texts` that can be tokenized and fits the context; passes if there is no such text.
+/// Rejects a model whose output is not finite, which is possible although every weight is finite. Runs the first of
+/// `texts` that can be tokenized and fits the context; accepts the model if there is no such text.
 ///
 /// # Errors
-/// If the weights overflow.
+/// If the logits are not finite.
 pub fn check_finite_output<'t>(
     model: &Model,
     tokens: &Tokens,
@@ -193,7 +194,7 @@ impl NextTokenDistribution {
         Self { top, probability: exp64(log[top as usize]), log }
     }
 
-    /// Returns the number of stored values: the vocabulary size.
+    /// Returns the number of log-probabilities in memory, the vocabulary size.
     pub(crate) fn numbers(&self) -> usize {
         self.log.len()
     }
@@ -219,13 +220,13 @@ impl NextTokenDistribution {
         for (own, other) in self.log.iter().zip(&other.log) {
             total += exp64(*own) * (own - other);
         }
-        // For equal distributions, rounding may give a value slightly below zero. NaN stays NaN: it must not count as
-        // equal.
+        // For equal distributions, rounding may give a value slightly below zero. NaN is returned, because it must not
+        // count as equal.
         if total < 0.0 { 0.0 } else { total }
     }
 }
 
-/// Returns the index of the largest element, the first of equal ones.
+/// Returns the index of the largest element; of equal elements, the lowest index.
 fn top(row: &[f32]) -> u32 {
     let mut best = 0;
     for (index, value) in row.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Names the kinds of prompts of a project.
+//! Defines the kinds of prompts in a project.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -15,7 +15,7 @@ pub struct WordRun {
     pub text: String,
 }
 
-/// In which of the two texts words are.
+/// Whether words are in both texts, or in which of the two texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum WordChange {
     #[serde(rename = "=")]
@@ -26,8 +26,8 @@ pub enum WordChange {
     Added,
 }
 
-/// Compares two texts word by word. Adjacent words that differ are merged: first the removed ones, then the added
-/// ones.
+/// Compares two texts word by word. Adjacent words that differ are merged into one run of removed words and one run of
+/// added words.
 pub fn words(before: &str, after: &str) -> Vec<WordRun> {
     let difference = TextDiff::from_words(before, after);
     let mut run = RunCollector::default();
@@ -44,7 +44,7 @@ struct RunCollector {
     words: Vec<WordRun>,
     before: String,
     after: String,
-    /// White space that both texts have; it belongs to the run only if further different words follow.
+    /// White space of both texts after different words; it joins the run only if further different words follow.
     space: String,
 }
 

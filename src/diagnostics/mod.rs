@@ -6,8 +6,8 @@
 //! - [`Findings`] is a list of diagnostics with the texts that the labels point into.
 //! - [`Failure`] is the error of a command: findings, and the kind that determines the exit code.
 //! - [`Place`] is a range in a file by lines and columns, for output to other programs.
-//! - [`render()`] shows a diagnostic on a terminal; [`escape_controls`], [`quoted`] and [`truncate_middle`] escape texts;
-//!   [`nearest`] and [`most_similar`] suggest names.
+//! - [`render()`] shows a diagnostic on a terminal; [`escape_controls`], [`quoted`] and [`truncate_middle`] make texts
+//!   safe to print; [`nearest`] and [`most_similar`] suggest names.
 //!
 //! This module depends on no other module of the crate.
 
