@@ -2,8 +2,8 @@
 
 use super::{Answer, Culprit, Gate, GateName};
 
-/// Formats a probability or a share in percent. A value that is not 0 or 1 but would be rounded to it is shown as
-/// `<0.1%` or `>99.9%`.
+/// Formats a probability or a share in percent. A value other than 0 and 1 that would be rounded to 0 or 100 % is shown
+/// as `<0.1%` or `>99.9%`.
 pub(crate) fn percent(share: f64) -> String {
     match share {
         share if share > 0.0 && share < 0.0005 => "<0.1%".to_owned(),

@@ -1,9 +1,9 @@
-//! Formats findings as workflow commands: GitHub shows each finding at its line in the pull request.
+//! Formats findings as workflow commands, which GitHub shows at their lines in the pull request.
 
 use super::{Finding, Report};
 use crate::diagnostics::{Place, escape_controls};
 
-/// Returns one command per finding, each ended by a line break.
+/// Returns one workflow command per finding, each ended by a line break.
 pub fn render(report: &Report) -> String {
     report.findings.iter().map(command).collect()
 }
@@ -26,7 +26,7 @@ fn place(place: &Place) -> Vec<String> {
     [format!("file={}", property(&place.file))].into_iter().chain(numbers).collect()
 }
 
-/// Returns the message, its label and the help, one per line.
+/// Returns the text of a finding: the message, the label of its place, and the help, one per line.
 fn message(finding: &Finding) -> String {
     let label = Some(&finding.label).filter(|label| !label.is_empty());
     let lines: Vec<String> =

@@ -1,9 +1,9 @@
 //! Formats a report as one HTML page without external resources: no network access, no external script, no external
 //! font.
 //!
-//! The page contains everything that it shows as text. The script only searches, sorts and filters that text. The
-//! page's content security policy allows only this script and this style, by their digests, so no text of a report can
-//! be executed.
+//! All content of the page is text in its source; the script only searches, sorts and filters that text. The page's
+//! content security policy allows only the script and the style of this module, by their digests, so no text of a
+//! report can be executed.
 
 use super::format::{gate, limit, nats, nearest, number, percent, plural, short, thousands};
 use super::html_answers::answers;

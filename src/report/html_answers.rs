@@ -46,7 +46,7 @@ fn answer(answer: &Answer) -> String {
     )
 }
 
-/// Returns a cell with the likeliest token of one side. The tooltip lists all tokens of `says.top`.
+/// Returns a table cell with the likeliest token of one side. Its tooltip lists all tokens of `says.top`.
 fn says(says: &SideAnswer) -> String {
     let shown = |token: &Token| format!("{} {}", token.text, percent(token.probability));
     let Some(first) = says.top.first() else { return cell("says", "") };
@@ -59,7 +59,8 @@ fn says(says: &SideAnswer) -> String {
     )
 }
 
-/// Returns a cell with the probability of the wanted answer: before in the upper bar, after in the lower one.
+/// Returns a table cell with two bars for the probability of the wanted answer: the upper bar for the earlier side, the
+/// lower bar for the later side.
 fn bars(before: Option<f64>, after: Option<f64>) -> String {
     if before.is_none() && after.is_none() {
         return "<td class=\"number\" data-sort=\"-1\"></td>".to_owned();

@@ -56,7 +56,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     out + &totals(report, &groups)
 }
 
-/// The answers of one edit, or of all probes.
+/// The answers to the prompts of one edit, or to those of all probes.
 struct Group<'r> {
     id: &'r str,
     answers: Vec<&'r Answer>,
@@ -162,7 +162,7 @@ fn change_line(answer: &Answer) -> String {
     format!("{} → {}, KL {:.3}", top(&answer.before), top(&answer.after), answer.divergence)
 }
 
-/// Formats the likeliest token of a side with its probability.
+/// Formats the likeliest next token on one side, with its probability.
 fn top(says: &SideAnswer) -> String {
     says.top.first().map_or_else(String::new, |token| format!("{:?} {}", token.text, percent(token.probability)))
 }

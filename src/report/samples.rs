@@ -1,4 +1,5 @@
-//! Sample reports for the tests of all formats: one per verb, an empty one, and one in which every text is an attack.
+//! Makes sample reports for the tests of all formats: one report per verb, an empty report, and a report in which every
+//! text is an attack.
 
 use super::*;
 use crate::behaviour::word_diff::WordChange;

@@ -6,7 +6,8 @@ use super::format::{nats, plural, thousands};
 use super::{Answer, Outcome, Report, ReportVerb, Verdict};
 use crate::behaviour::PromptKind;
 
-/// Returns the summary as one sentence without a full stop. It contains no text from the project's files.
+/// Returns the summary as one sentence without a full stop. The sentence contains no text from the project's files, so
+/// it needs no escaping.
 pub(super) fn sentence(report: &Report) -> String {
     let found = findings(report);
     let parts = match (report.verb, report.outcome) {
@@ -105,7 +106,8 @@ pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
     edits
 }
 
-/// Returns whether the answer to a prompt is expected to stay the same.
+/// Returns whether the prompt is an `unchanged` expectation or a probe. The answers to these prompts should stay the
+/// same.
 pub(super) fn is_watched(answer: &Answer) -> bool {
     matches!(answer.asked, PromptKind::Unchanged | PromptKind::Probe)
 }

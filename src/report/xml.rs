@@ -9,7 +9,7 @@ pub(super) fn text(text: &str) -> String {
     text.split('\n').map(attribute).collect::<Vec<_>>().join("\n")
 }
 
-/// Escapes a text for the value of an attribute, on one line.
+/// Escapes a text for the value of an attribute. Line breaks are escaped too, so the value is on one line.
 pub(super) fn attribute(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in escape_controls(text).chars() {
@@ -18,7 +18,7 @@ pub(super) fn attribute(text: &str) -> String {
                 // Writing to a `String` cannot fail.
                 let _ = write!(out, "&#{};", u32::from(character));
             }
-            // Unicode allows these code points, but XML does not.
+            // Unicode allows these two code points, but XML 1.0 does not.
             '\u{fffe}' | '\u{ffff}' => out.extend(character.escape_unicode()),
             _ => out.push(character),
         }
