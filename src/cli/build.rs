@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns a description of the requested output that can contain only one model; `None` without `--provenance`.
+    /// Returns a description of an output that can cover only one model; `None` without `--provenance`.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.provenance.as_ref().map(|_| "a provenance statement")
     }
@@ -124,7 +124,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
         head.row(["stats", &format!("layer {}, {keys} keys{ridge}  {}", statistics.layer, statistics.digest.short())]);
     }
     let mut edits = Table::new(&[1, 2, 4], &[3, 5, 6, 7]);
-    // In a narrow terminal the norm and the retained share are not shown.
+    // A narrow terminal has no space for the last two columns, the norm and the retained share.
     let columns = if width < ROOMY { 6 } else { 8 };
     let names = ["", "edit", "new answer", "before → after", "old answer", "before → after", "‖Δ‖", "kept"];
     edits.row(&names[..columns]);

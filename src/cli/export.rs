@@ -204,7 +204,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Err(Failure::from(finding.help("give the name on the Hub, `ORG/NAME`, or a path")))
 }
 
-/// Returns a note if the export was never tested in llama.cpp with this type of model.
+/// Returns a note if the export was never tested with llama.cpp on models of this family.
 fn untested(family: &str) -> Option<String> {
     matches!(family, "gptj" | "seed_oss")
         .then(|| format!("this export was never tested with llama.cpp on a model of type {family}"))

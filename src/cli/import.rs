@@ -142,8 +142,8 @@ fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(
         folders.insert(parent.to_owned());
         files.push(path);
     }
-    // All files are synced after the last one is written. By then the system has written most of the data, so each
-    // sync is fast.
+    // All files are synced after the last file is written. By then the system has written most of the data to disk, so
+    // each sync is fast.
     for path in &files {
         File::open(path).and_then(|file| file.sync_all()).map_err(at(path))?;
     }

@@ -42,7 +42,8 @@ pub(super) fn man(context: &Context, arguments: &Man, command: clap::Command) ->
 
 /// Returns the main page, or nothing if all pages were written to a folder.
 fn pages(context: &Context, arguments: &Man, command: clap::Command) -> Result<Vec<u8>, String> {
-    // The long version names this machine's instruction set. A manual page is the same on every machine.
+    // The long version contains the instruction set of this machine, but a manual page must be the same on every
+    // machine.
     let mut command = command.long_version(None);
     command.build();
     let Some(folder) = &arguments.folder else { return page(command) };

@@ -256,7 +256,8 @@ fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Dige
     Ok(kept)
 }
 
-/// Returns whether entries of this kind may be missing, because they can be computed from other entries.
+/// Returns whether an entry of this kind can be missing without an error, because it can be computed from other
+/// entries.
 fn optional(kind: EntryKind) -> bool {
     matches!(kind, EntryKind::Report | EntryKind::Factor)
 }

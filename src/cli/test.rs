@@ -44,7 +44,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns a description of the requested output that can contain only one model; `None` without `--report`.
+    /// Returns a description of an output that can cover only one model; `None` without `--report`.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.reports.reports.first().map(|_| "a report")
     }

@@ -130,7 +130,7 @@ fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun,
         let finding = Diagnostic::new(Code::ProjectExists, message);
         return Err(finding.help("name another folder with `-C DIR`, or check this one with `corrigenda check`"));
     }
-    // The layer may have to be measured, which takes minutes, so all checks come before it.
+    // Measuring the layer takes minutes, so all checks come before this step.
     let (mut drafts, notes) = match named.zip(own_model.as_ref()) {
         Some((named, model)) => own(root, named, model, arguments.layer, context)?,
         None => (bundled(root)?, Vec::new()),

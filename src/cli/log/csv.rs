@@ -3,8 +3,8 @@
 use super::safe_text::shown;
 use crate::history::{Log, LogEntry, RecordedPatch};
 
-/// Returns the table as CSV, with one row per changed field of a fact. A commit whose edits cannot be read has one row,
-/// and so has a commit that changed only the patch.
+/// Returns the history as a CSV table, with one row per changed field of a fact. A commit whose edits cannot be read
+/// has one row, and so has a commit that changed only the patch.
 pub(super) fn rows(log: &Log) -> Vec<u8> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let head = ["commit", "date", "author", "email", "change", "id", "field", "before", "after", "patch", "summary"];
@@ -34,12 +34,13 @@ pub(super) fn rows(log: &Log) -> Vec<u8> {
     writer.into_inner().expect("memory can be written")
 }
 
-/// Joins the texts of one cell, one per line.
+/// Joins the texts of one cell with line breaks.
 fn cells(texts: &[String]) -> String {
     texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n")
 }
 
-/// Makes a text safe for a cell: spreadsheets do not run it as a formula, and build servers do not run it as a command.
+/// Makes a text safe for a cell: spreadsheets do not evaluate the text as a formula, and build servers do not execute
+/// it as a command.
 fn cell(text: &str) -> String {
     let runs = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r']) || text.trim_start().starts_with("::");
     let apostrophe = if runs(text) { "'" } else { "" };

@@ -51,7 +51,7 @@ struct LogView<'a> {
     all: bool,
 }
 
-/// Parses a day or an instant. A day means its last second, so that all commits of that day count.
+/// Parses a day or an instant. A day becomes its last second in UTC, so that all commits of the day are included.
 fn instant(text: &str) -> Result<Timestamp, String> {
     let day = || {
         let day: Date = (text.len() <= "2026-11-24".len()).then(|| text.parse().ok()).flatten()?;
@@ -149,7 +149,7 @@ fn day(time: Timestamp) -> String {
     Offset::UTC.to_datetime(time).date().to_string()
 }
 
-/// Returns the state of `corrigenda.lock` in a commit as text.
+/// Describes the state of `corrigenda.lock` in a commit.
 fn locked(patch: &RecordedPatch) -> String {
     match patch {
         RecordedPatch::Unlocked => "no lock".to_owned(),
@@ -293,7 +293,7 @@ fn logged_commit(entry: &LogEntry) -> LoggedCommit<'_> {
     }
 }
 
-/// Returns an added or removed fact as one sentence.
+/// Formats an added or removed fact as one sentence.
 fn sentence(fact: &FactChange) -> String {
     let text = |name: &str| {
         let field = fact.fields.iter().find(|field| field.name == name)?;
@@ -303,7 +303,8 @@ fn sentence(fact: &FactChange) -> String {
     format!("{} → {}", prompt.replacen(PLACEHOLDER, subject, 1).trim(), target.trim())
 }
 
-/// Returns the removed and the added texts of a list, one per line, or a note that only the order changed.
+/// Returns the texts that were removed from a list and added to it, one per line. If only the order changed, returns a
+/// note on that.
 fn list(before: &[String], after: &[String]) -> String {
     let line = |sign: &str, text: &String| format!("\n        {sign} {}", shown(text));
     let lost = before.iter().filter(|text| !after.contains(text)).map(|text| line("-", text));

@@ -2,12 +2,13 @@
 
 use crate::diagnostics::{escape_controls, truncate_middle};
 
-/// Makes a text safe to print: on one line, and without `##[`, which some build servers read as a command.
+/// Escapes the control characters of a text, including line breaks, and the sequence `##[`, which some build servers
+/// read as the start of a command.
 pub(super) fn shown(text: &str) -> String {
     escape_controls(text).replace("##[", "\\u{23}#[")
 }
 
-/// Makes a text safe to print like [`shown`], and truncates it, because texts of a commit can be megabytes long.
+/// Truncates a text and escapes it like [`shown`], because texts of a commit can be megabytes long.
 pub(super) fn brief(text: &str) -> String {
     shown(&truncate_middle(text))
 }

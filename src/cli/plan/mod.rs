@@ -123,7 +123,7 @@ fn show_plan(context: &Context, arguments: &Arguments, project: &Project, store:
     Ok(if arguments.exit_code && changed && refused.is_empty() { Outcome::Findings } else { outcome(&refused) })
 }
 
-/// Returns the outcome: an error if the build is known to reject edits.
+/// Returns `Error` if a build is known to reject edits, otherwise `Ok`.
 fn outcome(refused: &[Diagnostic]) -> Outcome {
     if refused.is_empty() { Outcome::Ok } else { Outcome::Error }
 }
@@ -246,7 +246,7 @@ impl PlanView<'_> {
         out
     }
 
-    /// Appends the lines of one edit. Results of `write!` are ignored, because writing to a `String` cannot fail.
+    /// Appends the lines about one edit. Results of `write!` are ignored, because writing to a `String` cannot fail.
     fn edit(&self, out: &mut String, planned: &PlannedEdit<'_>, said: &BaseAnswer) {
         let edit = planned.edit;
         let change = self.changes.iter().find(|change| change.id == edit.id);

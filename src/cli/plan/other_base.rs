@@ -38,7 +38,7 @@ pub(in crate::cli) fn show_plan(
     Ok(if strict && open { Outcome::Findings } else { Outcome::Ok })
 }
 
-/// Returns the subject's last token and its position in the prompt.
+/// Formats the subject's last token and the position of that token in the prompt.
 fn key(tokens: &[String], position: usize) -> String {
     let piece = tokens.get(position).map_or("", String::as_str);
     format!("{} at {position}", quoted(piece))

@@ -78,7 +78,7 @@ fn open(context: &Context, arguments: &Arguments, project: Option<&Project>, sto
     match (&arguments.base, project) {
         (Some(name), _) => context.base_named(name, store, false),
         (None, Some(project)) => context.base(project, store, false),
-        // Without `--base` there is always a project: the caller loads it.
+        // Without `--base` a project is required, and the caller has loaded it.
         (None, None) => Err(Diagnostic::new(Code::ProjectMissing, "no model is named").into()),
     }
 }

@@ -136,12 +136,13 @@ fn human(output: &TraceOutput, wrote: Option<(&Path, usize)>, width: usize) -> S
     format!("{}\n{table}", head.render_wrapped(width))
 }
 
-/// Returns the largest mean effect of a kind at a class of tokens, with its layer; `None` if there is no such effect.
+/// Returns the largest mean effect of a kind of state at a class of tokens, with the layer of that effect; `None` if no
+/// effect was measured.
 fn peak(output: &TraceOutput, kind: RestoredKind, class: TokenClass) -> Option<String> {
     output.effects.peak(kind, class).map(|(layer, mean)| format!("{} at {layer}", output.figure(mean)))
 }
 
-/// Returns a table of the largest effects, with one row per token class and one column per kind.
+/// Returns a table of the largest mean effects, with one row per token class and one column per kind of state.
 fn side_by_side(output: &TraceOutput, of: &str) -> Table {
     let kinds = &output.plan.kinds;
     let mut table = Table::new(&[], &[]);
@@ -156,7 +157,7 @@ fn side_by_side(output: &TraceOutput, of: &str) -> Table {
     table
 }
 
-/// Returns the largest effects with one line per token class and kind, for narrow terminals.
+/// Returns the largest mean effects, one line per token class and kind of state, for narrow terminals.
 fn below(output: &TraceOutput, of: &str) -> String {
     let mut out = format!("{of}\n");
     for class in TokenClass::ALL {

@@ -157,7 +157,7 @@ impl Clock {
         self.count - layer
     }
 
-    /// Marks a layer as done. `took` is `None` if its results were read from the store.
+    /// Records that a layer is finished. `took` is `None` if the results of the layer were read from the store.
     fn done(&mut self, layer: usize, took: Option<Duration>) {
         self.left.retain(|left| *left != layer);
         if let Some(took) = took {
@@ -209,8 +209,8 @@ fn some_edits(
     if arguments.facts.is_none() {
         let wanted = |edit: &Edit| arguments.ids.is_empty() || arguments.ids.contains(&edit.id);
         some.edits.edits.retain(wanted);
-        // If there are too many edits, those with the lowest digests are used: they come from all files and relations,
-        // and are the same in every run.
+        // If the project has more edits than `count`, the edits with the lowest digests are used. They come from all
+        // files and relations, and are the same in every run.
         let mut order: Vec<_> = some.edits.edits.iter().map(|edit| (edit.meaning(), edit.id.clone())).collect();
         order.sort();
         order.truncate(count);
@@ -228,10 +228,10 @@ fn some_edits(
     Ok(some)
 }
 
-/// Returns at most `count` edits of facts that the base knows; `None` if there are none.
+/// Makes at most `count` edits from those `facts` that the base knows; `None` if no edit can be made.
 pub(crate) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<EditSet> {
     let (text, found) = counterfactual_edits(facts, count, seed, |fact| knows(base, fact));
-    // Each edit was parsed when it was selected, so this cannot fail.
+    // Each edit was parsed when it was selected, so parsing all of them together cannot fail.
     let (edits, _) = parse_files(vec![("known facts, said otherwise".to_owned(), text.into_bytes())]).ok()?;
     (found > 0).then_some(edits)
 }

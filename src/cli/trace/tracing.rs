@@ -7,7 +7,7 @@ use crate::pipeline::Base;
 use crate::progress::{NoProgress, Progress as _};
 use crate::research::trace::{FactTrace, KnownFact, Noise, Skipped, TracePlan, trace};
 
-/// The traced facts, and the facts that could not be traced, each as its id and the reason.
+/// The traced facts, and the facts that could not be traced, each of them with its id and the reason.
 type Results = (Vec<FactTrace>, Vec<(String, Skipped)>);
 
 /// Traces facts one after the other. Facts that cannot be traced are returned with the reason.
