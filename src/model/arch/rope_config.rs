@@ -1,8 +1,8 @@
 //! Reads RoPE settings in the spellings that configs have used over the years: base and scaling under separate keys, or
 //! all settings in the object `rope_parameters`.
 //!
-//! The reference is transformers 5. A config that states a setting in two places with different values is rejected,
-//! because programs disagree about which value counts.
+//! The reference is transformers 5. A config with two keys for one setting and different values is rejected, because
+//! programs disagree about which key takes precedence.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::model::ModelError;
 
 /// Upper bound of RoPE bases and scaling parameters. Larger values are rejected.
 const MAX_BASE: f64 = 1e12;
-/// The RoPE base (`rope_theta`) if the config states none.
+/// The RoPE base (`rope_theta`) by default.
 const DEFAULT_BASE: f64 = 10_000.0;
 /// The keys of the two objects that may contain RoPE settings.
 const SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
@@ -199,8 +199,8 @@ mod tests {
         Ok(Rope::new(RopePairing::Halves, 8, theta, scaling))
     }
 
-    /// The expected values are those of transformers 5.24. Earlier versions of this reader misread some of these
-    /// configs without an error.
+    /// The expected values are those of transformers 5.24. Regression test: earlier versions of this reader misread
+    /// some of these configs without an error.
     #[test]
     fn the_base_counts_inside_and_outside() {
         let linear = RopeScaling::Linear { factor: 4.0 };

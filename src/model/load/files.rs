@@ -120,7 +120,7 @@ impl WeightFiles {
     }
 }
 
-/// Maps a weights file of `folder`, unless it is a pickle.
+/// Maps a weights file of `folder`. Rejects pickles.
 fn open_shard(folder: &Path, name: &str) -> Result<MappedFile, ModelError> {
     let path = folder.join(name);
     let read_error = |source| ModelError::Read { path: path.clone(), source };
@@ -136,8 +136,8 @@ fn open_shard(folder: &Path, name: &str) -> Result<MappedFile, ModelError> {
     })
 }
 
-/// Reads the `weight_map` of an index: the file name of the shard for each tensor name. Rejects names that lead out of
-/// the folder or are not those of safetensors files.
+/// Reads the `weight_map` of an index: the file name of the shard for each tensor name. Rejects file names that lead
+/// out of the folder or do not end in `.safetensors`.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let index = read_json(path, INDEX_LIMIT)?;
     let wrong = |problem: String| ModelError::Index { path: path.to_owned(), problem };

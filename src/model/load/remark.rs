@@ -23,7 +23,7 @@ pub enum RemarkKind {
     TextsEnded,
 }
 
-/// A warning about a model that opens without an error, but may not be what the user intends.
+/// A warning about a model that opens without an error, but may not be the model that the user intends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     pub kind: RemarkKind,

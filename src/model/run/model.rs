@@ -58,7 +58,8 @@ impl Model {
         self.checkpoint.token_embedding.row(token as usize)
     }
 
-    /// Computes the embeddings of rows whose first token is at position `first` of its text, `[positions, d]`.
+    /// Computes the embeddings of rows, `[positions, d]`. The first token of every row is at position `first` of the
+    /// row's text.
     pub(crate) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
         self.embed_with(tokens, first, |_, _, _| {})
     }

@@ -30,8 +30,8 @@ impl Model {
         reverse(gradient, width, &norm.gain.to_f32(), tape);
     }
 
-    /// Back-propagates through one block: from the gradient of its output, `[Σ last_n, d]`, to the gradient of its input
-    /// at all positions. `shape` is the input of the forward pass; its hidden states are not read.
+    /// Back-propagates through one block: from the gradient of its output, `[Σ last_n, d]`, to the gradient of its
+    /// input at all positions. `shape` is the input of the forward pass; its hidden states are not read.
     pub(crate) fn block_reverse(
         &self,
         layer: usize,
@@ -82,8 +82,8 @@ impl Model {
         out
     }
 
-    /// Back-propagates through `attention(norm(x))`: from the gradient of its output, `[Σ last_n, d]`, to the gradient of
-    /// `x` at all positions.
+    /// Back-propagates through `attention(norm(x))`: from the gradient of its output, `[Σ last_n, d]`, to the gradient
+    /// of `x` at all positions.
     fn attention_reverse(
         &self,
         layer: usize,
@@ -137,8 +137,8 @@ impl Model {
         }
     }
 
-    /// Returns the gradient of the final norm's output, `[positions, d]`, from that of the logits, `[positions,
-    /// vocabulary]`.
+    /// Returns the gradient of the final norm's output, `[positions, d]`. `gradient` is the gradient of the logits,
+    /// `[positions, vocabulary]`.
     pub(crate) fn unembed_reverse(&self, gradient: &[f32]) -> Vec<f32> {
         let vocabulary = self.spec().vocabulary;
         let head = self.checkpoint.head.weight.view();

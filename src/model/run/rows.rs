@@ -60,7 +60,7 @@ impl Rows {
         self.past[row]
     }
 
-    /// Returns, for every position of the matrix, its position in its own text, cached positions counted.
+    /// Returns, for every position of the matrix, the position in the row's text, cached positions counted.
     pub fn text_positions(&self) -> Vec<usize> {
         (0..self.count()).flat_map(|row| self.past[row]..self.past[row] + self.lengths[row]).collect()
     }

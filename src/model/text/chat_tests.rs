@@ -37,7 +37,7 @@ fn a_text_stands_where_the_template_puts_it() {
     assert_eq!(rendered, "<s>[user] Where is Rome?</s>[assistant]");
     assert_eq!(&rendered[place], "Where is Rome?");
     assert_eq!(shown(PLAIN, "  Where is Rome? "), "Where is Rome?");
-    // The word `user`, which the template itself writes, is not mistaken for the user message.
+    // `user` as a user message is not confused with the word `user` that the chat template writes.
     assert_eq!(framed(PLAIN, "user").expect("rendered").1, 10..14);
     // Jinja syntax in the user message is not interpreted.
     assert_eq!(shown(PLAIN, "{{ bos_token }} {% raise %}"), "{{ bos_token }} {% raise %}");
@@ -45,7 +45,7 @@ fn a_text_stands_where_the_template_puts_it() {
 
 #[test]
 fn jinja_as_transformers_sets_it_up() {
-    // A line that contains only a template block writes no text. This holds for LF and for CRLF.
+    // A line that contains only a `{% … %}` block writes no text, with LF and with CRLF.
     let lines = "{% for m in messages %}\n    {% if m.role == 'user' %}\nQ: {{ m.content }}\n    {% endif %}\n\
         {% endfor %}\nA:\n";
     assert_eq!(framed(lines, "why").expect("rendered").0, "Q: why\nA:");
@@ -63,7 +63,7 @@ fn jinja_as_transformers_sets_it_up() {
     assert_eq!(framed(date, "why").expect("rendered").0, "26 Jul 2024 why", "`strftime_now` is not defined");
 }
 
-/// Rendering an answer shows what the template writes before it: nothing, a space, or an empty thinking block.
+/// Chat templates write different texts before an answer: nothing, a space, or an empty thinking block.
 #[test]
 fn answers_follow_as_the_template_writes_them() {
     let of = |begin: &str, said: &str| {
@@ -78,7 +78,7 @@ fn answers_follow_as_the_template_writes_them() {
     assert_eq!(of("", " {{ m.content }}"), ("[why]".to_owned(), Some(true)));
     assert_eq!(of("A:\n", "A:\n{{ m.content }}"), ("[why]A:\n".to_owned(), Some(false)));
     assert_eq!(of("A:", "A:<t></t>\n{{ m.content }}"), ("[why]A:<t></t>\n".to_owned(), Some(false)));
-    // If a template writes no answers, or does not write the generation prompt before them, the space is unknown.
+    // If a chat template writes no answers, or no generation prompt before an answer, the space is unknown.
     assert_eq!(of("A:", "B:{{ m.content }}"), ("[why]A:".to_owned(), None));
     assert_eq!(of("A:", "{{ raise_exception('no') }}"), ("[why]A:".to_owned(), None));
 }
@@ -95,14 +95,15 @@ fn where_a_template_is_found() {
     let none = folder(&[(SETTINGS, r#"{"bos_token": null}"#)]);
     assert!(Chat::open(none.path()).expect("readable").is_none());
     assert!(Chat::open(folder(&[]).path()).expect("readable").is_none());
-    // The separate template file takes precedence. Older models store their special tokens in a third file.
+    // chat_template.jinja takes precedence over tokenizer_config.json. Older models store their special tokens in
+    // special_tokens_map.json.
     let files = [
         (TEMPLATE, "{{ bos_token }}{{ pad_token }}{{ unk_token }}: {{ messages[0].content }}"),
         (SETTINGS, &settings("other {{ messages[0].content }}")),
         (SPECIAL, r#"{"bos_token": "<old>", "pad_token": "<p>"}"#),
     ];
     let chat = Chat::open(folder(&files).path()).expect("readable").expect("a template");
-    assert_eq!(chat.frame("why").expect("rendered").0, "<old><p>: why", "special_tokens_map.json takes precedence over tokenizer_config.json");
+    assert_eq!(chat.frame("why").expect("rendered").0, "<old><p>: why", "special_tokens_map.json is read");
     let listed = settings("x").replacen('{', "{\"added_tokens_decoder\": {}, ", 1);
     let files = [files[0], (SETTINGS, &listed), files[2]];
     let chat = Chat::open(folder(&files).path()).expect("readable").expect("a template");

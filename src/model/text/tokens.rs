@@ -153,7 +153,7 @@ impl Tokens {
     }
 
     /// Returns a digest of the rules for reading a prompt that the files of the base model do not decide. For a user
-    /// message (`chat`), this is the digest of the chat template. For other prompts, it is a fixed digest if the
+    /// message (`chat`), the result is the digest of the chat template. For other prompts, it is a fixed digest if the
     /// tokenizer appends special tokens, because these are left out of prompts. `None` if prompts are read exactly as
     /// tokenizer.json says.
     ///

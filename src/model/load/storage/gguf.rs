@@ -16,8 +16,8 @@ const MOST_BYTES: u64 = 1 << 20;
 const MOST_TEXT: u64 = 1 << 12;
 const TEXT: u32 = 8;
 
-/// Returns the name of the model from which the file at `path` was made: `ORG/NAME` if the header states the
-/// organisation or a URL, else the name alone. `None` if the header states no name.
+/// Returns the name of the model from which the file at `path` was made: `ORG/NAME` if the header contains the
+/// organisation or a URL, else the name alone. `None` if the header does not contain a name.
 pub(crate) fn made_from(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     regular_file::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;

@@ -24,8 +24,8 @@ const COMPUTED: [&str; 9] = [
     ".position_ids",
 ];
 
-/// Returns the error for the missing tensor `wanted`, a name with or without the family's prefix. The likely cause is
-/// taken from the names of the other tensors.
+/// Returns the error for the missing tensor `wanted`, a name with or without the family's prefix. The error describes
+/// the likely cause, which is found in the names of the existing tensors.
 pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str) -> ModelError {
     let path = &weights.path;
     let names = || weights.names();
