@@ -1,4 +1,4 @@
-//! Expands a leading `~` in paths that no shell has expanded: paths in project files, and arguments such as
+//! Expands a leading `~` in paths that a shell does not expand: paths in project files, and arguments such as
 //! `--out=~/patched`.
 
 use std::ffi::{OsStr, OsString};

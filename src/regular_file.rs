@@ -75,7 +75,7 @@ pub(crate) fn is_utf16(first: &[u8]) -> bool {
 /// pass unchanged, also a `\r` without a following `\n`.
 pub(crate) struct NormalizedText<R> {
     inner: BufReader<Chain<Cursor<Vec<u8>>, R>>,
-    /// Whether a `\r` was read whose next byte is not read yet.
+    /// Whether the last byte that was read is a `\r`, which may be followed by `\n`.
     pending_cr: bool,
 }
 

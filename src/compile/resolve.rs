@@ -23,7 +23,7 @@ pub struct Fact<'a> {
 pub struct PromptRow {
     /// The text that was tokenized, with the subject filled in; for a chat, with the chat template around it.
     pub text: String,
-    /// The token ids of `text`, without those of the target.
+    /// The token ids of `text`. The target is not included.
     pub ids: Vec<u32>,
     /// The index of the last token that covers the subject's last character.
     pub position: usize,

@@ -169,8 +169,9 @@ pub enum Step {
 /// The number of evaluations between two progress reports.
 const REPORT_EVERY: usize = 5;
 
-/// Compiles edits at `layer` in batches; each result is bit-identical to that of the edit alone. `report` receives the
-/// index of an edit and the progress of its search. Searches end in an order that can differ from that of the edits.
+/// Compiles edits at `layer` in batches; each result is bit-identical to the result of [`compile_at`] for the edit.
+/// `report` receives the index of an edit and the progress of its search. The searches can end in another order than
+/// the order of `edits`.
 ///
 /// While the function runs, the allocator of the process retains freed memory ([`malloc::retain_freed_memory`]). The
 /// activations of a batch need about two gibibytes at most. The KV cache of the prefixes that all edits share needs at

@@ -210,7 +210,7 @@ impl<'a> Objective<'a> {
     }
 }
 
-/// Returns the largest logit of a row, except that of `label`.
+/// Returns the largest logit of a row, the logit of `label` excluded.
 fn max_other_logit(row: &[f32], label: usize) -> f64 {
     let mut most = f32::NEG_INFINITY;
     for (index, &logit) in row.iter().enumerate() {
@@ -242,8 +242,8 @@ pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved])
     }
 }
 
-/// Returns the keys of edits in their order, bit-identical to those of [`compile`](super::compile). The tokens after
-/// the subject are not evaluated.
+/// Returns the keys of edits in their order, bit-identical to the keys that [`compile`](super::compile) computes. The
+/// tokens after the subject are not evaluated.
 pub fn keys<'a>(
     model: &'a Model,
     layer: usize,

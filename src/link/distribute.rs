@@ -1,8 +1,8 @@
 //! Spreads a change over several layers (Meng et al. 2023, "Mass-editing memory in a transformer", section 4.3).
 //!
-//! For every fact, a target state `z` after the last of the layers is optimised on the unchanged model. Then, from the
-//! lowest layer upward and with the lower layers already changed, each layer takes an equal share of the remaining
-//! difference. The editors differ only in how they compute a layer's rows from its keys.
+//! For every fact, a target hidden state `z` after the last of the layers is optimised on the unchanged model. Then,
+//! from the lowest layer upward and with the lower layers already changed, each layer takes an equal share of the
+//! remaining difference. The editors differ only in how they compute a layer's rows from its keys.
 
 use super::layer_update::LayerUpdate;
 use super::system::{KeySystem, ParallelKeys};

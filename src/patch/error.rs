@@ -11,7 +11,7 @@ pub enum PatchError {
     /// The bytes are not a safetensors file.
     #[error("reading the patch's header: {0}")]
     Header(#[from] HeaderError),
-    /// The metadata is not that of a patch.
+    /// The metadata does not have the single key of a patch.
     #[error("this is not a patch: its metadata should have the single key `corrigenda`, but has {found:?}")]
     NotAPatch {
         /// The metadata keys that the file has instead.
@@ -23,7 +23,7 @@ pub enum PatchError {
         /// The format number in the patch, which is larger than [`FORMAT`].
         found: u64,
     },
-    /// The metadata does not have the content of a patch.
+    /// The value of the metadata key is not the JSON of a patch.
     #[error("reading the patch's metadata `corrigenda`: {0}")]
     Metadata(String),
     /// A factor `u` or `v` of a target is missing.

@@ -105,7 +105,7 @@ impl File {
     }
 }
 
-/// Copies exactly `count` bytes; a file that has become shorter is an error.
+/// Copies exactly `count` bytes. Returns an error if the file has become shorter.
 fn copy(from: &mut fs::File, count: u64, to: &mut dyn Write) -> io::Result<()> {
     if io::copy(&mut from.take(count), to)? == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

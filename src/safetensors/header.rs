@@ -277,7 +277,7 @@ enum Entry<'t> {
     Tensor(RawTensor<'t>),
 }
 
-/// The key-value pairs of a JSON object in file order. A map of serde would keep only the last of two equal keys, which
+/// The key-value pairs of a JSON object in file order. A map type would contain only the last of two equal keys, which
 /// would hide the duplicate.
 struct Pairs<V>(Vec<(String, V)>);
 

@@ -52,8 +52,8 @@ pub struct CachedStatistics {
 const HEAD: u64 = 1 << 16;
 
 /// Returns the finished statistics of `provenance` after checking all of their bytes, or `None` if the store does not
-/// have them. Damaged statistics count as missing. Imported statistics are returned only if `provenance` names their
-/// file.
+/// have them. Damaged statistics are treated as missing. Imported statistics are returned only if `provenance` names
+/// their file.
 ///
 /// # Errors
 /// If the store cannot be read, or the entry is of another model, layer or corpus.
@@ -124,7 +124,7 @@ pub fn import(
 /// Reads the sum of `cached` statistics from the store.
 ///
 /// # Errors
-/// If the store fails, or the statistics are not those of `provenance`.
+/// If the store fails, or the statistics have another provenance than `provenance`.
 pub fn moment(
     store: &Store,
     provenance: &Provenance,
@@ -155,7 +155,8 @@ pub fn factor_address(statistics: &Digest) -> Digest {
 /// Returns the Cholesky factor of `C` and its ridge, from the store or computed from the statistics and stored.
 ///
 /// # Errors
-/// If the store fails, the statistics are not those of `provenance`, or `C` cannot be factored with any ridge.
+/// If the store fails, the statistics have another provenance than `provenance`, or `C` cannot be factored with any
+/// ridge.
 pub fn factor(
     store: &Store,
     provenance: &Provenance,

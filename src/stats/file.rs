@@ -54,7 +54,7 @@ pub enum StatisticsFileError {
     /// The bytes are not a safetensors file.
     #[error("the statistics are damaged: {0}")]
     Header(#[from] HeaderError),
-    /// The content is not what [`Statistics::write`] writes.
+    /// The file is safetensors, but does not have the content that [`Statistics::write`] writes.
     #[error("the statistics are damaged: {0}")]
     Damaged(String),
     /// The statistics have another provenance.
@@ -150,7 +150,7 @@ impl Statistics {
         write_triangle(out, TENSOR, self.moment.inner(), &serde_json::to_string(&metadata)?, self.moment.lower())
     }
 
-    /// Reads statistics, and rejects those of another provenance than `expected`.
+    /// Reads statistics. Rejects statistics of another provenance than `expected`.
     ///
     /// # Errors
     /// If the bytes are damaged, or of another model, layer, corpus or document limit.
