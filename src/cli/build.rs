@@ -90,7 +90,7 @@ struct NamedRecord<'p> {
 /// Returns one item per edit and name of its subject, ordered by edit id. The subject's own name comes before the
 /// aliases.
 fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
-    // The build record was made for these edits, so it has an entry for each of them.
+    // The build record has an entry for each edit of the project, because the build made the record from these edits.
     let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
     let named = |edit: &'p Edit| {
         let found = edit.names().map(|(name, _)| (name, records.get(&edit.meaning_of(name)))).collect::<Vec<_>>();
@@ -103,7 +103,7 @@ fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
     project.edits.edits.iter().flat_map(named).collect()
 }
 
-/// The terminal width, in columns, from which the table shows all its columns.
+/// The minimum terminal width, in columns, at which the table shows all its columns.
 const ROOMY: usize = 112;
 
 fn sign(changes: &[EditChange], id: &str) -> &'static str {
@@ -197,7 +197,7 @@ fn lock_line(built: &Built) -> String {
     format!("{LOCK_FILE} written: {said}")
 }
 
-/// Returns a sentence that names the edits that do not hold; empty if all of them hold.
+/// Returns a sentence that names the edits whose target the patched model does not give; empty if there are none.
 fn verdict(project: &Project, built: &Built) -> String {
     let fails: Vec<NamedRecord<'_>> =
         by_id(project, built).into_iter().filter(|named| !named.record.target.holds).collect();
@@ -208,7 +208,7 @@ fn verdict(project: &Project, built: &Built) -> String {
         return String::new();
     }
     let label = |named: &NamedRecord<'_>| named.edit.label(named.alias.unwrap_or(&named.edit.subject));
-    // A single edit cannot be broken by another one.
+    // A single edit cannot be broken by another edit, so `--bisect` is not suggested.
     let bisect = match project.edits.edits.len() {
         1 => "",
         _ => "; `corrigenda test --bisect` names the edits that break others",

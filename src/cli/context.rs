@@ -34,11 +34,11 @@ pub(super) struct Context {
     pub format: Format,
     pub isa: Isa,
     cache_dir: Option<PathBuf>,
-    /// The store; `None` until it is first used.
+    /// The store; `None` until the first call of [`Context::store`].
     store: RefCell<Option<Store>>,
     /// The name of the selected model; `None` if no model is selected.
     model: RefCell<Option<String>>,
-    /// Whether the project's warnings were printed. They apply to all models, so they are printed only once.
+    /// Whether the project's warnings were printed. The warnings apply to all models, so they are printed only once.
     warnings_shown: Cell<bool>,
     /// The warnings printed so far, with their sources. They are added to the findings of a JSON answer or a report.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
@@ -50,7 +50,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(common: &CommonOptions) -> Self {
         if let Some(threads) = common.threads {
-            // This fails only if a thread pool already exists, and nothing has created one yet.
+            // The call fails only if a global thread pool already exists, and no code before this point creates one.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
         let verbosity = match (common.quiet, common.verbose) {
@@ -80,7 +80,7 @@ impl Context {
         self.named.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
-    /// Returns whether the project's folder has a project file, even one that cannot be read.
+    /// Returns whether the project's folder has a project file, even if the file cannot be read.
     pub(super) fn has_project(&self) -> bool {
         self.root.join(PROJECT_FILE).symlink_metadata().is_ok()
     }
@@ -131,8 +131,8 @@ impl Context {
         self.model.replace(Some(name));
     }
 
-    /// Loads the project with its selected model and prints its warnings. If the project has errors, they are printed
-    /// and the outcome of the run is returned as the error.
+    /// Loads the project with its selected model and prints the project's warnings. If the project has errors, prints
+    /// the errors and returns the outcome of the run as the error.
     pub(super) fn project(&self) -> Result<Project, Outcome> {
         let mut project = Project::load(&self.root).map_err(|findings| self.stop(&findings.into()))?;
         let chosen = project.config.choose(self.selected_model().as_deref());
@@ -150,15 +150,16 @@ impl Context {
         Ok(project)
     }
 
-    /// Opens the base model of a project and prints its warnings, which are also added to the answer. With `fresh`, all
-    /// files are hashed again instead of using stored digests.
+    /// Opens the base model of a project. Prints the warnings about the model and adds them to the answer. With
+    /// `fresh`, all files are hashed again instead of using stored digests.
     pub(super) fn base(&self, project: &Project, store: &Store, fresh: bool) -> Result<Base, Failure> {
         let base = Base::open(project, store, self.isa, fresh)?;
         self.warn(project.config.policy.apply(base.warnings.clone()), &project.edits.sources)?;
         Ok(base)
     }
 
-    /// Opens the base model given on the command line, as a path or as a name on the Hub, and prints its warnings.
+    /// Opens the base model given on the command line, as a path or as a name on the Hub. Prints the warnings about the
+    /// model.
     pub(super) fn base_named(&self, name: &Path, store: &Store, fresh: bool) -> Result<Base, Failure> {
         let folder = folder_named(name)?;
         let base = Base::at(&folder, store, self.isa, fresh)?;
@@ -166,7 +167,7 @@ impl Context {
         Ok(base)
     }
 
-    /// Prints warnings and stores them for the answer. Returns an error if the policy denies one of them.
+    /// Prints warnings and stores them for the answer. Returns an error if the policy denies one of the warnings.
     fn warn(&self, warnings: Vec<Diagnostic>, sources: &Sources) -> Result<(), Failure> {
         if warnings.iter().any(Diagnostic::is_error) {
             return Err(Failure::from_findings(warnings, sources));
@@ -181,15 +182,15 @@ impl Context {
         project.config.policy.expired(&project.edits, today())
     }
 
-    /// Prints findings on stderr, unless the answer is JSON, which contains them.
+    /// Prints findings on stderr, except in the JSON format, whose answer contains the findings.
     pub(super) fn show(&self, findings: &[Diagnostic], sources: &Sources) {
         if self.format != Format::Json {
             self.ui.findings(findings, sources);
         }
     }
 
-    /// Loads the project and opens the store. If one of them fails, the findings are printed and the outcome of the run
-    /// is returned as the error.
+    /// Loads the project and opens the store. If that fails, prints the findings and returns the outcome of the run as
+    /// the error.
     pub(super) fn open_project_and_store(&self) -> Result<(Project, Store), Outcome> {
         let project = self.project()?;
         let store = self.store().map_err(|finding| self.fail(finding))?;
@@ -233,7 +234,7 @@ impl Context {
         self.reports.borrow().clone()
     }
 
-    /// Returns a report with the project's warnings and the command's findings. The command fills in the other fields.
+    /// Returns a report with the project's warnings and the command's findings. The caller fills in all other fields.
     pub(super) fn report(
         &self,
         verb: ReportVerb,

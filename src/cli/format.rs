@@ -25,7 +25,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Returns the name of the format on the command line.
+    /// Returns the name of the format as the command line accepts it.
     pub(super) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }

@@ -16,7 +16,7 @@ pub(super) fn find(named: Option<&Path>) -> PathBuf {
 }
 
 /// Returns the relative path from `whole` up to the nearest project, such as `../..`. Returns `None` if `whole` itself
-/// has a project file or if no folder above it has one.
+/// has a project file, or if no folder above `whole` has a project file.
 fn above(whole: &Path) -> Option<PathBuf> {
     let holds = |folder: &Path| folder.join(PROJECT_FILE).symlink_metadata().is_ok();
     let steps = whole.ancestors().position(holds).filter(|steps| *steps > 0)?;

@@ -63,8 +63,8 @@ impl Context {
         Err(Diagnostic::new(Code::PathOutside, message).help("set the folder of facts with `edits` in corrigenda.toml"))
     }
 
-    /// Checks that a project with these files may be created in `folder`: outside the base model and git data, and
-    /// without symbolic links.
+    /// Checks that a project with the files `names` may be created in `folder`: outside the base model and git data,
+    /// and without symbolic links.
     ///
     /// # Errors
     /// If the project must not be created in `folder`.

@@ -71,7 +71,7 @@ max-edits = "a review has an end"
 base-disagrees = "an edit of what is not there"
 "#;
 
-/// An alternative to `[model]`: named models, followed by the tables that they share.
+/// A replacement for `[model]`: named models, followed by the tables whose settings all models share.
 const MODELS: &str = r#"
 format = 1
 [model.small]

@@ -3,10 +3,10 @@
 use crate::project::PROBES_FILE;
 use crate::schema::{SchemaKind, render};
 
-/// A file to write: its path in the project, and its text.
+/// A file to write: the path relative to the project's folder, and the text.
 pub(crate) type Draft = (&'static str, String);
 
-/// The first line of a project file, which text editors read to find its JSON Schema.
+/// The first line of a project file, in which text editors find the path of the file's JSON Schema.
 pub(crate) const SCHEMA: &str = "#:schema schemas/project.schema.json\n";
 
 /// The section of a new project file that limits damage on neutral text.
@@ -84,7 +84,7 @@ pub(crate) fn corpus() -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Returns the files that every new project has, independently of its model.
+/// Returns the files that are the same in every new project, whatever its model.
 pub(crate) fn beside() -> Vec<Draft> {
     vec![
         (PROBES_FILE, PROBES.to_owned()),

@@ -1,5 +1,5 @@
-//! Chooses the layer that a new project edits. It is the published or measured layer for models of this shape. For
-//! other small models it is measured, and for other large models it is a third of the number of layers.
+//! Chooses the layer that a new project edits: the published or measured layer for models of this shape if there is
+//! one. Otherwise the layer of a small model is measured, and that of a large model is a third of its number of layers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,8 @@ pub(crate) struct ChosenLayer {
 /// Models for which the best layer was measured: family, number of layers, hidden size, and the best layer.
 const MEASURED: [(&str, usize, usize, usize); 1] = [("llama", 30, 576, 5)];
 
-/// Facts that most language models know, in the schema of known_1000.json. The quick measurement edits them.
+/// Facts that most language models know, in the schema of known_1000.json. The measurement of the layer edits these
+/// facts.
 const COMMON: &[u8] = include_bytes!("../../research/trace/common.json");
 
 /// The number of facts that the measurement edits; with fewer than [`FEWEST`] no layer is measured.
@@ -36,7 +37,7 @@ const FEWEST: usize = 4;
 /// measurement within minutes on a CPU.
 const MOST_NUMBERS: usize = 60_000_000;
 
-/// The settings of keys and of the search for values in a new project on the user's own model.
+/// Lines of a new project file for the user's own model: the settings of the keys and of the value optimisation.
 pub(crate) const RULES: &str = "\
 # The weight of the bare prompt in a key. The bare prompt is what users ask, and the key of a subject at the
 # beginning of a text is different. The published weight is 1/21.
@@ -54,8 +55,8 @@ impl ChosenLayer {
         Ok(Self { lines: format!("layer = {layer}"), note: format!("layer {layer} is edited, as set with `--layer`") })
     }
 
-    /// Chooses the layer of a model: the one for its shape if it is known, a measured one if the model is small, else a
-    /// third of the number of layers, as in the published settings.
+    /// Chooses the layer of a model: the published or measured layer for the model's shape if there is one, a layer
+    /// that is measured now if the model is small, else a third of the number of layers, as in the published settings.
     pub(crate) fn choose(context: &Context, folder: &Path, spec: &Spec) -> Self {
         if let Some((layer, _)) = presets::published(spec) {
             return Self {

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     stray: Option<PathBuf>,
 }
 
-/// The folder of the bundled model, relative to a folder with this program's sources.
+/// The folder of the bundled model, relative to the root of this program's source tree.
 const BUNDLED: &str = "examples/atlas";
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
@@ -203,7 +203,7 @@ fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     Ok(Opened { folder, spec, knows })
 }
 
-/// Returns the files of a new project on the user's own model, and notes about the choices.
+/// Returns the files of a new project on the user's own model, and notes about the choices that `init` made.
 fn own(
     root: &Path,
     named: &Path,
