@@ -85,6 +85,10 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, rule: &Value, valu
                 .into_iter()
                 .try_for_each(|(key, value)| check(root, rule, value).map_err(|why| format!("{key}: {why}")));
         }
+        // A tuple: one schema per element.
+        "items" if rule.is_array() => {
+            return list().iter().zip(elements(value)).try_for_each(|(schema, value)| check(root, schema, value));
+        }
         "items" => return elements(value).try_for_each(|value| check(root, rule, value)),
         "minItems" => elements(value).count() as u64 >= rule.as_u64().expect("a number"),
         "maxItems" => elements(value).count() as u64 <= rule.as_u64().expect("a number"),
