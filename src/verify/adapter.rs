@@ -1,8 +1,8 @@
 //! Compares an exported adapter with its patch.
 //!
 //! Base, patch and facts determine every byte of both adapter formats, so each byte has one expected value. In
-//! addition, the product of the file's factors is compared with the update of the patch. That check does not use the
-//! expected bytes.
+//! addition, the product of the factors in the file is compared with the update of the patch. This second check does
+//! not use the expected bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -26,22 +26,22 @@ use crate::model::Spec;
 use crate::regular_file;
 use crate::store::memo;
 
-/// The largest adapter file that is read, in bytes (4 GiB).
+/// The maximum size of an adapter file that is read, in bytes (4 GiB).
 const MOST_BYTES: u64 = 4 << 30;
 
-/// Returns whether a folder contains an adapter for transformers: its configuration or its weights file is enough.
+/// Returns whether a folder contains a PEFT adapter: its configuration or its weights file.
 pub fn is_peft(folder: &Path) -> bool {
     [CONFIG_FILE, WEIGHTS_FILE].iter().any(|name| folder.join(name).exists())
 }
 
-/// A candidate patch, converted to an adapter for this base.
+/// A candidate patch, and the adapter for the opened base to which it is converted.
 pub(crate) struct AdapterCandidate {
     pub patch: Candidate,
     pub adapter: Adapter,
 }
 
 impl Reference<AdapterCandidate> {
-    /// Selects the candidate patch whose factors equal `found`.
+    /// Selects the candidate patch whose adapter has the same factors as `found`.
     pub(crate) fn of_adapter(
         context: &VerifyContext<'_>,
         found: Option<&Adapter>,
@@ -61,12 +61,13 @@ impl Reference<AdapterCandidate> {
         Ok(Self::select(candidates(context, claim, claimed)?, load, contains))
     }
 
-    /// Returns the id of the patch and how it was identified.
+    /// Returns the id of the patch and the description of how it was identified; `None` if no candidate was selected.
     pub(crate) fn name(&self) -> Option<(Digest, &'static str)> {
         self.candidate.as_ref().map(|candidate| (candidate.patch.id, candidate.patch.source))
     }
 
-    /// Adds one check per module: its factors must equal the patch's, and so must their product.
+    /// Adds one check per module that compares the factors with the expected ones, and one failed check if the product
+    /// of the factors is not the update of the patch.
     pub(crate) fn modules(&self, audit: &mut Audit, found: &Adapter, spec: &Spec) {
         let Some(candidate) = &self.candidate else {
             for pair in &found.pairs {
@@ -88,14 +89,14 @@ impl Reference<AdapterCandidate> {
                 (None, _) => Check::wrong("module", name, "extra: the patch does not change it"),
             });
         }
-        // The expected factors were computed by this program; the product is also compared with the patch itself.
+        // This program computed the expected factors, so the product is also compared with the patch itself.
         if let Some(place) = found.difference(&candidate.patch.patch, spec).filter(|_| audit.failures() == before) {
             audit.add(Check::wrong("sum", place, "not what the patch adds"));
         }
     }
 }
 
-/// Returns the rank and the bits of all factors, for an exact comparison.
+/// Returns the rank and, by layer, the bits of all factors, for an exact comparison.
 fn bits(adapter: &Adapter) -> (usize, Vec<(usize, Vec<u32>)>) {
     let bits = |pair: &FactorPair| (pair.layer, pair.a.iter().chain(&pair.b).map(|number| number.to_bits()).collect());
     (adapter.rank, adapter.pairs.iter().map(bits).collect())
@@ -128,8 +129,8 @@ fn factors(name: String, rank: usize, ours: &FactorPair, (found, theirs): (usize
     check
 }
 
-/// Sets the verdict and, unless every check passed, adds `command` as the fix. If a check could not be made because
-/// the patch is missing, the fix is an import into the store.
+/// Sets the verdict of the audit. Adds `command` as the fix if a check failed, or an import into the store if checks
+/// could not be made because the patch is missing.
 pub(crate) fn end(
     audit: &mut Audit,
     context: &VerifyContext<'_>,
@@ -147,10 +148,10 @@ pub(crate) fn end(
     }
 }
 
-/// Checks a folder with a PEFT adapter, as transformers loads it, against the patch that it was exported from.
+/// Checks a PEFT adapter folder against the patch from which it was exported.
 ///
 /// # Errors
-/// If the base or the folder cannot be read.
+/// If the base or a file of the folder cannot be read.
 pub fn peft_adapter(context: &VerifyContext<'_>, folder: &Path) -> Result<Audit, Failure> {
     let found = AdapterFolder::open(context, folder)?;
     let claim = found.manifest().map(|manifest| manifest.patch);
@@ -189,12 +190,12 @@ pub fn peft_adapter(context: &VerifyContext<'_>, folder: &Path) -> Result<Audit,
     Ok(audit)
 }
 
-/// The content of an adapter folder: files with size and digest, the manifest, and the parsed adapter.
+/// The content of an adapter folder. `digests` has the size and the digest of each file, by name.
 struct AdapterFolder {
     listing: FolderListing,
     digests: BTreeMap<String, (u64, Digest)>,
     claimed: ManifestFile,
-    /// The base's name, from the configuration.
+    /// The name of the base in `adapter_config.json`; `None` if the configuration is not valid.
     name: Option<String>,
     adapter: Result<Adapter, String>,
 }
@@ -223,8 +224,9 @@ impl AdapterFolder {
         }
     }
 
-    /// Returns the digest that each file should have, by file name. They are computed from the reference patch; without
-    /// one, from the adapter in the folder and the claims of its manifest. `None` if neither is available.
+    /// Returns the expected digest of each file, by file name, computed from the reference patch. Without a reference
+    /// patch, the digests are computed from the adapter in the folder and the claims of its manifest; `None` if one of
+    /// these is missing.
     fn expected(
         &self,
         context: &VerifyContext<'_>,
@@ -251,7 +253,7 @@ impl AdapterFolder {
             let files = files(adapter, base, &id, &facts, settings.as_ref(), named);
             files.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
         };
-        // Only the card shows whether the base's name is a Hub repository, so both variants are tried.
+        // Whether the base's name is a repository of the Hub is recorded only in the card, so both variants are tried.
         let found = self.digests.get(CARD_FILE).map(|(_, digest)| digest);
         let (named, plain) = (digests(true), digests(false));
         Some(if found == named.get(CARD_FILE) { named } else { plain })
@@ -270,7 +272,7 @@ impl AdapterFolder {
                     ManifestFile::Invalid(why) => wrong("not valid").detail(why),
                     _ => Check::ok("file", name, "read; its claims are below"),
                 },
-                // Without the patch, the factors can only be compared with the manifest.
+                // Without the patch, the digest of the weights file can only be compared with the manifest.
                 (Some((_, digest)), _) if name == WEIGHTS_FILE && reference.candidate.is_none() => {
                     self.claim(name, digest)
                 }
@@ -289,7 +291,7 @@ impl AdapterFolder {
         }
     }
 
-    /// Checks a file for which only the manifest gives an expected digest.
+    /// Checks a file whose expected digest is stated only by the manifest.
     fn claim(&self, name: &str, digest: &Digest) -> Check {
         let mut files = self.manifest().into_iter().flat_map(|manifest| &manifest.files);
         if files.any(|file| file.path == name && file.digest == *digest) {

@@ -1,7 +1,7 @@
-//! Lists the patches that an export may contain, and reports the facts of the one that it contains.
+//! Lists the patches that an export may contain, and reports the facts of the patch that it contains.
 //!
-//! The patch that the export claims is tried first, then the one that the user named, then the lock's, then all
-//! patches in the store.
+//! Patches are tried in this order: the one that the export claims, the one that the user named, the one in
+//! `corrigenda.lock`, all patches in the store.
 
 use std::collections::BTreeSet;
 
@@ -13,35 +13,36 @@ use crate::export::weights::AppliedTensors;
 use crate::patch::Patch;
 use crate::store::EntryKind;
 
-/// How the report describes a patch that the manifest of the export claims.
+/// The description, for the report, of a patch that the manifest of the export claims.
 pub(crate) const CLAIMED_BY_MANIFEST: &str = "claimed by the manifest";
-/// How the report describes the patch in `corrigenda.lock`.
+/// The description, for the report, of the patch in `corrigenda.lock`.
 const NAMED_BY_LOCK: &str = "named by the lock";
-/// How the report describes a patch that the user named on the command line.
+/// The description, for the report, of a patch that the user named on the command line.
 const NAMED_BY_USER: &str = "named by the user";
-/// How the report describes a candidate that is only known from the store.
+/// The description, for the report, of a patch that is in the store and is not named elsewhere.
 pub(crate) const FOUND_IN_STORE: &str = "found in the store";
 
-/// A patch that an export may contain, and the tensors that it replaces in the base.
+/// A patch that the export may contain, with the tensors that it replaces in the base.
 pub(crate) struct Candidate {
     pub patch: Patch,
     pub id: Digest,
     pub applied: AppliedTensors,
-    /// How the patch was identified, as shown in the report, for example `claimed by the manifest`.
+    /// The description of how the patch was identified, such as `claimed by the manifest`.
     pub source: &'static str,
 }
 
-/// The patch that an export is compared with.
+/// The patch with which an export is compared.
 pub(crate) struct Reference<C> {
-    /// `None` if no candidate can be loaded.
+    /// The selected candidate; `None` if no candidate can be loaded.
     pub candidate: Option<C>,
-    /// Whether the export contains exactly this patch.
+    /// Whether the export contains exactly this candidate's patch.
     pub contained: bool,
 }
 
 impl<C> Reference<C> {
-    /// Selects the first candidate that the export contains. If there is none, selects the first one that a claim, the
-    /// user or the lock names; a patch that is merely in the store is not the reference for other weights.
+    /// Selects the first candidate that the export contains. If the export contains none of them, selects the first
+    /// candidate that a claim, the user or `corrigenda.lock` names; a patch that is only in the store is then not a
+    /// reference.
     pub(crate) fn select(
         ids: Vec<(Digest, &'static str)>,
         load: impl Fn(Digest, &'static str) -> Option<C>,
@@ -61,8 +62,8 @@ impl<C> Reference<C> {
     }
 }
 
-/// Returns the candidate patch ids without duplicates, in the order in which they are tried. The second value is the
-/// description of the candidate for the report.
+/// Returns the ids of the candidate patches without duplicates, in the order in which they are tried. The second value
+/// is the description for the report.
 pub(crate) fn candidates(
     context: &VerifyContext<'_>,
     claim: Option<Digest>,
@@ -76,15 +77,15 @@ pub(crate) fn candidates(
     Ok(ids.chain(patches.map(|entry| (entry.key, FOUND_IN_STORE))).filter(|(id, _)| tried.insert(*id)).collect())
 }
 
-/// Returns a patch that the user named or that is in the store; `None` if it is missing or damaged. An empty patch is
-/// a candidate only if a claim, the user or the lock names it.
+/// Returns a patch that the user named or that is in the store; `None` if the patch is missing or damaged. The empty
+/// patch is returned only if a claim, the user or `corrigenda.lock` names it.
 pub(crate) fn load_patch(context: &VerifyContext<'_>, id: &Digest, source: &'static str) -> Option<Patch> {
     let named = context.named_patch.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
     let bytes = named.or_else(|| context.store.get(EntryKind::Patch, id).ok()?)?;
     Patch::from_bytes(&bytes).ok().filter(|patch| source != FOUND_IN_STORE || !patch.targets().is_empty())
 }
 
-/// Builds the check that states which patch an export contains.
+/// Returns the check that states which patch the export contains.
 pub(crate) fn patch_check(
     context: &VerifyContext<'_>,
     reference: Option<(Digest, &'static str)>,
@@ -106,11 +107,11 @@ pub(crate) fn patch_check(
     }
 }
 
-/// Adds one passed check per fact of the patch. It shows the texts of the project's edit or, if the project has no
-/// such edit, those of the manifest. Without either, only the digest is shown.
+/// Adds one passed check per fact of the patch, with the texts of the project's edit or, if the project has no such
+/// edit, of the manifest. Without either text, the check shows only the digest.
 pub(crate) fn add_facts(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch, claimed: &[ExportedFact]) {
     for fact in facts(patch, &context.edits, &context.prefaces()) {
-        // A text of the manifest is used only if its meaning digest is in the patch.
+        // The texts of the manifest are untrusted: they are used only if their meaning digest is in the patch.
         let from_manifest =
             claimed.iter().find(|one| fact.meaning.is_some_and(|digest| one.meanings().contains(&digest)));
         let fact = if fact.id.is_some() { &fact } else { from_manifest.unwrap_or(&fact) };

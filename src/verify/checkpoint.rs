@@ -1,8 +1,8 @@
-//! Checks an exported checkpoint against the base with the patch applied, file by file and tensor by tensor.
+//! Checks that an exported checkpoint is the base with the patch applied, file by file and tensor by tensor.
 //!
-//! The manifest only suggests which patch to try first; nothing in it is trusted. The patch is applied to the base
-//! again. If the result does not match, every other candidate patch is tried. Files are only looked up in the listing
-//! of the folder, so a name in a manifest never becomes a path.
+//! The manifest is untrusted: it only determines which patch is tried first. The patch is applied to the base again and
+//! the result is compared with the checkpoint; if they differ, the next candidate patch is tried. Files are read only
+//! by the listing of the folder, so a name in a manifest is never used as a path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,13 +27,13 @@ use crate::project::LockedBase;
 use crate::safetensors::File;
 use crate::store::memo;
 
-/// Folders that tools create in a checkpoint and that no program loads weights from.
+/// The names of folders that tools create in a checkpoint, and from which no program loads weights.
 pub(crate) const TOOLS: [&str; 2] = [".cache", ".git"];
 
-/// Checks the checkpoint in `folder` against the base with the patch that it contains.
+/// Checks the checkpoint in `folder` against the base and the patch that it contains.
 ///
 /// # Errors
-/// If it is not a folder or contains no weights.
+/// If `folder` cannot be listed or contains no weights.
 pub fn checkpoint(context: &VerifyContext<'_>, folder: &Path) -> Result<Audit, Failure> {
     let opened = OpenedCheckpoint::open(context, folder)?;
     let reference = opened.reference()?;
@@ -41,7 +41,7 @@ pub fn checkpoint(context: &VerifyContext<'_>, folder: &Path) -> Result<Audit, F
     audit.fields =
         json!({ "base": context.base.locked.digest, "patch": reference.candidate.as_ref().map(|one| one.id) });
     if let Some(other) = opened.of_another_model() {
-        // Every tensor would be reported as different.
+        // Otherwise every tensor would be reported as different.
         let said = "the export is of another model: no tensor is the same as in the base";
         audit.add(Check::wrong("base", other.short(), said));
         audit.repair("corrigenda verify DIR --base DIR (the model that it was made from)");
@@ -79,7 +79,7 @@ struct OpenedCheckpoint<'a> {
     claimed: ManifestFile,
 }
 
-/// Returns whether a file of this name is one of the base's weights files, also under a non-standard name.
+/// Returns whether a file of this name is a weights file of the base, possibly with a name that is not standard.
 fn is_own(base: &LockedBase, name: &str) -> bool {
     name.ends_with(".safetensors") && base.has(name)
 }
@@ -115,22 +115,22 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the base digest in the manifest if it differs from this base's digest and no tensor of the checkpoint
-    /// equals the base's: the checkpoint was exported from another model.
+    /// Returns the base digest in the manifest if the checkpoint was exported from a different model: the digest is not
+    /// that of the opened base, and no tensor of the checkpoint equals the base's. Otherwise `None`.
     fn of_another_model(&self) -> Option<Digest> {
         let other = self.manifest()?.base.digest;
         let nothing = !self.pairs.iter().any(TensorPair::is_unchanged);
         (other != self.context.base.locked.digest && nothing).then_some(other)
     }
 
-    /// Selects the candidate patch that the weights contain.
+    /// Selects the candidate patch that the weights of the checkpoint contain.
     fn reference(&self) -> Result<Reference<Candidate>, Failure> {
         let claim = self.manifest().map(|manifest| manifest.patch);
         let ids = candidates(self.context, claim, CLAIMED_BY_MANIFEST)?;
         Ok(Reference::select(ids, |id, source| self.load(id, source), |candidate| self.contains(candidate)))
     }
 
-    /// Loads a patch that fits this base; `None` if it is missing, damaged or for another base.
+    /// Loads a patch; `None` if it is missing, damaged or made for a different base.
     fn load(&self, id: Digest, source: &'static str) -> Option<Candidate> {
         let patch = load_patch(self.context, &id, source)?;
         let of_base = |name: &String| self.pairs.iter().find(|pair| pair.name == *name)?.base.as_ref();
@@ -140,7 +140,7 @@ impl<'a> OpenedCheckpoint<'a> {
     }
 
     fn contains(&self, candidate: &Candidate) -> bool {
-        // The empty patch is contained if every tensor equals the base's.
+        // The empty patch is contained if all tensors equal those of the base.
         let targets = candidate.patch.targets();
         let target = |pair: &&TensorPair| targets.is_empty() || targets.contains_key(&pair.name);
         let as_patched =
@@ -159,8 +159,8 @@ impl<'a> OpenedCheckpoint<'a> {
         });
     }
 
-    /// Returns the patch id, the facts and the settings digest that the README and the manifest should state; `None`
-    /// without a manifest and without a patch.
+    /// Returns the patch id, the facts and the settings digest that the model card and the manifest should state;
+    /// `None` if there is neither a manifest nor a candidate patch.
     fn described(&self, candidate: Option<&Candidate>) -> Option<(Digest, Vec<ExportedFact>, Option<Digest>)> {
         let id = candidate.map(|candidate| candidate.id);
         match (self.manifest(), candidate) {
@@ -174,7 +174,7 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the manifest if no candidate patch is available, so that its claims about the weights cannot be checked.
+    /// Returns the manifest if there is no candidate patch to check its claims about the weights against.
     fn unproved(&self, reference: &Reference<Candidate>) -> Option<&ExportManifest> {
         self.manifest().filter(|_| reference.candidate.is_none())
     }
@@ -235,7 +235,7 @@ impl<'a> OpenedCheckpoint<'a> {
         Ok(wrong(said).detail(format!("expected {expected}")).detail(format!("found    {digest}")))
     }
 
-    /// Builds the failed check of a weights file in a format that no export writes.
+    /// Returns the failed check of a weights file that no export contains.
     fn unedited(&self, found: &FolderFile, digest: &Digest) -> Result<Check, Failure> {
         let said = if found.pickle {
             "a pickle, which an export never contains"
@@ -252,7 +252,7 @@ impl<'a> OpenedCheckpoint<'a> {
         Ok(check.detail(why))
     }
 
-    /// Returns the digest that an export of the patch gives to a file; `None` if the file is copied from the base.
+    /// Returns the digest of a file in an export of the patch; `None` if the export copies the file from the base.
     fn exported(&self, name: &str, candidate: Option<&Candidate>) -> Result<Option<Digest>, ExportError> {
         if name == CARD_FILE {
             let readme = self

@@ -1,4 +1,4 @@
-//! Compares the claims of a manifest with the bytes of an export.
+//! Compares the claims of a manifest with the content of the export.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,17 +12,16 @@ use crate::export::{ExportError, ExportManifest, MANIFEST_FILE};
 use crate::numeric::NUMERICS;
 use crate::patch::Patch;
 
-/// The result of reading the manifest of an export.
+/// The manifest of an export, as read from its folder.
 pub(crate) enum ManifestFile {
-    /// The folder has no manifest.
     Absent,
-    /// The file is not a valid manifest, for this reason.
+    /// The manifest is not valid, for this reason.
     Invalid(String),
-    /// The manifest and its bytes.
+    /// The parsed manifest and the bytes of its file.
     Valid(Box<ExportManifest>, Vec<u8>),
 }
 
-/// Reads the manifest of a folder, if there is one.
+/// Reads the manifest of a listed folder.
 pub(crate) fn read_manifest(found: &FolderListing) -> Result<ManifestFile, ExportError> {
     let Some(member) = found.get(MANIFEST_FILE) else { return Ok(ManifestFile::Absent) };
     if member.size > MOST_MANIFEST_BYTES {
@@ -35,19 +34,19 @@ pub(crate) fn read_manifest(found: &FolderListing) -> Result<ManifestFile, Expor
     })
 }
 
-/// The actual content of an export, which the claims of its manifest are compared with.
+/// The content of an export, with which the claims of its manifest are compared.
 pub struct ExportContent<'a> {
-    /// The patch that it contains, the patch's id, and the tensors that it replaces; `None` if no patch was
+    /// The patch that the export contains, its id, and the tensors that it replaces; `None` if the patch was not
     /// identified.
     pub patch: Option<(&'a Patch, Digest, &'a AppliedTensors)>,
     /// The size and digest of every file except the manifest, by name.
     pub files: &'a BTreeMap<String, (u64, Digest)>,
-    /// The names of the base's files that an export omits, such as pickled weights.
+    /// The names of the base's files that the export omits, such as weights in a second format.
     pub omitted: &'a [String],
 }
 
-/// Compares every claim of a manifest with the actual content; `bytes` are the bytes of the manifest file. Returns
-/// the failed checks, or one passed check if there are none.
+/// Compares every claim of a manifest with the content of the export; `bytes` is the content of the manifest file.
+/// Returns the failed checks, or one passed check if no check failed.
 pub fn check_claims(
     context: &VerifyContext<'_>,
     manifest: &ExportManifest,
@@ -86,7 +85,7 @@ pub fn check_claims(
     claims.checks
 }
 
-/// Joins the names, or returns `nothing` if there are none.
+/// Returns the names joined by commas, or `nothing` if the list is empty.
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
@@ -139,8 +138,8 @@ impl ClaimChecks {
         self.equal("tensors", "the patch changes a tensor that the manifest does not name", all);
     }
 
-    /// Checks that the texts of every fact have its digest, that every fact is in the patch, and that no fact of the
-    /// patch is missing.
+    /// Checks that the texts of every fact match its digest, that every fact is in the patch, and that the manifest
+    /// lists all facts of the patch.
     fn facts(&mut self, manifest: &ExportManifest, patch: &Patch) {
         let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
         for fact in &manifest.facts {
@@ -152,7 +151,7 @@ impl ClaimChecks {
             if meanings.is_empty() {
                 meanings.extend(fact.meaning);
             }
-            // Every name of the subject must be in the patch, and no meaning may occur twice.
+            // The meanings of all names of the subject must be in the patch, each only once.
             let known = !meanings.is_empty()
                 && meanings.iter().filter(|meaning| left.remove(meaning)).count() == meanings.len();
             self.equal(&name, "a fact that is not in the patch", known);

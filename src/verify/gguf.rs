@@ -1,4 +1,4 @@
-//! Checks an adapter for llama.cpp: a single file, every byte of which has one expected value.
+//! Checks an adapter for llama.cpp, a single file of which every byte has one expected value.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -14,17 +14,17 @@ use crate::export::gguf::{Gguf, MAGIC, MetadataValue};
 use crate::export::llama_cpp;
 use crate::regular_file;
 
-/// How the report describes a patch that the metadata of the GGUF file names.
+/// The description, for the report, of a patch that the metadata of the file names.
 const CLAIMED: &str = "claimed by the file";
 
-/// Returns whether `path` is a GGUF file: its extension is `gguf` or it starts with the magic bytes.
+/// Returns whether `path` is a GGUF file, by its extension `gguf` or its first bytes.
 pub fn is_gguf(path: &Path) -> bool {
     let mut first = Vec::new();
     let read = regular_file::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
     path.is_file() && (path.extension().is_some_and(|it| it == "gguf") || read.is_ok() && first == MAGIC)
 }
 
-/// Checks an adapter file for llama.cpp against its patch.
+/// Checks an adapter file for llama.cpp against the patch from which it was exported.
 ///
 /// # Errors
 /// If the base or the file cannot be read.
@@ -68,8 +68,8 @@ fn text<'a>(file: &'a Gguf, key: &str) -> Option<&'a str> {
     }
 }
 
-/// Compares the metadata of a file with the metadata that an export of the patch has; without a patch, compares the
-/// base's digest and the digest of the tensor data.
+/// Compares the metadata of the file with that of an export of the patch. Without a patch, compares only the digests of
+/// the base and of the tensor data.
 fn pairs(
     audit: &mut Audit,
     context: &VerifyContext<'_>,

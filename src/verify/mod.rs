@@ -1,16 +1,16 @@
-//! Implements the checks of `verify`: they compare what the lock, manifests and patches state with the actual bytes.
+//! Implements `verify`: compares the statements of `corrigenda.lock`, manifests and patches with the actual bytes.
 //!
-//! - [`project`](mod@project): checks the store, `corrigenda.lock` and the base, whose files it reads again;
-//! - [`patch`](mod@patch): checks one patch: its digest, its encoding, and the base that it names;
+//! - [`project`](mod@project): checks the store, `corrigenda.lock` and the base;
+//! - [`patch`](mod@patch): checks the digest and the encoding of a patch, and the base for which it was made;
 //! - [`checkpoint`](mod@checkpoint): compares an exported checkpoint with the patched base, file by file and tensor
 //!   by tensor ([`tensors`]);
-//! - [`adapter`], [`gguf`](mod@gguf): compare an adapter for transformers or llama.cpp with its patch;
-//! - [`known`]: lists the patches that an export may contain, and reports its facts;
-//! - [`claims`]: compares a manifest with the bytes of the export;
-//! - [`rebuild`](mod@rebuild): builds everything again in an empty store and compares the bytes with the lock.
+//! - [`adapter`], [`gguf`](mod@gguf): compare an adapter for transformers and one for llama.cpp with the patch;
+//! - [`candidates`]: lists the patches that an export may contain, and reports the facts of the contained patch;
+//! - [`claims`]: compares the claims of a manifest with the content of the export;
+//! - [`rebuild`](mod@rebuild): repeats the build in an empty store and compares the results with `corrigenda.lock`.
 //!
-//! All of them return an [`Audit`]: every check with its state, in the order of the report. A failed check is a value
-//! and does not end the run, so one run reports all failures. Nothing here writes to the project, the store or the
+//! All these functions return an [`Audit`], which lists every check with its state in the order of the report. A failed
+//! check does not end the run, so one run reports all failures. Nothing here writes to the project, the store or the
 //! base.
 
 pub mod adapter;
@@ -35,21 +35,21 @@ use crate::pipeline::patch_ref::NamedPatch;
 use crate::project::{EditSet, Lock, Prefaces, Project};
 use crate::store::Store;
 
-/// The outcome of a check. The variants are ordered from best to worst.
+/// The outcome of a check, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CheckState {
     /// The checked item is as expected.
     Ok,
-    /// The check could not be made: something that it needs is missing.
+    /// The check could not be made, because an input such as the patch is missing.
     Unknown,
-    /// The checked item differs from what is expected, or is missing.
+    /// The checked item is missing or differs from what is expected.
     Wrong,
-    /// The lock no longer matches the project or the base; a new build is needed.
+    /// `corrigenda.lock` does not match the project or the base, so a new build is needed.
     Stale,
 }
 
 impl CheckState {
-    /// Returns the word shown in the report; failures are in upper case.
+    /// Returns the word for the report, in upper case for failures.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -60,67 +60,65 @@ impl CheckState {
     }
 }
 
-/// One line of the report: a checked item and the outcome.
+/// One line of the report: a checked item with the outcome of the check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Whether the check passed, failed or could not be made.
     pub state: CheckState,
-    /// The kind of the checked item: `file`, `tensor`, `object` …
+    /// The kind of the checked item, such as `file`, `tensor` or `object`.
     pub group: &'static str,
-    /// The name of the checked item: a file, a tensor, a module, a short digest …
+    /// The name of the checked item, such as a file name or a short digest.
     pub name: String,
-    /// The finding in a few words, for example `as exported` or `missing`.
+    /// The finding in a few words, such as `as exported` or `missing`.
     pub summary: String,
-    /// Further lines, for example expected and found digests.
+    /// Further lines of the report, such as the expected and the found digest.
     pub details: Vec<String>,
-    /// Whether the check may be left out of the report when it passed, because there are many like it.
+    /// Whether the report may leave out the check if it passed, because there are many similar checks.
     pub collapsible: bool,
 }
 
 impl Check {
-    /// Creates a passed check without details.
+    /// Returns a passed check without details.
     pub fn ok(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
         let (name, said) = (name.into(), said.into());
         Self { state: CheckState::Ok, group, name, summary: said, details: Vec::new(), collapsible: false }
     }
 
-    /// Creates a failed check with state [`State::Wrong`].
+    /// Returns a failed check with the state [`CheckState::Wrong`].
     pub fn wrong(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
         Self { state: CheckState::Wrong, ..Self::ok(group, name, said) }
     }
 
-    /// Replaces the state, for failures that are [`State::Unknown`] or [`State::Stale`].
+    /// Replaces the state, for a check that is [`CheckState::Unknown`] or [`CheckState::Stale`].
     #[must_use]
     pub fn state(self, state: CheckState) -> Self {
         Self { state, ..self }
     }
 
-    /// Appends a line that the report shows indented below the check.
+    /// Appends a line, which the report shows indented below the check.
     #[must_use]
     pub fn detail(mut self, line: impl Into<String>) -> Self {
         self.details.push(line.into());
         self
     }
 
-    /// Marks the check as one of many, which the report may leave out when it passed.
+    /// Marks the check as one that the report may leave out if it passed.
     #[must_use]
     pub fn collapsible(self) -> Self {
         Self { collapsible: true, ..self }
     }
 }
 
-/// The result of one run of `verify`: all checks, the verdict, and the commands that fix failures.
+/// The result of one run of `verify`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
-    /// The kind of the audit: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
+    /// What was verified: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
     pub kind: &'static str,
-    /// The checks, in the order of the report.
     pub checks: Vec<Check>,
-    /// The sentence that is shown if every check passed.
+    /// The sentence that is shown if all checks passed.
     pub verdict: String,
-    /// How to fix the failures, without duplicates, in order; most of them are commands.
+    /// The fixes of the failures, in order and without duplicates; most of them are commands.
     pub repairs: Vec<String>,
-    /// Additional fields of the JSON output; an object, empty by default.
+    /// Additional fields of the JSON output, as a JSON object.
     pub fields: Value,
 }
 
@@ -140,48 +138,48 @@ impl Audit {
         }
     }
 
-    /// Returns the worst state of all checks; `Ok` if there are none.
+    /// Returns the worst state of the checks; `Ok` if there are no checks.
     pub fn state(&self) -> CheckState {
         self.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Ok)
     }
 
-    /// Returns the number of checks that did not pass.
+    /// Returns the number of checks whose state is not `Ok`.
     pub fn failures(&self) -> usize {
         self.checks.iter().filter(|check| check.state != CheckState::Ok).count()
     }
 }
 
-/// The input of an audit: the base, the store and the project's edits and lock.
+/// The input of all audits.
 pub struct VerifyContext<'a> {
-    /// The project's edits; empty without a project.
+    /// The project's edits; empty if there is no project.
     pub edits: EditSet,
-    /// The base, with every file read again instead of using stored digests.
+    /// The base, all of whose files were hashed again instead of using memos.
     pub base: Base,
     /// The store from which statistics, objects and candidate patches are read.
     pub store: &'a Store,
-    /// The content of `corrigenda.lock`; `None` without a project or before the first build.
+    /// The content of `corrigenda.lock`; `None` if there is no project or nothing was built yet.
     pub lock: Option<Lock>,
-    /// A patch named on the command line, as digest and bytes: the audited export may contain it.
+    /// The digest and the bytes of a patch that the user named; the audited export may contain it.
     pub named_patch: Option<(Digest, Vec<u8>)>,
 }
 
 impl<'a> VerifyContext<'a> {
-    /// Returns the prefaces that `corrigenda.lock` records for the edits; empty without a lock.
+    /// Returns the prefaces that `corrigenda.lock` records for the edits; empty if nothing was built yet.
     pub(super) fn prefaces(&self) -> Prefaces {
         self.lock.as_ref().map(|lock| lock.prefaces(&self.edits)).unwrap_or_default()
     }
 
-    /// Opens the project's base, reading every file again.
+    /// Opens the project's base and hashes all its files again.
     ///
     /// # Errors
-    /// If the base or the lock cannot be read.
+    /// If the base or `corrigenda.lock` cannot be read.
     pub fn open(project: &'a Project, store: &'a Store, isa: Isa) -> Result<Self, Failure> {
         let base = Base::open(project, store, isa, true)?;
         let lock = project.lock()?;
         Ok(Self { edits: project.edits.clone(), base, store, lock, named_patch: None })
     }
 
-    /// Opens a base folder without a project, reading every file again.
+    /// Opens a base folder without a project and hashes all its files again.
     ///
     /// # Errors
     /// If the base cannot be read.
@@ -191,10 +189,10 @@ impl<'a> VerifyContext<'a> {
         Ok(Self { edits: EditSet::default(), base, store, lock: None, named_patch: None })
     }
 
-    /// Adds a patch that the audited export may contain, for example one that is not in the store.
+    /// Adds a patch that the audited export may contain, such as one that is not in the store.
     ///
     /// # Errors
-    /// If the patch cannot be read.
+    /// If the patch cannot be read or is not valid.
     #[must_use = "what is named is tried"]
     pub fn with_patch(mut self, patch: &NamedPatch) -> Result<Self, Failure> {
         patch.patch()?;

@@ -1,4 +1,4 @@
-//! Checks one patch: its digest, its encoding, and the base that it names.
+//! Checks the digest and the encoding of a patch, and the base for which it was made.
 
 use serde_json::json;
 
@@ -10,10 +10,11 @@ use crate::export::{ExportError, folder, weights};
 use crate::patch::{Patch, PatchError, Target, delta_norms, edit_norms};
 use crate::pipeline::patch_ref::NamedPatch;
 
-/// Checks that the bytes of the patch match its id and encoding, and that its targets match the opened base.
+/// Checks that the bytes of the patch have its digest and are a valid encoding, and that its targets fit the opened
+/// base.
 ///
 /// # Errors
-/// If the bytes of the patch or the base cannot be read.
+/// If the patch or the base cannot be read.
 pub fn patch(context: &VerifyContext<'_>, found: &NamedPatch) -> Result<Audit, Failure> {
     let mut audit = Audit::new("patch");
     let bytes = found.bytes()?;
@@ -66,7 +67,7 @@ fn targets(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch) -> Res
     Ok(())
 }
 
-/// Builds the check of a target that does not fit the base, with the expected and the found value.
+/// Returns the check of a target that does not fit the base, with the expected and the found value.
 fn refused(name: &str, target: &Target, error: &ExportError) -> Check {
     let check = Check::wrong("tensor", name, "not as in the base");
     let pair = match error {

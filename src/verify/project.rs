@@ -1,4 +1,4 @@
-//! Checks whether `corrigenda.lock` still matches the project, and whether the entries of the store are intact.
+//! Checks that `corrigenda.lock` matches the project, and that the entries of the store are intact.
 
 use std::path::Path;
 
@@ -21,11 +21,11 @@ use crate::store::{EntryKind, Store, StoreError, memo};
 const BUILD: &str = "corrigenda build";
 const BASE: &str = "restore the base's files; or, to use the new base, corrigenda build --update-base";
 
-/// Checks `corrigenda.lock` against the base, the corpus, the edits and the settings, and then the entries of the
-/// store.
+/// Checks `corrigenda.lock` against the base, the corpus, the edits and the settings, and then checks all entries of
+/// the store.
 ///
 /// # Errors
-/// If there is no lock, the lock is damaged, or the base that it names cannot be opened.
+/// If `corrigenda.lock` is missing or damaged, or the base that it names cannot be opened.
 pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Failure> {
     let Some(lock) = project.lock()? else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
@@ -53,7 +53,7 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Fail
     Ok(audit)
 }
 
-/// Checks that every file of the base has the digest in the lock; returns whether all files do.
+/// Checks that every file of the base has its digest in `corrigenda.lock`. Returns whether all files have.
 fn check_base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     let place = protected_folder(project);
     let mut same = true;
@@ -76,7 +76,7 @@ fn check_base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     same
 }
 
-/// Checks the digest of the corpus. A missing corpus is not a failure, because the stored statistics replace it.
+/// Checks the digest of the corpus. A missing corpus is not a failure, because the statistics in the store replace it.
 fn check_corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     let Some(statistics) = &project.config.statistics else { return };
     let (path, name) = (project.config.resolve(&statistics.corpus), statistics.corpus.display().to_string());
@@ -95,8 +95,8 @@ fn check_corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     audit.add(check);
 }
 
-/// Checks edits and settings against the lock as `build --locked` does. Also checks the stored statistics of every
-/// layer.
+/// Checks the edits and the settings against `corrigenda.lock`, as `build --locked` does, and the statistics of every
+/// layer in the store.
 fn check_inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Failure> {
     let base = Base::open(project, store, isa, false)?;
     let setup = Setup::new(project, &base, store, CorpusDigest::of_lock(lock))?.with_imports_of(lock);
@@ -114,7 +114,7 @@ fn check_inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, l
     for locked in &lock.statistics {
         let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
         let provenance = setup.for_layer(layer).provenance;
-        // Statistics imported by an earlier version are stored under another address.
+        // Statistics imported by an earlier version of this program are at a different address.
         let found = stats::find(store, &provenance).ok().flatten();
         let address = found.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
@@ -141,8 +141,8 @@ fn add_changes(audit: &mut Audit, changes: &[EditChange]) {
     }
 }
 
-/// Checks that a store entry exists and is intact, and that `judge` accepts its digest. An error of `judge` is the
-/// expected and the found digest.
+/// Returns the check of a store entry: it must exist and be intact, and `judge` must accept its digest. The error of
+/// `judge` is the expected and the found digest.
 fn entry_check(
     group: &'static str,
     name: &str,
@@ -177,7 +177,7 @@ fn check_objects(audit: &mut Audit, store: &Store, lock: &Lock) {
     }
 }
 
-/// Checks that the lock's patch is in the store, is intact, and fits the base.
+/// Checks that the patch that `corrigenda.lock` names is in the store and intact, and fits the base.
 fn check_patch(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Failure> {
     let name = lock.patch.id.short();
     let check = match store.get(EntryKind::Patch, &lock.patch.id) {
@@ -197,7 +197,7 @@ fn check_patch(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock)
     Ok(())
 }
 
-/// Checks every entry of the store, including those that the lock does not name.
+/// Checks all entries of the store, including those that `corrigenda.lock` does not name.
 fn check_store(audit: &mut Audit, store: &Store) {
     let report = store.verify();
     let name = format!("{} {}", report.checked, if report.checked == 1 { "entry" } else { "entries" });
@@ -214,11 +214,12 @@ fn check_store(audit: &mut Audit, store: &Store) {
     audit.add(check);
 }
 
-/// Adds the commands that rebuild missing entries; they follow the commands that remove damaged entries. `same` is
-/// true if the base matches the lock.
+/// Adds the commands that rebuild missing entries, after those that remove damaged entries. `same` is true if the base
+/// matches `corrigenda.lock`.
 fn add_rebuild_commands(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != CheckState::Ok);
-    // A build whose report is in the store does not compile its objects again, so the report must be removed first.
+    // `build` does not compile objects again if the report of the build is in the store, so the report must be removed
+    // first.
     let report = store.path(EntryKind::Report, &BuildInputs::of_lock(lock).record_address());
     if failed("object") && report.exists() {
         audit.repair(removal(&report));

@@ -1,6 +1,6 @@
-//! Repeats the locked build in an empty store and compares statistics, objects and patch with `corrigenda.lock`.
+//! Repeats the build of `corrigenda.lock` in an empty store, and compares statistics, objects and patch with it.
 //!
-//! Imported statistics cannot be computed again and are copied from the project's store.
+//! Imported statistics cannot be computed again, so they are copied from the project's store.
 
 use serde_json::json;
 
@@ -14,11 +14,12 @@ use crate::project::{LOCK_FILE, Project};
 use crate::stats;
 use crate::store::{EntryKind, Store};
 
-/// Builds the project from an empty store and compares the results with the lock. Writes neither to the project nor
-/// to its store.
+/// Builds the project in an empty store and compares the results with `corrigenda.lock`. Writes neither to the project
+/// nor to the project's store.
 ///
 /// # Errors
-/// If there is no lock or the build fails. A lock that is older than the project is a failed check.
+/// If `corrigenda.lock` is missing or the build fails. A `corrigenda.lock` that does not match the project is a failed
+/// check and not an error.
 pub fn rebuild(
     project: &Project,
     context: &VerifyContext<'_>,
@@ -53,7 +54,7 @@ pub fn rebuild(
     let options = BuildOptions { isa, locked: true, update_base: false };
     match build(project, &empty, options, progress) {
         Ok(built) => compare_results(&mut audit, context, &empty, (&built, &imported))?,
-        // The inputs equal the lock's, so a stale lock means that the results differ.
+        // The inputs match `corrigenda.lock`, so this error means that the results differ.
         Err(stop) if stop.findings.iter().any(|one| one.code == Code::LockStale) => {
             report_difference(&mut audit, &stop)
         }
@@ -66,7 +67,7 @@ pub fn rebuild(
     Ok(audit)
 }
 
-/// Copies imported statistics to the empty store, because they cannot be computed again; returns their layers.
+/// Copies imported statistics to the empty store and returns their layers.
 fn copy_imported_statistics(
     audit: &mut Audit,
     context: &VerifyContext<'_>,
@@ -115,11 +116,11 @@ fn compare_results(
     Ok(())
 }
 
-/// Reports that the same inputs gave other bytes than the lock names.
+/// Adds a failed check: the same inputs gave bytes that differ from those in `corrigenda.lock`.
 fn report_difference(audit: &mut Audit, stop: &Failure) {
     let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
     for line in stop.findings.iter().flat_map(|finding| &finding.help) {
-        // The advice to write a new lock is left out, because it does not apply to `verify`.
+        // The advice to write a new `corrigenda.lock` is left out, because `verify` does not write files.
         if !line.starts_with("run ") {
             check = check.detail(line.clone());
         }

@@ -1,4 +1,4 @@
-//! Compares the tensors of a checkpoint with those of its base, byte by byte, after applying the patch.
+//! Compares the tensors of a checkpoint, byte by byte, with those of its base after applying the patch.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,19 @@ use crate::safetensors::{Dtype, File, TensorInfo};
 
 use super::Check;
 
-/// A tensor name of one weights file, with the tensor in the base, in the checkpoint, or in both.
+/// The tensors of one name in a weights file of the base and in the weights file of the same name in the checkpoint.
 #[derive(Clone, Debug)]
 pub struct TensorPair {
-    /// The name of the weights file; it is the same in the base and the checkpoint.
+    /// The name of the weights file in both folders.
     pub file: String,
-    /// The name of the tensor in the header of the weights file.
     pub name: String,
-    /// The tensor's type, shape, position and digest in the base; `None` if the base does not have it.
+    /// The tensor in the base: type, shape, position and digest; `None` if the base has no such tensor.
     pub base: Option<(TensorInfo, Digest)>,
-    /// The tensor's type, shape, position and digest in the checkpoint; `None` if the checkpoint does not have it.
+    /// The tensor in the checkpoint: type, shape, position and digest; `None` if the checkpoint has no such tensor.
     pub found: Option<(TensorInfo, Digest)>,
 }
 
-/// Pairs the tensors of all files that both the base and the checkpoint have, by file and name.
+/// Pairs the tensors by name in the weights files that both the base and the checkpoint have.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -53,19 +52,21 @@ fn with_digest(file: &File, name: &str) -> Result<Option<(TensorInfo, Digest)>, 
 }
 
 impl TensorPair {
-    /// Returns the digest that the tensor should have: the patched one, or else the base's.
+    /// Returns the expected digest of the tensor: that of the patched bytes or, if the patch does not replace the
+    /// tensor, of the base's bytes. `None` if neither exists.
     pub fn expected(&self, applied: &AppliedTensors) -> Option<Digest> {
         let after = applied.get(&self.file).and_then(|tensors| tensors.get(&self.name)).map(|one| one.after);
         after.or(self.base.as_ref().map(|(_, digest)| *digest))
     }
 
-    /// Returns whether the tensor has the same bytes in the base and in the checkpoint.
+    /// Returns whether the bytes in the base and in the checkpoint are equal.
     pub fn is_unchanged(&self) -> bool {
         let digest = |side: &Option<(TensorInfo, Digest)>| side.as_ref().map(|(_, digest)| *digest);
         digest(&self.base) == digest(&self.found)
     }
 
-    /// Returns whether the manifest claims exactly this change of the tensor.
+    /// Returns whether the manifest claims exactly this change of the tensor. False if the base or the checkpoint has
+    /// no such tensor.
     pub fn is_claimed(&self, manifest: &ExportManifest) -> bool {
         let (Some((_, before)), Some((_, after))) = (&self.base, &self.found) else { return false };
         let claims = |tensor: &TensorEntry| {
@@ -75,7 +76,8 @@ impl TensorPair {
         manifest.tensors.iter().any(claims)
     }
 
-    /// Builds the check of the tensor: whether its bytes equal the base's or the patched ones, as expected, or neither.
+    /// Returns the check of the tensor, which passes if its bytes are the patched ones, or those of the base for a
+    /// tensor that the patch does not replace.
     ///
     /// # Errors
     /// If a file cannot be read.
@@ -117,7 +119,7 @@ impl TensorPair {
     }
 }
 
-/// Describes how many elements differ, and the largest absolute difference.
+/// Returns the number of elements that differ and the largest absolute difference, as text for the report.
 fn difference(dtype: Dtype, expected: &[u8], found: &[u8]) -> String {
     let size = dtype.size();
     let pairs = expected.chunks(size).zip(found.chunks(size));
