@@ -118,7 +118,7 @@ pub fn count(path: &Path, most: Option<u64>) -> Result<(u64, Digest), CorpusErro
 }
 
 /// Returns the length and the modification time of a file. The caller compares two results to detect that the file was
-/// written to between the calls. `None` if the operating system does not report them.
+/// written to between the calls. `None` if the operating system does not report the length or the time.
 pub fn state(path: &Path) -> Option<(u64, SystemTime)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.len(), metadata.modified().ok()?))

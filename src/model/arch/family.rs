@@ -166,10 +166,10 @@ pub static QWEN3: Family = Family {
     ..LLAMA
 };
 
-/// Ministral: a Mistral with full attention in some layers.
+/// Ministral: tensors as in Llama, with full attention in some layers and a sliding window in the others.
 pub static MINISTRAL: Family = Family { model_type: "ministral", gguf: None, ..LLAMA };
 
-/// Seed-OSS: query, key and value have biases.
+/// Seed-OSS: tensors as in Llama, with biases on query, key and value by default.
 pub static SEED_OSS: Family = Family { model_type: "seed_oss", gguf: Some("seed_oss"), ..LLAMA };
 
 /// The supported families. Each has a different `model_type`.

@@ -49,7 +49,7 @@ impl Tensor {
         }
     }
 
-    /// Converts the elements to f32, exactly. Copies them unless they are already f32 in memory.
+    /// Converts the elements to f32, exactly. Elements that are already f32 in memory are borrowed, not copied.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
         self.elements().to_f32()
     }

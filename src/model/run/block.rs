@@ -122,8 +122,9 @@ impl Model {
         (mid, AttentionTape { inputs, probabilities })
     }
 
-    /// Computes `attention(norm(x))`, `[Σ last_n, d]`, bias included, with its queries, keys and values. This is the
-    /// term that [`run_attention`](Self::run_attention) adds to `x`; causal tracing records or replaces it.
+    /// Computes `attention(norm(x))`, `[Σ last_n, d]`, bias included: the term that
+    /// [`run_attention`](Self::run_attention) adds to `x`, which causal tracing records or replaces. Returns also the
+    /// queries, keys and values.
     pub(crate) fn attention_output(&self, layer: usize, input: BlockInput<'_>) -> (Vec<f32>, Qkv) {
         let inputs = self.qkv(layer, input.x, input.rows);
         let output = self.attend_and_project(layer, &attention_inputs(input, &inputs.qkv, self.heads(layer)));

@@ -16,7 +16,7 @@ pub struct Generation<'m> {
 }
 
 impl<'m> Generation<'m> {
-    /// Creates the state of an empty text.
+    /// Starts a generation with no tokens and empty KV caches.
     pub fn new(model: &'m Model) -> Self {
         let empty = || KvCache { keys: vec![Arc::default()], values: vec![Arc::default()] };
         Self { model, layers: (0..model.spec().layers).map(|_| empty()).collect(), length: 0 }

@@ -7,7 +7,7 @@
 //! - [`reverse`]: the hand-written reverse pass, which computes gradients of hidden states and never of weights;
 //! - [`generation`]: incremental decoding with a KV cache;
 //! - [`prefix_cache`]: the KV cache of prefixes that several rows share;
-//! - [`suffix_pass`]: the layers above the edited one, for evaluations in which one hidden state of each row changes;
+//! - [`suffix_pass`]: the layers above the edited layer, for evaluations in which one hidden state of each row changes;
 //! - [`weight_pass`]: the layers from one MLP down-projection upward, for evaluations in which its weight changes;
 //! - [`neurons`]: the inputs of one MLP's activation at one position, and their gradients;
 //! - [`activation_cache`]: the activations of whole runs; [`activation_patching`]: patched runs that resume from them.

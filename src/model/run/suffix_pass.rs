@@ -1,11 +1,11 @@
-//! Runs the layers above the edited one, forward and backward, for rows in which one hidden state changes.
+//! Runs the layers above the edited layer, forward and backward, for rows in which one hidden state changes.
 //!
 //! Value optimisation evaluates the same rows many times, and only one hidden state of each row changes between the
 //! evaluations. [`SuffixPass::new`] does the constant part of the work once:
 //!
 //! - everything up to the edited layer, that layer included, is constant;
-//! - in the layers above, the positions before the changing one are constant too, because attention is causal: their
-//!   keys and values are cached;
+//! - in the layers above, the positions before the changing position are constant too, because attention is causal:
+//!   their keys and values are cached;
 //! - after the last block only the labelled positions (those whose next token is scored) are needed, so the last block,
 //!   the final norm and the output matrix compute only these.
 //!
@@ -22,19 +22,20 @@ use super::prefix_cache::run_and_cache;
 use super::rows::Rows;
 use crate::numeric::rows::{NormTape, add};
 
-/// The layers above the edited one, prepared for a set of rows: the constant keys, values and hidden states are cached.
+/// The layers above the edited layer, prepared for a set of rows: the constant keys, values and hidden states are
+/// cached.
 pub struct SuffixPass<'a> {
     model: &'a Model,
     first_layer: usize,
     rows: Rows,
     last_n: Vec<usize>,
-    /// The KV cache of the positions before the changing one, one entry per layer above the edited one.
+    /// The KV cache of the positions before the changing position, one entry per layer above the edited layer.
     caches: Vec<KvCache>,
     /// Hidden states after the edited layer, from the changing position on, `[positions, d]`.
     resid_start: Vec<f32>,
 }
 
-/// The logits of one forward pass through the layers above the edited one, with the tape for its reverse pass.
+/// The logits of one forward pass through the layers above the edited layer, with the tape for its reverse pass.
 pub struct SuffixTape {
     /// Logits of the labelled positions, row by row, `[Σ last_n, vocabulary]`.
     pub logits: Vec<f32>,
@@ -92,7 +93,7 @@ impl<'a> SuffixPass<'a> {
         }
     }
 
-    /// Returns the preparation of row `row` alone. Its KV cache is shared, not copied.
+    /// Returns the preparation of row `row` alone. The KV cache is shared, not copied.
     pub fn row(&self, row: usize) -> Self {
         let part = |all: &[Arc<Vec<f32>>]| vec![Arc::clone(&all[row])];
         let width = self.model.spec().hidden_size;

@@ -31,7 +31,8 @@ pub(crate) const SAVE: &str = "`AutoModelForCausalLM.from_pretrained(A).save_pre
 /// Maximum number of file or folder names that a message lists.
 const LISTED: usize = 3;
 
-/// The names of the files and of the subfolders in a folder, each list sorted. Links are followed.
+/// The names of the files and of the subfolders in a folder, each list sorted. A link to a folder is listed as a
+/// folder.
 struct Listing {
     files: Vec<String>,
     folders: Vec<String>,
