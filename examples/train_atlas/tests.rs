@@ -83,7 +83,7 @@ fn the_library_reads_an_export() {
     let distance = measure::distance(folder.path(), &model, &tokens).expect("a distance");
     assert!(distance < 1e-3, "{distance}");
     // The token that separates documents is prepended to a text, but not to a continuation.
-    let (whole, rest) = (tokens.encode("Rome").expect("the text is tokenized"), tokens.continuation(" Rome").expect("the text is tokenized"));
+    let (whole, rest) = (tokens.encode("Rome").expect("tokens"), tokens.continuation(" Rome").expect("tokens"));
     assert_eq!(whole.ids, [&[END][..], &rest].concat());
     assert_eq!(whole.subject_last(&(0..4)), Some(whole.ids.len() - 1));
 }
@@ -103,7 +103,7 @@ fn a_batch_is_text_as_the_tokenizer_cuts_it() {
         assert!(row.weights.contains(&4.0));
         for document in row.ids.split(|&id| id == END) {
             let text = tokenizer.decode(document, false).expect("text");
-            assert_eq!(encode(&tokenizer, &text).expect("the text is tokenized"), document, "{text:?}");
+            assert_eq!(encode(&tokenizer, &text).expect("tokens"), document, "{text:?}");
         }
     }
 }
