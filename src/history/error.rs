@@ -6,17 +6,17 @@ use git2::ErrorCode;
 
 use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 
-/// The reason why the history, or a part of it, cannot be read.
+/// An error of reading the history of a project or one of its commits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
     #[error("`{folder}` is not in a git repository")]
     NoRepository { folder: String },
-    /// The repository belongs to another user, and git's `safe.directory` setting does not list it.
+    /// The repository belongs to a different user, and git's setting `safe.directory` does not list it.
     #[error("the git repository `{folder}` belongs to another user")]
     NotOwned { folder: String },
     #[error("the git repository at `{folder}` is bare: it has no working tree")]
     Bare { folder: String },
-    /// The project's folder is outside the repository's working tree (`core.worktree`).
+    /// The project's folder is outside the working tree of the repository, which `core.worktree` sets.
     #[error("`{folder}` is not below `{worktree}`, the working tree of its git repository")]
     OutsideWorktree { folder: String, worktree: String },
     #[error("the git repository has no commit yet")]
@@ -33,12 +33,12 @@ pub enum HistoryError {
     Ambiguous { spec: String },
     #[error("`{spec}` is not a commit")]
     NotACommit { spec: String },
-    /// An object of the repository is damaged, or is rejected (a link, a submodule, too large).
+    /// An object of the repository is damaged, or is of a kind or size that is rejected, such as a link or a submodule.
     #[error("{what} cannot be read: {why}")]
     Unreadable {
-        /// The file, folder, revision or commit, as the message names it.
+        /// The file, folder, revision or commit, as named in the message.
         what: String,
-        /// The reason, as the end of a sentence.
+        /// The reason, as the end of the message.
         why: String,
     },
     #[error("git: {0}")]
@@ -46,7 +46,7 @@ pub enum HistoryError {
 }
 
 impl HistoryError {
-    /// Returns advice for the user; `None` for an error of git itself.
+    /// Returns advice for the user; `None` if there is no advice for the error.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoRepository { .. } => "the history of facts is read from git: run `git init`, then commit the \
@@ -68,7 +68,7 @@ impl HistoryError {
         })
     }
 
-    /// Converts the error into a finding, with the advice as its help text.
+    /// Returns the diagnostic of the error, with the advice as a help line.
     pub fn finding(&self) -> Diagnostic {
         let code = match self {
             Self::NoRepository { .. } | Self::Bare { .. } | Self::OutsideWorktree { .. } | Self::Unborn => {
@@ -86,9 +86,9 @@ impl HistoryError {
         }
     }
 
-    /// Converts git's error for opening the repository of `folder`.
+    /// Converts git's error for opening the repository that contains `folder`.
     pub(super) fn opening(folder: &Path, error: &git2::Error) -> Self {
-        // `safe.directory` needs the root folder of the repository.
+        // The setting `safe.directory` must name the root folder of the repository.
         let whole = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
         let shown = |folder: &Path| folder.display().to_string();
         match error.code() {
@@ -98,16 +98,16 @@ impl HistoryError {
         }
     }
 
-    /// Returns the error for an object that git could not read, with git's message as the reason.
+    /// Returns the error for an object that git cannot read; the reason is git's message.
     pub(super) fn unreadable(what: impl Into<String>, error: &git2::Error) -> Self {
         Self::refused(what, error.message())
     }
 
-    /// Returns the error for an object that exists but is rejected by this program; `why` is the reason.
+    /// Returns the error for an object that exists but is rejected for the reason `why`.
     pub(super) fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Unreadable { what: what.into(), why: why.into() }
     }
 }
 
-/// The help line of findings that a shallow clone causes, which lacks the older commits.
+/// The help line of diagnostics caused by a shallow clone, which lacks older commits.
 pub const UNSHALLOW: &str = "run `git fetch --unshallow` to fetch the rest";

@@ -1,9 +1,9 @@
-//! Compares every commit with its parents to find when, by whom and why each fact changed.
+//! Finds the commits that changed a fact, by comparing the facts of every commit with those of its parents.
 //!
-//! For a merge, only facts that differ from all parents count, because a change that came from one side already has its
-//! own commit. If the edits of a commit cannot be read, this is reported once, and its children are compared with the
-//! last ancestor that can be read. Parsed edit sets are cached. The edits of a commit are not parsed if their folder
-//! has the same git object id as that of a parent.
+//! The facts of a merge count as changed only if they differ from those of all parents, because a change on one side
+//! has a commit of its own. If the edits of a commit cannot be read, this is reported once, and the children of the
+//! commit are compared with its last ancestor whose edits can be read. Parsed edit sets are cached. The edits of a
+//! commit are not parsed if their folder has the same git object id as that of a parent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -18,21 +18,21 @@ use crate::project::config::DEFAULT_EDITS;
 use crate::project::edits::diff::{FactChange, ID, common, compare};
 use crate::project::{ChangeKind, EditChange, EditPart, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
 
-/// The changes that one commit makes to facts and patch.
+/// The changes of facts and patch by one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub commit: Commit,
     /// The facts that the commit added, changed or removed, in ascending order of id.
     pub facts: Vec<FactChange>,
-    /// Why the edits of the commit cannot be read, as a sentence; set only at the first such commit.
+    /// The reason why the edits of the commit cannot be read; set only at the first commit with these edits.
     pub unreadable: Option<String>,
-    /// The patch that the lock file of the first parent names; [`RecordedPatch::Unlocked`] if the commit has no parent.
+    /// The patch in the `corrigenda.lock` of the first parent; [`RecordedPatch::Unlocked`] if the commit has no parent.
     pub before: RecordedPatch,
-    /// The patch that the lock file of this commit names.
+    /// The patch in the `corrigenda.lock` of the commit.
     pub patch: RecordedPatch,
 }
 
-/// The patch that the lock file of a commit names.
+/// The patch that `corrigenda.lock` names at a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordedPatch {
     Unlocked,
@@ -41,7 +41,7 @@ pub enum RecordedPatch {
 }
 
 impl RecordedPatch {
-    /// Returns the patch, if the lock names one.
+    /// Returns the id of the patch; `None` if `corrigenda.lock` is missing or cannot be read.
     pub fn id(&self) -> Option<&Digest> {
         match self {
             Self::Patch(id) => Some(id),
@@ -50,30 +50,29 @@ impl RecordedPatch {
     }
 }
 
-/// The history of a project's facts.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// The commits that changed facts or patch, newest first.
+    /// The commits that changed a fact or the patch, newest first.
     pub entries: Vec<LogEntry>,
-    /// The facts at the newest commit, or at its last ancestor whose facts can be read.
+    /// The facts at the newest commit, or at its last ancestor whose edits can be read.
     pub facts: Rc<EditSet>,
-    /// Why the facts of the newest commit cannot be read; `None` if they can.
+    /// The reason why the edits of the newest commit cannot be read; `None` if they can be read.
     pub unreadable: Option<String>,
-    /// The patch that the lock file of the newest commit names.
+    /// The patch in the `corrigenda.lock` of the newest commit.
     pub patch: RecordedPatch,
-    /// Whether the lock file of the newest commit lists other facts than the commit contains, so that a build is
-    /// needed.
+    /// Whether the facts in the `corrigenda.lock` of the newest commit differ from those in its edits, so that a build
+    /// is needed.
     pub unbuilt: bool,
 }
 
 impl Log {
-    /// Returns every id that a fact has or had.
+    /// Returns the ids of all facts in the log, including ids before a rename.
     pub fn ids(&self) -> BTreeSet<&str> {
         let facts = self.entries.iter().flat_map(|entry| &entry.facts);
         facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former_id(fact))).collect()
     }
 
-    /// Returns the log with only the entries of one fact, under all ids that it has had.
+    /// Returns the log with only the changes of one fact, under all ids that the fact has had.
     #[must_use]
     pub fn follow(mut self, id: &str) -> Self {
         let mut names = BTreeSet::from([id.to_owned()]);
@@ -81,8 +80,8 @@ impl Log {
             let pair = |fact: &FactChange| Some((former_id(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
-        // Renames are followed forwards to the current id, and then backwards to the old ids. Another fact may have had
-        // the same id earlier.
+        // Renames are followed forwards to the current id, and then backwards to the former ids. An earlier fact may
+        // have had one of these ids, so the direction matters.
         for (old, new) in self.entries.iter().rev().flat_map(renames) {
             if names.contains(&old) {
                 names.insert(new);
@@ -100,17 +99,17 @@ impl Log {
     }
 }
 
-/// Returns the previous id of a fact, if the commit renamed it.
+/// Returns the id of a fact before the commit; `None` if the commit did not rename the fact.
 fn former_id(fact: &FactChange) -> Option<&str> {
     let field = fact.fields.iter().find(|field| field.name == ID)?;
     field.before.first().map(String::as_str)
 }
 
-/// Returns the history of the facts up to `head`, and of the patch of `model`. Without a model name, the patch is that
-/// of the only lock in the lock file.
+/// Returns the history of the facts up to `head`, and of the patch of `model`. If `model` is `None`, the patch is that
+/// of the only model in `corrigenda.lock`.
 ///
 /// # Errors
-/// If a commit is missing or cannot be read. A file that cannot be read is recorded in the log instead.
+/// If a commit is missing or cannot be read. A file that cannot be read is recorded in the log and is not an error.
 pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Result<Log, HistoryError> {
     let commits = repository.walk(head)?;
     let mut reader = LogReader::new(repository, model);
@@ -119,13 +118,14 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
-    // A fact whose record or expectations alone changed needs no build.
+    // A change of a fact's metadata or expectations alone needs no build.
     let weighs = |change: &EditChange| change.kind != ChangeKind::Changed || change.parts.contains(&EditPart::Meaning);
     let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
 }
 
-/// Returns the newest commit at or before an instant on the first-parent line of `head`; `None` if all are later.
+/// Returns the newest commit at or before `instant` on the first-parent line of `head`; `None` if all commits are
+/// later.
 ///
 /// # Errors
 /// If a commit is missing or cannot be read.
@@ -138,40 +138,40 @@ pub fn as_of(repository: &Repository, head: &Commit, instant: Timestamp) -> Resu
     Ok(Some(commit))
 }
 
-/// The location of the edits of a commit.
+/// The location of the edits at a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum EditsLocation {
-    /// The commit has no project file or no folder of edits.
+    /// The commit has no project file, or the folder of edits does not exist.
     #[default]
     Nowhere,
-    /// The path and the git object of the folder of edits.
+    /// The path of the folder of edits, and its git object.
     In(String, GitObject),
     Unreadable(String),
 }
 
-/// The git objects of a commit on which its facts and its patch depend.
+/// The git objects of a commit that determine its facts and its patch.
 #[derive(Clone, Debug, Default)]
 struct CommitState {
     facts: EditsLocation,
-    /// The facts of this commit, or those of the last ancestor whose facts can be read.
+    /// The location of the facts of this commit, or of its last ancestor whose edits can be read.
     readable: EditsLocation,
     lock: Option<Result<GitObject, String>>,
 }
 
-/// Reads facts and locks of commits, and caches them.
+/// A reader of facts and patches at commits, with caches.
 struct LogReader<'r> {
     repository: &'r Repository,
     model: Option<&'r str>,
     states: BTreeMap<String, CommitState>,
-    /// The folder of edits that a project file names, by the git object of the project file.
+    /// The path of the folder of edits, by the git object of the project file that names the folder.
     folders: BTreeMap<GitObject, String>,
     locks: BTreeMap<GitObject, RecordedPatch>,
     broken: BTreeMap<EditsLocation, String>,
-    /// The edit sets that were read last; the set of a commit is needed again for its children.
+    /// The edit sets that were parsed last. The edit set of a commit is needed again for the children of the commit.
     sets: VecDeque<(EditsLocation, Rc<EditSet>)>,
 }
 
-/// The number of edit sets in the cache.
+/// The maximum number of edit sets in the cache.
 const MOST_SETS: usize = 16;
 
 impl<'r> LogReader<'r> {
@@ -180,7 +180,8 @@ impl<'r> LogReader<'r> {
         Self { repository, model, states, folders, locks, broken: BTreeMap::new(), sets: VecDeque::new() }
     }
 
-    /// Returns the changes of a commit; `None` if there are none. Its parents must be processed first.
+    /// Returns the changes by a commit; `None` if it changed nothing. The parents of the commit must be processed
+    /// first.
     fn entry(&mut self, commit: Commit) -> Option<LogEntry> {
         let parents: Vec<CommitState> = commit.parents.iter().filter_map(|id| self.states.get(id).cloned()).collect();
         let mut state = self.state(&commit);
@@ -208,7 +209,7 @@ impl<'r> LogReader<'r> {
         told.then_some(LogEntry { commit, facts, unreadable, before, patch })
     }
 
-    /// Returns the facts that differ from those of every parent.
+    /// Returns the facts that differ from those of all parents.
     fn facts(&mut self, parents: &[CommitState], after: &EditsLocation) -> Vec<FactChange> {
         if parents.iter().any(|parent| parent.readable == *after) {
             return Vec::new();
@@ -239,12 +240,12 @@ impl<'r> LogReader<'r> {
         Ok(found.map_or(EditsLocation::Nowhere, |found| EditsLocation::In(folder, found)))
     }
 
-    /// Returns the edit set, or an empty one if it cannot be read.
+    /// Returns the edit set at a location; empty if it cannot be read.
     fn set(&mut self, facts: &EditsLocation) -> Rc<EditSet> {
         self.read(facts).unwrap_or_default()
     }
 
-    /// Returns the edit set from the cache or from the repository, or the reason why it cannot be read.
+    /// Returns the edit set at a location, from the cache or parsed, or the reason why it cannot be read.
     fn read(&mut self, facts: &EditsLocation) -> Result<Rc<EditSet>, String> {
         if let Some((_, set)) = self.sets.iter().find(|(one, _)| one == facts) {
             return Ok(Rc::clone(set));
@@ -270,7 +271,7 @@ impl<'r> LogReader<'r> {
         Ok(set)
     }
 
-    /// Returns the lock of the model, if it can be read.
+    /// Returns the lock of the model in a `corrigenda.lock`; `None` if it is missing or cannot be read.
     fn lock(&self, lock: &Option<Result<GitObject, String>>) -> Option<Lock> {
         let found = lock.as_ref()?.as_ref().ok()?;
         locks(self.repository, *found)?.nearest(self.model).cloned()
@@ -291,14 +292,14 @@ impl<'r> LogReader<'r> {
     }
 }
 
-/// Parses a lock file, if it can be read.
+/// Parses a `corrigenda.lock`; `None` if it cannot be read or is not valid.
 fn locks(repository: &Repository, found: GitObject) -> Option<LockFile> {
     let text = String::from_utf8(repository.read(found, LOCK_FILE).ok()?).ok()?;
     LockFile::parse(LOCK_FILE, &text).ok()
 }
 
-/// Returns an empty set if the only error is that there are no edits: in a history this is normal, because a project
-/// begins without facts. Returns an error message otherwise.
+/// Returns an empty edit set if the only error is that there are no edits, which is normal at the first commits of a
+/// project. Otherwise returns an error message.
 fn none_if_missing(findings: Findings) -> Result<EditSet, String> {
     let errors = findings.diagnostics.iter().filter(|finding| finding.is_error());
     let (count, empty) = errors.fold((0, true), |(count, empty), one| (count + 1, empty && one.code == Code::NoEdits));
@@ -310,7 +311,8 @@ fn none_if_missing(findings: Findings) -> Result<EditSet, String> {
     }
 }
 
-/// Returns the folder of edits that a project file names, even if the file is invalid otherwise.
+/// Returns the folder of edits that a project file names, or the default folder. Errors in the rest of the file are
+/// ignored.
 fn folder_of_edits(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let (tree, _) = toml::de::DeTable::parse_recoverable(&text);

@@ -1,7 +1,7 @@
 use super::super::samples::{SampleRepository, damage, edit, lock};
 use super::*;
 
-/// Formats the log of `main`: one line per commit, then one line per fact.
+/// Formats the log of the branch `main`: one line per commit, then one line per changed fact.
 fn told(sample: &SampleRepository) -> String {
     let repository = Repository::discover(&sample.project()).expect("a repository");
     let head = repository.resolve("main").expect("a commit");
@@ -63,7 +63,7 @@ fn the_folder_of_edits_may_move() {
     std::fs::create_dir_all(sample.project()).expect("a folder");
     let a = edit("a", "A", "x", "");
     let mut id = sample.commit(1, "edits", &[("edits/a.toml", &a)], &[]);
-    // Errors in the rest of the project file do not affect the history.
+    // Errors in the rest of the project file do not matter: the folder of edits is still read from it.
     let project = "edits = \"facts\"\nmodle = 1\n[[";
     id = sample.commit(2, "facts", &[("corrigenda.toml", project), ("facts/a.toml", &a)], &[id]);
     id = sample.commit(

@@ -1,12 +1,13 @@
-//! Reads the project's git history: its files at a commit, and how its facts changed. No other module uses git.
+//! Reads the git history of a project: the files at a commit, and the changes of facts. No module outside this one uses
+//! git.
 //!
-//! - [`Repository`] finds the repository of a project, resolves revisions and walks commits; `tree` reads the files of
-//!   a commit;
-//! - [`log`](mod@log) compares the facts of every commit with those of its parents.
+//! - [`Repository`]: finds the repository of a project, resolves revisions and lists commits;
+//! - `tree`: reads the files of a commit;
+//! - [`log`](mod@log): compares the facts of every commit with those of its parents.
 //!
-//! All data come from git's object database. Nothing is checked out or written, no hook and no filter runs, and of the
-//! repository's settings only the location of the working tree is used. Commits are untrusted input: every size and
-//! depth has a limit, and names that are not UTF-8 are shown with replacement characters.
+//! All data are read from git's object database. Nothing is checked out or written, no hooks and no filters are run,
+//! and the location of the working tree is the only setting that is used. Commits are untrusted input: all sizes and
+//! depths have a limit, and in names that are not UTF-8, invalid bytes are shown as replacement characters.
 
 mod error;
 pub mod log;
@@ -24,42 +25,43 @@ use crate::diagnostics::most_similar;
 pub use error::{HistoryError, UNSHALLOW};
 pub use log::{Log, LogEntry, RecordedPatch};
 
-/// An open git repository, and the project's folder in it.
+/// An open git repository, with the path of the project's folder in it.
 pub struct Repository {
     git: git2::Repository,
-    /// The project's folder, relative to the root of the working tree.
+    /// The path of the project's folder, relative to the root of the working tree.
     prefix: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// The full hexadecimal id.
+    /// The full hexadecimal git object id.
     pub id: String,
-    /// The ids of its parents, the branch that was merged into first; empty at the end of a shallow clone.
+    /// The ids of the parents; the first is the commit into which the others were merged. Empty at the end of a shallow
+    /// clone.
     pub parents: Vec<String>,
     pub author: String,
     pub email: String,
-    /// The committer's time.
+    /// The time of the commit, as stated by the committer.
     pub time: Timestamp,
     pub authored: Timestamp,
-    /// The author's offset from UTC.
+    /// The UTC offset of the author's time.
     pub offset: Offset,
-    /// The first paragraph of the message, on one line.
+    /// The first paragraph of the message, joined to one line.
     pub summary: String,
     pub message: String,
-    /// The trailers of the message in order, as name and value: `Reviewed-by`, `Grace <grace@example.org>`.
+    /// The trailers of the message in their order, as pairs of name and value, such as `Fixes` and `#12`.
     pub trailers: Vec<(String, String)>,
-    /// Whether the commit has parents that the shallow clone lacks.
+    /// Whether the clone is shallow and lacks the parents of this commit.
     pub is_shallow_boundary: bool,
-    /// The git object id of the root tree.
+    /// The git object id of the root folder.
     tree: Oid,
 }
 
-/// The length of an abbreviated id, in hexadecimal digits.
+/// The number of hexadecimal digits in an abbreviated id.
 const SHORT: usize = 12;
 
 impl Commit {
-    /// Returns the abbreviated id that messages for users show.
+    /// Returns the abbreviated id, for messages.
     pub fn short(&self) -> &str {
         &self.id[..SHORT.min(self.id.len())]
     }
@@ -91,17 +93,18 @@ impl Commit {
     }
 }
 
-/// Converts a time of git; a time outside the calendar's range becomes the nearest one inside.
+/// Converts a time of git. A time outside the range of [`Timestamp`] is converted to the nearest valid one.
 fn instant(time: git2::Time) -> Timestamp {
     let nearest = if time.seconds() < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_second(time.seconds()).unwrap_or(nearest)
 }
 
 impl Repository {
-    /// Finds the repository that contains the project's folder.
+    /// Opens the repository that contains the project's folder.
     ///
     /// # Errors
-    /// If there is none, it is bare, its working tree is elsewhere, it belongs to another user, or it cannot be read.
+    /// If no repository contains the folder; if the repository is bare, belongs to a different user or cannot be read;
+    /// or if its working tree does not contain the folder.
     pub fn discover(project: &Path) -> Result<Self, HistoryError> {
         let shown = project.display().to_string();
         let whole = |path: &Path| {
@@ -121,10 +124,10 @@ impl Repository {
         Ok(Self { git, prefix })
     }
 
-    /// Resolves a branch, a tag, an id or an expression such as `HEAD~2` to a commit.
+    /// Returns the commit of a revision: a branch, a tag, an id, or an expression such as `HEAD~2`.
     ///
     /// # Errors
-    /// If the revision does not exist, is ambiguous or damaged, or is not a commit.
+    /// If the revision does not exist, is ambiguous, is not a commit, or cannot be read.
     pub fn resolve(&self, revision: &str) -> Result<Commit, HistoryError> {
         let spec = || revision.to_owned();
         let object = self.git.revparse_single(revision).map_err(|error| match error.code() {
@@ -141,7 +144,7 @@ impl Repository {
         Ok(Commit::new(&commit))
     }
 
-    /// Reads the commit of a full hexadecimal id.
+    /// Returns the commit with this full hexadecimal id.
     ///
     /// # Errors
     /// If the commit does not exist or cannot be read.
@@ -154,8 +157,9 @@ impl Repository {
         })
     }
 
-    /// Returns the commit and all its ancestors, newest first. Every commit comes before its parents. Among the commits
-    /// that may come next, the one with the latest commit time is first (ties by id), so the order is deterministic.
+    /// Returns the commit and all its ancestors, newest first, with every commit before its parents. Of several commits
+    /// that may come next, the one with the latest commit time comes first (ties: by id), so the order is
+    /// deterministic.
     ///
     /// # Errors
     /// If a commit is missing or cannot be read.
@@ -188,12 +192,12 @@ impl Repository {
         Ok(walk)
     }
 
-    /// Returns whether the repository is a shallow clone, which lacks the beginning of the history.
+    /// Returns whether the repository is a shallow clone, which lacks older commits.
     pub fn is_shallow(&self) -> bool {
         self.git.is_shallow()
     }
 
-    /// Returns the name of the branch that is checked out; `None` if HEAD is detached.
+    /// Returns the name of the current branch; `None` if HEAD is detached or cannot be read.
     pub fn head_name(&self) -> Option<String> {
         let head = self.git.head().ok()?;
         head.is_branch().then(|| String::from_utf8_lossy(head.shorthand_bytes()).into_owned())
@@ -203,7 +207,7 @@ impl Repository {
         self.git.head().is_err_and(|error| error.code() == ErrorCode::UnbornBranch)
     }
 
-    /// Returns the error for an unknown revision, with the most similar branch or tag name if there is one.
+    /// Returns the error for an unknown revision, which names the most similar branch or tag.
     fn unknown(&self, revision: &str) -> HistoryError {
         let mut names: Vec<String> = self.git.references().map_or_else(
             |_| Vec::new(),

@@ -91,7 +91,7 @@ fn a_folder_outside_a_repository_is_refused() {
     let mut config = sample.git.config().expect("a configuration");
     config.set_str("core.worktree", &bare.to_string_lossy()).expect("set");
     assert!(refused(sample.folder.path()).contains("is not below"));
-    // The system decides on ownership, so this test can only check the message.
+    // Only the operating system sets the owner of a folder, so this test checks only the message.
     let error = git2::Error::new(ErrorCode::Owner, git2::ErrorClass::Config, "not owned");
     let inside = sample.folder.path().join("edits");
     let whole = format!("safe.directory '{}'", sample.folder.path().display());
@@ -187,7 +187,7 @@ fn paths_with_the_same_lossy_name_are_refused() {
 fn commits_are_listed_in_a_fixed_order() {
     let sample = SampleRepository::new();
     let root = sample.commit(5, "root", &[], &[]);
-    // A commit with an earlier time than its parent: the parent must still come after it.
+    // A commit with an earlier time than its parent is still listed before the parent.
     let early = sample.commit(1, "early", &[], &[root]);
     let ours = sample.commit(7, "ours", &[], &[early]);
     let theirs = sample.commit(6, "theirs", &[], &[root]);

@@ -1,17 +1,17 @@
-//! Creates git repositories for unit tests and for the tests in `tests/`. All names and times are fixed, so commit ids
-//! are reproducible.
+//! Creates git repositories for unit tests and for the tests in `tests/`. All names and times are fixed, so the commit
+//! ids are reproducible.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use git2::{Oid, Signature, Time};
 
-/// A repository in a temporary folder. Commits are made from files in memory; nothing is checked out.
+/// A repository in a temporary folder. Commits are created from texts in memory, and no files are checked out.
 pub(crate) struct SampleRepository {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) git: git2::Repository,
     pub(crate) author: (String, String),
-    /// The project's folder in the repository: empty, or a path that ends in `/`.
+    /// The path of the project's folder in the repository: empty, or a path that ends in `/`.
     pub(crate) prefix: String,
 }
 
@@ -31,7 +31,8 @@ impl SampleRepository {
         self.folder.path().join(&self.prefix)
     }
 
-    /// Commits the project file and `files`, `day` days after the epoch, and sets `main` to the commit.
+    /// Commits the project file and `files`, dated `day` days after 1970-01-01, and sets the branch `main` to the
+    /// commit.
     pub(crate) fn commit(&self, day: i64, message: &str, files: &[(&str, &str)], parents: &[Oid]) -> Oid {
         let mut all = BTreeMap::from([("corrigenda.toml", PROJECT)]);
         all.extend(files.iter().copied());
@@ -51,7 +52,8 @@ impl SampleRepository {
         id
     }
 
-    /// Writes a tree of files below the project's folder, each given by path, mode and text (an id for a submodule).
+    /// Writes a tree with entries in the project's folder, each given by path, mode and text. For a submodule the text
+    /// is an id.
     pub(crate) fn tree(&self, entries: &[(&str, i32, &str)]) -> Oid {
         let mut update = git2::build::TreeUpdateBuilder::new();
         for (path, mode, text) in entries {
@@ -72,7 +74,7 @@ impl SampleRepository {
     }
 }
 
-/// Returns the text of a file with one edit; `more` is added after its keys.
+/// Returns the text of an edit file with one edit, to which the TOML lines `more` are appended.
 pub(crate) fn edit(id: &str, subject: &str, target: &str, more: &str) -> String {
     let prompt = "{} is in";
     format!(
@@ -80,14 +82,14 @@ pub(crate) fn edit(id: &str, subject: &str, target: &str, more: &str) -> String 
     )
 }
 
-/// Returns the text of a lock file whose patch id is `name`, repeated to 64 digits.
+/// Returns the text of a `corrigenda.lock` whose patch id consists of repetitions of `name`.
 pub(crate) fn lock(name: &str) -> String {
     let lock = include_str!("../../corrigenda.lock");
     let (head, _) = lock.rsplit_once("\nid = ").expect("a lock with a patch");
     format!("{head}\nid = \"sha256:{}\"\n", &name.repeat(64)[..64])
 }
 
-/// Overwrites a loose object with invalid data.
+/// Overwrites a loose object of the repository with invalid data.
 pub(crate) fn damage(sample: &SampleRepository, id: Oid) {
     let hex = id.to_string();
     let path = sample.git.path().join("objects").join(&hex[..2]).join(&hex[2..]);

@@ -1,5 +1,5 @@
-//! Reads the files of a commit. Symbolic links and submodules are rejected, because the commit stores only their
-//! targets' names, not the content.
+//! Reads the files of a commit. Symbolic links and submodules are rejected, because a commit stores only what they
+//! refer to and not its content.
 
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -10,14 +10,14 @@ use super::{Commit, HistoryError, Repository};
 use crate::project::edits::MOST_EDITS;
 use crate::project::{MOST_FILE_BYTES, MOST_LOCK_BYTES};
 
-/// The maximum total size of the files of one folder, in bytes.
+/// The maximum total size of the files that are read from one folder, in bytes (256 MiB).
 const MOST_FOLDER_BYTES: u64 = 1 << 28;
 const MOST_DEPTH: usize = 32;
-/// The maximum number of entries in all folders. Without it, a small repository could describe an endless walk: 30
-/// nested trees that each list the next one twice have 2^30 paths.
+/// The maximum number of entries in a folder and its subfolders. Without it, a small repository could make a walk
+/// endless: 30 nested trees that each list the next tree twice have 2^30 paths.
 const MOST_ENTRIES: usize = 2 * MOST_EDITS;
 
-/// A tree entry: its git object and its file mode.
+/// A tree entry: the id of its git object, and its file mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GitObject {
     pub(super) id: Oid,
@@ -47,7 +47,7 @@ impl GitObject {
     }
 }
 
-/// The state of a recursive read of one folder.
+/// The state while a folder and its subfolders are read.
 struct FolderRead<'a> {
     extension: &'a str,
     files: Vec<(String, Vec<u8>)>,
@@ -56,19 +56,20 @@ struct FolderRead<'a> {
 }
 
 impl Repository {
-    /// Returns the file at a path below the project's folder; `None` if the commit has no such file.
+    /// Returns the content of the file at a path in the project's folder; `None` if the commit has no such file.
     ///
     /// # Errors
-    /// If the path is a link, a submodule or a folder, if the file is too large, or if the repository is damaged.
+    /// If the path is a link, a submodule or a folder; if the file is too large; or if the object cannot be read.
     pub fn file(&self, commit: &Commit, path: &str) -> Result<Option<Vec<u8>>, HistoryError> {
         self.find(commit, path)?.map(|found| self.read(found, path)).transpose()
     }
 
-    /// Returns all files with an extension in a folder below the project's folder and in its subfolders, as path and
-    /// bytes, sorted by the bytes of their paths; empty if the commit has no such folder.
+    /// Returns the paths and contents of all files with an extension in a folder and its subfolders, sorted by the
+    /// bytes of the paths; empty if the commit has no such folder. `folder` is relative to the project's folder.
     ///
     /// # Errors
-    /// If a wanted entry is a link or a submodule, if a limit is exceeded, or if the repository is damaged.
+    /// If a file with the extension is a link; if the folder contains a submodule; if a limit is exceeded; or if an
+    /// object cannot be read.
     pub fn files(
         &self,
         commit: &Commit,
@@ -81,7 +82,7 @@ impl Repository {
         }
     }
 
-    /// Returns the tree entry at a path below the project's folder.
+    /// Returns the tree entry at a path in the project's folder; `None` if the commit has no such entry.
     pub(super) fn find(&self, commit: &Commit, path: &str) -> Result<Option<GitObject>, HistoryError> {
         let whole = self.within(path)?;
         let mut at = GitObject { id: commit.tree, mode: 0o040_000 };
@@ -91,7 +92,7 @@ impl Repository {
             let Some(entry) = tree.get_name_bytes(part.as_os_str().as_encoded_bytes()) else { return Ok(None) };
             at = GitObject::new(&entry);
             if at.kind() == GitObjectKind::File {
-                // A file in the middle of a path has no entries below it.
+                // If the path continues after a file, it does not exist.
                 return Ok(parts.peek().is_none().then_some(at));
             }
             if matches!(at.kind(), GitObjectKind::Link | GitObjectKind::Submodule) {
@@ -101,7 +102,7 @@ impl Repository {
         Ok(Some(at))
     }
 
-    /// Converts a path relative to the project's folder to one relative to the root of the repository. The path may
+    /// Converts a path relative to the project's folder to a path relative to the root of the repository. The path may
     /// lead out of the project's folder, but not out of the repository.
     fn within(&self, path: &str) -> Result<PathBuf, HistoryError> {
         let outside = || HistoryError::refused(named(path), "it is outside the repository");
@@ -117,16 +118,16 @@ impl Repository {
         Ok(whole)
     }
 
-    /// Reads a file, up to the size limit of its kind.
+    /// Returns the content of a file, up to the size limit of its kind.
     pub(super) fn read(&self, found: GitObject, path: &str) -> Result<Vec<u8>, HistoryError> {
         if found.kind() != GitObjectKind::File {
             return Err(refused(path, found));
         }
-        // A file that is not TOML may be a lock file, so it has the larger limit of lock files.
+        // A file that is not TOML may be a `corrigenda.lock`, which has a larger limit.
         let most = if is_toml(path) { MOST_FILE_BYTES } else { MOST_LOCK_BYTES };
         let damaged = |error: git2::Error| HistoryError::unreadable(named(path), &error);
         let database = self.git.odb().map_err(damaged)?;
-        // The header gives the size before the content is read.
+        // The header has the size, so that a file that is too large is not read.
         let (size, kind) = database.read_header(found.id).map_err(damaged)?;
         if kind != ObjectType::Blob {
             return Err(HistoryError::refused(named(path), "it is not a file in the repository"));
@@ -137,7 +138,8 @@ impl Repository {
         Ok(database.read(found.id).map_err(damaged)?.data().to_vec())
     }
 
-    /// Reads all files with an extension in a folder and its subfolders, sorted by the bytes of their paths.
+    /// Returns the paths and contents of all files with an extension in a folder and its subfolders, sorted by the
+    /// bytes of the paths.
     pub(super) fn read_folder(
         &self,
         found: GitObject,
@@ -170,7 +172,8 @@ impl Repository {
             let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
             let wanted = Path::new(&*name).extension().is_some_and(|extension| extension == reading.extension);
             let found = GitObject::new(&entry);
-            // Two names that are not UTF-8 can have the same lossy text, and one file would replace the other.
+            // Two names that are not UTF-8 may be equal after lossy conversion, and then one file would replace the
+            // second.
             if matches!(name, Cow::Owned(_)) && (wanted || found.kind() == GitObjectKind::Folder) {
                 return Err(HistoryError::refused(named(&below), "its name is not UTF-8"));
             }

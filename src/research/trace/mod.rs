@@ -11,7 +11,7 @@
 //! - [`cache`](mod@cache): caches traces in the store;
 //! - [`plan`]: defines which states are restored, and at which tokens;
 //! - [`indirect_effects`]: traces one fact; [`averages`]: averages the effects over many facts; [`plots`]: draws the
-//! figures.
+//!   figures.
 //!
 //! Nothing here affects the bytes of a patch. The results depend only on the model, the facts, the settings and the
 //! seed.

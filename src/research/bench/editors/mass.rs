@@ -120,10 +120,10 @@ impl MassEditSettings {
     /// Returns the layers to change. EMMET changes only the project's layer. MEMIT and AlphaEdit change:
     ///
     /// - if a number of layers is set: that number of layers, up to the project's layer, or the first ones if the
-    /// project's layer has too few layers below it;
+    ///   project's layer has too few layers below it;
     /// - otherwise, if the project's layer is the published one: the published layers;
     /// - otherwise: the project's layer and up to four layers below it, as published for GPT-2 XL; if the project's
-    /// layer is the first one, the first two layers.
+    ///   layer is the first one, the first two layers.
     fn layers(&self, context: &EvalContext<'_>) -> Vec<usize> {
         let (layer, spec) = (context.setup.layer, context.base.model.spec());
         let count = spec.layers;
