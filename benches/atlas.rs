@@ -1,18 +1,18 @@
-//! Measures single edits of the bundled model, drawn by a seed: `cargo bench --bench atlas -- [--edits N] [--seed S]
-//! [--layer L | --sweep] [--together] [--aliases asked|keys]`, with the templates and settings of the project at the
-//! repository root.
+//! Measures edits of the bundled model, sampled by a seed: `cargo bench --bench atlas -- [--edits N] [--seed S]
+//! [--layer L | --sweep] [--together] [--aliases asked|keys]`. The prompt templates and settings are those of the
+//! project at the repository root.
 //!
-//! An edit replaces a fact that the model knows in the phrasing for edits by another object of the same relation.
+//! An edit replaces the object of a fact that the model knows by a different object of the same relation.
 //!
-//! - Efficacy: the edited model gives the new object in the phrasing for edits, every token as the arg-max.
-//! - Other phrasings: the share of the relation's other phrasings with the new object, among those with which the base
-//!   gives the old one.
-//! - Neighbours: up to ten other subjects of the relation with the same true object, which the base knows; the share
-//!   for which the edited model still gives it.
+//! - Efficacy: the edited model predicts the new object after the edited phrasing, every token as the arg-max.
+//! - Other phrasings: of the relation's remaining phrasings after which the base predicts the old object, the share
+//!   after which the edited model predicts the new one.
+//! - Neighbours: of up to ten facts about different subjects with the same relation and object that the base knows, the
+//!   share that the edited model still knows.
 //!
 //! `--sweep` measures every layer. `--together` links all edits into one model instead of one model per edit.
-//! `--aliases` takes subjects of several words and also asks for the new object by the last word of the subject:
-//! without an additional key (`asked`), or with a key for that word (`keys`).
+//! `--aliases` uses only subjects of several words, and also asks for the new object by the last word of the subject:
+//! without a key for this word (`asked`) or with one (`keys`).
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 #![expect(dead_code, reason = "the trainer uses all of its world, the bench a part")]
@@ -49,22 +49,21 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 /// The maximum number of neighbours per edit.
 const NEIGHBOURS: usize = 10;
 
-/// An edit to make.
 struct Edit<'w> {
     fact: &'w Fact,
     target: &'w str,
-    /// Another name of the subject: its last word, or `None` if it has only one word.
+    /// A second name of the subject: its last word. `None` if the subject has only one word.
     alias: Option<&'w str>,
 }
 
-/// The treatment of other names of a subject.
+/// The use of the last word of a subject as a second name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Aliases {
-    /// They are not used.
+    /// Not used.
     None,
-    /// They are asked, without additional keys.
+    /// Used in questions, but not as a key.
     Asked,
-    /// They have their own keys and are asked.
+    /// Used in questions and as a key.
     Keys,
 }
 
@@ -79,7 +78,7 @@ impl Aliases {
     }
 }
 
-/// Returns, per prompt, whether every token of the answer is the arg-max.
+/// Returns for each prompt whether every token of its answer is the arg-max.
 fn hold(model: &Model, tokens: &Tokens, asked: &[(String, &str)]) -> Fallible<Vec<bool>> {
     let limit = model.spec().max_positions;
     let questions: Result<Vec<_>, _> =
@@ -87,13 +86,13 @@ fn hold(model: &Model, tokens: &Tokens, asked: &[(String, &str)]) -> Fallible<Ve
     Ok(scores(model, &questions?).into_iter().map(|score| score.holds).collect())
 }
 
-/// Keeps the prompts whose answer the base model gives.
+/// Returns the prompts after which the base model predicts the answer.
 fn known<'a>(editor: &Editor, asked: Vec<(String, &'a str)>) -> Fallible<Vec<(String, &'a str)>> {
     let known = hold(&editor.model, &editor.tokens, &asked)?;
     Ok(asked.into_iter().zip(known).filter_map(|(asked, known)| known.then_some(asked)).collect())
 }
 
-/// Draws `count` facts that the model knows, each with another object of its relation as the target.
+/// Samples `count` facts that the model knows, each with a different object of its relation as the target.
 fn edits<'w>(
     world: &'w World,
     (model, tokens): (&Model, &Tokens),
@@ -124,12 +123,12 @@ fn edits<'w>(
     Ok(edits)
 }
 
-/// The figures of one layer.
+/// The results of all edits at one layer.
 struct Tally {
     aliases: Aliases,
     diverged: usize,
-    /// The share of other names with which the base gives the old answer, and the share with which the edited model
-    /// gives the new one.
+    /// With the second names: the share of prompts after which the base predicts the old object, and the share after
+    /// which the edited model predicts the new one.
     by_alias: [Share; 2],
     efficacy: Share,
     others: Share,
@@ -137,27 +136,28 @@ struct Tally {
 }
 
 impl Tally {
-    /// Measures one edit that is linked alone.
+    /// Measures one edit, linked alone.
     fn alone(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<()> {
         let sides = self.sides(world, editor, edit)?;
         let edited = editor.linked(&sides.iter().map(|(name, side)| (*name, side)).collect::<Vec<_>>())?;
         self.ask(world, editor, edit, &edited)
     }
 
-    /// Measures all edits in one link.
+    /// Measures all edits, linked together.
     fn together(&mut self, world: &World, editor: &Editor, edits: &[Edit]) -> Fallible<()> {
         let mut sides = Vec::new();
         for edit in edits {
             sides.extend(self.sides(world, editor, edit)?);
         }
         sides.sort_by_key(|(name, _)| *name);
-        // Two subjects may share their last word and their new answer; then they have one key for it.
+        // Two subjects may have the same last word and the same new object; then both edits have the same key for this
+        // word.
         sides.dedup_by_key(|(name, _)| *name);
         let edited = editor.linked(&sides.iter().map(|(name, side)| (*name, side)).collect::<Vec<_>>())?;
         edits.iter().try_for_each(|edit| self.ask(world, editor, edit, &edited))
     }
 
-    /// Compiles the edit under each of its names, in the order of their meaning digests.
+    /// Compiles the edit for each of its names, sorted by meaning digest.
     fn sides(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<Vec<(Digest, compile::Compiled)>> {
         let alias = edit.alias.filter(|_| self.aliases == Aliases::Keys);
         let mut sides = Vec::new();
@@ -215,7 +215,7 @@ impl Tally {
     }
 }
 
-/// Opens the project at the repository root, as `build` does.
+/// Opens the base and the settings of the project at the repository root, as `build` does.
 fn configured(root: &Path) -> Fallible<(Base, Setup)> {
     let project = Project::load(root)?;
     let store = Store::open(std::env::temp_dir().join("corrigenda-bench")).for_reading();

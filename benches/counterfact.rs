@@ -1,13 +1,15 @@
-//! Measures edits of CounterFact records on the shared `counterfact-gpt2`, each alone, and the first ten linked
-//! together: `cargo bench --bench counterfact -- [--limit N] [--layer L] [--corpus clean|all] [--torch FOLDER]`.
+//! Measures edits of CounterFact records on the shared model `counterfact-gpt2`, each linked alone, and the first ten
+//! also linked together: `cargo bench --bench counterfact -- [--limit N] [--layer L] [--corpus clean|all] [--torch
+//! FOLDER]`.
 //!
-//! By default, the statistics corpus has no sentence that names a record's subject; `--corpus all` takes all true
-//! sentences of the records, including the tested prompts with their old answers. `--torch` also writes
-//! FOLDER/edits.json and FOLDER/corpus.txt, the same edits for `benches/compare/rome.py`.
+//! By default, no sentence of the statistics corpus names a record's subject. With `--corpus all`, the corpus has the
+//! true sentences of the records, including the tested prompts with their old answers. `--torch` also writes
+//! `FOLDER/edits.json` and `FOLDER/corpus.txt`, the same edits as input for `benches/compare/rome.py`.
 //!
-//! A record is used if the base gives the true answer to its rewrite prompt. Efficacy: every token of the new answer is
-//! the arg-max after the prompt; the same for paraphrases. A neighbour counts if the base gives its true answer, and
-//! succeeds if the edited model still does. Figures in brackets are the likelihood comparison of the paper.
+//! A record is used if the base predicts the true answer after its rewrite prompt. Efficacy is the share of records for
+//! which every token of the new answer is the arg-max after the prompt; the same applies to paraphrases. A neighbour
+//! counts if the base predicts its true answer, and succeeds if the edited model still does. The figures in brackets
+//! compare likelihoods, as in the paper.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 
@@ -31,19 +33,18 @@ use counterfact::{Failure, MODEL, RECORDS, Record, World, absent, corpus, record
 use editor::{Editor, Share};
 use serde_json::{Value, json};
 
-/// The maximum number of documents with `--corpus all`.
+/// The maximum number of sentences in the corpus with `--corpus all`.
 const DOCUMENTS: usize = 4000;
-/// The number of edits that are linked together.
+/// The number of edits that are also linked together.
 const TOGETHER: usize = 10;
 
-/// A compiled edit.
+/// A record with its compiled edit.
 struct Edit<'a> {
     record: &'a Record,
     meaning: Digest,
     compiled: Compiled,
 }
 
-/// The base model with its records, and the editor.
 struct Bench {
     world: World,
     editor: Editor,
@@ -71,7 +72,7 @@ impl Bench {
         Ok(self.world.score(edited, &rewrite.filled()?, rewrite.target())?.0)
     }
 
-    /// Links all edits together and prints how many of them hold.
+    /// Links the edits together and prints how many of them succeed.
     fn together(&self, mut edits: Vec<Edit>) -> Result<(), Failure> {
         edits.sort_by_key(|edit| edit.meaning);
         let edited = self.linked(&edits.iter().collect::<Vec<_>>())?;
@@ -84,7 +85,7 @@ impl Bench {
     }
 }
 
-/// Returns the meaning digest that the record's edit has in a project.
+/// Returns the meaning digest that the edit of the record would have in a project.
 fn meaning(record: &Record) -> Result<Digest, Failure> {
     let file = edit_file(&[record.draft()]).into_bytes();
     match parse_files(vec![("edit.toml".to_owned(), file)]) {
@@ -93,16 +94,17 @@ fn meaning(record: &Record) -> Result<Digest, Failure> {
     }
 }
 
-/// The results of edits that are linked alone.
+/// The results of the edits, each linked alone.
 #[derive(Default)]
 struct Tally {
     diverged: usize,
     seconds: Vec<f64>,
-    /// Share in which every target token is the arg-max.
+    /// The share of prompts after which every token of the new answer is the arg-max.
     efficacy: Share,
     paraphrases: Share,
     neighbours: Share,
-    /// Share in which the new answer is more likely than the old one; for neighbours, the old one is more likely.
+    /// The share of prompts for which the new answer is more likely than the old one; for neighbours, the old one must
+    /// be more likely.
     es: Share,
     ps: Share,
     ns: Share,
@@ -145,7 +147,7 @@ impl Tally {
     }
 }
 
-/// Returns all true sentences of the records, including the tested prompts with their old answers.
+/// Returns the true sentences of the records, including the tested prompts with their old answers, up to [`DOCUMENTS`].
 fn all_sentences(records: &[Record]) -> Result<Vec<String>, Failure> {
     let mut out = Vec::new();
     for record in records {
@@ -160,7 +162,7 @@ fn all_sentences(records: &[Record]) -> Result<Vec<String>, Failure> {
     Ok(out)
 }
 
-/// Returns one record in the input format of the PyTorch baseline.
+/// Returns the edit of a record in the input format of `benches/compare/rome.py`.
 fn torch_edit(record: &Record) -> Value {
     let rewrite = &record.requested_rewrite;
     let neighbour = |prompt: &String| json!({ "prompt": prompt, "answer": rewrite.was() });
@@ -175,7 +177,7 @@ fn torch_edit(record: &Record) -> Value {
     })
 }
 
-/// Writes the same edits, corpus and settings for `benches/compare/rome.py`.
+/// Writes the edits, the corpus and the settings as input for `benches/compare/rome.py`.
 fn write_for_torch(bench: &Bench, folder: &Path, documents: &[String], taken: &[&Record]) -> Result<(), Failure> {
     let settings = Settings::default();
     let schedule: Vec<Value> =
@@ -203,7 +205,7 @@ fn write_for_torch(bench: &Bench, folder: &Path, documents: &[String], taken: &[
     Ok(())
 }
 
-/// Measures every edit alone, and returns the first of them for the joint link.
+/// Measures each edit alone, and returns the first [`TOGETHER`] of them.
 fn alone<'a>(bench: &Bench, taken: &[&'a Record]) -> Result<Vec<Edit<'a>>, Failure> {
     let (mut tally, mut first) = (Tally::default(), Vec::new());
     for record in taken {

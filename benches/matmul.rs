@@ -1,7 +1,7 @@
-//! Measures the ratio of `portable-1`'s matrix product to candle's in the same run: `cargo bench --bench matmul`. The
-//! right matrix is row-major (`columns`: the columns of one term are adjacent) or column-major (`terms`: the terms of
-//! one column are adjacent), as weights are stored. Absolute times on a shared machine are noisy; the ratio of the best
-//! of many rounds is stable.
+//! Measures the speed of the matrix product of `portable-1` relative to candle's, in the same run: `cargo bench --bench
+//! matmul`. As weights are stored in both ways, the right matrix is row-major (`columns`: all columns of one term are
+//! adjacent) or column-major (`terms`: all terms of one column are adjacent). Absolute times are noisy on a shared
+//! machine; the ratio of the best times of many rounds is stable.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
@@ -23,7 +23,7 @@ fn noise(n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Returns the best times in seconds of `ROUNDS` alternating runs of each side.
+/// Returns the best time of each function in `ROUNDS` alternating runs, in seconds.
 fn race(mut ours: impl FnMut(), mut theirs: impl FnMut()) -> (f64, f64) {
     let timed = |run: &mut dyn FnMut()| {
         let start = Instant::now();
@@ -58,8 +58,8 @@ fn main() -> candle_core::Result<()> {
             (Tensor::from_slice(&b, (k, n), &Device::Cpu)?, View::new(&b, k, n))
         };
         let gigaflop = 2e-9 * (m * k * n) as f64;
-        // `plain` emulates the instruction exactly and is about 100 times slower; it exists for machines without the
-        // instruction.
+        // The kernel `plain` emulates the instruction exactly and is about 100 times slower, so it is not measured. It
+        // exists for machines without the instruction.
         for isa in Isa::all().into_iter().filter(|isa| isa.name() != "plain") {
             let (ours, theirs) = race(
                 || drop(black_box(matmul(isa, View::new(&a, m, k), view))),

@@ -1,11 +1,12 @@
-//! Compares causal tracing with PyTorch: the same table of the same fact; PyTorch runs a full forward pass per cell.
+//! Compares causal tracing with a PyTorch implementation, which runs a full forward pass per cell: both compute the
+//! same tables of the same facts.
 //!
 //!     cargo run --release --example random_checkpoint -- gpt2 /tmp/gpt2 TOKENIZER.json
 //!     cargo bench --bench trace -- /tmp/gpt2 FACTS.json PYTHON [--limit N] [--window W]
 //!
-//! The traced answers are those of the model, whatever the file contains. Both sides run as separate processes with two
-//! threads, one after the other. For PyTorch, only the tracing is timed, without its start; for `corrigenda trace`, the
-//! whole process.
+//! The traced answer is the one that the model predicts, whatever answer the file has. Both sides run as separate
+//! processes with two threads, one after the other. For PyTorch, only the tracing is timed, without its start; for
+//! `corrigenda trace`, the whole process.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
 use std::process::Command;
@@ -17,7 +18,7 @@ type Failure = Box<dyn std::error::Error>;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/trace_torch.py");
 const KINDS: [&str; 3] = ["state", "mlp", "attention"];
-/// The standard deviation of the noise.
+/// The standard deviation of the noise on the subject's embeddings.
 const NOISE: &str = "0.1";
 
 fn main() -> Result<(), Failure> {
@@ -30,7 +31,7 @@ fn main() -> Result<(), Failure> {
         let at = more.iter().position(|word| word == name);
         at.and_then(|at| more.get(at + 1)).cloned().unwrap_or_else(|| usual.to_owned())
     };
-    // A random model knows none of the answers in the file, so the answer that it gives is traced.
+    // A model with random weights predicts none of the answers in the file, so the answers are removed from it.
     let known: Vec<Value> = serde_json::from_slice(&std::fs::read(facts)?)?;
     let bare = |fact: &Value| json!({ "prompt": fact["prompt"], "subject": fact["subject"] });
     let file = tempfile::NamedTempFile::new()?;
@@ -53,14 +54,14 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs a command and returns its stdout and stderr.
+/// Runs a command and returns its standard output and standard error.
 fn answered(command: &mut Command) -> Result<(String, String), Failure> {
     let output = command.output()?;
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok((String::from_utf8(output.stdout)?, errors)) } else { Err(errors.into()) }
 }
 
-/// Returns the largest difference between the two probabilities of a cell.
+/// Returns the largest difference between the probabilities of both sides in any cell.
 fn difference(ours: &Value, theirs: &[Value]) -> Result<f64, Failure> {
     let facts =
         ours["facts"].as_array().filter(|facts| facts.len() == theirs.len()).ok_or("other facts were traced")?;

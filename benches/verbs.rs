@@ -1,9 +1,10 @@
-//! Measures the binary as a user runs it: `cargo bench --bench verbs`.
+//! Measures commands as a user runs them: `cargo bench --bench verbs`.
 //!
-//! Verbs: `build` of the project at the repository root (18 edits) from an empty cache and when nothing has changed;
-//! `test` and `diff` of it against its base in the same two states; `check` of a thousand edits; `build` of ten edits
-//! on the shared `counterfact-gpt2` in the same two states. `--version` measures the cost of a process. Figures are the
-//! wall time of the whole process: the best and the median of several runs.
+//! Measured are: `build` of the project at the repository root (18 edits), from an empty cache and again without
+//! changes; `test` of this project and its `diff` with the base; `diff` of 11 edits; `check` of a thousand edits;
+//! `build` of ten edits on the shared model `counterfact-gpt2`, from an empty cache and again without changes; and
+//! `--version`, which shows the cost of a process. The figures are the wall time of the whole process: the best and the
+//! median of several runs.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 
@@ -21,7 +22,7 @@ use counterfact::{Failure, MODEL, RECORDS, absent};
 
 const RUNS: usize = 7;
 
-/// Runs the binary once and returns the seconds, or the output if it fails.
+/// Runs the binary once and returns the wall time in seconds. If the command fails, the error has its output.
 fn run(arguments: &[&Path]) -> Result<f64, Failure> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
     command.args(arguments);
@@ -35,7 +36,7 @@ fn run(arguments: &[&Path]) -> Result<f64, Failure> {
     }
 }
 
-/// Prints one row of the table: `RUNS` runs, with `prepare` before each.
+/// Runs the binary `RUNS` times, with `prepare` before each run, and prints one row of the table.
 fn measure(name: &str, arguments: &[&Path], mut prepare: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let mut seconds = Vec::new();
     for _ in 0..RUNS {
@@ -53,7 +54,7 @@ fn measure(name: &str, arguments: &[&Path], mut prepare: impl FnMut() -> Result<
     Ok(())
 }
 
-/// Removes a file or a folder if it exists.
+/// Removes a file or a folder; does nothing if the path does not exist.
 fn remove(path: &Path) -> Result<(), Failure> {
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => Ok(std::fs::remove_dir_all(path)?),
@@ -62,7 +63,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Measures the project at the repository root. It builds with `--locked`, so the project does not change.
+/// Measures the project at the repository root. The build is run with `--locked`, so the project does not change.
 fn bundled(folder: &Path) -> Result<(), Failure> {
     let (root, cache) = (Path::new(env!("CARGO_MANIFEST_DIR")), folder.join("bundled"));
     let arguments = ["build", "--locked", "-C"].map(Path::new);
@@ -79,14 +80,14 @@ fn bundled(folder: &Path) -> Result<(), Failure> {
     some_of_bundled(root, folder)
 }
 
-/// Measures `diff` of eleven of these edits with the base, by a user who has not built anything before.
+/// Measures `diff` with the base for eleven of the project's edits, from an empty cache.
 fn some_of_bundled(root: &Path, folder: &Path) -> Result<(), Failure> {
     let (project, cache) = (folder.join("eleven"), folder.join("eleven-cache"));
     std::fs::create_dir_all(project.join("edits"))?;
     for file in ["people", "places", "works"].map(|name| format!("edits/{name}.toml")) {
         std::fs::copy(root.join(&file), project.join(&file))?;
     }
-    // The copy uses the original model and corpus.
+    // The copied project uses the original model and corpus.
     let examples = root.join("examples").display().to_string();
     let settings = std::fs::read_to_string(root.join(PROJECT_FILE))?.replace("\"examples", &format!("\"{examples}"));
     std::fs::write(project.join(PROJECT_FILE), settings)?;

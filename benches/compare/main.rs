@@ -1,21 +1,23 @@
-//! Compares the time and memory of one edit with the published procedure in PyTorch, on models of published sizes.
+//! Compares the time and memory of edits with those of the published procedure in PyTorch, on models of published
+//! sizes.
 //!
 //!     cargo run --release --example random_checkpoint -- gpt2-xl /tmp/gpt2-xl ../shared/data/gpt2-tokenizer
 //!     cargo bench --bench compare -- /tmp/gpt2-xl[:LAYER] [MORE …] [--python PYTHON]
 //!         [--edits N] [--steps N] [--documents N] [--rounds N]
 //!
-//! Both sides use the same facts (of CounterFact), the same templates, the same documents (of Wikipedia), the same
-//! number of evaluations per value (twenty, as published), and two threads. Each side runs in separate processes, which
-//! are monitored: VmHWM is the peak resident memory, including pages of the mapped weights; RssAnon is the anonymous
-//! memory of the process, as the maximum of samples every ten milliseconds.
+//! Both sides use the same facts (of CounterFact), the same prompt templates, the same documents (of Wikipedia), the
+//! same number of evaluations per value (twenty, as published), and two threads. Each side runs in processes of its
+//! own, whose memory is measured: VmHWM is the peak resident memory, including pages of the mapped weights; RssAnon is
+//! the anonymous memory, as the maximum of samples every ten milliseconds.
 //!
 //! For PyTorch, only the procedure is timed, without start, loading and scoring. For corrigenda, the time of a key is
-//! the difference between a long and a short statistics run, divided by the number of keys. The time of an edit is a
-//! build minus a build of the edits that are already compiled: keys and values, which is the procedure without its
-//! final solve and update. The whole verb, with opening the model, link, patch, scores and lock, has a separate row.
-//! The rounds alternate between both sides, and the minimum of every figure is shown, because load on a shared machine
-//! can only add time. The factor of C (corrigenda) and its inverse (PyTorch) are computed with the statistics.
-//! corrigenda compiles edits in parallel, as `build` does; PyTorch runs them one after the other, as published.
+//! the difference between a long and a short statistics run, divided by the difference of their numbers of keys. The
+//! time of an edit is the time of a build minus that of a build of edits that are already compiled. This difference is
+//! the computation of keys and values, which is the procedure without its final solve and update. A second table has
+//! the whole command, with opening the model, link, patch, scores and `corrigenda.lock`. The rounds alternate between
+//! both sides, and the minimum of every figure is shown, because load on a shared machine can only add time. The factor
+//! of C (corrigenda) and its inverse (PyTorch) are computed in the statistics runs. corrigenda compiles edits in
+//! parallel, as `build` does; PyTorch computes them one after another, as published.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 
@@ -30,9 +32,9 @@ use corrigenda::research::bench::data::{Dataset, read_all};
 use sides::{Corrigenda, Job, Torch};
 use watch::{Failure, Seen};
 
-/// The CounterFact records.
+/// The dataset file with the CounterFact records to edit.
 const RECORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/counterfact/dev.json");
-/// The documents of the statistics.
+/// The corpus of the statistics, with one document per line.
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/wiki_8mb.txt");
 
 struct Arguments {
@@ -61,7 +63,7 @@ fn compare(model: &Path, layer: Option<usize>, arguments: &Arguments) -> Result<
     let model = std::path::absolute(model)?;
     let layers = Model::open(&model, Isa::detect())?.spec().layers;
     let job = Job {
-        // As published for GPT-2: layer 8 of 24, 12 of 36, 17 of 48.
+        // The published layers for GPT-2 are 8 of 24, 12 of 36 and 17 of 48.
         layer: layer.unwrap_or(layers * 17 / 48),
         corpus: Path::new(CORPUS).canonicalize()?,
         steps: arguments.steps,
@@ -93,14 +95,14 @@ fn compare(model: &Path, layer: Option<usize>, arguments: &Arguments) -> Result<
     }
     let (Some(ours), Some(again)) = (ours, again) else { return Ok(()) };
     let compiled = ours.clone().less(&again).ok_or("too few edits to tell what one takes")?;
-    // Only the times: the memory is measured for the whole verb.
+    // Only the times are shown, because the memory is measured for the whole command.
     print(&format!("an edit of {edits}"), &figures(edits, &compiled, theirs.as_ref())[..2]);
     show(&format!("an edit of {edits}, the whole verb"), edits, ours, theirs);
     show(&format!("{edits} edits linked again"), 1, again, None);
     Ok(())
 }
 
-/// Returns the rows of a table: both figures, with times divided by `count`, and PyTorch's figure divided by ours.
+/// Returns the rows of a table: the figures of corrigenda and PyTorch, with times divided by `count`, and their ratio.
 fn figures(count: u64, ours: &Seen, theirs: Option<&Seen>) -> [(&'static str, String); 4] {
     let cells = |number: &dyn Fn(&Seen) -> f64, text: &dyn Fn(f64) -> String| {
         let theirs = theirs.map(number);
@@ -133,7 +135,7 @@ fn arguments() -> Result<Arguments, Failure> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
-            // cargo adds this flag.
+            // `cargo bench` adds this flag.
             "--bench" => {}
             "--edits" => out.edits = value()?.parse()?,
             "--steps" => out.steps = value()?.parse()?,

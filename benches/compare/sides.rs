@@ -1,4 +1,4 @@
-//! Runs one job as a corrigenda project and as the input of `rome.py`.
+//! Runs one job in both programs: as a corrigenda project, and as the input of `rome.py`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,18 +16,18 @@ use crate::watch::{Failure, Seen, watched};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/compare/rome.py");
 
-/// The work that both sides do.
+/// The model, corpus and records that both programs process.
 pub struct Job {
     pub model: PathBuf,
     pub layer: usize,
-    /// Evaluations of the loss per value.
+    /// The number of evaluations of the loss per value.
     pub steps: usize,
     pub corpus: PathBuf,
     pub documents: usize,
     pub cases: Vec<Case>,
 }
 
-/// A project in a temporary folder with its own store.
+/// The job as a project in a temporary folder, with a store of its own.
 pub struct Corrigenda<'a> {
     job: &'a Job,
     folder: TempDir,
@@ -39,15 +39,15 @@ impl<'a> Corrigenda<'a> {
         std::fs::create_dir(folder.path().join("edits"))?;
         let out = Self { job, folder };
         for (number, case) in job.cases.iter().enumerate() {
-            // No expectations besides the edit, because the other side has none either.
+            // The edits have no expectations to test, because `rome.py` does not test any either.
             let draft = DraftEdit { expect: DraftExpectations::default(), ..draft_of(case) };
             std::fs::write(out.folder.path().join(format!("edits/{number}.toml")), edit_file(&[draft]))?;
         }
         Ok(out)
     }
 
-    /// Writes the settings. Every value runs all steps and counts as converged at any loss, because a random model
-    /// knows no facts.
+    /// Writes the project file. Every value runs all steps and counts as converged at any loss, because a model with
+    /// random weights knows no facts.
     fn settings(&self, documents: usize, more: &str) -> Result<(), Failure> {
         let Job { model, layer, steps, corpus, .. } = self.job;
         let text = format!(
@@ -72,10 +72,11 @@ impl<'a> Corrigenda<'a> {
         Ok((whole["keys"].as_u64().ok_or("stats build says no number of keys")?, seen))
     }
 
-    /// Returns the number of keys in the second moment, and the time that they take without the fixed costs.
+    /// Returns the number of keys in the second moment, and the time to compute it without the costs that do not depend
+    /// on the number of keys.
     pub fn statistics(&self) -> Result<(u64, Seen), Failure> {
-        // The difference of two runs removes the costs that do not depend on the number of keys, mainly the factor. A
-        // first run removes costs that occur only once, such as hashing the base.
+        // The difference of two runs removes costs that do not depend on the number of keys, mainly the factor. A run
+        // before these two removes costs that occur only once, such as hashing the base.
         self.moment(1)?;
         let (few, short) = self.moment(self.job.documents / 4)?;
         let (keys, long) = self.moment(self.job.documents)?;
@@ -87,7 +88,7 @@ impl<'a> Corrigenda<'a> {
         Ok((keys, Seen { seconds: share * seconds, processors: share * processors, ..long }))
     }
 
-    /// Builds all edits from the stored statistics and factor; the edits themselves are not in the store.
+    /// Builds all edits with the statistics and the factor in the store, but without compiled edits.
     pub fn edits(&self) -> Result<Seen, Failure> {
         for known in ["objects", "reports", "patches"] {
             let folder = self.folder.path().join("cache/v1").join(known);
@@ -99,14 +100,14 @@ impl<'a> Corrigenda<'a> {
         self.run(&["build"])
     }
 
-    /// Builds with another ridge, which links the same values again.
+    /// Builds with a different ridge, so that the same values are linked again.
     pub fn relinked(&self) -> Result<Seen, Failure> {
         self.settings(self.job.documents, "ridge = 1e-6\n")?;
         self.run(&["build"])
     }
 }
 
-/// `rome.py` and its input files.
+/// The job as input files of `rome.py` in a temporary folder.
 pub struct Torch<'a> {
     python: &'a Path,
     folder: TempDir,
@@ -141,7 +142,7 @@ impl<'a> Torch<'a> {
         Ok((serde_json::from_slice(&std::fs::read(file("out.json"))?)?, seen))
     }
 
-    /// Computes the second moment, which must have the same number of keys.
+    /// Computes the second moment, and checks that it has as many keys as that of corrigenda.
     pub fn statistics(&self, keys: u64) -> Result<Seen, Failure> {
         let (found, seen) = self.run(&["--limit", "0"])?;
         if found["positions"] != json!(keys) {
@@ -150,14 +151,14 @@ impl<'a> Torch<'a> {
         timed(&found, ["statistics_seconds", "statistics_processors"], seen)
     }
 
-    /// Runs all edits.
+    /// Computes all edits.
     pub fn edits(&self) -> Result<Seen, Failure> {
         let (found, seen) = self.run(&[])?;
         timed(&found, ["total_seconds", "total_processors"], seen)
     }
 }
 
-/// Replaces the times of a process by those that it measured itself.
+/// Replaces the times of the whole process by those that `rome.py` measured itself.
 fn timed(found: &Value, names: [&str; 2], seen: Seen) -> Result<Seen, Failure> {
     let number = |name: &str| found[name].as_f64().ok_or(format!("PyTorch gave no {name}"));
     Ok(Seen { seconds: number(names[0])?, processors: number(names[1])?, ..seen })

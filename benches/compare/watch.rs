@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 
 pub type Failure = Box<dyn std::error::Error>;
 
-/// The resources that a process used.
+/// The output of a process, and the time and memory that it used.
 #[derive(Clone)]
 pub struct Seen {
     pub seconds: f64,
-    /// Processor time of all threads in seconds; it depends less on the load of a shared machine than elapsed time.
+    /// The processor time of all threads, in seconds; depends less on the load of a shared machine than the elapsed
+    /// time.
     pub processors: f64,
-    /// VmHWM in bytes.
+    /// The peak resident memory (VmHWM), in bytes.
     pub resident: u64,
-    /// The largest observed RssAnon in bytes.
+    /// The largest sample of the anonymous memory (RssAnon), in bytes.
     pub anonymous: u64,
-    /// The standard output.
     pub output: Vec<u8>,
 }
 
 impl Seen {
-    /// Subtracts the times of `other`; `None` if the difference is not positive.
+    /// Returns these figures minus the times of `other`; `None` if one of the differences is not positive.
     pub fn less(self, other: &Self) -> Option<Self> {
         let (seconds, processors) = (self.seconds - other.seconds, self.processors - other.processors);
         (seconds > 0.0 && processors > 0.0).then_some(Self { seconds, processors, ..self })
     }
 
-    /// Returns the minimum of every figure over this round and an earlier one.
+    /// Returns the minimum of each figure in this round and an earlier one.
     pub fn or_less(self, earlier: Option<Self>) -> Self {
         let Some(earlier) = earlier else { return self };
         Self {
@@ -41,10 +41,10 @@ impl Seen {
     }
 }
 
-/// Runs a command to its end and samples its memory every ten milliseconds.
+/// Runs a command to its end and samples its memory every ten milliseconds. Returns an error if the command fails.
 pub fn watched(command: &mut Command) -> Result<Seen, Failure> {
     let start = Instant::now();
-    // Output goes to files, because a full pipe would block the process.
+    // The output goes to files, because a full pipe would block the process.
     let (mut output, mut errors) = (tempfile::tempfile()?, tempfile::tempfile()?);
     let mut child = command.stdout(output.try_clone()?).stderr(errors.try_clone()?).spawn()?;
     let (mut resident, mut anonymous, mut processors) = (0, 0, 0.0);
@@ -69,7 +69,8 @@ fn whole(file: &mut File) -> Result<Vec<u8>, Failure> {
     Ok(out)
 }
 
-/// Returns the processor time of a process so far, in seconds: user and system time, which Linux reports in hundredths.
+/// Returns the processor time of a process so far, in seconds: user and system time, which Linux reports in units of 10
+/// ms.
 fn taken(child: &Child) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
     // The second field is the program name in parentheses, which may contain spaces. The first field after it has
@@ -79,7 +80,7 @@ fn taken(child: &Child) -> Option<f64> {
     Some((ticks(14)? + ticks(15)?) / 100.0)
 }
 
-/// Returns VmHWM and RssAnon of a process in bytes; zeros if it has just ended.
+/// Returns VmHWM and RssAnon of a process in bytes; 0 if the process has already ended.
 fn memory(child: &Child) -> (u64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
     let field = |name: &str| {

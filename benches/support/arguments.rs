@@ -1,13 +1,13 @@
-//! Reads options from the command line.
+//! Reads the options of a benchmark from the command line.
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Returns the argument after `name`, or `None`.
+/// Returns the argument after `name`; `None` if `name` is absent.
 pub fn argument(name: &str) -> Option<String> {
     std::env::args().skip_while(|argument| argument != name).nth(1)
 }
 
-/// Returns the number after `name`, or the default if `name` is absent.
+/// Returns the number after `name`, or `default` if `name` is absent.
 pub fn option(name: &str, default: usize) -> Result<usize, Failure> {
     match argument(name) {
         Some(text) => text.parse().map_err(|_| format!("{name} wants a number, not {text:?}").into()),

@@ -1,4 +1,5 @@
-//! CounterFact records and the shared `counterfact-gpt2`, which was trained on them, for benches and examples.
+//! Reads CounterFact records, and opens the shared model `counterfact-gpt2`, which was trained on them. Used by
+//! benchmarks and examples.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,9 @@ use serde::Deserialize;
 
 pub type Failure = Box<dyn std::error::Error>;
 
-/// The model's path in the shared folder.
+/// The path of the model in the shared folder.
 pub const MODEL: &str = "models/counterfact-gpt2";
-/// The records' path in the shared folder.
+/// The path of the records in the shared folder.
 pub const RECORDS: &str = "data/counterfact/dev.json";
 
 /// Returns a path in the shared folder, which is next to the repository.
@@ -24,12 +25,12 @@ pub fn shared(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path)
 }
 
-/// Returns the first of these shared paths that does not exist.
+/// Returns the first of these paths in the shared folder that does not exist; `None` if all exist.
 pub fn absent(paths: &[&str]) -> Option<PathBuf> {
     paths.iter().map(|path| shared(path)).find(|path| !path.exists())
 }
 
-/// One record in the published schema.
+/// One record in the schema of CounterFact.
 #[derive(Deserialize)]
 pub struct Record {
     pub case_id: u64,
@@ -54,24 +55,22 @@ struct Answer {
 }
 
 impl Rewrite {
-    /// Returns the new answer.
     pub fn target(&self) -> &str {
         &self.target_new.str
     }
 
-    /// Returns the true answer.
     pub fn was(&self) -> &str {
         &self.target_true.str
     }
 
-    /// Returns the prompt with the subject filled in.
+    /// Returns the prompt with `{}` replaced by the subject.
     pub fn filled(&self) -> Result<String, Failure> {
         Ok(fill(&self.prompt, &self.subject)?.0)
     }
 }
 
 impl Record {
-    /// Returns the requested edit with the paraphrases as expectations; `unchanged` is empty.
+    /// Returns the edit of the record with its paraphrases as expectations; the list `unchanged` is empty.
     pub fn draft(&self) -> DraftEdit {
         let rewrite = &self.requested_rewrite;
         let paraphrase = sentences(&self.paraphrase_prompts);
@@ -86,14 +85,13 @@ impl Record {
     }
 }
 
-/// Reads all records.
 pub fn records() -> Result<Vec<Record>, Failure> {
     Ok(serde_json::from_slice(&std::fs::read(shared(RECORDS))?)?)
 }
 
-/// Returns the statistics corpus: the true sentences about the records' neighbours, and about the subjects for which
-/// the new answers are true. Sentences that name one of `subjects` are left out; every sentence occurs once, in the
-/// order of the records.
+/// Returns the statistics corpus: the true sentences about the records' neighbours, and about subjects for which the
+/// new answers are true. Sentences that contain one of `subjects` are left out. Each sentence occurs once, in the order
+/// of the records.
 pub fn corpus(records: &[Record], subjects: &BTreeSet<&str>) -> Vec<String> {
     let mut all = Vec::new();
     for record in records {
@@ -106,19 +104,17 @@ pub fn corpus(records: &[Record], subjects: &BTreeSet<&str>) -> Vec<String> {
     sentences(&all).into_iter().filter(|sentence| !named(sentence)).collect()
 }
 
-/// Returns the subjects of all records.
 pub fn subjects(records: &[Record]) -> BTreeSet<&str> {
     records.iter().map(|record| record.requested_rewrite.subject.as_str()).collect()
 }
 
-/// The base model and its tokenizer.
 pub struct World {
     pub model: Model,
     pub tokens: Tokens,
 }
 
 impl World {
-    /// Opens the shared model.
+    /// Opens the shared model and its tokenizer.
     pub fn open() -> Result<Self, Failure> {
         let model = Model::open(&shared(MODEL), Isa::detect())?;
         let tokens = Tokens::open(&shared(MODEL), model.spec().vocabulary)?;
@@ -140,13 +136,13 @@ impl World {
         Ok((holds, nll / target.len() as f64))
     }
 
-    /// Returns whether the base gives this answer.
+    /// Returns whether every token of the answer is the arg-max of the base after the prompt.
     pub fn knows(&self, prompt: &str, answer: &str) -> Result<bool, Failure> {
         Ok(self.score(&self.model, prompt, answer)?.0)
     }
 
-    /// Returns at most `count` records whose true answer the base gives, after the first `skip` of them. Of records
-    /// with the same filled prompt, only the first counts.
+    /// Returns at most `count` records whose true answer the base predicts, after skipping the first `skip` of these.
+    /// Of records with the same prompt, only the first counts.
     pub fn known<'a>(&self, records: &'a [Record], skip: usize, count: usize) -> Result<Vec<&'a Record>, Failure> {
         let (mut known, mut prompts) = (Vec::new(), BTreeSet::new());
         for record in records {

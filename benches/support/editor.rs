@@ -1,4 +1,4 @@
-//! Compiles and links edits without a project: one model, one layer, one corpus.
+//! Compiles and links edits of one layer of a model, without a project.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use corrigenda::stats::{SecondMoment, sum::DOCUMENTS};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// The model, settings and statistics with which every edit is compiled and linked.
+/// The model, the settings and the statistics with which all edits are compiled and linked.
 pub struct Editor {
     pub model: Model,
     pub tokens: Tokens,
@@ -20,12 +20,12 @@ pub struct Editor {
     pub settings: Settings,
     pub layer: usize,
     factor: Factor,
-    /// The digest of the edited weight in the base.
+    /// The digest of the weight to edit, in the base.
     base: Digest,
 }
 
 impl Editor {
-    /// Computes C over `documents`, with the default templates and settings.
+    /// Computes the second moment C over `documents`; uses the default prompt templates and settings.
     pub fn new(model: Model, tokens: Tokens, layer: usize, documents: &[String]) -> Result<Self, Failure> {
         model.spec().check_layer(layer)?;
         let (factor, ridge) = moment(&model, &tokens, layer, documents)?.factor()?;
@@ -42,7 +42,7 @@ impl Editor {
         Ok(compile(&self.model, self.layer, &resolved, &self.settings))
     }
 
-    /// Returns the base with these edits linked together. The edits must be in the order of their meaning digests.
+    /// Returns the base with the edits linked together; `edits` must be sorted by meaning digest.
     pub fn linked(&self, edits: &[(Digest, &Compiled)]) -> Result<Model, Failure> {
         let pairs: Vec<LinkPair> =
             edits.iter().map(|(_, side)| LinkPair { key: &side.key, value: &side.value }).collect();
@@ -85,7 +85,7 @@ fn moment(model: &Model, tokens: &Tokens, layer: usize, documents: &[String]) ->
     Ok(moment)
 }
 
-/// A share of successful trials.
+/// The number of successful trials and of all trials.
 #[derive(Default)]
 pub struct Share {
     yes: usize,

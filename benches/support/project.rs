@@ -1,4 +1,4 @@
-//! Writes a project on the shared `counterfact-gpt2` from CounterFact records.
+//! Writes a project that edits the shared model `counterfact-gpt2` by CounterFact records.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,10 +11,10 @@ use corrigenda::research::bench::import::{draft_of, sentences};
 
 use crate::counterfact::{Failure, MODEL, Record, World, corpus, records, shared, subjects};
 
-/// A large set of edits in a flat format; its path in the shared folder.
+/// The path, in the shared folder, of a large dataset in EasyEdit's flat form.
 pub const EASYEDIT: &str = "data/counterfact/easyedit-10000.json";
 
-/// The numbers of edits, `unchanged` expectations and corpus documents in the project.
+/// The numbers of edits, of prompts in `unchanged` lists, and of corpus documents in the written project.
 pub struct Written {
     pub edits: usize,
     pub unchanged: usize,
@@ -28,7 +28,7 @@ impl fmt::Display for Written {
     }
 }
 
-/// Writes a project of `count` records whose true answer the base gives, after the first `skip` of them.
+/// Writes a project of `count` records whose true answer the base predicts, after skipping the first `skip` of these.
 pub fn from_records(folder: &Path, skip: usize, count: usize) -> Result<Written, Failure> {
     new_or_empty(folder)?;
     let (world, records) = (World::open()?, records()?);
@@ -39,7 +39,8 @@ pub fn from_records(folder: &Path, skip: usize, count: usize) -> Result<Written,
     write(folder, drafts, &records)
 }
 
-/// Returns the edit of a record; the neighbours whose true answer the base gives become `unchanged` expectations.
+/// Returns the edit of a record. The neighbours for which the base predicts the true answer are in its `unchanged`
+/// list.
 fn expecting(world: &World, record: &Record) -> Result<DraftEdit, Failure> {
     let mut draft = record.draft();
     for prompt in sentences(&record.neighborhood_prompts) {
@@ -50,18 +51,19 @@ fn expecting(world: &World, record: &Record) -> Result<DraftEdit, Failure> {
     Ok(draft)
 }
 
-/// Writes a project of `count` records of the flat format, after the first `skip` usable ones, without running a model.
+/// Writes a project of `count` usable records in EasyEdit's flat form, after skipping the first `skip`, without running
+/// a model.
 pub fn from_easyedit(folder: &Path, skip: usize, count: usize) -> Result<Written, Failure> {
     new_or_empty(folder)?;
     let (cases, _) = read_all(&shared(EASYEDIT), Dataset::Easyedit)?;
     let mut prompts = BTreeSet::new();
     let drafts = cases.iter().filter(|case| prompts.insert(case.filled())).map(draft_of);
-    // A record without an old answer requests a fact that is already true.
+    // A record without an old answer would add a fact that may already be true.
     let changing = drafts.filter(|draft| draft.was.is_some() && draft.subject.trim() == draft.subject);
     write(folder, changing.skip(skip).take(count).collect(), &records()?)
 }
 
-/// Rejects a folder that is not empty.
+/// Rejects a folder that exists and is not empty.
 fn new_or_empty(folder: &Path) -> Result<(), Failure> {
     if folder.exists() && std::fs::read_dir(folder)?.next().is_some() {
         Err(format!("{} is not empty", folder.display()).into())
@@ -70,8 +72,8 @@ fn new_or_empty(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Writes the project. Prompts that name an edited subject are removed from `unchanged`, because another edit may
-/// change their answer.
+/// Writes the project. Prompts that contain an edited subject are removed from the `unchanged` lists, because the
+/// answers to these prompts may change.
 fn write(folder: &Path, mut drafts: Vec<DraftEdit>, records: &[Record]) -> Result<Written, Failure> {
     let edited: BTreeSet<String> = drafts.iter().map(|draft| draft.subject.clone()).collect();
     for draft in &mut drafts {
@@ -95,8 +97,8 @@ fn write(folder: &Path, mut drafts: Vec<DraftEdit>, records: &[Record]) -> Resul
     Ok(Written { edits: drafts.len(), unchanged, documents: documents.len() })
 }
 
-/// Returns the settings: the paths, the layer that the model card recommends, and a small clamp. With the published
-/// clamp of 4, slightly fewer neighbours keep their answer, and many edits at once disturb one another more (`bench`).
+/// Returns the project file: the paths, the layer that the model card recommends, and a small clamp. With the published
+/// clamp of 4, slightly fewer neighbours keep their answers, and edits in a large set affect one another more.
 fn settings() -> Result<String, Failure> {
     let model = shared(MODEL).canonicalize()?;
     let model = toml::Value::from(model.to_str().ok_or("the path of the shared model is not UTF-8")?);
