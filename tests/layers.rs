@@ -121,7 +121,8 @@ fn deepen(project: &Project, layers: usize) {
     let mut tensors = Vec::new();
     for (name, info) in &header.tensors {
         let data = &bytes[info.start as usize..info.end as usize];
-        let mut put = |name: String| tensors.push(TensorData { name, dtype: info.dtype, shape: info.shape.clone(), data });
+        let mut put =
+            |name: String| tensors.push(TensorData { name, dtype: info.dtype, shape: info.shape.clone(), data });
         match name.strip_prefix("transformer.h.").and_then(|rest| rest.split_once('.')) {
             None => put(name.clone()),
             Some((own, rest)) => {

@@ -259,7 +259,7 @@ fn answer_gguf(
         size: file.size,
         base: base.locked.digest,
         patch: *patch,
-        architecture: *architecture,
+        architecture,
         rank: *rank,
         tensors,
         notes: &notes,

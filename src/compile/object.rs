@@ -88,7 +88,12 @@ impl Object {
         }
         let tensors: Vec<TensorData> = data
             .iter()
-            .map(|(name, length, data)| TensorData { name: name.clone(), dtype: Dtype::F32, shape: vec![*length], data })
+            .map(|(name, length, data)| TensorData {
+                name: name.clone(),
+                dtype: Dtype::F32,
+                shape: vec![*length],
+                data,
+            })
             .collect();
         let search = serde_json::to_string(&self.search).expect("two numbers can be written");
         write(&tensors, &BTreeMap::from([(KEY.to_owned(), search)]))

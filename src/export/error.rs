@@ -29,10 +29,7 @@ pub enum ExportError {
     },
     /// The parent of the destination is not a folder and cannot be created.
     #[error("`{}` cannot be created: `{}` is not a folder and cannot be created", path.display(), parent.display())]
-    NoParent {
-        path: PathBuf,
-        parent: PathBuf,
-    },
+    NoParent { path: PathBuf, parent: PathBuf },
     /// The destination lies inside the base model or the store, which an export must not write to.
     #[error("`{}` is inside {what}, where exports are not written: name another place", path.display())]
     Inside {
@@ -49,15 +46,10 @@ pub enum ExportError {
     },
     /// The header of a weights file is invalid.
     #[error("`{}`: {source}", path.display())]
-    Header {
-        path: PathBuf,
-        source: HeaderError,
-    },
+    Header { path: PathBuf, source: HeaderError },
     /// The checkpoint folder has no weights files.
     #[error("`{}` holds no weights (model.safetensors, or model-*.safetensors)", folder.display())]
-    NoWeights {
-        folder: PathBuf,
-    },
+    NoWeights { folder: PathBuf },
     /// A tensor that the patch changes is not in exactly one weights file.
     #[error("the patch changes `{parameter}`, which is in {count} of the base's weights files; expected exactly one")]
     NotOnce {
@@ -100,9 +92,7 @@ pub enum ExportError {
     Store(#[from] StoreError),
     /// A file is larger than the maximum size of an adapter.
     #[error("`{}` is larger than an adapter can be", path.display())]
-    TooLarge {
-        path: PathBuf,
-    },
+    TooLarge { path: PathBuf },
     /// A file that was read back differs from what was written.
     #[error("`{file}` was read back and differs from what was written ({what}): nothing was exported; check the disk")]
     Differs {

@@ -43,7 +43,12 @@ impl Patch {
         let factors: Vec<_> = self.targets.iter().flat_map(factors).collect();
         let tensors: Vec<_> = factors
             .iter()
-            .map(|(name, shape, data)| TensorData { name: name.clone(), dtype: Dtype::F32, shape: shape.to_vec(), data })
+            .map(|(name, shape, data)| TensorData {
+                name: name.clone(),
+                dtype: Dtype::F32,
+                shape: shape.to_vec(),
+                data,
+            })
             .collect();
         write(&tensors, &BTreeMap::from([(KEY.to_owned(), json)]))
     }

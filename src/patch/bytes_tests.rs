@@ -5,13 +5,13 @@ use super::*;
 use proptest::prelude::*;
 
 /// Returns the canonical bytes with changed metadata or tensors.
-fn rewritten(change: impl FnOnce(&mut String, &mut Vec<Tensor<'_>>)) -> Vec<u8> {
+fn rewritten(change: impl FnOnce(&mut String, &mut Vec<TensorData<'_>>)) -> Vec<u8> {
     let bytes = patch().to_bytes();
     let header = Header::parse(bytes.len() as u64, &bytes).expect("a valid sample");
     let mut tensors: Vec<_> = header
         .tensors
         .iter()
-        .map(|(name, info)| Tensor {
+        .map(|(name, info)| TensorData {
             name: name.clone(),
             dtype: info.dtype,
             shape: info.shape.clone(),
@@ -23,7 +23,7 @@ fn rewritten(change: impl FnOnce(&mut String, &mut Vec<Tensor<'_>>)) -> Vec<u8> 
     write(&tensors, &BTreeMap::from([(KEY.to_owned(), json)]))
 }
 
-fn refused(change: impl FnOnce(&mut String, &mut Vec<Tensor<'_>>), part: &str) {
+fn refused(change: impl FnOnce(&mut String, &mut Vec<TensorData<'_>>), part: &str) {
     let error = Patch::from_bytes(&rewritten(change)).expect_err(part).to_string();
     assert!(error.contains(part), "{error:?} does not contain {part:?}");
 }
@@ -71,13 +71,13 @@ fn wrong_metadata() {
 fn wrong_tensors() {
     refused(|_, tensors| drop(tensors.pop()), "lacks the tensor `h.1.w.v`");
     refused(|_, tensors| tensors[0].name = "x".to_owned(), "lacks the tensor `h.0.w.u`");
-    let extra = Tensor { name: "x.u".to_owned(), dtype: Dtype::U8, shape: vec![0], data: &[] };
+    let extra = TensorData { name: "x.u".to_owned(), dtype: Dtype::U8, shape: vec![0], data: &[] };
     refused(move |_, tensors| tensors.push(extra), "tensor `x.u`, which does not belong to any");
     refused(|_, tensors| tensors[0].shape = vec![2, 3], "found F32 of shape [2, 3]");
     refused(|_, tensors| tensors[0].dtype = Dtype::I32, "found I32");
     refused(|_, tensors| tensors[1].data = &[0; 16], "changes nothing");
     refused(|_, tensors| tensors[1].data = &[0xff; 16], "NaN");
-    let swap = |_: &mut String, tensors: &mut Vec<Tensor<'_>>| {
+    let swap = |_: &mut String, tensors: &mut Vec<TensorData<'_>>| {
         tensors[0].name = "h.0.w.v".to_owned();
         tensors[1].name = "h.0.w.u".to_owned();
     };

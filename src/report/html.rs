@@ -128,7 +128,7 @@ fn gates(report: &Report) -> String {
         let verdict = if one.pass { one.limit.map(|_| Verdict::Pass) } else { Some(Verdict::Fail) };
         format!(
             "<tr>{}{}{}{}</tr>\n",
-            cell("", &one.name.as_str()),
+            cell("", one.name.as_str()),
             cell("number", &escape(&gate(one.name, one.value))),
             cell("number", &limit(one).map(|limit| escape(&limit)).unwrap_or_default()),
             cell("", &tag(verdict)),

@@ -135,7 +135,10 @@ impl Model {
     /// Returns the KV cache of a prefix in one layer, for `count` rows.
     fn prefix_kv(&self, layer: usize, prefix: RunPrefix<'_>, count: usize) -> KvCache {
         let numbers = prefix.length * self.heads(layer).kv_width();
-        let first_row = |part: &[Arc<Vec<f32>>]| vec![Arc::new(part[0][..numbers].to_vec()); count];
+        let first_row = |part: &[Arc<Vec<f32>>]| {
+            let row = Arc::new(part[0][..numbers].to_vec());
+            (0..count).map(|_| Arc::clone(&row)).collect()
+        };
         let cache = &prefix.cache.kv[layer];
         KvCache { keys: first_row(&cache.keys), values: first_row(&cache.values) }
     }
