@@ -14,7 +14,7 @@ pub enum ExportError {
     /// An I/O operation failed.
     #[error("{operation} `{}` failed: {source}", path.display())]
     Io {
-        /// The operation that failed: `reading`, `writing` …
+        /// The operation that failed, such as `reading` or `writing`.
         operation: &'static str,
         /// The file or folder that the operation accessed.
         path: PathBuf,

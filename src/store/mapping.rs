@@ -1,4 +1,4 @@
-//! Memory-maps entries.
+//! Maps entries of the store into memory.
 
 use std::fs::File;
 use std::io;

@@ -61,11 +61,11 @@ pub const MOST_PATCH_BYTES: u64 = 4 << 30;
 /// The kind of an entry, which determines its folder and whether the file has a seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
-    /// A compiled edit: its key and its value at each edited layer.
-    Object,
     /// A compiled edit: its key and value vectors at each edited layer.
-    Patch,
+    Object,
     /// A patch; its key is the SHA-256 of its bytes.
+    Patch,
+    /// The second moment of a layer's keys.
     Statistics,
     Factor,
     /// The figures of a build, or the cached result of a measurement or check.

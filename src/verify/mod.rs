@@ -149,7 +149,7 @@ impl Audit {
     }
 }
 
-/// The input of all audits.
+/// The base, the store and the project's files with which an audit compares the checked items.
 pub struct VerifyContext<'a> {
     /// The project's edits; empty if there is no project.
     pub edits: EditSet,

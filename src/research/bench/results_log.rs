@@ -65,7 +65,7 @@ impl ResultsLog {
     /// file is locked while it is open, so that two runs never append to it at once.
     ///
     /// # Errors
-    /// If the file cannot be read or written, belongs to another run, or is in use by another run.
+    /// If the file cannot be read or written, belongs to a run with other inputs, or is locked by a second run.
     pub fn open(path: &Path, of: &Digest) -> Result<Self, ResultsLogError> {
         let failed = |source| ResultsLogError::Io { path: path.to_owned(), source };
         // Links are rejected because they may point anywhere; `regular_file::open` rejects pipes and devices.

@@ -90,8 +90,8 @@ impl RestoredTokens {
     }
 }
 
-/// The noise of a run with severed outputs. The outputs are fixed at the values of an earlier corrupted run, which
-/// may have the same or other noise.
+/// The noise of a run with severed outputs. The severed outputs are fixed at the values of the corrupted run, whose
+/// noise is the first block of the random stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SeveredNoise {
     /// The noise of the corrupted run: only the restored state differs from it

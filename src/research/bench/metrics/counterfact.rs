@@ -1,10 +1,10 @@
 //! Computes the metrics of CounterFact by comparing the likelihoods of two answers: the success rates ES, PS and NS,
 //! the magnitudes EM, PM and NM, and the score S.
 //!
-//! The likelihood of an answer is the geometric mean of its tokens' probabilities. A rewrite or a paraphrase succeeds
-//! if the new answer is likelier than the true one; a neighbour succeeds if its true answer is likelier. Equal
-//! likelihoods are not a success. A record contributes the mean over its paraphrases and the mean over its
-//! neighbours.
+//! The likelihood of an answer is the geometric mean of its tokens' probabilities. The rewrite, which is the prompt of
+//! the edit, and a paraphrase succeed if the new answer is likelier than the true one. A neighbour succeeds if its true
+//! answer is likelier. Equal likelihoods are not a success. A record contributes the mean over its paraphrases and the
+//! mean over its neighbours.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

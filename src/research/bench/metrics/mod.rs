@@ -1,5 +1,5 @@
-//! Computes the published metrics of an edited model (Meng et al. 2022, section 3.4 and appendix; `algorithms.md` has
-//! the details of the released evaluation).
+//! Computes the published metrics of an edited model as the released evaluation does (Meng et al. 2022, section 3.4 and
+//! appendix).
 //!
 //! - [`counterfact`]: computes ES, PS, NS and their magnitudes, by comparing the likelihoods of two answers;
 //! - [`zsre`]: computes shares of correct tokens;
