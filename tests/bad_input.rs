@@ -1,4 +1,4 @@
-//! Tests invalid input: one clear message with the file and the place, the right exit code, and an unchanged lock and
+//! Tests invalid input: one message with the file and the location, the right exit code, and an unchanged lock and
 //! store.
 
 use std::path::PathBuf;
@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use crate::support::project::{EDITS, Project};
 use crate::support::tiny;
 
-/// A record of the EasyEdit schema.
+/// A file with one record in the EasyEdit format.
 const RECORD: &str = r#"[{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
     "ground_truth":"Rome","rephrase_prompt":"I live in","locality_prompt":"I live","locality_ground_truth":"Rome"}]"#;
 
-/// Returns the files that must not change if a build is refused.
+/// Returns the paths and bytes of the files that a refused build must not change.
 fn kept(project: &Project) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Project::files(&project.cache());
     files.extend(Project::files(&project.path("")));
@@ -155,7 +155,7 @@ fn nan_elsewhere_in_the_model() {
     assert!(run.err().contains("not finite") && !project.path("corrigenda.lock").exists(), "{}", run.err());
 }
 
-/// All weights are finite, but the model's output is not.
+/// All weights are finite, but the model's output is not finite.
 #[test]
 fn weights_that_overflow() {
     let project = Project::new();
@@ -181,7 +181,7 @@ fn weights_that_overflow() {
     for verb in verbs {
         let run = project.run(verb);
         assert!(matches!(run.code(), Some(1 | 2)), "{verb:?}: {}", run.whole());
-        // A build finds it during the search for a value.
+        // A build reports the overflow during the search for a value.
         let told = if verb[0] == "build" { "not a finite number" } else { "weights overflow" };
         assert!(run.whole().contains(told), "{verb:?}: {}", run.whole());
         assert!(!run.whole().contains("NaN %"), "{verb:?}: {}", run.whole());
@@ -382,7 +382,7 @@ fn an_unwritable_answer_is_an_error() {
     }
 }
 
-/// Output paths on the command line cannot replace inputs, or files of other programs such as git.
+/// An output path on the command line cannot replace an input or a file of another program, such as git.
 #[test]
 fn answers_never_replace_protected_files() {
     let project = Project::new();
@@ -431,7 +431,7 @@ fn answers_never_replace_protected_files() {
         assert!(run.code() == Some(2) && run.err().contains("not overwritten"), "{place}: {}", run.whole());
     }
     for place in places.into_iter().chain(["records.json", "corrigenda.toml"]) {
-        // Both records have the same prompt, so one of them is rejected and listed.
+        // The second record is rejected and listed, because both records have the same prompt.
         let record = r#"{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
             "ground_truth":"Rome","rephrase_prompt":"a","locality_prompt":"b","locality_ground_truth":"c"}"#;
         project.write("records.json", &format!("[{record},{record}]"));
@@ -504,7 +504,7 @@ fn init_in_a_base_or_git_folder_is_refused() {
     assert!(!project.path("model/corrigenda.lock").exists());
 }
 
-/// Nothing is written to the target of a link.
+/// A symbolic link as an output path is refused, and its target is unchanged.
 #[cfg(unix)]
 #[test]
 fn writing_through_links_is_refused() {
@@ -555,7 +555,7 @@ fn writing_through_links_is_refused() {
     assert!(run.code() == Some(2) && run.err().contains("a file of a model"), "{}", run.whole());
 }
 
-/// Layouts that resemble protected folders are allowed.
+/// An output folder whose layout resembles a protected folder is allowed.
 #[test]
 fn similar_names_are_not_protected() {
     let project = Project::new();
@@ -579,15 +579,15 @@ fn similar_names_are_not_protected() {
     }
 }
 
-/// If the project file is invalid, every path that it names is protected; without a path, folders that look like a
-/// model are.
+/// If the project file is invalid, every path that it names is protected; if it names no path, every folder that looks
+/// like a model is protected.
 #[test]
 fn a_broken_project_is_still_protected() {
     let breaks: [(&str, &str); 7] = [
         ("format = 1", "format = 2"),
         ("[model]", "[modle]"),
         ("[statistics]", "[[statistics]]"),
-        // More than the program reads of a project file.
+        // A file above the size limit of project files.
         ("format = 1", &"# long\n".repeat(160_000)),
         ("[model]", "[model"),
         ("path = \"model\"", "path = \"model"),
@@ -651,7 +651,7 @@ fn edit_files_that_are_links_are_not_read() {
     assert_eq!(std::fs::read_dir(&outside).expect("there").count(), 1);
 }
 
-/// The content that Git LFS leaves in place of a file that was not fetched.
+/// A Git LFS pointer, which replaces a file that was not fetched.
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
     oid sha256:4665a5ea423c2713d436b5ee50593a9640e0018c1550b5a0002f74190d6caea8\nsize 12345\n";
 

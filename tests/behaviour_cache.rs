@@ -1,4 +1,5 @@
-//! Tests the measurements of models in the store: they never change an answer, and they can always be computed again.
+//! Tests the cache of measurements in the store: cached measurements do not change the output of `test` and `diff`, and
+//! are computed again if they are missing or damaged.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ fn built() -> Project {
     project
 }
 
-/// Returns the paths of the measurements in the store.
+/// Returns the paths of the cached measurements.
 fn kept(project: &Project) -> Vec<PathBuf> {
     let files = Project::files(&project.cache().join("v1/measured"));
     files.into_iter().map(|(path, _)| path).collect()
@@ -36,7 +37,7 @@ fn a_second_test_measures_nothing() {
     assert_eq!(Project::files(&project.cache().join("v1/measured")), there);
     let listed = project.run(&["store", "ls"]).out();
     assert_eq!(listed.lines().filter(|line| line.starts_with("measured ")).count(), there.len());
-    // Without any stored measurement, the answers are the same, byte for byte.
+    // Without cached measurements, the output of `test` is the same, byte for byte.
     fs::remove_dir_all(project.cache().join("v1/measured")).expect("removed");
     assert_eq!(tested(&project).whole(), first.whole());
     assert_eq!(Project::files(&project.cache().join("v1/measured")), there, "the same bytes again");
@@ -133,7 +134,7 @@ fn a_comparison_and_a_test_share_what_they_measure() {
     let with_texts = kept(&project);
     assert_eq!(with_texts.len(), before.len() + 6, "three prompts, two sides");
     assert_eq!(texts().whole(), said.whole());
-    // Sampled texts are not stored, and a model that is only a folder has no digest to store them under.
+    // Sampled continuations are not cached, and nothing is cached for a model folder, which has no digest.
     project.run(&["diff", "base", "worktree", "--seed", "1"]);
     project.run(&["diff", "./model", "worktree"]);
     assert_eq!(kept(&project), with_texts);

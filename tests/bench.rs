@@ -79,7 +79,7 @@ fn project() -> Project {
     project
 }
 
-/// Returns the rows of a run without the times and the memory, which differ between runs.
+/// Returns the result rows of a `bench` run without the times and the memory, which differ between runs.
 fn rows(json: &serde_json::Value) -> Vec<serde_json::Value> {
     let mut rows = json["rows"].as_array().expect("rows").clone();
     rows.extend(json["sets"].as_array().expect("sets").iter().cloned());
@@ -101,7 +101,7 @@ fn every_editor_gives_reproducible_numbers() {
     assert_eq!(first.code(), Some(0), "{}", first.whole());
     let json = first.json();
     assert_eq!((&json["records"], json["left_out"].as_array().map(Vec::len)), (&serde_json::json!([0, 1]), Some(1)));
-    // The rows are the base and ten editors for two records, and nine editors for both records at once.
+    // For each of the two records: the base and ten editors. For the set of both records: nine editors.
     assert_eq!((rows(&json).len(), json["sets"].as_array().map(Vec::len)), (22 + 9, Some(9)));
     assert_eq!(rows(&run(&["--threads", "3"]).json()), rows(&json));
     let magnitude = |editor: &str| {
@@ -129,14 +129,15 @@ fn a_run_resumes_and_writes_charts() {
     assert_eq!((again.code(), project.read("rows.jsonl") == kept), (Some(0), true), "{}", again.whole());
     let other = project.run(&[&arguments[..], &["--seed", "2"]].concat());
     assert!(other.err().contains("rows of another run"), "{}", other.whole());
-    // Another neutral text gives another damage, so the rows do not belong to this run.
+    // With another neutral text the damage differs, so the stored rows are not used.
     project.write("neutral.txt", "We saw the city.\n");
     let toml = project.read("corrigenda.toml");
     project.write("corrigenda.toml", &format!("{toml}\n[test]\nneutral = \"neutral.txt\"\n"));
     let other = project.run(&arguments);
     assert!(other.err().contains("rows of another run"), "{}", other.whole());
     project.write("corrigenda.toml", &toml);
-    // Other neighbours change the figures. Two records with the same number are still two records.
+    // With other neighbour prompts the figures differ, so the stored rows are not used. Two records with the same case
+    // id are two records.
     project.write("records.json", &RECORDS.replace("I live in Oslo", "I live in Rome"));
     let other = project.run(&arguments);
     assert!(other.err().contains("rows of another run"), "{}", other.whole());
@@ -168,7 +169,7 @@ fn zsre_and_published_settings_run() {
     assert!(known.err().contains("so `--known` cannot be used"), "{}", known.err());
 }
 
-/// Returns the first record twice, and once with words after its subject, which do not change the key.
+/// Returns the first record, and the same record with other words after its subject, which do not change the key.
 fn with_one_key() -> String {
     let mut records: Vec<serde_json::Value> = serde_json::from_str(RECORDS).expect("records");
     let mut other = records[0].clone();

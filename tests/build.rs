@@ -39,7 +39,7 @@ fn a_test_says_what_fails_and_exits_with_one() {
     let answer = &json["answers"][0];
     assert_eq!((&answer["id"], &answer["asked"]), (&"ada.born".into(), &"edit".into()));
     assert_eq!((&answer["after"]["holds"], &answer["verdict"]), (&true.into(), &"pass".into()));
-    // Without the failing expectation, the test passes; expectations may be newer than the lock.
+    // Without the failing expectation, the test passes, although the expectations have changed since the build.
     project.replace("edits/people.toml", "unchanged = [\"I live in Lisbon\"]", "unchanged = []");
     project.replace("edits/people.toml", "paraphrase = [\"The people live in Ada Bellini\"]", "");
     let passes = project.run(&["test"]);
@@ -64,7 +64,7 @@ fn the_same_patch_every_way() {
 fn the_set_alone_defines_the_patch() {
     let project = Project::new();
     project.run(&["build"]);
-    // Other ids, other files, another order, other reasons.
+    // Other ids, files, order and reasons give the same patch.
     let text = project.read("edits/places.toml");
     let (head, rest) = text.split_once("[[edit]]").expect("two edits");
     let (first, second) = rest.split_once("[[edit]]").expect("two edits");
@@ -101,7 +101,7 @@ fn a_locked_build_never_changes_the_lock() {
     project.run(&["build"]);
     let lock = project.read("corrigenda.lock");
     assert_eq!(project.run(&["build", "--locked"]).code(), Some(0));
-    // With an empty store, everything is computed again and agrees with the lock.
+    // A build with an empty store gives the patch in the lock.
     assert_eq!(project.run(&["build", "--locked", "--cache-dir", "../other"]).code(), Some(0));
     project.replace("edits/people.toml", "reason = \"A test.\"", "reason = \"Another.\"");
     project.replace("edits/places.toml", "target = \"Vienna\"", "target = \"Rome\"");
@@ -209,7 +209,8 @@ fn a_locked_build_reads_the_corpus_itself() {
     };
     age();
     project.run(&["build"]);
-    // The length and the time are the same, but the bytes differ: the change is only visible in the content.
+    // The corpus has the same size and modification time but other bytes; `--locked` reads the file and sees the
+    // change.
     project.write("corpus.txt", &long.replacen("Paris", "Quito", 1));
     age();
     let run = project.run(&["build", "--locked"]);

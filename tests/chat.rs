@@ -1,4 +1,4 @@
-//! Tests `chat = true`: edits and probes that are asked under the model's chat template.
+//! Tests `chat = true`: edits and probes whose prompts are user messages in the model's chat template.
 
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ fn a_fact_is_built_and_tested_in_a_chat() {
     assert!(other.out().contains("already true"), "{}", other.whole());
 }
 
-/// A policy that was met under one template is checked again under another, even without chat edits.
+/// A policy that was met with one chat template is checked again with another chat template, even without chat edits.
 #[test]
 fn a_policy_uses_the_current_chat_template() {
     let project = project();
@@ -60,20 +60,20 @@ fn a_policy_uses_the_current_chat_template() {
     assert_eq!(passed(), before + 1);
 }
 
-/// The compiled weights depend on the template.
+/// The compiled weights depend on the chat template.
 #[test]
 fn another_template_is_another_edit() {
     let project = project();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     let before = project.read("corrigenda.lock");
-    // The same text around one message, but another text for a conversation of three or more messages.
+    // This chat template gives the same text for one message, and another text for three or more messages.
     let settings = json!({ "chat_template": format!("{TEMPLATE}{{% if messages[2] %}}x{{% endif %}}") });
     project.write("model/tokenizer_config.json", &settings.to_string());
     let run = project.run(&["build", "--locked"]);
     assert_eq!(run.code(), Some(3), "{}", run.whole());
     assert!(run.err().contains("ada.born") && !run.err().contains("rome.country"), "{}", run.err());
     assert_eq!(before, project.read("corrigenda.lock"));
-    // The same words without `chat` are another fact.
+    // The same prompt without `chat` is another fact.
     project.replace("edits/people.toml", "chat = true\n", "");
     let log = project.run(&["plan"]);
     assert!(log.out().contains("~ ada.born"), "{}", log.out());
@@ -93,13 +93,13 @@ fn a_model_that_cannot_chat_says_so() {
         assert_eq!((run.code(), run.out().as_str()), (Some(2), ""));
         insta::assert_snapshot!(name, run.err());
     }
-    // A project without chat edits and chat probes builds with every template.
+    // A project without chat edits and chat probes builds with any chat template.
     std::fs::remove_file(project.path("probes.toml")).expect("removed");
     project.replace("edits/people.toml", "chat = true\n", "chat = false\n");
     assert_eq!(project.run(&["plan"]).code(), Some(0));
 }
 
-/// The same words as a chat message and as a text do not contradict each other.
+/// Two edits with the same prompt, only one of which has `chat`, do not contradict each other.
 #[test]
 fn in_a_chat_and_out_of_it() {
     let project = project();

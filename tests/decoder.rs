@@ -1,4 +1,5 @@
-//! Compares the decoder with Hugging Face transformers, and with itself.
+//! Compares the decoder with Hugging Face transformers, and its results for batches, threads and instruction sets with
+//! each other.
 
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
@@ -42,8 +43,8 @@ fn agrees_with_transformers() {
     assert!(worst <= 2e-4, "the greatest difference is {worst:e}");
 }
 
-/// A row's logits depend only on the row: not on the other rows, the threads, the instruction set, or the number of
-/// positions that are requested.
+/// The logits of a row do not depend on the other rows of the batch, the number of threads, the instruction set, or the
+/// number of requested positions.
 #[test]
 fn a_row_does_not_depend_on_other_rows() {
     let (folder, model, tokens) = tiny_model(Isa::detect());
@@ -64,7 +65,7 @@ fn a_row_does_not_depend_on_other_rows() {
     }
 }
 
-/// An untied head is a separate tensor: if it equals the embedding, the logits do not change; otherwise they do.
+/// An untied head that equals the embedding gives the logits of the tied head; another untied head gives other logits.
 #[test]
 fn a_head_of_its_own_is_read() {
     let (_folder, model, tokens) = tiny_model(Isa::detect());

@@ -39,7 +39,7 @@ fn documents() -> Vec<PathBuf> {
     files
 }
 
-/// The pages of the book: all documents below `docs`.
+/// Returns the pages of the book: all Markdown files below `docs`.
 fn pages() -> Vec<PathBuf> {
     documents().into_iter().filter(|path| path.starts_with(root().join("docs"))).collect()
 }
@@ -63,14 +63,14 @@ fn split(text: &str) -> (Vec<&str>, Vec<&str>) {
     (prose, code)
 }
 
-/// Returns the texts of inline code in a line, and the line without them.
+/// Returns the texts of inline code in a line, and the line without inline code.
 fn spans(line: &str) -> (Vec<&str>, String) {
     let parts: Vec<&str> = line.split('`').collect();
     let code = parts.iter().skip(1).step_by(2).copied().collect();
     (code, parts.iter().step_by(2).copied().collect())
 }
 
-/// Returns the targets of the links and images in a document that are not addresses on the web.
+/// Returns the relative targets of the links and images in a document.
 fn links(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in split(text).0 {
@@ -119,7 +119,7 @@ fn every_relative_link_and_anchor_exists() {
     assert!(wrong.is_empty(), "these links lead nowhere:\n{}", wrong.join("\n"));
 }
 
-/// Returns the path that inline code names, if it is one of the source tree; arguments after it are left out.
+/// Returns the path in the source tree that inline code begins with, without the words after it; `None` for other code.
 fn named_path(code: &str) -> Option<&Path> {
     const FOLDERS: [&str; 6] = ["src/", "tests/", "benches/", "examples/", "docs/", "schemas/"];
     let word = code.split(' ').next().unwrap_or_default();
@@ -183,7 +183,7 @@ fn the_readme_is_short() {
     assert!(words <= README_WORDS, "the README has {words} words; at most {README_WORDS} are allowed");
 }
 
-/// Returns the words of a command line after the program, without a comment; `None` for another program.
+/// Returns the words of a command line after `corrigenda`, without a comment; `None` for another program.
 fn words(line: &str) -> Option<Vec<String>> {
     let line = line.split(" # ").next().unwrap_or_default();
     let rest = line.strip_prefix("corrigenda").or_else(|| line.strip_prefix("cargo run --release --"))?;
@@ -235,7 +235,7 @@ fn every_command_has_a_verb_and_options_that_exist() {
                 wrong.push(format!("{}: {words:?}: {error}", path.display()));
             }
         }
-        // A command in running text may be an abbreviation, so only its verb and its options are checked.
+        // A command in running text may be shortened, so only its verb and its options are checked.
         let joined = prose.join(" ");
         let named = spans(&joined).0.into_iter().filter_map(words);
         wrong.extend(named.filter_map(|words| {
@@ -246,7 +246,7 @@ fn every_command_has_a_verb_and_options_that_exist() {
     assert!(wrong.is_empty(), "these commands do not exist:\n{}", wrong.join("\n"));
 }
 
-/// Returns a section of a page: the text from its heading to the next one of the same level.
+/// Returns a section of a page: the text from its heading to the next heading of level 2.
 fn section<'a>(page: &'a str, heading: &str) -> Option<&'a str> {
     page.split("\n## ").find(|section| section.lines().next() == Some(heading))
 }
@@ -336,7 +336,7 @@ fn code(path: &Path) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the modules at the root of the crate that a text names after `crate::`.
+/// Returns the names after `crate::` in a source text: modules at the root of the crate.
 fn named_rooms(code: &str) -> BTreeSet<String> {
     let name = |text: &str| text.split(|one: char| !one.is_alphanumeric() && one != '_').next().map(str::to_owned);
     let paths = code.split("crate::").skip(1);

@@ -1,4 +1,4 @@
-//! Tests 16-bit and sharded models from facts to an export: the rounding and its effect.
+//! Tests builds and exports with 16-bit and sharded models, and the share of an edit that survives rounding.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use corrigenda::safetensors::Dtype;
 use crate::support::families::write_editable_llama;
 use crate::support::project::Project;
 
-/// Returns the test project on a tiny Llama.
+/// Returns the test project with a tiny Llama as its base.
 fn project(dtype: Dtype, sharded: bool) -> Project {
     let project = Project::new();
     fs::remove_dir_all(project.path("model")).expect("removed");
@@ -22,8 +22,7 @@ fn patch(project: &Project) -> String {
     run.json()["patch"]["id"].as_str().unwrap_or_else(|| panic!("{}", run.out())).to_owned()
 }
 
-/// The expected patch ids of the tiny Llama: the edits, keys and values are the same for every dtype, but the bases
-/// differ.
+/// The edits, keys and values are the same for every dtype, but the patch ids differ, because the bases differ.
 #[test]
 fn the_patch_of_a_llama_in_every_type() {
     for (dtype, id) in [
@@ -45,7 +44,7 @@ fn the_patch_of_a_llama_in_every_type() {
     }
 }
 
-/// Only the edited bytes differ, in the one shard that contains them; the index and the headers are unchanged.
+/// The export differs from the base only in the edited bytes of one shard; the index and the headers are unchanged.
 #[test]
 fn an_export_of_shards_in_bf16() {
     let project = project(Dtype::BF16, true);
@@ -72,7 +71,7 @@ fn an_export_of_shards_in_bf16() {
     }
 }
 
-/// A base of another dtype, or with a shard of another download, is another base.
+/// A base with another dtype is not the base of the lock, so a build and an export are refused.
 #[test]
 fn another_type_is_another_base() {
     let project = project(Dtype::BF16, false);

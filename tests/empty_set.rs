@@ -1,4 +1,4 @@
-//! Tests the set without edits, after the last fact was removed, with every verb.
+//! Tests every verb on a project whose last fact was removed.
 
 use crate::support::project::{Project, commit};
 
@@ -56,7 +56,7 @@ fn the_last_edit_can_be_removed() {
         let run = project.run(&["export", form, "../adapter"]);
         assert!(run.code() == Some(2) && run.err().contains("the patch has no edits"), "{}", run.whole());
     }
-    // A fact is added again like any new fact.
+    // A new fact can be added and built.
     std::fs::create_dir(project.path("edits")).expect("made");
     project.write(
         "edits/again.toml",

@@ -1,4 +1,5 @@
-//! Tests adapters and patches without a project: the written files, and the destinations and bases that are refused.
+//! Tests adapters, and patches that are applied without a project: the written files, and the refused destinations and
+//! bases.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,6 @@ use crate::support::tiny;
 
 const EDITED: &str = "transformer.h.1.mlp.c_proj.weight";
 
-/// Returns a built project.
 fn built() -> Project {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
@@ -44,7 +44,7 @@ fn folders_above_an_export_are_made_with_it() {
     assert!(project.path("exports/one/checkpoint/config.json").exists());
     let run = project.run(&["export", "gguf", "exports/adapters/one.gguf"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
-    // A file is not a folder, and a failed export leaves no folder.
+    // A path below a file is refused, and a failed export leaves no folder.
     let run = project.run(&["export", "peft", "corrigenda.lock/a/b"]);
     assert!(run.code() == Some(2) && run.err().contains("export-refused"), "{}", run.whole());
     std::fs::write(project.path("model/model.safetensors"), b"damaged").expect("written");
@@ -80,7 +80,7 @@ fn weights_in_other_forms_are_left_out_and_named() {
     assert_eq!(manifest["omitted"], serde_json::json!(left));
     let verified = project.run(&["verify", "../out"]);
     assert_eq!(verified.code(), Some(0), "{}", verified.whole());
-    // `verify` reports weights that are added to the export later, both copies of the base and others.
+    // `verify` reports weights that are added to the export later, whether they are copies of the base or not.
     for (name, bytes, said) in [
         ("consolidated.safetensors", &weights[..], "the unedited file of the base"),
         ("other.gguf", b"GGUF", "whatever the other weights are"),
@@ -173,7 +173,7 @@ fn an_adapter_names_its_base_as_the_hub_does() {
     assert!(run.code() == Some(2) && run.err().contains("base model"), "{}", run.whole());
 }
 
-/// Returns the arguments of every form of export, without the destination.
+/// Returns the arguments of every command that writes an export, without the destination.
 fn forms(project: &Project) -> [Vec<String>; 4] {
     let apply = ["patch", "apply", &id(project), "--base", "model", "--out"].map(str::to_owned);
     let export = |form: &str| vec!["export".to_owned(), form.to_owned()];
@@ -195,7 +195,7 @@ fn export(project: &Project, form: &[String], to: &str) -> Run {
     project.run(&arguments)
 }
 
-/// Returns the names around the project, and the files of the project and the store.
+/// Returns the names of the entries next to the project's folder, and the files of the project and the store.
 fn world(project: &Project) -> (Vec<PathBuf>, Vec<(PathBuf, Vec<u8>)>) {
     let entries = std::fs::read_dir(project.path("..")).expect("a folder").flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -203,7 +203,7 @@ fn world(project: &Project) -> (Vec<PathBuf>, Vec<(PathBuf, Vec<u8>)>) {
     (names, [Project::files(&project.path("")), Project::files(&project.cache())].concat())
 }
 
-/// Asserts that every form of export is refused with exit code 2 and changes nothing.
+/// Asserts that every command in [`forms`] refuses the destination with exit code 2 and changes nothing.
 fn refused(project: &Project, to: &str, code: &str, part: &str) {
     for form in forms(project) {
         let before = world(project);
@@ -247,12 +247,12 @@ fn a_link_is_not_a_destination() {
     }
     refused(&project, "../dangling", "[export-refused]", "a symbolic link");
     refused(&project, "../filed", "[export-refused]", "a symbolic link");
-    // The base is also protected if the destination is a link to it.
+    // A destination that is a symbolic link to the base is refused too.
     refused(&project, "../based", "[export-refused]", "base model");
     refused(&project, "../based/x", "[export-refused]", "base model");
 }
 
-/// Makes a folder read-only. Returns false for users who can still write, such as root.
+/// Makes a folder read-only. Returns false if the user can still write to the folder, as root can.
 #[cfg(unix)]
 fn closed(folder: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
@@ -264,7 +264,7 @@ fn closed(folder: &Path) -> bool {
 #[test]
 fn a_folder_that_cannot_be_written_to() {
     let project = built();
-    // No user can create a folder there.
+    // No user can create a folder in `/proc`.
     refused(&project, "/proc/corrigenda", "[store-failed]", "creating a folder in");
     std::fs::create_dir(project.path("../closed")).expect("made");
     if closed(&project.path("../closed")) {
@@ -298,7 +298,7 @@ fn a_disk_that_is_full() {
     }
 }
 
-/// Flips one bit in bytes spread over a file, one at a time, and expects `verify` to detect each.
+/// Flips one bit in every 53rd byte of a file, one at a time, and expects `verify` to detect each flip.
 fn every_byte_counts(project: &Project, file: &Path, what: &str) {
     let bytes = std::fs::read(file).expect("a file");
     for at in (0..bytes.len()).step_by(53).chain([bytes.len() - 1]) {
@@ -334,7 +334,7 @@ fn a_factor_that_changed_is_told_by_its_place() {
     let project = built();
     project.run(&["export", "peft", "../out"]);
     project.run(&["export", "gguf", "../lora.gguf"]);
-    // Changes the last number of the file: the last element of the second adapter matrix.
+    // The last number of the file is the last element of the second adapter matrix.
     for (name, what, back) in [("../out/adapter_model.safetensors", "../out", 4), ("../lora.gguf", "../lora.gguf", 4)] {
         let mut bytes = std::fs::read(project.path(name)).expect("a file");
         let at = bytes.len() - back;
@@ -387,7 +387,7 @@ fn an_adapter_of_another_patch_or_base() {
     assert_eq!(project.run(&["export", "peft", "../more"]).code(), Some(3), "a stale lock");
     assert_eq!(project.run(&["export", "gguf", "../more"]).code(), Some(3), "a stale lock");
     project.run(&["build"]);
-    // The adapter still matches its claim, although its patch is no longer that of the lock.
+    // The adapter still matches its claim, although the lock now names another patch.
     for what in ["../out", "../lora.gguf"] {
         let run = project.run(&["verify", what]);
         assert!(run.code() == Some(0) && run.out().contains("claimed by the"), "{}", run.whole());
@@ -441,7 +441,7 @@ fn tensors(project: &Project) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
     header.tensors.iter().map(tensor).collect()
 }
 
-/// Creates a folder with the small files of the project's base.
+/// Creates a folder with the files of the project's base except the weights.
 fn base_beside(project: &Project, name: &str) -> PathBuf {
     let folder = project.path(name);
     std::fs::create_dir_all(&folder).expect("made");

@@ -1,5 +1,5 @@
-//! Compares every family with Hugging Face transformers in float64 (tests/reference/families.py), and tests checkpoints
-//! that are refused.
+//! Compares every model family with Hugging Face transformers in float64 (tests/reference/families.py), and tests that
+//! unsupported checkpoints are refused.
 
 use std::path::Path;
 
@@ -81,7 +81,7 @@ fn every_gradient_agrees_with_autograd() {
     }
 }
 
-/// A cached prefix does not change a bit, whatever part of it a row shares.
+/// A cached prefix does not change a bit of the logits, whether a row shares all or a part of it.
 #[test]
 fn a_cached_prefix_changes_no_bit() {
     for case in cases() {
@@ -239,7 +239,7 @@ fn changed(name: &str, change: impl FnOnce(&mut Tensors)) -> Result<Model, Model
     changed_and(name, false, change)
 }
 
-/// Does the same; with `tied`, config.json states that the output matrix is the embedding.
+/// Does the same as [`changed`]; with `tied`, config.json states that the output matrix is the embedding.
 fn changed_and(name: &str, tied: bool, change: impl FnOnce(&mut Tensors)) -> Result<Model, ModelError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (case, mut tensors) = (case(name), case(name).tensors(Dtype::F32));
@@ -264,7 +264,8 @@ const TIED: [(&str, &str, &str); 6] = [
     ("gpt_neox", "gpt_neox.embed_in.weight", "embed_out.weight"),
 ];
 
-/// A case that was once read wrong without an error: transformers 5 uses the stored head, version 4 the embedding.
+/// A tied checkpoint whose stored head differs from the embedding is refused, because transformers 5 uses the stored
+/// head and version 4 uses the embedding.
 #[test]
 fn a_tied_head_that_is_stored_must_be_the_embedding() {
     for (name, embedding, head) in TIED {
@@ -291,7 +292,7 @@ fn a_tied_head_that_is_stored_must_be_the_embedding() {
     }
 }
 
-/// A stored head that is the rounded embedding: the embedding is used, and a remark reports the other interpretation.
+/// If the stored head is the rounded embedding, the embedding is used, and a remark reports the difference.
 #[test]
 fn a_tied_head_in_a_smaller_type_is_reported() {
     let said = |first: f32| {
@@ -465,7 +466,7 @@ fn a_trained_llama_generates_its_story() {
     }
 }
 
-/// The same checkpoint is planned, built, tested and exported, and the export is read again.
+/// A project on a trained checkpoint is planned, built, tested and exported, and the export is opened.
 #[test]
 fn a_trained_llama_is_edited() {
     let Some(folder) = shared("models/tinystories-656k") else { return };
@@ -481,7 +482,7 @@ fn a_trained_llama_is_edited() {
     for (name, _) in EDITS {
         std::fs::remove_file(project.path(name)).expect("an edit of another model");
     }
-    // Its tokens span several words and end in white space: an answer is tokenized as the model saw it in training.
+    // The tokens of this model span several words and end in white space, so the prompt ends in white space too.
     let edit = "format = 1\n[[edit]]\nid = \"lily.pet\"\nsubject = \"Lily\"\n\
         prompt = \"Once upon a time, there was a girl named {} who had a big \"\ntarget = \"cat\"\n\
         [edit.expect]\nunchanged = [\"Once upon a time, there was a boy named Tom who had a big\"]\n";

@@ -22,8 +22,8 @@ fn run_in(folder: &Path, arguments: &[&str]) -> String {
     whole.replace(&*real.to_string_lossy(), "[FOLDER]")
 }
 
-/// Does the same in a sample, with the newest commit's id replaced: the commit may contain a lock, whose format may
-/// change.
+/// Does the same as [`run_in`] in a sample repository, with the id of the newest commit replaced, because that commit
+/// contains a lock and its id changes with the lock format.
 fn run(sample: &SampleRepository, arguments: &[&str]) -> String {
     let run = run_in(&sample.project(), arguments);
     let Ok(head) = sample.git.revparse_single("main") else { return run };
@@ -92,7 +92,7 @@ fn a_history_for_programs() {
 fn facts_in_force_at_a_time() {
     let sample = story();
     insta::assert_snapshot!("log_as_of", run(&sample, &["log", "--as-of", "2026-01-07"]));
-    // One second before the commit with the new id, and at its time.
+    // The id of the fact changes at 2026-01-08T01:00:00Z.
     let at = |time: &str| run(&sample, &["log", "--as-of", time]);
     assert!(!at("2026-01-08T00:59:59Z").contains("eiffel-tower.city"));
     assert!(at("2026-01-08T02:00:00+01:00").contains("  eiffel-tower.city  The Eiffel Tower is in → Rome\n"));
@@ -157,7 +157,7 @@ fn control_characters_in_git_texts_are_escaped() {
     let message = format!("{order} \u{9b}31m\u{7}\n\nReviewed-by: \u{1b}]0;title\u{7} {order}\n");
     let tree = [("corrigenda.toml", 0o100_644, PROJECT), ("edits/a.toml", 0o100_644, &*fact)];
     let mut id = sample.commit_tree(day(1), &message, sample.tree(&tree), &[]);
-    // A fact with a control character is invalid; its file name may contain one too.
+    // The target of the fact and the name of its file contain a control character, which the output must escape.
     let broken = fact.replace("=1+1", "\\u001b[31m");
     let tree = [("corrigenda.toml", 0o100_644, PROJECT), ("edits/\u{1b}[31m.toml", 0o120_000, &*broken)];
     id = sample.commit_tree(day(2), "a link", sample.tree(&tree), &[id]);

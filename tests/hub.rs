@@ -1,4 +1,4 @@
-//! Tests models named by their Hub id, in a cache with links as the Hub's library creates it.
+//! Tests models that are named by their Hub id, in a cache with symbolic links as `huggingface_hub` creates it.
 #![cfg(unix)]
 
 use std::fs;
@@ -23,7 +23,7 @@ fn cached(cache: &Path) {
     }
 }
 
-/// Returns a project whose base is `name`, and the path of such a cache.
+/// Returns a project whose base is `name`, and the path of the cache of [`cached`].
 fn project(name: &str) -> (Project, String) {
     let project = Project::new();
     project.replace("corrigenda.toml", "path = \"model\"", &format!("path = \"{name}\""));

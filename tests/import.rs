@@ -1,4 +1,4 @@
-//! Tests `import`: published records become declared facts.
+//! Tests `import`, which converts published benchmark records to edit files.
 
 use crate::support::project::Project;
 
@@ -26,7 +26,7 @@ fn records_become_facts_of_the_project() {
     insta::assert_snapshot!("rejected_records", project.read("rejected-counterfact.json"));
     let check = project.run(&["check"]);
     assert_eq!(check.code(), Some(0), "{}", check.whole());
-    // The same file gives the same files, and existing files are never overwritten.
+    // A second import of the same records gives the same edits, and existing files are never overwritten.
     let again = project.run(&["import", "counterfact", "records.json", "--into", "again", "--format", "json"]);
     assert_eq!(again.code(), Some(2), "all of them are there already: {}", again.whole());
     let taken = project.run(&["import", "counterfact", "records.json"]);

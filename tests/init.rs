@@ -31,7 +31,8 @@ fn a_project_on_a_model_of_ones_own_builds() {
     assert_eq!(project.run(&["check"]).out(), "1 edit, no findings\n");
     let plan = project.run(&["plan"]);
     assert_eq!(plan.code(), Some(0), "{}", plan.whole());
-    // A random model does not converge on the example; with another fact and looser settings it does.
+    // The search for the value of the example fact does not converge on a random model; with this fact and these
+    // settings it converges.
     project.replace("edits/eiffel-tower.toml", "{} is located in the city of", "We saw {}");
     project.replace("edits/eiffel-tower.toml", "London", "Vienna");
     project.replace(

@@ -1,5 +1,5 @@
-//! Tests the search for the layer that takes edits best: an interrupted run resumes, a layer is given up, and the
-//! search narrows the range.
+//! Tests the search for the layer at which edits work best: an interrupted run resumes, a layer at which no edit works
+//! is skipped, and the search narrows the range of layers.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -38,7 +38,7 @@ fn an_interrupted_layer_search_resumes() {
     assert_eq!((run.code(), run.out()), (Some(0), want.out()), "{}", run.whole());
     let kept = format!("{}; read from the store", row.split(';').next().expect("a row"));
     assert!(run.err().contains(&kept) && !run.err().contains("documents ("), "{row}: {}", run.err());
-    // A second run gives the same answer, byte for byte, and computes nothing again.
+    // A second run gives the same output, byte for byte, and computes nothing again.
     let json = project.run(&with(&["--format", "json"]));
     let again = project.run(&with(&["--format", "json"]));
     assert_eq!(json.out(), again.out());
@@ -46,7 +46,7 @@ fn an_interrupted_layer_search_resumes() {
     for work in ["documents (", "to compile", "edits to try ("] {
         assert!(!again.err().contains(work), "{work}: {}", again.err());
     }
-    // Another expectation is another trial, but the compiled values are reused.
+    // With another expectation the rows are computed again, but the compiled values are reused.
     project.replace("edits/people.toml", "I live in Lisbon", "I live in Oslo");
     let other = project.run(&SUGGEST);
     assert!(!other.err().contains("read from the store") && !other.err().contains("to compile"), "{}", other.err());
@@ -85,8 +85,7 @@ fn a_layer_without_first_values_is_skipped() {
         let efficacy = serde_json::json!({ "met": 0, "all": 10 });
         assert_eq!((&layer["not_found"], &layer["untried"], &layer["efficacy"]), (&10.into(), &2.into(), &efficacy));
     }
-    // It is also stored that an edit has no value, independent of the expectations; so a run with fewer edits compiles
-    // nothing.
+    // The store also records the edits without a value, so a run with fewer edits compiles nothing.
     let fewer = project.run(&with(&["e0", "e1", "--layers", "1"]));
     assert_eq!(fewer.code(), Some(1), "{}", fewer.whole());
     assert!(!fewer.err().contains("to compile") && fewer.out().contains("layer 1: 2 edits;"), "{}", fewer.whole());
@@ -103,7 +102,7 @@ fn answers_of_the_base_are_computed_once() {
         let answers = ["Paris", "Vienna"].into_iter().take(index % 4);
         Inquiry::new(&tokens, prompt.into(), answers, limit).expect("it can be asked")
     };
-    // More prompts than one batch holds.
+    // 50 inquiries need more than one batch.
     let inquiries: Vec<Inquiry> = (0..50).map(inquiry).collect();
     let before = BaselineRun::of(&base, &inquiries);
     for scale in [0.5, 2.0] {
@@ -114,7 +113,7 @@ fn answers_of_the_base_are_computed_once() {
     assert!(before.against(&base, &[]).is_empty() && ask(&base, &base, &[]).is_empty());
 }
 
-/// Replaces the tiny model by one with `layers` layers, which repeat its own layers.
+/// Replaces the tiny model by a model with `layers` layers, which repeat the layers of the tiny model.
 fn deepen(project: &Project, layers: usize) {
     let bytes = tiny::editable(|_, _| {});
     let header = Header::parse(bytes.len() as u64, &bytes).expect("a header");
@@ -165,7 +164,7 @@ fn layers_are_tried_from_coarse_to_fine() {
     let whole = project.run(&with(&["--layers", "0-9", "--format", "json"]));
     assert_eq!((tried(&whole.json()), whole.json()["rounds"].as_array().map(Vec::len)), ((0..10).collect(), Some(1)));
     assert_eq!(whole.err().matches("; read from the store").count(), all.len(), "{}", whole.err());
-    // The figures of a layer do not depend on how the search reached it.
+    // The figures of a layer do not depend on the order in which the search tried the layers.
     for one in json["layers"].as_array().expect("layers") {
         assert!(whole.json()["layers"].as_array().expect("layers").contains(one), "{one}");
     }

@@ -1,4 +1,4 @@
-//! Tests several models in one project.
+//! Tests projects with several models.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ fn a_project_with_two() {
     insta::assert_snapshot!("models_build", project.run(&["build"]).whole());
     let lock = project.read("corrigenda.lock");
     insta::assert_snapshot!("models_lock", lock);
-    // The block of a named model has the content of a lock without names.
+    // The part of the lock for a named model has the content of the lock of a project with one model.
     assert_eq!(plain.run(&["build"]).code(), Some(0));
     let single = plain.read("corrigenda.lock");
     let body = single.split_once("version = 1\n").expect("a version").1;
@@ -61,7 +61,7 @@ fn a_project_with_two() {
     assert_ne!(weights("one"), weights("two"));
 }
 
-/// A build for one model does not change the other model's block of the lock.
+/// A build for one model does not change the part of the lock for the other model.
 #[test]
 fn one_is_built_alone() {
     let project = project();
@@ -71,13 +71,13 @@ fn one_is_built_alone() {
     let stale = project.run(&["verify", "--model", "one"]);
     assert_eq!(stale.code(), Some(3));
     assert!(stale.err().contains("there is no corrigenda.lock of the model `one`"), "{}", stale.err());
-    // The worse outcome counts: `one` has no lock, and `two` is current.
+    // The worse outcome determines the exit code: `one` has no lock, and the lock of `two` is up to date.
     let both = project.run(&["build", "--locked"]);
     assert_eq!(both.code(), Some(3), "{}", both.whole());
     assert_eq!(project.run(&["build", "--model", "one"]).code(), Some(0));
     let lock = project.read("corrigenda.lock");
     assert_eq!(block(&lock, "two").trim_end(), block(&two, "two").trim_end());
-    // A change of one model's settings does not affect the other.
+    // A change of the settings of one model does not affect the lock of the other model.
     project.replace("corrigenda.toml", "[model.two.rome]\n", "[model.two.rome]\nclamp = 59\n");
     let run = project.run(&["build", "--locked"]);
     assert_eq!(run.code(), Some(3), "{}", run.whole());
@@ -148,7 +148,7 @@ fn each_has_its_acceptances() {
     assert!(own.err().contains("is a file of the project"), "{}", own.err());
 }
 
-/// One model is missing: the other is still built, and the exit code is that of an error.
+/// If the folder of one model is missing, the other model is built, and the exit code is that of an error.
 #[test]
 fn the_worst_outcome_of_the_models_counts() {
     let project = project();
@@ -163,7 +163,7 @@ fn the_worst_outcome_of_the_models_counts() {
     assert!(damaged.err().contains("the lock is damaged"), "{}", damaged.err());
 }
 
-/// A revision in which the model had no name is compared with the current one; its lock and its patch are found too.
+/// A past revision in which the model had no name can be compared with the worktree, and its lock and patch are used.
 #[test]
 fn the_history_of_a_model() {
     let project = project();
@@ -186,7 +186,7 @@ fn the_history_of_a_model() {
     assert_eq!(same.code(), Some(0), "{}", same.whole());
     let older = project.run(&["diff", "HEAD~1", "--model", "one", "--exit-code", "--no-damage"]);
     assert_eq!(older.code(), Some(1), "{}", older.whole());
-    // In that revision, the model was the other one.
+    // The base of that revision is the model `one`, so the revision cannot be compared with `two`.
     let other = project.run(&["diff", "HEAD~1", "--model", "two"]);
     assert_eq!(other.code(), Some(3), "{}", other.whole());
 }

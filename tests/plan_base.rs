@@ -1,4 +1,4 @@
-//! Tests `plan --base`: a set of edits that was written for another model.
+//! Tests `plan --base`, which evaluates a set of edits with another base.
 
 use corrigenda::safetensors::Dtype;
 
@@ -10,7 +10,7 @@ fn project() -> Project {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     write_editable_llama(&project.path("other"), Dtype::BF16, true);
-    // This tokenizer splits every word in two that the old one has as one token with a leading space.
+    // This tokenizer splits in two every word that is one token with a leading space in the tokenizer of the base.
     let tokenizer =
         project.read("model/tokenizer.json").replace("\"add_prefix_space\": false", "\"add_prefix_space\": true");
     project.write("other/tokenizer.json", &tokenizer);
@@ -32,7 +32,7 @@ fn the_facts_on_another_model() {
     assert_eq!(before, Project::files(&project.path("")));
 }
 
-/// The patched model already gives the targets, and its tokens are those of the lock.
+/// With the patched model as the other base, every fact is reported as known, with the tokens of the lock.
 #[test]
 fn facts_that_the_base_knows_are_reported() {
     let project = project();

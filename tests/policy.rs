@@ -9,7 +9,8 @@ const PATCH: &str = "sha256:81bbdff11f9a515b50c73e97535686804a0bbcc8f6322cf114ad
 /// The verbs that check the declared edits.
 const VERBS: [&str; 4] = ["check", "plan", "build", "test"];
 
-/// Returns a project with a policy, without the edit's old answer, which the random base does not give.
+/// Returns a project with a policy. The old answer of `ada.born` is removed, because the random base does not predict
+/// it.
 fn ruled(policy: &str) -> Project {
     let project = Project::new();
     project.replace("edits/people.toml", "was = \"Rome\"\n", "");
@@ -24,7 +25,7 @@ fn rule(project: &Project, policy: &str) {
     project.write("corrigenda.toml", &format!("{settings}\n{policy}\n"));
 }
 
-/// Returns the output of a build: the patches in the store, and the lock.
+/// Returns the files that a build writes: the patches in the store, and the lock.
 fn made(project: &Project) -> (Vec<(PathBuf, Vec<u8>)>, Option<String>) {
     let lock = project.path("corrigenda.lock").exists().then(|| project.read("corrigenda.lock"));
     (Project::files(&project.cache().join("v1/patches")), lock)
@@ -77,7 +78,7 @@ fn an_alias_is_protected_like_a_subject() {
 fn an_edit_expires_on_the_day_that_is_given() {
     let project = ruled("");
     project.replace("edits/people.toml", "reason = ", "expires = 2026-03-01\nreason = ");
-    // The last second of February, and the first second of March.
+    // The last second of February 2026 and the first second of March 2026 in UTC.
     let (before, after) = ("1772323199", "1772323200");
     for verb in ["check", "plan", "build"] {
         assert_eq!((on(&project, verb, before).code(), on(&project, verb, after).code()), (Some(0), Some(0)), "{verb}");
@@ -112,7 +113,7 @@ fn a_warning_that_is_denied_stops_a_build() {
     rule(&project, "[policy.levels]\nbase-disagrees = \"allow\"");
     let silent = project.run(&["build"]);
     assert!(silent.code() == Some(0) && silent.err().is_empty() && silent.out().contains(PATCH), "{}", silent.whole());
-    // Findings without which nothing can be built have no level.
+    // The severity of `contradiction` cannot be changed; the other levels are misspelt or have the wrong type.
     for levels in
         ["contradiction = \"warn\"", "base-disagree = \"deny\"", "edit-expired = \"denied\"", "edit-expired = 1"]
     {
@@ -139,7 +140,7 @@ const LIMITS: [(&str, &str, &str); 7] = [
 fn denied_warnings_apply_to_unchanged_edits() {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
-    // The random base does not give the old answer; a build without changes does not report it again.
+    // The random base does not predict the old answer; a build without changes does not report this again.
     assert!(!project.run(&["build"]).err().contains("base-disagrees"));
     rule(&project, "[policy.levels]\nbase-disagrees = \"deny\"");
     for verb in [&["plan"][..], &["build"], &["build", "--locked"]] {
@@ -149,7 +150,7 @@ fn denied_warnings_apply_to_unchanged_edits() {
     }
 }
 
-/// Returns a project that breaks every limit: a target with low probability, a failing paraphrase, a higher perplexity.
+/// Returns a project that breaks every limit in [`LIMITS`].
 fn breaking(policy: &str) -> Project {
     let project = ruled(policy);
     project.replace("edits/people.toml", "[edit.expect]", "[edit.expect]\nmin-probability = 0.95");
@@ -179,7 +180,7 @@ fn a_patch_that_breaks_a_limit_is_not_made() {
         let run = project.run(&["build"]);
         assert!(run.code() == Some(0) && run.err().contains("warning[min-efficacy]"), "{}", run.whole());
     }
-    // With a looser limit, the patch is the same as without a policy.
+    // With limits that the patch meets, the patch is the same as without a policy.
     for (key, _, keeps) in LIMITS {
         rule(&project, &format!("[policy]\n{key} = {keeps}"));
         let run = project.run(&["build", "-q"]);
@@ -227,7 +228,7 @@ fn a_test_checks_the_current_policy() {
          [policy.reasons]\nmax-damage = \"The rest must stay.\"",
     );
     insta::assert_snapshot!("a_test_of_a_policy", project.run(&["test"]).whole());
-    // The stricter of the two limits counts, whether the policy or the test sets it.
+    // The stricter limit applies, whether `[policy]` or `[test]` sets it.
     for (policy, test, code) in [("1", "5", "at most 1\n"), ("5", "1", "at most 1\n")] {
         rule(&project, &format!("[policy]\nmax-damage = {policy}"));
         project.replace("corrigenda.toml", "[test]\n", &format!("[test]\nmax-damage = {test}\n"));
@@ -242,13 +243,13 @@ fn a_met_policy_is_recorded() {
     let policy = "[policy]\nmin-efficacy = 0.6\nmax-damage = 5\nmax-relative-norm = 2";
     let project = breaking(policy);
     assert!(project.run(&["build", "-q"]).out().contains(PATCH));
-    // The record of the build, and the entry that the policy was met.
+    // One entry is the record of the build, the other records that no limit is broken.
     assert_eq!(count(&project, "reports"), 2);
     let store = || Project::files(&project.cache().join("v1"));
     let before = store();
     assert_eq!(project.run(&["build", "-q"]).code(), Some(0));
     assert_eq!(store(), before, "nothing is measured again");
-    // A change of any input of a limit causes a new check.
+    // A change of any input of the measurement causes a new check.
     for (file, from, to, more) in [
         ("corrigenda.toml", "max-damage = 5", "max-damage = 4", 1),
         // The record of a build contains the digest of the expectations.

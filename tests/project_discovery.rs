@@ -1,4 +1,4 @@
-//! Tests how a verb finds its project, and the prefixes that a path can have.
+//! Tests how a verb finds its project, and how it resolves paths on the command line and in the project file.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! Runs the README's commands and compares their output; checks the bundled model.
+//! Runs the commands in the README and compares their output; checks the lock of the bundled model.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -37,7 +37,7 @@ fn shown(readme: &str) -> Vec<(Vec<String>, Vec<String>)> {
     found
 }
 
-/// Returns whether `shown` is `real` with omissions only at lines `…`.
+/// Returns whether `shown` equals `real`, except for omitted lines at every `…`.
 fn agrees(shown: &[String], real: &str) -> bool {
     let mut real = real.lines().map(str::trim_end).filter(|line| !line.is_empty()).peekable();
     let mut skipping = false;
@@ -68,7 +68,7 @@ fn readme_commands_give_the_shown_output() {
         let real = text(&output.stdout);
         assert!(agrees(&lines, real), "{arguments:?} says\n{real}\nthe README shows\n{}", lines.join("\n"));
     }
-    // The committed lock is what a build gives on this machine too.
+    // A build on this machine gives the committed lock.
     let locked = run(root, cache.path(), &["build", "--locked"]);
     assert!(locked.status.success(), "{}", text(&locked.stderr));
     assert_eq!(std::fs::read(root.join("corrigenda.lock")).expect("the lock"), lock);

@@ -1,4 +1,4 @@
-//! Tests the refinement of linked sets: its gradient against finite differences, and the properties of a refined set.
+//! Tests the refinement of linked sets: the gradient against finite differences, and the reproducibility of the patch.
 
 use corrigenda::compile::{Fact, Resolved};
 use corrigenda::link::refine::{RefineLoss, RefinementRun};
@@ -10,7 +10,7 @@ use corrigenda::numeric::random::NumpyRandomState;
 use crate::support::project::{PROJECT, Project};
 use crate::support::tiny;
 
-/// Runs `check` on two edits with one context each, two sites, and non-zero columns.
+/// Runs `check` on a refinement of two edits with one context each, at two layers, from non-zero columns.
 fn refining(check: impl Fn(&RefinementRun<'_>, &Refinement, &[f64])) {
     let folder = tempfile::tempdir().expect("a folder");
     tiny::write_editable_model(folder.path());
@@ -117,7 +117,7 @@ fn a_refined_set_is_a_build_like_any_other() {
         let run = project.run(verb);
         assert_eq!(run.code(), Some(0), "{verb:?}: {}", run.whole());
     }
-    // Another number of steps gives another patch, and the lock is stale.
+    // The lock is stale if the number of refinement steps changes, and a build gives another patch.
     project.replace("corrigenda.toml", "refine-steps = 4", "refine-steps = 5");
     let stale = project.run(&["build", "--locked"]);
     assert_eq!(stale.code(), Some(3), "{}", stale.whole());

@@ -1,4 +1,4 @@
-//! Regression tests for defects that a review found.
+//! Tests that fixed defects stay fixed.
 
 use crate::support::project::{Project, commit};
 

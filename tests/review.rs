@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::project::{EDITS, Project, Run};
 
-/// Unsets `CI`: acceptances cannot be updated in CI, and these tests may run there.
+/// An environment without `CI`, because `test --update` is refused in CI, where these tests may run.
 const AT_HOME: &[(&str, &str)] = &[("CI", "")];
 
 /// Returns a built project; its only failing expectation is the neighbour of `ada.born`.
@@ -20,7 +20,7 @@ fn built() -> Project {
     project
 }
 
-/// Returns the same project with other expectations of `ada.born`, which do not change the weights.
+/// Returns a built project whose edit `ada.born` then gets other expectations, which do not change the weights.
 fn expecting(expect: &str) -> Project {
     let project = built();
     let (edit, _) = EDITS[0].1.split_once("[edit.expect]").expect("a table");
@@ -96,7 +96,7 @@ fn a_set_has_thresholds_too() {
         let run = with(&project, &format!("[test]\n{lines}"), &["test"]);
         assert_eq!(run.code(), Some(code), "{lines}: {}", run.whole());
     }
-    // With `--only`, the minimum share of the set does not apply: every failing expectation fails the test.
+    // With `--only`, the minimum shares of `[test]` do not apply, so every failing expectation fails the test.
     let part = with(&project, "[test]\nmin-unchanged = 0", &["test", "--only", "ada.born"]);
     assert!(part.code() == Some(1) && !part.out().contains("damage"), "{}", part.whole());
 }
@@ -123,7 +123,7 @@ fn damage_is_measured_on_neutral_text() {
     let lines = "[test]\nmax-damage = 0.1\n[policy.levels]\nmax-damage = \"warn\"";
     let warned = with(&project, lines, &["test"]);
     assert!(warned.code() == Some(0) && warned.out().contains("\nwarn  damage 0."), "{}", warned.whole());
-    // An unusable neutral text is an error; it does not count as a text without damage.
+    // A neutral text without a token to predict is an error, not a measurement of no damage.
     project.write("empty.txt", "");
     project.write("blank.txt", " \n\n\t\n");
     project.write("short.txt", "a\nb\n");
@@ -135,7 +135,7 @@ fn damage_is_measured_on_neutral_text() {
         said += &run.err();
     }
     insta::assert_snapshot!("neutral_texts_that_cannot_be_used", said);
-    // Without a limit, a test runs without the corpus; with a limit, it does not.
+    // A missing corpus is an error only if there is a limit on damage.
     std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
     let run = project.run(&["test"]);
     assert!(run.code() == Some(0) && run.out().contains("damage was not measured"), "{}", run.whole());
@@ -167,7 +167,7 @@ fn aliases_are_asked_like_subjects() {
         assert!(run.code() == Some(2) && run.err().contains(code), "{aliases}: {}", run.whole());
         project.replace("edits/people.toml", &format!("[{aliases}]"), "[\"Ada\"]");
     }
-    // An alias of two edits: they demand two answers to one prompt, and the model can give only one.
+    // Two edits with one alias require two answers to the same prompt, of which the model can give only one.
     project.replace("edits/places.toml", "We saw the city of {}", "I live in {}");
     project.replace("edits/places.toml", "[\"Rome\"]", "[\"Ada\"]");
     insta::assert_snapshot!("an_alias_of_two_edits", project.run(&["test"]).whole());
@@ -185,11 +185,11 @@ fn a_shortfall_can_be_accepted() {
     let again = project.run_with(&["test", "--update"], &[("CI", "false")]);
     assert!(again.err().starts_with("corrigenda.accepted is unchanged: 1 accepted\n"), "{}", again.whole());
     assert_eq!((project.run(&["test"]).code(), project.run(&["test"]).err().as_str()), (Some(0), ""));
-    // Another answer than the accepted one fails, and the acceptance is left over.
+    // An answer that differs from the accepted answer fails, and the acceptance is reported as unused.
     let accepted = project.read("corrigenda.accepted");
     project.replace("corrigenda.accepted", "Vienna", "Wien");
     insta::assert_snapshot!("another_answer_than_the_accepted_one", project.run(&["test"]).whole());
-    // An acceptance of an expectation that is met is left over; a run with `--only` does not report it.
+    // An acceptance of a met expectation is reported as unused, except with `--only`.
     project.write("corrigenda.accepted", &accepted);
     project.replace("edits/people.toml", "unchanged = [\"I live in Lisbon\"]", "");
     insta::assert_snapshot!("an_entry_that_is_left_over", project.run(&["test"]).whole());

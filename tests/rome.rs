@@ -45,7 +45,7 @@ impl Parity {
         Resolved::new(&self.tokens, &self.templates, fact, limit).expect("the edit resolves")
     }
 
-    /// Computes the factor of C over the corpus of the golden file, document by document.
+    /// Computes the Cholesky factor of C over the corpus of the golden file.
     fn factor(&self, corpus: &Path) -> Factor {
         let statistics = &self.golden["statistics"];
         let whole = |key: &str| statistics[key].as_u64().expect("a number") as usize;
@@ -136,7 +136,7 @@ fn the_tiny_model_agrees_with_pytorch() {
         parity.check_value(edit);
         parity.check_update(edit, &factor);
     }
-    // All three edits in one link, with the reference's values injected.
+    // Links all three edits with the values of the reference.
     let list = |edit: &Value, key: &Value| -> (Vec<f32>, Vec<f32>) {
         let narrow = |value: &Value| numbers(value).iter().map(|&x| x as f32).collect();
         (narrow(&edit["key"]), narrow(key))
@@ -212,9 +212,9 @@ fn parallel_edits_equal_single_edits() {
     assert_eq!(together, edits.iter().map(alone).collect::<Vec<_>>(), "keys by themselves");
 }
 
-/// Cached results (the layers below, the positions before the subject's last token) and skipped ones (positions without
-/// a label after the last block) do not change a bit: with δ = 0 the logits equal those of a plain run over whole rows.
-/// For δ ≠ 0, the tests above compare with PyTorch.
+/// Caching (of the layers below, and of the positions before the subject's last token) and skipping (of positions
+/// without a label after the last block) do not change a bit: with δ = 0 the logits equal those of a forward pass over
+/// whole rows. For δ ≠ 0, the tests above compare with PyTorch.
 #[test]
 fn shared_prefixes_change_no_bit() {
     let folder = tempfile::tempdir().expect("a temporary folder");

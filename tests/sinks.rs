@@ -1,4 +1,5 @@
-//! Tests edits whose subjects start a text at an attention sink, and value searches that end by a margin.
+//! Tests edits whose subjects are at an attention sink at the beginning of a text, and value searches that stop at a
+//! margin.
 
 use crate::support::project::Project;
 use crate::support::tiny;
@@ -51,7 +52,8 @@ fn an_edit_at_a_sink_gets_a_preface() {
         assert_eq!(run.code(), Some(0), "{verb:?}: {}", run.whole());
     }
     assert_eq!(project.read("corrigenda.lock"), lock);
-    // Every verb asks the edit's prompt, and the paraphrase that starts with it, after the preface.
+    // `test` and `diff` put the preface before the prompt of the edit, and before the paraphrase that starts with the
+    // subject.
     for verb in [&["test", "--format", "json"][..], &["diff", "base", "--format", "json"]] {
         let asked = project.run(verb);
         let said: serde_json::Value = serde_json::from_str(&asked.out()).expect("JSON");
@@ -61,7 +63,7 @@ fn an_edit_at_a_sink_gets_a_preface() {
             assert!(prompts.contains(&format!("after \"<|endoftext|>\": {prompt}").as_str()), "{verb:?}: {prompts:?}");
         }
     }
-    // A reader of the export sees the preface too.
+    // The README and the manifest of an export state the preface.
     assert_eq!(project.run(&["export", "checkpoint", "out"]).code(), Some(0));
     assert!(project.read("out/README.md").contains("| after "), "{}", project.read("out/README.md"));
     assert!(project.read("out/corrigenda-manifest.json").contains("\"preface\": \"<|endoftext|>\""));

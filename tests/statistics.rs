@@ -13,7 +13,7 @@ use corrigenda::store::{EntryKind, Store};
 
 use crate::support::{reference, tiny};
 
-/// A progress that panics at a document, and records the first position that it sees.
+/// A progress receiver that panics at a document, and records the first reported position.
 struct Mortal {
     dies_at: u64,
     first: AtomicU64,
@@ -93,7 +93,7 @@ fn one_pass_gives_the_bytes_of_single_layers() {
     assert_eq!(ground.build_all(&ground.store("together"), &[0, 1, 2], unseen), alone);
     let some = [alone[0], alone[2]];
     assert_eq!(ground.build_all(&ground.store("some"), &[0, 2], unseen), some);
-    // Interrupted in a pass over two layers, and twice in a pass over all: every sum resumes where it stopped.
+    // A pass over two layers is interrupted once and a pass over all layers twice; every sum resumes where it stopped.
     let store = ground.store("interrupted");
     let partial = || store.ls().expect("listed").iter().filter(|entry| entry.kind == EntryKind::Partial).count();
     for (layers, dies_at, left) in [(&[0, 2][..], 100, 2), (&[0, 1, 2], 60, 3), (&[0, 1, 2], 130, 3)] {

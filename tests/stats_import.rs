@@ -1,4 +1,4 @@
-//! Tests published second moments of ROME, imported in place of computed statistics.
+//! Tests the import of published second moments of ROME, which replace computed statistics.
 
 use std::io::{Cursor, Write as _};
 
@@ -15,7 +15,7 @@ fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     [&b"\x93NUMPY\x01\x00"[..], &length, header.as_bytes(), data].concat()
 }
 
-/// Returns a second moment that no corpus gives: `1000 (I + ⅒ 1 1ᵀ)` over a thousand keys.
+/// Returns an archive with a second moment that no corpus gives: `1000 (I + ⅒ 1 1ᵀ)` over a thousand keys.
 pub fn published() -> Vec<u8> {
     let element = |place: usize| if place / INNER == place % INNER { 1100.0_f32 } else { 100.0 };
     let sum: Vec<u8> = (0..INNER * INNER).flat_map(|place| element(place).to_le_bytes()).collect();
@@ -84,7 +84,7 @@ fn a_published_moment_replaces_the_corpus() {
     assert!(built.code() == Some(0) && !built.err().contains("keys of layer"), "nothing is summed: {}", built.whole());
     let rebuilt = project.run(&["verify", "--rebuild"]);
     assert!(rebuilt.code() == Some(0) && rebuilt.out().contains("imported from"), "{}", rebuilt.whole());
-    // In another store, the lock requires the import, until the statistics are imported there too.
+    // With another store, the build fails until the statistics that the lock requires are imported into that store.
     let elsewhere = ["--cache-dir", "../elsewhere"];
     let locked = project.run(&[&["build", "--locked"], &elsewhere[..]].concat());
     assert!(locked.code() == Some(3) && locked.err().contains("were imported from"), "{}", locked.whole());
@@ -121,13 +121,13 @@ fn imports_do_not_affect_other_projects() {
     project.write("other/corrigenda.toml", &own);
     let imported = project.run(&["-C", "other", "stats", "import", "rome.npz", "--replace"]);
     assert_eq!(imported.code(), Some(0), "{}", imported.whole());
-    // The first project does not change, with its lock and without it.
+    // The patch of the first project does not change, with and without its lock.
     assert_eq!(project.run(&["build", "--locked"]).code(), Some(0));
     std::fs::remove_file(project.path("corrigenda.lock")).expect("removed");
     assert_eq!(project.run(&["build"]).code(), Some(0));
     assert_eq!(project.read("corrigenda.lock"), lock);
     assert!(!project.run(&["stats", "show"]).out().contains("imported"));
-    // The second project uses the import, and its lock continues to require it.
+    // The second project uses the imported statistics, and its lock requires them.
     assert_eq!(project.run(&["-C", "other", "build"]).code(), Some(0));
     let other = project.read("other/corrigenda.lock");
     assert!(other.contains("imported = ") && other != lock, "{other}");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{golden, ids, reference};
 
-/// Opens a tokenizer of the reference with these settings.
+/// Opens a tokenizer file of tests/reference with `settings` as `tokenizer_config.json`.
 fn open(folder: &Path, file: &str, settings: &Value) -> Tokens {
     std::fs::copy(reference(file), folder.join("tokenizer.json")).expect("the tokenizer");
     std::fs::write(folder.join("tokenizer_config.json"), settings.to_string()).expect("the settings");
@@ -95,7 +95,7 @@ fn chats_and_answers_as_in_transformers() {
     assert_eq!(seen, 39);
 }
 
-/// A tokenizer that marks the beginning of a text does not mark an answer.
+/// A tokenizer that adds a special token or a space at the beginning of a text does not add it to an answer.
 #[test]
 fn an_answer_continues_its_prompt() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -118,7 +118,7 @@ fn an_answer_continues_its_prompt() {
     }
 }
 
-/// Every text is one token, so no answer can be separated from the text before it.
+/// With a tokenizer that makes every text one token, an answer cannot be separated from its prompt and is refused.
 #[test]
 fn an_answer_that_merges_with_its_prompt_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -132,8 +132,8 @@ fn an_answer_that_merges_with_its_prompt_is_refused() {
     assert!(refused.contains("merged with the text before it"), "{refused}");
 }
 
-/// A tokenizer that ends every text with a special token (`add_eos_token` of a fine-tune): the token is removed from
-/// prompts, but not from documents.
+/// If the tokenizer adds a special token to the end of every text (`add_eos_token`), the token is removed from prompts,
+/// but not from documents.
 #[test]
 fn prompts_omit_the_tokenizers_end_tokens() {
     let folder = tempfile::tempdir().expect("a folder");

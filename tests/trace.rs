@@ -113,7 +113,7 @@ fn a_prompt_is_traced_and_drawn() {
         !page.contains("http://") || page.matches("http").count() == figures.len(),
         "a page that needs nothing else"
     );
-    // The number of threads does not change the numbers or the figures.
+    // The results and the pictures do not depend on the number of threads.
     let again = project.run(&with(&["--out", "again", "--noise", "0.1", "--threads", "1"]));
     assert_eq!(again.code(), Some(0));
     let bytes =
@@ -126,8 +126,8 @@ fn edits_and_files_of_known_facts_are_traced() {
     let project = Project::new();
     let edits = project.run(&["trace", "sao-tome.city", "--format", "json"]).json();
     assert_eq!((&edits["facts"][0]["id"], &edits["effects"]["facts"]), (&"sao-tome.city".into(), &1.into()));
-    // Two of the four are known facts; the third is not the model's answer, and the fourth prompt does not contain its
-    // subject.
+    // The first two records are traced. The third states another answer than the model's, and the prompt of the fourth
+    // does not contain its subject.
     let said = project.run(&with(&["--format", "json"])).json()["facts"][0]["answer"].clone();
     let known = serde_json::json!([
         { "prompt": "The people live in Ada Bellini", "subject": "Ada Bellini", "attribute": said },
@@ -166,7 +166,7 @@ fn suggested_layers_are_shown_with_traces() {
     insta::assert_snapshot!(run.out());
     let json = project.run(&["trace", "--suggest-layer", "--noise", "0.1", "--format", "json"]).json();
     let suggested = json["suggested"].as_u64().expect("a layer");
-    // A build with the suggested layer succeeds, and its figures are those of the suggestion.
+    // A build with the suggested layer succeeds, and its figures equal those that the search reported.
     project.write("corrigenda.toml", &PROJECT.replace("layer = 1", &format!("layer = {suggested}")));
     let built = project.run(&["build"]);
     assert_eq!(built.code(), Some(0), "{}", built.whole());
@@ -200,17 +200,17 @@ fn layers_are_tried_with_counterfactuals() {
     facts.push(serde_json::json!({ "prompt": "I live in Oslo", "subject": "Oslo", "attribute": "Vienna", "relation_id": "P1" }));
     project.write("known.json", &serde_json::json!(facts).to_string());
     let run = project.run(&["trace", "--suggest-layer", "--facts", "known.json", "--format", "json", "--limit", "2"]);
-    // No layer takes the only edit, so the exit code is 1 and no layer is suggested.
+    // The only edit converges at no layer, so the exit code is 1 and no layer is suggested.
     assert_eq!((run.code(), &run.json()["suggested"]), (Some(1), &serde_json::Value::Null), "{}", run.whole());
     let json = run.json();
     // The random model answers the second prompt with half a word, and it does not know the answer for Oslo.
     assert_eq!(json["edits"].as_array().map(Vec::len), Some(1), "{facts:?}");
-    // The edit has one paraphrase, its prompt after the fact of the other relation, and its own relation's neighbours.
+    // The edit has one paraphrase, which is its prompt after a fact of another relation, and the neighbour prompts of
+    // its relation.
     let layers = json["layers"].as_array().expect("layers");
     let asked = |what: &str, all: u64| layers.iter().filter(|layer| layer[what]["all"] == all).count();
     assert_eq!(asked("paraphrase", 1), 3, "{layers:?}");
-    // The random model has no value for the edit at any layer: the edit counts as not holding, and no neighbour is
-    // asked.
+    // No value is found for the edit at any layer, so the edit counts as failed, and no neighbour prompt is run.
     let not_found = layers.iter().filter(|layer| layer["not_found"] == 1).count();
     assert_eq!((not_found, asked("efficacy", 1), asked("unchanged", 0)), (3, 3, 3), "{layers:?}");
     project.write("alone.json", &serde_json::json!(facts[2..3]).to_string());

@@ -1,5 +1,5 @@
-//! Tests `export checkpoint`, `verify` and `build --provenance` on the tiny model: every claim, and every way to break
-//! it.
+//! Tests `export checkpoint`, `verify` and `build --provenance` on the tiny model: every claim, and damage that
+//! `verify` must detect.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ const EDITED: &str = "transformer.h.1.mlp.c_proj.weight";
 const MANIFEST: &str = "../out/corrigenda-manifest.json";
 const WEIGHTS: &str = "../out/model.safetensors";
 
-/// Returns a built and exported project.
+/// Returns a built project whose checkpoint is exported to `../out`.
 fn exported() -> Project {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
@@ -26,7 +26,7 @@ fn base(project: &Project) -> Vec<(PathBuf, Vec<u8>)> {
     Project::files(&project.path("model"))
 }
 
-/// Flips the lowest bit of a byte.
+/// Flips the lowest bit of byte `at` of a file.
 fn flip(project: &Project, name: &str, at: usize) {
     let path = project.path(name);
     let mut bytes = std::fs::read(&path).expect("a file");
@@ -34,7 +34,7 @@ fn flip(project: &Project, name: &str, at: usize) {
     std::fs::write(&path, bytes).expect("written");
 }
 
-/// Returns the offset of a tensor's first byte.
+/// Returns the offset of a tensor's first byte in a safetensors file.
 fn offset(project: &Project, file: &str, tensor: &str) -> usize {
     let bytes = std::fs::read(project.path(file)).expect("weights");
     Header::parse(bytes.len() as u64, &bytes).expect("a header").tensors[tensor].start as usize
@@ -151,7 +151,7 @@ fn links_are_followed_only_inside() {
         run.whole()
     );
     assert!(!project.path("../other").exists());
-    // The same in an export.
+    // A symbolic link in an export is reported too.
     std::fs::remove_file(project.path("model/notes")).expect("it was there");
     symlink(project.path("corrigenda.toml"), project.path("../out/notes")).expect("linked");
     let run = project.run(&["verify", "../out"]);
@@ -249,7 +249,7 @@ fn an_export_without_a_manifest_is_verified() {
         std::fs::remove_file(project.path(MANIFEST)).expect("it was there");
     });
     insta::assert_snapshot!("without_a_manifest", run.whole());
-    // The same for a patch that only the store still has.
+    // A patch is also found if only the store has it.
     let run = seen(&["found in the store", "rome.country"], |project| {
         std::fs::remove_file(project.path(MANIFEST)).expect("it was there");
         project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
@@ -334,7 +334,7 @@ fn a_patch_is_its_bytes() {
     assert_eq!(project.run(&["verify", "mine.safetensors"]).code(), Some(0));
     let last = bytes.len() - 1;
     flip(&project, "mine.safetensors", last);
-    // A flipped bit in a factor gives another valid patch; the name of the file reveals the difference.
+    // A patch with a flipped bit in a factor is valid, but its digest differs from the file name.
     let named = format!("{}.safetensors", id.hex());
     std::fs::copy(project.path("mine.safetensors"), project.path(&named)).expect("copied");
     let run = project.run(&["verify", &named]);
@@ -342,7 +342,7 @@ fn a_patch_is_its_bytes() {
     flip(&project, &named, 9);
     let run = project.run(&["verify", &named]);
     assert!(run.code() == Some(1) && run.out().contains("not a valid patch"), "{}", run.whole());
-    // The same in the store.
+    // A damaged patch in the store is detected too.
     std::fs::copy(project.path("mine.safetensors"), &path).expect("copied");
     let run = project.run(&["verify", &id.to_string()]);
     assert!(run.code() == Some(1) && run.out().contains(&id.to_string()), "{}", run.whole());
@@ -369,14 +369,14 @@ fn the_project_matches_its_lock() {
     insta::assert_snapshot!("verify", project.run(&["verify"]).whole());
     insta::assert_snapshot!("verify_elsewhere", project.run(&["verify", "--cache-dir", "../empty"]).whole());
     assert!(!project.path("../empty").exists(), "nothing is written");
-    // Every damaged entry, of any kind, is one finding.
+    // Every damaged entry of the store is one finding.
     for (path, mut bytes) in Project::files(&project.cache().join("v1/objects")) {
         bytes[20] ^= 1;
         std::fs::write(path, bytes).expect("written");
     }
     let run = project.run(&["verify"]);
     assert!(run.code() == Some(1) && run.out().matches("WRONG  object").count() == 3, "{}", run.whole());
-    // The reported repair is necessary, and it works.
+    // A build does not repair the store; the reported commands do.
     project.run(&["build"]);
     assert_eq!(project.run(&["verify"]).code(), Some(1));
     mend(&project);
@@ -414,7 +414,7 @@ fn everything_is_computed_again() {
     let run = project.run(&["verify", "--rebuild"]);
     insta::assert_snapshot!("rebuild", run.whole());
     assert!(files() == before, "something was written");
-    // If the inputs are those of the lock but the patch differs, the lock is wrong, not stale.
+    // If the inputs match the lock but the patch differs, the lock is reported as wrong, not as stale.
     let lock = project.read("corrigenda.lock");
     let id = lock.rsplit("id = \"sha256:").next().expect("an id")[..64].to_owned();
     project.replace("corrigenda.lock", &id, &format!("{}{}", &id[32..], &id[..32]));
@@ -481,7 +481,7 @@ fn an_export_that_fails_late_leaves_nothing() {
     project.run(&["build"]);
     let before = base(&project);
     let patch = Project::files(&project.cache().join("v1/patches")).remove(0).1;
-    // A base of which one file has changed since it was opened: this is detected only after everything is written.
+    // A file of the base that changes after the base is opened is detected only after the export is written.
     let file = LockedFile { path: "config.json".to_owned(), size: 1, digest: Digest::of(b"another") };
     let bytes = std::fs::read(project.path("model/model.safetensors")).expect("weights");
     let (path, size) = ("model.safetensors".to_owned(), bytes.len() as u64);

@@ -11,7 +11,7 @@ mod merges;
 mod own;
 mod review;
 
-/// Returns the path of a file of the action.
+/// Returns the path of a file in examples/github-action.
 fn action(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/github-action").join(name)
 }
@@ -47,8 +47,8 @@ else
 fi
 "#;
 
-/// Returns whether all programs exist, and reports a missing one.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+/// Returns whether all programs exist; reports a missing program as the reason for a skipped test.
+#[expect(clippy::print_stderr, reason = "a skipped test is reported")]
 fn has(programs: &[&str]) -> bool {
     let lacks = |program: &&&str| Command::new(program).arg("--version").output().is_err();
     let lacking = programs.iter().find(lacks);
@@ -64,7 +64,7 @@ struct Workshop {
     root: PathBuf,
 }
 
-/// The result of a script.
+/// The exit code and the log of a script.
 struct Said {
     code: Option<i32>,
     log: String,
@@ -126,7 +126,7 @@ impl Workshop {
         self.git("rev-parse HEAD").trim().to_owned()
     }
 
-    /// Runs `review` as the action does, with additional environment variables.
+    /// Runs the script `review` as the action does, with additional environment variables.
     fn review(&self, environment: &[(&str, &str)]) -> Said {
         std::fs::remove_dir_all(self.root.join("out")).ok();
         std::fs::create_dir(self.root.join("out")).expect("a folder");
@@ -139,7 +139,7 @@ impl Workshop {
         self.said(command.output().expect("it runs"))
     }
 
-    /// Runs `comment` as the action does.
+    /// Runs the script `comment` as the action does, with additional environment variables.
     fn comment(&self, environment: &[(&str, &str)]) -> Said {
         let mut command = self.command("bash");
         command.arg(action("comment")).arg(self.root.join("out/reports/comment.md"));
@@ -156,7 +156,7 @@ impl Workshop {
         text(&self.root.join("out").join(name)).replace(&*self.root.to_string_lossy(), "[FOLDER]")
     }
 
-    /// Returns the recorded calls of `gh` and the last body, and clears them.
+    /// Returns the recorded calls of `gh` and the body of the last comment, and deletes both records.
     fn posted(&self) -> (String, String) {
         let posted = (text(&self.root.join("calls")), text(&self.root.join("body")));
         self.bash("rm -f calls body");

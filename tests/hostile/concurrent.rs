@@ -1,4 +1,4 @@
-//! Tests several processes that use one store at the same time.
+//! Tests processes that use one store at the same time.
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -20,7 +20,7 @@ fn started(project: &Project, cache: &Path, words: &[&str]) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
 }
 
-/// Waits for the verb, which must succeed, and returns its JSON output.
+/// Waits for the process, which must succeed, and returns its JSON output.
 fn answered(child: Child) -> serde_json::Value {
     let output = child.wait_with_output().expect("it ends");
     let told = String::from_utf8_lossy(&output.stderr);
@@ -212,7 +212,7 @@ fn permissions_follow_the_umask() {
     }
 }
 
-/// A store that belongs to another user, who alone can read it.
+/// A store that only another user can read is reported.
 #[test]
 fn a_store_of_another_user_is_reported() {
     let project = quick();

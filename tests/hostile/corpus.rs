@@ -133,7 +133,7 @@ pub(super) fn cases(project: &Project) -> Vec<Case> {
 
 type Add<'a> = dyn FnMut(String, Vec<u8>) + 'a;
 
-/// Adds the changes that apply to every format.
+/// Adds changes that are possible in any file format.
 fn any(sound: &[u8], add: &mut Add<'_>) {
     for part in 0..8 {
         let length = sound.len() * part / 8;
@@ -156,7 +156,7 @@ fn any(sound: &[u8], add: &mut Add<'_>) {
     add("one long line".into(), vec![b'a'; 1 << 20]);
 }
 
-/// Replaces every value of a TOML file by each of these values, removes every line, and repeats every line.
+/// Adds changes of a TOML file: every value replaced by each of `VALUES`, every line removed, every line repeated.
 fn toml(sound: &[u8], add: &mut Add<'_>) {
     const VALUES: [&str; 13] = [
         "-1",
@@ -200,7 +200,7 @@ fn toml(sound: &[u8], add: &mut Add<'_>) {
     add("carriage returns".into(), text.replace('\n', "\r").into_bytes());
 }
 
-/// Replaces every value of a JSON file by each of these values, and removes every key.
+/// Adds changes of a JSON file: every value replaced by each of `values`, and every key removed.
 fn json_of(class: &str, sound: &[u8], add: &mut Add<'_>) {
     let values = [
         json!(null),
@@ -268,7 +268,7 @@ fn collect(value: &Value, here: String, out: &mut Vec<String>) {
     }
 }
 
-/// Adds values that make the tokenizers library panic, or allocate or run without limit.
+/// Adds values that make the tokenizers library panic, allocate without limit or run without end.
 fn tokenizers(whole: &Value, add: &mut Add<'_>) {
     let mut with = |name: &str, pointer: &str, value: Value| {
         let mut changed = whole.clone();
@@ -366,7 +366,7 @@ fn nested() -> Value {
     (0..60).fold(json!({ "type": "NFC" }), |inner, _| json!({ "type": "Sequence", "normalizers": [inner] }))
 }
 
-/// Adds paths that a shard must not have.
+/// Adds indices in which the path of a shard is invalid or leads out of the model folder.
 fn shards(add: &mut Add<'_>) {
     let places = [
         "../model/model.safetensors",
@@ -390,7 +390,7 @@ fn shards(add: &mut Add<'_>) {
     add("no shard".into(), json!({ "weight_map": {} }).to_string().into_bytes());
 }
 
-/// Adds records that are not facts.
+/// Adds benchmark records that are not valid facts.
 fn records(whole: &Value, add: &mut Add<'_>) {
     let record = whole[0].clone();
     let many: Vec<Value> = (0..2000).map(|_| record.clone()).collect();
@@ -406,7 +406,7 @@ fn records(whole: &Value, add: &mut Add<'_>) {
     }
 }
 
-/// Adds headers with false statements about the tensors.
+/// Adds safetensors headers that contradict the data.
 fn safetensors(sound: &[u8], add: &mut Add<'_>) {
     let (header, data) = split(sound);
     let header: Value = serde_json::from_slice(header).expect("a header");
@@ -495,14 +495,14 @@ fn names(bytes: &[u8]) -> Vec<String> {
     header.as_object().expect("an object").keys().filter(|name| *name != "__metadata__").cloned().collect()
 }
 
-/// Adds files that are not valid archives of statistics, and archives that expand to a large size.
+/// Adds files that are not valid archives of second moments, and archives that expand to a large size.
 fn npz(add: &mut Add<'_>) {
     for (name, bytes) in crate::stats_import::hostile() {
         add(name.to_owned(), bytes);
     }
 }
 
-/// Adds files that are not valid templates.
+/// Adds files that are not valid context templates.
 fn text(add: &mut Add<'_>) {
     for text in ["", "\n", "{}", "no place", "{} and {}", "{", "{0}", "{}\0", "\u{202e}{}", "\u{1b}[2J{}"] {
         add(format!("{text:?}"), text.as_bytes().to_vec());

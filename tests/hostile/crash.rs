@@ -53,8 +53,8 @@ impl Fault {
         }
     }
 
-    /// Returns whether the fault is injected at `call`. Faults that resemble another one are injected only at the calls
-    /// where they may make a difference.
+    /// Returns whether the fault is injected at `call`. A fault that resembles `Killed`, `Full` or `Broken` is injected
+    /// only at calls after which the program may react differently.
     fn happens(self, call: &str) -> bool {
         match self {
             Self::Killed | Self::Full | Self::Broken => true,
@@ -80,7 +80,7 @@ fn build(project: &Project, under: &[&str]) -> Command {
     command
 }
 
-/// Returns the same command under strace, which injects `fault` at the `when`th `call` of a thread.
+/// Returns the command of a build under strace, which injects `fault` at the `when`th `call` of a thread.
 fn injured(project: &Project, call: &str, fault: Fault, when: usize, log: &Path) -> Command {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{}:when={when}", fault.injected()));
     // A process that was started in the background ignores SIGINT, and the build would inherit this.
@@ -112,8 +112,8 @@ fn counted(project: &Project) -> Option<Vec<(&'static str, usize)>> {
     Some(found)
 }
 
-/// Asserts that after a fault no file of the user has changed, the lock is the old one or complete, the store is valid,
-/// and a build gives the same patch.
+/// Asserts that after a fault no file of the user has changed, the lock is `old` or complete, the store is valid, and a
+/// build gives the patch `want`.
 fn recovers(project: &Project, before: &[(PathBuf, Vec<u8>)], want: &str, what: &str, old: Option<&[u8]>) {
     let after = own_files(project);
     let other = |file: &&(PathBuf, Vec<u8>)| !before.contains(file) || !after.contains(file);
@@ -133,7 +133,8 @@ fn recovers(project: &Project, before: &[(PathBuf, Vec<u8>)], want: &str, what: 
     assert_eq!(verified.code(), Some(0), "{what}: {}", verified.whole());
 }
 
-/// Removes the temporary lock file that a killed build leaves in the project; a build on a later day would remove it.
+/// Removes the temporary file of the lock that a killed build leaves in the project. A build removes it only on a later
+/// day.
 fn forget_what_was_being_written(project: &Project) {
     for entry in fs::read_dir(project.path("")).expect("readable").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -143,7 +144,7 @@ fn forget_what_was_being_written(project: &Project) {
     }
 }
 
-/// Returns the lock of the project with another target; the edits themselves are restored.
+/// Returns the lock of a build with another target, and restores the edits.
 fn old_lock(project: &Project) -> Vec<u8> {
     project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Berlin\"");
     assert_eq!(project.run(&["build"]).code(), Some(0));
@@ -176,7 +177,7 @@ fn a_build_survives_a_failure_of_any_call() {
         skipped("strace is not here, or may not trace");
         return;
     };
-    // A sample takes every 23rd occurrence, with a different start for each call.
+    // By default, faults are injected at every 23rd occurrence of a call, starting at a different one for each call.
     let step = if rounds(0) > 0 { 1 } else { 23 };
     let (mut tried, mut missed, mut refused) = (0, Vec::new(), 0);
     let log = project.cache().with_file_name("fault");
@@ -199,7 +200,7 @@ fn a_build_survives_a_failure_of_any_call() {
                 if output.status.success() {
                     done(&project, &output, &want, &what, old);
                 }
-                // If `unlink` fails, the temporary file remains too.
+                // The temporary file also remains if `unlink` fails.
                 if fault.signal().is_some() || call.starts_with("unlink") {
                     forget_what_was_being_written(&project);
                 }
@@ -244,7 +245,7 @@ fn a_killed_build_can_be_repeated() {
         forget_what_was_being_written(&project);
         recovers(&project, &before, &want, &format!("round {round}"), None);
     }
-    // Some builds end before the kill, but not all of many.
+    // Some builds end before the kill, but in 20 rounds or more at least one build is killed.
     assert!(rounds < 20 || killed > 0, "a kill meets a build");
     figure(&format!("{rounds} rounds of kill -9 at a random time: {killed} met a build at work"));
 }
@@ -282,7 +283,7 @@ fn a_full_disk_damages_nothing() {
             stopped += 1;
         }
         assert_eq!(checked.code(), Some(0), "{kilobytes} KiB: {}", checked.whole());
-        // The same store after the file system was enlarged.
+        // A build with the same store succeeds after the file system is enlarged.
         assert!(mount(&["mount", "-o", "remount,size=64m"]).is_ok_and(|status| status.success()), "room is made");
         recovers(&project, &before, &want, &format!("{kilobytes} KiB"), None);
         drop(mounted);

@@ -1,8 +1,8 @@
 //! Runs parsers on random mutations of valid files. No parser may panic on any input.
 //!
-//! By default each target runs for a moment; with `CORRIGENDA_FUZZ_SECONDS=900` it runs for a quarter of an hour of
-//! processor time. Inputs that once made a parser panic are in `tests/hostile/found/TARGET/` and run first. `guided/`
-//! fuzzes the same readers with libFuzzer.
+//! By default each target runs for a fraction of a second; with `CORRIGENDA_FUZZ_SECONDS=900` it runs for 900 seconds
+//! of processor time. Inputs that once made a parser panic are in `tests/hostile/found/TARGET/` and run first.
+//! `guided/` fuzzes the same readers with libFuzzer.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use super::{corpus, figure, quick, readers};
 use crate::support::project::Project;
 use crate::support::tiny;
 
-/// A fast random number generator (xorshift); its quality does not matter.
+/// A fast random number generator (xorshift).
 struct Dice(u64);
 
 impl Dice {
@@ -25,7 +25,7 @@ impl Dice {
     }
 }
 
-/// Fragments that are meaningful to the parsers.
+/// Fragments that have a meaning in the parsed formats.
 const WORDS: [&[u8]; 30] = [
     b"{",
     b"}",
@@ -98,8 +98,8 @@ fn mutated(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// Measures the processor time of this thread, because other processes may use the processor. If the system does not
-/// report it, measures elapsed time.
+/// Measures the processor time of this thread, because other processes may use the processor; or the elapsed time if
+/// the system does not report processor time.
 struct Clock {
     start: Instant,
     before: Option<Duration>,
@@ -117,7 +117,7 @@ impl Clock {
 
     fn elapsed(&self) -> Duration {
         match (self.before, Self::processor()) {
-            // Some systems have the file but no numbers in it.
+            // On some systems the file exists, but its numbers do not change.
             (Some(before), Some(now)) if now > before => now.saturating_sub(before).max(self.start.elapsed() / 20),
             _ => self.start.elapsed(),
         }
@@ -184,7 +184,7 @@ fn seeds(project: &Project, files: &[&str]) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(project.path(file)).expect("a seed")).collect()
 }
 
-/// Fuzzes the target with mutations of these project files.
+/// Fuzzes the target with mutations of `files`, which are files of the project.
 fn of_files(target: &str, project: &Project, files: &[&str]) {
     let beside = project.path("sharded");
     fuzz(target, &seeds(project, files), &beside);

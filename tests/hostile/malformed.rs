@@ -16,10 +16,10 @@ use crate::support::project::{Project, binary};
 /// The data memory in bytes that a run may use in addition to the size of the file.
 const ROOM: u64 = 64 << 20;
 
-/// The upper limit for a refusal on an otherwise idle machine.
+/// The maximum time of a refusal on an otherwise idle machine.
 const SOON: Duration = Duration::from_millis(100);
 
-/// The result of a case.
+/// The exit code and the time of a run on a hostile input.
 struct Fate {
     code: i32,
     took: Duration,
@@ -60,7 +60,7 @@ fn malformed_files_are_refused_within_bounds() {
         let before = fs::read(&path).expect("it is there");
         fs::write(&path, &case.bytes).expect("written");
         let mut fate = fate(&project, case);
-        // If figures are requested, the fastest of three runs counts.
+        // If figures are requested, a slow refusal is repeated twice, and the fastest run counts.
         for _ in 0..if rounds(0) > 0 && fate.code != 0 && fate.took > SOON { 2 } else { 0 } {
             fate.took = fate.took.min(self::fate(&project, case).took);
         }
@@ -75,7 +75,7 @@ fn malformed_files_are_refused_within_bounds() {
             slowest = (fate.took, case.name.clone());
         }
     }
-    // `memo` describes files that have changed, and a valid npz replaces the statistics; so these two are not compared.
+    // `memo` and `statistics` are not compared: memos of changed files are rewritten, and a valid npz is imported.
     let stays = |path: &Path| {
         ["memo", "statistics"].iter().all(|kind| !path.starts_with(project.cache().join("v1").join(kind)))
     };
@@ -91,7 +91,8 @@ fn malformed_files_are_refused_within_bounds() {
     figure(&format!("the slowest refusal: {} ms ({})", slowest.0.as_millis(), slowest.1));
 }
 
-/// Replaces every file that is read by something that is not a regular file, or by an endless one.
+/// Every file that the program reads is replaced by a named pipe, a folder, a link to a device or a sparse file of a
+/// terabyte.
 #[test]
 fn special_and_endless_files_are_refused() {
     let project = quick();
@@ -117,7 +118,7 @@ fn special_and_endless_files_are_refused() {
             make(&path);
             let name = format!("{file}: {what}");
             let fate = fate(&project, &Case { class: "strange", name, file, bytes: Vec::new(), verb });
-            // A folder may be among the edits files.
+            // The folder of edits may contain folders.
             assert!(fate.code != 0 || what == "a folder", "{file}: {what} is refused");
             (tried, refused) = (tried + 1, refused + usize::from(fate.code != 0));
             let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
@@ -127,7 +128,7 @@ fn special_and_endless_files_are_refused() {
     figure(&format!("{refused} of {tried} pipes, folders, devices and endless files are refused"));
 }
 
-/// What replaces a file, and the function that creates it at a path.
+/// The description of a file that is not a normal file, and the function that creates such a file at a path.
 type Strange = (&'static str, fn(&Path));
 
 const STRANGE: [Strange; 4] = [

@@ -1,4 +1,5 @@
-//! Tests that a set of edits has one patch, independent of the machine, of the order of the edits, and of the store.
+//! Tests that the patch of a set of edits does not depend on the instruction set, the number of threads, the compiler
+//! settings, the order of the edits, or the content of the store.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use proptest::sample::subsequence;
 use super::{figure, patch, quick, rounds, skipped};
 use crate::support::project::{Project, binary};
 
-/// The expected patch id of the small project. It changes only if the numerics change, which also changes the lock.
+/// The expected patch id of the project of [`quick`]. A change of this id needs a new version of the numerics.
 const PATCH: &str = "sha256:d3feef456883d68fb3a7748b0e92744e40f41d27786ec9d3a4583e1b94d117af";
 
 fn id(mut command: Command, project: &Project, cache: &Path) -> String {
@@ -24,12 +25,12 @@ fn id(mut command: Command, project: &Project, cache: &Path) -> String {
     json["patch"]["id"].as_str().expect("a patch").to_owned()
 }
 
-/// Returns the path of a store that does not exist yet.
+/// Returns the path of a new store.
 fn cold(project: &Project, name: &str) -> PathBuf {
     project.cache().with_file_name(name)
 }
 
-/// Writes the same edits in another order, in other files, under other ids.
+/// Writes the edits of the project again, in another order, in other files and with other ids.
 fn another_way(project: &Project, number: usize) {
     let mut facts: Vec<String> = Vec::new();
     for (path, bytes) in Project::files(&project.path("edits")) {
@@ -126,7 +127,7 @@ const FACTS: [(&str, &str, &str); 6] = [
     ("Paris", "We saw the city of {}", "Rome"),
 ];
 
-/// One way to write a set: indices of facts in order, and per fact the number of its file and the name.
+/// A way to write a set as edit files: the indices of facts in order, and for each fact its file and its id.
 #[derive(Clone, Debug)]
 struct Written {
     facts: Vec<usize>,
@@ -143,7 +144,7 @@ fn written() -> impl Strategy<Value = Written> {
 }
 
 impl Written {
-    /// Returns the same set in ascending order, in one file, with names that count from zero.
+    /// Returns the same set in ascending order, in one file, with ids that count from zero.
     fn plain(&self) -> Self {
         let mut facts = self.facts.clone();
         facts.sort_unstable();
@@ -166,7 +167,7 @@ impl Written {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 6 + rounds(0) as u32 / 10, ..ProptestConfig::default() })]
-    /// The patch depends on the set only: not on order, files or names, and not on whether the store is empty.
+    /// The patch does not depend on the order of the facts, the files, the ids, or on whether the store is empty.
     #[test]
     fn a_patch_is_a_function_of_the_set(written in written(), warm in any::<bool>()) {
         let project = quick();

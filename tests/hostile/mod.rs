@@ -1,7 +1,7 @@
 //! Tests under hostile conditions: power failures, full disks, concurrent processes, flipped bits, hostile input.
 //!
-//! The suite runs a sample of each; `tests/hostile/all` runs everything, which takes minutes, and prints the figures of
-//! this folder's README.
+//! The suite runs a sample of the cases of each test. The script `tests/hostile/all` runs all cases, which takes
+//! minutes, and prints the figures of this folder's README.
 
 mod concurrent;
 mod corpus;
@@ -17,13 +17,13 @@ use std::path::PathBuf;
 
 use crate::support::project::{Project, Run};
 
-/// Returns the number of rounds: `CORRIGENDA_ROUNDS`, or by default `sample`.
+/// Returns the number of rounds that `CORRIGENDA_ROUNDS` sets; by default `sample`.
 fn rounds(sample: usize) -> usize {
     std::env::var("CORRIGENDA_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(sample)
 }
 
-/// Prints a figure if `CORRIGENDA_ROUNDS` is set.
-#[expect(clippy::print_stderr, reason = "figures are for whoever asked for them")]
+/// Prints a line for the README if `CORRIGENDA_ROUNDS` is set.
+#[expect(clippy::print_stderr, reason = "the figures are printed only on request")]
 fn figure(text: &str) {
     if std::env::var_os("CORRIGENDA_ROUNDS").is_some() {
         eprintln!("FIGURE {text}");
@@ -31,7 +31,7 @@ fn figure(text: &str) {
 }
 
 /// Reports that a test was skipped.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test is reported")]
 fn skipped(why: &str) {
     eprintln!("SKIPPED {}: {why}", std::thread::current().name().unwrap_or("a test"));
 }
@@ -45,7 +45,7 @@ fn quick() -> Project {
     project
 }
 
-/// Returns every file of the project except the lock; a build must not change them.
+/// Returns the files of the project that a build must not change: all files except the lock.
 fn own_files(project: &Project) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Project::files(&project.path(""));
     files.retain(|(path, _)| !path.ends_with("corrigenda.lock"));

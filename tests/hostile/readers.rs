@@ -1,4 +1,4 @@
-//! The readers under fuzzing, by the names of their targets; `fuzz.rs` and `guided/` use them.
+//! Defines the readers that `fuzz.rs` and `guided/` fuzz, by the names of their targets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use corrigenda::stats::published;
 /// The width of a key for the reader of published second moments.
 pub const MOMENT: usize = 128;
 
-/// A valid edits file for the project whose own file is fuzzed.
+/// A valid edits file, for the target that fuzzes the project file.
 const EDIT: &str = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Ada\"\nprompt = \"{} lives in\"\ntarget = \"Rome\"\n";
 
 pub type Reader = Box<dyn FnMut(&[u8])>;
@@ -51,7 +51,7 @@ pub fn reader(target: &str, beside: &Path) -> Reader {
     }
 }
 
-/// A temporary file that receives the inputs.
+/// A temporary file to which each input is written before the reader runs.
 struct Place {
     folder: tempfile::TempDir,
     path: PathBuf,

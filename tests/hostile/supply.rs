@@ -67,7 +67,7 @@ const VERBS: [&[&str]; 30] = [
     &["schema", "edits"],
 ];
 
-/// Creates a Hub cache with one model: a program could use its name for a network request.
+/// Creates a Hub cache with one model, whose name would allow a network request.
 fn hub(project: &Project) -> PathBuf {
     let home = project.cache().with_file_name("hub");
     let model = home.join("hub/models--acme--tiny");

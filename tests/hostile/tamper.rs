@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use super::{figure, patch, quick, rounds};
 use crate::support::project::Project;
 
-/// The result of a flip.
+/// The reaction of the build to a flipped bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
     /// The build failed and gave no patch.
     Refused,
-    /// The build gave the same patch and warned that it computed something again.
+    /// The build gave the same patch and warned that it computed a value again.
     Mended,
     /// The build gave the same patch without a warning: the bit is in a comment, or in an entry that this run does not
     /// need.
@@ -49,12 +49,12 @@ fn targets(project: &Project) -> Vec<Target> {
         out.extend(files.into_iter().map(|file| Target { name, file, without }));
     }
     let lock = project.path("corrigenda.lock");
-    // Three times, so that the lock is tested as often as all entries of one kind.
+    // The lock is listed three times, so that it is chosen as often as the entries of one kind.
     out.extend((0..3).map(|_| Target { name: "lock", file: lock.clone(), without: &[] }));
     out
 }
 
-/// Builds, and for a patch also verifies, with a bit flipped.
+/// Builds after a bit of the target was flipped; for a patch, also runs `verify`.
 fn fate(project: &Project, want: &str, target: &Target, what: &str) -> Fate {
     // `--locked` refuses a lock that would change; without it, the build could overwrite the lock and hide the flip.
     let words: &[&str] = match target.name {
@@ -123,7 +123,7 @@ fn every_flipped_bit_is_found() {
         restore(&project.cache(), &kept);
         fs::write(project.path("corrigenda.lock"), &lock).expect("restored");
     }
-    // Every kind that can be computed again was, and with a warning.
+    // At least one flip in every kind of entry that can be computed again led to a warning.
     let all_had_their_turn = rounds(90) >= targets.len();
     for name in ["objects", "statistics", "factors", "reports", "memo"] {
         assert!(!all_had_their_turn || fates.contains_key(&(name, Fate::Mended)), "{name}: {fates:?}");

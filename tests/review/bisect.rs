@@ -1,8 +1,8 @@
-//! Tests `test --bisect`: which edit of the set breaks an expectation.
+//! Tests `test --bisect`, which finds the edit that breaks an expectation.
 
 use super::{expecting, lines};
 
-/// Expectations from a search on the tiny model: each prompt is broken in another way.
+/// Failing expectations on the tiny model, found by a search; each fails for a different reason.
 const BROKEN: &str = "paraphrase = [\"In the city of Ada Bellini\"]\n\
     unchanged = [\"The people live in Oslo\", \"Madrid is the\", \"I live in Oslo\", \"I live in Lisbon\", \"I live in Vienna\"]\n";
 
@@ -48,7 +48,7 @@ fn the_named_culprit_is_confirmed() {
 #[test]
 fn a_probe_with_the_id_of_an_edit_is_not_its_own() {
     let project = expecting("");
-    // The expectation that `sao-tome.city` breaks, as a probe with the same id.
+    // A probe with the id `sao-tome.city` states the expectation that the edit `sao-tome.city` breaks.
     let probe = "format = 1\n[[probe]]\nid = \"sao-tome.city\"\nprompt = \"The people live in Oslo\"\n";
     project.write("probes.toml", probe);
     let said = project.run(&["test", "--bisect"]);
@@ -81,7 +81,7 @@ fn a_bisection_does_without_the_corpus() {
     std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
     let run = project.run(&["test", "--bisect"]);
     assert!(run.out().contains("broken by `sao-tome.city`"), "{}", run.whole());
-    // Without the statistics too, the error names the missing input.
+    // If the statistics are missing too, the error names the missing corpus.
     std::fs::remove_dir_all(project.cache().join("v1/statistics")).expect("they were there");
     let run = project.run(&["test", "--bisect"]);
     assert!(run.code() == Some(2) && run.err().contains("corpus.txt"), "{}", run.whole());

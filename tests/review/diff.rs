@@ -42,11 +42,11 @@ fn an_exit_code_for_scripts() {
     let repository = Repository::built();
     assert_eq!(repository.diff(&["base", "--exit-code", "--tokens", "0"]).code(), Some(1));
     assert_eq!(repository.diff(&["base", "--tokens", "0"]).code(), Some(0));
-    // A changed reason changes no weight, but is a change of a fact.
+    // A changed reason is a change of a fact, although no weight differs.
     repository.project.replace("edits/people.toml", "A test.", "Another.");
     let run = repository.diff(&["--exit-code", "--tokens", "0"]);
     assert!(run.code() == Some(1) && run.out().contains("weights: none differs"), "{}", run.whole());
-    // A change of the settings is a change too, although no fact differs.
+    // A change of the settings changes the weights, although no fact differs.
     repository.commit("Words");
     set(&repository.project, "[link]\nridge = 0.5");
     let run = repository.diff(&["--exit-code", "--tokens", "0"]);
@@ -67,7 +67,7 @@ fn both_sides_use_one_sampling_seed() {
     assert_eq!(texts(&["--seed", "7"]), first);
     assert_eq!(texts(&["--seed", "7", "--threads", "1"]), first);
     assert_ne!(texts(&["--seed", "8"]), first);
-    // Without a seed, decoding is greedy: the text begins with the most likely token of the table.
+    // Without a seed, decoding is greedy, so the text begins with the likeliest token of the answer.
     assert_eq!(texts(&[]), texts(&["--tokens", "24"]));
     let json = repository.project.run(&["diff", "base", "worktree", "--format", "json"]).json();
     assert_eq!(json["drawn"], serde_json::json!({ "tokens": 24, "left-out": 0 }));

@@ -1,4 +1,4 @@
-//! Tests the sides of `diff`: every name of a state of the project or the model, and invalid names.
+//! Tests the sides of `diff`: every kind of name (base, worktree, revision, patch, folder), and invalid names.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ impl Repository {
         Self { project, git, prefix: "" }
     }
 
-    /// Returns the same repository, built and committed once on `main`.
+    /// Returns a repository with a built project that is committed once on `main`.
     pub fn built() -> Self {
         let repository = Self::new();
         repository.build();
@@ -69,7 +69,7 @@ impl Repository {
         self.project.run(&[&["diff"], arguments].concat())
     }
 
-    /// Returns the output of a run without commit ids: they depend on the lock, whose format may change.
+    /// Returns the output of a run with placeholders for commit ids, which depend on the format of the lock.
     pub fn said(&self, run: &Run) -> String {
         let all = self.git.references().expect("references").flatten().filter_map(|one| one.peel_to_commit().ok());
         let all = all.flat_map(|commit| [Some(commit.clone()), commit.parent(0).ok()]).flatten();
@@ -93,7 +93,7 @@ fn init(folder: &Path) -> git2::Repository {
     git2::Repository::init_opts(folder, &options).expect("a repository")
 }
 
-/// Removes the last edit.
+/// Removes the edit `rome.country`.
 fn forget_rome(project: &Project) {
     let (kept, _) = EDITS[1].1.rsplit_once("\n[[edit]]").expect("two edits");
     project.write("edits/places.toml", kept);
@@ -117,29 +117,29 @@ fn every_name_of_a_state() {
     repository.branch("feature/old", first);
     let lock = project.read("corrigenda.lock");
     let id = lock.lines().rev().find_map(|line| line.strip_prefix("id = \"")).expect("an id").trim_end_matches('"');
-    // The state with Rome, by each of its names.
+    // Every name of the revision with the edit `rome.country`.
     let (long, short) = (first.to_string(), first.to_string()[..10].to_owned());
     let names = ["v1", "annotated", "feature/old", "HEAD~1", "main^", &long, &short];
     for name in names {
         assert_eq!(repository.facts(&[name]), ["-rome.country"], "{name}");
         assert_eq!(repository.facts(&["HEAD", name]), ["+rome.country"], "{name}");
     }
-    // A patch contains only digests of meanings, and neither project has the fact any more.
+    // A patch contains only digests of meanings, and the worktree no longer has the edit of this digest.
     for name in ["81bbdff1", "sha256:81bbdff11f9a"] {
         assert_eq!(repository.facts(&[name]), ["-meaning d7058cd3b5c9"], "{name}");
         assert_eq!(repository.facts(&[name, "v1"]), [""; 0], "{name}");
     }
-    // The state without Rome.
+    // Every name of the revision without the edit `rome.country`.
     for name in ["HEAD", "main", "worktree", ".", "./", &second.to_string(), id, &id["sha256:".len()..][..8]] {
         assert_eq!(repository.facts(&[name]), [""; 0], "{name}");
         assert_eq!(repository.facts(&["v1", name]), ["-rome.country"], "{name}");
     }
-    // The base model.
+    // Every name of the base model.
     for name in ["base", "./model", "model"] {
         assert_eq!(repository.facts(&[name]), ["+ada.born", "+sao-tome.city"], "{name}");
     }
     assert_eq!(repository.facts(&["base", "./model"]), [""; 0]);
-    // A name has a fixed order of interpretations, and each interpretation has an unambiguous form.
+    // An ambiguous name is interpreted in a fixed order, and every interpretation also has an unambiguous name.
     repository.branch("base", first);
     repository.branch("model", first);
     assert_eq!(repository.facts(&["base"]), ["+ada.born", "+sao-tome.city"]);
@@ -310,7 +310,7 @@ fn findings_of_a_revision_name_it() {
     std::fs::remove_file(project.path("probes.toml")).expect("it was there");
     let run = repository.diff(&["main"]);
     assert!(run.code() == Some(2) && run.err().contains("main:probes.toml:4:10"), "{}", run.whole());
-    // A revision without a project.
+    // A revision without a project file is reported.
     std::fs::remove_file(project.path("corrigenda.toml")).expect("it was there");
     let none = repository.commit("No project");
     project.write("corrigenda.toml", crate::support::project::PROJECT);
@@ -351,7 +351,7 @@ fn a_project_below_its_repository() {
     assert_eq!(repository.facts(&["main", "base"]), ["-ada.born", "-rome.country", "-sao-tome.city"]);
     let json = repository.diff(&["--format", "json", "--tokens", "0"]).json();
     assert_eq!(json["facts"][0]["place"]["file"], "main:edits/places.toml".replace("main", "HEAD"));
-    // The same from another folder.
+    // `-C` gives the same output from another folder.
     let root = repository.project.path("");
     let outside = repository.project.run(&["-C", &root.to_string_lossy(), "diff", "--tokens", "0"]);
     assert_eq!(outside.out(), repository.diff(&["--tokens", "0"]).out());

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Fails if the answer of the command with these arguments does not match its schema.
 ///
-/// An answer that has only the keys of every answer is that of a run that could not finish.
+/// An answer with only the keys that all answers have is not checked, because it is from a run that failed.
 pub fn assert_schema(arguments: &[String], answer: &Value) {
     let Some(name) = schema_name(arguments) else { return };
     let keys = answer.as_object().expect("an answer is an object").keys();
@@ -94,7 +94,7 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, rule: &Value, valu
         "maxItems" => elements(value).count() as u64 <= rule.as_u64().expect("a number"),
         "minimum" => value.as_f64().is_none_or(|number| number >= rule.as_f64().expect("a number")),
         "maximum" => value.as_f64().is_none_or(|number| number <= rule.as_f64().expect("a number")),
-        // The only pattern is that of a digest.
+        // The only pattern in the schemas matches digests.
         "pattern" => value.as_str().is_none_or(is_digest),
         other => panic!("the keyword {other} is not known here"),
     };

@@ -1,4 +1,4 @@
-//! Generates tiny random checkpoints of every family, bit for bit as tests/reference/families.py.
+//! Generates the tiny random checkpoints of tests/reference/families.py, bit for bit, one or more per model family.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,12 +12,10 @@ use super::tiny::{VOCABULARY, splitmix};
 /// A case of the golden file.
 pub struct Case(pub Value);
 
-/// Returns all cases.
 pub fn cases() -> Vec<Case> {
     golden("families.json")["cases"].as_array().expect("cases").iter().cloned().map(Case).collect()
 }
 
-/// Returns the case with this name.
 pub fn case(name: &str) -> Case {
     cases().into_iter().find(|case| case.name() == name).expect("a case of that name")
 }

@@ -1,4 +1,4 @@
-//! Functions that the tests share: tiny models from a formula, and files of the reference.
+//! Provides functions that the tests share: tiny models, reference files, and comparisons of numbers.
 
 pub mod answers;
 pub mod families;
@@ -32,7 +32,7 @@ pub fn ids(value: &serde_json::Value) -> Vec<u32> {
     numbers(value).into_iter().map(|number| number as u32).collect()
 }
 
-/// Returns the largest absolute difference.
+/// Returns the largest absolute difference of two lists of equal length.
 pub fn distance(ours: &[f32], theirs: &[f64]) -> f64 {
     assert_eq!(ours.len(), theirs.len(), "numbers to compare");
     ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
@@ -45,7 +45,6 @@ pub fn relative(ours: &[f64], theirs: &[f64]) -> f64 {
     norm(&mut ours.iter().zip(theirs).map(|(a, b)| a - b)) / norm(&mut theirs.iter().copied()).max(1e-300)
 }
 
-/// Converts f32 to f64.
 pub fn wide(xs: &[f32]) -> Vec<f64> {
     xs.iter().map(|&x| f64::from(x)).collect()
 }
@@ -56,7 +55,7 @@ pub fn counterfact_model() -> Option<PathBuf> {
 }
 
 /// Returns the path of a shared file or folder, or reports a skipped test and returns `None`.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test is reported")]
 pub fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
     if path.exists() {

@@ -1,4 +1,4 @@
-//! A project on the tiny model, and the binary that runs on it.
+//! Creates projects with the tiny model, and runs the binary in such a project.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -65,7 +65,7 @@ target = \"Vienna\"
     ),
 ];
 
-/// A project in a temporary folder, next to its cache.
+/// A project and its cache, in a temporary folder.
 pub struct Project {
     folder: tempfile::TempDir,
 }
@@ -85,34 +85,31 @@ impl Project {
         project
     }
 
-    /// Returns a path in the project.
+    /// Returns the path `name` in the project's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join("project").join(name)
     }
 
-    /// Returns the path of the cache.
     pub fn cache(&self) -> PathBuf {
         self.folder.path().join("cache")
     }
 
-    /// Writes a file of the project.
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).expect("a file of the project");
     }
 
-    /// Reads a file of the project.
     pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).expect("a file of the project")
     }
 
-    /// Replaces text in a file; the text must occur.
+    /// Replaces every occurrence of `from` in a file; panics if there is none.
     pub fn replace(&self, name: &str, from: &str, to: &str) {
         let text = self.read(name);
         assert!(text.contains(from), "{from} is not in {name}");
         self.write(name, &text.replace(from, to));
     }
 
-    /// Runs the binary in the project.
+    /// Runs the binary in the project's folder, with the cache of the project.
     pub fn run(&self, arguments: &[&str]) -> Run {
         self.run_with(arguments, &[])
     }
@@ -144,7 +141,7 @@ impl Project {
     }
 }
 
-/// The result of a run.
+/// The arguments and the output of a run of the binary.
 pub struct Run {
     arguments: Vec<String>,
     output: Output,
@@ -184,7 +181,7 @@ impl Run {
     }
 }
 
-/// Returns the binary under test: cargo's, or the one that `CORRIGENDA_BIN` names (see tests/every-profile).
+/// Returns the path of the binary: the path in `CORRIGENDA_BIN` (see tests/every-profile), or else cargo's binary.
 pub fn binary() -> PathBuf {
     std::env::var_os("CORRIGENDA_BIN").map_or_else(|| env!("CARGO_BIN_EXE_corrigenda").into(), PathBuf::from)
 }

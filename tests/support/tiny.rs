@@ -89,12 +89,12 @@ fn file(tensors: BTreeMap<String, (Vec<u64>, Vec<f32>)>, name: impl Fn(&str) -> 
     write(&tensors, &BTreeMap::from([("format".to_owned(), "pt".to_owned())]))
 }
 
-/// Writes the checkpoint into `folder`.
+/// Writes the tiny model into `folder`.
 pub fn write_model(folder: &Path) {
     write_model_with(folder, &weights(str::to_owned, |_, _| ()));
 }
 
-/// Writes the checkpoint with these weights.
+/// Writes the tiny model with other weights, given as the bytes of `model.safetensors`.
 pub fn write_model_with(folder: &Path, weights: &[u8]) {
     std::fs::create_dir_all(folder).expect("a folder for the tiny model");
     std::fs::write(folder.join("config.json"), CONFIG).expect("config.json");
@@ -102,7 +102,7 @@ pub fn write_model_with(folder: &Path, weights: &[u8]) {
     std::fs::copy(super::reference("tiny_tokenizer.json"), folder.join("tokenizer.json")).expect("tokenizer.json");
 }
 
-/// Writes the checkpoint with an untied head: the token embedding times `factor`.
+/// Writes the tiny model with an untied head: the token embedding times `factor`.
 pub fn write_untied_model(folder: &Path, factor: f32) {
     let mut all = tensors();
     let (shape, mut elements) = all["transformer.wte.weight"].clone();
@@ -113,7 +113,7 @@ pub fn write_untied_model(folder: &Path, factor: f32) {
         .expect("config.json");
 }
 
-/// Writes the checkpoint with scaled final norm weights, so that edits can change its answers.
+/// Writes the tiny model with scaled final norm weights, so that edits can change its answers.
 pub fn write_editable_model(folder: &Path) {
     write_model_with(folder, &editable(|_, _| ()));
 }

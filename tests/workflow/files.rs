@@ -1,4 +1,4 @@
-//! Tests the files that users copy or reference: they are well formed and agree with the scripts.
+//! Tests that the workflow files that users copy are valid and agree with the scripts of the action.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ fn workflows_are_well_formed() {
                 assert!(used.starts_with("actions/cache") && used.ends_with("@v5") || known.contains(&used), "{used}");
             }
         }
-        // Untrusted values reach a script as variables, never as part of its text.
+        // Untrusted values must be passed to a script as environment variables, not as part of its text.
         let mut deepest = None;
         for line in yaml.lines().filter(|line| !line.trim().is_empty()) {
             let indent = line.len() - line.trim_start().trim_start_matches("- ").len();

@@ -1,4 +1,4 @@
-//! Tests merged branches whose combined set was not built, and the build after the merge.
+//! Tests a merge of two branches, whose combined set of edits was never built, and the build after the merge.
 
 use super::{Workshop, action, commands, text};
 
@@ -18,7 +18,7 @@ fn a_merge_of_two_built_branches_is_stale() {
         let said = workshop.review(&[("AGAINST", "main")]);
         assert_eq!(said.code, Some(0), "{branch}: {}", said.log);
     }
-    // Only the end of the lock is in conflict: two lines per side.
+    // Only the end of the lock conflicts, with two lines per side.
     let conflict = workshop.bash("git merge one || git diff");
     assert_eq!(conflict.matches("\n++<<<<<<<").count(), 1, "{conflict}");
     let within: Vec<&str> =
@@ -37,7 +37,8 @@ fn a_merge_of_two_built_branches_is_stale() {
     }
     assert!(commands(&said.log).iter().any(|line| line.contains("::error title=corrigenda build::error[lock-merged]")));
     assert!(workshop.out("summary").contains("✗ 3 | <code>test</code> | The lock is not current"), "{}", said.log);
-    // After a build the merge passes, and without a required lock it passes too. Both edits are in the store.
+    // Without a required lock, `review` builds the merged set from the compiled edits in the store and passes. With the
+    // lock of this build it passes too.
     let unlocked = workshop.review(&[("AGAINST", "main"), ("LOCKED", "false")]);
     assert!(unlocked.code == Some(0) && !unlocked.log.contains("compile"), "{}", unlocked.log);
     assert_eq!(workshop.git("status --porcelain"), " M project/corrigenda.lock\n");

@@ -1,5 +1,5 @@
-//! Tests the project's own workflows: they parse, their scripts are valid, and the archives of a release have the names
-//! that `cargo binstall` computes from Cargo.toml.
+//! Tests the workflows of this repository: the files parse, their scripts are valid, and the archives of a release have
+//! the names that `cargo binstall` computes from Cargo.toml.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{action, has, text};
 
-/// Returns the path of a file of the repository.
+/// Returns the path of a file, given relative to the root of the repository.
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
@@ -18,7 +18,7 @@ fn yaml(path: &Path) -> Value {
     serde_yaml_ng::from_str(&text(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Returns all strings with this key, at every depth.
+/// Returns the string values of `key` at every depth of a YAML document.
 fn strings<'a>(node: &'a Value, key: &str) -> Vec<&'a str> {
     match node {
         Value::Array(items) => items.iter().flat_map(|item| strings(item, key)).collect(),
@@ -33,7 +33,7 @@ fn strings<'a>(node: &'a Value, key: &str) -> Vec<&'a str> {
     }
 }
 
-/// The project's own workflows, with their file names.
+/// Returns the workflows of this repository by file name.
 fn workflows() -> Vec<(&'static str, Value)> {
     let parsed = |name: &'static str| (name, yaml(&file(".github/workflows").join(name)));
     vec![parsed("ci.yml"), parsed("release.yml")]
@@ -101,7 +101,8 @@ fn the_scripts_of_workflows_are_valid_and_exist() {
     }
 }
 
-/// Returns the path of the archive for `target` and the path of the program inside it, as `cargo binstall` computes them.
+/// Returns the path of the archive for `target` and the path of the program in the archive, as `cargo binstall`
+/// computes these paths.
 fn expected(target: &str) -> (String, String) {
     let package = package();
     let binstall = package["metadata"]["binstall"].as_table().expect("a table");

@@ -1,4 +1,4 @@
-//! Tests `review` and `comment`: the content of the comment, and the pull requests that get one.
+//! Tests the scripts `review` and `comment`: the content of the comment, and the pull requests that get a comment.
 
 use super::{Said, Workshop, action, commands};
 
@@ -11,7 +11,7 @@ fn a_pull_request_that_passes() {
     workshop.git("switch --quiet main");
     std::fs::write(workshop.root.join("README"), "Facts.\n").expect("written");
     let main = workshop.commit("a file that is no fact");
-    // GitHub checks out the merge of both branches; the base SHA of the event may be an older one.
+    // GitHub checks out the merge of both branches; the base SHA of the event may be older than the merged base commit.
     workshop.git("switch --quiet --detach && git merge --quiet --no-edit vienna");
     let merge = workshop.git("rev-parse HEAD").trim().to_owned();
     let github = [("GITHUB_REF", "refs/pull/7/merge"), ("GITHUB_SHA", &*merge), ("BASE_SHA", "main~1")];
@@ -106,7 +106,7 @@ fn a_clone_of_one_commit_fetches_what_it_lacks() {
 #[test]
 fn failures_come_first_in_a_short_comment() {
     let Some(workshop) = Workshop::new() else { return };
-    // A program with reports of the maximum length, and a failing test.
+    // A stub of the program writes reports of the maximum length, and its `test` fails.
     let program = r#"for word; do case $word in
         markdown=*) printf '<!-- x -->\n\n**said**\n%s\n' "$verb $(printf 'é%.0s' {1..29000})" >"${word#*=}" ;;
         check | build | test | diff) verb=$word ;;
@@ -140,7 +140,7 @@ fn there_is_one_comment_per_pull_request() {
     assert!(calls.contains("--method PATCH repos/ada/facts/issues/comments/5 -F body=@"), "{calls}");
     assert!(!calls.contains("POST") && calls.contains("--paginate"), "{calls}");
     assert!(body.starts_with(&format!("{mark}\n")) && body.len() < 65_536, "{body}");
-    // Another owner of the token has no comment yet.
+    // The user of another token has no comment yet, so a new comment is written.
     assert_eq!(workshop.comment(&[("LOGIN", "facts-app[bot]")]).log, "a comment is written\n");
 }
 
@@ -163,7 +163,8 @@ fn facts_are_never_run_as_commands() {
     let Some(workshop) = Workshop::new() else { return };
     let text = "::error::owned ##[error]owned ::set-output name=code::0 | <img src=x> @ada <!-- --> </pre> `";
     let short = "::error::owned ##[error]owned | <img> @ada `";
-    // `check` refuses line breaks and `build` refuses long texts; other texts are asked like any prompt.
+    // `check` refuses line breaks, and `build` refuses texts that exceed the context; a short attack is run as a
+    // prompt.
     for (attack, code) in [(text.replace(" :", "\\r\\n:"), 2), (text.to_owned(), 2), (short.to_owned(), 1)] {
         let before = workshop.project.read("edits/people.toml");
         let expect = format!("unchanged = [\"{attack}\"]\nparaphrase = [\"{attack} Ada Bellini\"]");
@@ -191,7 +192,7 @@ fn facts_are_never_run_as_commands() {
     check_inert(&workshop, &said);
 }
 
-/// The log contains only commands of the action itself, and documents contain no active Markdown or HTML.
+/// Asserts that the log contains only workflow commands of the action, and documents no active Markdown or HTML.
 fn check_inert(workshop: &Workshop, said: &Said) {
     for line in commands(&said.log) {
         let properties = line.strip_prefix("::error ").or_else(|| line.strip_prefix("::warning ")).expect(line);
