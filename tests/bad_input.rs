@@ -448,7 +448,7 @@ fn answers_never_replace_protected_files() {
     assert!(!project.path("model/v1").exists() && !project.path("model/cache").exists());
 }
 
-/// Facts are written only inside the project's folder, whatever the settings say, and not into protected folders.
+/// `import` writes only below the project's folder, and not into protected folders.
 #[cfg(unix)]
 #[test]
 fn imports_stay_inside_the_project() {

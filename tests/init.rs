@@ -127,7 +127,7 @@ fn init_takes_or_measures_the_layer() {
     let refused = project.run(&["-C", "refused", "init", "--model", "model", "--layer", "3"]);
     assert!(refused.code() == Some(2) && refused.err().contains("layer-unknown"), "{}", refused.whole());
     assert!(!project.path("refused").exists());
-    // The tiny model knows none of the common facts.
+    // The tiny model does not know the common facts with which `init` measures layers.
     let (text, run) = begin("measured", &[]);
     assert!(text.contains("layer = 1\n") && text.contains("# A third of the way up"), "{text}");
     assert!(run.out().contains("the model knows too few common facts to measure the best layer"), "{}", run.whole());

@@ -189,7 +189,7 @@ fn parallel_edits_equal_single_edits() {
     tiny::write_model(folder.path());
     let parity = Parity::new("rome.json", folder.path());
     let resolved: Vec<Resolved> = parity.edits().iter().map(|edit| parity.resolve(edit)).collect();
-    // The edits end at different steps and stages, and each of them occurs twice.
+    // The searches of the edits end at different steps and stages, and each edit occurs twice.
     let stages = [(0.5, 6), (0.1, 3), (0.5, 9)].map(|(rate, steps)| Stage { rate, steps });
     let settings = Settings { schedule: stages.into(), converged_nll: 1.0, ..Settings::published() };
     let edits: Vec<&Resolved> = resolved.iter().chain(&resolved).collect();

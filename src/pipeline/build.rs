@@ -24,7 +24,7 @@ pub struct BuildOptions {
     pub isa: Isa,
     /// Whether a change of the lock is an error (`--locked`).
     pub locked: bool,
-    /// Whether the base may differ from the one that the lock names (`--update-base`).
+    /// Whether the base may differ from the base that the lock names (`--update-base`).
     pub update_base: bool,
 }
 

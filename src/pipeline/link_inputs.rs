@@ -52,7 +52,7 @@ pub fn prepare<'a>(
     Ok(Prepared { linker, compiled, ridge })
 }
 
-/// Returns tokenized sentences of the corpus that contain no edited subject, evenly spaced among all such sentences.
+/// Returns evenly spaced sentences of the corpus, as token ids, without the sentences that contain an edited subject.
 ///
 /// # Errors
 /// If the corpus cannot be read or tokenized, or its digest is not that of the setup.

@@ -1,4 +1,4 @@
-//! Links compiled edits: solves for all of them at once, refines the result, and makes the patch.
+//! Links compiled edits: solves one linear system for all edits, refines the result, and makes the patch.
 //!
 //! A build and a benchmark use the same linker. The linker does not depend on a project: its errors give edit indices.
 
@@ -18,7 +18,7 @@ pub struct LinkEdit<'a> {
     pub resolved: &'a Resolved,
 }
 
-/// Compiled edits that are ready to be linked, all of them or a subset.
+/// Compiled edits, of which all or a subset can be linked.
 pub struct Linker<'a> {
     model: &'a Model,
     /// The edited layer.

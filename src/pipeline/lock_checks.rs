@@ -32,7 +32,7 @@ pub(super) fn lock_missing(project: &Project) -> Failure {
     Failure::stale(finding)
 }
 
-/// Checks that the base is the one that the lock names.
+/// Returns an error if the lock names another base.
 pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     if before.base.digest == base.locked.digest {
         return Ok(());
@@ -44,8 +44,8 @@ pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     Err(stop)
 }
 
-/// Returns the error for a base that is not the one a lock names; it lists every file that differs. `whose` names the
-/// lock in the message.
+/// Returns the error for a lock that names another base, with every file that differs. `whose` is the name of the lock
+/// in the message.
 pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&with_new_base);

@@ -6,7 +6,7 @@
 //! - [`setup`]: the project's settings over the defaults: layer, templates, optimisation, statistics;
 //! - [`plan`](mod@plan): every edit resolved to tokens and positions, with findings that point into its file;
 //! - `planned`: the resolved edits, and their entries in the lock;
-//! - [`other_base`]: the facts as another base model reads them;
+//! - [`other_base`]: the tokens and predictions of the facts with another base model;
 //! - [`sinks`]: subjects that end at an attention sink, and the prefaces that avoid it;
 //! - [`objects`]: each edit compiled alone, or read from the store;
 //! - [`refusal`]: why an edit cannot be compiled, stored so that the search is not repeated;

@@ -17,7 +17,7 @@ pub type Objects = BTreeMap<Digest, Object>;
 /// The result of [`gather`].
 pub struct CompiledEdits {
     pub objects: Objects,
-    /// The number of edits whose search ran in this call, refused ones included.
+    /// The number of edits whose search ran in this call; refused edits count too.
     pub compiled: usize,
     /// One finding for each edit whose value did not converge, changes nothing, or is not finite.
     pub refused: Vec<Diagnostic>,

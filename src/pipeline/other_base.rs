@@ -1,4 +1,4 @@
-//! Evaluates a set of facts with another base model: which facts it already knows, which ones would need an edit, and
+//! Evaluates a set of facts with another base model: reports which facts the model knows, which facts need an edit, and
 //! which subjects have other tokens than the lock records.
 
 use super::Base;

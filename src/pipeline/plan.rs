@@ -30,7 +30,7 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
                 Ok(planned) => plan.edits.push(planned),
                 Err(error) => {
                     errors.push(unresolved(edit, span, &error));
-                    // A chat template that fails for one name usually fails for all of them.
+                    // A chat template that fails for one name usually fails for all names.
                     if matches!(error, ResolveError::Model(ModelError::Chat { .. })) {
                         break;
                     }
@@ -151,7 +151,7 @@ pub fn base_disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl I
 
 /// Returns a finding for every pair of edits with identical keys: the model reads the same tokens up to the subject's
 /// last one under every context template. `corrigenda check` only compares texts, so it misses some of these pairs.
-/// Without a ridge, the link would reject them after everything was computed.
+/// Without a ridge, the link would reject these pairs only after all edits are compiled.
 fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<Vec<&[u32]>, Vec<&PlannedEdit<'_>>> = BTreeMap::new();
     for planned in &plan.edits {

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 /// The cosine of two keys, in the metric of `C⁻¹`, from which a build warns that their edits disturb one another.
 pub const SIMILAR: f64 = 0.8;
 
-/// The compiled edits of a plan, ready to be linked, all of them or a subset.
+/// The compiled edits of a plan, of which all or a subset can be linked.
 pub struct PlanLinker<'a> {
     sources: &'a Sources,
     setup: &'a Setup,

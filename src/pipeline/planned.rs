@@ -19,14 +19,14 @@ pub struct PlannedEdit<'a> {
     pub edit: &'a Edit,
     /// The subject, or one of its aliases.
     pub name: &'a str,
-    /// The place of the name in the source file.
+    /// The byte range of the name in the edit file.
     pub span: &'a Range<usize>,
     /// The digest of what the weights depend on: subject, prompt, target and `chat`.
     pub meaning: Digest,
     /// The tokens of the prompt under every context template, the position of the subject's last token in each, and the
     /// tokens of the target.
     pub resolved: Resolved,
-    /// The attention sink at the subject's last token in the bare prompt; `None` if there is none.
+    /// The attention sink at the subject's last token in the bare prompt; `None` if that token is not at a sink.
     pub sink: Option<Sink>,
     /// The address of the compiled object in the store; the object may not exist yet.
     pub object: Digest,

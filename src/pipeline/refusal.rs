@@ -23,7 +23,7 @@ enum Reason {
     NotConverged,
 }
 
-/// The reason why an edit is refused and the figures of its search, as the store contains them.
+/// The reason why an edit is refused, with the figures of its search, as in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Refusal {
@@ -144,7 +144,7 @@ pub fn refused_edits<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p P
 /// Stops a build before any computation if the store records that one of its edits is refused.
 ///
 /// # Errors
-/// If there are such edits (all of them are reported), or the store fails.
+/// If the store records refused edits of the plan (all are reported), or the store fails.
 pub fn stop_if_known(plan: &Plan<'_>, setup: &Setup, sources: &Sources, store: &Store) -> Result<(), Failure> {
     let findings: Vec<Diagnostic> = refused_edits(plan, store)?
         .into_iter()

@@ -229,7 +229,7 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
     }
 }
 
-/// Returns the context templates of a project, or the built-in ones by default.
+/// Returns the context templates of a project; by default, the built-in context templates.
 ///
 /// # Errors
 /// If the file cannot be read, or a line is not a valid template.

@@ -45,8 +45,8 @@ pub fn load_or_compute_layers(context: BuildContext<'_>, layers: &[usize]) -> Re
     layers.iter().map(|&layer| load_or_compute(context.with_setup(&setup.for_layer(layer)))).collect()
 }
 
-/// Returns the statistics of the setup's layer, and their record for the lock. They are summed over the corpus if the
-/// store does not have them and the project does not require an import.
+/// Returns the statistics of the setup's layer, and their record for the lock. Statistics that are not in the store are
+/// summed over the corpus, unless the project requires an import.
 ///
 /// # Errors
 /// If the corpus, the model or the store fails, or if required imported statistics are not in the store.

@@ -9,7 +9,7 @@ use crate::diagnostics::{Code, Diagnostic};
 use crate::project::{EditChange, Project};
 
 /// Returns the warnings about the facts, the corpus and the size of a set that was linked and measured. `changes` are
-/// the edits that are not as the previous lock records them.
+/// the differences between the edits and the previous lock.
 pub(super) fn after_build(
     project: &Project,
     setup: &Setup,

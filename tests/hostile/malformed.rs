@@ -128,7 +128,7 @@ fn special_and_endless_files_are_refused() {
     figure(&format!("{refused} of {tried} pipes, folders, devices and endless files are refused"));
 }
 
-/// The description of a file that is not a normal file, and the function that creates such a file at a path.
+/// The description of an unusual file, and the function that creates such a file at a path.
 type Strange = (&'static str, fn(&Path));
 
 const STRANGE: [Strange; 4] = [

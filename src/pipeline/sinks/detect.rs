@@ -1,4 +1,4 @@
-//! Finds subjects that end at an attention sink at the beginning of a text, and chooses a preface that avoids the sink.
+//! Measures whether a subject is at an attention sink at the beginning of a text, and lists the prefaces to try.
 //!
 //! At an attention sink, usually at the first positions of a text, the norm of the residual stream is many times as
 //! large as elsewhere. The MLP output is small compared with it, so no value can carry a fact, and the key is unrelated

@@ -34,7 +34,7 @@ pub(crate) fn choose_prefaces(
     Ok(())
 }
 
-/// Tries all prefaces and uses the first one after which the subject is not at a sink.
+/// Tries all prefaces and uses the first preface after which the subject is not at a sink.
 fn choose_preface(
     one: &mut PlannedEdit<'_>,
     relative_norm: f64,

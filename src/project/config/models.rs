@@ -1,4 +1,4 @@
-//! Reads the models of a project: one without a name, or several named ones, each with its own settings.
+//! Reads the models of a project: one model without a name, or several named models, each with settings.
 //!
 //! A named model inherits `[rome]` and `[statistics]` of the project and overrides single keys. The settings of the
 //! chosen model are in [`Config`](super::Config), so most code only deals with one model.

@@ -225,7 +225,8 @@ impl Lock {
         comparison.0
     }
 
-    /// Returns how the current edits differ from the locked ones, sorted by id. Without a lock, all edits are new.
+    /// Returns the differences between the current edits and the edits in the lock, sorted by id. Without a lock, all
+    /// edits are new.
     pub fn changes(locked: Option<&Self>, edits: &EditSet) -> Vec<EditChange> {
         let mut before: BTreeMap<&str, Vec<&LockedEdit>> = BTreeMap::new();
         for edit in locked.into_iter().flat_map(|lock| &lock.edits) {
