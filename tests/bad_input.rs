@@ -78,10 +78,10 @@ fn numbers_that_the_model_does_not_have() {
 #[test]
 fn a_missing_model() {
     refused(ALL, &["corrigenda.toml:4", "[model-unusable]", "no model folder at"], |project| {
-        std::fs::remove_dir_all(project.path("model")).expect("it was there");
+        std::fs::remove_dir_all(project.path("model")).expect("the folder is removed");
     });
     refused(ALL, &["[model-unusable]", "there is no tokenizer.json", "AutoTokenizer.from_pretrained"], |project| {
-        std::fs::remove_file(project.path("model/tokenizer.json")).expect("it was there");
+        std::fs::remove_file(project.path("model/tokenizer.json")).expect("the file is removed");
     });
 }
 
@@ -90,7 +90,7 @@ fn a_truncated_checkpoint() {
     for keep in [0, 7, 200, 100_000] {
         refused(ALL, &["[model-unusable]", "model.safetensors"], |project| {
             let bytes = std::fs::read(weights(project)).expect("a checkpoint");
-            std::fs::write(weights(project), &bytes[..keep]).expect("written");
+            std::fs::write(weights(project), &bytes[..keep]).expect("the file is written");
         });
     }
 }
@@ -111,7 +111,7 @@ fn a_header_that_lies() {
             let header = std::str::from_utf8(&bytes[8..8 + length]).expect("JSON");
             let lie = lie(header);
             let whole = [&(lie.len() as u64).to_le_bytes(), lie.as_bytes(), &bytes[8 + length..]].concat();
-            std::fs::write(weights(project), whole).expect("written");
+            std::fs::write(weights(project), whole).expect("the file is written");
         });
     }
 }
@@ -136,7 +136,7 @@ fn nan_in_the_edited_tensor() {
         });
         tiny::write_model_with(&project.path("model"), &bytes);
         // With a lock, the changed base would be reported first.
-        std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+        std::fs::remove_file(project.path("corrigenda.lock")).expect("the file is removed");
     };
     refused(&["build"], &["[model-unusable]", "h.1.mlp.c_proj.weight", "NaN", "element 77", "byte"], damage);
 }
@@ -238,7 +238,7 @@ fn a_corpus_that_says_nothing() {
         assert!(!project.path("corrigenda.lock").exists());
     }
     refused(&["plan", "build"], &["[corpus-unusable]", "corrigenda.toml:15"], |project| {
-        std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
+        std::fs::remove_file(project.path("corpus.txt")).expect("the file is removed");
     });
     refused(&["plan", "build"], &["[corpus-unusable]", "[statistics]"], |project| {
         project.replace("corrigenda.toml", "[statistics]\ncorpus = \"corpus.txt\"\n", "");
@@ -387,14 +387,14 @@ fn an_unwritable_answer_is_an_error() {
 fn answers_never_replace_protected_files() {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
-    std::fs::create_dir(project.path(".git")).expect("made");
+    std::fs::create_dir(project.path(".git")).expect("the folder is created");
     project.write(".git/config", "[core]\n");
     project.write("records.json", "[]");
     let cache = project.cache().join("v1/lock").to_string_lossy().into_owned();
     let (patch, _) = &Project::files(&project.cache().join("v1/patches"))[0];
     let patch = &*patch.to_string_lossy();
-    std::fs::create_dir_all(project.path("bare/objects")).expect("made");
-    std::fs::create_dir_all(project.path("bare/refs")).expect("made");
+    std::fs::create_dir_all(project.path("bare/objects")).expect("the folder is created");
+    std::fs::create_dir_all(project.path("bare/refs")).expect("the folder is created");
     project.write("bare/HEAD", "ref: refs/heads/main\n");
     let before = kept(&project);
     let places = [
@@ -454,10 +454,10 @@ fn answers_never_replace_protected_files() {
 fn imports_stay_inside_the_project() {
     let project = Project::new();
     project.write("records.json", RECORD);
-    std::fs::create_dir_all(project.path("../outside")).expect("made");
-    std::fs::create_dir_all(project.path(".git/refs/heads")).expect("made");
-    std::os::unix::fs::symlink("model", project.path("ln")).expect("linked");
-    std::os::unix::fs::symlink("../outside", project.path("out")).expect("linked");
+    std::fs::create_dir_all(project.path("../outside")).expect("the folder is created");
+    std::fs::create_dir_all(project.path(".git/refs/heads")).expect("the folder is created");
+    std::os::unix::fs::symlink("model", project.path("ln")).expect("the link is created");
+    std::os::unix::fs::symlink("../outside", project.path("out")).expect("the link is created");
     let text = std::fs::read_to_string(project.path("corrigenda.toml")).expect("there");
     for folder in ["model", "model/facts", "ln", "ln/x", "out", "out/x", ".git/refs/heads", ".GIT/x"] {
         project.write("corrigenda.toml", &format!("edits = \"{folder}\"\n{text}"));
@@ -476,9 +476,9 @@ fn imports_stay_inside_the_project() {
 fn init_in_a_base_or_git_folder_is_refused() {
     let project = Project::new();
     for folder in ["model/sub", ".git/x", "linked"] {
-        std::fs::create_dir_all(project.path(folder)).expect("made");
+        std::fs::create_dir_all(project.path(folder)).expect("the folder is created");
     }
-    std::os::unix::fs::symlink("../model", project.path("linked/edits")).expect("linked");
+    std::os::unix::fs::symlink("../model", project.path("linked/edits")).expect("the link is created");
     let before = kept(&project);
     for (folder, what) in [
         ("model", "never written to"),
@@ -495,7 +495,7 @@ fn init_in_a_base_or_git_folder_is_refused() {
     assert!(run.code() == Some(2) && run.err().contains("never written to"), "{}", run.whole());
     assert!(kept(&project) == before);
     // A project inside a model folder is not built, because its lock would be written there.
-    std::fs::create_dir(project.path("model/edits")).expect("made");
+    std::fs::create_dir(project.path("model/edits")).expect("the folder is created");
     for (name, text) in [("corrigenda.toml", "format = 1\nmodel.path = \".\"\n"), ("edits/a.toml", EDITS[0].1)] {
         project.write(&format!("model/{name}"), text);
     }
@@ -512,7 +512,7 @@ fn writing_through_links_is_refused() {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     for folder in [".git/objects", "out", "cache", "pages"] {
-        std::fs::create_dir_all(project.path(folder)).expect("made");
+        std::fs::create_dir_all(project.path(folder)).expect("the folder is created");
     }
     project.write("records.json", RECORD);
     for (link, target) in [
@@ -522,7 +522,7 @@ fn writing_through_links_is_refused() {
         ("out/patches", "../.git"),
         ("cache/v1", "../model"),
     ] {
-        symlink(target, project.path(link)).expect("linked");
+        symlink(target, project.path(link)).expect("the link is created");
     }
     let world = || {
         let files = ["model", ".git"].map(|folder| Project::files(&project.path(folder)));
@@ -560,7 +560,7 @@ fn writing_through_links_is_refused() {
 fn similar_names_are_not_protected() {
     let project = Project::new();
     for folder in ["models--team/proj/edits", "clone/objects", "clone/refs", "clone/main/edits"] {
-        std::fs::create_dir_all(project.path(folder)).expect("made");
+        std::fs::create_dir_all(project.path(folder)).expect("the folder is created");
     }
     project.write("clone/HEAD", "ref: refs/heads/main\n");
     project.write("clone/main/.git", "gitdir: ../worktrees/main\n");
@@ -639,10 +639,10 @@ fn one_byte_order_mark_is_enough() {
 fn edit_files_that_are_links_are_not_read() {
     let project = Project::new();
     let outside = project.cache().with_file_name("outside");
-    std::fs::create_dir_all(&outside).expect("made");
-    std::fs::write(outside.join("secret.toml"), "key = \"hunter2\"\n").expect("written");
-    std::fs::remove_dir_all(project.path("edits")).expect("removed");
-    std::os::unix::fs::symlink(&outside, project.path("edits")).expect("linked");
+    std::fs::create_dir_all(&outside).expect("the folder is created");
+    std::fs::write(outside.join("secret.toml"), "key = \"hunter2\"\n").expect("the file is written");
+    std::fs::remove_dir_all(project.path("edits")).expect("the folder is removed");
+    std::os::unix::fs::symlink(&outside, project.path("edits")).expect("the link is created");
     let run = project.run(&["check"]);
     assert_eq!(run.code(), Some(2), "{}", run.whole());
     assert!(run.err().contains("file-irregular") && !run.err().contains("hunter2"), "{}", run.whole());

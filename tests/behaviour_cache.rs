@@ -38,11 +38,11 @@ fn a_second_test_measures_nothing() {
     let listed = project.run(&["store", "ls"]).out();
     assert_eq!(listed.lines().filter(|line| line.starts_with("measured ")).count(), there.len());
     // Without cached measurements, the output of `test` is the same, byte for byte.
-    fs::remove_dir_all(project.cache().join("v1/measured")).expect("removed");
+    fs::remove_dir_all(project.cache().join("v1/measured")).expect("the folder is removed");
     assert_eq!(tested(&project).whole(), first.whole());
     assert_eq!(Project::files(&project.cache().join("v1/measured")), there, "the same bytes again");
     for arguments in [["--threads", "1"], ["--isa", "plain"]] {
-        fs::remove_dir_all(project.cache().join("v1/measured")).expect("removed");
+        fs::remove_dir_all(project.cache().join("v1/measured")).expect("the folder is removed");
         let run = project.run(&[&["test", "-v"], &arguments[..]].concat());
         assert_eq!(run.whole(), first.whole());
         assert_eq!(Project::files(&project.cache().join("v1/measured")), there, "{arguments:?}");
@@ -64,7 +64,7 @@ fn cached_answers_equal_computed_ones() {
         store.replace_with(EntryKind::Measured, &entry.key, |out| out.write_all(&bytes)).expect("replaced");
     }
     assert_ne!(asked(), first, "nothing was recalled");
-    fs::remove_dir_all(project.cache().join("v1/measured")).expect("removed");
+    fs::remove_dir_all(project.cache().join("v1/measured")).expect("the folder is removed");
     assert_eq!(asked(), first);
 }
 
@@ -76,7 +76,7 @@ fn damaged_cache_entries_are_replaced() {
         let mut bytes = fs::read(&path).expect("read");
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
-        fs::write(&path, bytes).expect("written");
+        fs::write(&path, bytes).expect("the file is written");
     }
     assert_eq!(project.run(&["store", "verify"]).code(), Some(1));
     let again = tested(&project);

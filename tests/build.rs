@@ -85,7 +85,7 @@ fn one_changed_fact_is_one_compiled_object() {
     let run = project.run(&["build"]);
     assert!(run.err().contains("edits to compile (1)\n"), "{}", run.whole());
     assert!(!run.out().contains(PATCH) && run.out().contains("lock   corrigenda.lock written: 1 changed"));
-    std::fs::remove_file(project.path("edits/people.toml")).expect("it was there");
+    std::fs::remove_file(project.path("edits/people.toml")).expect("the file is removed");
     let run = project.run(&["build"]);
     assert_eq!(run.err(), "", "everything is in the store");
     assert!(run.out().contains("-  ada.born") && run.out().contains("written: 1 removed"), "{}", run.out());
@@ -173,7 +173,7 @@ fn exported_statistics_replace_the_corpus() {
     project.run(&["store", "import", "../carried", "--cache-dir", "../other"]);
     let run = project.run(&["build", "--locked", "--cache-dir", "../other"]);
     assert!(run.out().contains(PATCH) && run.err().is_empty(), "{}", run.whole());
-    std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
+    std::fs::remove_file(project.path("corpus.txt")).expect("the file is removed");
     assert_eq!(project.run(&["test", "--cache-dir", "../other"]).code(), Some(1), "the patch is asked all the same");
 }
 
@@ -226,7 +226,7 @@ fn damaged_entries_are_made_again() {
         let name = path.strip_prefix(project.cache().join("v1")).expect("below it").to_string_lossy().into_owned();
         if folders.iter().any(|folder| name.starts_with(folder)) {
             bytes[20] ^= 1;
-            std::fs::write(&path, bytes).expect("written");
+            std::fs::write(&path, bytes).expect("the file is written");
         }
     }
     assert_eq!(project.run(&["store", "verify"]).code(), Some(1));

@@ -94,7 +94,7 @@ fn a_model_that_cannot_chat_says_so() {
         insta::assert_snapshot!(name, run.err());
     }
     // A project without chat edits and chat probes builds with any chat template.
-    std::fs::remove_file(project.path("probes.toml")).expect("removed");
+    std::fs::remove_file(project.path("probes.toml")).expect("the file is removed");
     project.replace("edits/people.toml", "chat = true\n", "chat = false\n");
     assert_eq!(project.run(&["plan"]).code(), Some(0));
 }

@@ -23,7 +23,7 @@ fn agrees_with_transformers() {
     let mut worst = 0.0_f64;
     for case in golden["cases"].as_array().expect("cases") {
         let text = case["text"].as_str().expect("a text");
-        let row = tokens.encode(text).expect("it can be cut").ids;
+        let row = tokens.encode(text).expect("the text is tokenized").ids;
         assert_eq!(row, ids(&case["ids"]), "tokens of {text:?}");
         let last = row.len() - 1;
         let logits = model.logits(&[&row], &[row.len()]).remove(0);
@@ -48,7 +48,7 @@ fn agrees_with_transformers() {
 #[test]
 fn a_row_does_not_depend_on_other_rows() {
     let (folder, model, tokens) = tiny_model(Isa::detect());
-    let cut = |text: &str| tokens.encode(text).expect("it can be cut").ids;
+    let cut = |text: &str| tokens.encode(text).expect("the text is tokenized").ids;
     let (a, b, c) =
         (cut("The capital of France is"), cut("Rome"), cut("Ada lives in a city in the north of Spain and"));
     let alone = model.logits(&[&a], &[1]).remove(0);
@@ -58,7 +58,7 @@ fn a_row_does_not_depend_on_other_rows() {
     assert_eq!(alone, whole[whole.len() - tiny::VOCABULARY..]);
     for isa in Isa::all() {
         for threads in [1, 3] {
-            let other = Model::open(folder.path(), isa).expect("it opens");
+            let other = Model::open(folder.path(), isa).expect("the model opens");
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
             assert_eq!(alone, pool.install(|| other.logits(&[&a], &[1])).remove(0), "{} × {threads}", isa.name());
         }
@@ -69,12 +69,12 @@ fn a_row_does_not_depend_on_other_rows() {
 #[test]
 fn a_head_of_its_own_is_read() {
     let (_folder, model, tokens) = tiny_model(Isa::detect());
-    let row = tokens.encode("The capital of France is").expect("it can be cut").ids;
+    let row = tokens.encode("The capital of France is").expect("the text is tokenized").ids;
     let want = model.logits(&[&row], &[1]).remove(0);
     for factor in [1.0, 2.0] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         tiny::write_untied_model(folder.path(), factor);
-        let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+        let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
         let scaled: Vec<f32> = want.iter().map(|logit| factor * logit).collect();
         assert_eq!(model.logits(&[&row], &[1]).remove(0), scaled);
     }
@@ -93,7 +93,7 @@ fn a_head_of_its_own_is_read() {
 #[test]
 fn other_exports_of_the_same_model_say_the_same() {
     let (_folder, model, tokens) = tiny_model(Isa::detect());
-    let row = tokens.encode("The capital of France is").expect("it can be cut").ids;
+    let row = tokens.encode("The capital of France is").expect("the text is tokenized").ids;
     let want = model.logits(&[&row], &[1]);
     let bare = tiny::weights(|name| name.trim_start_matches("transformer.").to_owned(), |_, _| ());
     // The header grows by one byte, so every tensor is unaligned.
@@ -105,7 +105,7 @@ fn other_exports_of_the_same_model_say_the_same() {
     for weights in [bare, odd] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         tiny::write_model_with(folder.path(), &weights);
-        let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+        let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
         assert_eq!(model.logits(&[&row], &[1]), want);
         assert!(model.checkpoint().edited(0).name.starts_with("h.0."));
     }

@@ -11,7 +11,7 @@ use crate::support::project::Project;
 /// Returns the test project with a tiny Llama as its base.
 fn project(dtype: Dtype, sharded: bool) -> Project {
     let project = Project::new();
-    fs::remove_dir_all(project.path("model")).expect("removed");
+    fs::remove_dir_all(project.path("model")).expect("the folder is removed");
     write_editable_llama(&project.path("model"), dtype, sharded);
     project
 }
@@ -38,7 +38,7 @@ fn the_patch_of_a_llama_in_every_type() {
         for threads in ["1", "5"] {
             let run = shards.run(&["build", "--threads", threads, "--isa", "plain", "--cache-dir", "elsewhere"]);
             assert_eq!(run.code(), Some(0), "{}", run.err());
-            fs::remove_dir_all(shards.path("elsewhere")).expect("removed");
+            fs::remove_dir_all(shards.path("elsewhere")).expect("the folder is removed");
             assert!(shards.read("corrigenda.lock").contains(&made));
         }
     }

@@ -7,7 +7,7 @@ fn withdrawn() -> Project {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     commit(&project, "facts");
-    std::fs::remove_dir_all(project.path("edits")).expect("removed");
+    std::fs::remove_dir_all(project.path("edits")).expect("the folder is removed");
     commit(&project, "no facts");
     project
 }
@@ -57,7 +57,7 @@ fn the_last_edit_can_be_removed() {
         assert!(run.code() == Some(2) && run.err().contains("the patch has no edits"), "{}", run.whole());
     }
     // A new fact can be added and built.
-    std::fs::create_dir(project.path("edits")).expect("made");
+    std::fs::create_dir(project.path("edits")).expect("the folder is created");
     project.write(
         "edits/again.toml",
         "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Lisbon\"\nprompt = \"We saw the city of {}\"\ntarget = \"Rome\"\n",
@@ -80,8 +80,8 @@ fn a_mistyped_folder_removes_no_edits() {
     assert_eq!(project.read("corrigenda.lock"), lock);
     // In a project without a lock, an empty set is an error that says where facts go.
     project.write("corrigenda.toml", &before);
-    std::fs::remove_file(project.path("corrigenda.lock")).expect("removed");
-    std::fs::remove_dir_all(project.path("edits")).expect("removed");
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("the file is removed");
+    std::fs::remove_dir_all(project.path("edits")).expect("the folder is removed");
     for verb in ["check", "plan", "build", "test"] {
         let run = project.run(&[verb]);
         assert!(run.code() == Some(2) && run.err().contains("no-edits"), "{verb}: {}", run.whole());

@@ -47,7 +47,7 @@ fn folders_above_an_export_are_made_with_it() {
     // A path below a file is refused, and a failed export leaves no folder.
     let run = project.run(&["export", "peft", "corrigenda.lock/a/b"]);
     assert!(run.code() == Some(2) && run.err().contains("export-refused"), "{}", run.whole());
-    std::fs::write(project.path("model/model.safetensors"), b"damaged").expect("written");
+    std::fs::write(project.path("model/model.safetensors"), b"damaged").expect("the file is written");
     assert_eq!(project.run(&["export", "checkpoint", "other/folder/checkpoint"]).code(), Some(2));
     assert!(!project.path("other").exists());
 }
@@ -56,13 +56,13 @@ fn folders_above_an_export_are_made_with_it() {
 fn weights_in_other_forms_are_left_out_and_named() {
     let project = Project::new();
     let weights = std::fs::read(project.path("model/model.safetensors")).expect("weights");
-    std::fs::write(project.path("model/consolidated.safetensors"), &weights).expect("written");
+    std::fs::write(project.path("model/consolidated.safetensors"), &weights).expect("the file is written");
     // Adds shards of the same model next to its single file, with an index that the reader does not use.
-    std::fs::write(project.path("model/model-00001-of-00001.safetensors"), &weights).expect("written");
-    std::fs::write(project.path("model/model.safetensors.index.json"), "{}").expect("written");
-    std::fs::write(project.path("model/anything"), b"GGUF\x03\0\0\0").expect("written");
-    std::fs::write(project.path("model/tf_model.h5"), b"x").expect("written");
-    std::fs::write(project.path("model/LICENSE"), b"x").expect("written");
+    std::fs::write(project.path("model/model-00001-of-00001.safetensors"), &weights).expect("the file is written");
+    std::fs::write(project.path("model/model.safetensors.index.json"), "{}").expect("the file is written");
+    std::fs::write(project.path("model/anything"), b"GGUF\x03\0\0\0").expect("the file is written");
+    std::fs::write(project.path("model/tf_model.h5"), b"x").expect("the file is written");
+    std::fs::write(project.path("model/LICENSE"), b"x").expect("the file is written");
     assert_eq!(project.run(&["build"]).code(), Some(0));
     let run = project.run(&["export", "checkpoint", "../out"]);
     let left = [
@@ -86,10 +86,10 @@ fn weights_in_other_forms_are_left_out_and_named() {
         ("other.gguf", b"GGUF", "whatever the other weights are"),
         ("pytorch_model.bin", b"x", "a pickle"),
     ] {
-        std::fs::write(project.path("../out").join(name), bytes).expect("written");
+        std::fs::write(project.path("../out").join(name), bytes).expect("the file is written");
         let run = project.run(&["verify", "../out"]);
         assert!(run.code() == Some(1) && run.out().contains(said), "{name}: {}", run.whole());
-        std::fs::remove_file(project.path("../out").join(name)).expect("removed");
+        std::fs::remove_file(project.path("../out").join(name)).expect("the file is removed");
     }
     assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
 }
@@ -217,9 +217,9 @@ fn refused(project: &Project, to: &str, code: &str, part: &str) {
 #[test]
 fn destinations_that_are_refused() {
     let project = built();
-    std::fs::write(project.path("../file"), "x").expect("written");
-    std::fs::create_dir_all(project.path("../full/x")).expect("made");
-    std::fs::create_dir(project.path("../empty")).expect("made");
+    std::fs::write(project.path("../file"), "x").expect("the file is written");
+    std::fs::create_dir_all(project.path("../full/x")).expect("the folder is created");
+    std::fs::create_dir(project.path("../empty")).expect("the folder is created");
     for (to, part) in [
         ("model", "base model"),
         ("model/sub", "base model"),
@@ -241,9 +241,9 @@ fn destinations_that_are_refused() {
 #[test]
 fn a_link_is_not_a_destination() {
     let project = built();
-    std::fs::write(project.path("../file"), "x").expect("written");
+    std::fs::write(project.path("../file"), "x").expect("the file is written");
     for (link, target) in [("../dangling", "../elsewhere"), ("../filed", "../file"), ("../based", "model")] {
-        std::os::unix::fs::symlink(project.path(target), project.path(link)).expect("linked");
+        std::os::unix::fs::symlink(project.path(target), project.path(link)).expect("the link is created");
     }
     refused(&project, "../dangling", "[export-refused]", "a symbolic link");
     refused(&project, "../filed", "[export-refused]", "a symbolic link");
@@ -266,7 +266,7 @@ fn a_folder_that_cannot_be_written_to() {
     let project = built();
     // No user can create a folder in `/proc`.
     refused(&project, "/proc/corrigenda", "[store-failed]", "creating a folder in");
-    std::fs::create_dir(project.path("../closed")).expect("made");
+    std::fs::create_dir(project.path("../closed")).expect("the folder is created");
     if closed(&project.path("../closed")) {
         refused(&project, "../closed/x", "[store-failed]", "creating a folder in");
     }
@@ -279,7 +279,7 @@ fn a_disk_that_is_full() {
     use std::process::Command;
     let project = built();
     let disk = project.path("../disk");
-    std::fs::create_dir(&disk).expect("made");
+    std::fs::create_dir(&disk).expect("the folder is created");
     let mount = || Command::new("mount").args(["-t", "tmpfs", "-o", "size=4k", "tmpfs"]).arg(&disk).output();
     if !mount().is_ok_and(|output| output.status.success()) {
         eprintln!("SKIPPED a_disk_that_is_full: no disk can be mounted here");
@@ -287,7 +287,7 @@ fn a_disk_that_is_full() {
     }
     let runs = forms(&project).map(|form| {
         // One free page is enough for the folder, but not for a file of more than one page.
-        std::fs::write(disk.join("taken"), [0; 4096]).expect("written");
+        std::fs::write(disk.join("taken"), [0; 4096]).expect("the file is written");
         let run = export(&project, &form, "../disk/out");
         (run, std::fs::read_dir(&disk).expect("a folder").count())
     });
@@ -304,11 +304,11 @@ fn every_byte_counts(project: &Project, file: &Path, what: &str) {
     for at in (0..bytes.len()).step_by(53).chain([bytes.len() - 1]) {
         let mut other = bytes.clone();
         other[at] ^= 1;
-        std::fs::write(file, other).expect("written");
+        std::fs::write(file, other).expect("the file is written");
         let run = project.run(&["verify", what]);
         assert!(run.code() == Some(1) && run.out().contains("WRONG"), "{file:?}, byte {at}: {}", run.whole());
     }
-    std::fs::write(file, bytes).expect("written");
+    std::fs::write(file, bytes).expect("the file is written");
     assert_eq!(project.run(&["verify", what]).code(), Some(0));
 }
 
@@ -339,7 +339,7 @@ fn a_factor_that_changed_is_told_by_its_place() {
         let mut bytes = std::fs::read(project.path(name)).expect("a file");
         let at = bytes.len() - back;
         bytes[at] ^= 0x10;
-        std::fs::write(project.path(name), bytes).expect("written");
+        std::fs::write(project.path(name), bytes).expect("the file is written");
         let run = project.run(&["verify", what]);
         assert!(run.code() == Some(1) && run.out().contains("the first at row 31, column 2"), "{}", run.whole());
     }
@@ -354,17 +354,17 @@ fn what_is_missing_extra_or_unknown() {
     for name in ["README.md", "adapter_config.json", "adapter_model.safetensors", "corrigenda-manifest.json"] {
         let path = project.path("../out").join(name);
         let bytes = std::fs::read(&path).expect("a file");
-        std::fs::remove_file(&path).expect("it was there");
+        std::fs::remove_file(&path).expect("the file is removed");
         let run = project.run(&["verify", "../out"]);
         assert!(run.code() == Some(1) && run.out().contains("missing"), "{name}: {}", run.whole());
-        std::fs::write(&path, bytes).expect("written");
+        std::fs::write(&path, bytes).expect("the file is written");
     }
     project.write("../out/notes.txt", "x");
     let run = project.run(&["verify", "../out"]);
     assert!(run.code() == Some(1) && run.out().contains("extra: not part of an adapter"), "{}", run.whole());
-    std::fs::remove_file(project.path("../out/notes.txt")).expect("it was there");
+    std::fs::remove_file(project.path("../out/notes.txt")).expect("the file is removed");
     // Without the patch, `verify` checks what it can and reports that the rest is unknown.
-    std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("the file is removed");
     let elsewhere = |what: &str| project.run(&["verify", what, "--cache-dir", "../other"]);
     insta::assert_snapshot!("verify_peft_unknown", elsewhere("../out").whole());
     insta::assert_snapshot!("verify_gguf_unknown", elsewhere("../lora.gguf").whole());
@@ -373,7 +373,7 @@ fn what_is_missing_extra_or_unknown() {
         let mut bytes = std::fs::read(project.path(name)).expect("a file");
         let at = bytes.len() - 2;
         bytes[at] ^= 1;
-        std::fs::write(project.path(name), bytes).expect("written");
+        std::fs::write(project.path(name), bytes).expect("the file is written");
         assert_eq!(elsewhere(what).code(), Some(1), "{}", elsewhere(what).whole());
     }
 }
@@ -413,7 +413,7 @@ fn a_patch_without_a_project() {
     let project = built();
     let before = Project::files(&project.path("model"));
     let id = id(&project);
-    std::fs::copy(patch(&project).0, project.path("../mine.safetensors")).expect("copied");
+    std::fs::copy(patch(&project).0, project.path("../mine.safetensors")).expect("the file is copied");
     insta::assert_snapshot!("patch_show", project.run(&["patch", "show", &id, "-C", "../nowhere"]).whole());
     let json = project.run(&["patch", "show", "../mine.safetensors", "--format", "json"]).json();
     assert_eq!((&json["id"], json["edits"].as_array().map(Vec::len)), (&id.into(), Some(3)));
@@ -444,9 +444,9 @@ fn tensors(project: &Project) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
 /// Creates a folder with the files of the project's base except the weights.
 fn base_beside(project: &Project, name: &str) -> PathBuf {
     let folder = project.path(name);
-    std::fs::create_dir_all(&folder).expect("made");
+    std::fs::create_dir_all(&folder).expect("the folder is created");
     for file in ["config.json", "tokenizer.json"] {
-        std::fs::copy(project.path("model").join(file), folder.join(file)).expect("copied");
+        std::fs::copy(project.path("model").join(file), folder.join(file)).expect("the file is copied");
     }
     folder
 }
@@ -486,13 +486,13 @@ fn a_patch_that_is_none() {
     let (path, bytes) = patch(&project);
     let mut other = bytes.clone();
     other[9] ^= 1;
-    std::fs::write(project.path("broken.safetensors"), other).expect("written");
-    std::fs::write(project.path("short.safetensors"), &bytes[..bytes.len() - 1]).expect("written");
-    std::fs::write(project.path("empty.safetensors"), Patch::default().to_bytes()).expect("written");
+    std::fs::write(project.path("broken.safetensors"), other).expect("the file is written");
+    std::fs::write(project.path("short.safetensors"), &bytes[..bytes.len() - 1]).expect("the file is written");
+    std::fs::write(project.path("empty.safetensors"), Patch::default().to_bytes()).expect("the file is written");
     let mut flipped = bytes.clone();
     *flipped.last_mut().expect("bytes") ^= 1;
     let named = format!("{}.safetensors", Digest::of(&bytes).hex());
-    std::fs::write(project.path(&named), flipped).expect("written");
+    std::fs::write(project.path(&named), flipped).expect("the file is written");
     let before = world(&project);
     for (name, part) in [
         ("broken.safetensors", "[patch-unusable]"),
@@ -596,7 +596,7 @@ fn adapters_of_every_family() {
     for (case, dtype) in
         cases().iter().flat_map(|case| [Dtype::F32, Dtype::BF16, Dtype::F16].map(|dtype| (case, dtype)))
     {
-        let top = tempfile::tempdir().expect("a folder");
+        let top = tempfile::tempdir().expect("a temporary folder");
         let (folder, store) = (top.path().join("base"), top.path().join("store"));
         case.write(&folder, dtype, false);
         let model = corrigenda::model::Model::open(&folder, corrigenda::numeric::Isa::detect()).expect("a model");

@@ -133,7 +133,7 @@ fn incremental_decoding_equals_a_full_pass() {
         let row = ids(&case.0["ids"]);
         let want = model.logits(&[&row], &[1]).remove(0);
         for isa in Isa::all() {
-            let model = Model::open(folder.path(), isa).expect("it opens");
+            let model = Model::open(folder.path(), isa).expect("the model opens");
             let mut text = Generation::new(&model);
             let mut last = text.push(&row[..4]);
             for token in &row[4..] {
@@ -158,7 +158,7 @@ fn config(folder: &Path, change: impl FnOnce(&mut Value)) {
     let path = folder.join("config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("config")).expect("JSON");
     change(&mut config);
-    std::fs::write(path, config.to_string()).expect("written");
+    std::fs::write(path, config.to_string()).expect("the file is written");
 }
 
 #[test]
@@ -196,11 +196,11 @@ fn shards_that_do_not_fit_their_index_are_refused() {
         let path = folder.join("model.safetensors.index.json");
         let mut index: Value = serde_json::from_slice(&std::fs::read(&path).expect("index")).expect("JSON");
         change(&mut index);
-        std::fs::write(path, index.to_string()).expect("written");
+        std::fs::write(path, index.to_string()).expect("the file is written");
     };
     let said = |change: &dyn Fn(&Path)| refused("llama", true, change);
     let second = "model-00002-of-00002.safetensors";
-    let missing = said(&|folder| std::fs::remove_file(folder.join(second)).expect("removed"));
+    let missing = said(&|folder| std::fs::remove_file(folder.join(second)).expect("the file is removed"));
     assert!(missing.contains("names model-00002-of-00002.safetensors, which does not exist"), "{missing}");
     for out in [
         "../../etc/x.safetensors",
@@ -223,9 +223,9 @@ fn shards_that_do_not_fit_their_index_are_refused() {
     );
     let twice = said(&|folder| {
         let all = case("llama").tensors(Dtype::F32);
-        let inner = tempfile::tempdir().expect("a folder");
+        let inner = tempfile::tempdir().expect("a temporary folder");
         write_weights(inner.path(), &all, Dtype::F32, false);
-        std::fs::copy(inner.path().join("model.safetensors"), folder.join(second)).expect("copied");
+        std::fs::copy(inner.path().join("model.safetensors"), folder.join(second)).expect("the file is copied");
     });
     assert!(twice.contains("is in two files"), "{twice}");
     for (text, problem) in [("{}", "no object `weight_map`"), ("{\"weight_map\":{}}", "empty"), ("[", "is not JSON")] {
@@ -314,8 +314,8 @@ fn a_tied_head_in_a_smaller_type_is_reported() {
             .map(|(name, dtype, shape, data)| corrigenda::safetensors::TensorData { name, dtype, shape, data })
             .collect();
         let bytes = corrigenda::safetensors::write(&written, &std::collections::BTreeMap::new());
-        std::fs::write(folder.path().join("model.safetensors"), bytes).expect("written");
-        let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+        std::fs::write(folder.path().join("model.safetensors"), bytes).expect("the file is written");
+        let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
         model.checkpoint().remarks().iter().map(|one| one.message.clone()).collect::<String>()
     };
     assert_eq!(said(0.25), "", "F16 holds it exactly");
@@ -331,7 +331,7 @@ fn an_index_may_list_unused_tensors() {
         for name in names {
             index["weight_map"][name] = json!("model-00001-of-00002.safetensors");
         }
-        std::fs::write(path, index.to_string()).expect("written");
+        std::fs::write(path, index.to_string()).expect("the file is written");
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
     case("qwen2").write(folder.path(), Dtype::F32, true);
@@ -420,7 +420,7 @@ fn adapters_and_other_classes_are_reported() {
     std::fs::write(folder.path().join("adapter_config.json"), "{\"base_model_name_or_path\":\"org/base\"}")
         .expect("written");
     config(folder.path(), |config| config["architectures"] = json!(["GemmaForCausalLM"]));
-    let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+    let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
     let said: Vec<&str> = model.checkpoint().remarks().iter().map(|one| one.message.as_str()).collect();
     assert!(said[0].contains("names GemmaForCausalLM, but `model_type` is `llama`"), "{said:?}");
     assert!(said[1].contains("an adapter for `org/base`, which is not read"), "{said:?}");
@@ -445,11 +445,11 @@ fn other_types_of_weights_are_refused_with_what_to_do() {
 fn a_trained_llama_generates_its_story() {
     let Some(folder) = shared("models/tinystories-656k") else { return };
     let golden = golden("stories.json");
-    let model = Model::open(&folder, Isa::detect()).expect("it opens");
+    let model = Model::open(&folder, Isa::detect()).expect("the model opens");
     let tokens = Tokens::open(&folder, model.spec().vocabulary).expect("its tokenizer opens");
     for story in golden["stories"].as_array().expect("stories") {
         let prompt = story["prompt"].as_str().expect("a prompt");
-        let mut row = tokens.encode(prompt).expect("it can be cut").ids;
+        let mut row = tokens.encode(prompt).expect("the text is tokenized").ids;
         assert_eq!(row, ids(&story["ids"]), "{prompt}");
         let mut text = Generation::new(&model);
         let mut logits = text.push(&row);

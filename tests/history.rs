@@ -128,7 +128,7 @@ fn log_without_git_history_is_refused() {
 fn a_shallow_clone_says_so() {
     let sample = story();
     let second = sample.git.revparse_single("HEAD~2").expect("a commit").id();
-    std::fs::write(sample.git.path().join("shallow"), format!("{second}\n")).expect("written");
+    std::fs::write(sample.git.path().join("shallow"), format!("{second}\n")).expect("the file is written");
     insta::assert_snapshot!("log_of_a_shallow_clone", run(&sample, &["log"]));
     let log = json(&sample, &["log", "--format", "json"]);
     assert_eq!((&log["outcome"], &log["findings"][0]["code"]), (&"ok".into(), &"history-shallow".into()));

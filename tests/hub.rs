@@ -14,12 +14,12 @@ const COMMIT: &str = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
 fn cached(cache: &Path) {
     let model = cache.join("models--acme--tiny");
     let snapshot = model.join("snapshots").join(COMMIT);
-    fs::create_dir_all(&snapshot).expect("made");
-    fs::create_dir_all(model.join("refs")).expect("made");
-    fs::write(model.join("refs/main"), COMMIT).expect("written");
+    fs::create_dir_all(&snapshot).expect("the folder is created");
+    fs::create_dir_all(model.join("refs")).expect("the folder is created");
+    fs::write(model.join("refs/main"), COMMIT).expect("the file is written");
     tiny::write_editable_model(&model.join("blobs"));
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {
-        symlink(Path::new("../../blobs").join(name), snapshot.join(name)).expect("linked");
+        symlink(Path::new("../../blobs").join(name), snapshot.join(name)).expect("the link is created");
     }
 }
 
@@ -75,17 +75,17 @@ fn links_that_leave_the_model_are_refused() {
     let project = Project::new();
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {
         let (place, outside) = (project.path("model").join(name), project.path(name));
-        fs::rename(&place, &outside).expect("moved");
-        symlink(&outside, &place).expect("linked");
+        fs::rename(&place, &outside).expect("the file is moved");
+        symlink(&outside, &place).expect("the link is created");
         let run = project.run(&["plan"]);
         assert_eq!(run.code(), Some(2), "{name}");
         assert!(run.err().contains(&format!("{name} is a link that leaves the model's folder")), "{}", run.err());
-        fs::remove_file(&place).expect("removed");
+        fs::remove_file(&place).expect("the file is removed");
         fs::rename(&outside, &place).expect("moved back");
     }
     // A link inside the folder is allowed.
-    fs::rename(project.path("model/config.json"), project.path("model/c.json")).expect("moved");
-    symlink("c.json", project.path("model/config.json")).expect("linked");
+    fs::rename(project.path("model/config.json"), project.path("model/c.json")).expect("the file is moved");
+    symlink("c.json", project.path("model/config.json")).expect("the link is created");
     assert_eq!(project.run(&["plan"]).code(), Some(0));
 }
 
@@ -117,7 +117,7 @@ fn a_bare_hub_name_gets_a_hint() {
         "{}",
         said.whole()
     );
-    fs::create_dir(project.path("new")).expect("made");
+    fs::create_dir(project.path("new")).expect("the folder is created");
     for (name, want) in
         [("org/name", "write `hf:org/name`"), ("https://hub.example/org/name/tree/main", "write `hf:org/name`")]
     {

@@ -9,7 +9,7 @@ use crate::support::{project::Project, tiny};
 fn a_project_on_a_model_of_ones_own_builds() {
     let project = Project::new();
     for name in ["corrigenda.toml", "corpus.txt", "edits/people.toml", "edits/places.toml"] {
-        std::fs::remove_file(project.path(name)).expect("it was there");
+        std::fs::remove_file(project.path(name)).expect("the file is removed");
     }
     project.write(".gitignore", "/mine/\n");
     insta::assert_snapshot!("init", project.run(&["init", "--model", "model"]).whole());
@@ -137,9 +137,9 @@ fn init_takes_or_measures_the_layer() {
 fn a_small_model_is_measured() {
     let project = Project::new();
     let atlas = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/atlas");
-    std::fs::create_dir(project.path("atlas")).expect("made");
+    std::fs::create_dir(project.path("atlas")).expect("the folder is created");
     for entry in std::fs::read_dir(atlas).expect("listed").flatten() {
-        std::fs::copy(entry.path(), project.path("atlas").join(entry.file_name())).expect("copied");
+        std::fs::copy(entry.path(), project.path("atlas").join(entry.file_name())).expect("the file is copied");
     }
     let run = project.run(&["-C", "measured", "init", "--model", "atlas"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());

@@ -52,7 +52,7 @@ fn an_interrupted_layer_search_resumes() {
     assert!(!other.err().contains("read from the store") && !other.err().contains("to compile"), "{}", other.err());
     // A damaged stored row is computed again.
     for entry in Project::files(&project.cache().join("v1/reports")) {
-        std::fs::write(entry.0, "rubbish").expect("written");
+        std::fs::write(entry.0, "rubbish").expect("the file is written");
     }
     let healed = project.run(&with(&["--format", "json"]));
     assert_eq!(healed.code(), Some(0), "{}", healed.whole());
@@ -72,7 +72,7 @@ fn a_layer_without_first_values_is_skipped() {
         let prompt = ["I live in {}", "The people live in {}"][index / 5];
         format!("[[edit]]\nid = \"e{index}\"\nsubject = \"{subject}\"\nprompt = \"{prompt}\"\ntarget = \"Italy\"\n\n")
     };
-    std::fs::remove_file(project.path("edits/places.toml")).expect("removed");
+    std::fs::remove_file(project.path("edits/places.toml")).expect("the file is removed");
     project.write("edits/people.toml", &format!("format = 1\n\n{}", (0..10).map(edit).collect::<String>()));
     project.replace("corrigenda.toml", "[statistics]", "[link]\nridge = 0.1\n\n[statistics]");
     let run = project.run(&SUGGEST);
@@ -173,7 +173,7 @@ fn layers_are_tried_from_coarse_to_fine() {
 #[test]
 fn the_last_layer_is_tried_without_a_search() {
     let project = Project::new();
-    std::fs::remove_file(project.path("edits/places.toml")).expect("removed");
+    std::fs::remove_file(project.path("edits/places.toml")).expect("the file is removed");
     project.replace("edits/people.toml", "live in {}\"", "live in {} and\"");
     let run = project.run(&with(&["--layers", "2"]));
     assert_eq!(run.code(), Some(1), "no edit holds there: {}", run.whole());

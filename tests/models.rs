@@ -152,7 +152,7 @@ fn each_has_its_acceptances() {
 #[test]
 fn the_worst_outcome_of_the_models_counts() {
     let project = project();
-    std::fs::remove_dir_all(project.path("model")).expect("removed");
+    std::fs::remove_dir_all(project.path("model")).expect("the folder is removed");
     let run = project.run(&["build"]);
     assert_eq!(run.code(), Some(2), "{}", run.whole());
     let lock = project.read("corrigenda.lock");

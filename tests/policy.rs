@@ -105,7 +105,7 @@ fn a_warning_that_is_denied_stops_a_build() {
     project.replace("edits/people.toml", "reason = ", "was = \"Rome\"\nreason = ");
     let warned = project.run(&["build"]);
     assert!(warned.code() == Some(0) && warned.err().contains("warning[base-disagrees]"), "{}", warned.whole());
-    std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("the file is removed");
     std::fs::remove_dir_all(project.cache()).expect("a cache");
     rule(&project, "[policy.levels]\nbase-disagrees = \"deny\"\n[policy.reasons]\nbase-disagrees = \"Look first.\"");
     insta::assert_snapshot!("a_warning_that_is_denied", project.run(&["build", "-q"]).whole());
@@ -274,7 +274,7 @@ fn a_limit_of_damage_needs_a_text() {
     for text in [Some(""), Some("a\n"), None] {
         match text {
             Some(text) => project.write("neutral.txt", text),
-            None => std::fs::remove_file(project.path("neutral.txt")).expect("it was there"),
+            None => std::fs::remove_file(project.path("neutral.txt")).expect("the file is removed"),
         }
         let run = project.run(&["build", "-q"]);
         assert!(run.code() == Some(2) && run.err().contains("neutral text"), "{text:?}: {}", run.whole());

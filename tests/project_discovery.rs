@@ -22,7 +22,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_project_is_found_from_its_folders() {
     let project = Project::new();
-    std::fs::create_dir_all(project.path("edits/deep/er")).expect("made");
+    std::fs::create_dir_all(project.path("edits/deep/er")).expect("the folder is created");
     let here = run_in(&project, "", &["check"], None);
     assert!(!text(&here.stderr).contains("the project in"), "{}", text(&here.stderr));
     for (folder, up) in [("edits", ".."), ("edits/deep/er", "../../..")] {
@@ -35,7 +35,7 @@ fn a_project_is_found_from_its_folders() {
     assert_eq!(build.status.code(), Some(0), "{}", text(&build.stderr));
     assert!(project.path("corrigenda.lock").is_file() && !project.path("edits/corrigenda.lock").exists());
     // Paths on the command line are relative to the current directory.
-    std::fs::create_dir_all(project.path("notes/deep")).expect("made");
+    std::fs::create_dir_all(project.path("notes/deep")).expect("the folder is created");
     let report = run_in(&project, "notes/deep", &["test", "--report", "html=report.html"], None);
     assert_eq!(report.status.code(), Some(1), "{}", text(&report.stderr));
     assert!(project.path("notes/deep/report.html").is_file());
@@ -48,7 +48,7 @@ fn a_project_is_found_from_its_folders() {
 #[test]
 fn init_uses_the_current_folder() {
     let project = Project::new();
-    std::fs::create_dir(project.path("inner")).expect("made");
+    std::fs::create_dir(project.path("inner")).expect("the folder is created");
     let run = run_in(&project, "inner", &["init", "--model", "../model"], None);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
     assert!(project.path("inner/corrigenda.toml").is_file() && text(&run.stderr).is_empty());
@@ -59,9 +59,9 @@ fn init_uses_the_current_folder() {
 fn paths_from_the_home_folder() {
     let project = Project::new();
     let home = project.path("home");
-    std::fs::create_dir(&home).expect("made");
+    std::fs::create_dir(&home).expect("the folder is created");
     for name in ["model", "corpus.txt", "templates.txt"] {
-        std::fs::rename(project.path(name), home.join(name)).expect("moved");
+        std::fs::rename(project.path(name), home.join(name)).expect("the file is moved");
         project.replace("corrigenda.toml", &format!("\"{name}\""), &format!("\"~/{name}\""));
     }
     let run = |arguments: &[&str]| run_in(&project, "", arguments, Some(&home));
@@ -107,12 +107,12 @@ fn artefacts_are_verified_without_a_project() {
     }
     let id = project.read("corrigenda.lock").rsplit("sha256:").next().expect("an id")[..64].to_owned();
     let patch = project.cache().join("v1/patches").join(&id[..2]).join(format!("{}.safetensors", &id[2..]));
-    std::fs::copy(patch, project.path("patch.safetensors")).expect("copied");
-    std::fs::create_dir(project.path("elsewhere")).expect("made");
+    std::fs::copy(patch, project.path("patch.safetensors")).expect("the file is copied");
+    std::fs::create_dir(project.path("elsewhere")).expect("the folder is created");
     for name in ["out", "adapter", "adapter.gguf", "patch.safetensors", "model"] {
-        std::fs::rename(project.path(name), project.path("elsewhere").join(name)).expect("moved");
+        std::fs::rename(project.path(name), project.path("elsewhere").join(name)).expect("the file is moved");
     }
-    std::fs::remove_file(project.path("corrigenda.toml")).expect("removed");
+    std::fs::remove_file(project.path("corrigenda.toml")).expect("the file is removed");
     let run = |arguments: &[&str]| run_in(&project, "elsewhere", arguments, None);
     for what in ["out", "adapter", "adapter.gguf", "patch.safetensors", &id] {
         let found = run(&["verify", what, "--base", "model"]);

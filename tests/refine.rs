@@ -12,9 +12,9 @@ use crate::support::tiny;
 
 /// Runs `check` on a refinement of two edits with one context each, at two layers, from non-zero columns.
 fn refining(check: impl Fn(&RefinementRun<'_>, &Refinement, &[f64])) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     tiny::write_editable_model(folder.path());
-    let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+    let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
     let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
     let templates = ["{}", "We say that. {}"].map(str::to_owned);
     let fact = |subject, target| {
@@ -91,7 +91,7 @@ fn a_refined_set_has_the_same_bytes_on_every_machine() {
     // The file and the order of the edits do not change the patch.
     let (people, places) = (project.read("edits/people.toml"), project.read("edits/places.toml"));
     let places = places.trim_start_matches("format = 1").to_owned();
-    std::fs::remove_file(project.path("edits/places.toml")).expect("removed");
+    std::fs::remove_file(project.path("edits/places.toml")).expect("the file is removed");
     let (one, two) = places.rsplit_once("[[edit]]").expect("two edits");
     project.write("edits/people.toml", &format!("format = 1\n\n[[edit]]{two}\n{one}"));
     project.write("edits/zzz.toml", &people);

@@ -127,7 +127,7 @@ fn damage_is_measured_on_neutral_text() {
     project.write("empty.txt", "");
     project.write("blank.txt", " \n\n\t\n");
     project.write("short.txt", "a\nb\n");
-    std::fs::write(project.path("latin.txt"), b"Oslo\nS\xe3o Tom\xe9\n").expect("written");
+    std::fs::write(project.path("latin.txt"), b"Oslo\nS\xe3o Tom\xe9\n").expect("the file is written");
     let mut said = String::new();
     for name in ["missing.txt", "edits", "empty.txt", "blank.txt", "short.txt", "latin.txt"] {
         let run = with(&project, &format!("[test]\nneutral = \"{name}\"\nmax-damage = 5"), &["test"]);
@@ -136,7 +136,7 @@ fn damage_is_measured_on_neutral_text() {
     }
     insta::assert_snapshot!("neutral_texts_that_cannot_be_used", said);
     // A missing corpus is an error only if there is a limit on damage.
-    std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
+    std::fs::remove_file(project.path("corpus.txt")).expect("the file is removed");
     let run = project.run(&["test"]);
     assert!(run.code() == Some(0) && run.out().contains("damage was not measured"), "{}", run.whole());
     assert_eq!(with(&project, "[test]\nmax-damage = 5", &["test"]).code(), Some(2));
@@ -199,7 +199,7 @@ fn a_shortfall_can_be_accepted() {
     assert_eq!(with(&project, "[policy.levels]\naccepted-orphan = \"warn\"", &["test"]).code(), Some(0));
     let none = project.run_with(&["test", "--update"], AT_HOME);
     assert!(none.code() == Some(0) && none.err().contains("written: 0 accepted"), "{}", none.whole());
-    std::fs::remove_file(project.path("corrigenda.accepted")).expect("it was there");
+    std::fs::remove_file(project.path("corrigenda.accepted")).expect("the file is removed");
     let nothing = project.run_with(&["test", "--update"], AT_HOME);
     assert_eq!(nothing.err(), "nothing fails: there is nothing to accept\n");
     assert!(!project.path("corrigenda.accepted").exists());
@@ -221,7 +221,7 @@ fn a_damaged_acceptances_file_is_rewritten() {
         assert_eq!(project.read("corrigenda.accepted"), sound, "{wrong}");
     }
     insta::assert_snapshot!("damaged_acceptances", said);
-    std::fs::remove_file(project.path("corrigenda.accepted")).expect("it was there");
+    std::fs::remove_file(project.path("corrigenda.accepted")).expect("the file is removed");
     std::fs::create_dir(project.path("corrigenda.accepted")).expect("a folder");
     for arguments in [&["test"][..], &["test", "--update"]] {
         let run = project.run_with(arguments, AT_HOME);

@@ -52,7 +52,7 @@ impl Parity {
         let text = std::fs::read_to_string(corpus).expect("the corpus");
         let mut moment = SecondMoment::new(self.model.spec().intermediate_size);
         for line in text.lines().filter(|line| !line.trim().is_empty()).take(whole("lines")) {
-            let mut row = self.tokens.encode(line).expect("it can be cut").ids;
+            let mut row = self.tokens.encode(line).expect("the text is tokenized").ids;
             row.truncate(whole("max_tokens"));
             moment.add(self.model.isa(), &self.model.keys(self.layer, &[&row]));
         }
@@ -174,7 +174,7 @@ fn compiled_edits_ignore_threads_and_isa() {
     let settings = Settings { schedule: vec![Stage { rate: 0.5, steps: 6 }], ..Settings::published() };
     let want = compile(&parity.model, 1, &resolved, &settings);
     for isa in Isa::all() {
-        let model = Model::open(folder.path(), isa).expect("it opens");
+        let model = Model::open(folder.path(), isa).expect("the model opens");
         for threads in [1, 2, 8] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
             let got = pool.install(|| compile(&model, 1, &resolved, &settings));

@@ -28,8 +28,8 @@ fn project(sink: bool) -> Project {
         }
     });
     tiny::write_model_with(&project.path("model"), &weights);
-    std::fs::remove_file(project.path("edits/people.toml")).expect("removed");
-    std::fs::remove_file(project.path("edits/places.toml")).expect("removed");
+    std::fs::remove_file(project.path("edits/people.toml")).expect("the file is removed");
+    std::fs::remove_file(project.path("edits/places.toml")).expect("the file is removed");
     project.write("edits/la.toml", SINK);
     project
 }

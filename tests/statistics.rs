@@ -47,7 +47,7 @@ impl Ground {
         let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
         // Six copies of the corpus: 384 documents, twelve batches.
         let text = std::fs::read_to_string(reference("tiny_corpus.txt")).expect("the corpus").repeat(6);
-        std::fs::write(folder.path().join("corpus.txt"), &text).expect("written");
+        std::fs::write(folder.path().join("corpus.txt"), &text).expect("the file is written");
         let corpus = Digest::of(text.as_bytes());
         let provenance = Provenance::new(Digest::of(b"base"), 1, tiny::INNER, corpus, 40);
         Self { folder, model, tokens, provenance }
@@ -119,13 +119,13 @@ fn a_resumed_sum_gives_the_same_bytes() {
     let again = Mortal { dies_at: u64::MAX, first: AtomicU64::new(0) };
     assert_eq!(ground.build(&store, &again).expect("built"), whole);
     assert_eq!(again.first.into_inner(), 224, "it went on behind the last saved batch");
-    let kinds: Vec<EntryKind> = store.ls().expect("listed").iter().map(|entry| entry.kind).collect();
+    let kinds: Vec<EntryKind> = store.ls().expect("the store is listed").iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [EntryKind::Statistics], "nothing is left of the way");
     // A damaged partial sum is ignored.
     let other = ground.store("damaged");
     let _ = catch_unwind(AssertUnwindSafe(|| ground.build(&other, &mortal)));
     let partial = other.path(EntryKind::Partial, &ground.provenance.address());
-    std::fs::write(&partial, b"rubbish").expect("written");
+    std::fs::write(&partial, b"rubbish").expect("the file is written");
     assert_eq!(ground.build(&other, &corrigenda::progress::NoProgress).expect("built"), whole);
 }
 
@@ -137,7 +137,7 @@ fn a_corpus_that_changes_meanwhile_is_refused() {
         fn begin(&self, _: &str, _: u64) {
             let mut text = std::fs::read_to_string(&self.0).expect("the corpus");
             text.push_str("One more line.\n");
-            std::fs::write(&self.0, text).expect("written");
+            std::fs::write(&self.0, text).expect("the file is written");
         }
         fn set_position(&self, _: u64) {}
         fn line(&self, _: &str) {}
@@ -149,7 +149,7 @@ fn a_corpus_that_changes_meanwhile_is_refused() {
     assert!(error.to_string().contains("changed while it was read"), "{error}");
     let error = ground.build(&store, &corrigenda::progress::NoProgress).expect_err("it is another corpus now");
     assert!(error.to_string().contains("changed while it was read"), "{error}");
-    assert!(!store.ls().expect("listed").iter().any(|entry| entry.kind == EntryKind::Statistics));
+    assert!(!store.ls().expect("the store is listed").iter().any(|entry| entry.kind == EntryKind::Statistics));
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn archive(members: Vec<(&str, Vec<u8>)>) -> Vec<u8> {
     for (name, bytes) in members {
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         archive.start_file(name, options).expect("a member");
-        archive.write_all(&bytes).expect("written");
+        archive.write_all(&bytes).expect("the file is written");
     }
     archive.finish().expect("whole").into_inner()
 }
@@ -74,7 +74,7 @@ pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn a_published_moment_replaces_the_corpus() {
     let project = Project::new();
-    std::fs::write(project.path("rome.npz"), published()).expect("written");
+    std::fs::write(project.path("rome.npz"), published()).expect("the file is written");
     let imported = project.run(&["stats", "import", "rome.npz", "--format", "json"]);
     assert_eq!(imported.code(), Some(0), "{}", imported.whole());
     assert_eq!((&imported.json()["keys"], imported.json()["imported"].is_string()), (&1000.into(), true));
@@ -105,17 +105,17 @@ fn a_published_moment_replaces_the_corpus() {
 #[test]
 fn imports_do_not_affect_other_projects() {
     let project = Project::new();
-    std::fs::write(project.path("rome.npz"), published()).expect("written");
+    std::fs::write(project.path("rome.npz"), published()).expect("the file is written");
     assert_eq!(project.run(&["build"]).code(), Some(0));
     let lock = project.read("corrigenda.lock");
     for folder in ["other", "other/edits"] {
-        std::fs::create_dir(project.path(folder)).expect("made");
+        std::fs::create_dir(project.path(folder)).expect("the folder is created");
     }
     for (path, bytes) in Project::files(&project.path("edits")) {
         std::fs::write(project.path("other/edits").join(path.file_name().expect("a file")), bytes).expect("written");
     }
     for name in ["corpus.txt", "templates.txt"] {
-        std::fs::copy(project.path(name), project.path("other").join(name)).expect("copied");
+        std::fs::copy(project.path(name), project.path("other").join(name)).expect("the file is copied");
     }
     let own = project.read("corrigenda.toml").replace("\"model\"", "\"../model\"");
     project.write("other/corrigenda.toml", &own);
@@ -123,7 +123,7 @@ fn imports_do_not_affect_other_projects() {
     assert_eq!(imported.code(), Some(0), "{}", imported.whole());
     // The patch of the first project does not change, with and without its lock.
     assert_eq!(project.run(&["build", "--locked"]).code(), Some(0));
-    std::fs::remove_file(project.path("corrigenda.lock")).expect("removed");
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("the file is removed");
     assert_eq!(project.run(&["build"]).code(), Some(0));
     assert_eq!(project.read("corrigenda.lock"), lock);
     assert!(!project.run(&["stats", "show"]).out().contains("imported"));
@@ -147,9 +147,9 @@ fn imports_do_not_affect_other_projects() {
 #[test]
 fn a_moment_of_another_model_is_refused() {
     let project = Project::new();
-    std::fs::write(project.path("rome.npz"), published()).expect("written");
+    std::fs::write(project.path("rome.npz"), published()).expect("the file is written");
     for (name, bytes) in [("cut.npz", published()[..5000].to_vec()), ("pickle.npz", b"\x80\x02}q\0.".to_vec())] {
-        std::fs::write(project.path(name), bytes).expect("written");
+        std::fs::write(project.path(name), bytes).expect("the file is written");
         let run = project.run(&["stats", "import", name]);
         assert!(run.code() == Some(2) && run.err().contains("not an npz file"), "{}", run.whole());
     }

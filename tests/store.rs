@@ -33,7 +33,7 @@ impl Scene {
             scene.store.put(kind, &Digest::of(name.as_bytes()), &vec![7; size]).expect("written");
         }
         scene.store.put_patch(PATCH).expect("written");
-        for entry in scene.store.ls().expect("listed") {
+        for entry in scene.store.ls().expect("the store is listed") {
             let then = SystemTime::now() - Duration::from_hours(2);
             let file = fs::File::options().write(true).open(scene.store.path(entry.kind, &entry.key));
             file.and_then(|file| file.set_modified(then)).expect("touched");
@@ -46,7 +46,7 @@ impl Scene {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("written");
+        fs::write(self.path(name), text).expect("the file is written");
     }
 
     fn lock(&self) {
@@ -186,9 +186,9 @@ fn gc_keeps_what_the_lock_names() {
 fn gc_without_a_lock_keeps_nothing() {
     let mut scene = Scene::filled();
     scene.lock();
-    fs::remove_file(scene.path(LOCK_FILE)).expect("removed");
+    fs::remove_file(scene.path(LOCK_FILE)).expect("the file is removed");
     scene.run(&["store", "gc"]);
-    fs::remove_file(scene.path("corrigenda.toml")).expect("removed");
+    fs::remove_file(scene.path("corrigenda.toml")).expect("the file is removed");
     scene.write(LOCK_FILE, &lock().render());
     scene.run(&["store", "gc", "--all", "--format", "json"]);
     assert_snapshot!(scene.transcript);
@@ -203,7 +203,7 @@ fn a_damaged_lock_or_a_wrong_folder_removes_nothing() {
     scene.run(&["store", "gc", "--all", "--format", "json"]);
     scene.run(&["store", "export", "parcel"]);
     scene.run(&["store", "gc", "--all", "-C", "nowhere"]);
-    assert_eq!(scene.store.ls().expect("listed").len(), 6);
+    assert_eq!(scene.store.ls().expect("the store is listed").len(), 6);
     assert!(!scene.path("parcel").exists());
     assert_snapshot!(scene.transcript);
 }
@@ -218,13 +218,13 @@ fn entries_are_exported_and_imported() {
     scene.run(&["store", "export", "parcel", "--all", "--format", "json"]);
     scene.run_as_is(&["store", "import", "parcel", there[0], there[1]], "store import parcel");
     let other = Store::open(scene.path("there"));
-    assert_eq!(other.ls().expect("listed").len(), 4);
+    assert_eq!(other.ls().expect("the store is listed").len(), 4);
     assert!(other.verify().problems.is_empty());
 
-    fs::remove_file(scene.path(LOCK_FILE)).expect("removed");
+    fs::remove_file(scene.path(LOCK_FILE)).expect("the file is removed");
     scene.run(&["store", "export", "everything"]);
     scene.lock();
-    fs::remove_file(scene.object("a")).expect("removed");
+    fs::remove_file(scene.object("a")).expect("the file is removed");
     scene.run(&["store", "export", "more"]);
     scene.run(&["store", "export", "cache/parcel"]);
     assert_snapshot!(scene.transcript);
@@ -235,7 +235,7 @@ fn invalid_store_exports_are_refused() {
     let mut scene = Scene::filled();
     scene.run(&["store", "import", "nowhere"]);
     scene.run(&["store", "import", "."]);
-    fs::create_dir_all(scene.path("parcel/objects")).expect("made");
+    fs::create_dir_all(scene.path("parcel/objects")).expect("the folder is created");
     scene.write("parcel/objects/\u{1b}]0;readme", "");
     scene.write(&format!("parcel/objects/{}", Digest::of(b"a").hex()), "no object");
     scene.run(&["store", "import", "parcel"]);

@@ -25,11 +25,11 @@ fn text(value: &Value) -> &str {
 
 #[test]
 fn ids_and_places_as_in_python() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     for file in list(&golden("tokenizers.json")["files"]) {
         let tokens = open(folder.path(), text(&file["file"]), &Value::Null);
         for case in list(&file["cases"]) {
-            let encoded = tokens.encode(text(&case["text"])).expect("cut");
+            let encoded = tokens.encode(text(&case["text"])).expect("the text is tokenized");
             assert_eq!(encoded.ids, ids(&case["ids"]), "{case}");
             // The offsets of special tokens have no meaning.
             let special = case["special"].as_u64().expect("a number") as usize;
@@ -45,7 +45,7 @@ fn ids_and_places_as_in_python() {
 /// Finds the subject's last token in texts of several scripts, also after special tokens.
 #[test]
 fn the_last_subject_token_is_found() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     for file in ["tiny_tokenizer.json", "llama_tokenizer.json", "metaspace_tokenizer.json"] {
         let tokens = open(folder.path(), file, &Value::Null);
         for (prompt, subject) in [
@@ -73,7 +73,7 @@ fn the_last_subject_token_is_found() {
 
 #[test]
 fn chats_and_answers_as_in_transformers() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let mut seen = 0;
     for chat in list(&golden("chat.json")["chats"]) {
         let mut settings = chat["special"].clone();
@@ -98,30 +98,30 @@ fn chats_and_answers_as_in_transformers() {
 /// A tokenizer that adds a special token or a space at the beginning of a text does not add it to an answer.
 #[test]
 fn an_answer_continues_its_prompt() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     for file in ["llama_tokenizer.json", "metaspace_tokenizer.json"] {
         let tokens = open(folder.path(), file, &Value::Null);
         for (before, answer) in
             [("He lives in", " Paris"), ("法国的首都是", "巴黎"), ("It is", " 🙂"), ("So", "\n\nYes")]
         {
-            let whole = tokens.encode(&[before, answer].concat()).expect("cut").ids;
+            let whole = tokens.encode(&[before, answer].concat()).expect("the text is tokenized").ids;
             let parts = [tokens.encode(before).expect("cut").ids, tokens.continuation(answer).expect("cut")].concat();
             assert_eq!(parts, whole, "{file}: {answer:?}");
             // Decoding an answer after other text keeps its leading space.
-            let ids = tokens.continuation(answer).expect("cut");
+            let ids = tokens.continuation(answer).expect("the text is tokenized");
             assert_eq!(tokens.decode_behind(&ids), answer, "{file}");
             let first = tokens.decode_behind(&ids[..1]);
-            let again = tokens.continuation(&first).expect("cut");
+            let again = tokens.continuation(&first).expect("the text is tokenized");
             assert!(again[0] == ids[0] || first.contains('\u{fffd}'), "{file}: {answer:?}: a part of a character");
         }
-        assert!(tokens.continuation("").expect("cut").is_empty());
+        assert!(tokens.continuation("").expect("the text is tokenized").is_empty());
     }
 }
 
 /// With a tokenizer that makes every text one token, an answer cannot be separated from its prompt and is refused.
 #[test]
 fn an_answer_that_merges_with_its_prompt_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let tokenizer = json!({
         "version": "1.0", "added_tokens": [], "normalizer": { "type": "Prepend", "prepend": "_" },
         "model": { "type": "WordLevel", "vocab": { "all": 0 }, "unk_token": "all" }
@@ -136,7 +136,7 @@ fn an_answer_that_merges_with_its_prompt_is_refused() {
 /// but not from documents.
 #[test]
 fn prompts_omit_the_tokenizers_end_tokens() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let special = |name: &str| json!({ "SpecialToken": { "id": name, "type_id": 0 } });
     let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
     let with = |single: Value| {
@@ -145,7 +145,7 @@ fn prompts_omit_the_tokenizers_end_tokens() {
         let known = |id: u32, name: &str| json!({ "id": name, "ids": [id], "tokens": [name] });
         file["post_processor"]["special_tokens"] = json!({ "<s>": known(1, "<s>"), "</s>": known(2, "</s>") });
         file["post_processor"]["single"] = single;
-        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).expect("written");
+        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).expect("the file is written");
         Tokens::open(folder.path(), 1 << 20).expect("it opens")
     };
     let plain = with(json!([special("<s>"), text]));

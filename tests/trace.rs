@@ -28,13 +28,13 @@ fn every_cell_agrees_with_pytorch() {
     let kinds = RestoredKind::ALL.into_iter().filter(|kind| kind.is_severed()).collect();
     let published = TracePlan { kinds, severed: SeveredNoise::Next, ..plan.clone() };
     for of in golden["models"].as_array().expect("models") {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let name = of["model"].as_str().expect("a name");
         match name {
             "gpt2" => tiny::write_editable_model(folder.path()),
             name => write_steep(name, folder.path(), Dtype::F32, false),
         }
-        let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+        let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
         let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
         for fact in of["facts"].as_array().expect("facts") {
             let text = |key: &str| fact[key].as_str().expect("a text");

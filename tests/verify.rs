@@ -31,7 +31,7 @@ fn flip(project: &Project, name: &str, at: usize) {
     let path = project.path(name);
     let mut bytes = std::fs::read(&path).expect("a file");
     bytes[at] ^= 1;
-    std::fs::write(&path, bytes).expect("written");
+    std::fs::write(&path, bytes).expect("the file is written");
 }
 
 /// Returns the offset of a tensor's first byte in a safetensors file.
@@ -60,7 +60,7 @@ fn an_export_differs_only_in_the_edited_tensor() {
     let project = Project::new();
     project.write("model/README.md", "---\nlicense: mit\n---\n# Tiny\n");
     project.write("model/pytorch_model.bin", "no");
-    std::fs::create_dir(project.path("model/.git")).expect("made");
+    std::fs::create_dir(project.path("model/.git")).expect("the folder is created");
     project.run(&["build"]);
     let before = base(&project);
     let run = project.run(&["export", "checkpoint", "../out"]);
@@ -104,7 +104,7 @@ fn an_export_says_the_same_in_json() {
 fn the_edited_model_is_a_base_like_any_other() {
     let project = exported();
     project.replace("corrigenda.toml", "path = \"model\"", "path = \"../out\"");
-    std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("the file is removed");
     let plan = project.run(&["plan", "--only", "ada.born"]);
     assert_eq!(plan.code(), Some(0), "{}", plan.whole());
 }
@@ -113,9 +113,9 @@ fn the_edited_model_is_a_base_like_any_other() {
 fn folders_that_are_not_exported_to() {
     let project = exported();
     let before = base(&project);
-    std::fs::write(project.path("../file"), "x").expect("written");
-    std::fs::create_dir_all(project.path("../full/x")).expect("made");
-    std::fs::create_dir(project.path("../empty")).expect("made");
+    std::fs::write(project.path("../file"), "x").expect("the file is written");
+    std::fs::create_dir_all(project.path("../full/x")).expect("the folder is created");
+    std::fs::create_dir(project.path("../empty")).expect("the folder is created");
     let refused = [
         ("model", "base model"),
         ("model/sub", "base model"),
@@ -140,10 +140,10 @@ fn folders_that_are_not_exported_to() {
 fn links_are_followed_only_inside() {
     use std::os::unix::fs::symlink;
     let project = exported();
-    symlink(project.path("../elsewhere"), project.path("../link")).expect("linked");
+    symlink(project.path("../elsewhere"), project.path("../link")).expect("the link is created");
     let run = project.run(&["export", "checkpoint", "../link"]);
     assert!(run.code() == Some(2) && run.err().contains("a symbolic link"), "{}", run.whole());
-    symlink(project.path("corrigenda.toml"), project.path("model/notes")).expect("linked");
+    symlink(project.path("corrigenda.toml"), project.path("model/notes")).expect("the link is created");
     let run = project.run(&["export", "checkpoint", "../other"]);
     assert!(
         run.code() == Some(2) && run.err().contains("`notes` is a link to a target outside the folder"),
@@ -152,8 +152,8 @@ fn links_are_followed_only_inside() {
     );
     assert!(!project.path("../other").exists());
     // A symbolic link in an export is reported too.
-    std::fs::remove_file(project.path("model/notes")).expect("it was there");
-    symlink(project.path("corrigenda.toml"), project.path("../out/notes")).expect("linked");
+    std::fs::remove_file(project.path("model/notes")).expect("the file is removed");
+    symlink(project.path("corrigenda.toml"), project.path("../out/notes")).expect("the link is created");
     let run = project.run(&["verify", "../out"]);
     assert!(run.code() == Some(1) && run.out().contains("is a link to a target outside the folder"), "{}", run.whole());
 }
@@ -201,13 +201,13 @@ fn every_byte_of_an_export_counts() {
     seen(&["notes.txt", "extra"], |project| project.write("../out/notes.txt", "x"));
     seen(&["sub", "extra: a folder"], |project| std::fs::create_dir(project.path("../out/sub")).expect("made"));
     seen(&["tokenizer.json", "missing"], |project| {
-        std::fs::remove_file(project.path("../out/tokenizer.json")).expect("it was there");
+        std::fs::remove_file(project.path("../out/tokenizer.json")).expect("the file is removed");
     });
     seen(&["README.md", "missing"], |project| {
-        std::fs::remove_file(project.path("../out/README.md")).expect("it was there");
+        std::fs::remove_file(project.path("../out/README.md")).expect("the file is removed");
     });
     seen(&["every tensor is the same as in the base", "the patch is not in it"], |project| {
-        std::fs::copy(project.path("model/model.safetensors"), project.path(WEIGHTS)).expect("copied");
+        std::fs::copy(project.path("model/model.safetensors"), project.path(WEIGHTS)).expect("the file is copied");
     });
 }
 
@@ -239,19 +239,19 @@ fn every_claim_of_a_manifest_counts() {
     seen(&["settings"], |project| {
         let mut bytes = text.clone().into_bytes();
         bytes[settings] = if bytes[settings] == b'0' { b'1' } else { b'0' };
-        std::fs::write(project.path(MANIFEST), bytes).expect("written");
+        std::fs::write(project.path(MANIFEST), bytes).expect("the file is written");
     });
 }
 
 #[test]
 fn an_export_without_a_manifest_is_verified() {
     let run = seen(&["corrigenda-manifest.json", "missing", "named by the lock", "ada.born"], |project| {
-        std::fs::remove_file(project.path(MANIFEST)).expect("it was there");
+        std::fs::remove_file(project.path(MANIFEST)).expect("the file is removed");
     });
     insta::assert_snapshot!("without_a_manifest", run.whole());
     // A patch is also found if only the store has it.
     let run = seen(&["found in the store", "rome.country"], |project| {
-        std::fs::remove_file(project.path(MANIFEST)).expect("it was there");
+        std::fs::remove_file(project.path(MANIFEST)).expect("the file is removed");
         project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
         project.run(&["build"]);
     });
@@ -270,18 +270,18 @@ fn an_export_without_a_manifest_is_verified() {
 #[test]
 fn checks_without_the_patch_are_unknown() {
     let project = exported();
-    std::fs::create_dir(project.path("../hollow")).expect("made");
+    std::fs::create_dir(project.path("../hollow")).expect("the folder is created");
     let run = project.run(&["verify", "../hollow"]);
     assert!(run.code() == Some(2) && run.err().contains("holds no weights"), "{}", run.whole());
     // Without the patch, `verify` checks files and other tensors, and reports that the rest is unknown.
     project.run(&["verify", "../out"]);
-    std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("the file is removed");
     let run = project.run(&["verify", "../out", "--cache-dir", "../other"]);
     insta::assert_snapshot!("unknown_patch", run.whole());
     // Even without the patch, `verify` detects a change in a tensor that no edit claims.
     flip(&project, WEIGHTS, offset(&project, WEIGHTS, "transformer.wte.weight"));
     assert_eq!(project.run(&["verify", "../out", "--cache-dir", "../other"]).code(), Some(1));
-    std::fs::remove_dir_all(project.path("model")).expect("it was there");
+    std::fs::remove_dir_all(project.path("model")).expect("the folder is removed");
     let run = project.run(&["verify", "../out"]);
     assert!(run.code() == Some(2) && run.err().contains("[model-unusable]"), "{}", run.whole());
 }
@@ -330,20 +330,20 @@ fn a_patch_is_its_bytes() {
     insta::assert_snapshot!("verify_patch", project.run(&["verify", &id.to_string()]).whole());
     assert_eq!(project.run(&["verify", &id.hex()[..8]]).code(), Some(0));
     project.write("mine.safetensors", "");
-    std::fs::copy(&path, project.path("mine.safetensors")).expect("copied");
+    std::fs::copy(&path, project.path("mine.safetensors")).expect("the file is copied");
     assert_eq!(project.run(&["verify", "mine.safetensors"]).code(), Some(0));
     let last = bytes.len() - 1;
     flip(&project, "mine.safetensors", last);
     // A patch with a flipped bit in a factor is valid, but its digest differs from the file name.
     let named = format!("{}.safetensors", id.hex());
-    std::fs::copy(project.path("mine.safetensors"), project.path(&named)).expect("copied");
+    std::fs::copy(project.path("mine.safetensors"), project.path(&named)).expect("the file is copied");
     let run = project.run(&["verify", &named]);
     assert!(run.code() == Some(1) && run.out().contains("not the digest in the name"), "{}", run.whole());
     flip(&project, &named, 9);
     let run = project.run(&["verify", &named]);
     assert!(run.code() == Some(1) && run.out().contains("not a valid patch"), "{}", run.whole());
     // A damaged patch in the store is detected too.
-    std::fs::copy(project.path("mine.safetensors"), &path).expect("copied");
+    std::fs::copy(project.path("mine.safetensors"), &path).expect("the file is copied");
     let run = project.run(&["verify", &id.to_string()]);
     assert!(run.code() == Some(1) && run.out().contains(&id.to_string()), "{}", run.whole());
     assert_eq!(project.run(&["export", "checkpoint", "../out"]).code(), Some(2));
@@ -355,7 +355,7 @@ fn mend(project: &Project) {
     for command in json["repair"].as_array().expect("commands") {
         let command = command.as_str().expect("a command");
         match command.strip_prefix("rm -r '").and_then(|rest| rest.strip_suffix('\'')) {
-            Some(path) => std::fs::remove_file(path).expect("it was there"),
+            Some(path) => std::fs::remove_file(path).expect("the file is removed"),
             None => assert_eq!((command, project.run(&["build"]).code()), ("corrigenda build", Some(0))),
         }
     }
@@ -372,7 +372,7 @@ fn the_project_matches_its_lock() {
     // Every damaged entry of the store is one finding.
     for (path, mut bytes) in Project::files(&project.cache().join("v1/objects")) {
         bytes[20] ^= 1;
-        std::fs::write(path, bytes).expect("written");
+        std::fs::write(path, bytes).expect("the file is written");
     }
     let run = project.run(&["verify"]);
     assert!(run.code() == Some(1) && run.out().matches("WRONG  object").count() == 3, "{}", run.whole());
@@ -400,7 +400,7 @@ fn a_changed_base_or_corpus_is_found() {
     let run = project.run(&["verify"]);
     insta::assert_snapshot!("verify_another_base", run.whole());
     assert_eq!(project.run(&["verify", "--rebuild"]).code(), Some(3));
-    std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
+    std::fs::remove_file(project.path("corpus.txt")).expect("the file is removed");
     assert!(project.run(&["verify"]).out().contains("the statistics were computed from it"));
 }
 

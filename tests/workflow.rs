@@ -82,8 +82,8 @@ impl Workshop {
         let root = project.path("..").canonicalize().expect("a folder");
         std::fs::write(root.join(".gitignore"), "/cache\n/bin\n/out\n/calls\n/body\n").expect("written");
         std::fs::create_dir(root.join("bin")).expect("a folder");
-        std::fs::write(root.join("bin/gh"), GH).expect("written");
-        std::fs::write(root.join("comments.json"), "[]").expect("written");
+        std::fs::write(root.join("bin/gh"), GH).expect("the file is written");
+        std::fs::write(root.join("comments.json"), "[]").expect("the file is written");
         let workshop = Self { project, root };
         workshop.bash("chmod +x bin/gh");
         workshop.git("init --quiet --initial-branch main");

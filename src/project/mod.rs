@@ -233,16 +233,16 @@ mod tests {
         let missing = Project::load(root).expect_err("nothing there");
         assert_eq!(missing.diagnostics.len(), 1);
         std::fs::write(root.join(PROJECT_FILE), "format = 1\nedits = \"facts\"\nmodle = 1\n").expect("written");
-        std::fs::create_dir(root.join("facts")).expect("made");
-        std::fs::write(root.join("facts/a.toml"), EDIT.replace("target", "traget")).expect("written");
+        std::fs::create_dir(root.join("facts")).expect("the folder is created");
+        std::fs::write(root.join("facts/a.toml"), EDIT.replace("target", "traget")).expect("the file is written");
         let findings = Project::load(root).expect_err("wrong");
         let drawn = findings.diagnostics.iter().map(|one| render(one, &findings.sources, RenderStyle::default()));
         insta::assert_snapshot!(drawn.collect::<Vec<_>>().join("\n\n"));
-        std::fs::write(root.join("facts/a.toml"), EDIT).expect("written");
+        std::fs::write(root.join("facts/a.toml"), EDIT).expect("the file is written");
         assert!(Project::load(root).is_err());
         std::fs::write(root.join(PROJECT_FILE), "format = 1\nedits = \"facts\"\nmodel.path = \"m\"\n")
             .expect("written");
-        let project = Project::load(root).expect("valid");
+        let project = Project::load(root).expect("the project is valid");
         assert!(project.warnings.is_empty());
         assert_eq!(project.edits.sources.path(project.config.file), PROJECT_FILE);
         assert_eq!(project.edits.sources.path(project.edits.edits[0].spans.file), "facts/a.toml");

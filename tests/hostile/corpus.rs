@@ -65,7 +65,7 @@ pub(super) fn readers() -> impl Iterator<Item = (&'static str, &'static [&'stati
 pub(super) fn prepare(project: &Project) {
     let patches = Project::files(&project.cache().join("v1/patches"));
     let (_, patch) = patches.first().expect("a patch was built");
-    std::fs::write(project.path("a.patch"), patch).expect("written");
+    std::fs::write(project.path("a.patch"), patch).expect("the file is written");
     std::fs::create_dir_all(project.path("sharded")).expect("a folder");
     for name in ["config.json", "tokenizer.json"] {
         std::fs::copy(project.path("model").join(name), project.path("sharded").join(name)).expect("copied");
@@ -73,10 +73,10 @@ pub(super) fn prepare(project: &Project) {
     let weights = std::fs::read(project.path("model/model.safetensors")).expect("weights");
     let map: serde_json::Map<String, Value> =
         names(&weights).into_iter().map(|name| (name, json!("model-00001-of-00001.safetensors"))).collect();
-    std::fs::write(project.path("sharded/model-00001-of-00001.safetensors"), weights).expect("written");
+    std::fs::write(project.path("sharded/model-00001-of-00001.safetensors"), weights).expect("the file is written");
     let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map });
     project.write("sharded/model.safetensors.index.json", &index.to_string());
-    std::fs::write(project.path("a.npz"), crate::stats_import::published()).expect("written");
+    std::fs::write(project.path("a.npz"), crate::stats_import::published()).expect("the file is written");
     project.write("counterfact.json", &json!([counterfact()]).to_string());
     project.write("zsre.json", &json!([zsre()]).to_string());
     project.write("easyedit.json", &json!([easyedit()]).to_string());

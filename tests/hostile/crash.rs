@@ -139,7 +139,7 @@ fn forget_what_was_being_written(project: &Project) {
     for entry in fs::read_dir(project.path("")).expect("readable").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(".corrigenda-") && name.ends_with(".tmp") {
-            fs::remove_file(entry.path()).expect("removed");
+            fs::remove_file(entry.path()).expect("the file is removed");
         }
     }
 }

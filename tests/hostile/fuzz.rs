@@ -161,14 +161,14 @@ fn fuzz(target: &str, seeds: &[Vec<u8>], beside: &Path) {
 fn hand_over(folder: &Path, seeds: &[Vec<u8>], beside: &Path) {
     let copied = |from: &Path, to: &Path| {
         for entry in fs::read_dir(from).into_iter().flatten().flatten() {
-            fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("the file is copied");
         }
     };
     for part in ["seeds", "beside"] {
         fs::create_dir_all(folder.join(part)).expect("a folder");
     }
     for (index, seed) in seeds.iter().enumerate() {
-        fs::write(folder.join("seeds").join(index.to_string()), seed).expect("written");
+        fs::write(folder.join("seeds").join(index.to_string()), seed).expect("the file is written");
     }
     copied(beside, &folder.join("beside"));
 }

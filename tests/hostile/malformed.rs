@@ -58,7 +58,7 @@ fn malformed_files_are_refused_within_bounds() {
     for case in &cases {
         let path = project.path(case.file);
         let before = fs::read(&path).expect("it is there");
-        fs::write(&path, &case.bytes).expect("written");
+        fs::write(&path, &case.bytes).expect("the file is written");
         let mut fate = fate(&project, case);
         // If figures are requested, a slow refusal is repeated twice, and the fastest run counts.
         for _ in 0..if rounds(0) > 0 && fate.code != 0 && fate.took > SOON { 2 } else { 0 } {
@@ -133,7 +133,7 @@ type Strange = (&'static str, fn(&Path));
 
 const STRANGE: [Strange; 4] = [
     ("a pipe", |path| assert!(Command::new("mkfifo").arg(path).status().is_ok_and(|made| made.success()))),
-    ("a folder", |path| fs::create_dir(path).expect("made")),
-    ("a device", |path| std::os::unix::fs::symlink("/dev/zero", path).expect("linked")),
+    ("a folder", |path| fs::create_dir(path).expect("the folder is created")),
+    ("a device", |path| std::os::unix::fs::symlink("/dev/zero", path).expect("the link is created")),
     ("a terabyte", |path| fs::File::create(path).and_then(|file| file.set_len(1 << 40)).expect("made")),
 ];

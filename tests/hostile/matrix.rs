@@ -36,7 +36,7 @@ fn another_way(project: &Project, number: usize) {
     for (path, bytes) in Project::files(&project.path("edits")) {
         let text = String::from_utf8(bytes).expect("text");
         facts.extend(text.split("[[edit]]\n").skip(1).map(str::to_owned));
-        std::fs::remove_file(path).expect("removed");
+        std::fs::remove_file(path).expect("the file is removed");
     }
     let first = number % facts.len();
     facts.rotate_left(first);

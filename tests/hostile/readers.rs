@@ -59,13 +59,13 @@ struct Place {
 
 impl Place {
     fn new(name: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a temporary folder");
         Self { path: folder.path().join(name), folder }
     }
 
     /// Writes `bytes` to the file and returns its path.
     fn with(&self, bytes: &[u8]) -> &Path {
-        fs::write(&self.path, bytes).expect("written");
+        fs::write(&self.path, bytes).expect("the file is written");
         &self.path
     }
 
@@ -80,14 +80,14 @@ fn project() -> Reader {
     let place = Place::new("corrigenda.toml");
     let edits = place.folder.path().join("edits");
     fs::create_dir(&edits).expect("a folder");
-    fs::write(edits.join("a.toml"), EDIT).expect("written");
+    fs::write(edits.join("a.toml"), EDIT).expect("the file is written");
     Box::new(move |bytes| drop(Project::load(place.folder_with(bytes))))
 }
 
 fn checkpoint(name: &str, beside: &Path) -> Reader {
     let place = Place::new(name);
     for entry in fs::read_dir(beside).expect("a folder").flatten() {
-        fs::copy(entry.path(), place.folder.path().join(entry.file_name())).expect("copied");
+        fs::copy(entry.path(), place.folder.path().join(entry.file_name())).expect("the file is copied");
     }
     Box::new(move |bytes| drop(Checkpoint::open(place.folder_with(bytes))))
 }

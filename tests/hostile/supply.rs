@@ -72,8 +72,8 @@ fn hub(project: &Project) -> PathBuf {
     let home = project.cache().with_file_name("hub");
     let model = home.join("hub/models--acme--tiny");
     let commit = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
-    std::fs::create_dir_all(model.join("refs")).expect("made");
-    std::fs::write(model.join("refs/main"), commit).expect("written");
+    std::fs::create_dir_all(model.join("refs")).expect("the folder is created");
+    std::fs::write(model.join("refs/main"), commit).expect("the file is written");
     tiny::write_editable_model(&model.join("snapshots").join(commit));
     home
 }

@@ -149,7 +149,7 @@ fn restore(cache: &Path, kept: &[(PathBuf, Vec<u8>)]) {
     }
     for (path, _) in Project::files(cache) {
         if !kept.iter().any(|(other, _)| *other == path) {
-            fs::remove_file(&path).expect("removed");
+            fs::remove_file(&path).expect("the file is removed");
         }
     }
 }

@@ -65,7 +65,7 @@ fn nothing_is_bisected_without_a_failure() {
     let project = expecting("");
     let run = project.run(&["test", "--bisect"]);
     assert_eq!((run.code(), run.err().as_str()), (Some(0), ""));
-    std::fs::remove_file(project.path("edits/places.toml")).expect("it was there");
+    std::fs::remove_file(project.path("edits/places.toml")).expect("the file is removed");
     project.replace(
         "edits/people.toml",
         "[edit.expect]",
@@ -78,11 +78,11 @@ fn nothing_is_bisected_without_a_failure() {
 #[test]
 fn a_bisection_does_without_the_corpus() {
     let project = expecting("unchanged = [\"The people live in Oslo\"]\n");
-    std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
+    std::fs::remove_file(project.path("corpus.txt")).expect("the file is removed");
     let run = project.run(&["test", "--bisect"]);
     assert!(run.out().contains("broken by `sao-tome.city`"), "{}", run.whole());
     // If the statistics are missing too, the error names the missing corpus.
-    std::fs::remove_dir_all(project.cache().join("v1/statistics")).expect("they were there");
+    std::fs::remove_dir_all(project.cache().join("v1/statistics")).expect("the folder is removed");
     let run = project.run(&["test", "--bisect"]);
     assert!(run.code() == Some(2) && run.err().contains("corpus.txt"), "{}", run.whole());
 }

@@ -99,9 +99,9 @@ fn damage_is_measured_where_there_is_a_text() {
     project.write("neutral.txt", "a\n");
     let nothing = "damage was not measured: no document of the neutral text has a second token to predict";
     assert_eq!(said(&[]), (Some(0), nothing.to_owned()));
-    std::fs::write(project.path("neutral.txt"), b"\xff\n").expect("written");
+    std::fs::write(project.path("neutral.txt"), b"\xff\n").expect("the file is written");
     assert_eq!((said(&[]).0, said(&["--no-damage"]).0), (Some(2), Some(0)));
-    std::fs::remove_file(project.path("neutral.txt")).expect("it was there");
+    std::fs::remove_file(project.path("neutral.txt")).expect("the file is removed");
     assert_eq!(said(&[]), (Some(0), "damage was not measured: there is no neutral text here".to_owned()));
 }
 

@@ -248,7 +248,7 @@ fn a_revision_whose_lock_is_not_that_of_its_facts() {
     }
     // `diff` and `build` give the same patch.
     let json = repository.diff(&["HEAD", "--format", "json", "--tokens", "0"]).json();
-    std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("the file is removed");
     let build = project.run(&["build", "--format", "json"]).json();
     assert_eq!(json["before"]["patch"], build["patch"]["id"]);
     // A lock that cannot be read is reported with its location.
@@ -298,7 +298,7 @@ fn findings_of_a_revision_name_it() {
     let broken = repository.git.revparse_single("main").expect("a commit").id();
     repository.branch("broken", broken);
     project.write("edits/people.toml", EDITS[0].1);
-    std::fs::remove_file(project.path("edits/more.toml")).expect("it was there");
+    std::fs::remove_file(project.path("edits/more.toml")).expect("the file is removed");
     project.replace("corrigenda.toml", "clmap", "clamp");
     insta::assert_snapshot!("a_revision_that_is_broken", repository.diff(&["broken"]).whole());
     let json = repository.diff(&["broken", "--format", "json"]).json();
@@ -307,11 +307,11 @@ fn findings_of_a_revision_name_it() {
     let long = format!("format = 1\n[[probe]]\nid = \"a\"\nprompt = \"{}\"\n", "Oslo is far, ".repeat(40).trim_end());
     project.write("probes.toml", &long);
     repository.commit("A long probe");
-    std::fs::remove_file(project.path("probes.toml")).expect("it was there");
+    std::fs::remove_file(project.path("probes.toml")).expect("the file is removed");
     let run = repository.diff(&["main"]);
     assert!(run.code() == Some(2) && run.err().contains("main:probes.toml:4:10"), "{}", run.whole());
     // A revision without a project file is reported.
-    std::fs::remove_file(project.path("corrigenda.toml")).expect("it was there");
+    std::fs::remove_file(project.path("corrigenda.toml")).expect("the file is removed");
     let none = repository.commit("No project");
     project.write("corrigenda.toml", crate::support::project::PROJECT);
     let run = repository.diff(&[&none.to_string()]);
@@ -328,7 +328,7 @@ fn a_patch_that_is_not_in_the_store_is_built() {
     assert_eq!((made.code(), made.out()), (Some(0), known.out()));
     // With the statistics of its lock, a revision does not need its corpus; without them, the error names the corpus.
     project.replace("corpus.txt", "Paris", "Quito");
-    std::fs::remove_dir_all(project.cache().join("v1/patches")).expect("patches");
+    std::fs::remove_dir_all(project.cache().join("v1/patches")).expect("the folder is removed");
     assert_eq!(repository.diff(&["HEAD", "base", "--tokens", "0", "--no-damage"]).code(), Some(0));
     std::fs::remove_dir_all(project.cache()).expect("a cache");
     insta::assert_snapshot!("the_corpus_of_a_revision_is_gone", repository.diff(&["HEAD", "base"]).whole());
@@ -368,7 +368,7 @@ fn templates_are_those_of_the_revision() {
     assert_eq!(json["before"]["patch"], build["patch"]["id"]);
     assert_ne!(json["after"]["patch"], build["patch"]["id"]);
     assert!(json["facts"].is_null() && json["weights"]["tensors"].as_array().is_some_and(|all| all.len() == 1));
-    std::fs::remove_file(project.path("templates.txt")).expect("it was there");
+    std::fs::remove_file(project.path("templates.txt")).expect("the file is removed");
     assert_eq!(repository.diff(&["HEAD", "base"]).code(), Some(0));
     assert_eq!(repository.diff(&[]).code(), Some(2), "the worktree has none");
     repository.commit("No templates");

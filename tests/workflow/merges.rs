@@ -95,7 +95,7 @@ fn the_lock_of_main_is_opened() {
     workshop.bash("git init --quiet --bare out/origin.git && git remote add origin out/origin.git");
     let reports = workshop.root.join("out/reports").to_string_lossy().into_owned();
     std::fs::create_dir_all(&reports).expect("a folder");
-    std::fs::write(format!("{reports}/comment.md"), "The set.\n").expect("written");
+    std::fs::write(format!("{reports}/comment.md"), "The set.\n").expect("the file is written");
     let open = || {
         let set = [("PROJECT", "project"), ("REPORTS", &*reports), ("GITHUB_REF_NAME", "main")];
         let mut command = workshop.command("bash");

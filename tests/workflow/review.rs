@@ -9,7 +9,7 @@ fn a_pull_request_that_passes() {
         workshop.project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
     });
     workshop.git("switch --quiet main");
-    std::fs::write(workshop.root.join("README"), "Facts.\n").expect("written");
+    std::fs::write(workshop.root.join("README"), "Facts.\n").expect("the file is written");
     let main = workshop.commit("a file that is no fact");
     // GitHub checks out the merge of both branches; the base SHA of the event may be older than the merged base commit.
     workshop.git("switch --quiet --detach && git merge --quiet --no-edit vienna");
@@ -134,7 +134,7 @@ fn there_is_one_comment_per_pull_request() {
         { "id": 4, "user": null, "body": null },
         { "id": 5, "user": { "login": "github-actions[bot]" }, "body": format!("{mark}\r\nours") },
     ]);
-    std::fs::write(workshop.root.join("comments.json"), comments.to_string()).expect("written");
+    std::fs::write(workshop.root.join("comments.json"), comments.to_string()).expect("the file is written");
     assert_eq!(workshop.comment(&[]).log, "comment 5 is replaced\n");
     let (calls, body) = workshop.posted();
     assert!(calls.contains("--method PATCH repos/ada/facts/issues/comments/5 -F body=@"), "{calls}");
@@ -154,7 +154,7 @@ fn a_token_that_may_only_read() {
     assert!(!workshop.root.join("body").exists());
     let broken = workshop.comment(&[("BROKEN", "1")]);
     assert_eq!((broken.code, commands(&broken.log)), (Some(2), vec![]), "{}", broken.log);
-    std::fs::write(workshop.root.join("out/reports/comment.md"), "a".repeat(65_536)).expect("written");
+    std::fs::write(workshop.root.join("out/reports/comment.md"), "a".repeat(65_536)).expect("the file is written");
     assert_eq!(workshop.comment(&[]).code, Some(2), "a comment that is too long");
 }
 

@@ -152,11 +152,11 @@ mod tests {
         let nowhere = Paths::at(Path::new("there/is/none"));
         assert!(!nowhere.broken && !nowhere.unparsed && nowhere.models.is_empty());
         assert!(nowhere.facts.is_empty(), "without a project there are no facts");
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(folder.path().join(PROJECT_FILE)).expect("made");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join(PROJECT_FILE)).expect("the folder is created");
         let read = Paths::at(folder.path());
         assert!(read.broken && read.unparsed);
-        std::fs::remove_dir(folder.path().join(PROJECT_FILE)).expect("removed");
+        std::fs::remove_dir(folder.path().join(PROJECT_FILE)).expect("the folder is removed");
         std::fs::write(folder.path().join(PROJECT_FILE), [TEXT.as_bytes(), b"# \xff\n"].concat()).expect("written");
         let read = Paths::at(folder.path());
         assert!(read.broken && !read.unparsed && read.models == whole.models);

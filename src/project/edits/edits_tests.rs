@@ -236,17 +236,17 @@ fn folders_are_read_whole() {
     let edits = root.join("edits");
     let missing = EditSet::load(&edits, root).expect_err("not there");
     assert_eq!(missing.diagnostics[0].message, "there is no folder `edits`");
-    std::fs::create_dir_all(edits.join("deep/er")).expect("made");
+    std::fs::create_dir_all(edits.join("deep/er")).expect("the folder is created");
     let empty = EditSet::load(&edits, root).expect_err("empty");
     assert_eq!(empty.diagnostics[0].code, Code::NoEdits);
     std::fs::write(edits.join("deep/er/a.toml"), file(&[edit("a", "A", "{} is", "x")])).expect("written");
-    std::fs::write(edits.join("b.toml"), file(&[edit("b", "B", "{} is", "x")])).expect("written");
-    std::fs::write(edits.join("notes.md"), "not a fact").expect("written");
+    std::fs::write(edits.join("b.toml"), file(&[edit("b", "B", "{} is", "x")])).expect("the file is written");
+    std::fs::write(edits.join("notes.md"), "not a fact").expect("the file is written");
     let (set, warnings) = EditSet::load(&edits, root).expect("valid");
     let paths: Vec<&str> = set.edits.iter().map(|edit| set.sources.path(edit.spans.file)).collect();
     assert_eq!((paths, warnings.len()), (vec!["edits/deep/er/a.toml", "edits/b.toml"], 0));
-    std::fs::write(edits.join("c.toml"), b"format = 1\nx = \"\xff\"").expect("written");
-    std::fs::write(edits.join("d.toml"), vec![b'#'; (1 << 20) + 1]).expect("written");
+    std::fs::write(edits.join("c.toml"), b"format = 1\nx = \"\xff\"").expect("the file is written");
+    std::fs::write(edits.join("d.toml"), vec![b'#'; (1 << 20) + 1]).expect("the file is written");
     let findings = EditSet::load(&edits, root).expect_err("refused");
     insta::assert_snapshot!(drawn(&findings.diagnostics, &findings.sources));
 }

@@ -39,7 +39,7 @@ mod tests {
     fn a_preface_precedes_a_prompt_of_its_edit() {
         let text =
             "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Italy\"\nprompt = \"{}'s capital,\"\ntarget = \"Oslo\"\n";
-        let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
+        let set = parse_files(vec![("a.toml".into(), text.into())]).expect("the edits are valid").0;
         let prefaces: Prefaces = [("a", "Italy", "\n")].into_iter().collect();
         let edit = &set.edits[0];
         assert_eq!((prefaces.of(edit, "Italy"), prefaces.of(edit, "Rome")), ("\n", ""));

@@ -75,28 +75,28 @@ mod tests {
 
     #[test]
     fn a_lock_allows_an_empty_folder_of_edits() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path();
-        fs::write(root.join(PROJECT_FILE), "format = 1\nmodel.path = \"m\"\n").expect("written");
+        fs::write(root.join(PROJECT_FILE), "format = 1\nmodel.path = \"m\"\n").expect("the file is written");
         assert!(shown(root).contains("there is no folder `edits`"), "{}", shown(root));
-        fs::create_dir(root.join("edits")).expect("made");
+        fs::create_dir(root.join("edits")).expect("the folder is created");
         assert!(shown(root).contains("there is no edit in `edits`"), "{}", shown(root));
         // A lock shows that there was a build.
         fs::write(root.join(LOCK_FILE), crate::project::lock::text::tests::sample().render()).expect("written");
         let withdrawn = shown(root);
         assert!(withdrawn.starts_with("warning[facts-withdrawn]") && withdrawn.contains("corrigenda.lock lists"));
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
-        fs::remove_dir(root.join("edits")).expect("removed");
+        fs::remove_dir(root.join("edits")).expect("the folder is removed");
         assert_eq!(shown(root), withdrawn, "git does not store an empty folder");
         // An empty sibling folder is ignored, but a sibling folder with edits means that the name is wrong.
-        fs::create_dir(root.join("facts")).expect("made");
+        fs::create_dir(root.join("facts")).expect("the folder is created");
         assert_eq!(shown(root), withdrawn);
-        fs::write(root.join("facts/a.toml"), EDIT).expect("written");
+        fs::write(root.join("facts/a.toml"), EDIT).expect("the file is written");
         let text = shown(root);
         assert!(text.contains("there is no folder `edits`") && text.contains("`facts` contains facts"), "{text}");
-        fs::create_dir(root.join("edits")).expect("made");
+        fs::create_dir(root.join("edits")).expect("the folder is created");
         assert!(shown(root).starts_with("warning[facts-withdrawn]"), "{}", shown(root));
-        fs::write(root.join("edits/a.toml"), EDIT).expect("written");
+        fs::write(root.join("edits/a.toml"), EDIT).expect("the file is written");
         assert_eq!(shown(root), "");
     }
 }

@@ -180,7 +180,7 @@ mod tests {
         let load = || Acceptances::load(folder.path(), None, &mut Sources::default());
         assert!(load().expect("none").entries.is_empty());
         let list = [entry("b", " x"), entry("a", "\n"), entry("b", " x")];
-        std::fs::write(folder.path().join(ACCEPTED_FILE), render(&list)).expect("written");
+        std::fs::write(folder.path().join(ACCEPTED_FILE), render(&list)).expect("the file is written");
         let read = load().expect("valid");
         assert_eq!(
             read.entries.iter().map(|(one, _)| one.clone()).collect::<Vec<_>>(),
@@ -189,7 +189,7 @@ mod tests {
         assert!(read.has(&list[0]) && !read.has(&entry("b", " y")));
         assert_eq!(read.orphans(&list[..1]).len(), 1);
         for wrong in ["", "version = 2\n", "version = 1\n[[accepted]]\nid = 3\n", "<<<<<<< main\n"] {
-            std::fs::write(folder.path().join(ACCEPTED_FILE), wrong).expect("written");
+            std::fs::write(folder.path().join(ACCEPTED_FILE), wrong).expect("the file is written");
             assert!(load().is_err(), "{wrong}");
         }
     }

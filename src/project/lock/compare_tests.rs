@@ -52,7 +52,7 @@ fn a_merged_lock_is_detected_by_its_set() {
 fn a_changed_alias_changes_the_meaning() {
     let text =
         "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\naliases = [\"B\"]\nprompt = \"{} is\"\ntarget = \"x\"\n";
-    let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
+    let set = parse_files(vec![("a.toml".into(), text.into())]).expect("the edits are valid").0;
     let edit = &set.edits[0];
     let locked = |alias: Option<&str>| LockedEdit {
         id: "a".into(),
@@ -77,7 +77,7 @@ fn changes_name_the_changed_parts() {
     };
     let set = |entries: &[String]| {
         let text = format!("format = 1\n{}", entries.concat());
-        parse_files(vec![("a.toml".into(), text.into_bytes())]).expect("valid").0
+        parse_files(vec![("a.toml".into(), text.into_bytes())]).expect("the edits are valid").0
     };
     let before = set(&[entry("a", "x", ""), entry("b", "x", ""), entry("c", "x", ""), entry("d", "x", "")]);
     let mut lock = sample();

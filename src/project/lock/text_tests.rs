@@ -101,9 +101,9 @@ fn a_merged_lock_with_repeated_entries_is_refused() {
 fn a_lock_is_loaded_from_the_root() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     assert!(load(folder.path()).expect("no lock is fine").is_none());
-    std::fs::write(folder.path().join(LOCK_FILE), sample().render()).expect("written");
+    std::fs::write(folder.path().join(LOCK_FILE), sample().render()).expect("the file is written");
     assert_eq!(load(folder.path()).expect("valid"), Some(sample()));
-    std::fs::write(folder.path().join(LOCK_FILE), b"\xff").expect("written");
+    std::fs::write(folder.path().join(LOCK_FILE), b"\xff").expect("the file is written");
     assert_eq!(load(folder.path()).expect_err("not text").diagnostics[0].code, Code::InvalidUtf8);
 }
 

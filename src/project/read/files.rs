@@ -234,9 +234,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path();
         let odd = |name: &[u8]| root.join(std::ffi::OsStr::from_bytes(name));
-        fs::create_dir(odd(b"\xff")).expect("made");
+        fs::create_dir(odd(b"\xff")).expect("the folder is created");
         for name in [&b"\xfe.toml"[..], b"\xff.toml", b"\xff/a.toml", b"\xff.md", b"a.toml"] {
-            fs::write(odd(name), "").expect("written");
+            fs::write(odd(name), "").expect("the file is written");
         }
         let (mut sources, mut findings) = (Sources::default(), Vec::new());
         let files = toml_files(root, root, &mut sources, &mut findings);
@@ -249,7 +249,7 @@ mod tests {
     fn ignored_files_with_facts_are_reported() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path();
-        let write = |name: &str, text: &str| fs::write(root.join(name), text).expect("written");
+        let write = |name: &str, text: &str| fs::write(root.join(name), text).expect("the file is written");
         let named = [
             "a.TOML",
             "b.toml.txt",
@@ -296,10 +296,10 @@ mod tests {
     fn links_pipes_and_giants_are_refused() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path();
-        fs::write(root.join("giant.toml"), vec![b'#'; MOST_FILE_BYTES as usize + 1]).expect("written");
-        fs::write(root.join("notes.md"), "no").expect("written");
-        std::os::unix::fs::symlink(root.join("giant.toml"), root.join("link.toml")).expect("linked");
-        std::os::unix::fs::symlink("/", root.join("deep")).expect("linked");
+        fs::write(root.join("giant.toml"), vec![b'#'; MOST_FILE_BYTES as usize + 1]).expect("the file is written");
+        fs::write(root.join("notes.md"), "no").expect("the file is written");
+        std::os::unix::fs::symlink(root.join("giant.toml"), root.join("link.toml")).expect("the link is created");
+        std::os::unix::fs::symlink("/", root.join("deep")).expect("the link is created");
         let (mut sources, mut findings) = (Sources::default(), Vec::new());
         let files = toml_files(root, root, &mut sources, &mut findings);
         assert_eq!(files.iter().map(|file| file.1.as_str()).collect::<Vec<_>>(), ["giant.toml"]);
