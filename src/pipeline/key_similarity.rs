@@ -1,7 +1,7 @@
 //! Warns about pairs of edits whose keys are nearly parallel, so that each edit disturbs the other.
 //!
-//! Similarity is the cosine of two keys in the metric of `C⁻¹`. It is computed after a build, or before one if the
-//! factor of the statistics is in the store.
+//! Similarity is the cosine of two keys in the metric of `C⁻¹`. A build computes it, and a plan does if the factor of
+//! the statistics is in the store.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

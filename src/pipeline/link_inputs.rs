@@ -18,7 +18,7 @@ pub struct Prepared<'a> {
     /// The number of edits that were compiled; the others came from the store.
     pub compiled: usize,
     /// The ridge that was added to the diagonal of `C` before its factorisation, as a share of the mean diagonal; the
-    /// largest one of all layers.
+    /// maximum over all layers.
     pub ridge: f64,
 }
 

@@ -21,7 +21,7 @@ pub struct LinkEdit<'a> {
 /// Compiled edits, of which all or a subset can be linked.
 pub struct Linker<'a> {
     model: &'a Model,
-    /// The edited layer.
+    /// The index of the edited layer, from 0.
     layer: usize,
     edits: Vec<LinkEdit<'a>>,
     system: KeySystem,

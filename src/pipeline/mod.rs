@@ -3,7 +3,7 @@
 //! The modules, in the order of the data flow:
 //!
 //! - [`base`](mod@base): the base model, its tokenizer, and the digests that identify it;
-//! - [`setup`]: the project's settings over the defaults: layer, templates, optimisation, statistics;
+//! - [`setup`]: the project's settings, or the defaults: layer, context templates, optimisation, statistics;
 //! - [`plan`](mod@plan): every edit resolved to tokens and positions, with findings that point into its file;
 //! - `planned`: the resolved edits, and their entries in the lock;
 //! - [`other_base`]: the tokens and predictions of the facts with another base model;
@@ -18,7 +18,7 @@
 //! - [`policy_limits`]: the policy limits that need the patched model;
 //! - [`locked_patch`]: the patch that the lock names, for commands that do not build;
 //! - [`patch_ref`]: a patch that the user names by id or by file;
-//! - [`obtain_patch`]: the patch of any state of a project, read or built;
+//! - [`obtain_patch`]: the patch of a project on disk or at a past revision, read from the store or built;
 //! - [`record`]: the measured figures of a build, stored so that a build without changes only reads them;
 //! - [`build_inputs`]: the inputs that these figures depend on, and their address in the store;
 //! - `linked_set`: a linked set with its figures, read from the store or computed;

@@ -135,8 +135,8 @@ pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>,
     Ok(keys)
 }
 
-/// Calls `receive` with the key of each edit at the setup's layer, in order, and with whether the key was computed. A
-/// key is read from the object that the store has at `address`, or else computed.
+/// Calls `receive` for each edit, in order, with its key at the setup's layer and whether the key was computed. A key
+/// is read from the object that the store has at `address`, or else computed.
 ///
 /// # Errors
 /// If the store or `receive` fails.

@@ -125,7 +125,7 @@ fn check_norms(policy: &Policy, record: &BuildRecord) -> Vec<Diagnostic> {
     findings
 }
 
-/// Checks the limits on what the patched model predicts.
+/// Checks the policy limits on the answers of the patched model.
 fn check_answers(
     project: &Project,
     base: &Base,

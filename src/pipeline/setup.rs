@@ -36,9 +36,9 @@ pub struct Setup {
 /// The way in which the digest of the corpus is obtained.
 #[derive(Clone, Copy, Debug)]
 pub enum CorpusDigest {
-    /// From the store's memo if the file looks unchanged, or else by reading it.
+    /// The digest comes from the store's memo if the metadata of the file is unchanged; otherwise the file is read.
     Remembered,
-    /// By reading the file.
+    /// The file is read.
     Fresh,
     /// The given digest is used without a check, for commands that compute nothing from the corpus.
     Assumed(Digest),

@@ -38,7 +38,7 @@ pub struct TestRun<'p> {
 pub struct TestInput<'a, 'p> {
     pub project: &'p Project,
     pub base: &'a Base,
-    /// The two models to run: the base as the earlier one and the patched model as the later one.
+    /// The two models to run: the earlier model is the base, and the later model is the patched model.
     pub pair: ModelPair<'a>,
     pub edits: &'a [&'p Edit],
     /// Whether `edits` are all edits of the project; limits on the set are checked only if true.

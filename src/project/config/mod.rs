@@ -178,7 +178,7 @@ pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         test,
         policy,
     });
-    // With several models, the first one is chosen until `choose` is called.
+    // In a project with several models, the first model is chosen until `choose` is called.
     let config = config.map(|mut config| {
         let first = config.model.name.clone();
         let _ = config.choose(first.as_deref());

@@ -66,7 +66,7 @@ pub struct Policy {
 /// A number of the policy, with its byte range in the project file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
-    /// The largest or the smallest allowed value, depending on the rule.
+    /// The maximum or the minimum allowed value, depending on the rule.
     pub value: f64,
     span: Range<usize>,
 }

@@ -53,7 +53,7 @@ impl Accepted {
     }
 }
 
-/// The accepted shortfalls of one model.
+/// The content of the acceptance file of one model.
 #[derive(Clone, Debug, Default)]
 pub struct Acceptances {
     /// The entries, each with its byte range in the file.

@@ -94,7 +94,7 @@ impl Difference {
     }
 }
 
-/// A part of an edit with its own digest.
+/// A part of an edit for which the lock has a separate digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EditPart {
     /// Subject, prompt, target and `chat`.

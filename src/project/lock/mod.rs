@@ -68,7 +68,7 @@ impl LockFile {
 pub struct LockedBase {
     /// The digest of the list of files: the path, the size and the digest of each file.
     pub digest: Digest,
-    /// The files that determine the model's output.
+    /// The files of the base that determine its output: configuration, tokenizer and weights.
     #[serde(default, rename = "file")]
     pub files: Vec<LockedFile>,
 }
@@ -89,7 +89,7 @@ pub struct LockedFile {
     pub digest: Digest,
 }
 
-/// The second moments of the keys at one layer.
+/// The record of the second moments of the keys at one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedStatistics {

@@ -90,7 +90,7 @@ impl LockFile {
     }
 }
 
-/// Writes one lock; `above` is the prefix of its table names, such as `model.NAME.`.
+/// Appends the text of one lock to `out`; `above` is the prefix of the table names, such as `model.NAME.`.
 fn write_lock(out: &mut String, above: &str, lock: &Lock) {
     pair(out, "numerics", &toml_string(&lock.numerics));
     table(out, &format!("[{above}base]"));
