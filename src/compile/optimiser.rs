@@ -23,11 +23,11 @@ impl Adam {
         self.powers[0] *= BETA[0];
         self.powers[1] *= BETA[1];
         let correction = [1.0 - self.powers[0], 1.0 - self.powers[1]];
-        for (index, (x, g)) in x.iter_mut().zip(gradient).enumerate() {
+        for (index, (element, g)) in x.iter_mut().zip(gradient).enumerate() {
             let (m, v) = (&mut self.first[index], &mut self.second[index]);
             *m = BETA[0] * *m + (1.0 - BETA[0]) * g;
             *v = BETA[1] * *v + (1.0 - BETA[1]) * (g * g);
-            *x -= self.rate * (*m / correction[0]) / ((*v / correction[1]).sqrt() + EPSILON);
+            *element -= self.rate * (*m / correction[0]) / ((*v / correction[1]).sqrt() + EPSILON);
         }
     }
 }
@@ -35,8 +35,8 @@ impl Adam {
 /// Returns the Euclidean norm `‖x‖`, summed in the order of the elements.
 pub fn norm(x: &[f64]) -> f64 {
     let mut total = 0.0;
-    for x in x {
-        total += x * x;
+    for element in x {
+        total += element * element;
     }
     total.sqrt()
 }
@@ -46,8 +46,8 @@ pub fn clamp(x: &mut [f64], limit: f64) {
     let length = norm(x);
     if length > limit {
         let scale = limit / length;
-        for x in x.iter_mut() {
-            *x *= scale;
+        for element in x.iter_mut() {
+            *element *= scale;
         }
     }
 }

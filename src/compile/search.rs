@@ -48,11 +48,11 @@ fn evaluate_batch(suffix: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -
         rest = others;
     }
     let gradients = suffix.reverse_each(&evaluation, &gradient);
-    let (mut rest, mut out) = (gradients.as_slice(), Vec::with_capacity(edits.len()));
+    let (mut remaining_gradients, mut out) = (gradients.as_slice(), Vec::with_capacity(edits.len()));
     for ((objective, delta), loss) in edits.iter().zip(losses) {
-        let (own, others) = rest.split_at(objective.rows());
+        let (own, others) = remaining_gradients.split_at(objective.rows());
         out.push((loss, objective.gradient(delta, own)));
-        rest = others;
+        remaining_gradients = others;
     }
     out
 }

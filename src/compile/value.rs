@@ -265,7 +265,7 @@ pub fn mean_key(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
         return mean(keys);
     };
     let both = first.iter().zip(mean(rest));
-    both.map(|(bare, rest)| (weight * f64::from(*bare) + (1.0 - weight) * f64::from(rest)) as f32).collect()
+    both.map(|(x, average)| (weight * f64::from(*x) + (1.0 - weight) * f64::from(average)) as f32).collect()
 }
 
 /// Returns the element-wise mean of vectors of equal length, summed in f64 in their order.

@@ -73,8 +73,8 @@ impl KeySystem {
         let whitened: Vec<Vec<f64>> = keys.iter().map(|key| factor.solve(&wide(key))).collect();
         let mut coupling = vec![0.0; count * count];
         for (row, key) in keys.iter().enumerate() {
-            for (column, whitened) in whitened.iter().enumerate().take(row + 1) {
-                let product = dot(key, whitened);
+            for (column, whitened_key) in whitened.iter().enumerate().take(row + 1) {
+                let product = dot(key, whitened_key);
                 coupling[row * count + column] = product;
                 coupling[column * count + row] = product;
             }
@@ -197,9 +197,9 @@ fn solve_rows(solved: &Factor, whitened: &[&[f64]]) -> Vec<Vec<f64>> {
         // S⁻¹ is symmetric, so its column e equals its row e.
         let weights = column(e);
         let mut row = vec![0.0; whitened[e].len()];
-        for (weight, whitened) in weights.iter().zip(whitened) {
-            for (row, a) in row.iter_mut().zip(*whitened) {
-                *row += weight * a;
+        for (weight, whitened_key) in weights.iter().zip(whitened) {
+            for (sum, a) in row.iter_mut().zip(*whitened_key) {
+                *sum += weight * a;
             }
         }
         rows.push(row);

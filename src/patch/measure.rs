@@ -46,9 +46,9 @@ pub fn delta_norms(target: &Target) -> DeltaNorms {
         })
         .collect();
     let square = sum(&rows);
-    let edits = u.iter().zip(&v).map(|(u, v)| dot(u, u).sqrt() * dot(v, v).sqrt()).collect();
+    let norms = u.iter().zip(&v).map(|(u, v)| dot(u, u).sqrt() * dot(v, v).sqrt()).collect();
     // For edits that cancel, rounding can make the square negative.
-    DeltaNorms { edits, total: if square > 0.0 { square.sqrt() } else { 0.0 } }
+    DeltaNorms { edits: norms, total: if square > 0.0 { square.sqrt() } else { 0.0 } }
 }
 
 /// Returns the share of the change that survives rounding: `‖W' − W‖ / ‖Σ u v‖`, about 1 if rounding hardly matters.
@@ -67,8 +67,8 @@ pub fn surviving_share(base: &[f32], materialised: &[f32], target: &Target) -> f
         .zip(materialised.par_chunks(BLOCK))
         .map(|(before, after)| {
             let mut square = 0.0;
-            for (&before, &after) in before.iter().zip(after) {
-                let change = f64::from(after) - f64::from(before);
+            for (&old, &new) in before.iter().zip(after) {
+                let change = f64::from(new) - f64::from(old);
                 square += change * change;
             }
             square
@@ -94,8 +94,8 @@ pub fn norm(weight: &[f32]) -> f64 {
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sum = 0.0;
-    for (a, b) in a.iter().zip(b) {
-        sum += a * b;
+    for (x, y) in a.iter().zip(b) {
+        sum += x * y;
     }
     sum
 }

@@ -108,8 +108,8 @@ impl Target {
         let factors = [("u", &self.u, self.out, self.edits.len()), ("v", &self.v, self.edits.len(), self.inner)];
         for (factor, values, rows, columns) in factors {
             if rows.checked_mul(columns) != Some(values.len()) {
-                let (parameter, found) = (name(), values.len());
-                return Err(PatchError::FactorLength { parameter, factor, expected: [rows, columns], found });
+                let found = values.len();
+                return Err(PatchError::FactorLength { parameter: name(), factor, expected: [rows, columns], found });
             }
             if let Some(index) = values.iter().position(|x| !x.is_finite()) {
                 let (row, column) = (index / columns, index % columns);

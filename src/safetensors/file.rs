@@ -117,15 +117,15 @@ impl MappedFile {
     /// If the file cannot be read or its header is invalid.
     #[expect(unsafe_code, reason = "weights are memory-mapped")]
     pub fn open(name: &str, path: &Path) -> Result<Self, FileError> {
-        let file = regular_file::open(path)?;
-        let size = file.metadata()?.len();
+        let opened = regular_file::open(path)?;
+        let size = opened.metadata()?.len();
         if size == 0 {
             // An empty file cannot be mapped.
             return Err(HeaderError::Empty.into());
         }
         // SAFETY: the map is read-only. If another process truncates the file while it is mapped, a read can end this
         // process (SIGBUS); this program never writes to a base model.
-        let map = unsafe { Mmap::map(&file) }?;
+        let map = unsafe { Mmap::map(&opened) }?;
         let header = Arc::new(Header::parse(size, &map)?);
         let file = File { name: name.to_owned(), path: path.to_owned(), header, size };
         Ok(Self { file, map: Arc::new(map) })

@@ -75,10 +75,10 @@ fn find_at(
     address: Digest,
 ) -> Result<Option<CachedStatistics>, StatisticsError> {
     // `corrigenda.lock` records values from the header, so the whole entry is checked first.
-    let found = store
+    let checked = store
         .check(EntryKind::Statistics, &address)
         .and_then(|content| Ok(content.zip(store.read_prefix(EntryKind::Statistics, &address, HEAD)?)));
-    let Some((content, (first, size))) = store.unless_damaged(found)? else { return Ok(None) };
+    let Some((content, (first, size))) = store.unless_damaged(checked)? else { return Ok(None) };
     let Ok(StatisticsHeader { provenance: found, documents, keys, imported }) = Statistics::describe(&first, size)
     else {
         // The entry is intact but has another format. It is removed, so that an entry of this format can be stored.

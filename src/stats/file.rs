@@ -121,8 +121,8 @@ impl Provenance {
             ("length of documents", self.max_tokens.to_string(), found.max_tokens.to_string()),
             ("number of documents", limit(self.max_documents), limit(found.max_documents)),
         ];
-        match fields.into_iter().find(|(_, expected, found)| expected != found) {
-            Some((field, expected, found)) => Err(StatisticsFileError::Foreign { field, expected, found }),
+        match fields.into_iter().find(|(_, expected, actual)| expected != actual) {
+            Some((field, expected, actual)) => Err(StatisticsFileError::Foreign { field, expected, found: actual }),
             None => Ok(()),
         }
     }

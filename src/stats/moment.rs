@@ -64,15 +64,15 @@ impl SecondMoment {
         let f = self.inner;
         for block in keys.chunks(BLOCK * f) {
             let count = block.len() / f;
-            let keys = View::new(block, count, f);
+            let view = View::new(block, count, f);
             // Only the lower triangle is computed: each band of rows ends at its last diagonal element.
-            self.sum.par_chunks_mut(64 * f).enumerate().for_each(|(band, sum)| {
+            self.sum.par_chunks_mut(64 * f).enumerate().for_each(|(band, sums)| {
                 let first = band * 64;
-                let rows = sum.len() / f;
+                let rows = sums.len() / f;
                 let columns = first + rows;
-                let product = matmul(isa, keys.column_band(first, rows).transposed(), keys.column_band(0, columns));
-                for (row, (sum, product)) in sum.chunks_mut(f).zip(product.chunks(columns)).enumerate() {
-                    for (sum, product) in sum[..=first + row].iter_mut().zip(product) {
+                let products = matmul(isa, view.column_band(first, rows).transposed(), view.column_band(0, columns));
+                for (row, (row_sums, row_products)) in sums.chunks_mut(f).zip(products.chunks(columns)).enumerate() {
+                    for (sum, product) in row_sums[..=first + row].iter_mut().zip(row_products) {
                         *sum += f64::from(*product);
                     }
                 }
@@ -89,8 +89,8 @@ impl SecondMoment {
         }
         let mut moment = Self { inner, count, sum: vec![0.0; inner * inner] };
         let mut lower = lower;
-        for (row, sum) in moment.sum.chunks_mut(inner).enumerate() {
-            for (sum, value) in sum[..=row].iter_mut().zip(&mut lower) {
+        for (row, row_sums) in moment.sum.chunks_mut(inner).enumerate() {
+            for (sum, value) in row_sums[..=row].iter_mut().zip(&mut lower) {
                 *sum = value;
             }
         }

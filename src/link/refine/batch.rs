@@ -95,14 +95,14 @@ pub(super) fn likelihood(logits: &mut [f32], labels: &[(u32, f64)]) -> f64 {
 
 /// Returns the sum over rows of KL(base ‖ edited); replaces the edited logits by their gradient times `weight`.
 pub(super) fn divergence(base: &mut [f32], logits: &mut [f32], vocabulary: usize, weight: f64) -> f64 {
-    let row = |(base, logits): (&mut [f32], &mut [f32])| {
-        let (before, now) = (base.to_vec(), logits.to_vec());
-        let (log_before, log_now) = (softmax(base), softmax(logits));
+    let row = |(base_row, edited_row): (&mut [f32], &mut [f32])| {
+        let (before, now) = (base_row.to_vec(), edited_row.to_vec());
+        let (log_before, log_now) = (softmax(base_row), softmax(edited_row));
         let mut total = 0.0;
-        for ((p, before), now) in base.iter().zip(&before).zip(&now) {
-            total += f64::from(*p) * ((f64::from(*before) - log_before) - (f64::from(*now) - log_now));
+        for ((p, base_logit), edited_logit) in base_row.iter().zip(&before).zip(&now) {
+            total += f64::from(*p) * ((f64::from(*base_logit) - log_before) - (f64::from(*edited_logit) - log_now));
         }
-        logits.iter_mut().zip(base.iter()).for_each(|(q, p)| *q = weight as f32 * (*q - p));
+        edited_row.iter_mut().zip(base_row.iter()).for_each(|(q, p)| *q = weight as f32 * (*q - p));
         total
     };
     let rows = base.par_chunks_mut(vocabulary).zip(logits.par_chunks_mut(vocabulary)).map(row);

@@ -196,9 +196,9 @@ impl<'a> RefinementRun<'a> {
         }
         let mut out = Vec::with_capacity(self.updates.len() * edits * width);
         for ((update, fixed), gradient) in updates.iter().zip(&self.fixed).zip(&gradients) {
-            let (size, by_size) = self.size(update, fixed);
+            let (size, size_gradients) = self.size(update, fixed);
             loss.size += size;
-            for (edit, by_size) in by_size.iter().enumerate() {
+            for (edit, by_size) in size_gradients.iter().enumerate() {
                 out.extend((0..width).map(|row| gradient[row * edits + edit] + by_size[row]));
             }
         }
@@ -221,9 +221,9 @@ impl<'a> RefinementRun<'a> {
             })
             .collect();
         let mut square = 0.0;
-        for (column, mixed) in update.columns.iter().zip(&mixed) {
-            for (u, mixed) in column.iter().zip(mixed) {
-                square += u * mixed;
+        for (column, mixed_column) in update.columns.iter().zip(&mixed) {
+            for (u, mixed_u) in column.iter().zip(mixed_column) {
+                square += u * mixed_u;
             }
         }
         let weight = 2.0 * self.settings.size / fixed.weight_square;

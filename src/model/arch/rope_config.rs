@@ -154,9 +154,9 @@ pub(crate) fn check_rotated(
 
 fn scaling(config: &ConfigReader<'_>, (name, section): &RopeSection<'_>) -> Result<RopeScaling, ModelError> {
     let key = if section.get("rope_type").is_some() { "rope_type" } else { "type" };
-    let needed = |key: &str| {
-        let number = section.positive(key, f64::NAN, MAX_BASE)?;
-        if number.is_nan() { Err(section.error(key, "is missing")) } else { Ok(number) }
+    let needed = |wanted: &str| {
+        let number = section.positive(wanted, f64::NAN, MAX_BASE)?;
+        if number.is_nan() { Err(section.error(wanted, "is missing")) } else { Ok(number) }
     };
     match section.word(key, "default")? {
         "default" => Ok(RopeScaling::None),
@@ -168,9 +168,9 @@ fn scaling(config: &ConfigReader<'_>, (name, section): &RopeSection<'_>) -> Resu
             if low >= high {
                 return Err(section.error("high_freq_factor", "must be above low_freq_factor"));
             }
-            let key = "original_max_position_embeddings";
-            let mut stated = vec![(format!("{name}.{key}"), needed(key)?)];
-            stated.extend(number(config, "", key, MAX_BASE)?);
+            let length_key = "original_max_position_embeddings";
+            let mut stated = vec![(format!("{name}.{length_key}"), needed(length_key)?)];
+            stated.extend(number(config, "", length_key, MAX_BASE)?);
             let original = agreed(config, &stated)?.unwrap_or(f64::NAN);
             Ok(RopeScaling::Llama3 { factor: needed("factor")?, low, high, original })
         }

@@ -53,9 +53,9 @@ pub(crate) fn windows(
     let first_windowed = match family.model_type {
         _ if always => 0,
         "qwen2" | "qwen3" if config.flag("use_sliding_window", false)? => {
-            match config.get("max_window_layers").map(|layers| (layers.as_u64(), layers)) {
+            match config.get("max_window_layers").map(|value| (value.as_u64(), value)) {
                 None => 28,
-                Some((Some(layers), _)) => layers as usize,
+                Some((Some(first), _)) => first as usize,
                 Some((None, other)) => {
                     return Err(
                         config.error("max_window_layers", &format!("is {other}; a number of layers was expected"))

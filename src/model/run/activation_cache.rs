@@ -113,11 +113,11 @@ impl Model {
         };
         for layer in 0..self.spec().layers {
             let cache = prefix.map_or_else(KvCache::default, |prefix| self.prefix_kv(layer, prefix, count));
-            let (x, rows) = (&out.resid_pre[layer], &out.rows);
-            let input = BlockInput { x, rows, cache: &cache, last_n: rows.lengths() };
+            let (resid_pre, rows) = (&out.resid_pre[layer], &out.rows);
+            let input = BlockInput { x: resid_pre, rows, cache: &cache, last_n: rows.lengths() };
             let (mut attention, inputs) = self.attention_output(layer, input);
             out.sever(Component::Attention, layer, severed, &mut attention);
-            let mid = self.add_attention(attention.clone(), x, rows, rows.lengths());
+            let mid = self.add_attention(attention.clone(), resid_pre, rows, rows.lengths());
             let (key, _) = self.mlp_key(layer, &mid, false);
             let mut mlp = self.mlp_value(layer, &key);
             out.sever(Component::Mlp, layer, severed, &mut mlp);

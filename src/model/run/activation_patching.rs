@@ -137,9 +137,9 @@ impl Model {
             }
         };
         let inputs: Vec<AttentionInput<'_>> = (0..rows.len()).map(input).collect();
-        let mut output = self.attend_and_project(layer, &inputs);
-        batch.patch(Component::Attention, layer, rows, &last_n, &mut output);
-        let mid = self.add_attention(output, &batch.x, &batch.rows, &last_n);
+        let mut attention = self.attend_and_project(layer, &inputs);
+        batch.patch(Component::Attention, layer, rows, &last_n, &mut attention);
+        let mid = self.add_attention(attention, &batch.x, &batch.rows, &last_n);
         let (key, _) = self.mlp_key(layer, &mid, false);
         let mut output = self.mlp_value(layer, &key);
         batch.patch(Component::Mlp, layer, rows, &last_n, &mut output);

@@ -43,7 +43,7 @@ pub(crate) fn copy_columns(qkv: &[f32], heads: Heads, part: Range<usize>) -> Vec
 
 /// Writes `numbers`, in the layout that [`copy_columns`] returns, to the columns `part` of every position.
 pub(crate) fn write_columns(qkv: &mut [f32], heads: Heads, part: Range<usize>, numbers: &[f32]) {
-    for (row, numbers) in qkv.chunks_mut(heads.qkv_width()).zip(numbers.chunks(part.len())) {
-        row[part.clone()].copy_from_slice(numbers);
+    for (row, row_numbers) in qkv.chunks_mut(heads.qkv_width()).zip(numbers.chunks(part.len())) {
+        row[part.clone()].copy_from_slice(row_numbers);
     }
 }

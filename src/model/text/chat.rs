@@ -106,8 +106,8 @@ impl Chat {
         let special = special_tokens(&settings, &json(folder, SPECIAL)?);
         let mut canon = FieldHasher::new("chat-template/1");
         canon.text("template", &source).number("special", special.len() as u64);
-        for (name, token) in &special {
-            canon.text("name", name).text("token", token);
+        for (token_name, token) in &special {
+            canon.text("name", token_name).text("token", token);
         }
         let environment = run_sandboxed(move || environment(source)).map_err(|error| failed(&name, &error))?;
         let mut chat = Self {

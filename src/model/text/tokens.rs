@@ -187,12 +187,12 @@ impl Tokens {
         let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
         let config: serde_json::Value =
             config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let id = |name: &str| match &config[name] {
+        let config_id = |name: &str| match &config[name] {
             // Some models have several end tokens, of which the first is used.
             serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
             one => one.as_u64(),
         };
-        let ids = ["bos_token_id", "eos_token_id"].into_iter().filter_map(id);
+        let ids = ["bos_token_id", "eos_token_id"].into_iter().filter_map(config_id);
         let ids = ids.filter_map(|id| u32::try_from(id).ok()).filter(|id| self.is_special(*id));
         let mut texts: Vec<String> = ids.filter_map(|id| self.tokenizer.id_to_token(id)).collect();
         texts.dedup();
@@ -254,7 +254,7 @@ impl Tokens {
             return Err(ModelError::Vocabulary { text: text.to_owned(), id, vocabulary: self.vocabulary });
         }
         let spans = encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask());
-        let spans = spans.map(|(&(start, end), &special)| if special == 1 { 0..0 } else { start..end }).collect();
+        let spans = spans.map(|(&(start, end), &mask)| if mask == 1 { 0..0 } else { start..end }).collect();
         Ok(Encoded { ids: encoding.get_ids().to_vec(), spans })
     }
 
@@ -298,8 +298,8 @@ impl Tokens {
     /// character with the token's number, for example `é 1/2` and `é 2/2`, because the vocabulary spells parts of a
     /// character in unrelated letters.
     pub fn shown(&self, ids: &[u32]) -> Vec<String> {
-        let decode = |ids: &[u32]| {
-            let text = catch_panic(|| self.tokenizer.decode(ids, false).ok()).ok().flatten();
+        let decode = |tokens: &[u32]| {
+            let text = catch_panic(|| self.tokenizer.decode(tokens, false).ok()).ok().flatten();
             text.filter(|text| !text.contains('\u{fffd}'))
         };
         let (mut shown, mut rest) = (Vec::with_capacity(ids.len()), ids);
