@@ -76,7 +76,7 @@ fn shards(folder: &Path, stored: WeightDtype, tensors: &[Planned]) -> Result<(),
     }
     let mut map = serde_json::Map::new();
     for (index, part) in parts.iter().enumerate() {
-        let name = format!("model-{:05}-of-{:05}.safetensors", index + 1, parts.len());
+        let file_name = format!("model-{:05}-of-{:05}.safetensors", index + 1, parts.len());
         let data: Vec<Vec<u8>> = part.iter().map(|(number, tensor)| bytes(*number as u64, tensor, stored)).collect();
         let list: Vec<TensorData> = part
             .iter()
@@ -88,8 +88,8 @@ fn shards(folder: &Path, stored: WeightDtype, tensors: &[Planned]) -> Result<(),
                 data,
             })
             .collect();
-        std::fs::write(folder.join(&name), write(&list, &BTreeMap::from([("format".into(), "pt".into())])))?;
-        map.extend(part.iter().map(|(_, (tensor, _))| (tensor.clone(), json!(name))));
+        std::fs::write(folder.join(&file_name), write(&list, &BTreeMap::from([("format".into(), "pt".into())])))?;
+        map.extend(part.iter().map(|(_, (tensor, _))| (tensor.clone(), json!(file_name))));
     }
     let total: usize = tensors.iter().map(size).sum();
     let index = json!({ "metadata": { "total_size": total }, "weight_map": map });

@@ -180,8 +180,8 @@ impl Progress for Ui {
             first.store(NO_POSITION, Ordering::Relaxed);
             let style = style.with_key("left", move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
                 let first = first.load(Ordering::Relaxed).min(state.pos());
-                let total = state.len().unwrap_or(0).saturating_sub(first);
-                let said = left(state.elapsed(), state.pos() - first, total);
+                let steps = state.len().unwrap_or(0).saturating_sub(first);
+                let said = left(state.elapsed(), state.pos() - first, steps);
                 let _ = write!(out, "{:<17}", said.unwrap_or_default());
             });
             bar.set_style(style.progress_chars("=> "));

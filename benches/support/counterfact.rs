@@ -129,9 +129,9 @@ impl World {
         row.extend(&target[..target.len() - 1]);
         let logits = model.logits(&[&row], &[target.len()]).remove(0);
         let (mut holds, mut nll) = (true, 0.0);
-        for (row, &label) in logits.chunks(model.spec().vocabulary).zip(&target) {
-            holds &= row[label as usize] == max(row);
-            nll += softmax(&mut row.to_vec()) - f64::from(row[label as usize]);
+        for (logit_row, &label) in logits.chunks(model.spec().vocabulary).zip(&target) {
+            holds &= logit_row[label as usize] == max(logit_row);
+            nll += softmax(&mut logit_row.to_vec()) - f64::from(logit_row[label as usize]);
         }
         Ok((holds, nll / target.len() as f64))
     }

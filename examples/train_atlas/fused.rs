@@ -56,8 +56,8 @@ impl<R: Rule> CustomOp1 for Rowwise<R> {
         let width = arg.dim(candle_core::D::Minus1)?;
         let mut out = copied(gradient)?;
         let (xs, ys) = (copied(arg)?, copied(result)?);
-        for ((gradient, x), y) in out.chunks_mut(width).zip(xs.chunks(width)).zip(ys.chunks(width)) {
-            self.0.reverse(x, y, gradient);
+        for ((row_gradient, x), y) in out.chunks_mut(width).zip(xs.chunks(width)).zip(ys.chunks(width)) {
+            self.0.reverse(x, y, row_gradient);
         }
         Ok(Some(Tensor::from_vec(out, arg.shape(), arg.device())?))
     }

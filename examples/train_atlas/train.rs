@@ -161,10 +161,10 @@ fn gradient(workers: &[ThreadPool], shape: &Shape, flat: &[f32], batch: &[Text])
         running.into_iter().map(|thread| thread.join().expect("a share does not panic")).collect()
     });
     let (mut loss, mut gradient) = (0.0, vec![0.0; flat.len()]);
-    for share in shares {
-        let (part, slope) = share?;
-        loss += part / total;
-        gradient.iter_mut().zip(slope).for_each(|(sum, part)| *sum += part / total);
+    for result in shares {
+        let (share_loss, slopes) = result?;
+        loss += share_loss / total;
+        gradient.iter_mut().zip(slopes).for_each(|(sum, part)| *sum += part / total);
     }
     Ok((loss, gradient))
 }

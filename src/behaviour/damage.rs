@@ -140,8 +140,8 @@ pub fn damage_cached(
 /// Returns for each position the KL divergence, and the log-probability of the next token with both models.
 fn compare_positions(was: &[f32], is: &[f32], labels: &[u32], vocabulary: usize) -> Vec<[f64; 3]> {
     let rows = was.par_chunks(vocabulary).zip(is.par_chunks(vocabulary)).zip(labels);
-    rows.map(|((was, is), &label)| {
-        let [before, after] = [was, is].map(NextTokenDistribution::of);
+    rows.map(|((was_row, is_row), &label)| {
+        let [before, after] = [was_row, is_row].map(NextTokenDistribution::of);
         [before.divergence(&after), before.log[label as usize], after.log[label as usize]]
     })
     .collect()

@@ -217,8 +217,8 @@ impl NextTokenDistribution {
     /// Returns KL(self ‖ other) in nats.
     pub fn divergence(&self, other: &Self) -> f64 {
         let mut total = 0.0;
-        for (own, other) in self.log.iter().zip(&other.log) {
-            total += exp64(*own) * (own - other);
+        for (own, theirs) in self.log.iter().zip(&other.log) {
+            total += exp64(*own) * (own - theirs);
         }
         // For equal distributions, rounding may give a value slightly below zero. NaN is returned, because it must not
         // count as equal.

@@ -47,8 +47,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         Err(outcome) => return outcome,
     };
     let options = BuildOptions { isa: context.isa, locked: arguments.locked, update_base: arguments.update_base };
-    let built = check_provenance(context, arguments).and_then(|()| build(&project, &store, options, &context.ui));
-    let finished = built.and_then(|built| write_provenance(arguments, &project, &built).map(|()| built));
+    let finished = check_provenance(context, arguments)
+        .and_then(|()| build(&project, &store, options, &context.ui))
+        .and_then(|built| write_provenance(arguments, &project, &built).map(|()| built));
     match finished {
         Ok(built) => {
             match context.format {
@@ -192,9 +193,9 @@ fn lock_line(built: &Built) -> String {
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
     let edits = if said.is_empty() { "no edit changed".to_owned() } else { said.join(", ") };
-    let said =
+    let changes =
         [vec![edits], built.changed_inputs.iter().map(|part| format!("new {part}")).collect()].concat().join(", ");
-    format!("{LOCK_FILE} written: {said}")
+    format!("{LOCK_FILE} written: {changes}")
 }
 
 /// Returns a sentence that names the edits whose target the patched model does not give; empty if there are none.

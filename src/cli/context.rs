@@ -244,7 +244,7 @@ impl Context {
         sources: &Sources,
     ) -> Report {
         let warned = self.warned.take();
-        let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));
+        let warned = warned.iter().map(|(one, own_sources)| Finding::new(one, own_sources));
         let model = self.selected_model().map_or_else(String::new, |name| format!(" --model {name}"));
         Report {
             version: VERSION,
@@ -258,7 +258,7 @@ impl Context {
 
     /// Ends a run whose command does not support the requested format; `known` are the supported formats.
     pub(super) fn unknown_format(&self, format: Format, known: &[Format]) -> Outcome {
-        let known: Vec<String> = known.iter().map(|format| format.name()).collect();
+        let known: Vec<String> = known.iter().map(|one| one.name()).collect();
         let message =
             format!("this command does not support the format {}; it supports {}", format.name(), known.join(", "));
         self.ui.findings(&[Diagnostic::new(Code::FormatUnknown, message)], &Sources::default());
@@ -284,7 +284,7 @@ impl Context {
         answer: impl Serialize,
     ) {
         let warned = self.warned.take();
-        let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));
+        let warned = warned.iter().map(|(one, own_sources)| Finding::new(one, own_sources));
         let findings: Vec<_> = warned.chain(findings.iter().map(|finding| Finding::new(finding, sources))).collect();
         let answered = Answered { version: VERSION, outcome, findings: &findings, answer };
         // A `serde_json::Value` sorts the keys of its objects, so the order of the fields in the type has no effect.

@@ -71,7 +71,13 @@ fn compare(context: &Context, arguments: &Arguments, project: &Project, store: &
     let outcome = if arguments.exit_code && differs(&found) { Outcome::Findings } else { Outcome::Ok };
     let command = format!("corrigenda diff {} {}", arguments.before, arguments.after);
     let head = context.report(ReportVerb::Diff, outcome, &command, &[], &Sources::default());
-    let Report { version, verb, outcome, command, findings, .. } = head;
-    let report = Report { version, verb, outcome, command, findings, ..found };
+    let report = Report {
+        version: head.version,
+        verb: head.verb,
+        outcome: head.outcome,
+        command: head.command,
+        findings: head.findings,
+        ..found
+    };
     Ok(deliver(context, &report, |width, all| report::human::diff(&report, width, all)))
 }

@@ -147,7 +147,7 @@ fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(
     for path in &files {
         File::open(path).and_then(|file| file.sync_all()).map_err(at(path))?;
     }
-    folders.iter().try_for_each(|folder| atomic::sync_directory(folder))?;
+    folders.iter().try_for_each(|written| atomic::sync_directory(written))?;
     let parent = target.parent().unwrap_or(&context.root);
     std::fs::create_dir_all(parent).map_err(at(parent))?;
     // Only the user can read a temporary folder. The final folder gets the permissions of the project's folder.

@@ -74,7 +74,7 @@ fn show(context: &Context, store: &Store, name: &str) -> Result<(), Failure> {
     match context.format {
         Format::Json => {
             let edits = edit_norms(&patch).into_iter().map(|(meaning, norm)| PatchedEdit { meaning, norm }).collect();
-            let tensors = patch.targets().iter().map(|(name, target)| tensor(name, target)).collect();
+            let tensors = patch.targets().iter().map(|(parameter, target)| tensor(parameter, target)).collect();
             let answer = PatchAnswer { id: patch.id().0, size, tensors, edits };
             context.answer_json(Outcome::Ok, &[], &Sources::default(), answer);
         }
@@ -105,9 +105,9 @@ fn human(context: &Context, patch: &Patch, size: u64) -> String {
             Layout::Linear => "linear",
             Layout::Conv1d => "conv1d",
         };
-        let (edits, norm) = (plural(target.edits.len(), "edit"), delta_norms(target).total);
+        let (edit_count, norm) = (plural(target.edits.len(), "edit"), delta_norms(target).total);
         table.row(["tensor", name]);
-        table.row(["", &format!("{} [{rows}, {columns}], {layout}, {edits}, ‖Δ‖ {norm:.3}", target.dtype)]);
+        table.row(["", &format!("{} [{rows}, {columns}], {layout}, {edit_count}, ‖Δ‖ {norm:.3}", target.dtype)]);
         table.row(["", &format!("of base {}", target.base)]);
     }
     for (meaning, norm) in &edits {

@@ -205,8 +205,8 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
         let _ = writeln!(text, "{}\n  refused: {}", shown(&refusal.path), escape_controls(&refusal.why));
         refused.push(RefusedFile::new(&refusal.path, &refusal.why));
     }
-    let (new, present) = (imported.new.len(), imported.present.len());
-    text += &format!("{new} new, {present} already here, {} refused", refused.len());
+    let (new_count, present_count) = (imported.new.len(), imported.present.len());
+    text += &format!("{new_count} new, {present_count} already here, {} refused", refused.len());
     let outcome = if refused.is_empty() { Outcome::Ok } else { Outcome::Findings };
     let (new, present) = (store_entries(&imported.new), store_entries(&imported.present));
     Ok(answer(context, outcome, StoreImport { new, present, refused }, &text))

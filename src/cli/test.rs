@@ -171,7 +171,7 @@ fn reported(
     let answers = asked
         .map(|((one, both), judgement)| answer(&subject.base.tokens, sources, one, both, judgement.clone()))
         .collect();
-    let only: Vec<String> = arguments.only.iter().map(|id| format!(" --only {id}")).collect();
+    let only: Vec<String> = arguments.only.iter().map(|edit_id| format!(" --only {edit_id}")).collect();
     let flag = |set, flag| if set { flag } else { "" };
     let flags = [flag(arguments.no_damage, " --no-damage"), flag(arguments.bisect, " --bisect")].concat();
     Report {

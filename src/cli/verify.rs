@@ -175,7 +175,7 @@ fn rows(audit: &Audit, every: bool) -> Vec<CheckRow<'_>> {
     let mut rows: Vec<CheckRow<'_>> = Vec::new();
     for check in &audit.checks {
         let like = |row: &&mut CheckRow<'_>| {
-            let kind = |check: &Check| (check.collapsible, check.state, check.group);
+            let kind = |one: &Check| (one.collapsible, one.state, one.group);
             check.collapsible && check.state == CheckState::Ok && !every && kind(row.check) == kind(check)
         };
         match rows.iter_mut().find(like) {

@@ -124,10 +124,10 @@ fn is_own(paths: &Paths, root: &Path, path: &Path) -> bool {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     // Writing to a symbolic link replaces the link and not its target, so the last component of the path is not
     // resolved.
-    let (root, path) = (canonicalize_lenient(root), canonicalize_lenient(folder).join(name));
-    let own = |name: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&name) || is_accepted_file(name);
-    paths.facts.iter().any(|folder| path.starts_with(canonicalize_lenient(&root.join(folder))))
-        || path.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(own)
+    let (root, resolved) = (canonicalize_lenient(root), canonicalize_lenient(folder).join(name));
+    let own = |file: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&file) || is_accepted_file(file);
+    paths.facts.iter().any(|facts| resolved.starts_with(canonicalize_lenient(&root.join(facts))))
+        || resolved.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(own)
 }
 
 /// Returns whether a resolved path is inside git's data: in a folder `.git`, or in a bare repository. A worktree inside

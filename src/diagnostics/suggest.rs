@@ -13,7 +13,7 @@ pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
 /// Jaro-Winkler similarity is more than 0.8. Of equally similar names, the last one is returned.
 pub fn most_similar<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let similar = known.into_iter().map(|known| (strsim::jaro_winkler(known, name), known));
-    similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.8).map(|(_, known)| known)
+    similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.8).map(|(_, found)| found)
 }
 
 pub fn did_you_mean(name: &str) -> String {

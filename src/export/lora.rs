@@ -46,14 +46,14 @@ impl Adapter {
     /// If the patch is empty, or changes a weight that is not an MLP down-projection of the model.
     pub fn new(patch: &Patch, spec: &Spec) -> Result<Self, ExportError> {
         let rank = patch.targets().values().map(|target| target.edits.len()).max().ok_or(ExportError::Empty)?;
-        let pair = |(parameter, target): (&String, &Target)| {
+        let factor_pair = |(parameter, target): (&String, &Target)| {
             let no_module = || ExportError::NoModule { parameter: parameter.clone() };
             let layer = spec.layer_of(parameter).ok_or_else(no_module)?;
             let (a, b) = factors(target, rank);
             let (module, layout) = (spec.module(layer), target.layout);
             Ok(FactorPair { layer, module, layout, out: target.out, inner: target.inner, a, b })
         };
-        let mut pairs = patch.targets().iter().map(pair).collect::<Result<Vec<_>, ExportError>>()?;
+        let mut pairs = patch.targets().iter().map(factor_pair).collect::<Result<Vec<_>, ExportError>>()?;
         pairs.sort_by_key(|pair| pair.layer);
         // Two parameter names refer to the same layer, but the model has only one of these weights.
         match pairs.windows(2).find(|pair| pair[0].layer == pair[1].layer) {

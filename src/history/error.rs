@@ -90,7 +90,7 @@ impl HistoryError {
     pub(super) fn opening(folder: &Path, error: &git2::Error) -> Self {
         // The setting `safe.directory` must name the root folder of the repository.
         let whole = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
-        let shown = |folder: &Path| folder.display().to_string();
+        let shown = |path: &Path| path.display().to_string();
         match error.code() {
             ErrorCode::NotFound => Self::NoRepository { folder: shown(folder) },
             ErrorCode::Owner => Self::NotOwned { folder: shown(whole) },

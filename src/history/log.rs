@@ -286,7 +286,7 @@ impl<'r> LogReader<'r> {
         let (repository, model) = (self.repository, self.model);
         let read = || {
             let locks = locks(repository, found)?;
-            Some(locks.nearest(model).map_or(RecordedPatch::Unlocked, |lock| RecordedPatch::Patch(lock.patch.id)))
+            Some(locks.nearest(model).map_or(RecordedPatch::Unlocked, |one| RecordedPatch::Patch(one.patch.id)))
         };
         self.locks.entry(found).or_insert_with(|| read().unwrap_or(RecordedPatch::Unreadable)).clone()
     }

@@ -106,9 +106,9 @@ impl Repository {
     /// If no repository contains the folder; if the repository is bare, belongs to a different user or cannot be read;
     /// or if its working tree does not contain the folder.
     pub fn discover(project: &Path) -> Result<Self, HistoryError> {
-        let shown = project.display().to_string();
+        let given = project.display().to_string();
         let whole = |path: &Path| {
-            path.canonicalize().map_err(|error| HistoryError::refused(format!("`{shown}`"), error.to_string()))
+            path.canonicalize().map_err(|error| HistoryError::refused(format!("`{given}`"), error.to_string()))
         };
         let folder = whole(project)?;
         let shown = folder.display().to_string();

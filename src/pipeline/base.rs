@@ -197,7 +197,7 @@ pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
 
 /// Looks up a name on the Hub in the local cache.
 fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
-    let cache = hub::cache(|name| std::env::var_os(name)).ok_or(HubError::NoCache);
+    let cache = hub::cache(|variable| std::env::var_os(variable)).ok_or(HubError::NoCache);
     let found = name.parse::<HubName>().and_then(|name| name.locate(&cache?));
     found.map_err(|error| {
         let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());

@@ -75,9 +75,9 @@ pub fn build(
     let setup = setup(project, &base, store, must_match, options)?;
     let plan = plan(project, &base, &setup, store)?;
     plan.check_reach(&base, &setup, sources)?;
-    if let Some(before) = must_match {
-        check_merged(before)?;
-        check_inputs(before, &base, &setup, &plan)?;
+    if let Some(locked) = must_match {
+        check_merged(locked)?;
+        check_inputs(locked, &base, &setup, &plan)?;
     }
     // A build with a refused edit fails, so refusals in the store are reported before anything is computed.
     stop_if_known(&plan, &setup, sources, store)?;
@@ -105,9 +105,9 @@ pub fn build(
     if !options.locked && !lock.edits.is_empty() {
         forget_requests(project, &base, &setup, store);
     }
-    let LinkedSet { record, compiled, .. } = set;
+    let LinkedSet { record: build_record, compiled, .. } = set;
     let (layer, base) = (setup.layer, base.name());
-    Ok(Built { record, lock, changes, changed_inputs: changed, written, compiled, layer, base, warnings })
+    Ok(Built { record: build_record, lock, changes, changed_inputs: changed, written, compiled, layer, base, warnings })
 }
 
 /// Returns the findings with the severities that the policy assigns, or fails if one of these severities is an error.

@@ -105,10 +105,11 @@ fn resolve<'a>(
 
 /// Evaluates all facts in batches, so that one pass over the weights serves many facts.
 fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> Vec<FactReading<'a>> {
-    let questions: Vec<Question> = resolved.iter().flat_map(|one| one.questions.iter().cloned()).collect();
-    let mut scores = scores(&base.model, &questions).into_iter();
+    let all_questions: Vec<Question> = resolved.iter().flat_map(|one| one.questions.iter().cloned()).collect();
+    let mut scores = scores(&base.model, &all_questions).into_iter();
     let rows: Vec<Vec<u32>> = resolved.iter().map(|one| one.row.ids.clone()).collect();
-    let said: Vec<NextTokenDistribution> = rows.chunks(BATCH_ROWS).flat_map(|some| next(&base.model, some)).collect();
+    let answers: Vec<NextTokenDistribution> =
+        rows.chunks(BATCH_ROWS).flat_map(|some| next(&base.model, some)).collect();
     let reading = |(Resolvable { edit, name, row, questions }, said): (Resolvable<'a>, NextTokenDistribution)| {
         let mut score = || scores.next().expect("every question has a score");
         let tokens = base.tokens.pieces(&row.ids);
@@ -117,7 +118,7 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
         let top = (base.tokens.piece(said.top), said.probability);
         FactReading { edit, name, position: row.position, before, tokens, top, target, was }
     };
-    resolved.into_iter().zip(said).map(reading).collect()
+    resolved.into_iter().zip(answers).map(reading).collect()
 }
 
 /// The number of prompts whose logits are in memory at once; the result does not depend on it.
@@ -126,7 +127,7 @@ const BATCH_ROWS: usize = 64;
 /// Returns the tokens and the position that the lock records for an edit with one of its names.
 fn locked(lock: Option<&Lock>, edit: &Edit, name: &str) -> Option<(Vec<String>, usize)> {
     let alias = (name != edit.subject).then_some(name);
-    let mut locked = lock.into_iter().flat_map(|lock| &lock.edits);
-    let found = locked.find(|locked| locked.id == edit.id && locked.alias.as_deref() == alias);
+    let mut entries = lock.into_iter().flat_map(|lock| &lock.edits);
+    let found = entries.find(|locked| locked.id == edit.id && locked.alias.as_deref() == alias);
     found.map(|locked| (locked.tokens.clone(), locked.position as usize))
 }

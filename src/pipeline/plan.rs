@@ -122,13 +122,13 @@ fn unrunnable(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnos
             None => finding,
         });
     };
-    for edit in &edits {
-        for (was, span) in edit.was.iter().zip(&edit.spans.was) {
-            let asked = edit.names().map(|(name, _)| {
-                Question::new(tokens, Prompt { text: &edit.filled_with(name), chat: edit.chat }, was, limit)
+    for checked in &edits {
+        for (was, span) in checked.was.iter().zip(&checked.spans.was) {
+            let asked = checked.names().map(|(name, _)| {
+                Question::new(tokens, Prompt { text: &checked.filled_with(name), chat: checked.chat }, was, limit)
             });
             if let Some(error) = asked.filter_map(Result::err).next() {
-                note(&edit.id, error, edit.spans.file, span);
+                note(&checked.id, error, checked.spans.file, span);
             }
         }
     }

@@ -175,8 +175,8 @@ fn check_answers(
     ];
     let mut found: Vec<Diagnostic> = shares
         .into_iter()
-        .filter_map(|(code, limit, share, unmet, what)| {
-            share_below_limit(policy, code, limit.as_ref()?, share, &unmet, what)
+        .filter_map(|(code, limit, share, failing, what)| {
+            share_below_limit(policy, code, limit.as_ref()?, share, &failing, what)
         })
         .collect();
     found.extend(

@@ -177,7 +177,7 @@ pub fn measure(
         });
     }
     let bytes = patch.to_bytes();
-    let (patch, size, condition) = (Digest::of(&bytes), bytes.len() as u64, linked.condition);
+    let (digest, size, condition) = (Digest::of(&bytes), bytes.len() as u64, linked.condition);
     let mut similar = Vec::new();
     for pair in linker.similar() {
         let [edit, other] = [pair.edit, pair.partner].map(|index| linker.edits()[index]);
@@ -188,7 +188,7 @@ pub fn measure(
     }
     similar.truncate(MAX_SIMILAR);
     let neutral_sentences = setup.refinement.as_ref().map(|refinement| (linker.sentences(), refinement.sentences));
-    Ok(BuildRecord { patch, size, statistics_ridge, edits, tensors, condition, similar, neutral_sentences })
+    Ok(BuildRecord { patch: digest, size, statistics_ridge, edits, tensors, condition, similar, neutral_sentences })
 }
 
 /// Scores the new and old answers of all edits, in the order of their meanings.

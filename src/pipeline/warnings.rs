@@ -38,7 +38,7 @@ fn warn_base_disagrees(
     let mut warnings = Vec::new();
     // The aliases of a subject have the same `was`, so one warning per edit is enough.
     for PlannedEdit { edit, meaning, .. } in plan.edits.iter().filter(|planned| planned.alias().is_none()) {
-        let answer = records.get(meaning).and_then(|record| record.was);
+        let answer = records.get(meaning).and_then(|measured| measured.was);
         let (Some(was), Some(span), Some(answer)) = (&edit.was, &edit.spans.was, answer) else { continue };
         if answer.held {
             continue;

@@ -72,8 +72,8 @@ impl Project {
         let probes = read_probes(bytes, PROBES_FILE, &mut sources, &mut findings);
         let (empty, withdrawn) = crate::project::edits::withdrawal::of(root, &edits);
         let mut edits = EditSet::load_with(sources, &root.join(edits), root, empty);
-        if let Ok((set, findings)) = &mut edits {
-            findings.extend(withdrawn.filter(|_| set.written().is_empty()));
+        if let Ok((set, set_findings)) = &mut edits {
+            set_findings.extend(withdrawn.filter(|_| set.written().is_empty()));
         }
         Self::gather(config, findings, probes, edits, None)
     }
@@ -86,23 +86,23 @@ impl Project {
     pub fn of_files(root: &Path, label: &str, files: BTreeMap<String, Vec<u8>>) -> Result<Self, Findings> {
         let mut sources = Sources::default();
         let shown = |path: &str| format!("{label}{path}");
-        let Some(bytes) = files.get(PROJECT_FILE) else {
+        let Some(config_bytes) = files.get(PROJECT_FILE) else {
             let message = format!("there is no {PROJECT_FILE} in {}", label.trim_end_matches(':'));
             return Err(Findings { diagnostics: vec![Diagnostic::new(Code::ProjectMissing, message)], sources });
         };
         let (config, edits, mut findings) =
-            match crate::project::read::files::add(&shown(PROJECT_FILE), bytes.clone(), &mut sources) {
+            match crate::project::read::files::add(&shown(PROJECT_FILE), config_bytes.clone(), &mut sources) {
                 Ok(file) => config::parse(root, file, sources.text(file)),
                 Err(finding) => (None, config::DEFAULT_EDITS.into(), vec![finding]),
             };
-        let bytes = files.get(PROBES_FILE).map(|bytes| Ok(bytes.clone()));
-        let probes = read_probes(bytes, &shown(PROBES_FILE), &mut sources, &mut findings);
+        let probe_bytes = files.get(PROBES_FILE).map(|bytes| Ok(bytes.clone()));
+        let probes = read_probes(probe_bytes, &shown(PROBES_FILE), &mut sources, &mut findings);
         let folder = edits.to_string_lossy().into_owned();
         let inside = |path: &str| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with('/'));
         let facts = files.iter().filter(|(path, _)| inside(path) && path.ends_with(".toml"));
         let facts = facts.map(|(path, bytes)| (shown(path), bytes.clone())).collect();
-        let edits = EditSet::of_files(sources, facts, &shown(&folder));
-        Self::gather(config, findings, probes, edits, Some(files))
+        let edit_set = EditSet::of_files(sources, facts, &shown(&folder));
+        Self::gather(config, findings, probes, edit_set, Some(files))
     }
 
     fn gather(

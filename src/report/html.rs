@@ -56,7 +56,7 @@ pub fn render(report: &Report) -> String {
 
 fn header(report: &Report) -> String {
     let base = report.base.as_ref().map(|base| (base.name.clone(), short(&base.digest).to_owned()));
-    let about = |side: &ReportSide| {
+    let summary = |side: &ReportSide| {
         let commit =
             side.commit.as_ref().map(|commit| format!("commit {}", commit.chars().take(12).collect::<String>()));
         let patch = side.patch.as_ref().map(|patch| format!("patch {}", short(patch)));
@@ -77,8 +77,8 @@ fn header(report: &Report) -> String {
         (format!("{} nats", nats(damage.divergence)), read)
     });
     let shown = [
-        ("Before", report.before.as_ref().map(about)),
-        ("After", report.after.as_ref().map(about)),
+        ("Before", report.before.as_ref().map(summary)),
+        ("After", report.after.as_ref().map(summary)),
         ("Base", base),
         ("Damage on neutral text", damage),
     ];

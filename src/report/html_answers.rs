@@ -67,8 +67,8 @@ fn bars(before: Option<f64>, after: Option<f64>) -> String {
     }
     let width = |share: Option<f64>| 100.0 * share.filter(|share| share.is_finite()).unwrap_or(0.0).clamp(0.0, 1.0);
     let shown = |share: Option<f64>| share.map_or("–".to_owned(), |share| escape(&percent(share)));
-    let bar = |class: &str, top: u8, width: f64| {
-        format!("<rect class=\"{class}\" y=\"{top}\" width=\"{width:.2}\" height=\"5\"/>")
+    let bar = |class: &str, top: u8, length: f64| {
+        format!("<rect class=\"{class}\" y=\"{top}\" width=\"{length:.2}\" height=\"5\"/>")
     };
     format!(
         "<td class=\"number\" data-sort=\"{}\">{} → {}<svg class=\"bars\" viewBox=\"0 0 100 11\" \

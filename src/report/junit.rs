@@ -169,7 +169,7 @@ fn asked(answer: &Answer, verdict: Verdict) -> TestCase {
         None => format!("expected {}, found {}", first(&answer.before), first(&answer.after)),
     };
     let place = answer.place.as_ref().map(|place| match place.line {
-        Some(line) => format!("\n{}:{line}", place.file),
+        Some(number) => format!("\n{}:{number}", place.file),
         None => format!("\n{}", place.file),
     });
     let share = |says: &SideAnswer| says.probability.map_or("–".to_owned(), percent);

@@ -152,8 +152,8 @@ fn facts(report: &Report) -> Option<Section<'_>> {
     let wanted = wanted(report);
     let line = move |fact: &FactChange| {
         let answer = wanted.get(fact.id.as_str());
-        let field = |name: &str| fact.fields.iter().find(|field| field.name == name);
-        let (target, was) = (field("target"), field("was"));
+        let named = |name: &str| fact.fields.iter().find(|field| field.name == name);
+        let (target, was) = (named("target"), named("was"));
         // An added fact has no earlier target. Its `was` is the answer that the model gave before.
         let before = target.map(|field| &field.before).filter(|texts| !texts.is_empty());
         let before = before.or(was.filter(|_| fact.change == ChangeKind::Added).map(|field| &field.after));

@@ -78,9 +78,9 @@ impl Table {
 
     fn widths(&self, most: usize) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let widest = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
-        let mut widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or(0)).collect();
-        let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1);
+        let needed = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
+        let mut widths: Vec<usize> = (0..columns).map(|column| needed(column).unwrap_or(0)).collect();
+        let total = |sizes: &[usize]| sizes.iter().sum::<usize>() + GAP * columns.saturating_sub(1);
         while total(&widths) > most {
             // The widest elastic column is shortened first.
             let widest = self.elastic.iter().copied().filter(|column| widths.get(*column).is_some_and(|w| *w > LEAST));

@@ -62,8 +62,8 @@ pub fn culprits(
         progress.set_position(done as u64 + 1);
     }
     progress.end();
-    for (culprit, nearest) in culprits.iter_mut().zip(nearest) {
-        culprit.nearest = nearest.filter(|_| culprit.breaks.is_empty()).map(|best| (best.id, best.figure));
+    for (culprit, closest) in culprits.iter_mut().zip(nearest) {
+        culprit.nearest = closest.filter(|_| culprit.breaks.is_empty()).map(|best| (best.id, best.figure));
     }
     Ok(culprits)
 }

@@ -153,18 +153,18 @@ fn meanings(side: &Side) -> BTreeSet<Digest> {
 /// Returns the tensors whose values differ, and the norm of each edit's update.
 fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> WeightDiff {
     let all = [before, after].map(|side| side.model.checkpoint().tensors());
-    let base = context.base.model.checkpoint().tensors();
+    let base_tensors = context.base.model.checkpoint().tensors();
     let mut tensors = Vec::new();
-    for ((was, is), base) in all[0].iter().zip(&all[1]).zip(&base) {
+    for ((was, is), base) in all[0].iter().zip(&all[1]).zip(&base_tensors) {
         // A tensor that no patch changes shares its memory with the base.
         if was.is_same_memory(is) {
             continue;
         }
-        let (before, after) = (was.to_f32(), is.to_f32());
-        if before == after {
+        let (was_values, is_values) = (was.to_f32(), is.to_f32());
+        if was_values == is_values {
             continue;
         }
-        let difference: Vec<f32> = before.iter().zip(&*after).map(|(was, is)| is - was).collect();
+        let difference: Vec<f32> = was_values.iter().zip(&*is_values).map(|(from, to)| to - from).collect();
         let length = norm(&difference);
         tensors.push(TensorDiff {
             name: base.name.clone(),

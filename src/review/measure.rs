@@ -79,8 +79,8 @@ impl ModelPair<'_> {
             let pairs = ask_cached(&self.cache, self.before, after, &missing, self.progress);
             self.progress.end();
             let mut pairs = pairs.into_iter();
-            for (group, found) in groups.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-                *found = Some(pairs.by_ref().take(group.len()).collect());
+            for (group, answers) in groups.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+                *answers = Some(pairs.by_ref().take(group.len()).collect());
             }
         }
         check_finite_answers(found.into_iter().flatten().flatten().collect(), expectations).map_err(to_failure)

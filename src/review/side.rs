@@ -84,8 +84,8 @@ impl Side {
         if let Some(digits) = name.strip_prefix("sha256:") {
             return Self::patch(name, &patch_id(digits, context.store)?.ok_or_else(|| unknown_patch(name))?, context);
         }
-        let repository = Repository::discover(&context.project.config.root);
-        let resolved = repository.and_then(|repository| repository.resolve(name).map(|commit| (repository, commit)));
+        let discovered = Repository::discover(&context.project.config.root);
+        let resolved = discovered.and_then(|repository| repository.resolve(name).map(|commit| (repository, commit)));
         match resolved {
             Ok((repository, commit)) => Self::revision(name, &repository, commit, context),
             Err(error) => match patch_id(name, context.store)? {
@@ -219,9 +219,9 @@ fn project_files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<St
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
     let Paths { edits, templates, .. } = Paths::of(&String::from_utf8_lossy(&text));
     // A file of context templates outside the repository is not in the commit and is later read from disk.
-    for templates in templates {
-        match take(&templates) {
-            Err(_) if leaves_project(&templates) => {}
+    for path in templates {
+        match take(&path) {
+            Err(_) if leaves_project(&path) => {}
             taken => taken?,
         }
     }

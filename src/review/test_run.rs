@@ -214,11 +214,11 @@ impl Judge<'_, '_> {
     fn gates(&self, damage: Option<Damage>) -> Vec<Gate> {
         let (test, policy, figures) = (&self.project.config.test, &self.project.config.policy, &self.figures);
         // If both `[test]` and the policy set a limit, the stricter one applies.
-        let least = |test: Option<f64>, policy: &Option<Limit>| {
-            test.into_iter().chain(policy.iter().map(|limit| limit.value)).max_by(f64::total_cmp)
+        let least = |tested: Option<f64>, allowed: &Option<Limit>| {
+            tested.into_iter().chain(allowed.iter().map(|limit| limit.value)).max_by(f64::total_cmp)
         };
-        let most = |test: Option<f64>, policy: &Option<Limit>| {
-            test.into_iter().chain(policy.iter().map(|limit| limit.value)).min_by(f64::total_cmp)
+        let most = |tested: Option<f64>, allowed: &Option<Limit>| {
+            tested.into_iter().chain(allowed.iter().map(|limit| limit.value)).min_by(f64::total_cmp)
         };
         let mut gates = vec![
             at_least(GateName::Efficacy, figures.efficacy.value(), least(test.min_efficacy, &policy.min_efficacy)),

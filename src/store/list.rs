@@ -64,9 +64,9 @@ impl Store {
                 found.push(ScannedPath { class: classify(&shard, None), path });
                 continue;
             }
-            for (name, path) in list_or_note(&path, &mut found) {
+            for (name, entry) in list_or_note(&path, &mut found) {
                 let key = name.strip_suffix(suffix).and_then(|rest| Digest::from_hex(&format!("{shard}{rest}")));
-                found.push(ScannedPath { class: classify(&name, key), path });
+                found.push(ScannedPath { class: classify(&name, key), path: entry });
             }
         }
         found

@@ -38,8 +38,8 @@ pub fn requested(store: &Store, root: &Path, address: &Digest) -> Option<Option<
     let mut bytes = Vec::new();
     file.take(BYTES).read_to_end(&mut bytes).ok()?;
     sealed::check(&*bytes, bytes.len() as u64, KIND, &key).ok()?.ok()?;
-    let file = bytes.first_chunk::<32>()?;
-    Some((*file != SUMMED).then(|| Digest::from_bytes(*file)))
+    let digest = bytes.first_chunk::<32>()?;
+    Some((*digest != SUMMED).then(|| Digest::from_bytes(*digest)))
 }
 
 /// Stores a request of the project in `root`: for the imported file with the digest `file`, or, if it is `None`, for

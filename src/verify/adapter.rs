@@ -108,8 +108,8 @@ fn factors(name: String, rank: usize, ours: &FactorPair, (found, theirs): (usize
             .detail(format!("expected rank {rank} from {} to {}", ours.inner, ours.out))
             .detail(format!("found    rank {found} from {} to {}", theirs.inner, theirs.out));
     }
-    let differ = |ours: &[f32], theirs: &[f32]| {
-        let pairs = ours.iter().zip(theirs);
+    let differ = |one: &[f32], other: &[f32]| {
+        let pairs = one.iter().zip(other);
         pairs.enumerate().filter(|(_, (a, b))| a.to_bits() != b.to_bits()).map(|(at, _)| at).collect::<Vec<_>>()
     };
     let [a, b] = [differ(&ours.a, &theirs.a), differ(&ours.b, &theirs.b)];
@@ -251,7 +251,7 @@ impl AdapterFolder {
         let digests = |on_hub| {
             let named = BaseName { name, on_hub };
             let files = files(adapter, base, &id, &facts, settings.as_ref(), named);
-            files.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
+            files.into_iter().map(|(file, bytes)| (file, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
         };
         // Whether the base's name is a repository of the Hub is recorded only in the card, so both variants are tried.
         let found = self.digests.get(CARD_FILE).map(|(_, digest)| digest);

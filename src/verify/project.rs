@@ -115,14 +115,14 @@ fn check_inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, l
         let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
         let provenance = setup.for_layer(layer).provenance;
         // Statistics imported by an earlier version of this program are at a different address.
-        let found = stats::find(store, &provenance).ok().flatten();
-        let address = found.map_or_else(|| provenance.address(), |found| found.address);
+        let stored = stats::find(store, &provenance).ok().flatten();
+        let address = stored.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
         let found = store.check(EntryKind::Statistics, &address);
-        let check = entry_check("statistics", &name, found, |digest| {
+        let entry = entry_check("statistics", &name, found, |digest| {
             if digest == locked.digest { Ok(()) } else { Err((locked.digest, digest)) }
         });
-        audit.add(check);
+        audit.add(entry);
     }
     Ok(())
 }
@@ -152,9 +152,9 @@ fn entry_check(
     match found {
         Ok(Some(digest)) => match judge(digest) {
             Ok(()) => Check::ok(group, name, "in the store, intact"),
-            Err((expected, found)) => Check::wrong(group, name, "not what the lock names")
+            Err((expected, actual)) => Check::wrong(group, name, "not what the lock names")
                 .detail(format!("expected {expected}"))
-                .detail(format!("found    {found}")),
+                .detail(format!("found    {actual}")),
         },
         Ok(None) => Check::wrong(group, name, "not in the store"),
         Err(StoreError::Damaged { why, .. }) => Check::wrong(group, name, "damaged").detail(why),

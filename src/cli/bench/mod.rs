@@ -242,13 +242,13 @@ fn run_editors(
         run_single(context, arguments, &bench, &changed, &mut results)?;
     }
     run_batches(context, arguments, &bench, (&changed, &sizes), &mut results)?;
-    let cases = bench.cases.iter().map(|prepared| prepared.case.record).collect();
+    let records = bench.cases.iter().map(|prepared| prepared.case.record).collect();
     Ok(BenchOutput {
         base: (base.name(), base.locked.digest.short()),
         dataset: arguments.dataset,
         file: arguments.file.clone(),
         layer: eval.setup.layer,
-        cases,
+        cases: records,
         left,
         editors: names,
         results,

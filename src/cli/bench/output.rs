@@ -185,9 +185,9 @@ fn page(output: &BenchOutput, grids: &[Option<ResultsTable>; 2], figures: &[Figu
     let lines: Vec<(String, String)> =
         output.lines().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let mut page = Page::new("bench", &title, &lines);
-    for (title, grid) in ["Each fact alone", "Many at once"].iter().zip(grids) {
+    for (heading, grid) in ["Each fact alone", "Many at once"].iter().zip(grids) {
         if let Some(grid) = grid {
-            page.heading(title);
+            page.heading(heading);
             page.part(&grid.html());
         }
     }

@@ -132,7 +132,7 @@ fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun,
     }
     // Measuring the layer takes minutes, so all checks come before this step.
     let (mut drafts, notes) = match named.zip(own_model.as_ref()) {
-        Some((named, model)) => own(root, named, model, arguments.layer, context)?,
+        Some((named, opened_model)) => own(root, named, opened_model, arguments.layer, context)?,
         None => (bundled(root)?, Vec::new()),
     };
     drafts.extend(others);
@@ -247,7 +247,7 @@ fn is_bundled(root: &Path, folder: &Path) -> bool {
 /// Returns `path` relative to `root`, so that a project can be moved together with its model. The path is absolute if
 /// the two share only the root folder.
 fn relative(root: &Path, path: &Path) -> String {
-    let whole = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let whole = |given: &Path| std::fs::canonicalize(given).or_else(|_| std::path::absolute(given));
     let (Ok(root), Ok(path)) = (whole(root), whole(path)) else { return path.display().to_string() };
     let same = root.components().zip(path.components()).take_while(|(a, b)| a == b).count();
     if same <= 1 {

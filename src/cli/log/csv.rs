@@ -13,12 +13,12 @@ pub(super) fn rows(log: &Log) -> Vec<u8> {
     write(head.map(str::to_owned));
     for entry in &log.entries {
         let LogEntry { commit, facts, unreadable, before, patch } = entry;
-        let id = |patch: &RecordedPatch| patch.id().map_or_else(String::new, ToString::to_string);
-        let mut row = |change: &str, fact: &str, field: &str, before: String, after: String| {
+        let id = |recorded: &RecordedPatch| recorded.id().map_or_else(String::new, ToString::to_string);
+        let mut row = |change: &str, fact: &str, field: &str, old: String, new: String| {
             let (author, email) = (cell(&commit.author), cell(&commit.email));
             let [change, fact, field] = [change, fact, field].map(cell);
             let (commit_id, date, summary) = (commit.id.clone(), commit.time.to_string(), cell(&commit.summary));
-            write([commit_id, date, author, email, change, fact, field, before, after, id(patch), summary]);
+            write([commit_id, date, author, email, change, fact, field, old, new, id(patch), summary]);
         };
         if let Some(why) = unreadable {
             row("unreadable", "", "", String::new(), cell(why));
@@ -42,8 +42,8 @@ fn cells(texts: &[String]) -> String {
 /// Makes a text safe for a cell: spreadsheets do not evaluate the text as a formula, and build servers do not execute
 /// it as a command.
 fn cell(text: &str) -> String {
-    let runs = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r']) || text.trim_start().starts_with("::");
-    let apostrophe = if runs(text) { "'" } else { "" };
+    let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']) || text.trim_start().starts_with("::");
+    let apostrophe = if runs { "'" } else { "" };
     format!("{apostrophe}{}", shown(text))
 }
 

@@ -268,9 +268,15 @@ impl PlanView<'_> {
         let _ = writeln!(out, "    key at token {} {}, layer {}", row.position, quoted(key), self.setup.layer);
         let _ = writeln!(out, "    the base says {}", self.says(edit, said));
         for alias in self.aliases(edit) {
-            let row = &alias.resolved.rows[0];
-            let key = &self.base.tokens.shown(&row.ids)[row.position];
-            let _ = writeln!(out, "    as {}: key at token {} {}", quoted(alias.name), row.position, quoted(key));
+            let alias_row = &alias.resolved.rows[0];
+            let alias_key = &self.base.tokens.shown(&alias_row.ids)[alias_row.position];
+            let _ = writeln!(
+                out,
+                "    as {}: key at token {} {}",
+                quoted(alias.name),
+                alias_row.position,
+                quoted(alias_key)
+            );
         }
     }
 
@@ -311,13 +317,13 @@ impl PlanView<'_> {
         let change = self.changes.iter().find(|change| change.id == edit.id);
         let locked = planned.lock_entry(self.base, &self.setup.layers(self.base));
         let alias = |alias: &PlannedEdit<'_>| {
-            let locked = alias.lock_entry(self.base, &self.setup.layers(self.base));
+            let entry = alias.lock_entry(self.base, &self.setup.layers(self.base));
             PlanAlias {
-                alias: locked.alias,
-                tokens: locked.tokens,
-                preface: locked.preface,
-                position: locked.position,
-                object: locked.object,
+                alias: entry.alias,
+                tokens: entry.tokens,
+                preface: entry.preface,
+                position: entry.position,
+                object: entry.object,
             }
         };
         PlanEntry {

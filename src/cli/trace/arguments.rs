@@ -115,8 +115,8 @@ impl std::str::FromStr for Layers {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| {
-            text.parse::<u16>()
+        let number = |part: &str| {
+            part.parse::<u16>()
                 .map(usize::from)
                 .map_err(|_| "expected a layer or a range of layers: 3 or 2-5".to_owned())
         };

@@ -57,9 +57,9 @@ fn run_trace(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcom
     let (noise, plan) = arguments.rules(&base, &facts, kinds, RestoredTokens::All).map_err(stop)?;
     facts.truncate(arguments.limit().unwrap_or(usize::MAX));
     let mut output = TraceOutput::new(&base, noise, plan, facts.len() + left.len(), left);
-    let (traced, left) = trace_all(context, &base, facts, &output.noise, &output.plan);
+    let (traced, untraced) = trace_all(context, &base, facts, &output.noise, &output.plan);
     output.traced = traced;
-    output.left.extend(left);
+    output.left.extend(untraced);
     if output.traced.is_empty() {
         return Ok(refuse_untraced(context, &output.left));
     }

@@ -48,8 +48,8 @@ impl TraceOutput {
             NoiseRule::Spread(factor) => {
                 format!("normal, {factor} standard deviations of the subjects' embeddings: {scale:.4}")
             }
-            NoiseRule::Fixed(scale) => format!("normal, {scale}"),
-            NoiseRule::Uniform(scale) => format!("uniform, up to {scale}"),
+            NoiseRule::Fixed(deviation) => format!("normal, {deviation}"),
+            NoiseRule::Uniform(bound) => format!("uniform, up to {bound}"),
         };
         format!("{kind}; {}, seed {seed}", plural(samples, "sample"))
     }

@@ -47,8 +47,8 @@ pub(crate) fn suggest(
     let ground = (&base.model, &base.tokens, &base.locked.digest);
     let (traced, left) = trace_each(context, facts, |fact| trace_cached(ground, fact, (&noise, &plan), store))?;
     let found = best(&tried);
-    let others = |found: &LayerResult| {
-        let others = tried.iter().filter(|one| one.layer != found.layer && indistinguishable(found, one));
+    let others = |chosen: &LayerResult| {
+        let others = tried.iter().filter(|one| one.layer != chosen.layer && indistinguishable(chosen, one));
         others.map(|one| one.layer).collect()
     };
     let output = LayerSearchOutput {

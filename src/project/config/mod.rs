@@ -142,7 +142,7 @@ fn missing(root: &Path) -> Diagnostic {
     // The path is made canonical first: the textual parent of a path with `..` is not its real parent folder.
     let whole = std::fs::canonicalize(root).unwrap_or_default();
     let mut above = whole.ancestors().skip(1).enumerate();
-    if let Some((steps, _)) = above.find(|(_, folder)| folder.join(PROJECT_FILE).is_file()) {
+    if let Some((steps, _)) = above.find(|(_, parent)| parent.join(PROJECT_FILE).is_file()) {
         let up = vec![".."; steps + 1].join("/");
         let up = if root == Path::new(".") { up } else { root.join(up).display().to_string() };
         return finding.help(format!("there is one in `{up}`: use `-C {up}`"));
@@ -158,7 +158,7 @@ pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         return (None, PathBuf::from(DEFAULT_EDITS), reader.finish());
     }
     reader.known_keys(&top, PROJECT_KEYS);
-    let edits = read_path(&mut reader, &top, "edits").and_then(|text| rules::path_below(&mut reader, "edits", &text));
+    let edits = read_path(&mut reader, &top, "edits").and_then(|path| rules::path_below(&mut reader, "edits", &path));
     let edits = edits.unwrap_or_else(|| DEFAULT_EDITS.into());
     let rome = RomeConfig::read(&mut reader, &top, "`[rome]`").unwrap_or_default();
     let link = LinkConfig::read(&mut reader, &top).unwrap_or_default();

@@ -88,7 +88,7 @@ pub(crate) fn read(
     for (key, value) in table.table {
         models.extend(read_named(reader, key, value, rome, statistics));
     }
-    (models.values().next().map(|first| first.model.clone()), models)
+    (models.values().next().map(|one| one.model.clone()), models)
 }
 
 fn read_named(

@@ -38,9 +38,9 @@ impl Paths {
     pub fn of(text: &str) -> Self {
         let mut sources = Sources::default();
         let file = sources.add(PROJECT_FILE, text);
-        let text = sources.text(file);
-        let (_, edits, findings) = parse(Path::new(""), file, text);
-        let (_, tree) = TomlReader::document(file, text, &[]);
+        let source = sources.text(file);
+        let (_, edits, findings) = parse(Path::new(""), file, source);
+        let (_, tree) = TomlReader::document(file, source, &[]);
         let named = |key| {
             let mut found = BTreeSet::new();
             texts(&tree, key, &mut found);

@@ -331,8 +331,7 @@ fn adjustable(reader: &mut TomlReader, name: &str, span: &Range<usize>) -> Optio
             reader.push(finding);
         }
         None => {
-            let names: Vec<&str> =
-                Code::ALL.iter().filter(|code| code.is_adjustable()).map(|code| code.as_str()).collect();
+            let names: Vec<&str> = Code::ALL.iter().filter(|one| one.is_adjustable()).map(|one| one.as_str()).collect();
             let finding = Diagnostic::new(Code::UnknownKey, format!("there is no finding `{name}`")).at(
                 reader.file,
                 span,

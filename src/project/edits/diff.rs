@@ -106,7 +106,7 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
     let others: BTreeMap<&str, &FactChange> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
     let both = first.into_iter().filter_map(|fact| {
         let other = *others.get(fact.id.as_str())?;
-        let changed = |fact: &FactChange| fact.change == ChangeKind::Changed;
+        let changed = |one: &FactChange| one.change == ChangeKind::Changed;
         // A fact may be added relative to one parent and changed relative to the other; it is then returned as changed.
         let (mut merged, other) =
             if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
@@ -137,7 +137,7 @@ fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<FieldChange> 
     let fields = |edit: Option<&Edit>| edit.map_or_else(Vec::new, Edit::fields);
     let (old, new) = (fields(before), fields(after));
     let names = if new.is_empty() { &old } else { &new };
-    let texts = |fields: &[(&str, Vec<String>)], at: usize| fields.get(at).map_or_else(Vec::new, |one| one.1.clone());
+    let texts = |side: &[(&str, Vec<String>)], at: usize| side.get(at).map_or_else(Vec::new, |one| one.1.clone());
     let named = |(at, (name, _)): (usize, &(&'static str, Vec<String>))| FieldChange {
         name: (*name).to_owned(),
         before: texts(&old, at),

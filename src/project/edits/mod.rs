@@ -216,8 +216,8 @@ impl EditSetReader {
             self.findings.push(Diagnostic::new(Code::TooManyEdits, message));
         }
         conflicts::duplicate_ids(&self.edits, &mut self.findings);
-        let (parked, edits): (Vec<Edit>, Vec<Edit>) = self.edits.into_iter().partition(|edit| edit.parked.is_some());
-        self.edits = edits;
+        let (parked, active): (Vec<Edit>, Vec<Edit>) = self.edits.into_iter().partition(|edit| edit.parked.is_some());
+        self.edits = active;
         conflicts::find(&self.edits, &mut self.findings);
         misspelt::find(&self.edits, &mut self.findings);
         self.findings.extend(parked.iter().map(is_parked));
@@ -225,9 +225,9 @@ impl EditSetReader {
         if self.findings.iter().any(Diagnostic::is_error) {
             return Err(Findings { diagnostics: self.findings, sources: self.sources });
         }
-        let by_id = |mut edits: Vec<Edit>| {
-            edits.sort_by(|a, b| a.id.cmp(&b.id));
-            edits
+        let by_id = |mut list: Vec<Edit>| {
+            list.sort_by(|a, b| a.id.cmp(&b.id));
+            list
         };
         let (edits, parked) = (by_id(self.edits), by_id(parked));
         Ok((EditSet { edits, parked, sources: self.sources }, self.findings))

@@ -95,7 +95,7 @@ impl Acceptances {
         for entry in &tables {
             reader.known_keys(entry, KEYS);
             let [id, asked, prompt, says] =
-                ["id", "asked", "prompt", "says"].map(|key| reader.required_text(entry, key).map(|text| text.value));
+                ["id", "asked", "prompt", "says"].map(|key| reader.required_text(entry, key).map(|read| read.value));
             if let (Some(id), Some(asked), Some(prompt), Some(says)) = (id, asked, prompt, says) {
                 entries.push((Accepted { id, asked, prompt, says }, entry.extent()));
             }

@@ -227,9 +227,9 @@ impl Lock {
 
     /// Returns the differences between the current edits and the edits in the lock, sorted by id. Without a lock, all
     /// edits are new.
-    pub fn changes(locked: Option<&Self>, edits: &EditSet) -> Vec<EditChange> {
+    pub fn changes(lock: Option<&Self>, edits: &EditSet) -> Vec<EditChange> {
         let mut before: BTreeMap<&str, Vec<&LockedEdit>> = BTreeMap::new();
-        for edit in locked.into_iter().flat_map(|lock| &lock.edits) {
+        for edit in lock.into_iter().flat_map(|lock| &lock.edits) {
             before.entry(&edit.id).or_default().push(edit);
         }
         let mut changes = Vec::new();

@@ -42,10 +42,10 @@ pub(crate) fn toml_files(
     }
     let mut files = Vec::new();
     let mut folders = vec![(folder.to_owned(), 0)];
-    while let Some((folder, depth)) = folders.pop() {
-        let paths = listing(&folder).unwrap_or_else(|error| {
+    while let Some((current, depth)) = folders.pop() {
+        let paths = listing(&current).unwrap_or_else(|error| {
             let message = format!("the folder cannot be read: {error}");
-            findings.push(refusal(sources, &display_path(&folder, root), Code::FileUnreadable, message));
+            findings.push(refusal(sources, &display_path(&current, root), Code::FileUnreadable, message));
             Vec::new()
         });
         for path in paths {
@@ -170,8 +170,8 @@ pub(crate) fn read(path: &Path, shown: &str, sources: &mut Sources) -> Result<Ve
 
 /// Reads a regular file of at most `most` bytes; symbolic links are rejected.
 pub(crate) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sources) -> Result<Vec<u8>, Diagnostic> {
-    let unreadable = |sources: &mut Sources, error: std::io::Error| {
-        refusal(sources, shown, Code::FileUnreadable, format!("the file cannot be read: {error}"))
+    let unreadable = |all_sources: &mut Sources, error: std::io::Error| {
+        refusal(all_sources, shown, Code::FileUnreadable, format!("the file cannot be read: {error}"))
     };
     let found = fs::symlink_metadata(path).map_err(|error| unreadable(sources, error))?;
     if found.is_symlink() {

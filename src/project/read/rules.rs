@@ -171,8 +171,8 @@ pub(crate) fn prompt(reader: &mut TomlReader, prompt: &TomlText, subject: Option
     }
     let named = subject.filter(|subject| !subject.value.trim().is_empty() && prompt.value.contains(&subject.value));
     let advice = match named {
-        Some(subject) => {
-            let mended = prompt.value.replacen(&subject.value, PLACEHOLDER, 1);
+        Some(contained) => {
+            let mended = prompt.value.replacen(&contained.value, PLACEHOLDER, 1);
             format!("put `{{}}` in place of the subject: `prompt = {}`", toml_string(&shorten(&mended)))
         }
         None => "write `{}` in place of the subject".to_owned(),

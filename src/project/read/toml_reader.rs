@@ -124,7 +124,7 @@ impl TomlReader {
         let Some((name, span)) = header else { return };
         let echoes = |error: &toml::de::Error| is_twice(error) && error.span().is_some_and(|at| at.start >= span.start);
         for error in errors.iter().filter(|error| echoes(error)) {
-            self.broken.extend(error.span().map(|span| whole_lines(text, &span)));
+            self.broken.extend(error.span().map(|repeat| whole_lines(text, &repeat)));
         }
         errors.retain(|error| !echoes(error));
         let finding = Diagnostic::new(Code::Syntax, format!("`[{name}]` is written more than once"));
@@ -174,8 +174,8 @@ impl TomlReader {
                 "unknown key",
             );
             let home = self.tables.iter().find(|(_, keys)| keys.contains(&name.as_str()));
-            let meant = SYNONYMS.iter().find(|(plural, _)| *plural == name).map(|(_, key)| *key);
-            let near = meant.filter(|key| known.contains(key)).or_else(|| nearest(&name, known));
+            let meant = SYNONYMS.iter().find(|(plural, _)| *plural == name).map(|(_, usual)| *usual);
+            let near = meant.filter(|usual| known.contains(usual)).or_else(|| nearest(&name, known));
             finding = match home {
                 Some((table, _)) => finding.help(format!("`{name}` belongs {table}")),
                 None => finding.suggest(near, format!("the keys here are {}", list_in_words(known))),

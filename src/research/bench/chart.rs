@@ -136,7 +136,7 @@ pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f6
     for (index, (editor, points)) in lines.iter().enumerate() {
         let line: Vec<[f64; 2]> = points.iter().map(|(size, value)| [x(*size), plot.y(*value)]).collect();
         plot.svg.line(&line, colour(index), 2.0);
-        line.iter().for_each(|[x, y]| plot.svg.rect([x - 2.5, y - 2.5, 5.0, 5.0], colour(index)));
+        line.iter().for_each(|[across, down]| plot.svg.rect([across - 2.5, down - 2.5, 5.0, 5.0], colour(index)));
         entry(&mut plot.svg, index, editor);
     }
     let shows = format!("{title}: {}", lines.iter().map(|(editor, _)| editor.as_str()).collect::<Vec<_>>().join(", "));

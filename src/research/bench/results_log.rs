@@ -156,7 +156,7 @@ impl ResultsLog {
     /// Returns whether the log has a result or a failure of this editor for the record; `editor` is `None` for the
     /// base.
     pub fn has(&self, editor: Option<&str>, record: u64) -> bool {
-        let failed = |editor: &str| self.failed.contains_key(&(editor.to_owned(), Some(record), None));
+        let failed = |name: &str| self.failed.contains_key(&(name.to_owned(), Some(record), None));
         self.rows.contains_key(&(editor.map(str::to_owned), record)) || editor.is_some_and(failed)
     }
 

@@ -25,9 +25,9 @@ impl Shares {
             (&mut self.paraphrase, other.paraphrase),
             (&mut self.unchanged, other.unchanged),
         ];
-        for (own, other) in pairs {
-            own.met += other.met;
-            own.all += other.all;
+        for (own, added) in pairs {
+            own.met += added.met;
+            own.all += added.all;
         }
     }
 

@@ -103,8 +103,8 @@ impl<'a> LayerTrials<'a> {
         let lacks =
             |edit: &Edit| plan.edits.iter().any(|one| one.edit.id == edit.id && !objects.contains_key(&one.meaning));
         let refused: Vec<bool> = edits.iter().map(lacks).collect();
-        let index = |id: &str| edits.iter().position(|edit| edit.id == id);
-        plan.edits.retain(|one| index(&one.edit.id).is_some_and(|index| !refused[index]));
+        let position = |id: &str| edits.iter().position(|edit| edit.id == id);
+        plan.edits.retain(|one| position(&one.edit.id).is_some_and(|index| !refused[index]));
         let prefaces = plan.prefaces();
         let linker = PlanLinker::new(&project.edits.sources, base, setup, &plan, &objects, &factor);
         let mut shares = Vec::with_capacity(edits.len());
@@ -157,7 +157,7 @@ impl<'a> LayerTrials<'a> {
     ) -> Result<Shares, Failure> {
         let (project, base) = (self.project, self.base);
         let edits = linker.edits().iter().enumerate();
-        let chosen: Vec<usize> = edits.filter(|(_, one)| one.edit.id == edit.id).map(|(index, _)| index).collect();
+        let chosen: Vec<usize> = edits.filter(|(_, one)| one.edit.id == edit.id).map(|(at, _)| at).collect();
         let linked = linker.link_subset(&chosen)?;
         let patched = base.patched(&linked.patch).map_err(|error| {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)

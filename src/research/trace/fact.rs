@@ -78,8 +78,8 @@ pub fn tokenize(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Token
     let place = framed.place(&fact.subject);
     let encoded = &framed.encoded;
     if encoded.ids.len() > limit {
-        let (text, tokens) = (fact.prompt.clone(), encoded.ids.len());
-        return Err(ModelError::TooLong { text, tokens, limit }.into());
+        let (text, length) = (fact.prompt.clone(), encoded.ids.len());
+        return Err(ModelError::TooLong { text, tokens: length, limit }.into());
     }
     let first = encoded.spans.iter().position(|span| !span.is_empty() && span.end > place.start);
     let (Some(first), Some(last)) = (first, encoded.subject_last(&place)) else {

@@ -103,8 +103,8 @@ pub fn trace(
         let severed = component.map(|component| Severed { component, position: subject.end - 1, source: &first });
         let next = severed.map(|severed| corrupted(model, &clean, &ids, &subject, (noise, 1), Some(severed)));
         let runs = TraceRuns { corrupted: next.as_ref().unwrap_or(&first), ..runs };
-        let mut seen = |cells: usize| {
-            done += cells as u64;
+        let mut seen = |count: usize| {
+            done += count as u64;
             progress.set_position(done);
         };
         restored.push((kind, runs.table(kind, &subject, plan, low, &mut seen)));
@@ -115,7 +115,7 @@ pub fn trace(
         tokens: pieces,
         subject,
         answer: tokens.piece(said),
-        answer_tokens: Some(answer.len()).filter(|tokens| *tokens > 0),
+        answer_tokens: Some(answer.len()).filter(|count| *count > 0),
         clean: probability,
         corrupted: low,
         places: plan.places,
@@ -155,7 +155,7 @@ fn corrupted(
     let x = model.embed_with(&rows, subject.start, |sample, token, state| {
         if token < subject.len() {
             let numbers = &drawn[(sample * subject.len() + token) * width..][..width];
-            state.iter_mut().zip(numbers).for_each(|(x, noise)| *x = (f64::from(*x) + noise) as f32);
+            state.iter_mut().zip(numbers).for_each(|(x, number)| *x = (f64::from(*x) + number) as f32);
         }
     });
     let prefix = RunPrefix { cache: clean, length: subject.start };
@@ -227,8 +227,8 @@ impl<'r> TraceRuns<'r> {
             let found = batches.par_iter().with_max_len(1).map(|some| self.batch(kind, some, plan, &starts));
             let found: Vec<(TraceCell, f64)> = found.collect::<Vec<_>>().into_iter().flatten().collect();
             seen(found.len());
-            for (cell, found) in found {
-                table[cell.token - tokens.start + before][cell.layer] = found;
+            for (cell, probability) in found {
+                table[cell.token - tokens.start + before][cell.layer] = probability;
             }
         }
         table
@@ -279,7 +279,7 @@ impl<'r> TraceRuns<'r> {
     ) -> Vec<(TraceCell, f64)> {
         let mut cells: Vec<TraceCell> = groups.iter().flatten().copied().collect();
         cells.sort_by_key(|cell| cell.first);
-        let trunk = |cell: &TraceCell| {
+        let trunk_index = |cell: &TraceCell| {
             let layer = cell.trunk?;
             cells.iter().position(|other| (other.token, other.layer) == (cell.token, layer))
         };
@@ -296,7 +296,7 @@ impl<'r> TraceRuns<'r> {
             outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
         };
         let rows = |cell: &TraceCell| {
-            let (cell, trunk) = (*cell, trunk(cell));
+            let (cell, trunk) = (*cell, trunk_index(cell));
             (0..self.samples).map(move |sample| row(cell, trunk, sample))
         };
         let rows: Vec<PatchedRun<'_>> = cells.iter().flat_map(rows).collect();

@@ -31,11 +31,11 @@ impl FromStr for NoiseRule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| {
-            let number = text.parse::<f64>().ok().filter(|number| *number > 0.0 && *number <= MOST);
+        let number = |level: &str| {
+            let number = level.parse::<f64>().ok().filter(|number| *number > 0.0 && *number <= MOST);
             number.ok_or_else(|| {
                 format!(
-                    "`{text}` is not a noise level: expected s3 (standard deviations), 0.1 (fixed) or u0.2 (uniform)"
+                    "`{level}` is not a noise level: expected s3 (standard deviations), 0.1 (fixed) or u0.2 (uniform)"
                 )
             })
         };

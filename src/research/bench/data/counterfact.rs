@@ -39,7 +39,7 @@ impl RecordSchema for CounterfactRecord {
     fn case(self, record: u64) -> Result<Case, String> {
         let Rewrite { prompt, subject, relation_id, target_new, target_true } = self.requested_rewrite;
         // The correct answer to a neighbour prompt is the true answer of the edited record.
-        let neighbour = |prompt| Neighbour { prompt, answer: target_true.str.clone() };
+        let neighbour = |text| Neighbour { prompt: text, answer: target_true.str.clone() };
         Ok(Case {
             record,
             id: self.case_id,

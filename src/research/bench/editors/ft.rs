@@ -96,7 +96,7 @@ impl FineTuning {
     fn limit_change(&self, tuned: &mut TunedWeights, base: &Model) {
         let Bound::Of(bound) = self.bound else { return };
         let spec = base.spec();
-        let of_size = BOUNDS.iter().find(|(layers, _)| *layers == spec.layers).map_or(SMALL, |(_, bound)| *bound);
+        let of_size = BOUNDS.iter().find(|(layers, _)| *layers == spec.layers).map_or(SMALL, |(_, size)| *size);
         let bound = bound.unwrap_or(if spec.family.model_type == "gptj" { GPT_J } else { of_size });
         for (now, start) in tuned.now.iter_mut().zip(&tuned.start) {
             *now = now.clamp(start - bound, start + bound);

@@ -93,8 +93,8 @@ fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Op
         let (_, gradient) = neurons.at(&scales, *token);
         let share = 1.0 / (STEPS * answer.len()) as f64;
         for slopes in gradient.chunks(model.spec().intermediate_size) {
-            for ((total, slope), input) in total.iter_mut().zip(slopes).zip(&neurons.inputs) {
-                *total += share * f64::from(*input) * f64::from(*slope);
+            for ((sum, slope), input) in total.iter_mut().zip(slopes).zip(&neurons.inputs) {
+                *sum += share * f64::from(*input) * f64::from(*slope);
             }
         }
     }

@@ -109,8 +109,8 @@ impl Editor for MassEditSettings {
         let unconverged = found.iter().filter(|found| !found.converged).count();
         let rows = self.rows(context, &layers, progress)?;
         let targets: Vec<&[f32]> = found.iter().map(|found| found.value.as_slice()).collect();
-        let facts: Vec<&Resolved> = resolved.iter().collect();
-        let spread = distribute(&context.base.model, &layers, &facts, &targets, &*rows);
+        let resolved_facts: Vec<&Resolved> = resolved.iter().collect();
+        let spread = distribute(&context.base.model, &layers, &resolved_facts, &targets, &*rows);
         let (_, model) = spread.map_err(|error| not_spread(&error))?;
         Ok(Edited { model, unconverged: Some(unconverged) })
     }

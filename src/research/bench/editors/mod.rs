@@ -140,7 +140,7 @@ pub const NUMBERS: [(&str, &str); 20] = [
 /// the published code.
 pub fn editor(name: EditorName, overrides: &Overrides, published: bool) -> Box<dyn Editor> {
     let number = |key: &str, default: f64| overrides.get(key).copied().unwrap_or(default);
-    let whole = |key: &str, default: usize| overrides.get(key).map_or(default, |number| *number as usize);
+    let whole = |key: &str, default: usize| overrides.get(key).map_or(default, |value| *value as usize);
     match name {
         EditorName::Rome => {
             let defaults = Refinement::default();

@@ -54,7 +54,7 @@ impl LikelihoodQuestions {
         let filled = case.filled();
         let mut asked = vec![(filled.as_str(), new, old)];
         asked.extend(case.paraphrases.iter().map(|prompt| (prompt.as_str(), new, old)));
-        asked.extend(case.neighbours.iter().map(|asked| (asked.prompt.as_str(), asked.answer.as_str(), new)));
+        asked.extend(case.neighbours.iter().map(|one| (one.prompt.as_str(), one.answer.as_str(), new)));
         let mut questions = Vec::with_capacity(2 * asked.len());
         for (prompt, wanted, other) in asked {
             for answer in [wanted, other] {
@@ -72,7 +72,7 @@ impl LikelihoodQuestions {
     fn of(&self, scores: &[AnswerScore]) -> LikelihoodMetrics {
         let (rewrite, rest) = scores.split_at(2);
         let (paraphrase, neighbour) = rest.split_at(2 * self.paraphrases);
-        let some = |scores: &[AnswerScore]| (!scores.is_empty()).then(|| PromptMetrics::of(scores));
+        let some = |part: &[AnswerScore]| (!part.is_empty()).then(|| PromptMetrics::of(part));
         LikelihoodMetrics {
             rewrite: PromptMetrics::of(rewrite),
             paraphrase: some(paraphrase),
@@ -111,8 +111,8 @@ pub struct LikelihoodMeans {
 impl LikelihoodMeans {
     /// Returns the means over the records, with the population standard deviation (divided by n).
     pub fn of(measured: &[LikelihoodMetrics]) -> Self {
-        let means = |part: &dyn Fn(&LikelihoodMetrics) -> Option<PromptMetrics>| {
-            let parts: Vec<PromptMetrics> = measured.iter().filter_map(part).collect();
+        let means = |select: &dyn Fn(&LikelihoodMetrics) -> Option<PromptMetrics>| {
+            let parts: Vec<PromptMetrics> = measured.iter().filter_map(select).collect();
             let mean =
                 |number: fn(&PromptMetrics) -> f64| Mean::of_population(&parts.iter().map(number).collect::<Vec<_>>());
             [mean(|part| part.success), mean(|part| part.magnitude), mean(|part| part.exact)]

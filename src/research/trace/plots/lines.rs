@@ -70,7 +70,7 @@ pub fn by_layer(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds: Vec<RestoredKind> = RestoredKind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
     let of = |kind: RestoredKind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
     let layers = kinds.iter().find_map(|kind| of(*kind).next()).map(|(_, layers)| layers.len())?;
-    let (low, high) = reach(kinds.iter().flat_map(|kind| of(*kind)).flat_map(|(_, layers)| layers));
+    let (low, high) = reach(kinds.iter().flat_map(|kind| of(*kind)).flat_map(|(_, means)| means));
     let entries = TokenClass::ALL.map(|class| (class.words().to_owned(), colour(class).to_owned()));
     let whole = LEFT + kinds.len() as f64 * (PANEL + GAP);
     let mut svg = Svg::new(whole.max(legend_width(&entries)), TOP + HEIGHT + BOTTOM);
@@ -130,8 +130,8 @@ pub fn severed(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let panel = Panel { axes: Axes { left: LEFT, top: TOP, width, height: HEIGHT, low, high }, layers };
     panel.axes(&mut svg, "at the subject's last token", true);
     let bar = width / layers as f64 / 4.0;
-    for (index, (kind, means)) in kinds.iter().zip(&means).enumerate() {
-        for (layer, mean) in means.iter().enumerate() {
+    for (index, (kind, kind_means)) in kinds.iter().zip(&means).enumerate() {
+        for (layer, mean) in kind_means.iter().enumerate() {
             let x = panel.x(layer as f64) + bar * (index as f64 - 1.5);
             let (from, to) = (panel.y(0.0), panel.y(mean.value));
             let top = if to < from { to } else { from };
