@@ -90,7 +90,7 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, rule: &Value, valu
             return list().iter().zip(elements(value)).try_for_each(|(schema, value)| check(root, schema, value));
         }
         "items" => return elements(value).try_for_each(|value| check(root, rule, value)),
-        "minItems" => elements(value).count() as u64 >= rule.as_u64().expect("a number"),
+        "minItems" => value.is_null() || elements(value).count() as u64 >= rule.as_u64().expect("a number"),
         "maxItems" => elements(value).count() as u64 <= rule.as_u64().expect("a number"),
         "minimum" => value.as_f64().is_none_or(|number| number >= rule.as_f64().expect("a number")),
         "maximum" => value.as_f64().is_none_or(|number| number <= rule.as_f64().expect("a number")),
