@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::toml_reader::{TomlReader, TomlTable, in_backticks};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::Code;
 
 /// Whether zero is a valid value.
 #[derive(Clone, Copy, PartialEq, Eq)]
