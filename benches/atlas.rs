@@ -234,8 +234,8 @@ fn main() -> Fallible<()> {
     let aliases = Aliases::given()?;
     let edits = edits(&world, (&base.model, &base.tokens), count, seed as u64, aliases)?;
     let given = |flag: &str| std::env::args().any(|argument| argument == flag);
-    let layer = option("--layer", setup.layer)?;
-    let layers = if given("--sweep") { 0..base.model.spec().layers } else { layer..layer + 1 };
+    let chosen_layer = option("--layer", setup.layer)?;
+    let layers = if given("--sweep") { 0..base.model.spec().layers } else { chosen_layer..chosen_layer + 1 };
     let how = if given("--together") { "linked together" } else { "each alone" };
     println!("{} edits of known facts, {how}, seed {seed}", edits.len());
     println!("layer  efficacy  other phrasings  neighbours keep their answer  diverged");

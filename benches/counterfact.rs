@@ -118,9 +118,9 @@ impl Tally {
                 (world.score(edited, prompt, rewrite.target())?, world.score(edited, prompt, rewrite.was())?);
             Ok::<_, Failure>((new, old))
         };
-        let (new, old) = both(&rewrite.filled()?)?;
-        self.efficacy.add(new.0);
-        self.es.add(new.1 < old.1);
+        let (rewritten, original) = both(&rewrite.filled()?)?;
+        self.efficacy.add(rewritten.0);
+        self.es.add(rewritten.1 < original.1);
         for prompt in &record.paraphrase_prompts {
             let (new, old) = both(prompt)?;
             self.paraphrases.add(new.0);

@@ -23,7 +23,7 @@ const NOISE: &str = "0.1";
 
 fn main() -> Result<(), Failure> {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let [model, facts, python, more @ ..] = words.as_slice() else {
+    let [model, facts_file, python, more @ ..] = words.as_slice() else {
         println!("usage: cargo bench --bench trace -- MODEL FACTS.json PYTHON [--limit N] [--window W]");
         return Ok(());
     };
@@ -32,7 +32,7 @@ fn main() -> Result<(), Failure> {
         at.and_then(|at| more.get(at + 1)).cloned().unwrap_or_else(|| usual.to_owned())
     };
     // A model with random weights predicts none of the answers in the file, so the answers are removed from it.
-    let known: Vec<Value> = serde_json::from_slice(&std::fs::read(facts)?)?;
+    let known: Vec<Value> = serde_json::from_slice(&std::fs::read(facts_file)?)?;
     let bare = |fact: &Value| json!({ "prompt": fact["prompt"], "subject": fact["subject"] });
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), json!(known.iter().map(bare).collect::<Vec<_>>()).to_string())?;
@@ -66,9 +66,9 @@ fn difference(ours: &Value, theirs: &[Value]) -> Result<f64, Failure> {
     let facts =
         ours["facts"].as_array().filter(|facts| facts.len() == theirs.len()).ok_or("other facts were traced")?;
     let mut most = 0.0_f64;
-    for (ours, theirs) in facts.iter().zip(theirs) {
+    for (fact, reference) in facts.iter().zip(theirs) {
         for kind in KINDS {
-            let (a, b) = (numbers(&ours["restored"][kind]), numbers(&theirs["tables"][kind]));
+            let (a, b) = (numbers(&fact["restored"][kind]), numbers(&reference["tables"][kind]));
             if a.len() != b.len() || a.is_empty() {
                 return Err(format!("{kind}: {} cells and {}", a.len(), b.len()).into());
             }

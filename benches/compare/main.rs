@@ -82,8 +82,8 @@ fn compare(model: &Path, layer: Option<usize>, arguments: &Arguments) -> Result<
     let show = |what: &str, count: u64, ours: Seen, theirs: Option<Seen>| {
         print(what, &figures(count, &ours, theirs.as_ref()));
     };
-    let theirs = torch.as_ref().map(|torch| torch.statistics(keys)).transpose()?;
-    show(&format!("a key of {keys}"), keys, seen, theirs);
+    let torch_statistics = torch.as_ref().map(|torch| torch.statistics(keys)).transpose()?;
+    show(&format!("a key of {keys}"), keys, seen, torch_statistics);
     let edits = job.cases.len() as u64;
     let (mut ours, mut again, mut theirs) = (None, None, None);
     for _ in 0..arguments.rounds {

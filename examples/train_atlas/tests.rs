@@ -47,8 +47,8 @@ fn gradients_are_finite_differences() {
         weights: (0..12).map(|_| draw.unit() as f32 + 0.5).collect(),
     };
     let rows = [row(), row(), row()];
-    let loss = |flat: &[f32]| {
-        let loss = Network::new(&shape, flat).and_then(|network| network.loss(&rows)).expect("a loss");
+    let loss = |point: &[f32]| {
+        let loss = Network::new(&shape, point).and_then(|network| network.loss(&rows)).expect("a loss");
         f64::from(loss.to_scalar::<f32>().expect("one number"))
     };
     let (_, gradient) = Network::new(&shape, &flat).expect("a network").gradient(&rows).expect("a gradient");

@@ -283,9 +283,9 @@ mod tests {
     use crate::project::parse_files;
 
     fn pair(holds: bool, probability: f64, top: u32, divergence: f64) -> PredictionPair {
-        let prediction = |top, holds| Prediction {
-            top: vec![(top, 0.5)],
-            scores: vec![AnswerScore { holds, probability, nll: -probability.ln() }],
+        let prediction = |token, held| Prediction {
+            top: vec![(token, 0.5)],
+            scores: vec![AnswerScore { holds: held, probability, nll: -probability.ln() }],
         };
         PredictionPair { before: prediction(1, false), after: prediction(top, holds), divergence }
     }

@@ -251,7 +251,7 @@ mod tests {
     fn divergence_matches_its_formula() {
         let next = |logits: &[f32]| NextTokenDistribution::new(logits.to_vec());
         let (p, q) = (next(&[0.0, 1.0, 2.0]), next(&[2.0, 1.0, 0.0]));
-        let probability = |next: &NextTokenDistribution| next.log.iter().map(|log| log.exp()).collect::<Vec<_>>();
+        let probability = |one: &NextTokenDistribution| one.log.iter().map(|log| log.exp()).collect::<Vec<_>>();
         let want: f64 = probability(&p).iter().zip(probability(&q)).map(|(p, q)| p * (p / q).ln()).sum();
         assert!((p.divergence(&q) - want).abs() < 1e-6, "{} {want}", p.divergence(&q));
         assert_eq!(p.divergence(&p), 0.0);

@@ -295,8 +295,8 @@ mod tests {
             let full = write_hashed(Disk(room), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
             // With a buffer, the error is returned by the flush at the latest.
-            let full = write_hashed(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
-            assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
+            let buffered = write_hashed(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
+            assert_eq!(buffered.kind(), io::ErrorKind::StorageFull, "{room}");
         }
         let (digest, size) = write_hashed(Disk(text.len()), |out| out.write_all(&text)).expect("room");
         assert_eq!((digest, size), (Digest::of(&text), 300));
@@ -336,9 +336,9 @@ mod tests {
         assert_eq!(fs::read(top.path().join("out")).expect("there"), b"theirs");
         assert_eq!(names(top.path()), ["base", "out", "store"]);
         fs::remove_file(top.path().join("out")).expect("it was there");
-        let staging = free.stage().expect("staged");
-        staging.write("a", |out| out.write_all(b"ours")).expect("written");
-        staging.commit_file("a").expect("put in place");
+        let retried = free.stage().expect("staged");
+        retried.write("a", |out| out.write_all(b"ours")).expect("written");
+        retried.commit_file("a").expect("put in place");
         assert_eq!(names(top.path()), ["base", "out", "store"]);
     }
 }

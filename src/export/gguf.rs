@@ -282,9 +282,9 @@ mod tests {
             assert!(matches!(Gguf::from_bytes(&other), Err(GgufError::Short(_) | GgufError::Kind(_))), "{at}");
         }
         let sides = bytes.windows(3).position(|some| some == b"t.0").expect("its name") + 7;
-        let mut other = bytes.clone();
-        other[sides..sides + 16].fill(0xff);
-        assert!(matches!(Gguf::from_bytes(&other), Err(GgufError::Short(_))));
+        let mut huge = bytes.clone();
+        huge[sides..sides + 16].fill(0xff);
+        assert!(matches!(Gguf::from_bytes(&huge), Err(GgufError::Short(_))));
         let mut other = bytes;
         other[4] = 2;
         assert_eq!(Gguf::from_bytes(&other), Err(GgufError::Version(2)));

@@ -279,9 +279,9 @@ mod tests {
         let (b, a) = balanced(&u, &v);
         assert_eq!((b, a), (u, v));
         // If the full balance would round a number, the vectors are balanced partially.
-        let u = vec![1e30, tiny * 1024.0];
-        let (b, a) = balanced(&u, &[1e-30]);
-        assert_eq!((b[1], a[0]), (tiny, 1e-30 * 1024.0));
+        let larger = vec![1e30, tiny * 1024.0];
+        let (partial_b, partial_a) = balanced(&larger, &[1e-30]);
+        assert_eq!((partial_b[1], partial_a[0]), (tiny, 1e-30 * 1024.0));
     }
 
     #[test]

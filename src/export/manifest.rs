@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn other_formats_and_unknown_keys() {
         let text = String::from_utf8(manifest().render()).expect("text");
-        let refused = |text: String| ExportManifest::parse(text.as_bytes()).expect_err("refused");
+        let refused = |edited: String| ExportManifest::parse(edited.as_bytes()).expect_err("refused");
         assert!(refused(text.replace("\"format\": 1", "\"format\": 2, \"news\": 1")).contains("format 2"));
         assert!(refused(text.replace("\"format\": 1", "\"format\": 1, \"news\": 1")).contains("news"));
         assert!(refused(text[..40].to_owned()).contains("not a manifest"));

@@ -329,10 +329,10 @@ mod tests {
     fn a_base_name_is_escaped_in_the_card() {
         let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");
         let digest = Digest::of(b"x");
-        let [(_, card), ..] = files(&adapter, &digest, &digest, &[], None, hub("a\"\n---\nlicense: mit\u{1b}"));
-        let card = String::from_utf8(card).expect("text");
-        assert_eq!(card.lines().take_while(|line| !line.is_empty()).count(), 4, "{card}");
-        assert!(card.starts_with("---\nbase_model: \"a\\\"") && !card.contains('\u{1b}'), "{card}");
+        let [(_, hub_card), ..] = files(&adapter, &digest, &digest, &[], None, hub("a\"\n---\nlicense: mit\u{1b}"));
+        let hub_card = String::from_utf8(hub_card).expect("text");
+        assert_eq!(hub_card.lines().take_while(|line| !line.is_empty()).count(), 4, "{hub_card}");
+        assert!(hub_card.starts_with("---\nbase_model: \"a\\\"") && !hub_card.contains('\u{1b}'), "{hub_card}");
         let folder = BaseName { name: "model", on_hub: false };
         let [(_, card), (_, config), _] = files(&adapter, &digest, &digest, &[], None, folder);
         let card = String::from_utf8(card).expect("text");

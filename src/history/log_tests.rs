@@ -13,10 +13,10 @@ fn words(log: &Log) -> String {
     for entry in &log.entries {
         out += &format!("{}\n", entry.commit.summary);
         for fact in &entry.facts {
-            let field = |field: &crate::project::edits::diff::FieldChange| {
+            let shown = |field: &crate::project::edits::diff::FieldChange| {
                 format!(" {} {}→{}", field.name, field.before.join("|"), field.after.join("|"))
             };
-            let fields: String = fact.fields.iter().filter(|field| field.name != "prompt").map(field).collect();
+            let fields: String = fact.fields.iter().filter(|field| field.name != "prompt").map(shown).collect();
             out += &format!("  {} {}:{fields}\n", fact.change.sign(), fact.id);
         }
         if let Some(why) = &entry.unreadable {
@@ -41,11 +41,11 @@ fn the_log_lists_changes_of_facts() {
     let mut id = sample.commit(1, "empty", &[("README.md", "a project")], &[]);
     id = sample.commit(2, "two facts", &[("edits/a.toml", &a), ("edits/b.toml", &b)], &[id]);
     id = sample.commit(3, "moved to another file", &[("edits/z.toml", &a), ("edits/b.toml", &b)], &[id]);
-    let a = edit("a", "A", "y", "reason = \"It moved.\"");
-    id = sample.commit(4, "changed", &[("edits/a.toml", &a), ("edits/b.toml", &b)], &[id]);
-    let a = edit("a.city", "A", "y", "reason = \"It moved.\"");
-    id = sample.commit(5, "renamed", &[("edits/a.toml", &a), ("edits/b.toml", &b)], &[id]);
-    id = sample.commit(6, "removed", &[("edits/a.toml", &a)], &[id]);
+    let changed = edit("a", "A", "y", "reason = \"It moved.\"");
+    id = sample.commit(4, "changed", &[("edits/a.toml", &changed), ("edits/b.toml", &b)], &[id]);
+    let renamed = edit("a.city", "A", "y", "reason = \"It moved.\"");
+    id = sample.commit(5, "renamed", &[("edits/a.toml", &renamed), ("edits/b.toml", &b)], &[id]);
+    id = sample.commit(6, "removed", &[("edits/a.toml", &renamed)], &[id]);
     let other = edit("a", "Another", "z", "");
     sample.commit(7, "the old id again", &[("edits/a.toml", &a), ("edits/other.toml", &other)], &[id]);
     insta::assert_snapshot!(told(&sample));
@@ -89,8 +89,8 @@ fn an_unreadable_commit_is_reported_once() {
     let c = edit("c", "C", "x", "");
     id = sample.commit(6, "damaged", &[("edits/c.toml", &c)], &[id]);
     damage(&sample, sample.git.blob(c.as_bytes()).expect("a blob"));
-    let tree = sample.tree(&[("corrigenda.toml", 0o120_000, "x")]);
-    sample.commit_tree(7, "no project file", tree, &[id]);
+    let projectless = sample.tree(&[("corrigenda.toml", 0o120_000, "x")]);
+    sample.commit_tree(7, "no project file", projectless, &[id]);
     insta::assert_snapshot!(told(&sample));
 }
 

@@ -59,8 +59,8 @@ fn revisions() {
     let tagger = git2::Signature::new("T", "t@example.org", &git2::Time::new(0, 0)).expect("a signature");
     sample.git.tag("v1.0", &object, &tagger, "annotated", false).expect("a tag");
     let blob = sample.git.blob(b"no commit").expect("a blob");
-    let object = sample.git.find_object(blob, None).expect("an object");
-    sample.git.tag_lightweight("note", &object, false).expect("a tag");
+    let blob_object = sample.git.find_object(blob, None).expect("an object");
+    sample.git.tag_lightweight("note", &blob_object, false).expect("a tag");
     for (revision, id) in [("main", second), ("HEAD~1", first), ("v1.0", first), (&second.to_string()[..7], second)] {
         assert_eq!(repository.resolve(revision).expect(revision).id, id.to_string());
     }
@@ -134,7 +134,7 @@ fn files_of_a_commit() {
         assert!(why(file(odd)).contains(reason), "{odd}");
     }
     let files = |folder: &str| repository.files(&head, folder, "toml");
-    let paths: Vec<String> = files("edits/").expect("files").into_iter().map(|file| file.0).collect();
+    let paths: Vec<String> = files("edits/").expect("files").into_iter().map(|found| found.0).collect();
     assert_eq!(paths, ["edits/a-b.toml", "edits/a/z.toml", "edits/b.toml"]);
     assert_eq!(files("none"), Ok(Vec::new()));
     assert!(why(files("links")).contains("symbolic link") && why(files("modules")).contains("submodule"));

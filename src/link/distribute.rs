@@ -179,7 +179,7 @@ mod tests {
                 })
                 .collect();
             let projected = Case { moment: Vec::new(), keys };
-            let identity: Vec<f64> = (0..F * F).map(|at| if at / F == at % F { 0.3 } else { 0.0 }).collect();
+            let identity: Vec<f64> = (0..F * F).map(|index| if index / F == index % F { 0.3 } else { 0.0 }).collect();
             let direct = Factor::new(F, projected.plus_keys(&identity, 1.0)).expect("positive definite");
             for (row, key) in rows.iter().zip(&case.keys) {
                 let key: Vec<f64> = key.iter().map(|&k| f64::from(k)).collect();

@@ -243,10 +243,10 @@ mod tests {
         let system = KeySystem::new(&identity(2), &[&[3.0, 0.0], &[0.0, 1.0]]);
         assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-9);
         // Unit keys with cosine c: the eigenvalues are 1 ± c.
-        let system = KeySystem::new(&identity(2), &[&[1.0, 0.0], &[0.8, 0.6]]);
-        assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-5);
-        assert!((system.alike(0.7)[0].cosine - 0.8).abs() < 1e-6);
-        assert_eq!((system.alike(0.7)[0].edit, system.alike(0.9).len()), (1, 0));
+        let oblique = KeySystem::new(&identity(2), &[&[1.0, 0.0], &[0.8, 0.6]]);
+        assert!((oblique.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-5);
+        assert!((oblique.alike(0.7)[0].cosine - 0.8).abs() < 1e-6);
+        assert_eq!((oblique.alike(0.7)[0].edit, oblique.alike(0.9).len()), (1, 0));
     }
 
     #[test]

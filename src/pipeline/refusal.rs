@@ -173,8 +173,8 @@ mod tests {
         assert_eq!(reason(&compiled(f64::NAN, false, 1.0)), Some(Reason::NotFinite));
         assert_eq!(reason(&compiled(0.1, true, f32::INFINITY)), Some(Reason::NotFinite));
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (store, address) = (Store::open(folder.path().join("store")), Digest::of(b"edit"));
-        assert_eq!(Refusal::stored(&store, &address).expect("the store can be read"), None);
+        let (store, absent) = (Store::open(folder.path().join("store")), Digest::of(b"edit"));
+        assert_eq!(Refusal::stored(&store, &absent).expect("the store can be read"), None);
         for refused in [compiled(2.0, false, 1.0), compiled(f64::NAN, false, 1.0)] {
             let address = Digest::of(format!("{}", refused.loss.nll).as_bytes());
             let refusal = Refusal::of(&refused).expect("the edit is refused");

@@ -110,7 +110,7 @@ fn the_largest_change_is_first() {
     let comment = render(&samples::diff());
     let moved = comment.split("What else changed").nth(1).expect("the section");
     assert!(moved.find("Orsay") < moved.find("Italy"), "{moved}");
-    let comment = render(&samples::test());
-    let edits = comment.split("#### Edits").nth(1).expect("the section");
+    let test_comment = render(&samples::test());
+    let edits = test_comment.split("#### Edits").nth(1).expect("the section");
     assert!(edits.find("louvre") < edits.find("eiffel"), "{edits}");
 }

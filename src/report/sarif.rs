@@ -147,8 +147,8 @@ mod tests {
     fn fingerprints_are_stable_and_distinct() {
         let mut report = samples::check();
         report.findings.push(report.findings[0].clone());
-        let prints = |report: &Report| {
-            let log = read(report);
+        let prints = |checked: &Report| {
+            let log = read(checked);
             let results = log["runs"][0]["results"].as_array().expect("results").clone();
             results.iter().map(|one| one["partialFingerprints"]["corrigenda/v1"].to_string()).collect::<Vec<_>>()
         };

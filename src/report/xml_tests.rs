@@ -36,9 +36,9 @@ fn element(rest: &str) -> Result<(Element, &str), String> {
         let (text, after) = rest.split_once('<').ok_or("an element without an end")?;
         element.text += &plain(text)?;
         if let Some(end) = after.strip_prefix('/') {
-            let (name, rest) = end.split_once('>').ok_or("a tag without an end")?;
+            let (name, remaining) = end.split_once('>').ok_or("a tag without an end")?;
             return if name == element.name {
-                Ok((element, rest))
+                Ok((element, remaining))
             } else {
                 Err(format!("{name} ends {}", element.name))
             };
@@ -51,16 +51,16 @@ fn element(rest: &str) -> Result<(Element, &str), String> {
 
 fn head(tag: &str) -> Result<Element, String> {
     let (name, mut rest) = tag.split_once(' ').unwrap_or((tag, ""));
-    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let is_name = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     if !is_name(name) {
         return Err(format!("the name {name:?}"));
     }
     let mut element = Element { name: name.to_owned(), ..Element::default() };
     while !rest.is_empty() {
-        let (name, after) = rest.split_once("=\"").ok_or("an attribute without a value")?;
+        let (attribute, after) = rest.split_once("=\"").ok_or("an attribute without a value")?;
         let (value, after) = after.split_once('"').ok_or("a value without an end")?;
-        if !is_name(name) || element.attributes.insert(name.to_owned(), plain(value)?).is_some() {
-            return Err(format!("the attribute {name:?}"));
+        if !is_name(attribute) || element.attributes.insert(attribute.to_owned(), plain(value)?).is_some() {
+            return Err(format!("the attribute {attribute:?}"));
         }
         rest = match after.strip_prefix(' ') {
             Some(next) => next,

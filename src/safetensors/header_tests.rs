@@ -53,8 +53,8 @@ fn not_a_header() {
     refused(r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":0}}"#, 1, "unknown field `x`");
     let deep = format!(r#"{{"a":{{"dtype":"U8","shape":{}"#, "[".repeat(1_000_000));
     refused(&deep, 0, "does not describe tensors");
-    let deep = format!(r#"{{"a":{{"x":{}"#, "[".repeat(1_000_000));
-    refused(&deep, 0, "does not describe tensors");
+    let deep_field = format!(r#"{{"a":{{"x":{}"#, "[".repeat(1_000_000));
+    refused(&deep_field, 0, "does not describe tensors");
 }
 
 #[test]

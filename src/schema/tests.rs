@@ -383,23 +383,23 @@ fn accepts_keyword(
             // `additionalProperties` is a boolean, or the schema of the values.
             value.as_object().is_none_or(|table| match rule {
                 Value::Bool(_) => table.keys().all(|key| all["properties"].get(key).is_some()),
-                values => table.values().all(|value| accepts(root, values, value)),
+                values => table.values().all(|entry| accepts(root, values, entry)),
             })
         }
         "propertyNames" => value
             .as_object()
             .is_none_or(|table| table.keys().all(|key| accepts(root, rule, &Value::String(key.clone())))),
         "dependencies" => rule.as_object().expect("a table").iter().all(|(key, others)| {
-            let there = |key: &Value| value.get(key.as_str().expect("a key")).is_some();
+            let there = |other: &Value| value.get(other.as_str().expect("a key")).is_some();
             value.get(key).is_none() || others.as_array().expect("a list").iter().all(there)
         }),
         "minProperties" => value.as_object().is_none_or(|table| table.len() as f64 >= bound()),
         "items" => value.as_array().is_none_or(|items| match rule {
-            Value::Array(rules) => items.iter().zip(rules).all(|(item, rule)| accepts(root, rule, item)),
+            Value::Array(rules) => items.iter().zip(rules).all(|(item, item_rule)| accepts(root, item_rule, item)),
             rule => items.iter().all(|item| accepts(root, rule, item)),
         }),
-        "minLength" | "minItems" => has_length(&|length| length >= bound()),
-        "maxLength" | "maxItems" => has_length(&|length| length <= bound()),
+        "minLength" | "minItems" => has_length(&|count| count >= bound()),
+        "maxLength" | "maxItems" => has_length(&|count| count <= bound()),
         "minimum" => value.as_f64().is_none_or(|number| number >= bound()),
         "maximum" => value.as_f64().is_none_or(|number| number <= bound()),
         "exclusiveMinimum" => value.as_f64().is_none_or(|number| number > bound()),

@@ -276,8 +276,8 @@ mod tests {
             StatisticsHeader { provenance: statistics.provenance.clone(), documents: 2, keys: 7, imported: None };
         assert_eq!(described, want);
         let file = Some(Digest::of(b"a file"));
-        let written = bytes(&Statistics { imported: file, ..statistics.clone() });
-        assert_eq!(Statistics::read(&written, &statistics.provenance).expect("just written").imported, file);
+        let with_import = bytes(&Statistics { imported: file, ..statistics.clone() });
+        assert_eq!(Statistics::read(&with_import, &statistics.provenance).expect("just written").imported, file);
     }
 
     #[test]

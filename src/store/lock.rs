@@ -106,8 +106,8 @@ mod tests {
         assert!(error.contains("writing to the store"), "{error}");
         drop(writers);
         let alone = StoreLock::exclusive(&path, SHORT).expect("free again");
-        let error = StoreLock::shared(&path, SHORT).err().expect("held").to_string();
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        let shared_error = StoreLock::shared(&path, SHORT).err().expect("held").to_string();
+        assert!(shared_error.contains(&format!("process {}", std::process::id())), "{shared_error}");
         drop(alone);
         assert!(StoreLock::shared(&path, SHORT).is_ok());
     }

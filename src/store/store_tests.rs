@@ -242,9 +242,9 @@ fn entries_are_exported_and_imported() {
     third.put(EntryKind::Object, &key(), b"two").expect("written");
     fs::write(to.join("patches").join(format!("{}.safetensors", id.hex())), b"b patch").expect("damaged");
     fs::write(to.join("objects/readme"), b"").expect("written");
-    let imported = third.import(&to).expect("the operation continues");
-    assert!(imported.new.is_empty() && imported.present.is_empty());
-    let whys: Vec<&str> = imported.refused.iter().map(|refusal| &*refusal.why).collect();
+    let third_import = third.import(&to).expect("the operation continues");
+    assert!(third_import.new.is_empty() && third_import.present.is_empty());
+    let whys: Vec<&str> = third_import.refused.iter().map(|refusal| &*refusal.why).collect();
     assert!(whys.len() == 3 && whys[0].contains("the store has"), "{whys:?}");
     assert_eq!(third.get(EntryKind::Object, &key()).expect("good").expect("there"), b"two");
     assert!(matches!(third.export(None, &to), Err(StoreError::Conflict { .. })));

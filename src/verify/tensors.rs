@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(said(&[-1.0, 2.5, f32::NAN]), "2 of 3 elements differ, by 2e0 at most");
         assert_eq!(said(&[1.0, 2.0, 0.0]), "1 of 3 elements differ, one of them is not finite");
         assert_eq!(difference(Dtype::I16, &[0, 1, 2, 3], &[0, 1, 2, 4]), "1 of 2 elements differ");
-        let said = difference(Dtype::BF16, &[0, 0, 0x80, 0x3f], &[0, 0, 0, 0x40]);
-        assert_eq!(said, "1 of 2 elements differ, by 1e0 at most");
+        let said_of_bf16 = difference(Dtype::BF16, &[0, 0, 0x80, 0x3f], &[0, 0, 0, 0x40]);
+        assert_eq!(said_of_bf16, "1 of 2 elements differ, by 1e0 at most");
     }
 }

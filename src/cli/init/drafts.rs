@@ -123,8 +123,8 @@ mod tests {
     fn a_new_project_is_valid_and_has_a_corpus() {
         let files = [(PROBES_FILE, PROBES), (FACT_FILE, FACT)].map(|(name, text)| (name.to_owned(), text.into()));
         let mut files: BTreeMap<String, Vec<u8>> = files.into();
-        let project = format!("{SCHEMA}format = 1\n[model]\npath = \"m\"\n[statistics]\ncorpus = \"c\"\n{GATE}");
-        files.insert(PROJECT_FILE.to_owned(), project.into_bytes());
+        let project_text = format!("{SCHEMA}format = 1\n[model]\npath = \"m\"\n[statistics]\ncorpus = \"c\"\n{GATE}");
+        files.insert(PROJECT_FILE.to_owned(), project_text.into_bytes());
         let project = Project::of_files(Path::new("."), "new:", files).expect("sound");
         assert_eq!((project.edits.edits.len(), project.probes.len(), project.warnings.len()), (1, 2, 0));
         let corpus = corpus();

@@ -233,8 +233,8 @@ mod tests {
         assert_eq!(name.to_string(), "hf:openai-community/gpt2@main");
         assert_eq!(name.repository(), "openai-community/gpt2");
         assert_eq!(name.command(), "hf download openai-community/gpt2");
-        let name: HubName = "hf:gpt2@refs/pr/1".parse().expect("a name");
-        assert_eq!(name.command(), "hf download gpt2 --revision refs/pr/1");
+        let pinned: HubName = "hf:gpt2@refs/pr/1".parse().expect("a name");
+        assert_eq!(pinned.command(), "hf download gpt2 --revision refs/pr/1");
         for wrong in [
             "gpt2",
             "hf:",

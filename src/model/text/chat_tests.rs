@@ -106,12 +106,12 @@ fn where_a_template_is_found() {
     assert_eq!(chat.frame("why").expect("rendered").0, "<old><p>: why", "special_tokens_map.json is read");
     let listed = settings("x").replacen('{', "{\"added_tokens_decoder\": {}, ", 1);
     let files = [files[0], (SETTINGS, &listed), files[2]];
-    let chat = Chat::open(folder(&files).path()).expect("readable").expect("a template");
-    assert_eq!(chat.frame("why").expect("rendered").0, "<s>: why", "special_tokens_map.json is not read");
+    let without_map = Chat::open(folder(&files).path()).expect("readable").expect("a template");
+    assert_eq!(without_map.frame("why").expect("rendered").0, "<s>: why", "special_tokens_map.json is not read");
     let named = r#"{"chat_template": [{"name": "tools", "template": "t"},
         {"name": "default", "template": "d {{ messages[0].content }}"}]}"#;
-    let chat = Chat::open(folder(&[(SETTINGS, named)]).path()).expect("readable").expect("a template");
-    assert_eq!(chat.frame("why").expect("rendered").0, "d why");
+    let default_chat = Chat::open(folder(&[(SETTINGS, named)]).path()).expect("readable").expect("a template");
+    assert_eq!(default_chat.frame("why").expect("rendered").0, "d why");
 }
 
 #[test]
@@ -184,6 +184,6 @@ fn what_takes_for_ever_is_given_up() {
         Ok(())
     });
     assert!(error.expect_err("late").to_string().contains("more than 5 seconds"));
-    let error = run_sandboxed::<()>(|| panic!("a library gives up"));
-    assert!(error.expect_err("catch_panic").to_string().contains("a library gives up"));
+    let panicked = run_sandboxed::<()>(|| panic!("a library gives up"));
+    assert!(panicked.expect_err("catch_panic").to_string().contains("a library gives up"));
 }

@@ -59,7 +59,7 @@ fn a_model_overrides_settings_of_the_project() {
     assert_eq!(statistics.corpus, Path::new("corpus.txt"));
     config.choose(Some("small")).expect("there");
     assert_eq!((config.rome.layer, config.rome.clamp), (Some(1), None));
-    assert_eq!(config.statistics.and_then(|statistics| statistics.max_documents), None);
+    assert_eq!(config.statistics.and_then(|settings| settings.max_documents), None);
 }
 
 #[test]

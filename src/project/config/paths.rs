@@ -158,7 +158,7 @@ mod tests {
         assert!(read.broken && read.unparsed);
         std::fs::remove_dir(folder.path().join(PROJECT_FILE)).expect("the folder is removed");
         std::fs::write(folder.path().join(PROJECT_FILE), [TEXT.as_bytes(), b"# \xff\n"].concat()).expect("written");
-        let read = Paths::at(folder.path());
-        assert!(read.broken && !read.unparsed && read.models == whole.models);
+        let undecoded = Paths::at(folder.path());
+        assert!(undecoded.broken && !undecoded.unparsed && undecoded.models == whole.models);
     }
 }

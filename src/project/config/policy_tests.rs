@@ -53,12 +53,12 @@ fn levels_change_the_severity_of_findings() {
     };
     let (built, found) = codes("");
     assert!(built && found.iter().any(|one| one.code == Code::BidiCharacter));
-    let (built, found) = codes("[policy.levels]\nbidi-character = \"allow\"\n");
-    assert!(built && found.is_empty());
-    let (built, found) = codes("[policy.levels]\nbidi-character = \"deny\"\n");
-    assert!(!built && found.iter().all(|one| one.code.is_adjustable()));
-    let (built, found) = codes("[policy]\nrequire = [\"source\"]\nlevels.field-required = \"warn\"\n");
-    assert!(built && found.iter().any(|one| one.code == Code::FieldRequired && !one.is_error()));
+    let (built_allowed, found_allowed) = codes("[policy.levels]\nbidi-character = \"allow\"\n");
+    assert!(built_allowed && found_allowed.is_empty());
+    let (built_denied, found_denied) = codes("[policy.levels]\nbidi-character = \"deny\"\n");
+    assert!(!built_denied && found_denied.iter().all(|one| one.code.is_adjustable()));
+    let (built_warned, found_warned) = codes("[policy]\nrequire = [\"source\"]\nlevels.field-required = \"warn\"\n");
+    assert!(built_warned && found_warned.iter().any(|one| one.code == Code::FieldRequired && !one.is_error()));
 }
 
 #[test]

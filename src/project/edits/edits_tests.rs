@@ -59,8 +59,8 @@ fn file(edits: &[String]) -> String {
 #[test]
 fn an_edit_is_read_with_its_spans() {
     let text = format!("#:schema x\nformat = 1\n{EIFFEL}");
-    for text in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
-        let (set, warnings) = one(&text).expect("valid");
+    for written in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
+        let (set, warnings) = one(&written).expect("valid");
         assert!(warnings.is_empty());
         let edit = set.get("eiffel-tower.city").expect("there");
         assert_eq!(edit.filled_prompt(), "The Eiffel Tower is located in the city of");
@@ -222,8 +222,8 @@ fn codes_of_single_mistakes() {
     assert_eq!(codes(&file(&[edit("a", "A", "{} is", "b"), list])), ["out-of-range"]);
     let reason = "reason = \"two\\nlines\"\n".to_owned();
     assert_eq!(codes(&file(&[edit("a", "A", "{} is", "b"), reason])), [""; 0]);
-    let reason = "reason = \"\\u001b\"\n".to_owned();
-    assert_eq!(codes(&file(&[edit("a", "A", "{} is", "b"), reason])), ["control-character"]);
+    let control = "reason = \"\\u001b\"\n".to_owned();
+    assert_eq!(codes(&file(&[edit("a", "A", "{} is", "b"), control])), ["control-character"]);
     let deep = format!("format = 1\nx = {}{}\n", "[".repeat(10_000), "]".repeat(10_000));
     assert!(codes(&deep).contains(&"syntax"));
     assert_eq!(codes(&file(&[edit("a", "Cafe\\u0301", "{} is", "\\u202eb")])), ["not-normalised", "bidi-character"]);
@@ -254,7 +254,7 @@ fn folders_are_read_whole() {
 #[test]
 fn digests_depend_on_their_fields_only() {
     let text = format!("format = 1\n{EIFFEL}");
-    let read = |text: &str| one(text).expect("valid").0.edits.remove(0);
+    let read = |content: &str| one(content).expect("valid").0.edits.remove(0);
     let base = read(&text);
     let compare = |from: &str, to: &str| {
         let other = read(&text.replace(from, to));
@@ -337,8 +337,8 @@ proptest! {
         id in "[a-z0-9][a-z0-9.-]{0,20}", other in "[a-z0-9][a-z0-9.-]{0,20}", reason in "[a-z ]{0,20}",
         subject in "[A-Za-z]{1,12}", target in "[A-Za-z]{1,12}",
     ) {
-        let read = |id: &str, rest: &str| {
-            let text = file(&[edit(id, &subject, "{} is", &target), rest.to_owned()]);
+        let read = |name: &str, rest: &str| {
+            let text = file(&[edit(name, &subject, "{} is", &target), rest.to_owned()]);
             one(&text).expect("valid").0.edits.remove(0)
         };
         let (before, after) = (read(&id, ""), read(&other, &format!("reason = \"{reason}\"\n")));
@@ -404,7 +404,7 @@ fn a_parked_edit_is_not_built() {
     let before = read(fact("b", "")).expect("valid").0;
     let after = read(fact("b", parked)).expect("valid").0;
     let facts = super::diff::compare(&before, &after);
-    let fields: Vec<_> = facts.iter().flat_map(|fact| &fact.fields).map(|field| (&*field.name, &field.after)).collect();
+    let fields: Vec<_> = facts.iter().flat_map(|one| &one.fields).map(|field| (&*field.name, &field.after)).collect();
     assert_eq!(fields, [("status", &vec!["parked: it does not converge".to_owned()])]);
     // An edit that is parked in one set and missing in the other is neither added nor removed.
     let none = read(fact("a", "")).expect("valid").0;

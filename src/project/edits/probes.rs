@@ -87,11 +87,11 @@ mod tests {
         assert_eq!(&text[probes[1].place.clone()], "\"Rome is\"");
         let wrong = "format = 1\nprobes = 1\n[[probe]]\nid = \"a\"\nprompt = \"\"\n[[probe]]\nid = \"a\"\n\
             prompt = \"x \"\nunchanged = 1\n[[probe]]\nid = \"B\"\n";
-        let mut sources = Sources::default();
-        let file = sources.add(PROBES_FILE, wrong);
-        let (_, findings) = parse(file, wrong);
-        let drawn: Vec<_> = findings.iter().map(|one| render(one, &sources, RenderStyle::default())).collect();
+        let mut wrong_sources = Sources::default();
+        let wrong_file = wrong_sources.add(PROBES_FILE, wrong);
+        let (_, mistakes) = parse(wrong_file, wrong);
+        let drawn: Vec<_> = mistakes.iter().map(|one| render(one, &wrong_sources, RenderStyle::default())).collect();
         insta::assert_snapshot!(drawn.join("\n\n"));
-        assert_eq!(parse(file, "format = 2\nx = 1").1.len(), 1);
+        assert_eq!(parse(wrong_file, "format = 2\nx = 1").1.len(), 1);
     }
 }

@@ -308,8 +308,8 @@ mod tests {
         assert!(behind.is_empty() && findings[2].message == "a symbolic link is not followed", "{findings:?}");
         let giant = read(&files[0].0, "giant.toml", &mut sources).expect_err("too large");
         assert_eq!(giant.code, Code::FileTooLarge);
-        let folder = read(root, ".", &mut sources).expect_err("a folder");
-        assert_eq!(folder.code, Code::FileIrregular);
+        let irregular = read(root, ".", &mut sources).expect_err("a folder");
+        assert_eq!(irregular.code, Code::FileIrregular);
         let missing = read(&root.join("none"), "none", &mut sources).expect_err("not there");
         assert_eq!(missing.code, Code::FileUnreadable);
     }

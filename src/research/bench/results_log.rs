@@ -218,12 +218,12 @@ mod tests {
     fn a_truncated_log_is_resumed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, of) = (folder.path().join("rows.jsonl"), Digest::of(b"this"));
-        let mut kept = ResultsLog::open(&path, &of).expect("new");
-        kept.add(row(1)).expect("written");
-        kept.add(row(2)).expect("written");
+        let mut first = ResultsLog::open(&path, &of).expect("new");
+        first.add(row(1)).expect("written");
+        first.add(row(2)).expect("written");
         let text = std::fs::read_to_string(&path).expect("there");
         std::fs::write(&path, &text[..text.len() - 5]).expect("cut");
-        drop(kept);
+        drop(first);
         let mut kept = ResultsLog::open(&path, &of).expect("there");
         assert!(matches!(ResultsLog::open(&path, &of), Err(ResultsLogError::Busy(_))), "the file is in use");
         assert!(kept.has(Some("rome"), 1) && !kept.has(Some("rome"), 2) && !kept.has(None, 1));

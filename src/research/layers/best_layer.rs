@@ -152,6 +152,6 @@ mod tests {
             "one edit cannot distinguish layers"
         );
         let none = [tried(0, vec![shares(true, 0, 0); 3]), tried(1, vec![shares(true, 2, 0); 3])];
-        assert_eq!(super::best(&none).map(|best| (best.layer, indistinguishable(best, &none[0]))), Some((1, false)));
+        assert_eq!(super::best(&none).map(|one| (one.layer, indistinguishable(one, &none[0]))), Some((1, false)));
     }
 }

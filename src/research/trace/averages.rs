@@ -162,11 +162,11 @@ mod tests {
         let [first, middle, last, after, further, end] = TokenClass::ALL.map(|class| vec![class]);
         assert_eq!(classes, [vec![], first, middle, last, after, further.clone(), further, end]);
         // A single token that ends the prompt is in three classes.
-        let one = traced(2, 1..2, Vec::new());
-        assert_eq!(TokenClass::of(&one, 1), [TokenClass::FirstSubject, TokenClass::LastSubject, TokenClass::Last]);
-        let one = traced(3, 0..2, Vec::new());
+        let single = traced(2, 1..2, Vec::new());
+        assert_eq!(TokenClass::of(&single, 1), [TokenClass::FirstSubject, TokenClass::LastSubject, TokenClass::Last]);
+        let at_start = traced(3, 0..2, Vec::new());
         assert_eq!(
-            TokenClass::of(&one, 2),
+            TokenClass::of(&at_start, 2),
             [TokenClass::FirstAfter, TokenClass::Last],
             "the published means count the token in both classes"
         );

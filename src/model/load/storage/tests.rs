@@ -126,8 +126,8 @@ fn a_gguf_file_names_the_model_that_it_was_made_from() {
     };
     let found = told(&[("general.base_model.0.repo_url", "https://hub.example/org/name")]);
     assert!(found.contains("made from `org/name`") && found.contains("`path = \"hf:org/name\"`"), "{found}");
-    let found = told(&[("general.base_model.0.name", "Name 1B")]);
-    assert!(found.contains("made from `Name 1B`") && found.contains("`[model] path`"), "{found}");
+    let named = told(&[("general.base_model.0.name", "Name 1B")]);
+    assert!(named.contains("made from `Name 1B`") && named.contains("`[model] path`"), "{named}");
     assert!(!told(&[]).contains("made from `"));
 }
 

@@ -36,8 +36,8 @@ fn a_record_of_zsre_and_of_the_flat_form() {
     let flat = r#"[{"case_id": 3, "prompt": "The tongue of Ada is", "target_new": "Thai", "subject": "Ada",
         "ground_truth": "French", "rephrase_prompt": "Ada speaks", "locality_prompt": "Bo speaks",
         "locality_ground_truth": "French"}]"#;
-    let (cases, _) = read(Dataset::Easyedit, flat).expect("an array");
-    assert_eq!((cases[0].prompt.as_str(), cases[0].neighbours.len()), ("The tongue of {} is", 1));
+    let (flat_cases, _) = read(Dataset::Easyedit, flat).expect("an array");
+    assert_eq!((flat_cases[0].prompt.as_str(), flat_cases[0].neighbours.len()), ("The tongue of {} is", 1));
 }
 
 #[test]
@@ -57,8 +57,8 @@ fn requests_of_notebooks() {
     assert_eq!(why.len(), 4, "{why:?}");
     // JSON Lines: three records, of which one is invalid.
     let lines = "\u{feff}{\"prompt\": \"{} is\", \"subject\": \"a\", \"target_new\": \"x\"}\r\n\r\n3\r\n{\"prompt\": \"{} was\", \"subject\": \"a\", \"target_new\": \"x\"}\r\n";
-    let (cases, refused) = read(Dataset::Request, lines).expect("records");
-    assert_eq!((cases.len(), cases[1].id, refused.len()), (2, 2, 1));
+    let (line_cases, invalid) = read(Dataset::Request, lines).expect("records");
+    assert_eq!((line_cases.len(), line_cases[1].id, invalid.len()), (2, 2, 1));
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn rejected_records_have_a_reason() {
         {"prompt": "b", "subject": "a", "target_new": "x", "ground_truth": "y"},
         {"prompt": "a {}", "subject": "a", "target_new": "x", "ground_truth": "y"},
         {"prompt": "a", "subject": "a", "target_new": "x", "ground_truth": "y", "locality_prompt": "z"}]"#;
-    let (cases, refused) = read(Dataset::Easyedit, flat).expect("an array");
-    assert_eq!((cases.len(), refused.len()), (0, 4));
+    let (flat_cases, flat_refused) = read(Dataset::Easyedit, flat).expect("an array");
+    assert_eq!((flat_cases.len(), flat_refused.len()), (0, 4));
     let zsre = r#"[{"subject": "a", "src": "a", "rephrase": "a", "answers": [], "loc": "nq question: b", "loc_ans": "c"},
         {"subject": "a", "src": "a", "rephrase": "a", "answers": ["b"], "loc": "b", "loc_ans": "c"}]"#;
     assert_eq!(read(Dataset::Zsre, zsre).expect("an array").1.len(), 2);
