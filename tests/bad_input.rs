@@ -441,8 +441,8 @@ fn answers_never_replace_protected_files() {
     }
     project.write("records.json", "[]");
     assert!(kept(&project) == before, "all is as it was");
-    for cache in ["model", "model/cache", "missing/../model/cache"] {
-        let run = project.run_with(&["build"], &[("CORRIGENDA_CACHE_DIR", cache)]);
+    for cache_folder in ["model", "model/cache", "missing/../model/cache"] {
+        let run = project.run_with(&["build"], &[("CORRIGENDA_CACHE_DIR", cache_folder)]);
         assert!(run.code() == Some(2) && run.err().contains("is in the folder of a base model"), "{}", run.whole());
     }
     assert!(!project.path("model/v1").exists() && !project.path("model/cache").exists());
@@ -499,8 +499,8 @@ fn init_in_a_base_or_git_folder_is_refused() {
     for (name, text) in [("corrigenda.toml", "format = 1\nmodel.path = \".\"\n"), ("edits/a.toml", EDITS[0].1)] {
         project.write(&format!("model/{name}"), text);
     }
-    let run = project.run(&["-C", "model", "build"]);
-    assert!(run.err().contains("the project is in the folder of its base model"), "{}", run.whole());
+    let build = project.run(&["-C", "model", "build"]);
+    assert!(build.err().contains("the project is in the folder of its base model"), "{}", build.whole());
     assert!(!project.path("model/corrigenda.lock").exists());
 }
 
@@ -574,8 +574,8 @@ fn similar_names_are_not_protected() {
         let report = format!("json={home}/report.json");
         let run = project.run(&["-C", home, "check", "--report", &report]);
         assert!(run.code() == Some(0) && project.path(&format!("{home}/report.json")).exists(), "{}", run.whole());
-        let run = project.run(&["-C", home, "import", "easyedit", "records.json"]);
-        assert_eq!(run.code(), Some(0), "{home}: {}", run.whole());
+        let imported = project.run(&["-C", home, "import", "easyedit", "records.json"]);
+        assert_eq!(imported.code(), Some(0), "{home}: {}", imported.whole());
     }
 }
 
@@ -605,8 +605,8 @@ fn a_broken_project_is_still_protected() {
         let run = project.run_with(&["store", "ls"], &[("CORRIGENDA_CACHE_DIR", "model/cache")]);
         assert!(run.err().contains("is in the folder of a base model"), "{bad}: {}", run.whole());
         assert!(kept(&project) == before, "{bad}: all is as it was");
-        let run = project.run(&["check", "--report", "json=report.json"]);
-        assert!(run.code() == Some(2) && project.path("report.json").exists(), "{bad}: a report has its place");
+        let report = project.run(&["check", "--report", "json=report.json"]);
+        assert!(report.code() == Some(2) && project.path("report.json").exists(), "{bad}: a report has its place");
     }
 }
 

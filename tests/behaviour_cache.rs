@@ -95,10 +95,10 @@ fn only_new_prompts_are_measured() {
     let added = kept(&project).into_iter().filter(|path| !before.contains(path)).count();
     assert_eq!(added, 2, "states of the base, and the answers of the edit that asks more");
     // Another limit needs no new measurement.
-    let before = kept(&project);
+    let measured = kept(&project);
     project.replace("edits/people.toml", "[edit.expect]", "[edit.expect]\nunchanged-kl = 99");
     project.run(&["test"]);
-    assert_eq!(kept(&project), before);
+    assert_eq!(kept(&project), measured);
 }
 
 #[test]

@@ -133,14 +133,14 @@ fn a_run_resumes_and_writes_charts() {
     project.write("neutral.txt", "We saw the city.\n");
     let toml = project.read("corrigenda.toml");
     project.write("corrigenda.toml", &format!("{toml}\n[test]\nneutral = \"neutral.txt\"\n"));
-    let other = project.run(&arguments);
-    assert!(other.err().contains("rows of another run"), "{}", other.whole());
+    let other_text = project.run(&arguments);
+    assert!(other_text.err().contains("rows of another run"), "{}", other_text.whole());
     project.write("corrigenda.toml", &toml);
     // With other neighbour prompts the figures differ, so the stored rows are not used. Two records with the same case
     // id are two records.
     project.write("records.json", &RECORDS.replace("I live in Oslo", "I live in Rome"));
-    let other = project.run(&arguments);
-    assert!(other.err().contains("rows of another run"), "{}", other.whole());
+    let other_prompts = project.run(&arguments);
+    assert!(other_prompts.err().contains("rows of another run"), "{}", other_prompts.whole());
     project.write("records.json", &RECORDS.replace("\"case_id\": 2", "\"case_id\": 1"));
     let twice = project.run(&["bench", "counterfact", "records.json", "--editors", "ft", "--format", "json"]).json();
     assert_eq!(twice["rows"].as_array().map(Vec::len), Some(4), "{twice}");

@@ -86,9 +86,9 @@ fn one_changed_fact_is_one_compiled_object() {
     assert!(run.err().contains("edits to compile (1)\n"), "{}", run.whole());
     assert!(!run.out().contains(PATCH) && run.out().contains("lock   corrigenda.lock written: 1 changed"));
     std::fs::remove_file(project.path("edits/people.toml")).expect("the file is removed");
-    let run = project.run(&["build"]);
-    assert_eq!(run.err(), "", "everything is in the store");
-    assert!(run.out().contains("-  ada.born") && run.out().contains("written: 1 removed"), "{}", run.out());
+    let removal = project.run(&["build"]);
+    assert_eq!(removal.err(), "", "everything is in the store");
+    assert!(removal.out().contains("-  ada.born") && removal.out().contains("written: 1 removed"), "{}", removal.out());
     assert_eq!(project.run(&["plan", "--exit-code"]).code(), Some(0));
 }
 

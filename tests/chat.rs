@@ -109,9 +109,9 @@ fn in_a_chat_and_out_of_it() {
     let run = project.run(&["check"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
     project.replace("edits/text.toml", "target", "chat = true\ntarget");
-    let run = project.run(&["check"]);
-    assert_eq!(run.code(), Some(2), "{}", run.whole());
-    assert!(run.err().contains("contradict each other"), "{}", run.err());
+    let contradiction = project.run(&["check"]);
+    assert_eq!(contradiction.code(), Some(2), "{}", contradiction.whole());
+    assert!(contradiction.err().contains("contradict each other"), "{}", contradiction.err());
     project.replace("edits/text.toml", "chat = true", "chat = \"yes\"");
     assert!(project.run(&["check"]).err().contains("`chat` must be true or false"));
 }

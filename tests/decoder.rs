@@ -74,9 +74,9 @@ fn a_head_of_its_own_is_read() {
     for factor in [1.0, 2.0] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         tiny::write_untied_model(folder.path(), factor);
-        let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
+        let untied = Model::open(folder.path(), Isa::detect()).expect("the model opens");
         let scaled: Vec<f32> = want.iter().map(|logit| factor * logit).collect();
-        assert_eq!(model.logits(&[&row], &[1]).remove(0), scaled);
+        assert_eq!(untied.logits(&[&row], &[1]).remove(0), scaled);
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     tiny::write_model(folder.path());
@@ -105,8 +105,8 @@ fn other_exports_of_the_same_model_say_the_same() {
     for weights in [bare, odd] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         tiny::write_model_with(folder.path(), &weights);
-        let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
-        assert_eq!(model.logits(&[&row], &[1]), want);
-        assert!(model.checkpoint().edited(0).name.starts_with("h.0."));
+        let export = Model::open(folder.path(), Isa::detect()).expect("the model opens");
+        assert_eq!(export.logits(&[&row], &[1]), want);
+        assert!(export.checkpoint().edited(0).name.starts_with("h.0."));
     }
 }

@@ -53,8 +53,8 @@ fn split(text: &str) -> (Vec<&str>, Vec<&str>) {
             fenced = !fenced;
         } else if fenced {
             code.push(line);
-        } else if let Some(line) = indented {
-            code.push(line);
+        } else if let Some(code_line) = indented {
+            code.push(code_line);
         } else {
             prose.push(line);
             blank = line.trim().is_empty();
@@ -202,9 +202,9 @@ fn words(line: &str) -> Option<Vec<String>> {
 fn unknown_word(words: &[String]) -> Option<String> {
     let top = Arguments::command();
     let mut command = &top;
-    let knows = |command: &Command, option: &str| {
-        let of = |command: &Command| command.get_arguments().any(|one| one.get_long() == Some(option));
-        of(command) || of(&top) || matches!(option, "help" | "version")
+    let knows = |verb: &Command, option: &str| {
+        let of = |owner: &Command| owner.get_arguments().any(|one| one.get_long() == Some(option));
+        of(verb) || of(&top) || matches!(option, "help" | "version")
     };
     let mut chosen = false;
     for (index, word) in words.iter().enumerate().skip(1) {

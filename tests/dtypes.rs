@@ -66,8 +66,8 @@ fn an_export_of_shards_in_bf16() {
     }
     assert_eq!(changed.len(), 1, "{changed:?}");
     for verb in [&["verify", "out"][..], &["verify", "--rebuild"], &["diff", "base", "worktree"]] {
-        let run = project.run(verb);
-        assert_eq!(run.code(), Some(0), "{verb:?}: {}{}", run.out(), run.err());
+        let checked = project.run(verb);
+        assert_eq!(checked.code(), Some(0), "{verb:?}: {}{}", checked.out(), checked.err());
     }
 }
 
@@ -80,8 +80,8 @@ fn another_type_is_another_base() {
     let run = project.run(&["build"]);
     assert_eq!(run.code(), Some(3), "{}", run.out());
     let before = Digest::of(&fs::read(project.path("model/model.safetensors")).expect("the weights"));
-    let run = project.run(&["export", "checkpoint", "out"]);
-    assert_eq!(run.code(), Some(3), "{}", run.err());
+    let refused = project.run(&["export", "checkpoint", "out"]);
+    assert_eq!(refused.code(), Some(3), "{}", refused.err());
     assert!(!project.path("out").exists());
     assert_eq!(before, Digest::of(&fs::read(project.path("model/model.safetensors")).expect("the weights")));
 }

@@ -42,11 +42,11 @@ fn folders_above_an_export_are_made_with_it() {
     let run = project.run(&["export", "checkpoint", "exports/one/checkpoint"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
     assert!(project.path("exports/one/checkpoint/config.json").exists());
-    let run = project.run(&["export", "gguf", "exports/adapters/one.gguf"]);
-    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let adapter = project.run(&["export", "gguf", "exports/adapters/one.gguf"]);
+    assert_eq!(adapter.code(), Some(0), "{}", adapter.whole());
     // A path below a file is refused, and a failed export leaves no folder.
-    let run = project.run(&["export", "peft", "corrigenda.lock/a/b"]);
-    assert!(run.code() == Some(2) && run.err().contains("export-refused"), "{}", run.whole());
+    let refused = project.run(&["export", "peft", "corrigenda.lock/a/b"]);
+    assert!(refused.code() == Some(2) && refused.err().contains("export-refused"), "{}", refused.whole());
     std::fs::write(project.path("model/model.safetensors"), b"damaged").expect("the file is written");
     assert_eq!(project.run(&["export", "checkpoint", "other/folder/checkpoint"]).code(), Some(2));
     assert!(!project.path("other").exists());
@@ -87,8 +87,8 @@ fn weights_in_other_forms_are_left_out_and_named() {
         ("pytorch_model.bin", b"x", "a pickle"),
     ] {
         std::fs::write(project.path("../out").join(name), bytes).expect("the file is written");
-        let run = project.run(&["verify", "../out"]);
-        assert!(run.code() == Some(1) && run.out().contains(said), "{name}: {}", run.whole());
+        let altered = project.run(&["verify", "../out"]);
+        assert!(altered.code() == Some(1) && altered.out().contains(said), "{name}: {}", altered.whole());
         std::fs::remove_file(project.path("../out").join(name)).expect("the file is removed");
     }
     assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
@@ -109,11 +109,11 @@ fn the_base_of_an_adapter_can_be_named() {
     };
     let (name, card, said) = named("../plain", &[]);
     assert!(name == "model" && !card.contains("base_model:") && said.contains("--base-name ORG/NAME"), "{said}");
-    let (name, card, said) = named("../hub", &["--base-name", "org/tiny"]);
-    assert!(name == "org/tiny" && card.starts_with("---\nbase_model: \"org/tiny\"\n"), "{card}");
-    assert!(!said.contains("--base-name"), "{said}");
-    let (name, card, _) = named("../path", &["--base-name", "/models/tiny"]);
-    assert!(name == "/models/tiny" && !card.contains("base_model:"), "{card}");
+    let (hub_name, hub_card, hub_said) = named("../hub", &["--base-name", "org/tiny"]);
+    assert!(hub_name == "org/tiny" && hub_card.starts_with("---\nbase_model: \"org/tiny\"\n"), "{hub_card}");
+    assert!(!hub_said.contains("--base-name"), "{hub_said}");
+    let (path_name, path_card, _) = named("../path", &["--base-name", "/models/tiny"]);
+    assert!(path_name == "/models/tiny" && !path_card.contains("base_model:"), "{path_card}");
     for wrong in ["", " ", "a\nb"] {
         let run = project.run(&["export", "peft", "../no", "--base-name", wrong]);
         assert!(run.code() == Some(2) && run.err().contains("--base-name"), "{}", run.whole());
@@ -464,17 +464,17 @@ fn a_patch_and_the_bases_that_it_is_not_for() {
     let half = |bytes: &[u8]| bytes.chunks(4).flat_map(|number| [number[2], number[3]]).collect::<Vec<u8>>();
     let halves = tensors(&project).into_iter().map(|(name, (shape, bytes))| (name, (shape, half(&bytes)))).collect();
     write_weights(&base_beside(&project, "../halved"), &halves, Dtype::BF16, false);
-    let run = apply("../halved", "../out");
-    insta::assert_snapshot!("patch_apply_to_another_type", run.whole());
-    assert_eq!(run.code(), Some(3));
+    let other_type = apply("../halved", "../out");
+    insta::assert_snapshot!("patch_apply_to_another_type", other_type.whole());
+    assert_eq!(other_type.code(), Some(3));
     // The same tensors in two files are the same base.
     write_weights(&base_beside(&project, "../sharded"), &tensors(&project), Dtype::F32, true);
-    let run = apply("../sharded", "../out");
-    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let sharded = apply("../sharded", "../out");
+    assert_eq!(sharded.code(), Some(0), "{}", sharded.whole());
     for form in ["peft", "gguf"] {
         project.replace("corrigenda.toml", "path = \"model\"", "path = \"../changed\"");
-        let run = project.run(&["export", form, "../more", "--patch", &id]);
-        assert!(run.code() == Some(3) && run.err().contains(EDITED), "{}", run.whole());
+        let exported = project.run(&["export", form, "../more", "--patch", &id]);
+        assert!(exported.code() == Some(3) && exported.err().contains(EDITED), "{}", exported.whole());
         assert!(!project.path("../more").exists());
         project.replace("corrigenda.toml", "path = \"../changed\"", "path = \"model\"");
     }
@@ -522,11 +522,11 @@ fn a_patch_that_is_none() {
     assert!(world(&project) == before, "something was written");
     let run = project.run(&["patch", "apply", "empty.safetensors", "--base", "model", "--out", "../out"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
-    let run = project.run(&["patch", "show", "empty.safetensors"]);
-    assert!(run.code() == Some(0) && run.out().contains("0 edits"), "{}", run.whole());
+    let shown = project.run(&["patch", "show", "empty.safetensors"]);
+    assert!(shown.code() == Some(0) && shown.out().contains("0 edits"), "{}", shown.whole());
     assert!(path.exists());
-    let run = project.run(&["patch", "apply", "empty.safetensors", "--base", "nowhere", "--out", "../more"]);
-    assert!(run.code() == Some(2) && run.err().contains("[model-unusable]"), "{}", run.whole());
+    let no_base = project.run(&["patch", "apply", "empty.safetensors", "--base", "nowhere", "--out", "../more"]);
+    assert!(no_base.code() == Some(2) && no_base.err().contains("[model-unusable]"), "{}", no_base.whole());
 }
 
 #[test]
@@ -539,8 +539,8 @@ fn of_a_sharded_base_only_the_edited_bytes_differ() {
     let run = project.run(&["build"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
     let before = Project::files(&folder);
-    let run = project.run(&["export", "checkpoint", "../out"]);
-    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let exported = project.run(&["export", "checkpoint", "../out"]);
+    assert_eq!(exported.code(), Some(0), "{}", exported.whole());
     assert!(Project::files(&folder) == before);
     let mut changed = 0;
     for (path, ours) in before {
@@ -557,8 +557,8 @@ fn of_a_sharded_base_only_the_edited_bytes_differ() {
     }
     assert_eq!(changed, 1, "one shard holds the edited tensor");
     for (form, to) in [("peft", "../adapter"), ("gguf", "../lora.gguf")] {
-        let run = project.run(&["export", form, to]);
-        assert_eq!(run.code(), Some(0), "{}", run.whole());
+        let adapter = project.run(&["export", form, to]);
+        assert_eq!(adapter.code(), Some(0), "{}", adapter.whole());
         assert_eq!(project.run(&["verify", to]).code(), Some(0));
     }
     assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
@@ -604,14 +604,14 @@ fn adapters_of_every_family() {
         assert_eq!(patch.targets().len(), model.spec().layers, "{}", case.name());
         let base = LockedBase { digest: Digest::of(b"base"), files: locked_weights(&folder) };
         let [to, file, whole] = ["out", "lora.gguf", "whole"].map(|name| top.path().join(name));
-        let request = |to| ExportRequest {
+        let request = |output| ExportRequest {
             folder: &folder,
             base: &base,
             patch: &patch,
             facts: &[],
             settings: None,
             store: &store,
-            to,
+            to: output,
             progress: &corrigenda::progress::NoProgress,
         };
         peft(&request(&to), AdapterBase { spec: model.spec(), name: BaseName { name: "base", on_hub: false } })

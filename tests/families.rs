@@ -68,11 +68,11 @@ fn every_gradient_agrees_with_autograd() {
         let evaluation = above.evaluate(&delta);
         let mut slopes = evaluation.logits.clone();
         let mut loss = 0.0;
-        for (row, label) in slopes.chunks_mut(model.spec().vocabulary).zip(&labels) {
-            let logit = f64::from(row[*label as usize]);
-            loss += (softmax(row) - logit) / labels.len() as f64;
-            row[*label as usize] -= 1.0;
-            row.iter_mut().for_each(|x| *x /= labels.len() as f32);
+        for (row_slopes, label) in slopes.chunks_mut(model.spec().vocabulary).zip(&labels) {
+            let logit = f64::from(row_slopes[*label as usize]);
+            loss += (softmax(row_slopes) - logit) / labels.len() as f64;
+            row_slopes[*label as usize] -= 1.0;
+            row_slopes.iter_mut().for_each(|x| *x /= labels.len() as f32);
         }
         let want = golden["loss"].as_f64().expect("a loss");
         assert!((loss - want).abs() < 1e-5 * want, "{}: loss {loss} {want}", case.name());
@@ -100,10 +100,10 @@ fn a_cached_prefix_changes_no_bit() {
                 let above = SuffixPass::new(&model, layer, &hooked, &moving, &tails);
                 let evaluation = above.evaluate(&delta);
                 let slopes = above.reverse_each(&evaluation, &evaluation.logits);
-                let states: Vec<Vec<f32>> = (0..4).map(|row| hooked.state(row, moving[row]).to_vec()).collect();
+                let states: Vec<Vec<f32>> = (0..4).map(|index| hooked.state(index, moving[index]).to_vec()).collect();
                 assert_eq!(above.row(2).evaluate(&delta).logits, {
-                    let row = model.spec().vocabulary;
-                    evaluation.logits[3 * row..4 * row].to_vec()
+                    let vocabulary = model.spec().vocabulary;
+                    evaluation.logits[3 * vocabulary..4 * vocabulary].to_vec()
                 });
                 (hooked.keys, hooked.values, states, evaluation.logits, slopes)
             });
@@ -133,8 +133,8 @@ fn incremental_decoding_equals_a_full_pass() {
         let row = ids(&case.0["ids"]);
         let want = model.logits(&[&row], &[1]).remove(0);
         for isa in Isa::all() {
-            let model = Model::open(folder.path(), isa).expect("the model opens");
-            let mut text = Generation::new(&model);
+            let reopened = Model::open(folder.path(), isa).expect("the model opens");
+            let mut text = Generation::new(&reopened);
             let mut last = text.push(&row[..4]);
             for token in &row[4..] {
                 last = text.push(&[*token]);
@@ -211,11 +211,11 @@ fn shards_that_do_not_fit_their_index_are_refused() {
         ".x.safetensors",
         "x.bin",
     ] {
-        let found = said(&|folder| index(folder, &|index| index["weight_map"]["model.norm.weight"] = json!(out)));
+        let found = said(&|folder| index(folder, &|parsed| parsed["weight_map"]["model.norm.weight"] = json!(out)));
         assert!(found.contains("not a safetensors file of this folder"), "{out}: {found}");
     }
     let elsewhere = said(&|folder| {
-        index(folder, &|index| index["weight_map"]["lm_head.weight"] = json!(second));
+        index(folder, &|parsed| parsed["weight_map"]["lm_head.weight"] = json!(second));
     });
     assert!(
         elsewhere.contains("assigns `lm_head.weight` to") && elsewhere.contains("does not contain it"),
@@ -309,7 +309,7 @@ fn a_tied_head_in_a_smaller_type_is_reported() {
         wide.iter().for_each(|x| corrigenda::numeric::half::append(half, *x, &mut head));
         let written: Vec<_> = tensors
             .iter()
-            .map(|(name, (shape, data))| (name.clone(), Dtype::F32, shape.clone(), &data[..]))
+            .map(|(name, (sides, data))| (name.clone(), Dtype::F32, sides.clone(), &data[..]))
             .chain([("lm_head.weight".to_owned(), Dtype::F16, shape, &head[..])])
             .map(|(name, dtype, shape, data)| corrigenda::safetensors::TensorData { name, dtype, shape, data })
             .collect();
@@ -338,9 +338,9 @@ fn an_index_may_list_unused_tensors() {
     index(folder.path(), &["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]);
     assert!(Model::open(folder.path(), Isa::detect()).is_ok());
     // A tensor that the model needs must be in the file that the index names.
-    let needed = refused("llama", true, |folder| {
-        config(folder, |config| config["num_hidden_layers"] = json!(4));
-        index(folder, &["model.layers.3.self_attn.q_proj.weight"]);
+    let needed = refused("llama", true, |damaged| {
+        config(damaged, |config| config["num_hidden_layers"] = json!(4));
+        index(damaged, &["model.layers.3.self_attn.q_proj.weight"]);
     });
     assert!(needed.contains("assigns `model.layers.3.self_attn.q_proj.weight` to model-00001-of-00002"), "{needed}");
 }
@@ -396,21 +396,21 @@ fn tensor_names_show_what_was_saved() {
     let found = renamed(&|name| name.replace("model.layers", "model.language_model.layers"));
     assert!(found.contains("begin with `model.language_model.`"), "{found}");
     for end in ["qweight", "weight_packed", "weight_scale_inv"] {
-        let found = renamed(&|name| name.replace("q_proj.weight", &format!("q_proj.{end}")));
+        let quantised = renamed(&|name| name.replace("q_proj.weight", &format!("q_proj.{end}")));
         assert!(
-            found.contains("quantised (it has `model.layers.0.self_attn.q_proj.") && found.contains(end),
-            "{found}"
+            quantised.contains("quantised (it has `model.layers.0.self_attn.q_proj.") && quantised.contains(end),
+            "{quantised}"
         );
     }
-    let found = renamed(&|name| name.replace("lm_head.weight", "score.weight"));
+    let classifier = renamed(&|name| name.replace("lm_head.weight", "score.weight"));
     assert!(
-        found.contains("`score.weight` and no `lm_head.weight`") && found.contains("not a language model"),
-        "{found}"
+        classifier.contains("`score.weight` and no `lm_head.weight`") && classifier.contains("not a language model"),
+        "{classifier}"
     );
-    let found = renamed(&|name| name.replace("lm_head.weight", "x"));
-    assert!(found.contains("set it to true"), "{found}");
-    let found = renamed(&|name| name.replace("q_proj.weight", "q_proj.base_layer.weight"));
-    assert!(found.contains("adapter in addition to the model"), "{found}");
+    let untied = renamed(&|name| name.replace("lm_head.weight", "x"));
+    assert!(untied.contains("set it to true"), "{untied}");
+    let adapter = renamed(&|name| name.replace("q_proj.weight", "q_proj.base_layer.weight"));
+    assert!(adapter.contains("adapter in addition to the model"), "{adapter}");
 }
 
 #[test]

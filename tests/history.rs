@@ -57,14 +57,14 @@ fn story() -> SampleRepository {
     sample.author = ("Grace".to_owned(), "grace@example.org".to_owned());
     let files = [("edits/tower.toml", tower.as_str()), ("edits/bridge.toml", &bridge)];
     let theirs = sample.commit(day(6), "A bridge", &files, &[root]);
-    let files = [("edits/tower.toml", moved.as_str()), ("edits/bridge.toml", &bridge)];
-    let merge = sample.commit(day(7), "Merge the bridge", &files, &[ours, theirs]);
+    let merged_files = [("edits/tower.toml", moved.as_str()), ("edits/bridge.toml", &bridge)];
+    let merge = sample.commit(day(7), "Merge the bridge", &merged_files, &[ours, theirs]);
     let named = moved.replace("\"tower\"", "\"eiffel-tower.city\"");
-    let files = [("edits/tower.toml", named.as_str()), ("edits/bridge.toml", &bridge)];
-    let renamed = sample.commit(day(8), "Ids say what they are about", &files, &[merge]);
+    let renamed_files = [("edits/tower.toml", named.as_str()), ("edits/bridge.toml", &bridge)];
+    let renamed = sample.commit(day(8), "Ids say what they are about", &renamed_files, &[merge]);
     let lock = lock("1a");
-    let files = [("edits/tower.toml", named.as_str()), ("corrigenda.lock", &lock)];
-    sample.commit(day(40), "The bridge needs no edit; built", &files, &[renamed]);
+    let locked_files = [("edits/tower.toml", named.as_str()), ("corrigenda.lock", &lock)];
+    sample.commit(day(40), "The bridge needs no edit; built", &locked_files, &[renamed]);
     sample
 }
 
@@ -159,8 +159,8 @@ fn control_characters_in_git_texts_are_escaped() {
     let mut id = sample.commit_tree(day(1), &message, sample.tree(&tree), &[]);
     // The target of the fact and the name of its file contain a control character, which the output must escape.
     let broken = fact.replace("=1+1", "\\u001b[31m");
-    let tree = [("corrigenda.toml", 0o100_644, PROJECT), ("edits/\u{1b}[31m.toml", 0o120_000, &*broken)];
-    id = sample.commit_tree(day(2), "a link", sample.tree(&tree), &[id]);
+    let link_tree = [("corrigenda.toml", 0o100_644, PROJECT), ("edits/\u{1b}[31m.toml", 0o120_000, &*broken)];
+    id = sample.commit_tree(day(2), "a link", sample.tree(&link_tree), &[id]);
     sample.commit(day(3), "control", &[("edits/a.toml", &broken)], &[id]);
     for arguments in [&["log"][..], &["log", "-v"], &["log", "--format", "csv"], &["log", "--as-of", "2026-12-31"]] {
         let run = run(&sample, arguments);

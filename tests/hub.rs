@@ -99,10 +99,10 @@ fn a_new_project_is_pinned_to_a_commit() {
     assert_eq!(built.code(), Some(0), "{}", built.whole());
     let id = project.read("corrigenda.lock").lines().last().expect("a line").replace("id = ", "").replace('"', "");
     let apply = ["patch", "apply", &id, "--base", "hf:acme/tiny", "--out", "out"];
-    let run = project.run_with(&apply, &[("HF_HOME", &home)]);
-    assert_eq!(run.code(), Some(0), "{}", run.whole());
-    let run = project.run_with(&["plan", "--base", "hf:acme/tiny"], &[("HF_HOME", &home)]);
-    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let applied = project.run_with(&apply, &[("HF_HOME", &home)]);
+    assert_eq!(applied.code(), Some(0), "{}", applied.whole());
+    let planned = project.run_with(&["plan", "--base", "hf:acme/tiny"], &[("HF_HOME", &home)]);
+    assert_eq!(planned.code(), Some(0), "{}", planned.whole());
 }
 
 /// Other programs accept the bare name. It is refused here, and the error shows how to write it.
@@ -121,7 +121,7 @@ fn a_bare_hub_name_gets_a_hint() {
     for (name, want) in
         [("org/name", "write `hf:org/name`"), ("https://hub.example/org/name/tree/main", "write `hf:org/name`")]
     {
-        let said = project.run(&["-C", "new", "init", "--model", name]);
-        assert!(said.code() == Some(2) && said.err().contains(want), "{}", said.whole());
+        let refused = project.run(&["-C", "new", "init", "--model", name]);
+        assert!(refused.code() == Some(2) && refused.err().contains(want), "{}", refused.whole());
     }
 }

@@ -110,8 +110,8 @@ fn a_folder_without_an_option_is_asked_about() {
     let project = Project::new();
     let run = project.run(&["init", "model"]);
     assert!(run.code() == Some(2) && run.err().contains("corrigenda init --model \"model\""), "{}", run.whole());
-    let run = project.run(&["init", "facts"]);
-    assert!(run.code() == Some(2) && run.err().contains("corrigenda -C \"facts\" init"), "{}", run.whole());
+    let facts = project.run(&["init", "facts"]);
+    assert!(facts.code() == Some(2) && facts.err().contains("corrigenda -C \"facts\" init"), "{}", facts.whole());
 }
 
 #[test]
@@ -128,8 +128,8 @@ fn init_takes_or_measures_the_layer() {
     assert!(refused.code() == Some(2) && refused.err().contains("layer-unknown"), "{}", refused.whole());
     assert!(!project.path("refused").exists());
     // The tiny model does not know the common facts with which `init` measures layers.
-    let (text, run) = begin("measured", &[]);
-    assert!(text.contains("layer = 1\n") && text.contains("# A third of the way up"), "{text}");
+    let (measured, run) = begin("measured", &[]);
+    assert!(measured.contains("layer = 1\n") && measured.contains("# A third of the way up"), "{measured}");
     assert!(run.out().contains("the model knows too few common facts to measure the best layer"), "{}", run.whole());
 }
 

@@ -118,12 +118,12 @@ fn deepen(project: &Project, layers: usize) {
     let bytes = tiny::editable(|_, _| {});
     let header = Header::parse(bytes.len() as u64, &bytes).expect("a header");
     let mut tensors = Vec::new();
-    for (name, info) in &header.tensors {
+    for (tensor, info) in &header.tensors {
         let data = &bytes[info.start as usize..info.end as usize];
         let mut put =
             |name: String| tensors.push(TensorData { name, dtype: info.dtype, shape: info.shape.clone(), data });
-        match name.strip_prefix("transformer.h.").and_then(|rest| rest.split_once('.')) {
-            None => put(name.clone()),
+        match tensor.strip_prefix("transformer.h.").and_then(|rest| rest.split_once('.')) {
+            None => put(tensor.clone()),
             Some((own, rest)) => {
                 let own: usize = own.parse().expect("a layer");
                 (own..layers).step_by(tiny::LAYERS).for_each(|layer| put(format!("transformer.h.{layer}.{rest}")));
@@ -148,8 +148,8 @@ fn layers_are_tried_from_coarse_to_fine() {
     let json = run.json();
     let rounds = json["rounds"].as_array().expect("rounds");
     assert_eq!(rounds[0], serde_json::json!({ "layers": [1, 3, 5, 7, 9], "around": [] }), "{}", run.whole());
-    let tried = |json: &Value| -> Vec<u64> {
-        let layers = json["layers"].as_array().expect("layers");
+    let tried = |answer: &Value| -> Vec<u64> {
+        let layers = answer["layers"].as_array().expect("layers");
         layers.iter().map(|one| one["layer"].as_u64().expect("a layer")).collect()
     };
     let mut all: Vec<u64> = rounds

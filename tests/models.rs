@@ -88,11 +88,11 @@ fn one_is_built_alone() {
     assert_ne!(block(&lock, "two"), block(&after, "two"));
     // A model that the project no longer has is removed from the lock.
     project.replace("corrigenda.toml", "[model.one]\npath = \"model\"\n", "");
-    let run = project.run(&["build"]);
-    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let removal = project.run(&["build"]);
+    assert_eq!(removal.code(), Some(0), "{}", removal.whole());
     let last = project.read("corrigenda.lock");
     assert_eq!((block(&last, "one"), block(&last, "two").trim_end()), ("", block(&after, "two").trim_end()));
-    assert!(!run.out().contains("model two\n"), "nothing is to choose: {}", run.out());
+    assert!(!removal.out().contains("model two\n"), "nothing is to choose: {}", removal.out());
 }
 
 #[test]

@@ -56,8 +56,8 @@ fn a_model_without_a_known_layer_is_reported() {
     assert!(run.out().contains("none: no layer is set"), "{}", run.out());
     assert!(run.out().contains("cannot be read"), "{}", run.out());
     for (name, said) in [("nowhere", "there is no model folder"), ("hf:../x", "is not the name of a model")] {
-        let run = project.run(&["plan", "--base", name]);
-        assert_eq!(run.code(), Some(2));
-        assert!(run.err().contains(said), "{}", run.err());
+        let refused = project.run(&["plan", "--base", name]);
+        assert_eq!(refused.code(), Some(2));
+        assert!(refused.err().contains(said), "{}", refused.err());
     }
 }

@@ -256,16 +256,16 @@ fn a_met_policy_is_recorded() {
         ("edits/people.toml", "min-probability = 0.95", "min-probability = 0.9", 2),
         ("neutral.txt", "Oslo", "Quito", 1),
     ] {
-        let before = count(&project, "reports");
+        let reports = count(&project, "reports");
         project.replace(file, from, to);
         assert_eq!(project.run(&["build", "-q"]).code(), Some(0), "{to}");
-        assert_eq!(count(&project, "reports"), before + more, "{to}");
+        assert_eq!(count(&project, "reports"), reports + more, "{to}");
     }
     project.replace("edits/people.toml", "min-probability = 0.9", "min-probability = 0.99");
     project.replace("corrigenda.toml", "min-efficacy = 0.6", "min-efficacy = 0.7");
-    let before = made(&project);
+    let made_before = made(&project);
     assert_eq!(project.run(&["build", "-q"]).code(), Some(1), "what passed under other expectations does not pass");
-    assert_eq!(made(&project), before);
+    assert_eq!(made(&project), made_before);
 }
 
 #[test]

@@ -107,8 +107,8 @@ fn an_edit_may_be_answered_in_other_words() {
     let run = project.run(&["test"]);
     assert_eq!(lines(&run.out(), "the model says"), ["<0.1% →  <0.1%, the model says \" Vienna\" 96.7%"]);
     project.replace("edits/people.toml", "Lisbon\"]\n", "Lisbon\"]\naccept = [\"Oslo\", \"Vienna\"]\n");
-    let run = project.run(&["test", "-v", "--only", "ada.born"]);
-    assert_eq!((run.code(), lines(&run.out(), "96.7%").len()), (Some(0), 1), "{}", run.whole());
+    let accepted = project.run(&["test", "-v", "--only", "ada.born"]);
+    assert_eq!((accepted.code(), lines(&accepted.out(), "96.7%").len()), (Some(0), 1), "{}", accepted.whole());
 }
 
 #[test]
@@ -262,8 +262,8 @@ fn probes_are_tested() {
     let run = project.run(&["test"]);
     assert!(run.code() == Some(2) && run.err().contains("duplicate-id"), "{}", run.whole());
     project.write("probes.toml", &format!("format = 1\n{}", long.replace("far. \"", "far.\"")));
-    let run = project.run(&["test"]);
-    assert!(run.code() == Some(2) && run.err().contains("probes.toml:5:10"), "{}", run.whole());
+    let too_long = project.run(&["test"]);
+    assert!(too_long.code() == Some(2) && too_long.err().contains("probes.toml:5:10"), "{}", too_long.whole());
 }
 
 #[test]

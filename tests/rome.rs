@@ -146,8 +146,8 @@ fn the_tiny_model_agrees_with_pytorch() {
     let linked = link(&factor, &pairs, 0.0, |key| parity.model.mlp_output_f64(parity.layer, key)).expect("three keys");
     let mut update = vec![0.0; tiny::WIDTH * tiny::INNER];
     for (u, v) in linked.u.iter().zip(&linked.v) {
-        for (row, u) in update.chunks_mut(tiny::INNER).zip(u) {
-            row.iter_mut().zip(v).for_each(|(x, v)| *x += u * v);
+        for (row, scale) in update.chunks_mut(tiny::INNER).zip(u) {
+            row.iter_mut().zip(v).for_each(|(x, v)| *x += scale * v);
         }
     }
     let error = relative(&update, &numbers(&parity.golden["joint"]["update"]));

@@ -56,9 +56,9 @@ fn an_edit_at_a_sink_gets_a_preface() {
     // subject.
     for verb in [&["test", "--format", "json"][..], &["diff", "base", "--format", "json"]] {
         let asked = project.run(verb);
-        let said: serde_json::Value = serde_json::from_str(&asked.out()).expect("JSON");
+        let report: serde_json::Value = serde_json::from_str(&asked.out()).expect("JSON");
         let prompts: Vec<&str> =
-            said["answers"].as_array().expect("answers").iter().filter_map(|one| one["prompt"].as_str()).collect();
+            report["answers"].as_array().expect("answers").iter().filter_map(|one| one["prompt"].as_str()).collect();
         for prompt in ["la", "la la"] {
             assert!(prompts.contains(&format!("after \"<|endoftext|>\": {prompt}").as_str()), "{verb:?}: {prompts:?}");
         }

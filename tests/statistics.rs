@@ -88,8 +88,8 @@ fn one_pass_gives_the_bytes_of_single_layers() {
     // The last batch is not full.
     ground.provenance.max_documents = Some(200);
     let unseen = &corrigenda::progress::NoProgress;
-    let store = ground.store("alone");
-    let alone: Vec<_> = (0..3).flat_map(|layer| ground.build_all(&store, &[layer], unseen)).collect();
+    let alone_store = ground.store("alone");
+    let alone: Vec<_> = (0..3).flat_map(|layer| ground.build_all(&alone_store, &[layer], unseen)).collect();
     assert_eq!(ground.build_all(&ground.store("together"), &[0, 1, 2], unseen), alone);
     let some = [alone[0], alone[2]];
     assert_eq!(ground.build_all(&ground.store("some"), &[0, 2], unseen), some);
@@ -147,8 +147,8 @@ fn a_corpus_that_changes_meanwhile_is_refused() {
     let store = ground.store("store");
     let error = ground.build(&store, &Meddler(ground.folder.path().join("corpus.txt"))).expect_err("it changed");
     assert!(error.to_string().contains("changed while it was read"), "{error}");
-    let error = ground.build(&store, &corrigenda::progress::NoProgress).expect_err("it is another corpus now");
-    assert!(error.to_string().contains("changed while it was read"), "{error}");
+    let mismatch = ground.build(&store, &corrigenda::progress::NoProgress).expect_err("it is another corpus now");
+    assert!(mismatch.to_string().contains("changed while it was read"), "{mismatch}");
     assert!(!store.ls().expect("the store is listed").iter().any(|entry| entry.kind == EntryKind::Statistics));
 }
 

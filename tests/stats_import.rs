@@ -95,8 +95,8 @@ fn a_published_moment_replaces_the_corpus() {
         Some(0),
         "but where it is asked for"
     );
-    let replaced = project.run(&[&["stats", "import", "rome.npz"], &elsewhere[..]].concat());
-    assert!(replaced.code() == Some(2) && replaced.err().contains("--replace"), "{}", replaced.whole());
+    let refused = project.run(&[&["stats", "import", "rome.npz"], &elsewhere[..]].concat());
+    assert!(refused.code() == Some(2) && refused.err().contains("--replace"), "{}", refused.whole());
     let replaced = project.run(&[&["stats", "import", "rome.npz", "--replace"], &elsewhere[..]].concat());
     assert_eq!(replaced.code(), Some(0), "{}", replaced.whole());
     assert_eq!(project.run(&[&["build", "--locked"], &elsewhere[..]].concat()).code(), Some(0));
@@ -155,6 +155,6 @@ fn a_moment_of_another_model_is_refused() {
     }
     let run = project.run(&["stats", "import", "nowhere.npz"]);
     assert!(run.code() == Some(2) && run.err().contains("nowhere.npz"), "{}", run.whole());
-    let run = project.run(&["stats", "import", "rome.npz", "--layer", "7"]);
-    assert_eq!(run.code(), Some(2), "{}", run.whole());
+    let wrong_layer = project.run(&["stats", "import", "rome.npz", "--layer", "7"]);
+    assert_eq!(wrong_layer.code(), Some(2), "{}", wrong_layer.whole());
 }

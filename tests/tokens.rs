@@ -150,7 +150,7 @@ fn prompts_omit_the_tokenizers_end_tokens() {
     };
     let plain = with(json!([special("<s>"), text]));
     let ended = with(json!([special("<s>"), text, special("</s>"), special("</s>")]));
-    let read = |tokens: &Tokens, text: &str| tokens.encode_prompt(text.into()).expect("it can be cut").encoded;
+    let read = |tokens: &Tokens, prompt: &str| tokens.encode_prompt(prompt.into()).expect("it can be cut").encoded;
     for prompt in ["The capital of France is", "", "ends in </s>", "</s>"] {
         assert_eq!(read(&ended, prompt), read(&plain, prompt), "{prompt:?}");
         let whole = [&read(&plain, prompt).ids[..], &[2, 2]].concat();

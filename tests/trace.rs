@@ -64,12 +64,12 @@ fn every_cell_agrees_with_pytorch() {
             let places = RestoredTokens::LastSubject;
             let last = trace(&model, &tokens, &known, &noise, &TracePlan { places, ..plan.clone() }, &NoProgress)
                 .expect("traced");
-            for ((kind, last), (_, table)) in last.restored.iter().zip(&traced.restored) {
+            for ((kind, alone), (_, table)) in last.restored.iter().zip(&traced.restored) {
                 let row = if kind.is_severed() { 0 } else { traced.subject.end - 1 };
-                assert_eq!(*last, table[row..=row], "{name}, {prompt}: {} at the subject's last token", kind.name());
+                assert_eq!(*alone, table[row..=row], "{name}, {prompt}: {} at the subject's last token", kind.name());
             }
-            let traced = trace(&model, &tokens, &known, &noise, &published, &NoProgress).expect("traced");
-            for (kind, table) in &traced.restored {
+            let severed = trace(&model, &tokens, &known, &noise, &published, &NoProgress).expect("traced");
+            for (kind, table) in &severed.restored {
                 let want = numbers(&fact["severed_next"][kind.name()]);
                 table[0].iter().zip(want).for_each(|(found, want)| near(*found, want, "severed as published"));
             }
@@ -117,7 +117,7 @@ fn a_prompt_is_traced_and_drawn() {
     let again = project.run(&with(&["--out", "again", "--noise", "0.1", "--threads", "1"]));
     assert_eq!(again.code(), Some(0));
     let bytes =
-        |files: Vec<(std::path::PathBuf, Vec<u8>)>| files.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+        |listed: Vec<(std::path::PathBuf, Vec<u8>)>| listed.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
     assert_eq!(bytes(files), bytes(Project::files(&project.path("again"))));
 }
 

@@ -144,18 +144,22 @@ fn links_are_followed_only_inside() {
     let run = project.run(&["export", "checkpoint", "../link"]);
     assert!(run.code() == Some(2) && run.err().contains("a symbolic link"), "{}", run.whole());
     symlink(project.path("corrigenda.toml"), project.path("model/notes")).expect("the link is created");
-    let run = project.run(&["export", "checkpoint", "../other"]);
+    let outside = project.run(&["export", "checkpoint", "../other"]);
     assert!(
-        run.code() == Some(2) && run.err().contains("`notes` is a link to a target outside the folder"),
+        outside.code() == Some(2) && outside.err().contains("`notes` is a link to a target outside the folder"),
         "{}",
-        run.whole()
+        outside.whole()
     );
     assert!(!project.path("../other").exists());
     // A symbolic link in an export is reported too.
     std::fs::remove_file(project.path("model/notes")).expect("the file is removed");
     symlink(project.path("corrigenda.toml"), project.path("../out/notes")).expect("the link is created");
-    let run = project.run(&["verify", "../out"]);
-    assert!(run.code() == Some(1) && run.out().contains("is a link to a target outside the folder"), "{}", run.whole());
+    let linked = project.run(&["verify", "../out"]);
+    assert!(
+        linked.code() == Some(1) && linked.out().contains("is a link to a target outside the folder"),
+        "{}",
+        linked.whole()
+    );
 }
 
 #[test]
@@ -167,16 +171,16 @@ fn a_stale_lock_blocks_the_export_of_its_patch() {
     project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
     let run = project.run(&["export", "checkpoint", "../out"]);
     assert!(run.code() == Some(3) && !project.path("../out").exists(), "{}", run.whole());
-    let run = project.run(&["export", "checkpoint", "../out", "--patch", &id[..15]]);
-    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let exported = project.run(&["export", "checkpoint", "../out", "--patch", &id[..15]]);
+    assert_eq!(exported.code(), Some(0), "{}", exported.whole());
     let manifest: serde_json::Value = serde_json::from_str(&project.read(MANIFEST)).expect("JSON");
     assert_eq!((&manifest["patch"], manifest["facts"].as_array().map(Vec::len)), (&id.into(), Some(3)));
     let unknown = manifest["facts"].as_array().expect("facts").iter().filter(|fact| fact["id"].is_null()).count();
     assert_eq!(unknown, 1, "the fact that is no longer written is known by its digest");
     assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
     for name in ["sha256:00000000", "12345678", "1234", "../project"] {
-        let run = project.run(&["export", "checkpoint", "../more", "--patch", name]);
-        assert!(run.code() == Some(2) && run.err().contains("[patch-missing]"), "{name}: {}", run.whole());
+        let missing = project.run(&["export", "checkpoint", "../more", "--patch", name]);
+        assert!(missing.code() == Some(2) && missing.err().contains("[patch-missing]"), "{name}: {}", missing.whole());
     }
 }
 
@@ -186,10 +190,10 @@ fn every_byte_of_an_export_counts() {
         flip(project, WEIGHTS, offset(project, WEIGHTS, "transformer.wte.weight"));
     });
     insta::assert_snapshot!("flipped_untouched", run.whole());
-    let run = seen(&["neither the base nor base + patch", "1 of 4096 elements differ"], |project| {
+    let edited = seen(&["neither the base nor base + patch", "1 of 4096 elements differ"], |project| {
         flip(project, WEIGHTS, offset(project, WEIGHTS, EDITED));
     });
-    insta::assert_snapshot!("flipped_edited", run.whole());
+    insta::assert_snapshot!("flipped_edited", edited.whole());
     seen(&["config.json", "changed"], |project| flip(project, "../out/config.json", 60));
     seen(&["its weights cannot be read"], |project| flip(project, WEIGHTS, 8));
     seen(&["model.safetensors", "changed"], |project| {
@@ -250,12 +254,12 @@ fn an_export_without_a_manifest_is_verified() {
     });
     insta::assert_snapshot!("without_a_manifest", run.whole());
     // A patch is also found if only the store has it.
-    let run = seen(&["found in the store", "rome.country"], |project| {
+    let stored = seen(&["found in the store", "rome.country"], |project| {
         std::fs::remove_file(project.path(MANIFEST)).expect("the file is removed");
         project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
         project.run(&["build"]);
     });
-    assert!(run.out().contains("neither the project nor the manifest describes"), "{}", run.whole());
+    assert!(stored.out().contains("neither the project nor the manifest describes"), "{}", stored.whole());
     // A manifest that claims another patch is reported, and the actual patch is found.
     seen(&["patch", "contradicted by the bytes", "base + patch"], |project| {
         let text = project.read(MANIFEST);
@@ -276,14 +280,14 @@ fn checks_without_the_patch_are_unknown() {
     // Without the patch, `verify` checks files and other tensors, and reports that the rest is unknown.
     project.run(&["verify", "../out"]);
     std::fs::remove_file(project.path("corrigenda.lock")).expect("the file is removed");
-    let run = project.run(&["verify", "../out", "--cache-dir", "../other"]);
-    insta::assert_snapshot!("unknown_patch", run.whole());
+    let unknown = project.run(&["verify", "../out", "--cache-dir", "../other"]);
+    insta::assert_snapshot!("unknown_patch", unknown.whole());
     // Even without the patch, `verify` detects a change in a tensor that no edit claims.
     flip(&project, WEIGHTS, offset(&project, WEIGHTS, "transformer.wte.weight"));
     assert_eq!(project.run(&["verify", "../out", "--cache-dir", "../other"]).code(), Some(1));
     std::fs::remove_dir_all(project.path("model")).expect("the folder is removed");
-    let run = project.run(&["verify", "../out"]);
-    assert!(run.code() == Some(2) && run.err().contains("[model-unusable]"), "{}", run.whole());
+    let no_base = project.run(&["verify", "../out"]);
+    assert!(no_base.code() == Some(2) && no_base.err().contains("[model-unusable]"), "{}", no_base.whole());
 }
 
 #[test]
@@ -299,10 +303,10 @@ fn another_base_is_another_model() {
     let run = project.run(&["verify", &patch.to_string_lossy()]);
     assert_eq!(run.code(), Some(1), "{}", run.whole());
     assert!(run.out().contains("not as in the base") && run.out().contains("expected sha256:"), "{}", run.out());
-    let run = project.run(&["verify", "../out"]);
-    assert!(run.code() != Some(0) && run.out().contains("WRONG"), "{}", run.whole());
-    let run = project.run(&["export", "checkpoint", "../more", "--patch", &patch.to_string_lossy()]);
-    assert!(run.code() == Some(3) && run.err().contains("[patch-unusable]"), "{}", run.whole());
+    let wrong = project.run(&["verify", "../out"]);
+    assert!(wrong.code() != Some(0) && wrong.out().contains("WRONG"), "{}", wrong.whole());
+    let refused = project.run(&["export", "checkpoint", "../more", "--patch", &patch.to_string_lossy()]);
+    assert!(refused.code() == Some(3) && refused.err().contains("[patch-unusable]"), "{}", refused.whole());
     assert!(!project.path("../more").exists());
 }
 
@@ -340,12 +344,12 @@ fn a_patch_is_its_bytes() {
     let run = project.run(&["verify", &named]);
     assert!(run.code() == Some(1) && run.out().contains("not the digest in the name"), "{}", run.whole());
     flip(&project, &named, 9);
-    let run = project.run(&["verify", &named]);
-    assert!(run.code() == Some(1) && run.out().contains("not a valid patch"), "{}", run.whole());
+    let invalid = project.run(&["verify", &named]);
+    assert!(invalid.code() == Some(1) && invalid.out().contains("not a valid patch"), "{}", invalid.whole());
     // A damaged patch in the store is detected too.
     std::fs::copy(project.path("mine.safetensors"), &path).expect("the file is copied");
-    let run = project.run(&["verify", &id.to_string()]);
-    assert!(run.code() == Some(1) && run.out().contains(&id.to_string()), "{}", run.whole());
+    let damaged = project.run(&["verify", &id.to_string()]);
+    assert!(damaged.code() == Some(1) && damaged.out().contains(&id.to_string()), "{}", damaged.whole());
     assert_eq!(project.run(&["export", "checkpoint", "../out"]).code(), Some(2));
 }
 
@@ -387,8 +391,8 @@ fn the_project_matches_its_lock() {
     mend(&project);
     assert_eq!(project.run(&["verify"]).code(), Some(0));
     project.replace("edits/people.toml", "reason = \"A test.\"", "reason = \"Another.\"");
-    let run = project.run(&["verify"]);
-    assert!(run.code() == Some(3) && run.out().contains("edit ada.born, record"), "{}", run.whole());
+    let stale = project.run(&["verify"]);
+    assert!(stale.code() == Some(3) && stale.out().contains("edit ada.born, record"), "{}", stale.whole());
 }
 
 #[test]
@@ -418,13 +422,13 @@ fn everything_is_computed_again() {
     let lock = project.read("corrigenda.lock");
     let id = lock.rsplit("id = \"sha256:").next().expect("an id")[..64].to_owned();
     project.replace("corrigenda.lock", &id, &format!("{}{}", &id[32..], &id[..32]));
-    let run = project.run(&["verify", "--rebuild"]);
-    assert_eq!(run.code(), Some(1), "{}", run.whole());
-    assert!(run.out().contains("the same inputs gave other bytes"), "{}", run.whole());
+    let other_bytes = project.run(&["verify", "--rebuild"]);
+    assert_eq!(other_bytes.code(), Some(1), "{}", other_bytes.whole());
+    assert!(other_bytes.out().contains("the same inputs gave other bytes"), "{}", other_bytes.whole());
     project.write("corrigenda.lock", &lock);
     project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
-    let run = project.run(&["verify", "--rebuild"]);
-    assert!(run.code() == Some(3) && run.out().contains("nothing was computed"), "{}", run.whole());
+    let stale = project.run(&["verify", "--rebuild"]);
+    assert!(stale.code() == Some(3) && stale.out().contains("nothing was computed"), "{}", stale.whole());
     assert_eq!(project.run(&["verify", "--rebuild", "../out"]).code(), Some(2));
 }
 
@@ -465,8 +469,8 @@ fn provenance_names_everything_that_was_read() {
     for arguments in
         [["--provenance", "../no/d.json", "--builder", "a:b"], ["--provenance", "../d.json", "--builder", "me"]]
     {
-        let run = project.run(&[&["build"], &arguments[..]].concat());
-        assert!(run.code() == Some(2) && !run.err().contains("compile"), "{}", run.whole());
+        let refused = project.run(&[&["build"], &arguments[..]].concat());
+        assert!(refused.code() == Some(2) && !refused.err().contains("compile"), "{}", refused.whole());
     }
     assert_eq!(project.run(&["build", "--builder", "a:b"]).code(), Some(2), "a builder of nothing");
 }

@@ -255,13 +255,13 @@ fn collect(value: &Value, here: String, out: &mut Vec<String>) {
     }
     match value {
         Value::Object(fields) => {
-            for (key, value) in fields {
-                collect(value, format!("{here}/{}", key.replace('~', "~0").replace('/', "~1")), out);
+            for (key, field) in fields {
+                collect(field, format!("{here}/{}", key.replace('~', "~0").replace('/', "~1")), out);
             }
         }
         Value::Array(values) => {
-            for (index, value) in values.iter().enumerate() {
-                collect(value, format!("{here}/{index}"), out);
+            for (index, element) in values.iter().enumerate() {
+                collect(element, format!("{here}/{index}"), out);
             }
         }
         _ => {}
@@ -410,7 +410,7 @@ fn records(whole: &Value, add: &mut Add<'_>) {
 fn safetensors(sound: &[u8], add: &mut Add<'_>) {
     let (header, data) = split(sound);
     let header: Value = serde_json::from_slice(header).expect("a header");
-    let mut with = |name: String, header: &Value| add(name, joined(header.to_string().as_bytes(), data));
+    let mut with = |name: String, edited: &Value| add(name, joined(edited.to_string().as_bytes(), data));
     let fields = header.as_object().expect("an object");
     let (name, entry) = fields.iter().find(|(name, _)| *name != "__metadata__").expect("a tensor");
     let values = [
@@ -460,12 +460,12 @@ fn safetensors(sound: &[u8], add: &mut Add<'_>) {
     let mut changed = header.clone();
     changed.as_object_mut().expect("an object").remove(name);
     with(format!("without {name}"), &changed);
-    let mut changed = header.clone();
-    changed["a stranger"] = entry.clone();
-    with("two tensors in one place".into(), &changed);
-    let mut changed = header.clone();
-    changed["../../x"] = entry.clone();
-    with("a tensor with the name of a path".into(), &changed);
+    let mut doubled = header.clone();
+    doubled["a stranger"] = entry.clone();
+    with("two tensors in one place".into(), &doubled);
+    let mut path_named = header.clone();
+    path_named["../../x"] = entry.clone();
+    with("a tensor with the name of a path".into(), &path_named);
     // The reader rejects files of more than 40,000 entries: one case is below that limit and one above it.
     for (many, said) in [(39_999, "forty thousand, less one,"), (50_000, "fifty thousand")] {
         let empty = |n: usize| (format!("t{n}"), json!({ "dtype": "F32", "shape": [0], "data_offsets": [0, 0] }));

@@ -200,8 +200,8 @@ fn objects_from_another_store_link_to_the_same_patch() {
     for folder in ["patches", "reports"] {
         let _ = std::fs::remove_dir_all(Path::new(&other).join("v1").join(folder));
     }
-    let run = project.run(&["build", "--format", "json", "--cache-dir", &other]);
-    assert_eq!((patch(&run).as_str(), &run.json()["compiled"]), (PATCH, &0.into()));
+    let relinked = project.run(&["build", "--format", "json", "--cache-dir", &other]);
+    assert_eq!((patch(&relinked).as_str(), &relinked.json()["compiled"]), (PATCH, &0.into()));
     figure(&format!("objects from another store: {PATCH}"));
 }
 

@@ -83,6 +83,6 @@ fn a_bisection_does_without_the_corpus() {
     assert!(run.out().contains("broken by `sao-tome.city`"), "{}", run.whole());
     // If the statistics are missing too, the error names the missing corpus.
     std::fs::remove_dir_all(project.cache().join("v1/statistics")).expect("the folder is removed");
-    let run = project.run(&["test", "--bisect"]);
-    assert!(run.code() == Some(2) && run.err().contains("corpus.txt"), "{}", run.whole());
+    let no_corpus = project.run(&["test", "--bisect"]);
+    assert!(no_corpus.code() == Some(2) && no_corpus.err().contains("corpus.txt"), "{}", no_corpus.whole());
 }

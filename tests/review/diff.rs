@@ -49,8 +49,8 @@ fn an_exit_code_for_scripts() {
     // A change of the settings changes the weights, although no fact differs.
     repository.commit("Words");
     set(&repository.project, "[link]\nridge = 0.5");
-    let run = repository.diff(&["--exit-code", "--tokens", "0"]);
-    assert!(run.code() == Some(1) && run.out().contains("facts: none differs"), "{}", run.whole());
+    let ridge_diff = repository.diff(&["--exit-code", "--tokens", "0"]);
+    assert!(ridge_diff.code() == Some(1) && ridge_diff.out().contains("facts: none differs"), "{}", ridge_diff.whole());
     let json = repository.diff(&["--exit-code", "--format", "json"]);
     assert_eq!((json.code(), &json.json()["outcome"]), (Some(1), &"findings".into()));
 }

@@ -283,8 +283,12 @@ fn a_revision_on_another_base() {
     // The patch still applies, because the tensor that it changes is unchanged.
     assert_eq!(repository.diff(&["81bbdff1", "base"]).code(), Some(0));
     another_base(&repository.project, "transformer.h.1.mlp.c_proj.weight");
-    let run = repository.diff(&["81bbdff1", "base"]);
-    assert!(run.code() == Some(3) && run.err().contains("transformer.h.1.mlp.c_proj.weight"), "{}", run.whole());
+    let refused = repository.diff(&["81bbdff1", "base"]);
+    assert!(
+        refused.code() == Some(3) && refused.err().contains("transformer.h.1.mlp.c_proj.weight"),
+        "{}",
+        refused.whole()
+    );
 }
 
 #[test]
@@ -314,8 +318,12 @@ fn findings_of_a_revision_name_it() {
     std::fs::remove_file(project.path("corrigenda.toml")).expect("the file is removed");
     let none = repository.commit("No project");
     project.write("corrigenda.toml", crate::support::project::PROJECT);
-    let run = repository.diff(&[&none.to_string()]);
-    assert!(run.code() == Some(2) && run.err().contains("there is no corrigenda.toml in"), "{}", run.whole());
+    let no_project = repository.diff(&[&none.to_string()]);
+    assert!(
+        no_project.code() == Some(2) && no_project.err().contains("there is no corrigenda.toml in"),
+        "{}",
+        no_project.whole()
+    );
 }
 
 #[test]
@@ -334,8 +342,8 @@ fn a_patch_that_is_not_in_the_store_is_built() {
     insta::assert_snapshot!("the_corpus_of_a_revision_is_gone", repository.diff(&["HEAD", "base"]).whole());
     let lost = project.run(&["diff", "81bbdff1", "base"]);
     assert!(lost.code() == Some(2) && lost.err().contains("a patch in the store"), "{}", lost.whole());
-    let lost = project.run(&["diff", "sha256:81bbdff1", "base"]);
-    assert!(lost.code() == Some(2) && lost.err().contains("is not in the store"), "{}", lost.whole());
+    let unknown = project.run(&["diff", "sha256:81bbdff1", "base"]);
+    assert!(unknown.code() == Some(2) && unknown.err().contains("is not in the store"), "{}", unknown.whole());
 }
 
 #[test]

@@ -65,16 +65,16 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, rule: &Value, valu
             let name = rule.as_str().and_then(|path| path.strip_prefix("#/definitions/")).expect("a definition");
             return check(root, &root["definitions"][name], value);
         }
-        "allOf" => return list().iter().try_for_each(|schema| check(root, schema, value)),
-        "anyOf" | "oneOf" => list().iter().any(|schema| check(root, schema, value).is_ok()),
+        "allOf" => return list().iter().try_for_each(|part| check(root, part, value)),
+        "anyOf" | "oneOf" => list().iter().any(|option| check(root, option, value).is_ok()),
         "const" => rule == value,
         "enum" => list().contains(value),
         "type" if rule.is_array() => list().iter().any(|name| is_type(name, value)),
         "type" => is_type(rule, value),
         "required" => list().iter().all(|key| value.get(key.as_str().expect("a key")).is_some()),
         "properties" => {
-            return rule.as_object().expect("a table").iter().try_for_each(|(key, schema)| match value.get(key) {
-                Some(value) => check(root, schema, value).map_err(|why| format!("{key}: {why}")),
+            return rule.as_object().expect("a table").iter().try_for_each(|(key, property)| match value.get(key) {
+                Some(value) => check(root, property, value).map_err(|why| format!("{key}: {why}")),
                 None => Ok(()),
             });
         }
@@ -83,11 +83,11 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, rule: &Value, valu
             let others = value.as_object().into_iter().flatten().filter(|(key, _)| !own(key));
             return others
                 .into_iter()
-                .try_for_each(|(key, value)| check(root, rule, value).map_err(|why| format!("{key}: {why}")));
+                .try_for_each(|(key, field)| check(root, rule, field).map_err(|why| format!("{key}: {why}")));
         }
         // A tuple: one schema per element.
         "items" if rule.is_array() => {
-            return list().iter().zip(elements(value)).try_for_each(|(schema, value)| check(root, schema, value));
+            return list().iter().zip(elements(value)).try_for_each(|(part, element)| check(root, part, element));
         }
         "items" => return elements(value).try_for_each(|value| check(root, rule, value)),
         "minItems" => value.is_null() || elements(value).count() as u64 >= rule.as_u64().expect("a number"),

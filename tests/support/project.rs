@@ -128,8 +128,8 @@ impl Project {
     pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut folders = vec![folder.to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        while let Some(current) = folders.pop() {
+            for entry in std::fs::read_dir(&current).into_iter().flatten().flatten() {
                 match entry.path() {
                     path if path.is_dir() => folders.push(path),
                     path => found.push((path.clone(), std::fs::read(path).expect("a file"))),

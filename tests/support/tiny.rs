@@ -82,11 +82,11 @@ fn file(tensors: BTreeMap<String, (Vec<u64>, Vec<f32>)>, name: impl Fn(&str) -> 
     let bytes = |elements: Vec<f32>| elements.iter().flat_map(|x| x.to_le_bytes()).collect();
     let data: Vec<(String, Vec<u64>, Vec<u8>)> =
         tensors.into_iter().map(|(tensor, (shape, elements))| (name(&tensor), shape, bytes(elements))).collect();
-    let tensors: Vec<TensorData> = data
+    let views: Vec<TensorData> = data
         .iter()
-        .map(|(name, shape, data)| TensorData { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
+        .map(|(label, shape, data)| TensorData { name: label.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
         .collect();
-    write(&tensors, &BTreeMap::from([("format".to_owned(), "pt".to_owned())]))
+    write(&views, &BTreeMap::from([("format".to_owned(), "pt".to_owned())]))
 }
 
 /// Writes the tiny model into `folder`.

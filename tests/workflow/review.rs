@@ -187,9 +187,9 @@ fn facts_are_never_run_as_commands() {
     assert!(!commands(&said.log).is_empty(), "the file is named: {}", said.log);
     check_inert(&workshop, &said);
     workshop.bash("rm project/edits/x*");
-    let said = workshop.review(&[("AGAINST", "\n::error::owned ##[error] | @ada"), ("LOCKED", "false")]);
-    assert!(said.code == Some(2) && workshop.out("output").contains("code=2\n"), "{}", said.log);
-    check_inert(&workshop, &said);
+    let cleaned = workshop.review(&[("AGAINST", "\n::error::owned ##[error] | @ada"), ("LOCKED", "false")]);
+    assert!(cleaned.code == Some(2) && workshop.out("output").contains("code=2\n"), "{}", cleaned.log);
+    check_inert(&workshop, &cleaned);
 }
 
 /// Asserts that the log contains only workflow commands of the action, and documents no active Markdown or HTML.
