@@ -2,9 +2,9 @@
 
 /// A receiver of progress reports. It handles one piece of work at a time.
 pub trait Progress {
-    /// Begins work of `total` units, described by `what`.
+    /// Reports the start of work of `total` units, described by `what`.
     fn begin(&self, what: &str, total: u64);
-    /// Begins work that is usually short. A receiver prints lines for such work only if it takes long.
+    /// Reports the start of work that is usually short. A receiver prints lines for such work only if it takes long.
     fn begin_short(&self, what: &str, total: u64) {
         self.begin(what, total);
     }
@@ -19,7 +19,7 @@ pub trait Progress {
     fn tell(&self, text: &str) {
         self.line(text);
     }
-    /// Ends the work, whether it succeeded or failed.
+    /// Reports the end of the work, whether it succeeded or failed.
     fn end(&self);
 }
 

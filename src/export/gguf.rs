@@ -49,16 +49,16 @@ pub enum GgufError {
     /// The file does not start with `GGUF`.
     #[error("it does not begin with `GGUF`")]
     Magic,
-    /// The file has a format version other than 3.
+    /// The format version of the file, which is not 3.
     #[error("it is GGUF version {0}; expected version {VERSION}")]
     Version(u32),
-    /// The file ends within the value that begins at this byte offset.
+    /// The byte offset of the value within which the file ends.
     #[error("it is truncated: the value at byte {0} is incomplete")]
     Short(usize),
-    /// The value or tensor at this byte offset has a type that `export` does not write.
+    /// The byte offset of the text, value or tensor shape that `export` does not write.
     #[error("the value at byte {0} has a type that `export` does not write")]
     Kind(usize),
-    /// The content is valid, but its encoding is not canonical. The first difference is at this byte offset.
+    /// The byte offset of the first difference from the canonical encoding of the same content.
     #[error("from byte {0} on, its bytes differ from those that `export` writes for the same content")]
     NotCanonical(usize),
 }

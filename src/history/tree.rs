@@ -173,7 +173,7 @@ impl Repository {
             let wanted = Path::new(&*name).extension().is_some_and(|extension| extension == reading.extension);
             let found = GitObject::new(&entry);
             // Two names that are not UTF-8 may be equal after lossy conversion, and then one file would replace the
-            // second.
+            // other.
             if matches!(name, Cow::Owned(_)) && (wanted || found.kind() == GitObjectKind::Folder) {
                 return Err(HistoryError::refused(named(&below), "its name is not UTF-8"));
             }

@@ -1,6 +1,7 @@
 //! Implements AlphaEdit (Fang et al. 2025), which changes the weight only in directions in which the keys of the corpus
 //! are small.
-//! `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`, where `P` is the projector on the eigenvectors of `C` with small eigenvalues.
+//! `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`, where `P` is the projector onto the span of the eigenvectors of `C` with small
+//! eigenvalues.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -21,17 +22,18 @@ pub enum EigenCutoff {
     Share(f64),
 }
 
-/// The projector on the eigenvectors with small eigenvalues. To save memory, it stores either these eigenvectors or
-/// those of the complement, whichever are fewer.
+/// The projector onto the span of the eigenvectors of `C` that the cutoff selects. To save memory, it stores either
+/// these eigenvectors or the other eigenvectors of `C`, whichever are fewer.
 pub struct Projector {
     /// Orthonormal eigenvectors of `C`, each of length f.
     vectors: Vec<Vec<f64>>,
-    /// Whether `vectors` span the space of the projector rather than its complement.
+    /// Whether `vectors` are the selected eigenvectors. Otherwise they are the others, and `P k` is `k` minus the
+    /// projection of `k` onto them.
     kept: bool,
 }
 
 impl Projector {
-    /// Builds the projector on the eigenvectors of `C` whose eigenvalues are small.
+    /// Builds the projector onto the span of the eigenvectors of `C` that `small` selects.
     pub fn new(eigen: &Eigen, small: EigenCutoff) -> Self {
         let order = eigen.values.len();
         let mut trace = 0.0;

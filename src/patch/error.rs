@@ -26,24 +26,25 @@ pub enum PatchError {
     /// The value of the metadata key is not the JSON of a patch.
     #[error("reading the patch's metadata `corrigenda`: {0}")]
     Metadata(String),
-    /// A factor `u` or `v` of a target is missing.
+    /// The patch file lacks `u` or `v`, one of the two low-rank factors of an edited weight.
     #[error("the patch lacks the tensor `{tensor}`")]
     Missing {
-        /// The name in the patch file; `<parameter>.u` or `<parameter>.v` for a tensor of a target.
+        /// The name that is missing: `<parameter>.u` or `<parameter>.v`.
         tensor: String,
     },
-    /// A tensor does not belong to any target.
+    /// The patch file contains a tensor that is not a factor of any of the edited weights.
     #[error("the patch contains the tensor `{tensor}`, which does not belong to any of its targets")]
     Extra {
-        /// The name in the patch file; `<parameter>.u` or `<parameter>.v` for a tensor of a target.
+        /// The name in the patch file.
         tensor: String,
     },
-    /// A tensor does not have the dtype or the shape of its target.
+    /// A factor in the patch file is not F32, or does not have the shape that its edited weight and number of edits
+    /// require.
     #[error("patch tensor `{tensor}`: expected F32 of shape {expected:?}, found {dtype} of shape {found:?}")]
     Shape {
-        /// The name in the patch file; `<parameter>.u` or `<parameter>.v` for a tensor of a target.
+        /// The name in the patch file: `<parameter>.u` or `<parameter>.v`.
         tensor: String,
-        /// The shape that the target requires.
+        /// The required shape.
         expected: [u64; 2],
         /// The dtype in the patch file.
         dtype: Dtype,
@@ -65,7 +66,7 @@ pub enum PatchError {
         /// The dtype in which the base stores the weight.
         found: Dtype,
     },
-    /// The target has no name, no edit, no output or no input.
+    /// The edited weight has an empty name or a dimension of 0, or no edit changes it.
     #[error("patching `{parameter}` changes nothing: it has no name, no edit or no size")]
     Nothing {
         /// The name of the weight in the base's files; may be empty.

@@ -218,7 +218,7 @@ fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
     }
 }
 
-/// Returns a model error as a finding, with its hint as the help.
+/// Converts a model error to a finding with the code `ModelUnusable`; the hint of the error becomes the help.
 fn unusable(error: &ModelError) -> Diagnostic {
     let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
     match error.hint() {
@@ -227,7 +227,7 @@ fn unusable(error: &ModelError) -> Diagnostic {
     }
 }
 
-/// Returns a remark of the model reader as a warning.
+/// Converts a remark to a warning: the kind selects the code; the message and the help are kept.
 fn warning(remark: Remark) -> Diagnostic {
     let code = match remark.kind {
         RemarkKind::TensorsUnread => Code::TensorsUnread,

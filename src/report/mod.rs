@@ -395,10 +395,11 @@ pub struct Gate {
     pub name: GateName,
     /// The measured value; a share is between 0 and 1.
     pub value: f64,
-    /// The limit, if one is set.
+    /// The project's limit for this quantity: a minimum if `more_is_better`, otherwise a maximum; absent if the project
+    /// sets none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<f64>,
-    /// Whether higher values are better. Then the limit is a minimum, otherwise a maximum.
+    /// Whether higher values are better.
     pub more_is_better: bool,
     /// Whether the gate passes. The policy can let a value beyond its limit pass with a warning.
     pub pass: bool,
@@ -417,7 +418,7 @@ pub struct Continuation {
     pub after: String,
     /// The two texts, compared word by word.
     pub words: Vec<WordRun>,
-    /// A note for readers who compare the continuation with the answers.
+    /// Present if the later side's continuation disagrees with its answer to the same prompt; states the difference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }

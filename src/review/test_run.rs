@@ -168,7 +168,8 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
         let unchecked = if limited { ", and its limits were not checked" } else { "" };
         return Ok((None, vec![format!("damage was not measured because of `--no-damage`{unchecked}")]));
     }
-    // A project may be shared without its corpus, so without a limit on damage a missing neutral text is not an error.
+    // The neutral text is the corpus by default, and a project may be shared without its corpus. A missing file is an
+    // error only if a limit on damage or perplexity, or `[test] neutral`, is set.
     if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
     }

@@ -135,7 +135,7 @@ struct PolicyTable {
     reasons: BTreeMap<String, String>,
 }
 
-/// A field that can be required.
+/// A field of an edit that `require` under `[policy]` can make mandatory.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Requirable {

@@ -282,8 +282,8 @@ fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<
     Ok(Some((bytes, digest)))
 }
 
-/// Opens an entry at its beginning and returns the file's length. A sealed file must have the length that its seal
-/// states, and a patch at most the maximum. This limits the memory that a file can take if it was enlarged.
+/// Opens an entry and returns its length; `None` if it does not exist. Rejects a sealed file whose length differs from
+/// its seal, and a patch above [`MOST_PATCH_BYTES`], so that an enlarged file cannot exhaust memory.
 fn open_entry(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(File, u64)>, StoreError> {
     let Some((mut file, length)) = open_regular(path)? else { return Ok(None) };
     if kind.is_sealed() {

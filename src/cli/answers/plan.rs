@@ -115,7 +115,7 @@ pub(in crate::cli) struct PlanAlias {
 /// The answer of `plan --base`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OtherBaseAnswer<'a> {
-    /// The model of `--base`.
+    /// The model given with `--base`: its name, digest and shape.
     pub base: ModelShape,
     /// The layer that a build would edit; null if no layer can be chosen.
     pub layer: Option<usize>,
@@ -125,7 +125,7 @@ pub(in crate::cli) struct OtherBaseAnswer<'a> {
     pub unreadable: Vec<LeftOutEntry<'a>>,
 }
 
-/// A model with its name, digest and shape.
+/// The name, the digest and the shape of a model.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ModelShape {
     /// The name on the Hub if the model is in the Hub's cache, else the name of its folder.

@@ -18,48 +18,33 @@ use super::trace::{LayerSearchAnswer, TraceAnswer};
 use super::verify::VerifyAnswer;
 use crate::schema::without_formats;
 
-/// The answers that have a schema, by verb and action. The answer of `check`, `test` and `diff` is the report.
+/// The answers that have a schema, named by verb and action. The answer of `check`, `test` and `diff` is the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum AnswerKind {
-    /// `bench`
     Bench,
-    /// `build`
     Build,
-    /// `export checkpoint` and `patch apply`
+    /// The answer of `export checkpoint` and `patch apply`.
     ExportCheckpoint,
-    /// `export gguf`
     ExportGguf,
-    /// `export peft`
     ExportPeft,
-    /// `import`
     Import,
-    /// `init`
     Init,
-    /// `log`
     Log,
-    /// `patch show`
     PatchShow,
-    /// `plan`
     Plan,
-    /// `plan --base`
+    /// The answer of `plan --base`.
     PlanBase,
-    /// `stats build`, `stats show` and `stats import`
+    /// The answer of `stats build`, `stats show` and `stats import`.
     Stats,
-    /// `store dir`
     StoreDir,
-    /// `store gc`
     StoreGc,
-    /// `store import`
     StoreImport,
-    /// `store ls` and `store export`
+    /// The answer of `store ls` and `store export`.
     StoreLs,
-    /// `store verify`
     StoreVerify,
-    /// `trace --suggest-layer`
+    /// The answer of `trace --suggest-layer`.
     SuggestLayer,
-    /// `trace`
     Trace,
-    /// `verify`
     Verify,
 }
 

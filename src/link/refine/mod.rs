@@ -90,7 +90,8 @@ pub struct RefineLoss {
 struct BatchLoss {
     nll: f64,
     drift: f64,
-    /// For each update, the gradient with respect to its columns, `[d, B]`.
+    /// For each update, the gradient of the batch's part of the loss with respect to the columns of the update,
+    /// `[d, B]`, where `B` is the number of edits.
     column_gradients: Vec<Vec<f32>>,
 }
 
@@ -107,7 +108,7 @@ pub struct RefinementRun<'a> {
 
 /// The values of one layer that do not change during refinement.
 struct FixedPart {
-    /// The rows `P` as f32, `[B, f]`.
+    /// The rows `P` as f32, `[B, f]`, where `B` is the number of edits.
     rows: Vec<f32>,
     /// `P Pᵀ`, `[B, B]`.
     gram: Vec<f64>,
@@ -182,8 +183,8 @@ impl<'a> RefinementRun<'a> {
         let (edits, width) = (self.updates[0].columns.len(), self.base.spec().hidden_size);
         let mut loss = RefineLoss::default();
         let mut gradients = vec![vec![0.0_f64; edits * width]; self.updates.len()];
-        // One batch per thread at a time. The results are added in the order of the batches, so they do not depend on
-        // timing.
+        // As many batches as there are threads are evaluated at once. Their results are added in batch order, so that
+        // the sums do not depend on timing.
         for some in self.batches.chunks(rayon::current_num_threads()) {
             let added: Vec<BatchLoss> = some.par_iter().map(|batch| self.batch_loss(&model, batch)).collect();
             for one in added {
@@ -252,8 +253,9 @@ impl<'a> RefinementRun<'a> {
         BatchLoss { nll, drift, column_gradients }
     }
 
-    /// Returns the gradient with respect to an update's columns: `Gᵀ (X Pᵀ)`, `[d, B]`, where `X` are the inputs of the
-    /// edited matrix and `G` are the gradients of its outputs.
+    /// Returns the gradient of a batch's part of the loss with respect to an update's columns: `Gᵀ (X Pᵀ)`, `[d, B]`,
+    /// where `X` are the inputs of the edited matrix, `G` is the gradient with respect to its outputs, and `B` is the
+    /// number of edits.
     fn column_gradients(&self, index: usize, layer: &LayerGradient<'_>) -> Vec<f32> {
         let (spec, isa) = (self.base.spec(), self.base.isa());
         let (rows, edits) = (&self.fixed[index].rows, self.updates[index].columns.len());

@@ -97,7 +97,7 @@ impl Model {
         self.resid_post(layer, &key, &mid)
     }
 
-    /// Does the same as [`run_block`](Self::run_block), and returns also the tape for the reverse pass.
+    /// Does the same as [`run_block`](Self::run_block), and also returns the tape for the reverse pass.
     pub(crate) fn run_block_taped(&self, layer: usize, input: BlockInput<'_>) -> (Vec<f32>, BlockTape) {
         let (mid, attention) = self.run_attention(layer, input, true);
         let (key, mlp) = self.mlp_key(layer, &mid, true);
@@ -123,7 +123,7 @@ impl Model {
     }
 
     /// Computes `attention(norm(x))`, `[Σ last_n, d]`, bias included: the term that
-    /// [`run_attention`](Self::run_attention) adds to `x`, which causal tracing records or replaces. Returns also the
+    /// [`run_attention`](Self::run_attention) adds to `x`, which causal tracing records or replaces. Also returns the
     /// queries, keys and values.
     pub(crate) fn attention_output(&self, layer: usize, input: BlockInput<'_>) -> (Vec<f32>, Qkv) {
         let inputs = self.qkv(layer, input.x, input.rows);

@@ -110,7 +110,8 @@ impl Config {
         self.choose(name.filter(|name| self.models.contains_key(*name) || self.models.len() > 1))
     }
 
-    /// Returns a path of the project file relative to the working directory, with a leading `~/` expanded.
+    /// Resolves a path that is written in the project file: expands a leading `~/` and joins a relative path to the
+    /// root.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         // For a project in the current folder, `./` is left out, so that messages show the path as in the project file.
         if self.root == Path::new(".") { home::expand(path) } else { self.root.join(home::expand(path)) }

@@ -37,10 +37,10 @@ impl ModelConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedModel {
     pub model: ModelConfig,
-    /// The settings of the value optimisation; keys that the model does not set have the value in the project's
+    /// The settings of the value optimisation. Settings that this model does not set are taken from the project's
     /// `[rome]`.
     pub rome: RomeConfig,
-    /// The source of the second moments; keys that the model does not set have the value in the project's
+    /// The source of the second moments. Settings that this model does not set are taken from the project's
     /// `[statistics]`.
     pub statistics: Option<StatisticsConfig>,
 }

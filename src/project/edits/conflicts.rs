@@ -83,7 +83,7 @@ fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
         let group = *first.entry(one.prompt_text()).or_insert(edit);
         let same = *seen.entry((one.prompt_text(), one.name, &edit.target)).or_insert(edit);
         if !std::ptr::eq(same, edit) {
-            // Two edits with one id are reported as a duplicate id.
+            // If the ids are equal too, `duplicate_ids` already reports `DuplicateId`.
             if same.id != edit.id {
                 let message = format!("`{}` and `{}` have the same prompt, subject and target", same.id, edit.id);
                 let finding = pair(Code::DuplicateEdit, message, |edit| &edit.spans.entry, edit, same);

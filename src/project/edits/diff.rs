@@ -171,7 +171,8 @@ mod tests {
         parse_files(vec![("edits/a.toml".to_owned(), text.into_bytes())]).expect("valid edits").0
     }
 
-    /// Formats facts as `~ id: field old→new`.
+    /// Formats each fact change as one line: the sign (`+`, `-` or `~`), the id, and each changed field as
+    /// `name old→new`.
     fn told(facts: &[FactChange]) -> Vec<String> {
         let field =
             |field: &FieldChange| format!("{} {}→{}", field.name, field.before.join("|"), field.after.join("|"));

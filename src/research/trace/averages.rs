@@ -10,17 +10,19 @@ use crate::numeric::Mean;
 /// The token classes over which effects are averaged: those of figure 1 in Meng et al. 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TokenClass {
-    /// The first token of the subject.
+    /// The first token of the subject, also if it is the only one.
     FirstSubject,
     /// The tokens between the first and the last token of the subject. Each of these tokens is one value of the mean.
     MiddleSubject,
-    /// The last token of the subject. A subject of one token is in both the first and the last class.
+    /// The last token of the subject, also if it is the only one; that token is then also in
+    /// [`FirstSubject`](Self::FirstSubject).
     LastSubject,
-    /// The token after the subject. If it is the last token of the prompt, it is also in the last class.
+    /// The token after the subject. If it is the last token of the prompt, it is also in [`Last`](Self::Last).
     FirstAfter,
     /// The tokens between the first one after the subject and the last token of the prompt.
     Further,
-    /// The last token of the prompt. If the subject ends the prompt, it is also the subject's last token.
+    /// The last token of the prompt. If the subject ends the prompt, this token is also in
+    /// [`LastSubject`](Self::LastSubject).
     Last,
 }
 

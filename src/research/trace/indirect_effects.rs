@@ -54,7 +54,7 @@ impl FactTrace {
 const BATCH: usize = 1024;
 /// The number of batches per thread after which progress is reported.
 const PROGRESS_EVERY: usize = 16;
-/// The number of final states whose logits are in memory at once.
+/// The maximum number of final hidden states of a batch whose logits are in memory at once.
 const MOST_ROWS: usize = 256;
 
 /// Traces one fact. The model must know the fact: the first token of the given answer must be the most likely next

@@ -250,7 +250,7 @@ impl Answers {
     }
 }
 
-/// A record as deserialized from a dataset file of one schema.
+/// A record in the JSON schema of one dataset, before it is converted to a [`Case`].
 trait RecordSchema: DeserializeOwned {
     /// Converts the record to a [`Case`]; `record` is its index in the file, used as the case number if the record has
     /// none.

@@ -1,5 +1,6 @@
-//! Implements ROME with unified keys, one edit after another: key and value of each edit are computed on the model with
-//! the previous edits, but the second moment is that of the base.
+//! Implements ROME with unified keys, one edit after another. Unified keys means that the same mean key `k*` is in the
+//! numerator and the denominator of the update `(v* − W k* − b) (C⁻¹ k*)ᵀ / (k*ᵀ C⁻¹ k*)`. The key and the value of
+//! each edit are computed on the model with the previous edits, but the second moment `C` is that of the base.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::compile;

@@ -1,4 +1,5 @@
-//! Draws effects by layer: lines with 95 % bands per token class, and bars for the severed kinds.
+//! Draws mean effects by layer: one line with a 95 % band per token class, and bars for the runs with severed attention
+//! or MLP outputs.
 
 use super::heat::{hue, number, restored_words};
 use crate::numeric::Mean;
@@ -115,7 +116,7 @@ fn legend_width(entries: &[(String, String)]) -> f64 {
 }
 
 /// Draws three bars per layer for the subject's last token: the effect of restoring the state, and that effect with
-/// attention or MLPs severed. `None` if one of the three kinds was not traced.
+/// the attention or MLP outputs severed. `None` if one of the three kinds was not traced.
 pub fn severed(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds = [RestoredKind::State, RestoredKind::AttentionSevered, RestoredKind::MlpSevered];
     let means: Vec<&Vec<Mean>> =
