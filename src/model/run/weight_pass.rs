@@ -124,8 +124,8 @@ impl WeightPass {
     }
 }
 
-/// Recomputes the MLP keys of a block, the inputs of its down-projection, from its tape. The tape does not store the keys,
-/// but only the input of the activation and, for a gated MLP, the output of the up-projection.
+/// Recomputes the MLP keys of a block, the inputs of its down-projection, from its tape. The tape does not store the
+/// keys, but only the input of the activation and, for a gated MLP, the output of the up-projection.
 fn keys_of(model: &Model, tape: &BlockTape) -> Vec<f32> {
     let mut keys = tape.mlp.activation_input.clone();
     model.spec().activation.apply(model.isa(), &mut keys);
