@@ -132,11 +132,11 @@ mod tests {
             (0..F * F).map(|index| matrix[index] + weight * at(index / F, index % F)).collect()
         }
 
-        fn near(&self, rows: &[Vec<f64>], want: impl Fn(&[f64]) -> Vec<f64>) {
+        fn near(&self, rows: &[Vec<f64>], expected_of: impl Fn(&[f64]) -> Vec<f64>) {
             for (row, key) in rows.iter().zip(&self.keys) {
                 let key: Vec<f64> = key.iter().map(|&k| f64::from(k)).collect();
-                for (found, want) in row.iter().zip(want(&key)) {
-                    assert!((found - want).abs() < 1e-10, "{found} {want}");
+                for (found, expected) in row.iter().zip(expected_of(&key)) {
+                    assert!((found - expected).abs() < 1e-10, "{found} {expected}");
                 }
             }
         }
