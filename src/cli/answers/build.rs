@@ -12,21 +12,21 @@ use crate::project::edits::diff::ChangeKind;
 /// The answer of `build`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuildAnswer<'a> {
-    /// The base model that the patch belongs to.
+    /// The base model that the patch applies to.
     pub base: NamedBase,
     /// The edited layer, from 0.
     pub layer: usize,
-    /// The statistics of the edited layers.
+    /// The second moments of the MLP keys that the build used, one entry per edited layer.
     pub statistics: Vec<UsedStatistics>,
-    /// The edits of the set, one entry for each name of a subject.
+    /// The edits of the set, with one entry for each subject name and one for each alias.
     pub edits: Vec<BuiltEdit<'a>>,
     /// The ids of the edits that are in the previous lock but not in the new one.
     pub removed: Vec<&'a str>,
     /// The tensors that the patch changes.
     pub tensors: &'a [TensorRecord],
-    /// The patch that the build made.
+    /// The id and the size of the patch.
     pub patch: BuiltPatch,
-    /// The number of entries of `edits` whose target the patched model gives.
+    /// The number of entries of `edits` with `holds`: the patched model gives their target.
     pub holding: usize,
     /// The number of edits that this build compiled; the compiled form of all other edits was in the store.
     pub compiled: usize,
@@ -34,27 +34,28 @@ pub(in crate::cli) struct BuildAnswer<'a> {
     pub lock: LockState,
 }
 
-/// The statistics of one layer, as the lock names them.
+/// The second moment of the MLP keys of one layer, as the lock names it.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct UsedStatistics {
     /// The layer to which the statistics belong, from 0.
     pub layer: u64,
     /// The digest of the statistics' content.
     pub digest: Digest,
-    /// The digest of the corpus.
+    /// The digest of the corpus over which the second moment was computed.
     pub corpus: Digest,
-    /// The number of keys in the second moment, one per token of the corpus.
+    /// The number of MLP keys in the second moment, one per token of the corpus.
     pub keys: u64,
-    /// The ridge, as a share of the mean diagonal element of the second moment; 0 if no ridge was needed.
+    /// The multiple of the identity that is added to the second moment so that it can be factorised, as a share of the
+    /// mean diagonal element; 0 if none was needed.
     pub ridge: f64,
 }
 
 /// An edit under one name of its subject, with its measurements.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuiltEdit<'a> {
-    /// The id of the edit.
+    /// The id that the edit file declares.
     pub id: &'a str,
-    /// The alias; null for the subject's own name.
+    /// The alias of the subject that this entry measures; null if it measures the subject's own name.
     pub alias: Option<&'a str>,
     /// The file that declares the edit.
     pub file: &'a str,
@@ -64,13 +65,14 @@ pub(in crate::cli) struct BuiltEdit<'a> {
     pub change: LockChange,
     /// The digest of the edit's subject, prompt and target.
     pub meaning: Digest,
-    /// The target, with its probability on the base and on the patched model.
+    /// The answer that the edit declares as its target, with its probability on the base and on the patched model.
     pub target: ScoredText<'a>,
     /// The old answer, with its probability on the base and on the patched model; null if the edit has no `was`.
     pub was: Option<ScoredText<'a>>,
-    /// The Frobenius norm of the edit's part of the patch.
+    /// The Frobenius norm of the weight change that this edit contributes to the patch.
     pub norm: f64,
-    /// The share of the norm that remains if the edit is applied alone and the weights are rounded to the stored type.
+    /// The share of the norm that remains if the edit is applied alone and the weights are rounded to the type in which
+    /// the base stores them.
     pub surviving: f64,
 }
 
@@ -103,18 +105,18 @@ impl LockChange {
     }
 }
 
-/// An answer and its probabilities on the base and on the patched model.
+/// An answer, with its probability on the base and on the patched model.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ScoredText<'a> {
     /// The text of the answer.
     pub text: &'a str,
-    /// The probability of the answer on the base.
+    /// The probability of the answer on the base: the product over its tokens.
     pub before: f64,
-    /// The probability of the answer on the patched model.
+    /// The probability of the answer on the patched model: the product over its tokens.
     pub after: f64,
-    /// Whether the base gives the answer.
+    /// Whether the base gives the answer: each of its tokens is the arg-max.
     pub held: bool,
-    /// Whether the patched model gives the answer.
+    /// Whether the patched model gives the answer: each of its tokens is the arg-max.
     pub holds: bool,
 }
 
@@ -125,16 +127,16 @@ impl<'a> ScoredText<'a> {
     }
 }
 
-/// A patch that was built.
+/// The id and the size of a patch that was built.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuiltPatch {
-    /// The digest of the patch's bytes.
+    /// The id of the patch: the digest of its bytes.
     pub id: Digest,
     /// The size of the patch in bytes.
     pub size: u64,
 }
 
-/// Whether a build wrote the lock.
+/// Whether a build changed `corrigenda.lock`.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) enum LockState {

@@ -10,9 +10,9 @@ use crate::safetensors::Layout;
 /// The answer of `export checkpoint` and `patch apply`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct CheckpointAnswer<'a> {
-    /// The folder of the checkpoint.
+    /// The path of the new folder with the checkpoint.
     pub path: String,
-    /// The manifest, as written to the folder.
+    /// The content of the manifest that the export writes to the folder.
     pub manifest: &'a ExportManifest,
     /// The files of the base that were not copied.
     pub omitted: OmittedFiles<'a>,
@@ -23,18 +23,18 @@ pub(in crate::cli) struct CheckpointAnswer<'a> {
 pub(in crate::cli) struct OmittedFiles<'a> {
     /// Pickle files, which could run code.
     pub pickles: &'a [String],
-    /// Weights in other formats, which the patch does not change.
+    /// Weights in formats other than the base's own, such as `*.gguf`, which the patch does not change.
     pub weights: &'a [String],
-    /// Subfolders.
+    /// Subfolders of the base's folder.
     pub folders: &'a [String],
 }
 
 /// The answer of `export peft`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PeftAnswer<'a> {
-    /// The folder of the adapter.
+    /// The path of the new folder with the adapter.
     pub path: String,
-    /// The manifest, as written to the folder.
+    /// The content of the manifest that the export writes to the folder.
     pub manifest: &'a ExportManifest,
     /// The rank of the adapter, which is the same for every module.
     pub rank: usize,
@@ -45,7 +45,7 @@ pub(in crate::cli) struct PeftAnswer<'a> {
 /// The answer of `export gguf`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct GgufAnswer<'a> {
-    /// The file of the adapter.
+    /// The path of the new GGUF file.
     pub path: String,
     /// The digest of the file.
     pub digest: Digest,
@@ -53,7 +53,7 @@ pub(in crate::cli) struct GgufAnswer<'a> {
     pub size: u64,
     /// The digest of the base.
     pub base: Digest,
-    /// The id of the patch.
+    /// The id of the patch that the adapter contains.
     pub patch: Digest,
     /// The name of the architecture in llama.cpp.
     pub architecture: &'static str,
@@ -68,7 +68,7 @@ pub(in crate::cli) struct GgufAnswer<'a> {
 /// The answer of `patch show`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PatchAnswer<'a> {
-    /// The digest of the patch's bytes.
+    /// The id of the patch: the digest of its bytes.
     pub id: Digest,
     /// The size of the patch in bytes.
     pub size: u64,
@@ -102,6 +102,6 @@ pub(in crate::cli) struct PatchedTensor<'a> {
 pub(in crate::cli) struct PatchedEdit {
     /// The digest of the edit's subject, prompt and target.
     pub meaning: Digest,
-    /// The norm of the edit's part of the patch.
+    /// The Frobenius norm of the weight change that this edit contributes to the patch.
     pub norm: f64,
 }

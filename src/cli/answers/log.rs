@@ -20,23 +20,23 @@ pub(in crate::cli) struct LogAnswer<'a> {
 /// The facts that were in force at a time.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct FactsInForce<'a> {
-    /// The time of `--as-of`.
+    /// The time of `--as-of`, in UTC.
     pub instant: Option<String>,
     /// The newest commit at that time.
     pub commit: &'a str,
-    /// The time of the commit.
+    /// The committer's time of `commit`, in UTC.
     pub date: String,
-    /// The id of the patch; null if the lock names none.
+    /// The id of the patch in the commit's `corrigenda.lock`; null if the lock names none.
     pub patch: Option<String>,
     /// Whether the lock lists facts that differ from those in force, so that the patch is out of date.
     pub unbuilt: bool,
     /// Why the facts of the commit cannot be read; null if they can. The facts are then those of an ancestor.
     pub unreadable: Option<&'a str>,
-    /// The facts in force.
+    /// The facts that the edit files of the commit declare.
     pub facts: Vec<FactInForce<'a>>,
 }
 
-/// A fact that was in force.
+/// A fact that was in force at the time of `--as-of`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct FactInForce<'a> {
     /// The id of the fact.
@@ -69,19 +69,19 @@ pub(in crate::cli) struct LoggedCommit<'a> {
     pub summary: &'a str,
     /// The whole message.
     pub message: &'a str,
-    /// The trailers of the message.
+    /// The trailers of the message, such as `Reviewed-by: NAME`, in their order.
     pub trailers: Vec<Trailer<'a>>,
     /// Whether the commit has parents that a shallow clone lacks.
     pub cut: bool,
     /// Why the edits of the commit cannot be read; null if they can.
     pub unreadable: Option<&'a str>,
-    /// The facts that the commit changed.
+    /// The facts that the commit added, changed or removed.
     pub facts: &'a [FactChange],
-    /// The id of the patch; null if the lock names none.
+    /// The id of the patch in the commit's `corrigenda.lock`; null if the lock names none.
     pub patch: Option<String>,
-    /// The id of the patch before the commit; null if there was none.
+    /// The id of the patch in the first parent's `corrigenda.lock`; null if there was none.
     pub patch_before: Option<String>,
-    /// The state of the lock.
+    /// Whether the commit has a `corrigenda.lock` that can be read.
     pub lock: CommittedLock,
 }
 
@@ -90,18 +90,18 @@ pub(in crate::cli) struct LoggedCommit<'a> {
 pub(in crate::cli) struct Trailer<'a> {
     /// The name of the trailer, such as Reviewed-by.
     pub name: &'a str,
-    /// The text after the trailer's name.
+    /// The text after the trailer's name and colon.
     pub value: &'a str,
 }
 
-/// The state of `corrigenda.lock` in a commit.
+/// Whether a commit has a `corrigenda.lock` that can be read.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) enum CommittedLock {
-    /// The commit has no lock.
+    /// The commit has no `corrigenda.lock`.
     Missing,
-    /// The lock cannot be read.
+    /// The commit's `corrigenda.lock` cannot be read.
     Unreadable,
-    /// The lock names a patch.
+    /// The commit's `corrigenda.lock` names a patch.
     Present,
 }

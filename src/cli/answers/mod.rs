@@ -1,7 +1,7 @@
 //! Defines the JSON answers of all verbs except `check`, `test` and `diff`, whose answer is the report.
 //!
-//! Each answer is a type with a JSON Schema. An answer of a run that could not finish has only the fields of
-//! [`Answered`]. Objects are written with sorted keys, so the order of fields in these types has no effect.
+//! Each answer is a type with a JSON Schema. If a run could not finish, its answer has only the fields of [`Answered`].
+//! Objects are written with sorted keys, so the order of fields in these types has no effect.
 
 pub(super) mod bench;
 pub(super) mod build;
@@ -21,20 +21,20 @@ use serde::Serialize;
 use crate::behaviour::AnswerScore;
 use crate::report::{Finding, Outcome};
 
-/// The fields of every answer, followed by the fields of the verb.
+/// An answer of any verb: the fields that all answers have, followed by the fields of the verb.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Answered<'a, T> {
     /// The version of the JSON format, an integer from 1.
     pub version: u32,
     /// The outcome, which corresponds to the exit code.
     pub outcome: Outcome,
-    /// Errors and warnings, with their places.
+    /// Errors and warnings, each with its place in a file if it has one.
     pub findings: &'a [Finding],
     #[serde(flatten)]
     pub answer: T,
 }
 
-/// The answer of a run that could not finish. Its findings are the reason.
+/// The answer of a run that could not finish; its `findings` state the reason.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Unfinished {}
 
@@ -42,13 +42,13 @@ pub(super) struct Unfinished {}
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Base")]
 pub(super) struct NamedBase {
-    /// The name on the Hub if the base is in the Hub's cache, else the name of its folder.
+    /// The name on the Hub if the base is in the Hub's cache, otherwise the name of the base's folder.
     pub name: String,
     /// The digest of the model's files; `trace` and `bench` shorten it to 12 digits.
     pub digest: String,
 }
 
-/// The most probable next token.
+/// The most probable token after a prompt.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct TopToken<'a> {
     /// The text of the token, with its leading space.
@@ -63,7 +63,7 @@ impl<'a> From<&'a (String, f64)> for TopToken<'a> {
     }
 }
 
-/// How well a model gives an answer.
+/// Whether a model gives an expected answer to a prompt, and with which probability.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Score")]
 pub(super) struct ScoredAnswer {
@@ -82,7 +82,7 @@ impl From<AnswerScore> for ScoredAnswer {
 /// An edit or a fact that was left out, with the reason.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct LeftOutEntry<'a> {
-    /// The id of the edit or of the fact.
+    /// The id of the edit or fact that was left out.
     pub id: &'a str,
     /// The reason, as a sentence.
     pub why: String,

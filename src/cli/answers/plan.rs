@@ -11,24 +11,24 @@ use crate::project::edits::diff::ChangeKind;
 /// The answer of `plan`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlanAnswer<'a> {
-    /// The base model.
+    /// The base model that a build would edit.
     pub base: NamedBase,
-    /// Whether the base is the one that the lock names; null without a lock.
+    /// Whether the base is the one that `corrigenda.lock` names; null without that file.
     pub locked: Option<bool>,
-    /// The statistics that a build needs.
+    /// The second moment of the MLP keys that a build needs.
     pub statistics: PlannedStatistics,
-    /// The selected edits.
+    /// The edits that `--only` selects; without that option, all edits.
     pub edits: Vec<PlanEntry<'a>>,
-    /// The ids of the edits that a build would remove from the lock.
+    /// The ids of the edits that a build would remove from `corrigenda.lock`.
     pub removed: Vec<&'a str>,
 }
 
-/// The statistics that a build needs.
+/// The second moment of the MLP keys that a build needs.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlannedStatistics {
-    /// The layer to which the statistics belong, from 0.
+    /// The layer whose MLP keys the second moment describes, from 0.
     pub layer: usize,
-    /// Whether the store has the statistics.
+    /// Whether the store already has the statistics, so that a build does not compute them.
     pub built: bool,
 }
 
@@ -38,15 +38,15 @@ pub(in crate::cli) struct PlannedStatistics {
 pub(in crate::cli) struct PlanEntry<'a> {
     /// The id of the edit.
     pub id: &'a str,
-    /// How the edit differs from the lock.
+    /// How the edit differs from the edit with the same id in `corrigenda.lock`.
     pub change: PlannedChange,
-    /// The names of the parts of the edit that differ from the lock.
+    /// The names of the parts of the edit that differ from `corrigenda.lock`.
     pub changed: Vec<&'static str>,
     /// The file that declares the edit.
     pub file: &'a str,
     /// The line of the edit's id, from 1.
     pub line: usize,
-    /// The tokens of the filled prompt.
+    /// The tokens of the prompt after the subject is filled in.
     pub tokens: Vec<String>,
     /// The tokens of the target.
     pub target_tokens: Vec<String>,
@@ -57,19 +57,19 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub position: u64,
     /// The layers that the edit changes, from 0.
     pub layers: Vec<u64>,
-    /// The address of the compiled edit in the store.
+    /// The key under which the store has, or would have, the compiled edit.
     pub object: Digest,
-    /// The most probable token after the prompt on the base.
+    /// The most probable token that the base predicts after the prompt.
     pub says: TopToken<'a>,
-    /// How well the base gives the target.
+    /// Whether the base already gives the target, and the probability of the target.
     pub target: ScoredAnswer,
-    /// How well the base gives the old answer; null if the edit has no `was`.
+    /// Whether the base gives the old answer, and its probability; null if the edit has no `was`.
     pub was: Option<ScoredAnswer>,
-    /// The compiled form of the edit for each alias of the subject.
+    /// The edit as a build would compile it for each alias of the subject.
     pub aliases: Vec<PlanAlias>,
 }
 
-/// How an edit differs from the lock.
+/// How an edit differs from `corrigenda.lock`.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum PlannedChange {
     /// The lock has the same edit.
@@ -102,13 +102,14 @@ impl From<Option<&EditChange>> for PlannedChange {
 pub(in crate::cli) struct PlanAlias {
     /// The alias, as the edit declares it.
     pub alias: Option<String>,
-    /// The tokens of the filled prompt.
+    /// The tokens of the prompt after the alias is filled in.
     pub tokens: Vec<String>,
-    /// The text that precedes the prompt; null if no text is needed.
+    /// The text that precedes the prompt because the alias would otherwise end at an attention sink; null if no text is
+    /// needed.
     pub preface: Option<String>,
     /// The position of the alias's last token, from 0.
     pub position: u64,
-    /// The address of the compiled edit in the store.
+    /// The key under which the store has, or would have, the edit compiled for this alias.
     pub object: Digest,
 }
 
@@ -117,7 +118,7 @@ pub(in crate::cli) struct PlanAlias {
 pub(in crate::cli) struct OtherBaseAnswer<'a> {
     /// The model given with `--base`: its name, digest and shape.
     pub base: ModelShape,
-    /// The layer that a build would edit; null if no layer can be chosen.
+    /// The layer that a build on this model would edit, from 0; null if no layer can be chosen.
     pub layer: Option<usize>,
     /// The facts whose prompts were run on the model, one entry for each name of a subject.
     pub edits: Vec<OtherBaseEdit<'a>>,
@@ -134,7 +135,7 @@ pub(in crate::cli) struct ModelShape {
     pub digest: Digest,
     /// The `model_type` of its configuration.
     pub family: &'static str,
-    /// The number of layers.
+    /// The number of transformer blocks.
     pub layers: usize,
     /// The size of the hidden states.
     pub width: usize,
@@ -145,21 +146,21 @@ pub(in crate::cli) struct ModelShape {
 pub(in crate::cli) struct OtherBaseEdit<'a> {
     /// The id of the edit.
     pub id: &'a str,
-    /// The alias; null for the subject's own name.
+    /// The alias of the subject that this entry describes; null for the subject's own name.
     pub alias: Option<&'a str>,
-    /// Whether the model needs the edit.
+    /// Whether the model needs the edit or already gives the target.
     pub standing: Standing,
-    /// The tokens of the filled prompt.
+    /// The tokens of the prompt after the subject is filled in.
     pub tokens: &'a [String],
     /// The position of the subject's last token, from 0.
     pub position: usize,
     /// The tokens and the position in the lock; null if the model has the same ones or the lock does not have the edit.
     pub moved: Option<LockedTokens<'a>>,
-    /// The most probable token after the prompt on the model.
+    /// The most probable token that the model predicts after the prompt.
     pub says: TopToken<'a>,
-    /// How well the model gives the target.
+    /// Whether the model gives the target, and the probability of the target.
     pub target: ScoredAnswer,
-    /// How well the model gives the old answer; null if the edit has no `was`.
+    /// Whether the model gives the old answer, and its probability; null if the edit has no `was`.
     pub was: Option<ScoredAnswer>,
 }
 
@@ -174,10 +175,10 @@ pub(in crate::cli) enum Standing {
     Needed,
 }
 
-/// The tokens of a prompt as the lock records them.
+/// The tokens of a prompt and the position of its subject, as `corrigenda.lock` records them.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LockedTokens<'a> {
-    /// The tokens of the filled prompt.
+    /// The tokens of the prompt after the subject is filled in.
     pub tokens: &'a [String],
     /// The position of the subject's last token, from 0.
     pub position: usize,

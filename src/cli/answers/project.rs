@@ -8,7 +8,7 @@ use crate::research::bench::data::RejectedRecord;
 /// The answer of `init`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct InitAnswer<'a> {
-    /// The files that were written, relative to the project's folder.
+    /// The files that `init` wrote, relative to the project's folder.
     pub wrote: &'a [&'static str],
     /// The files that existed before and were not changed.
     pub left: &'a [&'static str],
@@ -21,7 +21,7 @@ pub(in crate::cli) struct ImportAnswer<'a> {
     pub folder: &'a str,
     /// The number of edits that were written.
     pub edits: usize,
-    /// The records that were left out.
+    /// The records that were not imported, each with the reason.
     pub rejected: Vec<RejectedEntry<'a>>,
     /// The number of neighbours that were dropped because they name an edited subject.
     pub neighbours_dropped: usize,
@@ -34,7 +34,7 @@ pub(in crate::cli) struct RejectedEntry<'a> {
     pub case_id: Option<u64>,
     /// The index of the record in the file, from 0.
     pub record: u64,
-    /// The reason, as a sentence.
+    /// The reason why the record was left out, as a sentence.
     pub why: &'a str,
 }
 

@@ -11,14 +11,14 @@ use crate::store::StoreEntry;
 /// The answer of `store dir`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreFolder<'a> {
-    /// The folder of the store.
+    /// The path of the store's folder.
     pub path: &'a str,
 }
 
 /// The answer of `store ls` and `store export`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreEntries {
-    /// The entries that exist, or that were copied.
+    /// The entries: all that the store has for `store ls`, all that were copied for `store export`.
     pub entries: Vec<ListedEntry>,
     /// The sum of the sizes of `entries`, in bytes.
     pub bytes: u64,
@@ -29,7 +29,7 @@ pub(in crate::cli) struct StoreEntries {
 pub(in crate::cli) struct ListedEntry {
     /// The kind of the entry, such as object, patch or statistics.
     pub kind: String,
-    /// The key under which the store has the entry.
+    /// The digest by which the store finds the entry.
     pub key: Digest,
     /// The size of the entry's file in bytes.
     pub size: u64,
@@ -51,18 +51,18 @@ pub(in crate::cli) fn store_entries(entries: &[StoreEntry]) -> Vec<ListedEntry> 
 pub(in crate::cli) struct StoreCheck<'a> {
     /// The number of entries that were checked.
     pub checked: usize,
-    /// The problems that were found.
+    /// The damaged entries and other problems that the check found.
     pub problems: Vec<ListedProblem<'a>>,
 }
 
-/// A problem of the store.
+/// A problem that `store verify` found, with advice.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ListedProblem<'a> {
     /// The file or folder that has the problem.
     pub path: String,
     /// What is wrong with the file or folder.
     pub why: &'a str,
-    /// How to repair the problem.
+    /// How to repair the problem, as a sentence.
     pub repair: &'static str,
 }
 
@@ -84,11 +84,11 @@ pub(in crate::cli) struct StoreImport<'a> {
     pub new: Vec<ListedEntry>,
     /// The entries that the store already had.
     pub present: Vec<ListedEntry>,
-    /// The files that were rejected.
+    /// The files that the import rejected, each with the reason.
     pub refused: Vec<RefusedFile<'a>>,
 }
 
-/// A file that an import rejected.
+/// A file that `store import` rejected.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct RefusedFile<'a> {
     /// The path of the file.

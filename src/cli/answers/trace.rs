@@ -14,7 +14,7 @@ use crate::research::trace::Noise;
 /// The answer of `trace`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceAnswer<'a> {
-    /// The folder with the figures; null without `--out`.
+    /// The folder to which the figures were written; null without `--out`.
     pub out: Option<String>,
     #[serde(flatten)]
     pub numbers: TraceNumbers<'a>,
@@ -25,30 +25,31 @@ pub(in crate::cli) struct TraceAnswer<'a> {
 pub(in crate::cli) struct TraceNumbers<'a> {
     /// The traced model.
     pub base: NamedBase,
-    /// The noise on the subject's embeddings.
+    /// The noise that is added to the embeddings of the subject's tokens.
     pub noise: NoiseUsed,
-    /// The number of layers in a window of MLPs or attentions.
+    /// The number of consecutive layers whose MLP or attention outputs are restored together.
     pub window: usize,
-    /// The noise of runs with severed outputs.
+    /// Which noise the runs with severed outputs use: `same` as the corrupted run from which the outputs are taken, or
+    /// the `next` noise of the random stream.
     pub severed_noise: &'static str,
     /// The mean effects over all facts.
     pub effects: MeanEffects<'a>,
     /// The facts that were traced.
     pub facts: Vec<TracedFact<'a>>,
-    /// The facts that were not traced.
+    /// The facts that were not traced, each with the reason.
     pub left_out: Vec<LeftOutEntry<'a>>,
 }
 
-/// The noise on the subject's embeddings.
+/// The noise that is added to the embeddings of the subject's tokens.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct NoiseUsed {
-    /// The rule, as on the command line.
+    /// The rule that sets the distribution and the strength of the noise, as on the command line.
     pub rule: String,
-    /// The factor of every random number.
+    /// The factor by which every random number is multiplied.
     pub scale: f64,
     /// The number of noise samples per subject.
     pub samples: usize,
-    /// The seed of the noise.
+    /// The seed of the random numbers.
     pub seed: u32,
 }
 
@@ -58,7 +59,7 @@ impl From<&Noise> for NoiseUsed {
     }
 }
 
-/// Mean effects over facts.
+/// Mean effects of noise and of restored states on the probability of the answer, over all traced facts.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct MeanEffects<'a> {
     /// The number of facts over which the effects are averaged.
@@ -69,17 +70,16 @@ pub(in crate::cli) struct MeanEffects<'a> {
     pub corrupted: Mean,
     /// The mean total effect: the probability without noise minus the probability with noise.
     pub total: Mean,
-    /// The mean indirect effects: the probability with a restored state minus the probability with noise.
+    /// The mean indirect effects: the probability with a hidden state restored minus the probability with noise.
     pub indirect: Vec<IndirectEffect<'a>>,
 }
 
-/// The mean indirect effects of one kind of state at one class of tokens.
+/// The mean indirect effects of restoring one kind of hidden state at one class of tokens.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct IndirectEffect<'a> {
-    /// The kind of the restored state, such as the residual stream after one layer or the MLP outputs of a window of
-    /// layers.
+    /// The restored hidden state, such as the residual stream after one layer or the MLP outputs of a window of layers.
     pub kind: &'static str,
-    /// The class of the tokens at which the state is restored.
+    /// The class of the tokens at which the hidden state is restored, such as the subject's last token.
     pub token: String,
     /// The effect at each layer, from layer 0.
     pub layers: &'a [Mean],
@@ -98,16 +98,16 @@ pub(in crate::cli) struct TracedFact<'a> {
     pub tokens: &'a [String],
     /// The position of the subject's first token, and the position after its last token.
     pub subject_tokens: [usize; 2],
-    /// The first token of the answer; the other numbers refer to this token.
+    /// The first token of the answer; all probabilities of this fact are those of this token.
     pub answer: &'a str,
     /// The number of tokens of the given answer; null if no answer was given.
     pub answer_tokens: Option<usize>,
-    /// The probability of the token without noise.
+    /// The probability of the answer's first token without noise.
     pub clean: f64,
-    /// The probability of the token with noise.
+    /// The probability of the answer's first token with noise on the subject.
     pub corrupted: f64,
-    /// The probability of the token with one state restored, by the kind of the state: one list per token of the
-    /// prompt, with one number per layer.
+    /// The probability of the answer's first token with one hidden state restored, by the kind of the state: one list
+    /// per token of the prompt, with one number per layer.
     pub restored: BTreeMap<&'static str, &'a [Vec<f64>]>,
 }
 
@@ -116,62 +116,65 @@ pub(in crate::cli) struct TracedFact<'a> {
 pub(in crate::cli) struct LayerSearchAnswer<'a> {
     /// The traced model.
     pub base: NamedBase,
-    /// The ids of the edits that were tried.
+    /// The ids of the edits that were built and tested at each layer.
     pub edits: &'a [String],
-    /// The best layer; null if no edit holds at any layer.
+    /// The layer with the highest score, from 0; null if no edit holds at any layer.
     pub suggested: Option<usize>,
-    /// The layers whose scores do not differ significantly from that of the best layer.
+    /// The layers whose scores do not differ significantly from that of `suggested`.
     pub as_good: &'a [usize],
-    /// The results of tracing the same facts.
+    /// The results of causal tracing on the facts of the same edits.
     pub traced: TraceSummary<'a>,
-    /// The results, ordered by layer.
+    /// The results of the edits at each tried layer, in ascending order of layers.
     pub layers: Vec<TriedLayer>,
-    /// The rounds of the search.
+    /// The rounds of the search, from layers far apart to layers around the best ones.
     pub rounds: Vec<SearchRound<'a>>,
 }
 
-/// The results of tracing the facts of the edits.
+/// The results of causal tracing on the facts of the edits.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceSummary<'a> {
     /// The number of facts that were traced.
     pub facts: usize,
     /// The mean total effect: the probability without noise minus the probability with noise.
     pub total: Mean,
-    /// The number of layers in a window of MLPs or attentions.
+    /// The number of consecutive layers whose MLP or attention outputs are restored together.
     pub window: usize,
-    /// The noise on the subject's embeddings.
+    /// The noise that is added to the embeddings of the subject's tokens.
     pub noise: NoiseUsed,
-    /// The facts that were not traced.
+    /// The facts that were not traced, each with the reason.
     pub left_out: Vec<LeftOutEntry<'a>>,
 }
 
-/// The results of edits at one layer.
+/// The results of edits that are built and tested alone at one layer.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TriedLayer {
     /// The layer, from 0.
     pub layer: usize,
-    /// The share of edits that hold.
+    /// The share of edits whose target the edited model gives.
     pub efficacy: Share,
-    /// The share of paraphrases that hold.
+    /// The share of paraphrased prompts to which the edited model gives the target.
     pub paraphrase: Share,
-    /// The share of prompts that stay unchanged.
+    /// The share of `unchanged` prompts whose answer stays the same.
     pub unchanged: Share,
-    /// The score of the layer, from 0 to 1.
+    /// The score of the layer, from 0 to 1: the harmonic mean of `efficacy`, `paraphrase` and `unchanged`.
     pub score: f64,
-    /// The number of edits for which no value was found.
+    /// The number of edits for which the optimisation found no MLP value at this layer; all their prompts count as
+    /// failed.
     pub not_found: usize,
-    /// The number of edits, included in `not_found`, that were not tried because none of the first edits has a value.
+    /// The number of edits, included in `not_found`, that were not tried because the optimisation failed for all of the
+    /// first edits.
     pub untried: usize,
-    /// The mean indirect effects at the subject's last token.
+    /// The mean indirect effects of restoring the subject's last token at the window around this layer.
     pub traced: LayerEffects,
 }
 
-/// The mean indirect effects of the windows around a layer; null if they were not measured.
+/// The mean indirect effects of restoring the outputs of the window of layers around one layer; null if they were not
+/// measured.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LayerEffects {
-    /// The effect of the MLPs.
+    /// The effect of restoring the MLP outputs.
     pub mlp: Option<Mean>,
-    /// The effect of the attentions.
+    /// The effect of restoring the attention outputs.
     pub attention: Option<Mean>,
 }
 

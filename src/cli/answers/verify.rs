@@ -9,15 +9,15 @@ use crate::verify::Check;
 /// The answer of `verify`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct VerifyAnswer<'a> {
-    /// What was verified: project, patch, checkpoint, adapter or rebuild.
+    /// The object of the verification: project, patch, checkpoint, adapter or rebuild.
     pub kind: &'static str,
     /// The checks, in the order of the report.
     pub checks: Vec<CheckResult<'a>>,
     /// The number of checks that did not pass.
     pub failures: usize,
-    /// How to repair the failures, mostly commands.
+    /// How to repair the failures: commands or sentences.
     pub repair: &'a [String],
-    /// Values of this kind of verification: digests of the base and the patch, and the tensors and edits of a patch.
+    /// Fields that depend on `kind`: digests of the base and the patch, and the tensors and edits of a patch.
     #[serde(flatten)]
     pub fields: &'a Value,
 }
@@ -25,15 +25,15 @@ pub(in crate::cli) struct VerifyAnswer<'a> {
 /// A check and its result.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct CheckResult<'a> {
-    /// The state of the check: ok, wrong, stale or unknown.
+    /// The result in one word: ok, wrong, stale or unknown.
     pub state: String,
     /// The group of similar checks to which the check belongs.
     pub group: &'static str,
-    /// What was checked.
+    /// The file, tensor or entry that was checked.
     pub name: &'a str,
     /// The result, as a sentence.
     pub said: &'a str,
-    /// More lines about the result.
+    /// Further lines about the result, such as the values that were expected and found.
     pub details: &'a [String],
 }
 
