@@ -50,8 +50,8 @@ impl Plot {
     }
 }
 
-/// Draws one bar per editor: the mean score of the records, each edited alone. `None` if the table has no columns or no
-/// rows.
+/// Draws a horizontal bar per editor with its mean score over the records, where each record is edited alone. The score
+/// is the first column of the table. `None` if the table has no columns or no rows.
 pub fn scores(grid: &ResultsTable) -> Option<Figure> {
     let column = *grid.columns.first()?;
     let rows: Vec<(&str, f64)> =
@@ -79,8 +79,8 @@ pub fn scores(grid: &ResultsTable) -> Option<Figure> {
 /// The height of a bar including the space around it, in SVG units.
 const BAR: f64 = 24.0;
 
-/// Draws efficacy against specificity, one point per editor: ES against NS for CounterFact. `None` if no editor has
-/// both values.
+/// Draws a scatter plot of efficacy (horizontal) and specificity (vertical) with one point per editor: ES and NS for
+/// CounterFact. `None` if no editor has both values.
 pub fn trade(grid: &ResultsTable) -> Option<Figure> {
     let [along, up] = if grid.columns.contains(&"ES") { ["ES", "NS"] } else { ["efficacy", "specificity"] };
     let point = |(name, _): &(String, Vec<Option<super::table::TableCell>>)| {
@@ -111,8 +111,8 @@ fn entry(svg: &mut Svg, index: usize, name: &str) {
     svg.text([x + 17.0, y], Anchor::Start, TEXT, INK, name);
 }
 
-/// Draws a value against the number of facts edited at once, one line per editor; `None` for fewer than two numbers of
-/// facts.
+/// Draws a line chart of one metric against the number of facts edited at once, with one line per editor. `None` if the
+/// lines have fewer than two different numbers of facts.
 pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f64)>)]) -> Option<Figure> {
     let mut sizes: Vec<usize> = lines.iter().flat_map(|(_, points)| points.iter().map(|(size, _)| *size)).collect();
     sizes.sort_unstable();

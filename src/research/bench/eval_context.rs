@@ -42,10 +42,10 @@ pub enum CaseQuestions {
     Tokens(zsre::TokenQuestions),
 }
 
-/// The key and the value of one record at one layer.
+/// The MLP key and the value vector of one record at one layer.
 #[derive(Clone, Debug)]
 pub struct KeyValue {
-    /// The key `k*`, `[f]` with f = the MLP width.
+    /// The MLP key `k*`, `[f]` with f = the MLP width.
     pub key: Vec<f32>,
     /// The value `v*`, `[d]` with d = the hidden size.
     pub value: Vec<f32>,
@@ -130,8 +130,8 @@ impl<'a> EvalContext<'a> {
         Ok(PreparedCase { case, resolved, meaning, questions })
     }
 
-    /// Returns the key and the value of a record, read from the store, or computed and stored. A value that did not
-    /// converge is stored under an address that `build` never reads.
+    /// Returns the MLP key and the value vector of a record, read from the store, or computed and stored. A value that
+    /// did not converge is stored under an address that `build` never reads.
     ///
     /// # Errors
     /// If the store cannot be read or written.
@@ -143,7 +143,7 @@ impl<'a> EvalContext<'a> {
         settings: &Settings,
         hook: Hook,
     ) -> Result<KeyValue, Failure> {
-        // `resolved` may have only the rows of the first prompt templates.
+        // `resolved` has one row per prompt template, but an editor may use fewer templates than the project has.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
         // A record is never a chat message.
         let reading = self.base.tokens.reading(false).ok().flatten();

@@ -112,10 +112,12 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported
 }
 
-/// The edit id, the prompt and the subject, by the text of the prompt up to the end of the subject.
+/// The edits by the text that determines their MLP key: the prompt up to the end of the subject. The value is the edit
+/// id, and the prompt with the subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
-/// Returns the key texts of the edits in the project's existing files; empty if these files are invalid.
+/// Returns the edits in the project's existing files by the text that determines their MLP key; empty if these files
+/// are invalid.
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };
@@ -124,7 +126,7 @@ fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
             |(name, _): (&str, _)| (edit.words_to_key(name), (edit.id.clone(), (edit.prompt.clone(), name.to_owned())));
         edit.names().map(key).collect::<Vec<_>>()
     };
-    // A chat template puts other text before the subject, so chat edits cannot have the same key.
+    // A chat template puts other text before the subject, so a chat edit cannot have the same MLP key.
     set.edits.iter().filter(|edit| !edit.chat).flat_map(keys).collect()
 }
 

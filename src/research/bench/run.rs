@@ -43,9 +43,9 @@ pub struct RecordResult {
     pub case: u64,
     /// The metrics of the edited model, or of the base.
     pub measured: CaseMetrics,
-    /// GE of the generated text, in bits; `None` if none was generated.
+    /// The fluency (GE) of the generated text: its n-gram entropy in bits. `None` if no text was generated.
     pub fluency: Option<f64>,
-    /// RS of the generated text; `None` without reference texts.
+    /// The consistency (RS) of the generated text with the reference texts; `None` if there are no reference texts.
     pub consistency: Option<f64>,
     /// The duration of the edit in seconds; `None` for the base, or if the value was read from the store.
     pub seconds: Option<f64>,
@@ -64,11 +64,11 @@ pub struct BatchResult {
     pub size: usize,
     /// The metrics of each record of the set, in order.
     pub measured: Vec<CaseMetrics>,
-    /// The facts outside the set that the base knows, at most 60: how many of them the edited model still knows, and
-    /// their number. `None` if there are none.
+    /// The number of facts outside the set that the edited model still predicts, and the number of facts tested: at
+    /// most 60, all of which the base predicts. `None` if no fact was tested.
     pub untouched: Option<(usize, usize)>,
-    /// The mean KL(base ‖ edited) on neutral text, in nats, and the relative growth of perplexity; `None` if not
-    /// measured.
+    /// The damage on neutral text: the mean KL(base ‖ edited) in nats, and the relative growth of perplexity. `None` if
+    /// it was not measured.
     pub damage: Option<(Finite, Finite)>,
     /// The duration of the edit in seconds; values read from the store take almost no time.
     pub seconds: f64,
@@ -234,8 +234,8 @@ impl Bench<'_> {
         })
     }
 
-    /// Returns how many facts about subjects outside the set the edited model predicts, of those that the base
-    /// predicts, and the number of the latter; `None` if the base predicts none of the facts.
+    /// Tests facts about subjects outside the set that the base predicts, at most [`MOST_UNTOUCHED`]. Returns how many
+    /// of them the edited model predicts too, and how many were tested; `None` if the base predicts none of the facts.
     fn untouched(
         &self,
         edited: &Edited,

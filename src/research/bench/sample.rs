@@ -6,9 +6,9 @@ use super::data::{Case, RejectedRecord};
 use crate::digest::{Digest, FieldHasher};
 
 /// Samples up to `limit` of the records for which `wanted` returns true, without replacement; without a limit, returns
-/// all such records. Candidates are tested in the order of a digest of the seed and the case number, and the result is
-/// in the order of the file. If several candidates have the same prompt after filling in the subject, only the first
-/// one in the file is sampled, and those that were tested are returned as rejected. `wanted` is called for as few
+/// all such records. Records are tested in the order of a digest of the seed and the case number, and the result is in
+/// the order of the file. If several such records have the same prompt after filling in the subject, only the first one
+/// in the file can be sampled; a later one is returned as rejected when its turn comes. `wanted` is called for as few
 /// records as possible.
 pub fn sample_records(
     cases: Vec<Case>,

@@ -31,7 +31,8 @@ impl Shares {
         }
     }
 
-    /// Returns the shares of the kinds that have at least one prompt.
+    /// Returns the shares of passed edit prompts, paraphrases and neighbours as fractions, without those that have no
+    /// prompts.
     fn parts(&self) -> Vec<f64> {
         let parts = [self.efficacy, self.paraphrase, self.unchanged];
         parts.iter().filter(|part| part.all > 0).map(|part| part.value()).collect()

@@ -125,7 +125,8 @@ impl<'a> LayerTrials<'a> {
     /// first [`FIRST`] edits all lack a value, the remaining edits are not compiled.
     fn compile(&self, setup: &Setup, plan: &mut Plan<'_>) -> Result<(Objects, usize), StoreError> {
         let edits = &self.project.edits.edits;
-        // For an edit that is out of reach, no value can be found, so the optimisation is skipped.
+        // If the edited layer is the last one and the prompt continues after the subject, no value can change the
+        // answer. The optimisation is skipped for such edits.
         let mut beyond: Vec<_> = plan.edits.extract_if(.., |one| one.is_out_of_reach(self.base, setup)).collect();
         let first: usize = edits.iter().take(FIRST).map(|edit| edit.names().count()).sum();
         let mut rest = Plan { edits: plan.edits.split_off(first.min(plan.edits.len())), warnings: Vec::new() };

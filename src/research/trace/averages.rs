@@ -63,7 +63,7 @@ impl TokenClass {
     }
 }
 
-/// The average indirect effects by restored kind and token class: one mean per layer.
+/// The average indirect effects, one mean per layer, by the kind of restored state and the token class.
 pub type ByClass = BTreeMap<(RestoredKind, TokenClass), Vec<Mean>>;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,8 +112,8 @@ impl AverageEffects {
         }
     }
 
-    /// Returns the layer with the largest mean effect for a kind and a token class, with that mean; of equal means, the
-    /// first layer. `None` if the kind was not traced or no fact has a token of this class.
+    /// Returns the layer with the largest mean effect for a kind of restored state and a token class, with that mean;
+    /// of equal means, the first layer. `None` if the kind was not traced or no fact has a token of this class.
     pub fn peak(&self, kind: RestoredKind, class: TokenClass) -> Option<(usize, Mean)> {
         let layers = self.indirect.get(&(kind, class))?;
         let first = layers.first().map(|mean| (0, *mean))?;

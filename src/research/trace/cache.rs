@@ -23,7 +23,7 @@ struct CachedTrace {
     answer_tokens: Option<usize>,
     clean: u64,
     corrupted: u64,
-    /// The tables by kind, in the order of the plan.
+    /// The tables of probabilities, one per kind of restored state in the order of the plan, each `[tokens][layers]`.
     restored: Vec<Vec<Vec<u64>>>,
 }
 

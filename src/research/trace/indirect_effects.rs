@@ -31,10 +31,10 @@ pub struct FactTrace {
     pub clean: f64,
     /// The mean probability of the answer token in the corrupted runs.
     pub corrupted: f64,
-    /// The tokens at which states and windows were restored.
+    /// The tokens at which hidden states and windows of outputs were restored.
     pub places: RestoredTokens,
-    /// Per kind, the mean probability of the answer token with one state restored: `[tokens][layers]`, or `[1][layers]`
-    /// if only the subject's last token was restored.
+    /// For each kind of restored state, the mean probability of the answer token with one state restored:
+    /// `[tokens][layers]`, or `[1][layers]` if only the subject's last token was restored.
     pub restored: Vec<(RestoredKind, Vec<Vec<f64>>)>,
 }
 
@@ -44,7 +44,7 @@ impl FactTrace {
         self.clean - self.corrupted
     }
 
-    /// Returns the table of a kind; `None` if the kind was not traced.
+    /// Returns the probabilities for a kind of restored state, `[tokens][layers]`; `None` if the kind was not traced.
     pub fn table(&self, kind: RestoredKind) -> Option<&Vec<Vec<f64>>> {
         self.restored.iter().find(|(other, _)| *other == kind).map(|(_, table)| table)
     }

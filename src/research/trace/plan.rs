@@ -64,12 +64,13 @@ pub struct TracePlan {
     pub kinds: Vec<RestoredKind>,
     /// The number of layers in a window, at least 1.
     pub window: usize,
-    /// The noise in the runs of the severed kinds.
+    /// The noise in the runs with severed attention or MLP outputs.
     pub severed: SeveredNoise,
     pub places: RestoredTokens,
 }
 
-/// The tokens at which states and windows are restored. Severed kinds always use only the subject's last token.
+/// The tokens at which states and windows are restored. Runs with severed outputs restore only the subject's last
+/// token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoredTokens {
     /// All tokens from the start of the subject.

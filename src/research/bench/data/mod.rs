@@ -40,7 +40,7 @@ pub enum Dataset {
 }
 
 impl Dataset {
-    /// Returns the name as on the command line and in reports.
+    /// Returns the name of the dataset on the command line and in reports, such as `counterfact`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counterfact => "counterfact",
@@ -71,7 +71,7 @@ pub struct Case {
     pub subject: String,
     /// The prompt, with `{}` in place of the subject.
     pub prompt: String,
-    /// The new answer, which the edited model should give.
+    /// The new answer, which the edited model should give after the prompt.
     pub target: String,
     /// The answer that was true before the edit; `None` if the record does not state it.
     pub was: Option<String>,

@@ -16,9 +16,10 @@ use crate::safetensors::Layout;
 
 /// The learning rate of Adam in the published code.
 pub(crate) const RATE: f64 = 5e-4;
-/// The published bounds of FT+L, by the model's number of layers: GPT-2 XL (48) and GPT-2 large (36).
+/// The published bounds of FT+L on the absolute change of each weight, by the model's number of layers: GPT-2 XL (48)
+/// and GPT-2 large (36).
 const BOUNDS: [(usize, f64); 2] = [(48, 5e-4), (36, 1e-3)];
-/// The bound of FT+L for all other models except GPT-J.
+/// The bound of FT+L for models that are neither in [`BOUNDS`] nor GPT-J.
 const SMALL: f64 = 2e-3;
 /// The published bound for GPT-J.
 const GPT_J: f64 = 5e-5;
@@ -30,22 +31,21 @@ const BATCH: usize = 128;
 const ENOUGH: f64 = 1e-2;
 
 pub(crate) struct FineTuning {
-    /// The learning rate of Adam.
+    /// The learning rate of the Adam optimiser; [`RATE`] in the published code.
     pub rate: f64,
     /// The layer to tune; `None` means the project's layer.
     pub layer: Option<usize>,
-    /// The bound on the change of a weight.
     pub bound: Bound,
     /// Whether all tokens of a target are scored with the next-token distribution after the prompt, as in the published
     /// code.
     pub published: bool,
 }
 
-/// The largest change of a weight from its original value.
+/// The limit on the change of each weight from its original value.
 pub(crate) enum Bound {
-    /// No bound (FT).
+    /// No limit, as in FT.
     None,
-    /// The largest change of each weight (FT+L); `None` means the published bound for the model's size.
+    /// The maximum absolute change of each weight, as in FT+L; `None` means the published bound for the model's size.
     Of(Option<f64>),
 }
 
@@ -119,8 +119,8 @@ impl TunedWeights {
     }
 }
 
-/// The facts of one optimiser step. Each row is a prompt and its target without the last token; the logits at the row's
-/// last positions are scored.
+/// The facts of one optimiser step, as token sequences: a prompt and its target without the last token. The logits at
+/// the last positions of each sequence are scored.
 struct TrainingBatch {
     upper: WeightPass,
     /// For each scored position, the tokens that are scored with its logits, and the weight of each token in the loss.
@@ -147,7 +147,8 @@ impl TrainingBatch {
         Self { upper: WeightPass::new(base, layer, &rows, &tails), labels }
     }
 
-    /// Returns the mean loss, and its gradient in the layout of [`TunedWeights`]: matrix, then bias.
+    /// Returns the mean loss over the facts, and its gradient: first with respect to the matrix, then to the bias, as
+    /// in [`TunedWeights`].
     fn at(&self, model: &Model, tuned: &TunedWeights) -> (f64, Vec<f64>) {
         let spec = model.spec();
         let passed = self.upper.forward(model);
@@ -172,7 +173,9 @@ impl TrainingBatch {
     }
 }
 
-/// Computes the gradient `Kᵀ G` of the matrix in the layout of the base, then the gradient `Σ G` of the bias.
+/// Returns the gradient of the loss with respect to the down-projection matrix, `Kᵀ G` in the layout of the base, and
+/// after it that of the bias, `Σ G`. The rows of `K` are the MLP keys, the inputs of the down-projection; the rows of
+/// `G` are the gradients at its outputs.
 fn by_matrix(model: &Model, tuned: &TunedWeights, slopes: &LayerGradient<'_>) -> Vec<f64> {
     let spec = model.spec();
     let positions = slopes.keys.len() / spec.intermediate_size;

@@ -101,8 +101,8 @@ fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Op
     Some(total)
 }
 
-/// Returns the model with `change`, of the hidden size, added to the down-projection's row of each `(layer, neuron)`
-/// pair in `kept`.
+/// Returns a copy of the model in which the vector `change`, whose length is the hidden size, is added to the
+/// down-projection's row of each `(layer, neuron)` pair in `kept`.
 fn with_neurons_changed(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
     let (mut out, spec) = (model.clone(), model.spec());
     for layer in 0..spec.layers {

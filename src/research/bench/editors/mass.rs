@@ -23,9 +23,9 @@ struct PublishedSettings {
     model: &'static str,
     /// The first and last layer that MEMIT and AlphaEdit change.
     layers: (usize, usize),
-    /// The maximum norm of δ, relative to the norm of the hidden state.
+    /// The maximum norm of δ, the optimised change of the hidden state, relative to the norm of the hidden state.
     clamp: f64,
-    /// The ridge L2 of AlphaEdit.
+    /// The coefficient of AlphaEdit's L2 regularisation.
     ridge: f64,
 }
 
@@ -33,32 +33,35 @@ const PUBLISHED: [PublishedSettings; 7] = [
     PublishedSettings { model: "gpt2-xl", layers: (13, 17), clamp: CLAMP, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "gpt-j-6b", layers: (3, 8), clamp: CLAMP, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
-    // The clamp is AlphaEdit's; the ridge is the one of EasyEdit, as for Qwen.
+    // The clamp is from AlphaEdit. The ridge is from EasyEdit, as for Qwen.
     PublishedSettings { model: "llama-3-8b", layers: (4, 8), clamp: CLAMP, ridge: 1.0 },
     PublishedSettings { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
 ];
 
-/// The maximum norm of δ, relative to the norm of the hidden state, for models without published settings. The value is
-/// the published one for GPT-2 XL.
+/// The maximum norm of δ, the optimised change of the hidden state, relative to the norm of the hidden state, for
+/// models without published settings. The value is the published one for GPT-2 XL.
 const CLAMP: f64 = 0.75;
 /// The number of prompt templates that the published code uses: the bare prompt and five context prefixes.
 const TEMPLATES: usize = 6;
-/// The published eigenvalue threshold of AlphaEdit.
+/// The published eigenvalue threshold of AlphaEdit: the null space is spanned by the eigenvectors of the second moment
+/// with smaller eigenvalues.
 const BELOW: f64 = 2e-2;
-/// The default null space of AlphaEdit: the eigenvectors of the smallest eigenvalues, whose sum is at most this share
-/// of the trace. Unlike the published threshold, the share does not depend on the scale of the keys.
+/// The default null space of AlphaEdit is spanned by the eigenvectors of the second moment with the smallest
+/// eigenvalues, whose sum is at most this share of the trace. Unlike the published threshold, the share does not depend
+/// on the scale of the MLP keys.
 const SHARE: f64 = 0.2;
 /// The weight of the second moment for models without published settings. Published weights cannot be reused because
-/// they depend on the scale of a model's keys. On `counterfact-gpt2` all values up to 10 are equally good (a sweep over
-/// 100 records).
+/// they depend on the scale of a model's MLP keys. On `counterfact-gpt2` all values up to 10 are equally good (a sweep
+/// over 100 records).
 const WEIGHT: f64 = 1.0;
-/// The ridge of AlphaEdit for models without published settings, from the same sweep as [`WEIGHT`].
+/// The coefficient of AlphaEdit's L2 regularisation for models without published settings, from the same sweep as
+/// [`WEIGHT`].
 const RIDGE: f64 = 0.1;
 
 /// Returns whether settings were published for this model. If so, the published weights of the second moment match the
-/// scale of the model's keys.
+/// scale of the model's MLP keys.
 fn has_published_settings(context: &EvalContext<'_>) -> bool {
     presets::published(context.base.model.spec()).is_some()
 }
@@ -72,13 +75,15 @@ pub(crate) struct MassEditSettings {
     pub kind: EditorName,
     /// The number of layers that MEMIT and AlphaEdit change; 0 means the default for the model.
     pub layers: usize,
-    /// The maximum norm of δ, relative to the norm of the hidden state; `None` means the default for the model.
+    /// The maximum norm of δ, the optimised change of the hidden state, relative to the norm of the hidden state;
+    /// `None` means the default for the model.
     pub clamp: Option<f64>,
     /// The weight of the second moment; `None` means the default for the model.
     pub weight: Option<f64>,
-    /// The ridge of AlphaEdit; `None` means the default for the model.
+    /// The coefficient of AlphaEdit's L2 regularisation; `None` means the default for the model.
     pub ridge: Option<f64>,
-    /// The null space of AlphaEdit, as a share of the trace; `None` means the default ([`SHARE`]).
+    /// The share of the second moment's trace that determines AlphaEdit's null space; `None` means the default
+    /// ([`SHARE`]).
     pub share: Option<f64>,
     /// Whether to use the published schedule of one attempt with 20 steps, and the published eigenvalue threshold of
     /// AlphaEdit.
@@ -97,7 +102,7 @@ impl Editor for MassEditSettings {
         let usual = &context.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
         let clamp = self.clamp.or(published(context).map(|one| one.clamp)).unwrap_or(CLAMP);
-        // Only ROME has a margin for its values; the published methods in this file have none.
+        // The methods in this file use no margin when they optimise a value; only ROME does.
         let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
         let (mut found, mut resolved): (Vec<KeyValue>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {

@@ -1,5 +1,6 @@
-//! Implements ROME as `build` does, with the same linker: the closed form with unified keys, several attempts until a
-//! value converges, and refinement of large sets. Unlike `build`, an edit whose value did not converge is not rejected.
+//! Implements ROME as `build` does, with the same linker: the closed form with one mean MLP key per edit, several
+//! attempts until a value converges, and refinement of large sets. Unlike `build`, an edit whose value did not converge
+//! is not rejected.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Hook;

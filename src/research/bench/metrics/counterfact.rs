@@ -82,7 +82,8 @@ impl LikelihoodQuestions {
 }
 
 impl PromptMetrics {
-    /// Aggregates pairs of scores: of the answer that should be likelier, then of the less likely one.
+    /// Aggregates scores in pairs: first the score of the answer that should be likelier, then that of the less likely
+    /// answer.
     fn of(scores: &[AnswerScore]) -> Self {
         // If the logits are not finite, the likelihood counts as 0.
         let likelihood = |score: &AnswerScore| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
@@ -124,7 +125,7 @@ impl LikelihoodMeans {
         }
     }
 
-    /// Returns the score S: the harmonic mean of ES, PS and NS. Those for which no record has prompts are left out.
+    /// Returns the score S: the harmonic mean of ES, PS and NS. A rate for which no record has prompts is left out.
     pub fn score(&self) -> f64 {
         let parts = [self.rewrite[0], self.paraphrase[0], self.neighbour[0]];
         harmonic(parts.iter().filter(|part| part.count > 0).map(|part| part.value))

@@ -239,14 +239,16 @@ fn of_right(rows: &[&RecordResult]) -> Vec<Option<TableCell>> {
     cells
 }
 
-/// Returns the cells of score, efficacy, paraphrase and specificity, as computed from shares of correct tokens.
+/// Returns the cells of score, efficacy, paraphrase and specificity for zsRE, where each metric is a share of correct
+/// tokens.
 fn shares(measured: impl Iterator<Item = zsre::TokenMetrics>) -> Vec<Option<TableCell>> {
     let parts = zsre::means(&measured.collect::<Vec<_>>());
     let score = 100.0 * harmonic(parts.iter().map(|mean| mean.value));
     std::iter::once(number(score, 1)).chain(parts.map(hundredths)).collect()
 }
 
-/// Returns the cells of S, ES, PS and NS, and the cells of the three exact shares.
+/// Returns the cells of S, ES, PS and NS for CounterFact. Three more cells have the shares of rewrites, paraphrases and
+/// neighbours for which the model predicts every token of the expected answer.
 fn comparisons(measured: impl Iterator<Item = counterfact::LikelihoodMetrics>) -> Vec<Option<TableCell>> {
     let figures = LikelihoodMeans::of(&measured.collect::<Vec<_>>());
     let parts = [figures.rewrite, figures.paraphrase, figures.neighbour];

@@ -27,7 +27,8 @@ const BAR: f64 = 92.0;
 /// The maximum width of a row's label, in SVG units.
 const WIDEST: f64 = 190.0;
 
-/// Returns the hue of a kind: purple for states, green for MLPs, red for attention.
+/// Returns the hue in which a kind of restored state is drawn, also if outputs are severed: purple for the hidden
+/// state, green for the MLP, red for attention.
 pub fn hue(kind: RestoredKind) -> Hue {
     match kind {
         RestoredKind::State => Hue::Purple,
@@ -36,7 +37,7 @@ pub fn hue(kind: RestoredKind) -> Hue {
     }
 }
 
-/// Returns a description of the states that a kind restores, for titles and legends.
+/// Returns a description of the restored states, for titles and legends, such as `the MLPs of 10 layers`.
 pub fn restored_words(kind: RestoredKind, plan: &TracePlan) -> String {
     match kind {
         RestoredKind::State => "the state after one layer".to_owned(),
@@ -47,7 +48,8 @@ pub fn restored_words(kind: RestoredKind, plan: &TracePlan) -> String {
     }
 }
 
-/// Draws the probability of the answer for one fact, with each state restored. `None` if the kind was not traced.
+/// Draws the probability of the answer for one fact, by the token and the layer of the restored state. `None` if this
+/// kind of state was not traced.
 pub fn of_fact(traced: &FactTrace, kind: RestoredKind, plan: &TracePlan) -> Option<String> {
     let table = traced.table(kind)?;
     let high = table.iter().flatten().fold(traced.corrupted, |high, p| if *p > high { *p } else { high });
@@ -66,8 +68,8 @@ pub fn of_fact(traced: &FactTrace, kind: RestoredKind, plan: &TracePlan) -> Opti
     Some(heat.draw())
 }
 
-/// Draws the average indirect effect by token class and layer; `high` is the upper end of the colour scale. `None` if
-/// the kind was not traced.
+/// Draws the average indirect effect by token class and layer for one kind of restored state; `high` is the upper end
+/// of the colour scale. `None` if the kind was not traced.
 pub fn of_effects(effects: &AverageEffects, kind: RestoredKind, plan: &TracePlan, high: f64) -> Option<String> {
     let rows: Vec<(TokenClass, Vec<f64>)> = TokenClass::ALL
         .into_iter()

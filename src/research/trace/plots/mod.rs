@@ -10,8 +10,8 @@ use super::indirect_effects::FactTrace;
 use super::plan::{RestoredKind, TracePlan};
 use crate::research::figure::Figure;
 
-/// Draws the figures of the averages over all facts: heat maps, lines by layer, and bars of the severed kinds. Kinds
-/// that were not traced have no figure.
+/// Draws the figures of the averages over all facts: heat maps, lines by layer, and bars for the runs with severed
+/// attention or MLP outputs. A kind of restored state that was not traced has no figure.
 pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
     // All heat maps use the colour scale of the single states, as in the paper; if states were not traced, one scale
     // for all traced kinds.
@@ -51,7 +51,8 @@ pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
     figures
 }
 
-/// Draws one heat map of a fact per traced kind, except for the severed kinds.
+/// Draws one heat map of a fact per traced kind of restored state, except for the runs with severed attention or MLP
+/// outputs.
 pub fn of_fact(traced: &FactTrace, plan: &TracePlan) -> Vec<Figure> {
     let figure = |kind: &RestoredKind| {
         let svg = heat::of_fact(traced, *kind, plan)?;
