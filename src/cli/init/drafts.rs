@@ -1,4 +1,5 @@
-//! Contains the texts of the files that `init` writes.
+//! Contains the texts of the files that `init` writes, except `corrigenda.toml`, and lists the files that may exist
+//! before it runs.
 
 use crate::project::PROBES_FILE;
 use crate::schema::{SchemaKind, render};
