@@ -29,7 +29,7 @@ pub struct ExportRequest<'a> {
     pub base: &'a LockedBase,
     /// The patch to export, which must have been made for this base.
     pub patch: &'a Patch,
-    /// The facts in the patch, for the model card and the manifest.
+    /// The facts of the patch as they are listed in the model card and the manifest.
     pub facts: &'a [ExportedFact],
     /// The digest of the settings that made the patch; `None` if `corrigenda.lock` does not name the patch.
     pub settings: Option<Digest>,
@@ -43,7 +43,6 @@ pub struct ExportRequest<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportedCheckpoint {
-    /// The manifest, as written to the export.
     pub manifest: ExportManifest,
     /// The names of the base's pickles, which are not exported. Further omitted files are listed in the manifest.
     pub pickles: Vec<String>,
@@ -87,7 +86,7 @@ struct CheckpointWriter<'a> {
 }
 
 impl CheckpointWriter<'_> {
-    /// Writes all files, then reads each one back and checks its digests.
+    /// Writes all files to the staging folder, then reads each one back and checks its digests.
     fn all(&self) -> Result<ExportManifest, ExportError> {
         let mut files = Vec::new();
         for (index, member) in self.listing.files.iter().enumerate() {

@@ -11,7 +11,6 @@ use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// An I/O operation failed.
     #[error("{operation} `{}` failed: {source}", path.display())]
     Io {
         /// The operation that failed, such as `reading` or `writing`.
@@ -20,17 +19,14 @@ pub enum ExportError {
         path: PathBuf,
         source: io::Error,
     },
-    /// The destination already exists.
     #[error("`{}` is {what}: an export needs a new name, or an empty folder", path.display())]
     Taken {
         path: PathBuf,
         /// The kind of the existing entry, such as `a file`.
         what: &'static str,
     },
-    /// The parent of the destination is not a folder and cannot be created.
     #[error("`{}` cannot be created: `{}` is not a folder and cannot be created", path.display(), parent.display())]
     NoParent { path: PathBuf, parent: PathBuf },
-    /// The destination lies inside the base model or the store, which an export must not write to.
     #[error("`{}` is inside {what}, where exports are not written: name another place", path.display())]
     Inside {
         path: PathBuf,
@@ -44,41 +40,31 @@ pub enum ExportError {
         /// The names of the entries, each with the reason why the entry is not copied.
         names: Vec<(String, String)>,
     },
-    /// The header of a weights file is invalid.
     #[error("`{}`: {source}", path.display())]
     Header { path: PathBuf, source: HeaderError },
-    /// The checkpoint folder has no weights files.
     #[error("`{}` holds no weights (model.safetensors, or model-*.safetensors)", folder.display())]
     NoWeights { folder: PathBuf },
-    /// A tensor that the patch changes is not in exactly one weights file.
     #[error("the patch changes `{parameter}`, which is in {count} of the base's weights files; expected exactly one")]
     NotOnce {
-        /// The name of the tensor.
         parameter: String,
         /// The number of weights files that contain the tensor.
         count: usize,
     },
-    /// A tensor that the patch changes has an element type other than F32, F16 and BF16.
     #[error("`{parameter}` is stored as {found}: patches are applied to F32, F16 and BF16")]
     Dtype {
-        /// The name of the tensor.
         parameter: String,
         /// The element type in the base.
         found: Dtype,
     },
-    /// The patch has no edits, so an adapter would have rank 0.
     #[error("the patch has no edits: an adapter of rank 0 cannot be loaded")]
     Empty,
-    /// The patch changes a weight that is not an MLP down-projection of the model.
     #[error(
         "the patch changes `{parameter}`, which is not an MLP down-projection of this model: an adapter cannot \
          represent it"
     )]
     NoModule {
-        /// The name of the weight.
         parameter: String,
     },
-    /// llama.cpp does not support the model's architecture.
     #[error("llama.cpp does not support the architecture `{family}`: a GGUF adapter cannot be written")]
     NoArchitecture {
         /// The architecture, as in `model_type` of the configuration.
@@ -90,10 +76,8 @@ pub enum ExportError {
     /// A file could not be hashed or synced.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file is larger than the maximum size of an adapter.
     #[error("`{}` is larger than an adapter can be", path.display())]
     TooLarge { path: PathBuf },
-    /// A file that was read back differs from what was written.
     #[error("`{file}` was read back and differs from what was written ({what}): nothing was exported; check the disk")]
     Differs {
         /// The file name in the export.
@@ -101,12 +85,10 @@ pub enum ExportError {
         /// The part that differs, such as `its header` or a tensor name.
         what: String,
     },
-    /// A file of the base changed while it was exported.
     #[error(
         "`{file}` of the base changed while it was read: nothing was exported; try again when nothing writes to it"
     )]
     Changed {
-        /// The file name in the base's folder.
         file: String,
     },
 }

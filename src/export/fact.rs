@@ -26,7 +26,7 @@ pub struct ExportedFact {
     /// The id of the edit in the project; `None` if no edit has this meaning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The digest of subject, prompt, target and chat flag.
+    /// The digest of subject, prompt, target and chat flag, by which the patch identifies the fact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meaning: Option<Digest>,
     /// The person or team responsible for the fact.
@@ -54,7 +54,7 @@ pub struct ExportedFact {
     /// The ticket of the change in an issue tracker; `None` if the edit states none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// The old answer, if the edit states it.
+    /// The answer that was correct before the edit; `None` if the edit does not state it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
 }

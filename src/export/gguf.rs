@@ -25,7 +25,7 @@ pub enum MetadataValue {
     Text(String),
 }
 
-/// An F32 matrix, for example a LoRA factor.
+/// An F32 matrix of a GGUF file, for example the factor A of a LoRA module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
     /// The number of rows and of columns. The file stores the number of columns first.
@@ -46,7 +46,6 @@ pub struct Gguf {
 /// The error for bytes that [`Gguf::to_bytes`] would not write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GgufError {
-    /// The file does not start with `GGUF`.
     #[error("it does not begin with `GGUF`")]
     Magic,
     /// The format version of the file, which is not 3.
@@ -58,13 +57,14 @@ pub enum GgufError {
     /// The byte offset of the text, value or tensor shape that `export` does not write.
     #[error("the value at byte {0} has a type that `export` does not write")]
     Kind(usize),
-    /// The byte offset of the first difference from the canonical encoding of the same content.
+    /// The byte offset at which the file first differs from the canonical encoding of the same content.
     #[error("from byte {0} on, its bytes differ from those that `export` writes for the same content")]
     NotCanonical(usize),
 }
 
 impl Gguf {
-    /// Returns the canonical encoding.
+    /// Returns the only encoding that [`Gguf::from_bytes`] accepts: keys and tensors sorted by name, and tensor data
+    /// aligned to 32 bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend(VERSION.to_le_bytes());

@@ -62,8 +62,8 @@ impl Adapter {
         }
     }
 
-    /// Returns where the adapter's update first differs from that of `patch`, as text for a message; `None` if they are
-    /// equal.
+    /// Describes the first difference between the update of the adapter and that of `patch`, for a message; `None` if
+    /// they are equal.
     pub fn difference(&self, patch: &Patch, spec: &Spec) -> Option<String> {
         if self.pairs.len() != patch.targets().len() {
             return Some("the list of modules".to_owned());
@@ -95,7 +95,8 @@ impl FactorPair {
     }
 }
 
-/// Returns the element of the patch's update `u · v` (`[out, edits] · [edits, in]`) at a row and column of the weight.
+/// Returns an element of the weight's update, the product `u · v` of the patch's factors `u`, `[out, edits]`, and `v`,
+/// `[edits, in]`.
 fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     let edits = target.edits.len();
     let mut sum = 0.0;
@@ -119,7 +120,7 @@ fn places(out: usize, inner: usize) -> Box<dyn Iterator<Item = (usize, usize)>> 
     Box::new((0..out.max(inner)).map(move |place| (place.wrapping_mul(STEP) % out, place % inner)))
 }
 
-/// Returns the factors A and B of a target, balanced, and padded with zeros to `rank`.
+/// Returns the LoRA factors A and B of one changed weight, balanced and padded with zeros to `rank`.
 fn factors(target: &Target, rank: usize) -> (Vec<f32>, Vec<f32>) {
     let (edits, inner) = (target.edits.len(), target.inner);
     let (mut a, mut b) = (vec![0.0; rank * inner], vec![0.0; target.out * rank]);
@@ -134,8 +135,9 @@ fn factors(target: &Target, rank: usize) -> (Vec<f32>, Vec<f32>) {
     (a, b)
 }
 
-/// Returns `u · 2^-e` and `v · 2^e`, with e chosen so that their norms differ by less than a factor of two. If that
-/// would round a number, the e closest to it that does not is chosen.
+/// Scales the two vectors of an edit and returns `u · 2^-e` and `v · 2^e`, so that their product is unchanged. The
+/// exponent e is chosen so that the norms differ by less than a factor of two. If this scaling would round an element,
+/// the closest e that rounds no element is used.
 fn balanced(u: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut exponent = (log2(norm(u) / norm(v)) + 1).div_euclid(2);
     loop {

@@ -34,12 +34,13 @@ pub struct ExportManifest {
     pub format: u64,
     /// The numeric specification with which the patch was applied.
     pub numerics: String,
-    /// The files of the base that contain weights in other formats than its own; they are unedited and not exported.
+    /// The names of the base folder's weights files that the locked base does not include, usually the same weights in
+    /// a different format. They are not edited and not exported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
     /// The id of the patch: the digest of its bytes.
     pub patch: Digest,
-    /// The digest of the settings that made the patch; `None` if the lock does not name this patch.
+    /// The digest of the settings that made the patch; `None` if `corrigenda.lock` does not name this patch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Digest>,
     /// The tensors that differ from the base, sorted by file and name.
@@ -68,7 +69,7 @@ pub struct FileEntry {
     pub size: u64,
 }
 
-/// A tensor that differs from the base's.
+/// A tensor whose bytes in the export differ from those in the base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TensorEntry {

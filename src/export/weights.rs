@@ -23,11 +23,11 @@ pub struct ReplacedTensor {
     pub before: Digest,
     /// The digest of the patched bytes.
     pub after: Digest,
-    /// The patched bytes, as many as in the base.
+    /// The patched bytes; their number is the same as in the base.
     pub bytes: Vec<u8>,
 }
 
-/// The replaced tensors of a patch, by file name and tensor name.
+/// The tensors that a patch replaces, by the name of the weights file and the name of the tensor.
 pub type AppliedTensors = BTreeMap<String, BTreeMap<String, ReplacedTensor>>;
 
 /// Returns whether a file name is a standard name of weights: `model.safetensors` or `model-*.safetensors`.
