@@ -41,7 +41,7 @@ pub fn checkpoint(context: &VerifyContext<'_>, folder: &Path) -> Result<Audit, F
     audit.fields =
         json!({ "base": context.base.locked.digest, "patch": reference.candidate.as_ref().map(|one| one.id) });
     if let Some(other) = opened.of_another_model() {
-        // Otherwise every tensor would be reported as different.
+        // Further checks would report every tensor as different, so only this check is added.
         let said = "the export is of another model: no tensor is the same as in the base";
         audit.add(Check::wrong("base", other.short(), said));
         audit.repair("corrigenda verify DIR --base DIR (the model that it was made from)");
@@ -79,7 +79,7 @@ struct OpenedCheckpoint<'a> {
     claimed: ManifestFile,
 }
 
-/// Returns whether a file of this name is a weights file of the base, possibly with a name that is not standard.
+/// Returns whether a file of this name is a weights file of the locked base, even if the name is not a standard one.
 fn is_own(base: &LockedBase, name: &str) -> bool {
     name.ends_with(".safetensors") && base.has(name)
 }
@@ -123,7 +123,8 @@ impl<'a> OpenedCheckpoint<'a> {
         (other != self.context.base.locked.digest && nothing).then_some(other)
     }
 
-    /// Selects the candidate patch that the weights of the checkpoint contain.
+    /// Selects the candidate patch that the weights of the checkpoint contain, or else the patch that the checkpoint
+    /// should contain.
     fn reference(&self) -> Result<Reference<Candidate>, Failure> {
         let claim = self.manifest().map(|manifest| manifest.patch);
         let ids = candidates(self.context, claim, CLAIMED_BY_MANIFEST)?;
@@ -174,7 +175,8 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the manifest if there is no candidate patch to check its claims about the weights against.
+    /// Returns the manifest if no candidate patch is available, so that its claims about the weights cannot be checked;
+    /// otherwise `None`.
     fn unproved(&self, reference: &Reference<Candidate>) -> Option<&ExportManifest> {
         self.manifest().filter(|_| reference.candidate.is_none())
     }

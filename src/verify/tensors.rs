@@ -11,7 +11,8 @@ use crate::safetensors::{Dtype, File, TensorInfo};
 
 use super::Check;
 
-/// The tensors of one name in a weights file of the base and in the weights file of the same name in the checkpoint.
+/// A tensor of the base, and the tensor of the same name in the checkpoint's weights file of the same name. One of the two may
+/// be missing.
 #[derive(Clone, Debug)]
 pub struct TensorPair {
     /// The name of the weights file in both folders.
@@ -59,7 +60,7 @@ impl TensorPair {
         after.or(self.base.as_ref().map(|(_, digest)| *digest))
     }
 
-    /// Returns whether the bytes in the base and in the checkpoint are equal.
+    /// Returns whether the tensor has the same bytes in the base and in the checkpoint.
     pub fn is_unchanged(&self) -> bool {
         let digest = |side: &Option<(TensorInfo, Digest)>| side.as_ref().map(|(_, digest)| *digest);
         digest(&self.base) == digest(&self.found)
