@@ -56,10 +56,8 @@ pub enum StoreError {
     Changed { path: PathBuf },
     #[error("the store holds no {kind} {key}")]
     Missing { kind: EntryKind, key: Digest },
-    /// The destination of a store export is inside the store.
     #[error("`{}` is inside the store, where an export would be reported as damage: name another folder", path.display())]
     InsideStore { path: PathBuf },
-    /// The source of a store import has no exported entries.
     #[error("`{}` holds no exported entries (expected a folder `objects` or `patches` in it)", path.display())]
     NotAnExport { path: PathBuf },
 }
@@ -71,7 +69,7 @@ impl StoreError {
         move |source| Self::Io { operation, path, source }
     }
 
-    /// Returns the error for a damaged entry.
+    /// Returns a [`StoreError::Damaged`] for the entry at `path`; `why` describes the damage.
     pub(super) fn damaged(path: &Path, why: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), why: why.into() }
     }

@@ -7,7 +7,7 @@
 
 use std::io;
 
-/// A kind of operation that changes the disk or makes a change durable.
+/// An operation that creates, changes or removes a file, or makes such a change durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
     /// Creating a folder, a temporary file or the store's lock file.

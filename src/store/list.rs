@@ -54,7 +54,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// Returns all paths in the shard folders of `v1/<folder>/`, sorted. Names of entries end with `suffix`.
+    /// Returns all paths in the shard folders of `v1/<folder>/`, sorted. A shard folder has the first two hexadecimal
+    /// digits of the keys of its entries as its name. Names of entries end with `suffix`.
     pub(super) fn scan(&self, folder: &str, suffix: &str) -> Vec<ScannedPath> {
         let mut found = Vec::new();
         let folder = self.versioned().join(folder);
@@ -81,7 +82,8 @@ fn classify(name: &str, key: Option<Digest>) -> PathClass {
     }
 }
 
-/// Returns the sorted content of a directory. If the directory cannot be listed, the error is added to `found`.
+/// Returns the names and paths in a directory, sorted. If the directory cannot be listed, adds the error to `found` and
+/// returns an empty list.
 fn list_or_note(directory: &Path, found: &mut Vec<ScannedPath>) -> Vec<(String, PathBuf)> {
     sorted(directory).unwrap_or_else(|error| {
         found.push(ScannedPath { path: directory.to_owned(), class: PathClass::Unreadable(error) });

@@ -12,7 +12,7 @@ use super::fault::{self, Call};
 /// The default maximum time to wait for the store's lock file.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// The lock of the store, held by this process. It is released on drop and when the process ends.
+/// A lock on the store's lock file, shared or exclusive. It is released on drop and when the process ends.
 pub(super) struct StoreLock {
     file: File,
     alone: bool,

@@ -61,20 +61,20 @@ pub const MOST_PATCH_BYTES: u64 = 4 << 30;
 /// The kind of an entry, which determines its folder and whether the file has a seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
-    /// A compiled edit: its key and value vectors at each edited layer.
+    /// A compiled edit: its MLP key and value vectors at each edited layer.
     Object,
     /// A patch; its key is the SHA-256 of its bytes.
     Patch,
-    /// The second moment of a layer's keys.
+    /// The second moment of a layer's MLP keys, the inputs of its down-projection.
     Statistics,
     Factor,
-    /// The figures of a build, or the cached result of a measurement or check.
+    /// The numbers that a build reports, or the cached result of a measurement or check.
     Report,
     /// The reason why an edit cannot be compiled, under the key that its compiled object would have.
     Refusal,
     /// Partial statistics: a sum over a part of the corpus. Only an entry of this kind is replaced by a different one.
     Partial,
-    /// The outputs of a model, or the damage to neutral text.
+    /// The cached outputs of a model, or the cached damage of edits to neutral text.
     Measured,
 }
 

@@ -26,9 +26,9 @@ const BYTES: u64 = 32 + TRAILER as u64;
 /// The payload of a request for statistics computed from the corpus, in place of the digest of an imported file.
 const SUMMED: [u8; 32] = [0; 32];
 
-/// Returns the request of the project in `root` for statistics at `address`: `Some(Some(file))` for an imported file
-/// with this digest, `Some(None)` for statistics computed from the corpus. `None` if there is no request or it cannot
-/// be read.
+/// Returns the request of the project in the folder `root` for the statistics with the store address `address`:
+/// `Some(Some(file))` for an imported file with this digest, `Some(None)` for statistics computed from the corpus.
+/// `None` if there is no request or it cannot be read.
 pub fn requested(store: &Store, root: &Path, address: &Digest) -> Option<Option<Digest>> {
     let key = key(root, address).ok()?;
     let (file, length) = open_regular(&store.address(FOLDER, &key, "")).ok()??;
@@ -42,8 +42,8 @@ pub fn requested(store: &Store, root: &Path, address: &Digest) -> Option<Option<
     Some((*digest != SUMMED).then(|| Digest::from_bytes(*digest)))
 }
 
-/// Stores a request of the project in `root`: for the imported file with the digest `file`, or, if it is `None`, for
-/// statistics computed from the corpus.
+/// Stores a request of the project in the folder `root` for the statistics with the store address `address`. `file` is
+/// the digest of the imported file, or `None` for statistics computed from the corpus.
 ///
 /// # Errors
 /// If the store cannot be written to.

@@ -21,7 +21,7 @@ pub struct RejectedFile {
 /// The result of [`Store::import`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportedEntries {
-    /// The entries that this store did not have, or had only damaged.
+    /// The entries that were missing or damaged in this store and were imported.
     pub new: Vec<StoreEntry>,
     /// The entries that this store already had.
     pub present: Vec<StoreEntry>,
