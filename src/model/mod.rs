@@ -1,5 +1,5 @@
-//! Reads and runs decoder-only language models. The weights are read in place from the mapped file, and a hook reads
-//! the keys and values of one layer's MLP.
+//! Reads and runs decoder-only language models. The weights are read in place from the mapped file. A hook records the
+//! MLP keys (inputs of the down-projection) and MLP values (outputs of the down-projection) of one layer.
 //!
 //! - [`arch`]: an architecture as data: tensor names, dimensions, RoPE, activation functions;
 //! - [`load`]: opens a model folder;

@@ -49,12 +49,13 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// Returns a required integer, which must be from 1 to `limit`.
+    /// Returns the integer under `key`. Rejects a missing value, and a value outside 1 to `limit`.
     pub(crate) fn size(&self, key: &str, limit: usize) -> Result<usize, ModelError> {
         self.size_or(key, limit, None)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
-    /// Returns an integer, which must be from 1 to `limit`; `default` if the key is absent or null.
+    /// Returns the integer under `key`, or `default` if the key is absent or null. Rejects a value outside 1 to
+    /// `limit`.
     pub(crate) fn size_or(&self, key: &str, limit: usize, default: Option<usize>) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
@@ -72,7 +73,8 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// Returns a number, which must be above 0 and below `limit`; `default` if the key is absent or null.
+    /// Returns the number under `key`, or `default` if the key is absent or null. Rejects a value that is not above 0
+    /// and below `limit`.
     pub(crate) fn positive(&self, key: &str, default: f64, limit: f64) -> Result<f64, ModelError> {
         match self.get(key) {
             None => Ok(default),
@@ -83,7 +85,7 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// Returns a string; `default` if the key is absent or null.
+    /// Returns the string under `key`, or `default` if the key is absent or null.
     pub(crate) fn word(&self, key: &str, default: &'static str) -> Result<&'a str, ModelError> {
         match self.get(key) {
             None => Ok(default),

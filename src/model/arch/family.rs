@@ -3,7 +3,7 @@
 
 use crate::safetensors::Layout;
 
-/// How query, key and value projections are stored, with their tensor names.
+/// The storage of the query, key and value projections, with their tensor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QkvLayout {
     /// One matrix: all queries, then all keys, then all values.
@@ -39,11 +39,9 @@ pub struct Family {
     pub block: &'static str,
     /// Norm before attention. The names from here to `mlp_out` are relative to the block's prefix.
     pub attention_norm: &'static str,
-    /// Query, key and value projections, fused or separate.
     pub attention_in: QkvLayout,
     /// Norms of every head's query and key; `None` if the family has no head norms.
     pub head_norms: Option<[&'static str; 2]>,
-    /// Output projection of attention.
     pub attention_out: &'static str,
     /// Norm before the MLP; `None` if the MLP shares the norm of attention.
     pub mlp_norm: Option<&'static str>,
@@ -54,15 +52,14 @@ pub struct Family {
     /// Second MLP matrix, the down-projection, which edits change.
     pub mlp_out: &'static str,
     pub final_norm: &'static str,
-    /// Output matrix, `[vocabulary, width]`, named without the prefix. Tied models use the token embedding.
+    /// Output matrix (LM head), `[vocabulary, width]`. Its name never has the prefix. A model with tied embeddings uses
+    /// the token embedding as output matrix.
     pub head: &'static str,
-    /// LayerNorm or RMSNorm, for all norms of the family.
     pub norm: NormKind,
     /// Orientation of the projection weights in the file.
     pub layout: Layout,
 }
 
-/// GPT-2 of any size.
 pub static GPT2: Family = Family {
     model_type: "gpt2",
     gguf: Some("gpt2"),
@@ -108,7 +105,7 @@ pub static GPT_NEO: Family = Family {
     ..GPT2
 };
 
-/// GPT-NeoX and Pythia.
+/// GPT-NeoX, including the Pythia models.
 pub static GPT_NEOX: Family = Family {
     model_type: "gpt_neox",
     gguf: Some("gptneox"),

@@ -3,16 +3,17 @@
 
 use crate::numeric::elementary::{cos, pow, sin};
 
-/// Which numbers of a head are rotated together. `n` is the number of rotated numbers per head.
+/// The way in which the elements of a head's query or key form pairs that are rotated together. `n` is the number of
+/// rotated elements per head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopePairing {
-    /// Number `i` with number `i + n/2` (NeoX, Llama, Mistral, Qwen).
+    /// Element `i` with element `i + n/2` (NeoX, Llama, Mistral, Qwen).
     Halves,
-    /// Number `2i` with number `2i + 1` (GPT-J).
+    /// Element `2i` with element `2i + 1` (GPT-J).
     Neighbours,
 }
 
-/// How the frequencies are scaled for a context that is longer than the context in training.
+/// The scaling of the frequencies for texts that are longer than the texts in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
     None,
@@ -34,11 +35,11 @@ pub enum RopeScaling {
     },
 }
 
-/// The RoPE of one model: which numbers of a head form pairs, and how fast each pair rotates.
+/// The RoPE of one model: which elements of a head form pairs, and how fast each pair rotates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     pairing: RopePairing,
-    /// Radians per position, one per pair.
+    /// The rotation speed of each pair, in radians per position.
     frequencies: Vec<f32>,
 }
 
@@ -51,8 +52,8 @@ pub struct RopeTable<'a> {
 }
 
 impl Rope {
-    /// Creates the RoPE of the first `numbers` numbers of every head. Before scaling, the frequencies fall from 1 to
-    /// nearly `1 / base`.
+    /// Creates a RoPE that rotates the first `numbers` elements of every head. Before scaling, the frequencies fall
+    /// from 1 to nearly `1 / base`, in radians per position.
     pub fn new(pairing: RopePairing, numbers: usize, base: f64, scaling: RopeScaling) -> Self {
         let pairs = numbers / 2;
         let frequency = |pair: usize| {
@@ -91,7 +92,7 @@ fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
 }
 
 impl RopeTable<'_> {
-    /// Rotates one head's numbers in place by the angles of `position`.
+    /// Rotates the query or key of one head in place by the angles of `position`.
     pub fn apply_rope(&self, position: usize, head: &mut [f32]) {
         self.each(position, head, |a, b, cos, sin| (a * cos - b * sin, b * cos + a * sin));
     }

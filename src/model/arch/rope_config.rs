@@ -83,8 +83,8 @@ fn canonical(config: &ConfigReader<'_>, section: &ConfigReader<'_>) -> BTreeMap<
     stated
 }
 
-/// Returns a number that several keys may state. `stated` lists the keys that state the number, with their values,
-/// which must all be equal. `None` if `stated` is empty.
+/// Returns the value of a setting that several keys can state. `stated` lists the keys that are present, with their
+/// values, which must all be equal. `None` if `stated` is empty.
 fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
     let Some((first, number)) = stated.first() else { return Ok(None) };
     match stated.iter().find(|(_, other)| other != number) {
@@ -120,7 +120,7 @@ fn theta(config: &ConfigReader<'_>, section: Option<&RopeSection<'_>>, key: &str
     Ok(agreed(config, &stated)?.unwrap_or(DEFAULT_BASE))
 }
 
-/// Returns the fraction of a head that is rotated; `default` if no key states it.
+/// Returns the fraction of a head's elements that are rotated; `default` if no key states the fraction.
 fn share(
     config: &ConfigReader<'_>,
     section: Option<&RopeSection<'_>>,

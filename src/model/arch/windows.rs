@@ -10,8 +10,8 @@ use crate::model::ModelError;
 /// The attention window of a Mistral whose config does not have the key `sliding_window`, in positions.
 const MISTRAL_WINDOW: usize = 4096;
 
-/// Returns, for each layer of a GPT-Neo, whether it uses local attention. The config lists patterns and repetitions:
-/// `[[["global", "local"], 12]]` describes 24 layers.
+/// Returns, for each layer of a GPT-Neo, whether it uses local attention. The config lists patterns, each with the
+/// number of its repetitions: `[[["global", "local"], 12]]` describes 24 layers.
 pub(crate) fn local_layers(config: &ConfigReader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
     let wrong = |problem: &str| config.error("attention_types", problem);
     let default = serde_json::json!([[["global", "local"], layers / 2]]);

@@ -184,7 +184,7 @@ impl Checkpoint {
     }
 }
 
-/// Looks up the decoder's tensors in the weights.
+/// Looks up the decoder's tensors in the weight files by name.
 struct Source<'a> {
     weights: &'a WeightFiles,
     spec: &'a Spec,

@@ -13,7 +13,7 @@ use std::str::FromStr;
 const PREFIX: &str = "hf:";
 /// The revision of a Hub name without `@REVISION`.
 const MAIN: &str = "main";
-/// Minimum length of an abbreviated commit, in digits.
+/// Minimum length of an abbreviated commit hash, in hexadecimal digits.
 const SHORTEST: usize = 7;
 /// Maximum size of a file in `refs`, in bytes. It contains only a commit.
 const LONGEST_REF: u64 = 256;

@@ -8,7 +8,7 @@ use super::storage::config::other_class;
 use super::storage::{ADAPTER, base_of_adapter};
 use crate::model::arch::family::Family;
 
-/// The subject of a remark, which decides the code of the warning.
+/// The subject of a [`Remark`], which determines the code of the printed warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemarkKind {
     /// The files contain tensors that belong to the decoder by name, but are not read.

@@ -1,4 +1,4 @@
-//! Runs rows and records their activations in every layer.
+//! Runs rows (the tokens of texts) through a model and records their activations in every layer.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub enum Component {
 
 /// The activations of a run, for every layer and every position of every row.
 pub struct ActivationCache {
-    /// Layout of the rows in the matrices.
+    /// Layout of the rows in the matrices below: the range of each row, and the number of cached positions before it.
     pub(super) rows: Rows,
     /// Hidden size d.
     pub(super) width: usize,
@@ -27,13 +27,14 @@ pub struct ActivationCache {
     attention: Vec<Vec<f32>>,
     /// Outputs of the MLP, `[layers][positions, d]`.
     mlp: Vec<Vec<f32>>,
-    /// The KV cache of every layer, including the positions before the rows.
+    /// The KV cache of every layer, for the positions of the rows and of the prefix before them.
     pub(super) kv: Vec<KvCache>,
-    /// Queries, keys and values, `[layers][positions, qkv]`.
+    /// Attention queries, keys and values, `[layers][positions, qkv]`.
     pub(super) qkv: Vec<Vec<f32>>,
 }
 
-/// Outputs at one position that are replaced, in every layer, by the outputs of the same row in another run, `source`.
+/// A replacement of the outputs of attention or of the MLP: in every layer, the output at `position` is replaced by the
+/// output at the same position in another run, `source`.
 #[derive(Clone, Copy)]
 pub struct Severed<'c> {
     pub component: Component,
@@ -51,7 +52,7 @@ pub struct RunPrefix<'c> {
 }
 
 impl ActivationCache {
-    /// Converts a position of a text to its index in the matrices.
+    /// Converts a position of the text of row `row` to its index in the matrices.
     pub(super) fn index(&self, row: usize, position: usize) -> usize {
         self.rows.range(row).start + position - self.rows.cached(row)
     }
@@ -92,7 +93,7 @@ impl ActivationCache {
 
 impl Model {
     /// Runs `count` rows of `length` positions with the embeddings `x` through all layers and records their
-    /// activations. The positions of `prefix` precede every row; the outputs of `severed` are replaced.
+    /// activations. The positions of `prefix` precede every row. The outputs that `severed` describes are replaced.
     pub fn run_with_cache(
         &self,
         x: Vec<f32>,

@@ -1,9 +1,9 @@
 //! Resumes rows from an activation cache, with some hidden states or outputs replaced: the basis of causal tracing
 //! (Meng et al. 2022, section 2).
 //!
-//! A row that is restored at one token differs from the cached run only from that token on. The states below
-//! the restored layer and the states before the restored token are therefore read from the cache. Rows join a batch at
-//! their first layer, so that each weight is read once for many rows.
+//! If the hidden state of one token is replaced in one layer, a row differs from the cached run only in the later
+//! layers, from that token on. All other hidden states are therefore read from the cache. A row is added to the batch
+//! at the first layer that it recomputes, so that each weight is read once for many rows.
 
 use std::ops::Range;
 
@@ -22,9 +22,9 @@ pub struct PatchedRun<'r> {
     pub position: usize,
     /// The first layer that is computed. If `first` equals the number of layers, no layer is computed.
     pub first: usize,
-    /// The hidden states before the layer `first`.
+    /// The hidden states before the layer `first`, from `position` on.
     pub start: StartState<'r>,
-    /// Outputs at `position` that are replaced.
+    /// Replacements for outputs of attention or of the MLP at `position`; `None` if no output is replaced.
     pub outputs: Option<OutputPatch<'r>>,
 }
 
@@ -33,7 +33,7 @@ pub struct PatchedRun<'r> {
 pub enum StartState<'r> {
     /// The given hidden state at the run's position, `[d]`, and the cached hidden states at the positions after it.
     State(&'r [f32]),
-    /// The current hidden states of another run of the batch, given by its index.
+    /// The hidden states of another run of the batch before the same layer; the number is the index of that run.
     Fork(usize),
 }
 
@@ -107,7 +107,7 @@ impl Model {
             batch.join(rows, layer);
             self.run_patched_layer(layer, &rows[..batch.joined], &mut batch);
         }
-        // After the last layer, `x` contains only the last position of every row. A row that computes no layer joins
+        // After the last layer, `x` contains only the last position of every row. A row that computes no layer is added
         // here with its last position.
         let mut out = batch.x;
         for row in &rows[batch.joined..] {
@@ -148,8 +148,9 @@ impl Model {
         batch.settled = batch.joined;
     }
 
-    /// Returns queries, keys and values of all rows. A row that joined with a replaced state in this layer differs from
-    /// its cached run only at its first position, so the other positions are read from the cache.
+    /// Returns the attention queries, keys and values of all rows. A row that starts in this layer with a replaced
+    /// hidden state differs from its cached run only at its first position, so the other positions are read from the
+    /// cache.
     fn patched_qkv(&self, layer: usize, rows: &[PatchedRun<'_>], batch: &RunBatch) -> Vec<f32> {
         let (width, columns) = (self.spec().hidden_size, self.heads(layer).qkv_width());
         let is_new = |index: usize| index >= batch.settled && matches!(rows[index].start, StartState::State(_));
@@ -175,17 +176,17 @@ impl Model {
     }
 }
 
-/// The rows of a batch that have joined so far, with their current hidden states.
+/// The rows of a batch that start at or before the current layer, with their current hidden states.
 struct RunBatch {
     rows: Rows,
     joined: usize,
-    /// Number of rows that joined before the current layer.
+    /// Number of rows that start before the current layer.
     settled: usize,
     x: Vec<f32>,
 }
 
 impl RunBatch {
-    /// Adds the rows whose first layer is `layer`.
+    /// Adds the rows whose first computed layer is `layer`.
     fn join(&mut self, rows: &[PatchedRun<'_>], layer: usize) {
         for row in rows[self.joined..].iter().take_while(|row| row.first == layer) {
             let width = row.cache.width;
@@ -207,7 +208,7 @@ impl RunBatch {
     }
 
     /// Replaces the outputs of `component` at the first position of every row that has a replacement for this layer.
-    /// Skips a row of which only the last positions are computed.
+    /// Skips a row whose first position is not computed in this layer.
     fn patch(&self, component: Component, layer: usize, rows: &[PatchedRun<'_>], last_n: &[usize], output: &mut [f32]) {
         let mut first = 0;
         for (index, row) in rows.iter().enumerate() {

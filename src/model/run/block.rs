@@ -1,4 +1,4 @@
-//! Computes one block: attention, and the MLP before and after its key (the input of the down-projection).
+//! Computes one transformer block: attention, and the MLP before and after its key (the input of the down-projection).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -25,13 +25,13 @@ pub(crate) struct BlockInput<'a> {
 }
 
 impl<'a> BlockInput<'a> {
-    /// Rows without cached positions, of which every position is computed.
+    /// Returns the input for rows without cached positions, with every position computed.
     pub(crate) fn whole(x: &'a [f32], rows: &'a Rows) -> Self {
         Self { x, rows, cache: &EMPTY, last_n: rows.lengths() }
     }
 }
 
-/// Queries, keys and values of a layer, with the tapes (intermediate results) of the norms that were applied.
+/// Attention queries, keys and values of a layer, with the tapes (intermediate results) of the norms that were applied.
 pub(crate) struct Qkv {
     pub norm: NormTape,
     /// Queries, keys and values after head norms and RoPE, `[positions, qkv]`.
@@ -212,8 +212,8 @@ impl Model {
         });
     }
 
-    /// Computes the MLP's key, `[positions, f]`: `activation(norm(x) W + b)`, multiplied by the output of the
-    /// up-projection in a gated MLP. Returns the tape if `keep` is set.
+    /// Computes the MLP key (the input of the down-projection), `[positions, f]`: `activation(norm(x) W + b)`,
+    /// multiplied by the output of the up-projection in a gated MLP. Returns the tape if `keep` is set.
     pub(crate) fn mlp_key(&self, layer: usize, mid: &ResidMid, keep: bool) -> (Vec<f32>, Option<MlpTape>) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
@@ -236,7 +236,8 @@ impl Model {
         (key, activation_input.map(|activation_input| MlpTape { norm, activation_input, up }))
     }
 
-    /// Computes the MLP's value from its key, bias included.
+    /// Computes the MLP value, which is the output of the down-projection for the MLP key `key`, bias included,
+    /// `[positions, d]`.
     pub(crate) fn mlp_value(&self, layer: usize, key: &[f32]) -> Vec<f32> {
         self.project(key, &self.checkpoint.blocks[layer].mlp_out)
     }

@@ -13,7 +13,7 @@ use crate::model::load::tensor::Tensor;
 /// Maximum number of positions per batch when texts are scored. It bounds memory and does not affect results.
 const BATCH: usize = 2048;
 
-/// Maximum number of positions per batch when keys are computed: small, so that activations stay in the CPU cache.
+/// Maximum number of positions per batch when MLP keys are computed: small, so that activations stay in the CPU cache.
 const KEYS_BATCH: usize = 512;
 
 impl Model {
@@ -27,7 +27,8 @@ impl Model {
         x
     }
 
-    /// Returns the keys of every position of every row at `layer`, `[positions, f]`.
+    /// Returns the MLP keys (inputs of the down-projection) of every position of every row at `layer`, `[positions,
+    /// f]`.
     pub fn keys(&self, layer: usize, tokens: &[&[u32]]) -> Vec<f32> {
         let positions: usize = tokens.iter().map(|row| row.len()).sum();
         let mut out = Vec::with_capacity(positions * self.spec().intermediate_size);
@@ -35,8 +36,8 @@ impl Model {
         out
     }
 
-    /// Computes the keys at several layers, given in ascending order, in one pass over the rows. For every batch of
-    /// rows and every layer, calls `seen` with the index of the layer in `layers` and the keys, `[positions of the
+    /// Computes the MLP keys at several layers, given in ascending order, in one pass over the rows. For every batch of
+    /// rows and every layer, calls `seen` with the index of the layer in `layers` and the MLP keys, `[positions of the
     /// batch, f]`. The bits of a layer's keys do not depend on the other layers.
     pub fn keys_at(&self, layers: &[usize], tokens: &[&[u32]], mut seen: impl FnMut(usize, Vec<f32>)) {
         let Some(&last) = layers.last() else { return };
@@ -57,8 +58,8 @@ impl Model {
         }
     }
 
-    /// Computes `W k + b` (`[d]`) of `layer`'s MLP down-projection for one key, in f64, with the terms added in order.
-    /// Linking, which combines the edits of a layer, computes residuals from this output.
+    /// Computes `W k + b` (`[d]`) of `layer`'s MLP down-projection for one MLP key `k`, in f64, with the terms added in
+    /// order. Linking, which combines the edits of a layer, computes residuals from this output.
     pub fn mlp_output_f64(&self, layer: usize, key: &[f32]) -> Vec<f64> {
         let projection = &self.checkpoint.blocks[layer].mlp_out;
         let weight = self.weight(projection);

@@ -1,4 +1,5 @@
-//! Records the key and the value at the MLP of one layer.
+//! Records the MLP key (input of the down-projection) and the MLP value (output of the down-projection) of one layer,
+//! at one position per row.
 
 use super::block::BlockInput;
 use super::model::Model;
@@ -6,14 +7,14 @@ use super::prefix_cache::{CachedPrefixes, PrefixCache};
 use super::rows::Rows;
 use crate::numeric::rows::add;
 
-/// The keys and values that the hook records at the MLP of one layer, and the hidden states after that layer.
+/// The MLP keys and values that the hook records in one layer, and the hidden states after that layer.
 pub struct HookOutput {
     /// Layout of the rows in `resid_post`, without their cached prefixes.
     pub rows: Rows,
     pub prefixes: CachedPrefixes,
-    /// Per row, the key at the requested position: the input of the MLP down-projection, `[f]`.
+    /// Per row, the MLP key at the requested position: the input of the down-projection, `[f]`.
     pub keys: Vec<Vec<f32>>,
-    /// Per row, the value at the requested position: the output of the down-projection, bias included, `[d]`.
+    /// Per row, the MLP value at the requested position: the output of the down-projection, bias included, `[d]`.
     pub values: Vec<Vec<f32>>,
     /// Hidden states after the block, `[positions, d]`.
     pub resid_post: Vec<f32>,
@@ -29,13 +30,13 @@ impl HookOutput {
 }
 
 impl Model {
-    /// Runs all rows through `layer` and records the key and the value of its MLP at `positions[row]` of every row.
+    /// Runs all rows through `layer` and records the MLP key and the MLP value at `positions[row]` of every row.
     pub fn run_hook(&self, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> HookOutput {
         self.run_hook_cached(&PrefixCache::empty(), layer, tokens, positions)
     }
 
-    /// Does the same as [`Model::run_hook`], but reads the keys and values of each row's prefix from `cache` if it
-    /// contains the prefix. Only positions before `positions[row]` are read from the cache.
+    /// Does the same as [`Model::run_hook`], but reads the attention keys and values of each row's prefix from `cache`
+    /// if `cache` contains the prefix. Only positions before `positions[row]` are read from the cache.
     pub fn run_hook_cached(
         &self,
         cache: &PrefixCache,

@@ -9,8 +9,8 @@ use super::suffix_pass::SuffixPass;
 use crate::numeric::rows::softmax;
 use crate::numeric::{View, matmul};
 
-/// A row of tokens, prepared for evaluations in which the activation's inputs of one MLP are scaled at the last
-/// position.
+/// A row of tokens, prepared for evaluations in which the inputs of one MLP's activation function are scaled at the
+/// last position.
 pub struct Neurons<'m> {
     model: &'m Model,
     layer: usize,

@@ -1,4 +1,4 @@
-//! Caches the keys and values of prefixes that many rows share, so that they are computed once.
+//! Caches the attention keys and values of prefixes that many rows share, so that they are computed once.
 //!
 //! The prompt of every edit is run after the same context templates (short texts that precede it), which are a large
 //! part of the rows. Attention is causal: the keys and values of a prefix do not depend on the text after it.
@@ -84,9 +84,9 @@ pub fn common_prefix_len(one: &[u32], other: &[u32]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
-/// Runs positions that stay constant through `layers`. `x` contains their hidden states, `[positions, d]`. Returns the
-/// KV cache of every row in each of these layers, cached prefixes included. In the last of the layers only keys and
-/// values are computed.
+/// Runs positions whose hidden states do not change between evaluations through `layers`. `x` contains the hidden
+/// states before the first of the layers, `[positions, d]`. Returns the KV cache of every row in each of these layers,
+/// cached prefixes included. In the last of the layers only attention keys and values are computed.
 pub(crate) fn run_and_cache(
     model: &Model,
     layers: Range<usize>,

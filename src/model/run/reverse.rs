@@ -102,7 +102,7 @@ impl Model {
         out
     }
 
-    /// Back-propagates through the head norms of queries and keys, in place.
+    /// Back-propagates through the head norms of attention queries and keys, in place.
     fn norm_heads_reverse(&self, layer: usize, inputs: &Qkv, qkv: &mut [f32]) {
         let (Some(norms), Some(tapes)) = (&self.checkpoint.blocks[layer].head_norms, &inputs.head_norms) else {
             return;
@@ -115,7 +115,8 @@ impl Model {
         }
     }
 
-    /// Back-propagates through the projections to queries, keys and values.
+    /// Back-propagates from the gradient of queries, keys and values, `[positions, qkv]`, to the gradient of the input
+    /// of their projections.
     fn project_qkv_reverse(&self, layer: usize, qkv: &[f32]) -> Vec<f32> {
         let (projections, heads) = (&self.checkpoint.blocks[layer].attention_in, self.heads(layer));
         match (self.spec().family.attention_in, &projections[..]) {

@@ -120,7 +120,8 @@ impl<'a> SuffixPass<'a> {
     pub fn stored_floats(&self) -> usize {
         let spec = self.model.spec();
         let cached = |cache: &KvCache| cache.keys.iter().chain(&cache.values).map(|part| part.len()).sum::<usize>();
-        // Norms, queries, keys, values, and both sides of the activation.
+        // Per position and layer, about 8 d numbers for norms, queries, keys and values, and 2 f for the input and the
+        // output of the activation.
         let tape = self.positions() * self.caches.len() * (8 * spec.hidden_size + 2 * spec.intermediate_size);
         // Logits and their gradient.
         let logits = 2 * self.last_n.iter().sum::<usize>() * spec.vocabulary;

@@ -1,10 +1,10 @@
 //! Runs the layers from one MLP down-projection upward, forward and backward, for changes to the weight of that
 //! projection.
 //!
-//! A changed weight matrix affects every position. Its inputs (the keys) and the residual stream to which its output is
-//! added do not change, so they are computed once. The layers above are recomputed for every change. The reverse pass
-//! returns the gradient of the MLP outputs; the gradient of a weight matrix is the product of the keys and that
-//! gradient.
+//! A changed weight matrix affects every position. Its inputs (the MLP keys) and the residual stream to which its
+//! output is added do not change, so they are computed once. The layers above are recomputed for every change. The
+//! reverse pass returns the gradient of the MLP outputs; the gradient of a weight matrix is the product of the MLP keys
+//! and that gradient.
 
 use super::block::{BlockInput, BlockTape};
 use super::kv_cache::EMPTY;
@@ -18,7 +18,7 @@ pub struct WeightPass {
     layer: usize,
     rows: Rows,
     last_n: Vec<usize>,
-    /// The keys of every position, `[positions, f]`.
+    /// The MLP keys of every position, `[positions, f]`.
     keys: Vec<f32>,
     /// The residual stream to which the layer's MLP output is added, `[positions, d]`.
     resid_mid: Vec<f32>,
@@ -43,8 +43,8 @@ pub struct LayerGradient<'a> {
 }
 
 impl WeightPass {
-    /// Runs rows up to the key of `layer`. The last `last_n[row]` positions of each row are labelled: only their logits
-    /// are computed.
+    /// Runs rows up to the MLP key of `layer`. The last `last_n[row]` positions of each row are labelled: only their
+    /// logits are computed.
     pub fn new(model: &Model, layer: usize, tokens: &[&[u32]], last_n: &[usize]) -> Self {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let x = model.hidden_states(tokens, layer);

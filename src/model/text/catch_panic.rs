@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether [`catch_panic`] is running on this thread. While it is, the panic hook prints nothing.
+    /// Whether [`catch_panic`] is running on this thread. While the value is true, the panic hook prints nothing.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -285,7 +285,7 @@ fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     Ok(Value::from_safe_string(String::from_utf8_lossy(&out).into_owned()))
 }
 
-/// A JSON formatter that writes one space after every comma and colon.
+/// A JSON formatter that writes one space after every comma and colon, as Python's `json.dumps` does.
 struct Spaced;
 
 impl serde_json::ser::Formatter for Spaced {

@@ -62,7 +62,7 @@ fn count_steps(value: &Value) -> usize {
     own + inner.chain(listed).map(count_steps).sum::<usize>()
 }
 
-/// Rejects BPE dropout, which skips merges at random: the same text would give other tokens every time.
+/// Rejects BPE dropout, which skips merges at random: the same text would give different tokens each time.
 fn check_dropout(model: &Value) -> Result<(), String> {
     match model["dropout"].as_f64() {
         Some(dropout) if dropout != 0.0 => Err(format!(

@@ -83,7 +83,7 @@ pub struct Encoded {
 
 impl Encoded {
     /// Returns the index of the last token that covers the last byte of `subject`, a byte range of the text; `None` if
-    /// no token does.
+    /// no token covers that byte.
     pub fn subject_last(&self, subject: &Range<usize>) -> Option<usize> {
         let last = subject.end.checked_sub(1)?;
         self.spans.iter().rposition(|span| span.contains(&last))
@@ -152,10 +152,10 @@ impl Tokens {
         Some(Remark::new(RemarkKind::TextsEnded, message, help))
     }
 
-    /// Returns a digest of the rules for reading a prompt that the files of the base model do not decide. For a user
-    /// message (`chat`), the result is the digest of the chat template. For other prompts, it is a fixed digest if the
-    /// tokenizer appends special tokens, because these are left out of prompts. `None` if prompts are read exactly as
-    /// tokenizer.json says.
+    /// Returns a digest of the rules for tokenising a prompt that tokenizer.json does not state. For a user message
+    /// (`chat`), the result is the digest of the chat template. For other prompts, it is a fixed digest if the
+    /// tokenizer appends special tokens, because these are removed from prompts. `None` if prompts are tokenised
+    /// exactly as tokenizer.json states.
     ///
     /// # Errors
     /// As [`Tokens::chat`].
@@ -180,9 +180,9 @@ impl Tokens {
         self.chat.get_or_init(open).as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
     }
 
-    /// Returns the texts of the tokens that start or end the model's texts, as config.json names them: `bos_token_id`,
-    /// then `eos_token_id`, without repetition. Only config.json is read, because a patch may depend only on the files
-    /// of the base model, and the other tokenizer settings are not among them.
+    /// Returns the texts of the special tokens that mark the start and the end of a text, as config.json names them:
+    /// `bos_token_id`, then `eos_token_id`, without repetition. Only config.json is read, because a patch may depend
+    /// only on the files of the base model, and the other tokenizer settings are not among them.
     pub fn start_texts(&self) -> Vec<String> {
         let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
         let config: serde_json::Value =

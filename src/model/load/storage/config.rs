@@ -57,7 +57,7 @@ fn is_of(class: &str, family: &Family) -> bool {
     stem.eq_ignore_ascii_case(&family.model_type.replace('_', ""))
 }
 
-/// Returns the first class in `architectures` if it belongs to another family than `model_type`.
+/// Returns the first class in `architectures` if it belongs to another family than `model_type`; `None` otherwise.
 pub(in crate::model) fn other_class(path: &Path, config: &serde_json::Value, family: &Family) -> Option<String> {
     let config = ConfigReader::new(path, config.as_object()?);
     architecture(&config).filter(|class| !is_of(class, family)).map(str::to_owned)

@@ -43,7 +43,7 @@ pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str
         );
     }
     let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
-    // Whether `start` ends with the family's own prefix, after at least one whole part of a name.
+    // Whether `start` consists of an outer prefix that ends in `.`, followed by the family's own prefix.
     let outer = |start: &str| start.strip_suffix(family.prefix).is_some_and(|outer| outer.ends_with('.'));
     if let Some(prefix) = prefix {
         let prefix = if outer(prefix) { &prefix[..prefix.len() - family.prefix.len()] } else { prefix };
