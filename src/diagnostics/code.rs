@@ -19,7 +19,6 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Returns `error` or `warning`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -50,7 +49,7 @@ impl Weight {
 /// Declares every code once: variant, public name, [`Weight`], and one sentence that says when it is reported.
 macro_rules! codes {
     ($($variant:ident $name:literal $severity:ident $description:literal)*) => {
-        /// The stable name of a kind of finding.
+        /// The stable identifier of a kind of finding, such as `duplicate-id`. Its public name never changes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code { $(#[doc = $description] $variant,)* }
 

@@ -12,7 +12,7 @@ use super::{Code, FileId, Severity, Sources, truncate_middle};
 pub struct Label {
     pub file: FileId,
     pub span: Range<usize>,
-    /// The text to show below the byte range; may be empty.
+    /// The explanation that is shown below the byte range; may be empty.
     pub text: String,
     /// Whether the label marks the cause of the finding; other labels give context.
     pub primary: bool,
@@ -22,7 +22,7 @@ pub struct Label {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     pub code: Code,
-    /// The severity, after the policy is applied.
+    /// The effective severity: the default of `code`, until `Policy::apply` replaces it.
     pub severity: Severity,
     /// One sentence, without a full stop.
     pub message: String,
@@ -49,7 +49,7 @@ impl Diagnostic {
         self.label(file, span, text, true)
     }
 
-    /// Adds a secondary label, which marks another text that explains the finding.
+    /// Adds a secondary label, which marks a text that gives context, for example the earlier of two equal ids.
     #[must_use]
     pub fn with(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
         self.label(file, span, text, false)
@@ -99,8 +99,8 @@ impl CappedFindings {
         }
     }
 
-    /// Returns the findings in the order in which they were added, with one note for each code of which findings were
-    /// dropped.
+    /// Returns the findings in the order in which they were added. For each code whose limit was exceeded, a note
+    /// states that findings were dropped.
     pub fn finish(self) -> Vec<Diagnostic> {
         self.shown
     }
@@ -114,7 +114,8 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     });
 }
 
-/// The error of a check: all findings, of which at least one is an error, with the texts that the labels point into.
+/// The error of a check: its findings, of which at least one is an error, and the file texts that their labels refer
+/// to.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {
@@ -123,7 +124,7 @@ pub struct Findings {
     pub sources: Sources,
 }
 
-/// Returns a summary such as "2 errors, 1 warning".
+/// Counts the errors and warnings in words, for example "2 errors, 1 warning".
 pub fn summary(diagnostics: &[Diagnostic]) -> String {
     let errors = diagnostics.iter().filter(|finding| finding.is_error()).count();
     let warnings = diagnostics.len() - errors;

@@ -13,14 +13,13 @@ pub enum FailureKind {
     Denied,
 }
 
-/// The error of a command: findings with the files that they mark.
+/// The error of a command: its findings and the file texts that their labels refer to.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The kind, which determines the exit code.
     pub kind: FailureKind,
-    /// The findings, of which at least one is an error.
+    /// The findings of the command. Among them is at least one error.
     pub findings: Vec<Diagnostic>,
-    /// The texts that the labels of the findings mark.
+    /// The file texts that the labels of the findings refer to.
     pub sources: Sources,
 }
 
@@ -43,7 +42,7 @@ impl Failure {
         Self { kind, findings, sources: sources.clone() }
     }
 
-    /// Sets the files that the labels point into; `From` leaves the list of files empty.
+    /// Sets the file texts that the labels refer to. A failure that is created with `From` has none.
     #[must_use]
     pub fn with_sources(self, sources: &Sources) -> Self {
         Self { sources: sources.clone(), ..self }

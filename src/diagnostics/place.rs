@@ -7,24 +7,25 @@ use serde::Serialize;
 
 use super::{FileId, Sources};
 
-/// A place in a file. Lines and columns count from one; columns count characters.
+/// A range in a file. Lines and columns count from one; columns count characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Place {
     /// The path of the file, relative to the project's folder.
     pub file: String,
-    /// The first line; null if the place is the whole file.
+    /// The first line; null if the range is the whole file.
     pub line: Option<usize>,
-    /// The first column.
+    /// The column of the first character; null if the range is the whole file.
     pub column: Option<usize>,
-    /// The last line.
+    /// The line of the end of the range; null if the range is the whole file.
     pub end_line: Option<usize>,
-    /// The column after the last character.
+    /// The column after the last character; null if the range is the whole file.
     pub end_column: Option<usize>,
 }
 
 impl Place {
-    /// Converts a byte range. For a file that could not be read, whose text is empty, the place is the whole file.
+    /// Converts a byte range to lines and columns. The result has no lines if the file could not be read and its text
+    /// is therefore empty.
     pub fn new(file: FileId, span: &Range<usize>, sources: &Sources) -> Self {
         let known = !sources.text(file).is_empty();
         let start = known.then(|| sources.position(file, span.start));

@@ -58,7 +58,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) ->
     renderer.term_width(style.width).render(&[group])
 }
 
-/// Returns the files that have labels, the file of the primary label first.
+/// Returns the files in which the diagnostic has labels, the file of the primary label first.
 fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     let mut files: Vec<FileId> = diagnostic.primary().map(|label| label.file).into_iter().collect();
     for label in &diagnostic.labels {
@@ -92,7 +92,8 @@ fn group_labels(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
 /// The distance between two labels, in bytes, from which on the labels are in separate snippets.
 const MAX_LABEL_DISTANCE: usize = 1 << 13;
 
-/// Returns a snippet with only the lines that have labels, because the renderer would index the whole file per finding.
+/// Returns a snippet that contains only the part of the file near its labels. With the whole file, the renderer would
+/// index all lines of the file for every finding.
 fn snippet(
     labels: Vec<&Label>,
     file: FileId,
@@ -113,13 +114,14 @@ fn snippet(
         .annotations(annotations)
 }
 
-/// Cuts a window [`MAX_BYTES_AFTER_LABEL`] bytes after `end`, the end of its last label.
+/// Cuts `window`, a part of a file, [`MAX_BYTES_AFTER_LABEL`] bytes after `end`, where the last label of the window
+/// ends.
 fn clip(window: &str, end: usize) -> &str {
     &window[..window.ceil_char_boundary(end.saturating_add(MAX_BYTES_AFTER_LABEL))]
 }
 
-/// Converts a byte range of the file to one of the window, which starts at `offset`; the range is cut to the window and
-/// extended to whole characters.
+/// Converts a byte range of the file to one relative to `window`, the part of the file that starts at byte `offset`.
+/// The range is limited to the window and extended to whole characters.
 fn to_window(window: &str, span: &Range<usize>, offset: usize) -> Range<usize> {
     let start = window.floor_char_boundary(span.start.saturating_sub(offset));
     let end = window.ceil_char_boundary(span.end.saturating_sub(offset).min(window.len()));

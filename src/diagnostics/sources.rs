@@ -55,7 +55,8 @@ impl Sources {
         &self.source(file).text
     }
 
-    /// Returns the position of a byte offset; an offset after the end gives the position of the end.
+    /// Converts a byte offset to a line and a column; an offset after the end of the text gives the position of the
+    /// end.
     pub fn position(&self, file: FileId, offset: usize) -> Position {
         let source = self.source(file);
         let offset = source.text.floor_char_boundary(offset);
@@ -73,7 +74,7 @@ impl Sources {
         (source.lines[first - 1]..end, first)
     }
 
-    /// Returns the line of a byte offset as `path:line`.
+    /// Formats the location of a byte offset as `path:line`.
     pub fn place(&self, file: FileId, offset: usize) -> String {
         format!("{}:{}", self.path(file), self.position(file, offset).line)
     }

@@ -21,14 +21,14 @@ pub fn did_you_mean(name: &str) -> String {
 }
 
 impl Diagnostic {
-    /// Adds a help line that suggests `name`, or the help line `otherwise` if `name` is `None`.
+    /// Adds the help line that suggests `name` ("did you mean …"), or the help line `otherwise` if `name` is `None`.
     #[must_use]
     pub fn suggest(self, name: Option<&str>, otherwise: impl Into<String>) -> Self {
         self.help(name.map_or_else(|| otherwise.into(), did_you_mean))
     }
 }
 
-/// Returns the text, cut to 80 characters.
+/// Limits a text to 80 characters for a message.
 pub fn shorten(text: &str) -> String {
     const MOST: usize = 80;
     match text.char_indices().nth(MOST) {
@@ -37,7 +37,7 @@ pub fn shorten(text: &str) -> String {
     }
 }
 
-/// Returns a list in words: "`a`, `b` and `c`".
+/// Joins names for a message: "`a`, `b` and `c`".
 pub fn list_in_words(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {
