@@ -43,12 +43,13 @@ pub use read::rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 #[derive(Clone, Debug)]
 pub struct Project {
     pub config: Config,
-    /// The built and the parked edits; `edits.sources` has all files of the project.
+    /// The built and the parked edits. `edits.sources` contains the texts of all project files, not only of the edit
+    /// files.
     pub edits: EditSet,
     pub probes: Vec<Probe>,
-    /// The warnings about all files, with the severities of the policy.
+    /// The warnings about all files, with the severities that the policy assigns.
     pub warnings: Vec<Diagnostic>,
-    /// The files of a project in memory, by their path relative to its folder; `None` for a project on disk.
+    /// The files of a past revision, by path relative to the project's folder; `None` for a project on disk.
     snapshot: Option<BTreeMap<String, Vec<u8>>>,
 }
 
@@ -173,7 +174,7 @@ impl Project {
         LockFile::parse(&shown, &String::from_utf8_lossy(bytes)).map(Some)
     }
 
-    /// Returns the message for a project whose [`Project::lock`] is `None`.
+    /// Returns the message for a project without a lock of the chosen model.
     pub fn no_lock(&self) -> String {
         match &self.config.model.name {
             None => format!("there is no {LOCK_FILE}"),

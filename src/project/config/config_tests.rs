@@ -1,4 +1,4 @@
-//! Tests that project files are parsed to the right settings, and that every error points to the wrong text.
+//! Tests that project files are parsed to the right settings, and that the label of every error marks the invalid text.
 
 use super::settings::StageConfig;
 use super::*;

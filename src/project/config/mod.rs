@@ -44,28 +44,29 @@ const TABLES: KeysByTable = &[
 /// The settings of a project: the content of `corrigenda.toml`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The folder that contains the project file; all paths are relative to it.
+    /// The folder that contains the project file. Relative paths in the project file start there.
     pub root: PathBuf,
-    /// The project file, for the labels of diagnostics.
+    /// The id of the project file in the sources, for the labels of diagnostics.
     pub file: FileId,
     /// The folder of edits, relative to `root`.
     pub edits: PathBuf,
     /// The base model; in a project with several models, the model that the command uses.
     pub model: ModelConfig,
-    /// All named models, also the one in `model`; empty if the only model has no name.
+    /// All named models, including the one in `model`; empty if the only model has no name.
     pub models: BTreeMap<String, NamedModel>,
     pub rome: RomeConfig,
     /// The settings of the linear solve that combines all edits into one patch (`[link]`).
     pub link: LinkConfig,
-    /// The source of the second moments of the keys; `None` without `[statistics]`.
+    /// The corpus and the limits from which the second moments of the MLP keys are computed; `None` without
+    /// `[statistics]`.
     pub statistics: Option<StatisticsConfig>,
     pub test: TestConfig,
     pub policy: Policy,
 }
 
 impl Config {
-    /// Reads the project file in `root`. Returns the settings, the warnings and the sources that the warnings point
-    /// into.
+    /// Reads the project file in `root`. Returns the settings, the warnings, and the file text that the labels of the
+    /// warnings refer to.
     ///
     /// # Errors
     /// If the project file is missing or has an error; all findings are returned.
@@ -101,7 +102,8 @@ impl Config {
         Ok(())
     }
 
-    /// Chooses the model with the name of the chosen model of `other`, or the only model of this project.
+    /// Chooses the model that has the same name as the chosen model of `other`; in a project with one model, chooses
+    /// this model.
     ///
     /// # Errors
     /// If the project has several models, and no model has that name.
@@ -118,7 +120,8 @@ impl Config {
     }
 }
 
-/// Reads the valid parts of the project file. Returns the folder of edits even if the other settings are invalid.
+/// Reads the valid parts of the project file. Returns the folder of edits even if the other settings are invalid, so
+/// that the edits can still be checked.
 pub(super) fn read(root: &Path, sources: &mut Sources) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let path = root.join(PROJECT_FILE);
     let file =
@@ -151,7 +154,8 @@ fn missing(root: &Path) -> Diagnostic {
     finding.help("name the project's folder with `-C DIR`, or start one with `corrigenda init`")
 }
 
-/// Parses the valid parts of a project file. The settings are `None` if a required one is missing or invalid.
+/// Parses the valid parts of a project file and returns the settings, the folder of edits and the findings. The
+/// settings are `None` if a required setting is missing or invalid.
 pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let (mut reader, tree) = TomlReader::document(file, text, TABLES);
     let top = TomlReader::root(&tree);

@@ -20,7 +20,7 @@ pub const MOST_NAME_BYTES: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelConfig {
-    /// The name in the project; `None` if it is the only model and has no name.
+    /// The name in `[model.NAME]`; `None` if the project has only `[model]`.
     pub name: Option<String>,
     /// The folder of the model, or its name on the Hub, as in the project file.
     pub path: PathBuf,
@@ -40,12 +40,12 @@ pub struct NamedModel {
     /// The settings of the value optimisation. Settings that this model does not set are taken from the project's
     /// `[rome]`.
     pub rome: RomeConfig,
-    /// The source of the second moments. Settings that this model does not set are taken from the project's
-    /// `[statistics]`.
+    /// The corpus and the limits for the second moments. Settings that this model does not set are taken from the
+    /// project's `[statistics]`.
     pub statistics: Option<StatisticsConfig>,
 }
 
-/// The models of a project file: the first model, and all named models by name.
+/// The models of a project file: the model that is chosen until `choose` is called, and all named models by name.
 pub(crate) type ModelSet = (Option<ModelConfig>, BTreeMap<String, NamedModel>);
 
 /// Returns whether a text is a valid model name: a-z, 0-9 and hyphens, not beginning with a hyphen, at most
@@ -117,7 +117,7 @@ fn read_named(
     Some((name, NamedModel { model, rome: own.over(rome), statistics }))
 }
 
-/// Returns the error for a command that needs one model, in a project with several models and no chosen one.
+/// Returns the error for a command that works on one model, in a project with several models, if `--model` is missing.
 pub fn unchosen(names: &[&str]) -> Diagnostic {
     let message = format!("the project has {} models, and the command works on one", names.len());
     Diagnostic::new(Code::ModelUnchosen, message)

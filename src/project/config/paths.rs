@@ -15,26 +15,28 @@ use crate::project::read::toml_reader::TomlReader;
 use crate::project::{MOST_FILE_BYTES, PROJECT_FILE};
 use crate::regular_file;
 
-/// The paths that a project file names, before they are resolved.
+/// The paths that a project file contains, exactly as written there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     /// The folder of edits; the default folder if the file does not name a valid folder.
     pub edits: String,
     pub templates: BTreeSet<String>,
-    /// All files that are read: templates, corpora and neutral texts.
+    /// All files that a build or a test reads because the project file names them: context templates, corpora and
+    /// neutral texts.
     pub read: BTreeSet<PathBuf>,
     /// The base models: folders, or names on the Hub.
     pub models: BTreeSet<PathBuf>,
-    /// All folders below the project's folder that any key `edits` names; empty without a project file.
+    /// All folders below the project's folder that are the value of a key `edits` in any table; empty without a project
+    /// file.
     pub facts: BTreeSet<PathBuf>,
-    /// Whether the file is invalid, so that it may name more paths than these.
+    /// Whether the file has errors, so that it may be meant to name further paths.
     pub broken: bool,
-    /// Whether the file could not be parsed at all.
+    /// Whether the file is not valid TOML or cannot be read, so that no path is known.
     pub unparsed: bool,
 }
 
 impl Paths {
-    /// Collects the paths in the text of a project file, also from tables in which the key is not allowed.
+    /// Collects the paths in the text of a project file. A path in a table where its key is not allowed is included.
     pub fn of(text: &str) -> Self {
         let mut sources = Sources::default();
         let file = sources.add(PROJECT_FILE, text);
@@ -89,7 +91,7 @@ fn is_below(folder: &Path) -> bool {
     depth > 0
 }
 
-/// Collects the texts of `key` in every table, because a misplaced key may be moved to the right table later.
+/// Collects the strings that `key` has in any table, because a misplaced key may be moved to the right table later.
 fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
     for (name, value) in table {
         match value.get_ref() {

@@ -41,7 +41,7 @@ pub(crate) const REQUIRABLE: &[&str] =
 /// The limits and requirements that a project sets. A limit that is `None` is not checked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// The project file; `None` without `[policy]`.
+    /// The id of the project file in the sources; `None` without `[policy]`.
     file: Option<FileId>,
     /// The fields that every edit must have, each with its byte range in the project file.
     require: Vec<(String, Range<usize>)>,
@@ -66,13 +66,13 @@ pub struct Policy {
 /// A number of the policy, with its byte range in the project file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
-    /// The maximum or the minimum allowed value, depending on the rule.
+    /// The maximum or the minimum allowed value, depending on the rule that the limit belongs to.
     pub value: f64,
     span: Range<usize>,
 }
 
 impl Limit {
-    /// Returns whether `figure` is at most the limit, for limits that are a maximum; false for NaN.
+    /// Returns whether `figure` is at most the limit. Only for limits that are a maximum; false for NaN.
     pub fn allows(&self, figure: f64) -> bool {
         figure <= self.value
     }
@@ -81,13 +81,13 @@ impl Limit {
 /// A rule that forbids edits of certain subjects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Protected {
-    /// The pattern for names of the subject; `*` matches any text.
+    /// The pattern that a name of the subject must not match; `*` matches any text.
     pattern: String,
     span: Range<usize>,
     reason: Option<String>,
 }
 
-/// The level that a policy assigns to a kind of finding.
+/// The severity that a policy assigns to the findings of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The finding is an error: it stops a build and fails a check.
@@ -102,7 +102,7 @@ impl Level {
 }
 
 impl Policy {
-    /// Reads the valid parts of `[policy]`.
+    /// Reads the valid parts of `[policy]`; the result is empty without this table.
     pub(crate) fn read(reader: &mut TomlReader, top: &TomlTable<'_, '_>) -> Self {
         let Some(table) = reader.table(top, "policy", "`[policy]`") else { return Self::default() };
         reader.known_keys(&table, POLICY_KEYS);
@@ -134,7 +134,7 @@ impl Policy {
         }
     }
 
-    /// Checks the rules about the texts of edits and the number of edits.
+    /// Checks the rules that need no model: required fields, protected subjects, and the number of edits.
     pub(crate) fn judge(&self, edits: &EditSet) -> Vec<Diagnostic> {
         let mut found: Vec<Diagnostic> =
             edits.edits.iter().chain(&edits.parked).flat_map(|edit| self.judge_edit(edit)).collect();
@@ -198,13 +198,13 @@ impl Policy {
         findings.into_iter().filter_map(weighed).collect()
     }
 
-    /// Returns the finding for a value that breaks a limit.
+    /// Returns the finding for a measured value that breaks a limit.
     pub fn broken(&self, code: Code, message: String, limit: &Limit) -> Diagnostic {
         self.point(Diagnostic::new(code, message), limit)
     }
 
-    /// Adds a label to a finding about a broken limit: the location of the limit, with the reason that the policy
-    /// gives.
+    /// Adds to a finding about a broken limit the label that marks the limit in the project file, with the reason that
+    /// the policy gives for it.
     #[must_use]
     pub fn point(&self, finding: Diagnostic, limit: &Limit) -> Diagnostic {
         let key = finding.code.as_str();
@@ -215,7 +215,7 @@ impl Policy {
         self.because(finding, span, self.reasons.get(key).map(String::as_str))
     }
 
-    /// Adds a label to a finding: the location of a policy rule, with the reason of the rule.
+    /// Adds to a finding the label that marks a policy rule in the project file, with the reason of the rule.
     fn because(&self, finding: Diagnostic, span: &Range<usize>, reason: Option<&str>) -> Diagnostic {
         let Some(file) = self.file else { return finding };
         let label = reason.map_or_else(|| "the policy".to_owned(), |reason| format!("the policy: {reason}"));
@@ -237,8 +237,8 @@ fn has(edit: &Edit, field: &str) -> bool {
     }
 }
 
-/// Returns whether a pattern matches `name`, or `name` with some of the words of `head`, the prompt before it: the
-/// prompt "Marie {}" with the subject "Curie" is about Marie Curie.
+/// Returns whether a pattern matches `name`, or `name` after the last words of `head`, the text of the prompt before
+/// the subject: the prompt "Marie {}" with the subject "Curie" is about Marie Curie.
 fn is_about(pattern: &str, head: &str, name: &str) -> bool {
     let (pattern, words) = (usual(pattern), usual(&[head, name].concat()));
     let own = words.len() - usual(name).len().min(words.len());
@@ -254,7 +254,7 @@ fn usual(text: &str) -> String {
     words.join(" ")
 }
 
-/// Returns whether a pattern matches a whole name; `*` matches any text.
+/// Returns whether a pattern matches all of `name`; `*` in the pattern matches any text, also an empty one.
 fn is_like(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

@@ -50,7 +50,8 @@ pub(crate) const TEST_KEYS: &[&str] = &[
     "neutral",
 ];
 
-/// The settings of the value optimisation (ROME).
+/// The settings of the ROME optimisation, which finds the value of an edit: the vector v that the edited MLP layer
+/// outputs for the subject.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "RomeTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RomeConfig {
@@ -62,7 +63,7 @@ pub struct RomeConfig {
     /// A file of context templates: texts that are put before the prompt.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub templates: Option<PathBuf>,
-    /// The attempts of the optimisation; each is only made if the previous ones did not converge.
+    /// The attempts of the optimisation, in order. An attempt is only made if all previous attempts did not converge.
     #[schemars(length(min = 1, max = 8))]
     pub schedule: Option<Vec<StageConfig>>,
     /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where δ is the change of the initial value v₀.
@@ -71,16 +72,17 @@ pub struct RomeConfig {
     /// The maximum of ‖δ‖ as a multiple of ‖v₀‖.
     #[schemars(range(min = 0))]
     pub clamp: Option<f64>,
-    /// The weight of the KL divergence that keeps the model's other predictions about the subject.
+    /// The weight, in the loss, of the KL divergence that preserves the model's other predictions about the subject.
     #[schemars(range(min = 0))]
     pub kl_factor: Option<f64>,
-    /// The loss at which an attempt stops.
+    /// The loss, including the weight decay and the KL divergence, below which an attempt stops.
     #[schemars(range(min = 0))]
     pub stop_loss: Option<f64>,
     /// The mean negative log-likelihood of the target, in nats, at or below which a value has converged.
     #[schemars(range(min = 0))]
     pub converged_nll: Option<f64>,
-    /// The weight of the bare prompt in the averaged key; by default it weighs as much as any other template.
+    /// The weight of the prompt without a context template in the mean of the MLP keys; by default it equals the weight
+    /// of any context template.
     #[schemars(range(min = 0, max = 1))]
     pub bare_weight: Option<f64>,
     /// The lead of the target, in nats, at which the search stops: every token of the target has at least this much
@@ -89,7 +91,7 @@ pub struct RomeConfig {
     pub margin: Option<f64>,
 }
 
-/// One attempt of the optimisation.
+/// One attempt of the optimisation with Adam.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
 #[schemars(rename = "StageTable", deny_unknown_fields)]
 pub struct StageConfig {
@@ -101,26 +103,26 @@ pub struct StageConfig {
     pub steps: u32,
 }
 
-/// The settings for solving all edits together.
+/// The settings of the link, the linear solve that combines all edits into one patch.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "LinkTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LinkConfig {
-    /// The ridge on the diagonal of the linear system, as a share of the mean diagonal.
+    /// The ridge on the diagonal of the linear system of the MLP keys, as a share of the mean diagonal.
     #[schemars(range(min = 0))]
     pub ridge: Option<f64>,
-    /// The number of refinement steps of a linked set, 0 for none. By default, only large sets are refined.
+    /// The number of refinement steps after the linear solve, 0 for none. By default, only large sets are refined.
     #[schemars(range(min = 0, max = 1000))]
     pub refine_steps: Option<usize>,
-    /// The number of layers that a refined set changes, from the edited one up.
+    /// The number of layers that the refinement changes: the edited layer and the layers directly above it.
     #[schemars(range(min = 1, max = 8))]
     pub refine_layers: Option<usize>,
 }
 
-/// The source of the second moments of the keys.
+/// The source of C, the second moments of the MLP keys.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(rename = "StatisticsTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StatisticsConfig {
-    /// The path of the corpus.
+    /// The path of the text file over which the second moments are summed, one document per line.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub corpus: PathBuf,
     /// The byte range of the path in the project file.
@@ -184,7 +186,7 @@ impl RomeConfig {
         })
     }
 
-    /// Returns these settings; settings that are `None` are taken from `shared`.
+    /// Returns these settings, with every setting that is `None` replaced by the setting in `shared`.
     pub(super) fn over(self, shared: &Self) -> Self {
         let shared = shared.clone();
         Self {
@@ -204,7 +206,8 @@ impl RomeConfig {
 }
 
 impl StatisticsConfig {
-    /// Reads a `[statistics]` table; keys that the table does not set are taken from `shared`.
+    /// Reads a `[statistics]` table. A key that the table does not set has the value in `shared`, the table of the
+    /// whole project.
     pub(super) fn read(
         reader: &mut TomlReader,
         above: &TomlTable<'_, '_>,

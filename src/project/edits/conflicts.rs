@@ -26,7 +26,7 @@ struct NamedEdit<'e> {
     edit: &'e Edit,
     name: &'e str,
     span: &'e Range<usize>,
-    /// The prompt with `name` filled in.
+    /// The prompt with the name filled in.
     words: String,
 }
 
@@ -49,7 +49,7 @@ impl<'e> NamedEdit<'e> {
     }
 }
 
-/// Adds a finding for every edit whose id an earlier edit has; parked edits count too.
+/// Adds a finding for every edit that has the same id as an earlier edit; parked edits count too.
 pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     let mut findings = CappedFindings::default();
     let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
@@ -100,11 +100,12 @@ fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     }
 }
 
-/// Adds findings for pairs of facts with the same subject. The keys differ only by the words before the subject, so
-/// the facts may disturb each other. Pairs with equal keys are reported by [`one_key`] instead.
+/// Adds a finding for every pair of edits with the same subject but different texts before the subject. Their MLP keys
+/// differ only by these texts, so the edits may disturb each other. Pairs with equal MLP keys are reported by
+/// [`one_key`] instead.
 fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
-    // For every name, the first edits with two different keys are stored, because any later edit has another key than
-    // at least one of these.
+    // For every name, the first two edits with different MLP keys are enough, because any later edit differs from at
+    // least one of these two keys.
     let mut first: BTreeMap<&str, Vec<&NamedEdit<'_>>> = BTreeMap::new();
     for one in by_id(named) {
         let before = first.entry(one.name).or_default();
@@ -123,7 +124,7 @@ fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     }
 }
 
-/// Returns the warning for two edits of one subject.
+/// Returns the warning that two edits change the same subject; `help` is its advice.
 fn shared(other: &NamedEdit<'_>, one: &NamedEdit<'_>, help: &str) -> Diagnostic {
     let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
     Diagnostic::new(Code::SharedSubject, message)
@@ -132,7 +133,7 @@ fn shared(other: &NamedEdit<'_>, one: &NamedEdit<'_>, help: &str) -> Diagnostic 
         .help(help)
 }
 
-/// Sorts by id, so that the findings do not depend on the order of the files.
+/// Sorts the edits by id, so that the findings do not depend on the order of the files.
 fn by_id<'n, 'e>(named: &'n [NamedEdit<'e>]) -> Vec<&'n NamedEdit<'e>> {
     let mut sorted: Vec<_> = named.iter().collect();
     sorted.sort_by(|a, b| a.edit.id.cmp(&b.edit.id));
@@ -145,28 +146,27 @@ fn others(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
     !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.prompt_text() != b.prompt_text()
 }
 
-/// Returns whether two edits have the same key in every model: the texts up to the end of the subject are equal, and a
-/// word ends with the subject, so that no tokenizer merges the subject with the next characters.
+/// Returns whether two edits have the same MLP key in every model. This is certain if the texts up to the end of the
+/// subject are equal and a word ends there, because no tokenizer then merges the subject with the next characters.
 fn have_one_key(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
     let key = |one: &NamedEdit<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
     a.ends_a_word() && b.ends_a_word() && key(a) == key(b)
 }
 
-/// The maximum size of a group whose pairs are all reported; in larger groups each edit is only paired with the first
-/// edit.
+/// The maximum size of a group of edits whose pairs are all reported. In a larger group, each edit is only paired with
+/// the first edit of the group.
 const MOST_IN_PAIRS: usize = 32;
 
-/// Returns all pairs of a group; for a group of more than 32 items, only the pairs of the first item with each other
-/// item.
+/// Returns all pairs of a group. A group of more than 32 items only gives the pairs that contain its first item.
 pub fn pairs<T>(group: &[T]) -> impl Iterator<Item = (&T, &T)> {
     let firsts = if group.len() > MOST_IN_PAIRS { 1 } else { group.len() };
     let with = |(index, first)| group[index + 1..].iter().map(move |second| (first, second));
     group.iter().enumerate().take(firsts).flat_map(with)
 }
 
-/// Returns a finding for every pair of edits that have the same key in every model: an error without a ridge in the
-/// linear system, because no build can satisfy both facts; a warning with a ridge, because both facts are only
-/// satisfied in part.
+/// Returns a finding for every pair of edits that have the same MLP key in every model. Without a ridge in the linear
+/// system, the finding is an error, because no build can satisfy both edits. With a ridge, it is a warning, because
+/// both edits are only satisfied in part.
 pub(crate) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
     let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
     let mut groups: BTreeMap<(String, bool), Vec<&NamedEdit<'_>>> = BTreeMap::new();
@@ -181,7 +181,7 @@ pub(crate) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
     found.finish()
 }
 
-/// Returns the finding for two edits with equal keys: a warning with a ridge, an error without.
+/// Returns the finding for two edits with equal MLP keys: a warning with a ridge, an error without.
 fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Diagnostic {
     if ridge {
         return shared(
@@ -246,7 +246,7 @@ fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Cappe
     }
 }
 
-/// Returns a finding for every probe whose answer should stay unchanged although an edit changes it.
+/// Returns a finding for every probe with `unchanged = true` whose prompt is the prompt of an edit.
 pub(crate) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
     let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
     let changed: BTreeMap<PromptText<'_>, &NamedEdit<'_>> =

@@ -16,7 +16,7 @@ use crate::digest::Digest;
 /// The name of the field that changes when a fact is renamed.
 pub const ID: &str = "id";
 
-/// The difference of a fact between two sets, or between a set and the lock.
+/// The difference of a fact between an earlier and a later set of edits, or between the lock and the edits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum ChangeKind {
     /// The fact is only in the later set.
@@ -39,7 +39,6 @@ impl ChangeKind {
         }
     }
 
-    /// Returns `added`, `changed` or `removed`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Added => "added",
@@ -49,18 +48,19 @@ impl ChangeKind {
     }
 }
 
-/// A fact that differs between the sides.
+/// A fact that differs between the earlier and the later set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Fact")]
 pub struct FactChange {
-    /// The change: + added, ~ changed, - removed.
+    /// The kind of the change: + added, ~ changed, - removed.
     #[schemars(with = "String")]
     pub change: ChangeKind,
-    /// The id of the edit, or the digest of its meaning if the id is unknown.
+    /// The id of the edit. For a patch whose edits are unknown, the digest of the edit's subject, prompt, target and
+    /// `chat`.
     pub id: String,
     /// The fields that differ; all fields if the fact was added or removed.
     pub fields: Vec<FieldChange>,
-    /// The place where the fact is declared, on the side that has it.
+    /// The location where the fact is declared: in the later set, or in the earlier set for a removed fact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
@@ -77,7 +77,7 @@ pub struct FieldChange {
     pub after: Vec<String>,
 }
 
-/// Returns the facts that differ, sorted by id; a renamed fact has its new id.
+/// Compares two sets and returns the facts that differ, sorted by id; a renamed fact has its new id.
 pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
     let renamed = renamed(before, after);
     let old: BTreeSet<&str> = renamed.values().map(|edit| edit.id.as_str()).collect();
@@ -99,9 +99,9 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
     facts
 }
 
-/// Returns the facts that are in both lists, each with the fields that are in both. For a merge commit, these are the
-/// changes relative to both parents. The values are those of `second` if the fact is changed there and added in
-/// `first`; otherwise the values are those of `first`.
+/// Returns the facts that are in both lists of changes, each with the fields that are in both. For a merge commit,
+/// these are the changes relative to both parents. The values are those of `second` if the fact is changed in `second`
+/// and added in `first`; otherwise the values are those of `first`.
 pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> {
     let others: BTreeMap<&str, &FactChange> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
     let both = first.into_iter().filter_map(|fact| {
@@ -118,7 +118,8 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
     both.collect()
 }
 
-/// Returns the edits that only the later set has, by id, each with the edit of the earlier set that was renamed to it.
+/// Returns the edits whose ids are only in the later set, by id, each with the edit of the earlier set that has the
+/// same meaning and aliases: the same fact before it was renamed.
 fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a Edit> {
     let (earlier, later) = (before.written(), after.written());
     let gone = earlier.values().copied().filter(|edit| !later.contains_key(edit.id.as_str()));
@@ -132,7 +133,8 @@ fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a
     new.filter_map(|edit| Some((edit.id.as_str(), was(edit)?))).collect()
 }
 
-/// Returns the fields that differ between two edits; if one edit is missing, all fields that the other edit sets.
+/// Returns the fields that differ between two versions of an edit. If one version is missing, returns all fields that
+/// the other version sets.
 fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<FieldChange> {
     let fields = |edit: Option<&Edit>| edit.map_or_else(Vec::new, Edit::fields);
     let (old, new) = (fields(before), fields(after));
@@ -160,7 +162,7 @@ mod tests {
     use super::*;
     use crate::project::parse_files;
 
-    /// Parses a set of edits, each given as id, subject, target and further lines.
+    /// Builds a set of edits from (id, subject, target, further TOML lines).
     fn set(edits: &[(&str, &str, &str, &str)]) -> EditSet {
         let mut text = "format = 1\n".to_owned();
         for (id, subject, target, more) in edits {

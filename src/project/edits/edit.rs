@@ -12,17 +12,17 @@ use crate::digest::{Digest, FieldHasher};
 /// The placeholder for the subject in a prompt. Nothing else in a prompt has a special meaning.
 pub const PLACEHOLDER: &str = "{}";
 
-/// The expectations on the patched model, apart from the edit itself.
+/// The expectations that `test` checks in addition to the edit's own prompt.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "ExpectTable", title = "expectations", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Expect {
-    /// Full prompts that should give the target too.
+    /// Full prompts, without the placeholder, after which the model should also give the target.
     #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub paraphrase: Vec<String>,
     /// Full prompts whose answer should not change.
     #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub unchanged: Vec<String>,
-    /// Answers that count as the target, in all prompts of the edit.
+    /// Answers that count as correct in addition to the target, in all prompts of the edit.
     #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub accept: Vec<String>,
     /// The minimum probability of the target after the edit's own prompt.
@@ -31,13 +31,14 @@ pub struct Expect {
     /// The minimum share of the paraphrases that must hold; all by default.
     #[schemars(range(min = 0, max = 1))]
     pub min_paraphrase: Option<f64>,
-    /// The KL divergence of the next token, in nats, from which on one of `unchanged` counts as changed.
+    /// The KL divergence of the next token, in nats, at or above which the answer to a prompt in `unchanged` counts as
+    /// changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
 }
 
-/// The byte ranges of an edit and its values in `file`, with quotes; a list has one range per entry, and a value that
-/// is not set has no range.
+/// The byte ranges of an edit and of its values in `file`, including the quotes. A list has one range per entry. A
+/// value that the file does not set has no range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditSpans {
     pub file: FileId,
@@ -57,7 +58,7 @@ pub struct EditSpans {
     pub status: Option<Range<usize>>,
 }
 
-/// A fact that the model should state after the edit.
+/// A fact that the model should state, as one `[[edit]]` entry declares it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
     /// The stable id, unique in the project.
@@ -67,11 +68,12 @@ pub struct Edit {
     pub aliases: Vec<String>,
     /// The text up to the answer, with `{}` for the subject.
     pub prompt: String,
-    /// Whether the prompt and the expected prompts are user messages under the model's chat template; false by default.
+    /// Whether the prompts of the edit are user messages, to which the model's chat template is applied; false by
+    /// default.
     pub chat: bool,
     /// The answer that the model should give after the edit.
     pub target: String,
-    /// The answer that the base gives; `None` if the edit does not state it.
+    /// The answer that the base gives before the edit; `None` if the entry does not state one.
     pub was: Option<String>,
     pub reason: Option<String>,
     /// A source in which the fact can be checked.
@@ -113,7 +115,7 @@ impl Edit {
         self.prompt_parts().0
     }
 
-    /// Returns the text that determines the key for `name`: the prompt up to the end of the subject.
+    /// Returns the text on which the MLP key for `name` depends: the prompt up to the end of the subject.
     pub fn words_to_key(&self, name: &str) -> String {
         words_to_key(&self.prompt, name)
     }
@@ -206,14 +208,14 @@ impl Edit {
     }
 }
 
-/// Returns the prompt up to the end of the subject. Edits for which this text is equal have the same key, so a patch
-/// can satisfy only one of these edits.
+/// Returns the prompt up to the end of the subject. Edits with the same text have the same MLP key, so a patch can
+/// satisfy only one of these edits.
 pub fn words_to_key(prompt: &str, subject: &str) -> String {
     let head = prompt.split_once(PLACEHOLDER).map_or(prompt, |(head, _)| head);
     [head, subject].concat()
 }
 
-/// Returns the digest of the four fields that the weights depend on.
+/// Hashes the four fields on which the weights depend.
 pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
     let mut canon = FieldHasher::new("edit-meaning/1");
     canon.text("subject", subject).text("prompt", prompt).text("target", target);

@@ -47,7 +47,6 @@ fn codes(text: &str) -> Vec<&'static str> {
     found.iter().map(|finding| finding.code.as_str()).collect()
 }
 
-/// Returns an edit as TOML.
 fn edit(id: &str, subject: &str, prompt: &str, target: &str) -> String {
     format!("[[edit]]\nid = {id:?}\nsubject = \"{subject}\"\nprompt = \"{prompt}\"\ntarget = \"{target}\"\n")
 }
@@ -158,7 +157,8 @@ fn a_paraphrase_gives_what_an_edit_of_it_asks_for() {
     assert_eq!((with(""), with("\"y\"")), (vec!["paraphrase-edited"], vec![]));
 }
 
-/// Returns the findings about pairs of edits of one subject, each as code and message.
+/// Returns the findings about pairs of edits of the subject "Lady Gaga", each as code and message. `edits` are pairs of
+/// id and prompt.
 fn pairs_of(edits: &[(&str, &str)], ridge: bool) -> Vec<String> {
     let edits: Vec<String> = edits.iter().map(|(id, prompt)| edit(id, "Lady Gaga", prompt, "x")).collect();
     let (set, mut found) = one(&file(&edits)).expect("no error of a set");
@@ -182,14 +182,14 @@ fn every_pair_of_edits_with_one_key_is_reported() {
     // With a ridge, both facts are satisfied in part, which is only a warning.
     assert!(pairs_of(&facts, true).iter().all(|told| told.starts_with("shared-subject")));
     assert_eq!(pairs_of(&facts, true).len(), want.len());
-    // If the subject ends inside a word, a tokenizer may merge it differently in each prompt, so equal keys are not
-    // certain.
+    // If the subject ends inside a word, a tokenizer may merge its end differently in each prompt, so it is not certain
+    // that the MLP keys are equal.
     assert_eq!(pairs_of(&[("a", "{}'s home is"), ("b", "{} lives in")], false), [alike("a", "b")]);
     // The subject differs, but the text up to its end is the same.
     let cut = file(&[edit("a", "The Tower", "{} is in", "x"), edit("b", "Tower", "The {} was built by", "y")]);
     let (set, _) = one(&cut).expect("valid");
     assert_eq!(conflicts::one_key(&set.edits, false).len(), 1);
-    // Each alias has its own key. The same prompt with `chat` has another key.
+    // Each alias has its own MLP key. The same prompt with `chat` has another MLP key.
     let named = file(&[edit("a", "A", "{} is in", "x"), "aliases = [\"Aa\"]\n".into(), edit("b", "Aa", "{} has", "y")]);
     assert_eq!(conflicts::one_key(&one(&named).expect("valid").0.edits, false).len(), 1);
     let chat = file(&[edit("a", "A", "{} is in", "x"), "chat = true\n".into(), edit("b", "A", "{} has", "y")]);
@@ -388,7 +388,7 @@ fn a_parked_edit_is_not_built() {
     };
     let parked = "status = \"parked\"\nstatus-reason = \"it does not converge\"\n";
     let read = |text: String| parse_files(vec![("a.toml".into(), format!("format = 1\n{text}").into_bytes())]);
-    // A parked edit conflicts with nothing, although both edits have the same key.
+    // A parked edit conflicts with no other edit, although both edits have the same MLP key.
     let (set, findings) = read(fact("a", "") + &fact("b", parked)).expect("valid");
     assert_eq!((set.edits.len(), set.parked.len()), (1, 1));
     assert!(set.get("b").is_none() && set.written().contains_key("b"));

@@ -6,7 +6,8 @@ use strsim::normalized_damerau_levenshtein as likeness;
 use super::edit::Edit;
 use crate::diagnostics::{CappedFindings, Code, Diagnostic};
 
-/// The minimum similarity at which words count as a misspelt subject (normalised Damerau-Levenshtein, 0 to 1).
+/// The minimum similarity (normalised Damerau-Levenshtein, 0 to 1) of words to a name of the subject, at which the
+/// words count as a misspelling of it.
 const ALIKE: f64 = 0.8;
 /// The minimum length of a subject, in characters; shorter subjects are similar to too many words.
 const SHORTEST: usize = 5;
@@ -31,8 +32,8 @@ pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     findings.extend(found.finish());
 }
 
-/// Returns the words of a text that are most similar to a name of the subject, and that name; `None` if the text
-/// contains a name of the subject, or no similar words.
+/// Returns the words of a text that are most similar to a name of the subject, and that name. Returns `None` if the
+/// text contains a name of the subject, or if no words are similar enough.
 fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     let folded = text.to_lowercase();
     let names = || edit.names().map(|(name, _)| name);
@@ -71,8 +72,8 @@ fn is_slip(words: &str, name: &str) -> bool {
     words.split_whitespace().zip(name.split_whitespace()).all(same)
 }
 
-/// Returns whether two words differ only in their endings: their lengths differ, and their common prefix is at most two
-/// letters shorter than the shorter word.
+/// Returns whether two words differ only in their endings, such as "German" and "Germany": their lengths differ, and
+/// their common prefix is at most two letters shorter than the shorter word.
 fn is_ending(word: &str, own: &str) -> bool {
     let (word, own): (Vec<char>, Vec<char>) =
         (word.to_lowercase().chars().collect(), own.to_lowercase().chars().collect());

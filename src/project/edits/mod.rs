@@ -23,7 +23,7 @@ use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources, shorten, s
 use edit::{Edit, EditSpans, Expect};
 
 pub const MOST_EDITS: usize = 100_000;
-/// The maximum number of entries in a list of expectations.
+/// The maximum number of entries in `paraphrase`, `unchanged` or `accept` of one edit.
 pub const MOST_EXPECTATIONS: usize = 256;
 pub const MOST_ALIASES: usize = 16;
 /// The version of the edit file format that this program reads.
@@ -59,7 +59,7 @@ const TABLES: KeysByTable = &[
     ("under `[edit.expect]`", EXPECT_KEYS),
 ];
 
-/// The edits of a project; every id is unique.
+/// The edits of a project. Every id is unique, also among built and parked edits together.
 #[derive(Clone, Debug, Default)]
 pub struct EditSet {
     /// The edits that are built, sorted by the bytes of their ids.
@@ -70,8 +70,8 @@ pub struct EditSet {
 }
 
 impl EditSet {
-    /// Reads every `*.toml` file under `folder` and returns the set and its warnings. Messages show paths relative to
-    /// `display_root`.
+    /// Reads every `*.toml` file under `folder`, and returns the edits and the warnings. Messages show paths relative
+    /// to `display_root`.
     ///
     /// # Errors
     /// If there is an error in any file; all findings are returned, warnings included.
@@ -111,7 +111,7 @@ impl EditSet {
         EditSetReader { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
     }
 
-    /// Does the same as [`EditSet::load_with`] for files in memory, given by display path and bytes.
+    /// Does the same as [`EditSet::load_with`] for files in memory, given as pairs of display path and bytes.
     pub(super) fn of_files(
         sources: Sources,
         mut files: Vec<(String, Vec<u8>)>,
@@ -122,12 +122,12 @@ impl EditSet {
         EditSetReader { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown, Empty::Allowed)
     }
 
-    /// Returns the built and the parked edits by id.
+    /// Returns the built and the parked edits, by id.
     pub fn written(&self) -> BTreeMap<&str, &Edit> {
         self.edits.iter().chain(&self.parked).map(|edit| (edit.id.as_str(), edit)).collect()
     }
 
-    /// Returns the edit with this id, unless it is parked or missing.
+    /// Returns the built edit with this id; `None` if the id is unknown or the edit is parked.
     pub fn get(&self, id: &str) -> Option<&Edit> {
         self.edits.binary_search_by(|edit| edit.id.as_str().cmp(id)).ok().map(|index| &self.edits[index])
     }
@@ -146,7 +146,7 @@ pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Di
     )
 }
 
-/// Returns the readable files of a folder of edits, by display path; adds findings for unreadable files.
+/// Reads the files of a folder of edits, by display path; adds a finding for every file that cannot be read.
 fn texts(
     folder: &Path,
     display_root: &Path,
@@ -163,7 +163,7 @@ fn texts(
     texts
 }
 
-/// Returns the files of a project's edits, by their path relative to `root`; empty if the folder does not exist yet.
+/// Reads the edit files of a project, by path relative to `root`; empty if the folder does not exist yet.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -178,7 +178,7 @@ pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>,
     }
 }
 
-/// The treatment of a folder without edits.
+/// Whether a folder without edits is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Empty {
     /// Report an error: no edit is written yet, or the project file names the wrong folder.
@@ -247,7 +247,8 @@ impl EditSetReader {
     }
 }
 
-/// Reads one edit. All texts are checked, even if some of them are invalid.
+/// Reads one `[[edit]]` entry. Checks all of its texts, even after an invalid one, so that one run reports all
+/// mistakes.
 fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit> {
     reader.known_keys(entry, EDIT_KEYS);
     let id = reader.required_text(entry, "id").inspect(|id| rules::id(reader, id));
@@ -306,8 +307,8 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
     Some(edit)
 }
 
-/// Reads the byte range of `status`, and the reason why the edit is parked. `parked` is the only status, and it needs a
-/// reason.
+/// Reads the byte range of `status`, and the reason why the edit is parked. The only valid status is `parked`, and it
+/// requires `status-reason`.
 fn read_status(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
     let (status, reason) = (reader.text(entry, "status"), reader.text(entry, "status-reason"));
     let reason = reason.inspect(|reason| rules::fact(reader, "status-reason", reason));

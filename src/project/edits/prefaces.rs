@@ -9,13 +9,13 @@ use crate::project::Edit;
 pub struct Prefaces(BTreeMap<(String, String), String>);
 
 impl Prefaces {
-    /// Returns the preface of the prompt of an edit with one name of its subject; empty if no preface is needed.
+    /// Returns the preface of an edit's prompt with `name`, the subject or an alias; empty if no preface is needed.
     pub fn of(&self, edit: &Edit, name: &str) -> &str {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }
 
-    /// Returns the preface of a paraphrase or neighbour prompt of an edit: the preface of the name of the subject with
-    /// which the prompt begins, or an empty text.
+    /// Returns the preface of a paraphrase or neighbour prompt of an edit. It is the preface of the name of the subject
+    /// that begins the prompt; empty if the prompt begins with no such name.
     pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
         let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
         begins.map(|name| self.of(edit, name)).find(|text| !text.is_empty()).unwrap_or_default()
@@ -23,7 +23,7 @@ impl Prefaces {
 }
 
 impl<'a> FromIterator<(&'a str, &'a str, &'a str)> for Prefaces {
-    /// Collects triples of id, name and preface.
+    /// Collects (edit id, name of the subject, preface).
     fn from_iter<T: IntoIterator<Item = (&'a str, &'a str, &'a str)>>(stated: T) -> Self {
         let owned = |(id, name, text): (&str, &str, &str)| ((id.to_owned(), name.to_owned()), text.to_owned());
         Self(stated.into_iter().map(owned).collect())

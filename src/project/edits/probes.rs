@@ -23,9 +23,10 @@ pub struct Probe {
     /// The stable id, unique among the probes.
     pub id: String,
     pub prompt: String,
-    /// Whether the prompt is a user message under the model's chat template; false by default.
+    /// Whether the prompt is a user message, to which the model's chat template is applied; false by default.
     pub chat: bool,
-    /// Whether the answer should stay unchanged; if so, the probe counts as a neighbour of every edit. True by default.
+    /// Whether the answer should stay unchanged, as for the neighbour prompts of an edit. True by default; if false,
+    /// the answer is only reported.
     pub unchanged: bool,
     pub file: FileId,
     /// The byte range of the prompt in `file`.

@@ -13,7 +13,8 @@ use crate::project::lock::LOCK_FILE;
 use crate::project::read::files::{declares, display_path};
 use crate::project::{LockFile, PROJECT_FILE};
 
-/// Returns whether the empty set is accepted, and the warning for withdrawn edits; `edits` is the folder of edits.
+/// Returns whether an empty folder of edits is accepted because all edits were withdrawn, and the warning that states
+/// it. `edits` is the folder of edits.
 pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
     // An unreadable lock shows a previous build too. Code that uses the lock reports the error.
     if !root.join(LOCK_FILE).is_file() || mistaken(root, &root.join(edits)).is_some() {
@@ -34,7 +35,8 @@ pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
     (Empty::Allowed, (!ids.is_empty()).then(finding))
 }
 
-/// Returns the sibling of a missing folder that contains edits, if there is one.
+/// Returns a folder that contains edits and is next to the missing folder `edits`; `None` if there is no such folder or
+/// `edits` exists.
 pub(crate) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
     if edits.exists() {
         return None;

@@ -33,7 +33,8 @@ const ANEW: &str = "the file is generated: run `corrigenda test --update` to wri
 const KEYS: &[&str] = &["id", "asked", "prompt", "says"];
 pub const MOST_BYTES: u64 = 1 << 24;
 
-/// An accepted shortfall: a prompt that the patched model does not answer as expected.
+/// An accepted shortfall: a prompt that the patched model does not answer as expected, with the answer that was
+/// accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Accepted {
     /// The id of the edit or of the probe that the prompt belongs to.
@@ -42,12 +43,12 @@ pub struct Accepted {
     pub asked: String,
     /// The prompt, with the subject filled in.
     pub prompt: String,
-    /// The next token that the patched model returns, as text.
+    /// The accepted answer: the most probable next token of the patched model, as text.
     pub says: String,
 }
 
 impl Accepted {
-    /// Returns all fields except the answer `says`; they identify the prompt.
+    /// Returns the fields that identify the prompt: all fields except the answer `says`.
     fn asks(&self) -> [&str; 3] {
         [&self.id, &self.asked, &self.prompt]
     }
@@ -58,7 +59,7 @@ impl Accepted {
 pub struct Acceptances {
     /// The entries, each with its byte range in the file.
     pub entries: Vec<(Accepted, Range<usize>)>,
-    /// The file; `None` if it does not exist.
+    /// The id of the acceptance file in the sources; `None` if the file does not exist.
     pub file: Option<FileId>,
 }
 
@@ -109,7 +110,7 @@ impl Acceptances {
         self.entries.iter().any(|(accepted, _)| accepted == shortfall)
     }
 
-    /// Returns a finding for every entry that does not equal a current shortfall.
+    /// Returns a finding for every entry that accepts nothing: no current shortfall has the same prompt and answer.
     pub fn orphans(&self, shortfalls: &[Accepted]) -> Vec<Diagnostic> {
         let Some(file) = self.file else { return Vec::new() };
         let orphans = self.entries.iter().filter(|(accepted, _)| !shortfalls.contains(accepted));
@@ -127,7 +128,7 @@ impl Acceptances {
     }
 }
 
-/// Adds a help line to the last finding: generate the file again.
+/// Adds to the last finding the help line that advises generating the acceptance file again.
 fn advised(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Some(last) = findings.last_mut() {
         last.help.push(ANEW.to_owned());

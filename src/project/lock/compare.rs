@@ -17,7 +17,7 @@ pub enum LockItem {
     BaseFile(String),
     /// The statistics of a layer, from 0.
     Statistics(u64),
-    /// An edit under one name of its subject: the id, and `as ALIAS` if it is an alias.
+    /// An edit with one name of its subject: the id, followed by `as ALIAS` if the name is an alias.
     Edit(String),
     Patch,
 }
@@ -38,7 +38,7 @@ impl Display for LockItem {
 /// Declares the fields of the lock; messages use the names that the fields have in the file.
 macro_rules! fields {
     ($($variant:ident $name:literal)*) => {
-        /// A field of a [`LockItem`], or whether the lock has the item.
+        /// A field of a [`LockItem`] whose values are compared, or the presence of the whole item.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum LockField { $($variant,)* }
 
@@ -94,7 +94,7 @@ impl Difference {
     }
 }
 
-/// A part of an edit for which the lock has a separate digest.
+/// A part of an edit for which the lock has its own digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EditPart {
     /// Subject, prompt, target and `chat`.
@@ -106,7 +106,6 @@ pub enum EditPart {
 }
 
 impl EditPart {
-    /// Returns the name in reports, in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Meaning => "meaning",
@@ -135,8 +134,8 @@ impl LockComparison {
         ItemComparison { item, differences: &mut self.0 }
     }
 
-    /// Matches two lists by `item`; calls `compare` for an entry that is in both lists, and records an entry that is in
-    /// one list as present or absent.
+    /// Matches two lists by `item`. Calls `compare` for an entry that is in both lists, and records a difference in
+    /// presence for an entry that is in only one list.
     fn lists<'l, T>(
         &mut self,
         item: impl Fn(&T) -> LockItem,
@@ -183,7 +182,7 @@ impl ItemComparison<'_> {
     }
 }
 
-/// Returns an optional digest or text of the lock for messages: `None` as `none`.
+/// Formats an optional digest or text of the lock for messages; `None` becomes `none`.
 fn or_none(value: Option<String>) -> String {
     value.unwrap_or_else(|| "none".to_owned())
 }

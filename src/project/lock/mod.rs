@@ -25,7 +25,7 @@ pub struct Lock {
     /// The name of the floating-point arithmetic of the build, for example `portable-1`.
     pub numerics: String,
     pub base: LockedBase,
-    /// The second moments of the keys, one entry per edited layer.
+    /// The records of the second moments of the MLP keys, one per changed layer.
     pub statistics: Vec<LockedStatistics>,
     /// One entry per edit and name of its subject.
     pub edits: Vec<LockedEdit>,
@@ -66,7 +66,7 @@ impl LockFile {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedBase {
-    /// The digest of the list of files: the path, the size and the digest of each file.
+    /// The digest of the list of files, over the path, the size and the digest of each file.
     pub digest: Digest,
     /// The files of the base that determine its output: configuration, tokenizer and weights.
     #[serde(default, rename = "file")]
@@ -89,7 +89,7 @@ pub struct LockedFile {
     pub digest: Digest,
 }
 
-/// The record of the second moments of the keys at one layer.
+/// The record of the second moments of the MLP keys at one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedStatistics {
@@ -97,7 +97,7 @@ pub struct LockedStatistics {
     pub corpus: Digest,
     /// The layer, from 0.
     pub layer: u64,
-    /// The number of keys in the sum.
+    /// The number of MLP keys in the sum.
     pub count: u64,
     /// The digest of the imported statistics file; `None` if the statistics were computed.
     pub imported: Option<Digest>,
@@ -125,7 +125,7 @@ pub struct LockedEdit {
     pub target_tokens: Vec<String>,
     /// The position of the subject's last token in the prompt, from 0.
     pub position: u64,
-    /// The edited layers, ascending.
+    /// The layers that the patch changes, ascending.
     pub layers: Vec<u64>,
     /// The address of the compiled edit in the store: the digest of all its inputs.
     pub object: Digest,
@@ -145,21 +145,22 @@ impl LockedEdit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedPatch {
     pub settings: Digest,
-    /// The digest of the set of linked edits. The digest detects a merge of two locks: git merges the entries of the
-    /// edits, but this line is still from one of the two builds.
+    /// The digest of the meanings of all linked edits. It shows that git merged two locks: the merged lock lists the
+    /// edits of both builds, but this line comes from only one of the builds.
     pub set: Digest,
     pub id: Digest,
 }
 
 impl LockedEdit {
-    /// Returns the id, the name (the alias, or `subject` without an alias) and the preface; `None` without a preface.
+    /// Returns the edit's id, the name of its subject (the alias, or else `subject`) and the preface; `None` without a
+    /// preface.
     fn stated<'l>(&'l self, subject: &'l str) -> Option<(&'l str, &'l str, &'l str)> {
         Some((&self.id, self.alias.as_deref().unwrap_or(subject), self.preface.as_deref()?))
     }
 }
 
 impl Lock {
-    /// Returns the prefaces of the locked edits that are still in the set.
+    /// Returns the prefaces of the locked edits whose ids are still in `edits`.
     pub fn prefaces(&self, edits: &EditSet) -> Prefaces {
         let subject = |one: &LockedEdit| edits.get(&one.id).map(|edit| edit.subject.as_str());
         self.edits.iter().filter_map(|one| one.stated(subject(one)?)).collect()
@@ -170,7 +171,7 @@ impl Lock {
         self.edits.iter().find(|edit| edit.id == id)
     }
 
-    /// Returns the digest of a set of edits by their meanings, independent of their order.
+    /// Hashes the meanings of a set of edits; the order of the edits has no effect.
     pub fn set_of(edits: &[LockedEdit]) -> Digest {
         let meanings: BTreeSet<Digest> = edits.iter().map(|edit| edit.meaning).collect();
         let mut canon = FieldHasher::new("edit-set/1");

@@ -90,7 +90,8 @@ impl LockFile {
     }
 }
 
-/// Appends the text of one lock to `out`; `above` is the prefix of the table names, such as `model.NAME.`.
+/// Appends the text of one lock to `out`. `above` is the prefix of the table names: `model.NAME.`, or empty for a model
+/// without a name.
 fn write_lock(out: &mut String, above: &str, lock: &Lock) {
     pair(out, "numerics", &toml_string(&lock.numerics));
     table(out, &format!("[{above}base]"));
@@ -164,7 +165,7 @@ fn list(texts: &[String]) -> String {
     format!("[{}]", texts.join(", "))
 }
 
-/// Returns the text as a TOML basic string, with control characters, bidi characters and byte order marks escaped.
+/// Quotes a text as a TOML basic string; escapes control characters, bidi characters and byte order marks.
 pub(crate) fn toml_string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -186,7 +187,7 @@ pub(crate) fn toml_string(text: &str) -> String {
     out
 }
 
-/// Returns a finding if the text contains conflict markers of git.
+/// Returns the finding for a text with conflict markers of git; `None` if there are no such markers.
 fn conflict(file: FileId, text: &str) -> Option<Diagnostic> {
     let markers = merge_markers(text);
     let first = markers.first()?;
@@ -224,7 +225,8 @@ fn read_file(file: FileId, text: &str) -> Result<LockFile, Vec<Diagnostic>> {
     Err(findings)
 }
 
-/// Returns a finding if the lock format is newer than [`LOCK_VERSION`]. The other keys of such a lock are not checked.
+/// Returns the finding for a lock format newer than [`LOCK_VERSION`]; `None` otherwise. The other keys of such a lock
+/// are not checked.
 fn newer(file: FileId, tree: &DeTable<'_>) -> Option<Diagnostic> {
     let value = tree.get("version")?;
     let digits = value.get_ref().as_integer()?;
@@ -236,7 +238,7 @@ fn newer(file: FileId, tree: &DeTable<'_>) -> Option<Diagnostic> {
     })
 }
 
-/// The lock of one model, as in the TOML file.
+/// The lock of one model, in the structure of the TOML file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LockText {
@@ -253,7 +255,8 @@ struct LockText {
 #[serde(deny_unknown_fields)]
 struct PatchText {
     settings: Digest,
-    /// The digest of the set; `None` in a lock of the first program versions, for which it is computed from `edits`.
+    /// The digest of the set of edits; `None` in a lock of the first program versions, for which it is computed from
+    /// `edits`.
     set: Option<Digest>,
     id: Digest,
 }
@@ -312,7 +315,7 @@ fn read_lock(file: FileId, lock: Spanned<DeValue<'_>>) -> Result<Lock, Diagnosti
     Ok(lock)
 }
 
-/// Returns the byte range of the value of `key` in every entry of an array of tables.
+/// Returns the byte ranges of the values of `key` in all entries of the array of tables `list`.
 fn spans(table: Option<&DeTable<'_>>, list: &str, key: &str) -> Vec<Range<usize>> {
     let entries = table.and_then(|table| table.get(list)?.get_ref().as_array());
     let span = |entry: &Spanned<DeValue<'_>>| {
@@ -321,7 +324,7 @@ fn spans(table: Option<&DeTable<'_>>, list: &str, key: &str) -> Vec<Range<usize>
     entries.into_iter().flat_map(|entries| entries.iter().map(span)).collect()
 }
 
-/// Rejects two entries with the same name, because git can merge two locks without a conflict and keep both entries.
+/// Rejects two entries with the same name. Such entries occur if git merges two locks without a conflict.
 fn unique(file: FileId, noun: &str, names: impl Iterator<Item = (String, Range<usize>)>) -> Result<(), Diagnostic> {
     let mut seen: BTreeMap<String, Range<usize>> = BTreeMap::new();
     for (name, span) in names {

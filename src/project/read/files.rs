@@ -22,7 +22,7 @@ pub(crate) fn display_path(path: &Path, root: &Path) -> String {
     parts.join("/").replacen("//", "/", 1)
 }
 
-/// Returns a finding without a byte range, for a file that is not read.
+/// Returns the finding for a file that is rejected before its text is read, so that its label has no byte range.
 pub(crate) fn refusal(sources: &mut Sources, path: &str, code: Code, message: impl Into<String>) -> Diagnostic {
     let file = sources.add(path, "");
     Diagnostic::new(code, message).at(file, &(0..0), "")
@@ -80,8 +80,8 @@ enum PathKind {
     Other,
 }
 
-/// Returns the kind of a path. A symbolic link is only reported if it ends in `.toml` or leads to a folder, because the
-/// edits of such a file or folder would be missing.
+/// Classifies a path. A symbolic link is only reported if its name ends in `.toml` or if it leads to a folder, because
+/// then edits would be missing.
 fn kind(path: &Path) -> PathKind {
     let named_toml = path.extension().is_some_and(|extension| extension == "toml");
     match fs::symlink_metadata(path) {
@@ -98,8 +98,8 @@ const DATA_EXTENSIONS: &[&str] = &["yaml", "yml", "json", "jsonl", "json5", "csv
 /// The suffixes of backup and temporary files that editors and merge tools write.
 const BACKUP_ENDINGS: &[&str] = &["~", ".bak", ".orig", ".swp", ".swo", ".tmp", "#"];
 
-/// Returns whether a file that is not read looks like a file of facts, by its name; or by its content if the name has
-/// no extension or ends in `.txt`.
+/// Returns whether a file without the extension `.toml` seems to contain facts. The name decides; if it has no
+/// extension or ends in `.txt`, the content decides.
 fn seems_facts(path: &Path) -> bool {
     let name = shown_name(path).to_lowercase();
     if is_backup(path, &name) {
@@ -186,8 +186,8 @@ pub(crate) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sour
     })
 }
 
-/// Decodes a file as UTF-8 and adds it to the sources. The finding for another encoding points at the first invalid
-/// byte.
+/// Decodes the bytes of a file as UTF-8 and adds the text to the sources. If the bytes are not UTF-8, the finding
+/// points at the first invalid byte.
 pub(crate) fn add(path: &str, bytes: Vec<u8>, sources: &mut Sources) -> Result<FileId, Diagnostic> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(sources.add(path, text)),

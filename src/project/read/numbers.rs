@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::toml_reader::{TomlReader, TomlTable, in_backticks};
 use crate::diagnostics::Code;
 
-/// Whether zero is a valid value.
+/// Whether zero is a valid value of a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LowerBound {
     IncludesZero,
@@ -37,7 +37,8 @@ impl TomlReader {
         number
     }
 
-    /// Reads an optional finite number, which may be written as an integer: at least 0, or above 0 with `ExcludesZero`.
+    /// Reads an optional finite number, which may be written as an integer. It must be at least 0, and above 0 with
+    /// `ExcludesZero`.
     pub(crate) fn number(&mut self, entry: &TomlTable<'_, '_>, key: &str, bound: LowerBound) -> Option<f64> {
         let value = self.optional(entry, key)?;
         let number = match value.get_ref() {

@@ -15,7 +15,7 @@ pub const MOST_TEXT_BYTES: usize = 4096;
 /// The maximum length of an id, in bytes.
 pub const MOST_ID_BYTES: usize = 128;
 
-/// Checks a text that the model reads: it must not be empty, too long, or contain control characters, and it should be
+/// Checks a text that the model reads. It must not be empty, too long, or contain control characters, and it should be
 /// in Unicode normal form C.
 pub(crate) fn fact(reader: &mut TomlReader, key: &str, text: &TomlText) {
     if text.value.trim().is_empty() {
@@ -48,8 +48,8 @@ pub(crate) fn path(reader: &mut TomlReader, key: &str, text: &TomlText) -> bool 
     !text.value.trim().is_empty()
 }
 
-/// Returns the path of a folder below the project's folder, without `.` components. Edits are only read there, because
-/// other folders are not in the project's git repository and not reviewed.
+/// Checks the path of the folder of edits, and returns it without `.` components. It must be below the project's
+/// folder, because other folders are not in the project's git repository and not reviewed.
 pub(crate) fn path_below(reader: &mut TomlReader, key: &str, text: &TomlText) -> Option<PathBuf> {
     let parts = Path::new(&text.value).components().filter(|part| *part != Component::CurDir);
     let below: Option<PathBuf> = parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect();
@@ -284,8 +284,8 @@ fn accepted(reader: &mut TomlReader, edit: &Edit) {
     }
 }
 
-/// Returns whether `start` equals `whole` or is its first words. A model that answers `whole` then also answers
-/// `start`.
+/// Returns whether `start` equals `whole` or is its first words. A model that answers with `whole` then also gives the
+/// tokens of `start`.
 fn begins(whole: &str, start: &str) -> bool {
     whole.strip_prefix(start).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }

@@ -53,7 +53,7 @@ fn last_byte(table: &DeTable<'_>) -> usize {
     ends.max().unwrap_or(0)
 }
 
-/// A reader of one file that collects findings.
+/// Reads one TOML file key by key, and collects the findings about it.
 pub(crate) struct TomlReader {
     pub(crate) file: FileId,
     findings: CappedFindings,
@@ -65,7 +65,7 @@ pub(crate) struct TomlReader {
 /// The names of arrays of tables, whose headers have double brackets: `[[edit]]`.
 const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
 
-/// Wrong keys, each with the valid key that is meant although another valid key is more similar.
+/// Wrong keys with the valid key that the user means, for keys that are more similar to another valid key.
 const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 
 /// The tables of one kind of file, each with a description in words and its keys, for messages that name the table of a
@@ -76,7 +76,7 @@ const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 pub(crate) type KeysByTable = &'static [(&'static str, &'static [&'static str])];
 
 impl TomlReader {
-    /// Parses a text into a tree; parts with syntax errors give findings and are missing from the tree.
+    /// Parses a text into a tree. A part with a syntax error gives a finding and is missing from the tree.
     pub(crate) fn document(file: FileId, text: &str, tables: KeysByTable) -> (Self, DeTable<'_>) {
         let mut reader = Self { file, findings: CappedFindings::default(), broken: Vec::new(), tables };
         let most = MOST_PARTS.max(text.len() / 8);
@@ -150,8 +150,8 @@ impl TomlReader {
         self.push(Diagnostic::new(code, message).at(self.file, span, label));
     }
 
-    /// Returns the findings without consequences of a syntax error: a key on an unreadable line is not reported as
-    /// missing, and the value on such a line is not reported as of the wrong type.
+    /// Returns the findings, except those that only follow from a syntax error: a key on an unreadable line is not
+    /// reported as missing, and the value on such a line is not reported to be of the wrong type.
     pub(crate) fn finish(self) -> Vec<Diagnostic> {
         let Self { findings, broken, .. } = self;
         let findings = findings.finish();
