@@ -1,4 +1,5 @@
-//! Compiles one edit alone against the base model: computes its key `k*` and its value `v*`.
+//! Compiles one edit alone against the base model: computes its MLP key `k*` (the input of the edited down-projection)
+//! and its MLP value `v*` (the output with which the model continues the prompt with the target).
 //!
 //! - [`resolve`]: the texts of an edit as rows of tokens, and the position of its subject in each;
 //! - [`settings`]: the weights of the loss, the schedule of attempts and the conditions that end a search;

@@ -18,9 +18,9 @@ use crate::safetensors::{Dtype, Header, HeaderError, TensorData, write};
 /// The key and the value of one edit at one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerVectors {
-    /// `k*`, `[f]`.
+    /// The MLP key `k*`, `[f]`.
     pub key: Vec<f32>,
-    /// `v*`, `[d]`; empty for an object that contains only a key.
+    /// The MLP value `v*`, `[d]`; empty for an object that contains only a key.
     pub value: Vec<f32>,
 }
 

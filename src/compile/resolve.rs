@@ -10,9 +10,9 @@ use crate::model::{ModelError, Prompt, Tokens};
 pub struct Fact<'a> {
     /// The person or thing that the fact is about.
     pub subject: &'a str,
-    /// The relation as a sentence with one `{}`.
+    /// The relation as a sentence with one `{}` in place of the subject.
     pub prompt: &'a str,
-    /// The new object of the fact.
+    /// The text with which the edited model should continue the prompt: the new object of the fact.
     pub target: &'a str,
     /// Whether the prompt is formatted as a user's message with the model's chat template; otherwise it is plain text.
     pub chat: bool,
@@ -27,7 +27,7 @@ pub struct PromptRow {
     pub ids: Vec<u32>,
     /// The index of the last token that covers the subject's last character.
     pub position: usize,
-    /// Whether that token also covers characters after the subject.
+    /// Whether the token at `position` also covers characters after the subject.
     pub merged: bool,
 }
 
@@ -100,7 +100,7 @@ pub fn fill(template: &str, replacement: &str) -> Result<(String, Range<usize>),
 }
 
 /// Tokenizes a prompt and finds the last token of its subject, which is at the byte range `subject` of the prompt.
-/// Rejects a prompt that exceeds `limit` tokens together with `more` tokens after it.
+/// Rejects a prompt that has more than `limit` tokens together with the `more` tokens that will follow it.
 fn cut(
     tokens: &Tokens,
     prompt: Prompt<'_>,

@@ -4,7 +4,7 @@
 use super::value::Loss;
 use crate::digest::FieldHasher;
 
-/// One attempt of the schedule: Adam from δ = 0.
+/// One attempt of the schedule: an optimisation with Adam that starts at δ = 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
     pub rate: f64,
@@ -27,7 +27,7 @@ pub struct Settings {
     pub stop_loss: f64,
     /// The maximum mean negative log-likelihood of the target, in nats, at which a value has converged.
     pub converged_nll: f64,
-    /// The weight of the bare prompt's key in the mean key; the keys of the other context templates share the rest
+    /// The weight of the bare prompt's MLP key in the mean key; the keys of the other context templates share the rest
     /// equally. By default (`None`) all keys have the same weight, as published. The key of a subject at the beginning
     /// of a text differs from the keys in the other templates, and a weight of 1/21 represents it poorly.
     pub bare_weight: Option<f64>,

@@ -30,7 +30,7 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// Returns the sum of the three terms.
+    /// Returns `nll + kl + decay`, which the optimisation of δ minimises.
     pub fn total(&self) -> f64 {
         self.nll + self.kl + self.decay
     }
@@ -39,7 +39,7 @@ impl Loss {
 /// The key and the value of one edit at the edited layer.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// `k*`, `[f]`.
+    /// The MLP key `k*`, `[f]`.
     pub key: Vec<f32>,
     /// `v*` = v₀ + δ, `[d]`.
     pub value: Vec<f32>,
@@ -71,7 +71,7 @@ pub struct Objective<'a> {
     target: &'a [u32],
     templates: usize,
     vocabulary: usize,
-    /// The key `k*`, `[f]`.
+    /// The MLP key `k*`, `[f]`.
     pub key: Vec<f32>,
     /// The value v₀ before the edit, `[d]`.
     pub value_before: Vec<f32>,
@@ -165,7 +165,7 @@ impl<'a> Objective<'a> {
         gradient
     }
 
-    /// Returns the penalty per unit of `‖δ‖`.
+    /// Returns the penalty per unit of `‖δ‖`: the weight decay divided by `‖v₀‖²`.
     fn decay(&self) -> f64 {
         self.settings.weight_decay / (self.norm_before * self.norm_before)
     }
@@ -242,8 +242,8 @@ pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved])
     }
 }
 
-/// Returns the keys of edits in their order, bit-identical to the keys that [`compile`](super::compile) computes. The
-/// tokens after the subject are not evaluated.
+/// Returns the MLP key `k*` of each edit, in the order of the edits, bit-identical to the keys that
+/// [`compile`](super::compile) computes. The tokens after the subject are not evaluated.
 pub fn keys<'a>(
     model: &'a Model,
     layer: usize,
@@ -258,8 +258,8 @@ pub fn keys<'a>(
     })
 }
 
-/// Returns the mean of an edit's keys, one per context template. If `bare` is set, `bare` is the weight of the first
-/// key (the key of the bare prompt), and the other keys share the rest equally.
+/// Returns the mean of an edit's MLP keys, one per context template. If `bare` is set, `bare` is the weight of the
+/// first key (the key of the bare prompt), and the other keys share the rest equally.
 pub fn mean_key(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
     let (Some(weight), Some((first, rest))) = (bare, keys.split_first().filter(|(_, rest)| !rest.is_empty())) else {
         return mean(keys);
