@@ -1,7 +1,8 @@
-//! Implements AlphaEdit (Fang et al. 2025), which changes the weight only in directions in which the keys of the corpus
-//! are small.
-//! `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`, where `P` is the projector onto the span of the eigenvectors of `C` with small
-//! eigenvalues.
+//! Implements AlphaEdit (Fang et al. 2025), which changes the weight only in directions in which the MLP keys of the
+//! corpus are small.
+//! `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`, where the columns of `K` are the keys of the edits, the columns of `R` are their
+//! residuals, μ is a ridge, and `P` is the projector onto the span of the eigenvectors with small eigenvalues of `C`,
+//! the second moment of the corpus keys.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use super::distribute::MassEditor;
 use super::system::{KeySystem, ParallelKeys};
 use crate::numeric::eigen::Eigen;
 
-/// The criterion for small eigenvalues.
+/// The criterion for small eigenvalues of the second moment `C`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EigenCutoff {
     /// Eigenvalues below an absolute threshold, as published. The right threshold depends on the scale of a model's
@@ -27,8 +28,8 @@ pub enum EigenCutoff {
 pub struct Projector {
     /// Orthonormal eigenvectors of `C`, each of length f.
     vectors: Vec<Vec<f64>>,
-    /// Whether `vectors` are the selected eigenvectors. Otherwise they are the others, and `P k` is `k` minus the
-    /// projection of `k` onto them.
+    /// Whether `vectors` are the selected eigenvectors. Otherwise `vectors` are the remaining eigenvectors, and `P k`
+    /// is `k` minus the projection of `k` onto their span.
     kept: bool,
 }
 

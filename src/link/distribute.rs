@@ -2,7 +2,8 @@
 //!
 //! For every fact, a target hidden state `z` after the last of the layers is optimised on the unchanged model. Then,
 //! from the lowest layer upward and with the lower layers already changed, each layer takes an equal share of the
-//! remaining difference. The editors differ only in how they compute a layer's rows from its keys.
+//! remaining difference to `z`. The change of a layer is a sum over the facts of a column times a row. The editors
+//! differ only in how they compute the rows from the MLP keys of the layer.
 
 use super::layer_update::LayerUpdate;
 use super::system::{KeySystem, ParallelKeys};
@@ -11,10 +12,10 @@ use crate::compile::value::mean_key;
 use crate::model::Model;
 use crate::patch::PatchError;
 
-/// A method that computes the rows of a layer from its keys.
+/// A method that computes the rows of a layer's change from the layer's MLP keys.
 pub trait MassEditor {
-    /// Returns one row `[f]` per fact. The dot product of the row and the MLP matrix's input is the factor of the
-    /// fact's column.
+    /// Returns one row, `[f]`, per fact. For an input `x` of the down-projection, the output changes by the sum over
+    /// the facts of the fact's column times the dot product of the fact's row and `x`.
     ///
     /// # Errors
     /// If keys are linearly dependent and the method's ridge does not separate them.
@@ -62,7 +63,7 @@ pub fn distribute(
     Ok((sites, model))
 }
 
-/// Returns the key of a fact: half the key of the bare prompt plus half the mean key over the contexts.
+/// Returns the MLP key of a fact: half the key of the bare prompt plus half the mean key over the context templates.
 fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let rows: Vec<&[u32]> = fact.rows.iter().map(|row| &row.ids[..=row.position]).collect();
     let positions: Vec<usize> = fact.rows.iter().map(|row| row.position).collect();

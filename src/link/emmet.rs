@@ -1,6 +1,7 @@
 //! Implements EMMET (Gupta et al. 2024, "A unified framework for model editing"), which treats the values as equality
 //! constraints:
-//! `Δ = R (Kᵀ(w C)⁻¹K + μ I)⁻¹ ((w C)⁻¹K)ᵀ`, which is `R (KᵀC⁻¹K + μ w I)⁻¹ (C⁻¹K)ᵀ`.
+//! `Δ = R (Kᵀ(w C)⁻¹K + μ I)⁻¹ ((w C)⁻¹K)ᵀ`, which is `R (KᵀC⁻¹K + μ w I)⁻¹ (C⁻¹K)ᵀ`. The columns of `K` are the MLP
+//! keys of the edits, the columns of `R` are their residuals, and `C` is the second moment of the corpus keys.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,9 +10,9 @@ use super::distribute::{MassEditor, rows_with_ridge};
 use super::system::ParallelKeys;
 use crate::numeric::cholesky::Factor;
 
-/// The weight of the second moment in EasyEdit's settings for GPT-2 XL.
+/// The weight w of the second moment in EasyEdit's settings for GPT-2 XL.
 pub const WEIGHT: f64 = 10_000.0;
-/// The weight in EasyEdit's settings for GPT-J and Llama.
+/// The weight w of the second moment in EasyEdit's settings for GPT-J and Llama.
 pub const WEIGHT_GPTJ_LLAMA: f64 = 100_000.0;
 /// The ridge μ in EasyEdit's settings.
 pub const RIDGE: f64 = 0.1;

@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::model::Model;
 use crate::patch::{PatchError, Target, materialise};
 
-/// A change of one layer's second MLP matrix: `Σ u v`, with one column and one row per edit.
+/// A change of the weight of one MLP down-projection: `Σ u v`, the sum over the edits of a column `u` times a row `v`.
 #[derive(Clone, Debug)]
 pub struct LayerUpdate {
     /// The index of the changed layer, from 0.
@@ -12,13 +12,14 @@ pub struct LayerUpdate {
     /// The columns `u`, one `[d]` per edit. With the ridge μ = 0, the edit adds its column to the matrix's output for
     /// an input equal to the edit's key.
     pub columns: Vec<Vec<f64>>,
-    /// The rows `v`, which are the rows of `S⁻¹Aᵀ`, one `[f]` per edit.
+    /// The rows `v`, one `[f]` per edit: the rows of `S⁻¹Aᵀ` in the closed form, whose symbols the module `system`
+    /// defines.
     pub rows: Vec<Vec<f64>>,
 }
 
 impl LayerUpdate {
-    /// Returns the change as a target of a patch. `edits` are the digests of the edits' meanings, and `digest` is the
-    /// SHA-256 of the base weight.
+    /// Returns the change as a target of a patch (the change of one weight). `edits` are the digests of the edits'
+    /// meanings, and `digest` is the SHA-256 of the base weight.
     pub fn target(&self, model: &Model, digest: Digest, edits: Vec<Digest>) -> Target {
         let (spec, weight) = (model.spec(), model.checkpoint().edited(self.layer));
         Target {

@@ -1,17 +1,18 @@
 //! Solves for all edits of one layer in closed form.
 //!
-//! With keys `K` (`[f, B]`), values `V` (`[d, B]`) and the factor of `C`: `A = C⁻¹K`, `S = KᵀA + μI`,
-//! `R = V − (W K + b)`, `Δ = R S⁻¹ Aᵀ`. For one edit this is the ROME formula. Column `e` of `u = R` and row `e` of
-//! `v = S⁻¹Aᵀ` belong to edit `e`. All arithmetic is in f64 without fused multiply-add.
+//! With the MLP keys `K` (`[f, B]`) and values `V` (`[d, B]`) of `B` edits, the second moment `C` of the corpus keys and
+//! a ridge `μ`: `A = C⁻¹K`, `S = KᵀA + μI`, `R = V − (W K + b)`, `Δ = R S⁻¹ Aᵀ`. For one edit this is the ROME formula.
+//! Column `e` of `u = R` and row `e` of `v = S⁻¹Aᵀ` belong to edit `e`. All arithmetic is in f64 without fused
+//! multiply-add.
 
 use crate::numeric::cholesky::{Factor, NotPositiveDefinite};
 
 /// The key and the value of one edit.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkPair<'a> {
-    /// `k*`, `[f]`.
+    /// The MLP key `k*`, `[f]`.
     pub key: &'a [f32],
-    /// `v*`, `[d]`.
+    /// The MLP value `v*`, `[d]`.
     pub value: &'a [f32],
 }
 
@@ -57,7 +58,7 @@ pub struct KeySystem {
     coupling: Vec<f64>,
 }
 
-/// The rows of a solution, and the condition of its system.
+/// The rows of the closed form, and the condition number of the matrix `S` that is inverted to compute them.
 #[derive(Clone, Debug)]
 pub struct Solution {
     /// The rows of `S⁻¹Aᵀ`, one `[f]` per chosen edit.
@@ -147,7 +148,8 @@ fn condition(factor: &Factor, matrix: &[f64]) -> f64 {
     greatest(count, times) * greatest(count, |x| factor.solve(x))
 }
 
-/// Returns the largest eigenvalue of a symmetric positive definite map.
+/// Returns the largest eigenvalue of a symmetric positive definite map on vectors of `count` elements, by power
+/// iteration.
 fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     // A non-uniform start vector makes orthogonality to the dominant eigenvector unlikely.
     let mut x: Vec<f64> = (0..count).map(|index| 1.0 + (index % 7) as f64 / 8.0).collect();

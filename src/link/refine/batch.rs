@@ -37,8 +37,8 @@ pub(super) struct TokenRow {
     pub weight: f64,
 }
 
-/// Returns the rows of an edit: its bare prompt and `contexts` templates, each followed by the target without its last
-/// token.
+/// Returns the token rows of an edit: its bare prompt and its prompt in `contexts` context templates, each followed by
+/// the target without its last token.
 pub(super) fn edit_rows(edit: &Resolved, contexts: usize, edits: usize) -> Vec<TokenRow> {
     let rows: Vec<_> = edit.rows.iter().take(1 + contexts).collect();
     let weight = 1.0 / (edits * rows.len() * edit.target.len()) as f64;
