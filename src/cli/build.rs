@@ -65,25 +65,25 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Checks before the build whether the file of `--provenance` may be written, so that a long build does not fail at its
-/// end.
+/// Rejects a path of `--provenance` that must not be written. The check comes before the build, so that a long build
+/// does not fail at its end.
 fn check_provenance(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     context.may_export(path)?;
     provenance::check(path, &arguments.builder)
 }
 
-/// Writes the provenance if `--provenance` is set.
+/// Writes the provenance statement if `--provenance` is set.
 fn write_provenance(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), Failure> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     let statement = provenance::statement(project, &built.lock, &arguments.builder)?;
     Ok(provenance::write(path, &statement)?)
 }
 
-/// An edit under one name of its subject, with the measurements for that name.
+/// An edit under one name of its subject, with the measurements that the build made for that name.
 struct NamedRecord<'p> {
     edit: &'p Edit,
-    /// The alias; `None` for the subject's own name.
+    /// The alias of the subject; `None` for the subject's own name.
     alias: Option<&'p str>,
     record: &'p EditRecord,
 }
@@ -104,7 +104,7 @@ fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
     project.edits.edits.iter().flat_map(named).collect()
 }
 
-/// The minimum terminal width, in columns, at which the table shows all its columns.
+/// The minimum terminal width, in columns, at which the table of edits shows all its columns.
 const ROOMY: usize = 112;
 
 fn sign(changes: &[EditChange], id: &str) -> &'static str {

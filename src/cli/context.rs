@@ -25,7 +25,7 @@ use crate::report::{Finding, Report, ReportVerb, VERSION};
 use crate::store::{Store, StoreError, cache_root};
 use crate::ui::{Ui, Verbosity};
 
-/// The state of one run of the program.
+/// The options, the terminal and the caches that one run of the program shares.
 pub(super) struct Context {
     pub ui: Ui,
     pub root: PathBuf,
@@ -38,7 +38,8 @@ pub(super) struct Context {
     store: RefCell<Option<Store>>,
     /// The name of the selected model; `None` if no model is selected.
     model: RefCell<Option<String>>,
-    /// Whether the project's warnings were printed. The warnings apply to all models, so they are printed only once.
+    /// Whether the project's warnings were printed. A run over several models prints them only once, because they apply
+    /// to all models.
     warnings_shown: Cell<bool>,
     /// The warnings printed so far, with their sources. They are added to the findings of a JSON answer or a report.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
@@ -50,7 +51,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(common: &CommonOptions) -> Self {
         if let Some(threads) = common.threads {
-            // The call fails only if a global thread pool already exists, and no code before this point creates one.
+            // The call fails only if a global thread pool already exists. No code before this point creates a pool.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
         let verbosity = match (common.quiet, common.verbose) {
@@ -80,7 +81,7 @@ impl Context {
         self.named.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
-    /// Returns whether the project's folder has a project file, even if the file cannot be read.
+    /// Returns whether the project's folder has a project file, which may be invalid or unreadable.
     pub(super) fn has_project(&self) -> bool {
         self.root.join(PROJECT_FILE).symlink_metadata().is_ok()
     }
@@ -109,7 +110,7 @@ impl Context {
         Ok(self.store.borrow_mut().insert(Store::open(root)).clone())
     }
 
-    /// Prints a warning at the end of the run for each damaged store entry that was not used.
+    /// Prints a warning for each damaged store entry that this run did not use. Called at the end of a run.
     pub(super) fn tell_skipped(&self) {
         let damaged = self.store.borrow().as_ref().map(Store::skipped).unwrap_or_default();
         let finding = |damage| {
@@ -131,8 +132,8 @@ impl Context {
         self.model.replace(Some(name));
     }
 
-    /// Loads the project with its selected model and prints the project's warnings. If the project has errors, prints
-    /// the errors and returns the outcome of the run as the error.
+    /// Loads the project, with the settings of the selected model, and prints the project's warnings. If the project
+    /// has errors, prints the errors and returns the outcome of the run as the error.
     pub(super) fn project(&self) -> Result<Project, Outcome> {
         let mut project = Project::load(&self.root).map_err(|findings| self.stop(&findings.into()))?;
         let chosen = project.config.choose(self.selected_model().as_deref());
@@ -150,16 +151,16 @@ impl Context {
         Ok(project)
     }
 
-    /// Opens the base model of a project. Prints the warnings about the model and adds them to the answer. With
-    /// `fresh`, all files are hashed again instead of using stored digests.
+    /// Opens the base model of a project. Prints the warnings about the model and adds them to the answer. If `fresh`
+    /// is true, hashes all files of the model again instead of using the digests in the store.
     pub(super) fn base(&self, project: &Project, store: &Store, fresh: bool) -> Result<Base, Failure> {
         let base = Base::open(project, store, self.isa, fresh)?;
         self.warn(project.config.policy.apply(base.warnings.clone()), &project.edits.sources)?;
         Ok(base)
     }
 
-    /// Opens the base model given on the command line, as a path or as a name on the Hub. Prints the warnings about the
-    /// model.
+    /// Opens the base model given on the command line, as a path or as a name on the Hub, and prints the warnings about
+    /// it. If `fresh` is true, hashes all files of the model again.
     pub(super) fn base_named(&self, name: &Path, store: &Store, fresh: bool) -> Result<Base, Failure> {
         let folder = folder_named(name)?;
         let base = Base::at(&folder, store, self.isa, fresh)?;
@@ -197,7 +198,8 @@ impl Context {
         Ok((project, store))
     }
 
-    /// Ends a run that was stopped by an error or by the policy.
+    /// Ends a run that was stopped by an error or by a warning that the policy denies: shows the findings and returns
+    /// the outcome.
     pub(super) fn stop(&self, stop: &Failure) -> Outcome {
         let outcome = match stop.kind {
             FailureKind::Invalid => Outcome::Error,
@@ -207,8 +209,8 @@ impl Context {
         self.refuse(outcome, &stop.findings, &stop.sources)
     }
 
-    /// Ends a run that could not finish. The findings are printed on stderr, and are written to the JSON answer or the
-    /// report.
+    /// Ends a run that could not finish, and returns `outcome`. The findings are printed on stderr, and are written to
+    /// the JSON answer or the report.
     pub(super) fn refuse(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources) -> Outcome {
         self.show(findings, sources);
         match (self.reporting.get(), self.format) {
@@ -265,7 +267,7 @@ impl Context {
         Outcome::Error
     }
 
-    /// Ends a run with a finding that does not point into the project's files.
+    /// Ends a run with an error that has no place in the project's files.
     pub(super) fn fail(&self, finding: Diagnostic) -> Outcome {
         self.refuse(Outcome::Error, &[finding], &Sources::default())
     }
@@ -287,7 +289,7 @@ impl Context {
         let warned = warned.iter().map(|(one, own_sources)| Finding::new(one, own_sources));
         let findings: Vec<_> = warned.chain(findings.iter().map(|finding| Finding::new(finding, sources))).collect();
         let answered = Answered { version: VERSION, outcome, findings: &findings, answer };
-        // A `serde_json::Value` sorts the keys of its objects, so the order of the fields in the type has no effect.
+        // The order of the fields in the type has no effect, because `serde_json::Value` sorts the keys of its objects.
         let whole = serde_json::to_value(&answered).expect("the keys of answers are texts");
         self.ui.answer(&inert(&whole.to_string()));
     }

@@ -122,7 +122,8 @@ fn export(context: &Context, verb: &ExportVerb, project: &Project, store: &Store
     Ok(Outcome::Ok)
 }
 
-/// Builds the request of an export of `patch` to the path `to`. `settings` is the digest of the patch's settings.
+/// Builds the request to export `patch` to the path `to`. `settings` is the digest of the settings that the patch was
+/// built with.
 pub(super) fn request<'a>(
     context: &'a Context,
     base: &'a Base,
@@ -135,8 +136,8 @@ pub(super) fn request<'a>(
     ExportRequest { folder, base, patch, facts, settings, store, to, progress }
 }
 
-/// Returns the patch `name`, or the lock's patch if `name` is `None`, with the digest of the settings that the patch
-/// was built with. The digest is `None` if the lock does not name the patch.
+/// Returns the patch `name`, or the lock's patch if `name` is `None`, and the digest of the settings that the patch was
+/// built with. The digest is `None` if the lock does not name the patch.
 fn chosen(
     name: Option<&str>,
     project: &Project,
@@ -156,7 +157,7 @@ fn chosen(
     }
 }
 
-/// The possible values of vLLM's option `--max-lora-rank`, ascending. Without the option, vLLM accepts ranks up to
+/// The possible values of vLLM's option `--max-lora-rank`, ascending. Without that option, vLLM accepts ranks up to
 /// [`UNTOLD`].
 const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 const UNTOLD: usize = 16;
@@ -176,8 +177,8 @@ fn served(family: &str, rank: usize) -> Option<String> {
     }
 }
 
-/// Returns a note if the base is stored in BF16 or F16: the patched weights of a checkpoint are rounded to that type,
-/// those of an adapter are not.
+/// Returns a note if the base is stored in BF16 or F16: a checkpoint has patched weights that are rounded to that type,
+/// an adapter adds its unrounded change to the activations.
 fn unrounded(patch: &Patch) -> Option<String> {
     let coarse = |dtype: &Dtype| matches!(dtype, Dtype::BF16 | Dtype::F16);
     let dtype = patch.targets().values().map(|target| target.dtype).find(coarse)?;
@@ -187,7 +188,7 @@ fn unrounded(patch: &Patch) -> Option<String> {
     ))
 }
 
-/// Returns a note on how programs find the base if the adapter names only the base's folder.
+/// Returns a note on how other programs find the base, for an adapter that records only the name of the base's folder.
 fn unfound(name: &str) -> String {
     format!(
         "base_model_name_or_path is `{name}`, the name of the base's folder: programs look for it in their working \
@@ -195,7 +196,7 @@ fn unfound(name: &str) -> String {
     )
 }
 
-/// Rejects a name that is blank, too long, or has control characters.
+/// Rejects a name of the base that is blank, too long, or has control characters.
 fn check_name(name: &str) -> Result<(), Failure> {
     if !name.trim().is_empty() && name.len() <= MOST_TEXT_BYTES && !name.contains(char::is_control) {
         return Ok(());
@@ -204,13 +205,13 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Err(Failure::from(finding.help("give the name on the Hub, `ORG/NAME`, or a path")))
 }
 
-/// Returns a note if the export was never tested with llama.cpp on models of this family.
+/// Returns a note if no model of this family was tested with llama.cpp.
 fn untested(family: &str) -> Option<String> {
     matches!(family, "gptj" | "seed_oss")
         .then(|| format!("this export was never tested with llama.cpp on a model of type {family}"))
 }
 
-/// Prints the answer for an exported checkpoint.
+/// Prints the folder, the tensors and the omitted files of an exported checkpoint, or the JSON answer.
 pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &ExportedCheckpoint) {
     let manifest = &exported.manifest;
     let fields = CheckpointAnswer {
@@ -278,7 +279,7 @@ fn noted(mut text: String, notes: &[String]) -> String {
     text
 }
 
-/// The values that the first lines of every export answer show.
+/// The values in the first lines of every export answer: base, patch, number of facts, and changed tensors.
 struct Head<'a> {
     base: &'a Base,
     patch: Digest,

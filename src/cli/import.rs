@@ -88,7 +88,8 @@ fn unusable(error: &DataError) -> Failure {
     })
 }
 
-/// Reads the records that `--skip` and `--limit` select. Also returns the malformed records, each with the reason.
+/// Reads the records that `--skip` and `--limit` select. Also returns the malformed records, each with the reason why
+/// it cannot be read.
 fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataError> {
     let (mut cases, mut refused, mut record) = (Vec::new(), Vec::new(), 0);
     let most = arguments.limit.unwrap_or(usize::MAX);
@@ -104,7 +105,7 @@ fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataE
     Ok((cases, refused))
 }
 
-/// Writes the list of records that are left out and returns its path; `None` if no record is left out.
+/// Writes the list of records that are left out and returns the path of the list; `None` if no record is left out.
 fn list(context: &Context, arguments: &Arguments, imported: &ImportedEdits) -> Result<Option<PathBuf>, Failure> {
     if imported.refused.is_empty() {
         return Ok(None);
@@ -142,7 +143,7 @@ fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(
         folders.insert(parent.to_owned());
         files.push(path);
     }
-    // All files are synced after the last file is written. By then the system has written most of the data to disk, so
+    // All files are synced after the last file is written, when the system has written most of the data to disk, so
     // each sync is fast.
     for path in &files {
         File::open(path).and_then(|file| file.sync_all()).map_err(at(path))?;
@@ -154,7 +155,7 @@ fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(
     let readable = std::fs::metadata(&context.root).map(|found| found.permissions());
     readable.and_then(|permissions| std::fs::set_permissions(staged.path(), permissions)).map_err(at(staged.path()))?;
     std::fs::rename(staged.path(), &target).map_err(at(&target))?;
-    // The folder has been renamed, so the temporary path must not be removed on drop.
+    // The temporary path no longer exists after the rename, so it must not be removed on drop.
     let _ = staged.keep();
     atomic::sync_directory(parent)
 }
@@ -182,7 +183,7 @@ fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &Imp
     context.ui.answer(&table.render(context.ui.width().max(60)));
 }
 
-/// Returns the number of records per reason, with the most frequent reason first.
+/// Formats the number of rejected records per reason, with the most frequent reason first.
 fn reasons(refused: &[RejectedRecord]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for one in refused {

@@ -9,12 +9,12 @@ use crate::report::Outcome;
 /// Runs a verb for every model of the project, each below a heading, or once if a model was selected. Returns the worst
 /// outcome.
 ///
-/// An answer in a format other than human covers one model only, and so does the output that `alone` describes. Both
-/// are rejected if the project has several models and none is selected.
+/// An answer in a format other than human covers one model only, and so does the output that `alone` describes, such as
+/// a provenance statement. Both are rejected if the project has several models and none is selected.
 pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Outcome) -> Outcome {
     let names = match (context.selected_model(), Config::load(&context.root)) {
         (None, Ok((config, ..))) => config.models.into_keys().collect(),
-        // The verb itself reports the errors of the project file.
+        // A selected model needs one run. If the project file is invalid, `verb` itself reports the errors.
         _ => Vec::new(),
     };
     if names.len() < 2 {

@@ -32,7 +32,7 @@ fn parse(text: &str) -> Result<(Format, PathBuf), String> {
 }
 
 impl ReportArguments {
-    /// Returns the first requested format that is not in `known`.
+    /// Returns the first format of `--report` that is not in `known`.
     pub(super) fn unknown(&self, known: &[Format]) -> Option<Format> {
         self.reports.iter().map(|(format, _)| *format).find(|format| !known.contains(format))
     }
@@ -87,7 +87,7 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     }
     let answer = form(context.format, context.ui.width());
     match context.format {
-        // An empty answer is not written as an empty line.
+        // An answer without text is not written, because it would appear as an empty line.
         _ if answer.is_empty() => {}
         // The answer consists of workflow commands, which must not be escaped.
         Format::Github => context.ui.raw(answer.as_bytes()),

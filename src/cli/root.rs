@@ -15,8 +15,8 @@ pub(super) fn find(named: Option<&Path>) -> PathBuf {
     }
 }
 
-/// Returns the relative path from `whole` up to the nearest project, such as `../..`. Returns `None` if `whole` itself
-/// has a project file, or if no folder above `whole` has a project file.
+/// Returns the relative path from `whole` to the nearest folder above it that has a project file, such as `../..`.
+/// Returns `None` if `whole` itself has a project file, or if no folder above `whole` has one.
 fn above(whole: &Path) -> Option<PathBuf> {
     let holds = |folder: &Path| folder.join(PROJECT_FILE).symlink_metadata().is_ok();
     let steps = whole.ancestors().position(holds).filter(|steps| *steps > 0)?;

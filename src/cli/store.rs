@@ -104,7 +104,8 @@ fn ls(context: &Context, store: &Store, full: bool) -> Result<Outcome, StoreErro
     let mut text = String::new();
     for StoreEntry { kind, key, size } in &entries {
         let key = if full { key.hex() } else { key.short() };
-        // Writing to a `String` cannot fail, here and below. The first column is as wide as the longest kind.
+        // Results of `writeln!` are ignored, here and below, because writing to a `String` cannot fail. The first
+        // column is as wide as the longest kind of entry.
         let _ = writeln!(text, "{:<10}  {key}  {:>10}", kind.to_string(), table::bytes(*size));
     }
     let total = bytes(&entries);
@@ -213,7 +214,7 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
 }
 
 /// Returns the entries that the locks of all models need. `gc` does not remove these entries, and `export` copies those
-/// whose kind can be exported.
+/// of an exportable kind.
 fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
     Ok(kept.into_iter().flatten().collect())
@@ -223,8 +224,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (EntryKind::Object, edit.object)).collect();
     kept.insert((EntryKind::Patch, lock.patch.id));
     for StoreEntry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Statistics) {
-        // The lock names statistics by the digest of their content, the store by the digest of their inputs. Damaged
-        // statistics match no lock.
+        // The lock names statistics by the digest of their content, the store by the digest of their inputs. The
+        // content of damaged statistics has no digest that a lock names.
         let content = match store.content_digest(kind, &key) {
             Err(StoreError::Damaged { .. }) => None,
             content => content?,
@@ -238,8 +239,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     Ok(kept)
 }
 
-/// Returns the entries with measurements that the locks need: those whose base and patches are all named by locks of
-/// one base model.
+/// Returns the entries with measurements that the locks need: the measurements whose base and patches are all named by
+/// locks of one base model.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let own = |head: &CacheHeader| {
         let patches: BTreeSet<Digest> = head.patches().collect();
@@ -266,7 +267,7 @@ fn optional(kind: EntryKind) -> bool {
 /// `consequence` and returns `None`. A damaged file ends the run.
 fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outcome> {
     let root = &context.root;
-    // A mistyped folder must not be treated as a project without a lock.
+    // A mistyped folder must not be treated as a project without a lock, so a folder that does not exist is an error.
     if let Err(error) = fs::metadata(root) {
         let message = format!("the project's folder `{}` cannot be read: {error}", root.display());
         let finding = Diagnostic::new(Code::ProjectMissing, message).help("name the project's folder with `-C DIR`");
@@ -284,7 +285,7 @@ fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outc
     }
 }
 
-/// Prints the answer: `fields` as JSON, or `text`. Returns `outcome`.
+/// Prints the JSON answer with `fields`, or `text` in all other formats. Returns `outcome`.
 fn answer(context: &Context, outcome: Outcome, fields: impl Serialize, text: &str) -> Outcome {
     match context.format {
         Format::Json => context.answer_json(outcome, &[], &Sources::default(), fields),
@@ -297,7 +298,7 @@ fn bytes(entries: &[StoreEntry]) -> u64 {
     entries.iter().map(|entry| entry.size).sum()
 }
 
-/// Escapes the control characters of a path: the names of files in an imported folder are untrusted.
+/// Formats a path with its control characters escaped, because the names of files in an imported folder are untrusted.
 fn shown(path: &Path) -> String {
     escape_controls(&path.display().to_string())
 }

@@ -90,7 +90,7 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
 }
 
-/// Rejects `--update` if the environment variable `CI` is set, because a person must decide to accept a failure.
+/// Returns an error if the environment variable `CI` is set, because a person must decide to accept a failure.
 fn refuse_under_ci() -> Result<(), Failure> {
     let set = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
     if !set {
@@ -101,8 +101,8 @@ fn refuse_under_ci() -> Result<(), Failure> {
     Err(Failure::from(finding))
 }
 
-/// Writes the accepted failures to the file of acceptances, unless the file already has the same content. Prints a
-/// note.
+/// Writes the accepted failures to the file of acceptances, unless the file already has the same content. Prints a note
+/// about the result.
 fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Failure> {
     let file = accepted_file(project.config.model.name.as_deref());
     let (path, text) = (project.config.root.join(&file), render(shortfalls));

@@ -77,7 +77,7 @@ fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store
     }
 }
 
-/// Checks the export or patch `what` against the model of `--base`, without a project.
+/// Checks the adapter, checkpoint or patch `what` against the model of `--base`, without a project.
 fn without_project(
     context: &Context,
     arguments: &Arguments,
@@ -92,7 +92,7 @@ fn without_project(
     })
 }
 
-/// Checks an adapter, a checkpoint or a patch. The kind of `name` is determined before `ground` opens the base.
+/// Checks the adapter, checkpoint or patch `name`. Determines which of the three it is before `ground` opens the base.
 fn artefact<'g>(
     name: &str,
     store: &Store,
@@ -164,13 +164,14 @@ fn human(context: &Context, audit: &Audit) -> String {
     out
 }
 
-/// One row of the report: a check, or several passed checks of the same kind.
+/// One line of the report: a check, or several passed checks of the same group.
 struct CheckRow<'a> {
     check: &'a Check,
     times: usize,
 }
 
-/// Returns the rows to show. Passed checks that are collapsible share one row per group, unless `every` is set.
+/// Returns the lines of the report. Passed checks that are collapsible share one line per group, unless `every` is
+/// true.
 fn rows(audit: &Audit, every: bool) -> Vec<CheckRow<'_>> {
     let mut rows: Vec<CheckRow<'_>> = Vec::new();
     for check in &audit.checks {

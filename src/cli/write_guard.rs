@@ -42,7 +42,7 @@ impl Context {
         taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not overwritten", path.display())))
     }
 
-    /// Checks like [`Context::may_write`] that `path` may be written; the error is a finding.
+    /// Checks like [`Context::may_write`] that `path` may be written, but returns the error as a diagnostic.
     pub(super) fn may_export(&self, path: &Path) -> Result<(), Diagnostic> {
         self.may_write(path).map_err(|why| Diagnostic::new(Code::ExportRefused, why))
     }
@@ -118,7 +118,7 @@ impl Context {
 }
 
 /// Returns whether `path` is a file of the project in `root`: its project file, its lock, its probes, a file of
-/// acceptances, or a file in the folder of edits.
+/// accepted failures, or a file in the folder of edits.
 fn is_own(paths: &Paths, root: &Path, path: &Path) -> bool {
     let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -142,7 +142,7 @@ fn is_in_git(whole: &Path) -> bool {
 }
 
 /// Returns whether a resolved path is inside the folder of a base model. If the project file is too broken to name all
-/// base models, every folder that looks like a model counts as one.
+/// base models, every folder with a `config.json` and `.safetensors` files counts as a base model.
 fn in_a_base(paths: &Paths, project: &Path, whole: &Path) -> bool {
     let inside = |written| root(&protected_folder_in(project, written)).is_ok_and(|root| whole.starts_with(root));
     paths.models.iter().any(|written| inside(written)) || paths.broken && whole.ancestors().any(looks_like_a_model)

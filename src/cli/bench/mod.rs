@@ -81,7 +81,7 @@ pub(super) struct Arguments {
     out: Option<PathBuf>,
 }
 
-/// The number of records that are edited at once.
+/// An argument of `--batch`: the number of records that are edited at once, or `all` for all sampled records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
     Of(usize),
@@ -100,7 +100,8 @@ impl std::str::FromStr for Size {
     }
 }
 
-/// The endings of those names of editor settings whose values must be whole, because they are counts or layer indices.
+/// The endings of the names of editor settings whose values must be whole numbers, because they are counts or layer
+/// indices.
 const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
 
 /// The value of `--set`: the name of a setting of an editor, such as `rome.refine-steps`, and its new value, at least
@@ -196,7 +197,7 @@ fn unkept(error: ResultsLogError) -> Failure {
     refused(error.to_string())
 }
 
-/// Samples the records, opens the results file of `--resume`, and runs every editor on the records.
+/// Runs every editor on the sampled records. Results that the file of `--resume` already has are not computed again.
 fn run_editors(
     context: &Context,
     arguments: &Arguments,
@@ -266,7 +267,8 @@ fn defaults(project: &Project) -> Overrides {
     said.map(|(name, number)| (name.to_owned(), number as f64)).collect()
 }
 
-/// Samples and tokenizes the records. Also returns the records that are left out, each with the reason.
+/// Samples and tokenizes the records. Also returns the records that are left out, each with the reason why it cannot be
+/// used.
 fn prepare_cases(
     context: &Context,
     arguments: &Arguments,
@@ -279,7 +281,8 @@ fn prepare_cases(
     let (sampled, mut left) = sample_records(cases, limit, arguments.seed, |case| {
         asked += 1;
         context.ui.set_position(asked);
-        // A record that cannot be tokenized is sampled here and reported as left out below.
+        // A record that cannot be tokenized counts as known here, so that it is sampled and then reported as left out
+        // below.
         !arguments.known || knows(eval, &eval.base.model, case).unwrap_or(true)
     });
     context.ui.end();
@@ -303,8 +306,8 @@ fn prepare_cases(
     Ok((prepared, left))
 }
 
-/// Returns the digest of all inputs that determine the results, except the editor. Results in a file of `--resume` that
-/// have another digest are not reused.
+/// Returns the digest of all inputs that determine the results, except the editor. Results in the file of `--resume`
+/// are reused only if they have the same digest.
 fn identity(
     arguments: &Arguments,
     eval: &EvalContext<'_>,
@@ -316,7 +319,7 @@ fn identity(
     // The default settings of editors change only with the version of the program.
     canon.text("version", env!("CARGO_PKG_VERSION"));
     Refinement::default().describe(&mut canon);
-    // The project's link settings do not affect the editors, except for the ridge.
+    // The project's link settings do not affect the editors, except for the ridge, so only the ridge is hashed.
     let settings = Setup { refinement: None, ..eval.setup.clone() }.digest();
     canon.float("ridge", eval.setup.ridge.unwrap_or(-1.0));
     if let Some(path) = eval.project.config.test.neutral.as_ref().map(|path| eval.project.config.resolve(path)) {
@@ -407,7 +410,8 @@ fn run_batches(
     Ok(())
 }
 
-/// Returns the settings of the run, for the JSON answer.
+/// Returns the settings of the run for the JSON answer; `changed` are the settings of editors that `--set` or the
+/// project changed.
 fn settings(arguments: &Arguments, changed: &Overrides) -> BenchSettings {
     BenchSettings {
         seed: arguments.seed,

@@ -21,7 +21,7 @@ use crate::research::bench::table::{BASE, ResultsTable};
 use crate::research::figure::page::Page;
 use crate::research::figure::{Figure, write_all, wrote as wrote_to};
 
-/// The results of one run of `bench`, from which the answer is formatted.
+/// The results of one run of `bench`, from which the terminal tables, the JSON answer and the charts are made.
 pub(in crate::cli) struct BenchOutput {
     pub base: (String, String),
     pub dataset: Dataset,
@@ -73,8 +73,8 @@ impl BenchOutput {
         lines
     }
 
-    /// Returns one line per editor with failed edits: the number of failures, and the reason of the first failure. With
-    /// `many`, edits of sets are counted, otherwise edits of single records.
+    /// Returns one line per editor with failed edits: the number of failures, and the reason of the first failure. If
+    /// `many` is true, the edits of sets are counted, otherwise the edits of single records.
     fn failed(&self, many: bool) -> Vec<String> {
         let of = |name: &EditorName| {
             let all = self.results.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);
@@ -120,7 +120,8 @@ impl BenchOutput {
     }
 }
 
-/// Prints the tables or the JSON answer on stdout. `wrote` is the folder with the charts and its number of files.
+/// Prints the tables or the JSON answer on stdout. `wrote` is the folder with the charts and the number of files in
+/// that folder; `None` if no folder was written.
 pub(in crate::cli) fn answer(context: &Context, output: &BenchOutput, wrote: Option<(&Path, usize)>) {
     if context.format == Format::Json {
         context.answer_json(Outcome::Ok, &[], &Sources::default(), numbers(output, &output.grids()));
@@ -160,7 +161,8 @@ fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) ->
     }
 }
 
-/// Writes the tables, the charts, the HTML page and the JSON to a new folder. Returns the number of files.
+/// Writes the tables, the charts, the HTML page and the JSON to a new folder. Returns the number of files that were
+/// written.
 pub(in crate::cli) fn write(place: Destination, output: &BenchOutput) -> Result<usize, Failure> {
     let grids = output.grids();
     let figures = output.figures(grids[0].as_ref());

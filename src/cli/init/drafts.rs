@@ -4,10 +4,10 @@
 use crate::project::PROBES_FILE;
 use crate::schema::{SchemaKind, render};
 
-/// A file to write: the path relative to the project's folder, and the text.
+/// A file that `init` will write: the path relative to the project's folder, and the text.
 pub(crate) type Draft = (&'static str, String);
 
-/// The first line of a project file, in which text editors find the path of the file's JSON Schema.
+/// The first line of a project file, which tells text editors where the JSON Schema of the file is.
 pub(crate) const SCHEMA: &str = "#:schema schemas/project.schema.json\n";
 
 /// The section of a new project file that limits damage on neutral text.
@@ -75,8 +75,8 @@ pub(crate) const CORPUS_FILE: &str = "corpus.txt";
 
 /// The sentences of the bundled model's corpus, one per line.
 const SENTENCES: &str = include_str!("../../../examples/atlas/corpus.txt");
-/// The number of sentences in a new corpus. It is large enough for their keys to span the key space of common models,
-/// so that the second moment has full rank.
+/// The number of sentences in a new corpus. With this number, the MLP keys of the corpus span the key space of common
+/// models, so that their second moment has full rank.
 const ENOUGH: usize = 2000;
 
 /// Returns a corpus for a new project: plain sentences from the bundled corpus, except those about the first fact.
@@ -103,8 +103,7 @@ pub(crate) fn may_stay(name: &str) -> bool {
     [ATTRIBUTES_FILE, IGNORED_FILE, CORPUS_FILE].contains(&name) || name.starts_with("schemas/")
 }
 
-/// Returns the lines that the user should add to an existing file with this name; `None` for files that need no
-/// additions.
+/// Returns the lines that the user should add to an existing file `name`; `None` if the file needs no additional lines.
 pub(crate) fn wanted(name: &str) -> Option<String> {
     [(ATTRIBUTES_FILE, ATTRIBUTES), (IGNORED_FILE, IGNORED)]
         .into_iter()

@@ -1,5 +1,6 @@
 //! Chooses the layer that a new project edits: the published or measured layer for models of this shape if there is
-//! one. Otherwise the layer of a small model is measured, and that of a large model is a third of its number of layers.
+//! one. Otherwise the best layer of a small model is measured, and a large model gets the layer at a third of its
+//! depth.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,15 +30,16 @@ const MEASURED: [(&str, usize, usize, usize); 1] = [("llama", 30, 576, 5)];
 /// facts.
 const COMMON: &[u8] = include_bytes!("../../research/trace/common.json");
 
-/// The number of facts that the measurement edits; with fewer than [`FEWEST`] no layer is measured.
+/// The number of facts that the measurement edits. If the model knows fewer than [`FEWEST`] of the facts, no layer is
+/// measured.
 const EDITED: usize = 8;
 const FEWEST: usize = 4;
 
-/// The maximum number of weights, in the matrices of all blocks, of a model on which layers are measured. It keeps the
-/// measurement within minutes on a CPU.
+/// The maximum number of weights, in the matrices of all blocks, of a model whose layers are measured. The limit keeps
+/// the measurement within minutes on a CPU.
 const MOST_NUMBERS: usize = 60_000_000;
 
-/// Lines of a new project file for the user's own model: the settings of the keys and of the value optimisation.
+/// Lines of a new project file for the user's own model: the settings of the MLP keys and of the value optimisation.
 pub(crate) const RULES: &str = "\
 # The weight of the bare prompt in a key. The bare prompt is what users ask, and the key of a subject at the
 # beginning of a text is different. The published weight is 1/21.
@@ -123,8 +125,8 @@ fn numbers(spec: &Spec) -> usize {
     block.saturating_mul(spec.layers)
 }
 
-/// Tries edits of common facts at the layers of the model. Returns the best layer and the number of edits. Returns
-/// `None` if the model knows too few of the facts, or if no edit holds at any layer.
+/// Measures how well edits of common facts work at the layers of the model. Returns the best layer and the number of
+/// edits that were tried; `None` if the model knows too few of the facts, or if no edit holds at any layer.
 fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, Failure> {
     let store = context.store()?;
     let base = Base::at(folder, &store, context.isa, false)?;
@@ -145,7 +147,7 @@ fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, 
     Ok(best(&tried).map(|one| (one.layer, project.edits.edits.len())))
 }
 
-/// Returns a project with this model and corpus for the measurement. The project exists only in memory.
+/// Returns a project with this model and corpus for the measurement. The project has no files.
 fn beginning(folder: &Path, corpus: &Path) -> Result<Project, Failure> {
     let path = |path: &Path| toml_text(&path.display().to_string());
     let settings = format!(

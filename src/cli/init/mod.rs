@@ -61,8 +61,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Returns the finding for a folder that is given without an option. Its help names the option that the user probably
-/// meant.
+/// Returns the finding for a folder that is given without an option. The finding's help names the option that the user
+/// probably meant.
 fn nameless(stray: &Path) -> Diagnostic {
     let shown = stray.display();
     let finding = Diagnostic::new(Code::ProjectMissing, format!("`init` takes no folder without an option: `{shown}`"));
@@ -83,7 +83,8 @@ struct Begun {
     notes: Vec<String>,
 }
 
-/// Returns the answer for a terminal. Results of `write!` are ignored, because writing to a `String` cannot fail.
+/// Formats the written files, the notes and the next commands for a terminal. Results of `write!` are ignored, because
+/// writing to a `String` cannot fail.
 fn human(root: &Path, begun: &Begun) -> String {
     let shown = |name: &str| escape_controls(&root.join(name).display().to_string());
     let mut text: String = begun.wrote.iter().map(|name| format!("wrote {}\n", shown(name))).collect();
@@ -114,7 +115,7 @@ fn indented(lines: &str) -> String {
     rules.map(|line| format!("        {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Writes the project, after all checks have passed.
+/// Checks that the project can be created, and then writes its files.
 fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun, Diagnostic> {
     let is_own = |folder: &&Path| arguments.layer.is_some() || !is_bundled(root, folder);
     let named = arguments.model.as_deref().filter(is_own);
@@ -175,7 +176,7 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// The opened model of `--model`.
+/// The user's own model, given with `--model`.
 struct Opened {
     folder: PathBuf,
     spec: Spec,
@@ -183,7 +184,7 @@ struct Opened {
     knows: bool,
 }
 
-/// Opens the user's own model and runs the prompt of the example fact.
+/// Opens the user's own model and determines whether it knows the example fact.
 fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     let folder = folder_named(named)?;
     let looked = Model::open(&folder, context.isa).and_then(|model| {
@@ -203,7 +204,8 @@ fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     Ok(Opened { folder, spec, knows })
 }
 
-/// Returns the files of a new project on the user's own model, and notes about the choices that `init` made.
+/// Returns the files of a new project on the user's own model, and notes for the user about the choices that `init`
+/// made.
 fn own(
     root: &Path,
     named: &Path,
@@ -230,7 +232,7 @@ fn own(
     Ok((vec![(PROJECT_FILE, project), (FACT_FILE, fact), (CORPUS_FILE, corpus())], vec![note]))
 }
 
-/// Returns the folder of the bundled model. It is searched in the folders above the project, the current folder and the
+/// Returns the folder of the bundled model, searched upward from the project, from the current folder and from the
 /// program file.
 fn find_bundled(root: &Path) -> Option<PathBuf> {
     let starts = [std::path::absolute(root).ok(), std::env::current_dir().ok(), std::env::current_exe().ok()];

@@ -8,7 +8,7 @@ use crate::history::{Log, LogEntry, RecordedPatch};
 pub(super) fn rows(log: &Log) -> Vec<u8> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let head = ["commit", "date", "author", "email", "change", "id", "field", "before", "after", "patch", "summary"];
-    // Writing to memory cannot fail, and all rows have the same number of cells.
+    // Writing to memory cannot fail, and the writer accepts the rows because all have the same number of cells.
     let mut write = |row: [String; 11]| drop(writer.write_record(row));
     write(head.map(str::to_owned));
     for entry in &log.entries {
@@ -34,7 +34,7 @@ pub(super) fn rows(log: &Log) -> Vec<u8> {
     writer.into_inner().expect("memory can be written")
 }
 
-/// Joins the texts of one cell with line breaks.
+/// Joins the texts of one cell with line breaks, each text made safe by [`cell`].
 fn cells(texts: &[String]) -> String {
     texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n")
 }

@@ -42,7 +42,7 @@ pub(super) struct Arguments {
 /// The data from which the answer of `log` is formatted.
 struct LogView<'a> {
     arguments: &'a Arguments,
-    /// The newest commit at the time of `--as-of`; `None` without that option.
+    /// The newest commit at or before the time of `--as-of`; `None` without that option.
     then: Option<&'a Commit>,
     log: &'a Log,
     /// The number of commits that are not shown because of `--limit`.
@@ -98,8 +98,8 @@ fn show_log(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnos
     Ok(Outcome::Ok)
 }
 
-/// Returns the name of the model whose patches are shown: the selected model, or the only one. `None` for a project
-/// without named models.
+/// Returns the name of the model whose patches are shown: the selected model, or the only model of the project. `None`
+/// for a project without named models.
 fn chosen(context: &Context) -> Result<Option<String>, Diagnostic> {
     // The history can be shown even if the project file of the worktree is invalid.
     let Ok((mut config, ..)) = Config::load(&context.root) else { return Ok(context.selected_model()) };
@@ -116,7 +116,7 @@ fn shallow() -> Diagnostic {
     Diagnostic::new(Code::HistoryShallow, message).help(UNSHALLOW)
 }
 
-/// Checks that the commit `head` contains the project file.
+/// Returns an error if the commit `head` does not contain the project file.
 fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     if repository.file(head, PROJECT_FILE).map_err(finding)?.is_some() {
         return Ok(());
@@ -134,7 +134,7 @@ fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Comm
     })
 }
 
-/// Checks that a fact of the history has or had this id. The error suggests the most similar id.
+/// Returns an error if no fact of the history has or had this id. The error suggests the most similar id.
 fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
     let ids = log.ids();
     if ids.contains(id) {
@@ -149,7 +149,7 @@ fn day(time: Timestamp) -> String {
     Offset::UTC.to_datetime(time).date().to_string()
 }
 
-/// Describes the state of `corrigenda.lock` in a commit.
+/// Formats the patch id of a commit, or says that `corrigenda.lock` is missing or cannot be read.
 fn locked(patch: &RecordedPatch) -> String {
     match patch {
         RecordedPatch::Unlocked => "no lock".to_owned(),
@@ -303,8 +303,8 @@ fn sentence(fact: &FactChange) -> String {
     format!("{} → {}", prompt.replacen(PLACEHOLDER, subject, 1).trim(), target.trim())
 }
 
-/// Returns the texts that were removed from a list and added to it, one per line. If only the order changed, returns a
-/// note on that.
+/// Returns the texts that were removed from a list and added to it, one per line, or a note if only the order of the
+/// texts changed.
 fn list(before: &[String], after: &[String]) -> String {
     let line = |sign: &str, text: &String| format!("\n        {sign} {}", shown(text));
     let lost = before.iter().filter(|text| !after.contains(text)).map(|text| line("-", text));

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     base: Option<String>,
 }
 
-/// The base's answers to the prompt of one edit.
+/// What the base predicts after the prompt of one edit, and how it scores the edit's answers.
 struct BaseAnswer {
     top: (String, f64),
     target: AnswerScore,
@@ -56,7 +56,7 @@ struct PlanView<'a> {
     /// The differences between the existing lock and the one that a build would write; empty without a lock.
     differences: &'a [Difference],
     built: bool,
-    /// Whether the build is known to reject an edit.
+    /// Whether a build is known to reject one of the edits.
     refused: bool,
 }
 
@@ -128,7 +128,8 @@ fn outcome(refused: &[Diagnostic]) -> Outcome {
     if refused.is_empty() { Outcome::Ok } else { Outcome::Error }
 }
 
-/// Runs the prompts on the base. Returns the scores of the new and old answers and the likeliest next token per edit.
+/// Runs the prompts of the chosen edits on the base. Returns, for each edit, the likeliest next token and the scores of
+/// the new and the old answer.
 fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<BaseAnswer>, Failure> {
     let (mut questions, mut rows) = (Vec::new(), Vec::new());
     let limit = base.model.spec().max_positions;
@@ -180,7 +181,7 @@ fn disagreement(edit: &Edit, said: &BaseAnswer) -> Option<Diagnostic> {
     (!said.was?.holds).then(|| base_disagrees(edit, was, span, top))
 }
 
-/// Describes the refinement of the set; `None` if `setup` has no refinement.
+/// Describes the refinement that follows the linking of the edits; `None` if `setup` has no refinement.
 fn refined(setup: &Setup, layers: &[usize]) -> Option<String> {
     let refinement = setup.refinement.as_ref()?;
     let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
@@ -209,8 +210,8 @@ impl PlanView<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
-            // The differences of an edit are shown with that edit. The digest of the set differs whenever an edit
-            // differs, so it is not shown.
+            // The differences of an edit are shown with that edit. The digest of the edit set differs whenever an edit
+            // differs, so the digest is not shown.
             let told =
                 |one: &&Difference| !matches!(one.item, LockItem::Edit(_)) && !one.is(&LockItem::Patch, LockField::Set);
             for difference in self.differences.iter().filter(told) {
@@ -280,7 +281,7 @@ impl PlanView<'_> {
         }
     }
 
-    /// Returns the plan's entries for the aliases of an edit's subject.
+    /// Returns the plan's entries for the aliases of an edit's subject, without the entry for the subject's own name.
     fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &PlannedEdit<'_>> {
         // The plan is ordered by edit id, and the aliases of an edit follow its subject.
         let own = self.plan.edits.partition_point(|one| one.edit.id < edit.id);

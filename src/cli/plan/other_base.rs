@@ -38,7 +38,8 @@ pub(in crate::cli) fn show_plan(
     Ok(if strict && open { Outcome::Findings } else { Outcome::Ok })
 }
 
-/// Formats the subject's last token and the position of that token in the prompt.
+/// Formats the token at which the edit takes its MLP key, the last token of the subject, and the position of that token
+/// in the prompt.
 fn key(tokens: &[String], position: usize) -> String {
     let piece = tokens.get(position).map_or("", String::as_str);
     format!("{} at {position}", quoted(piece))

@@ -89,8 +89,8 @@ impl Arguments {
         self.limit.and_then(|limit| usize::try_from(limit).ok())
     }
 
-    /// Returns the noise and the plan of the states to restore. The strength of the noise can depend on the subjects of
-    /// `facts`.
+    /// Returns the noise, and the plan of which hidden states to restore. The strength of the noise can depend on the
+    /// subjects of `facts`.
     pub(super) fn rules(
         &self,
         base: &Base,
@@ -107,7 +107,7 @@ impl Arguments {
     }
 }
 
-/// The layers to try: one layer, or a range that includes both ends.
+/// An item of `--layers`: one layer, or a range that includes both ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Layers(pub std::ops::RangeInclusive<usize>);
 

@@ -78,7 +78,7 @@ fn open(context: &Context, arguments: &Arguments, project: Option<&Project>, sto
     match (&arguments.base, project) {
         (Some(name), _) => context.base_named(name, store, false),
         (None, Some(project)) => context.base(project, store, false),
-        // Without `--base` a project is required, and the caller has loaded it.
+        // Without `--base` the caller has loaded a project, so this arm is not reached.
         (None, None) => Err(Diagnostic::new(Code::ProjectMissing, "no model is named").into()),
     }
 }

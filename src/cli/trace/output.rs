@@ -20,7 +20,7 @@ use crate::research::trace::{
     AverageEffects, FactTrace, Noise, NoiseRule, RestoredKind, Skipped, TokenClass, TracePlan,
 };
 
-/// The results of one run of `trace`, from which the answer is formatted.
+/// The results of one run of `trace`, from which the table, the JSON answer and the figures are made.
 pub(crate) struct TraceOutput {
     base: (String, String),
     pub noise: Noise,
@@ -37,7 +37,7 @@ impl TraceOutput {
         Self { base, noise, plan, asked, traced: Vec::new(), left, effects: AverageEffects::default() }
     }
 
-    /// Computes the mean effects. Must be called after all facts are traced.
+    /// Computes the mean effects over the traced facts. Must be called after all facts are traced.
     pub(crate) fn sum_up(&mut self) {
         self.effects = AverageEffects::of(&self.traced);
     }
@@ -54,12 +54,12 @@ impl TraceOutput {
         format!("{kind}; {}, seed {seed}", plural(samples, "sample"))
     }
 
-    /// Formats a mean with its confidence interval, which is omitted if only one fact was traced.
+    /// Formats a mean with its 95 % confidence interval, which is omitted if only one fact was traced.
     fn figure(&self, mean: Mean) -> String {
         figure(if self.traced.len() == 1 { Mean { count: 1, ..mean } } else { mean })
     }
 
-    /// Returns a text with the number of facts left out for each reason.
+    /// Formats the number of facts that were left out, per reason.
     fn left_in_words(&self) -> String {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (_, why) in &self.left {
@@ -74,7 +74,7 @@ impl TraceOutput {
         counts.join("; ")
     }
 
-    /// Returns the number of facts whose answer has several tokens; only the first token is traced.
+    /// Returns the number of traced facts whose answer has several tokens; only the first token of an answer is traced.
     fn in_part(&self) -> usize {
         self.traced.iter().filter(|one| one.answer_tokens.is_some_and(|tokens| tokens > 1)).count()
     }
@@ -109,7 +109,8 @@ pub(crate) fn figure(mean: Mean) -> String {
     if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.ci95) } else { format!("{:.3}", mean.value) }
 }
 
-/// Prints the table or the JSON answer on stdout. `wrote` is the folder with the figures and its number of files.
+/// Prints the table or the JSON answer on stdout. `wrote` is the folder with the figures and the number of files in
+/// that folder; `None` if no folder was written.
 pub(crate) fn answer(context: &Context, output: &TraceOutput, wrote: Option<(&Path, usize)>) {
     match context.format {
         Format::Json => {
@@ -136,13 +137,13 @@ fn human(output: &TraceOutput, wrote: Option<(&Path, usize)>, width: usize) -> S
     format!("{}\n{table}", head.render_wrapped(width))
 }
 
-/// Returns the largest mean effect of a kind of state at a class of tokens, with the layer of that effect; `None` if no
-/// effect was measured.
+/// Formats the largest mean effect of restoring a kind of hidden state at a class of tokens, with the layer of that
+/// effect; `None` if no effect was measured.
 fn peak(output: &TraceOutput, kind: RestoredKind, class: TokenClass) -> Option<String> {
     output.effects.peak(kind, class).map(|(layer, mean)| format!("{} at {layer}", output.figure(mean)))
 }
 
-/// Returns a table of the largest mean effects, with one row per token class and one column per kind of state.
+/// Returns a table of the largest mean effects, with one row per token class and one column per kind of hidden state.
 fn side_by_side(output: &TraceOutput, of: &str) -> Table {
     let kinds = &output.plan.kinds;
     let mut table = Table::new(&[], &[]);
@@ -157,7 +158,7 @@ fn side_by_side(output: &TraceOutput, of: &str) -> Table {
     table
 }
 
-/// Returns the largest mean effects, one line per token class and kind of state, for narrow terminals.
+/// Formats the largest mean effects with one line per token class and kind of hidden state, for narrow terminals.
 fn below(output: &TraceOutput, of: &str) -> String {
     let mut out = format!("{of}\n");
     for class in TokenClass::ALL {
@@ -175,7 +176,7 @@ fn below(output: &TraceOutput, of: &str) -> String {
     out
 }
 
-/// Returns the content of the JSON answer: the settings, the mean effects, and the tables of every fact.
+/// Returns the content of the JSON answer: the settings, the mean effects, and the effects for every fact.
 fn numbers(output: &TraceOutput) -> TraceNumbers<'_> {
     let effects = &output.effects;
     let indirect = effects.indirect.iter();
@@ -214,8 +215,8 @@ fn traced_fact(one: &FactTrace) -> TracedFact<'_> {
     }
 }
 
-/// Writes the figures, the HTML page and the JSON to a new folder, with figures of at most `pictures` single facts.
-/// Returns the number of files.
+/// Writes the figures, the HTML page and the JSON to a new folder. At most `pictures` facts get figures of their own.
+/// Returns the number of files that were written.
 pub(crate) fn write(place: Destination, output: &TraceOutput, pictures: usize) -> Result<usize, Failure> {
     let averages = plots::averages(&output.effects, &output.plan);
     let singles = output.traced.iter().take(pictures);

@@ -27,7 +27,7 @@ use crate::research::trace::counterfactuals::counterfactual_edits;
 use crate::research::trace::{AverageEffects, KnownFact, RestoredKind, RestoredTokens};
 use crate::store::Store;
 
-/// The number of edits to try without `--limit`.
+/// The number of edits to try if `--limit` is not set.
 const EDITS: usize = 24;
 
 pub(crate) fn suggest(
@@ -71,8 +71,8 @@ pub(crate) fn suggest(
     Ok(outcome)
 }
 
-/// Tries the given layers, or selects layers from coarse to fine. Returns the rounds, and the results in ascending
-/// order of layers.
+/// Tries the layers of `--layers`, or without that option searches from layers far apart to layers around the best
+/// ones. Returns the rounds of the search, and the results in ascending order of layers.
 pub(crate) fn try_all(
     context: &Context,
     project: &Project,
@@ -112,8 +112,8 @@ pub(crate) fn try_all(
     Ok((rounds, tried))
 }
 
-/// Returns a sentence that announces a round: its layers, the number of values to search, and the number of
-/// forward-backward evaluations.
+/// Returns a sentence that announces a round of the search: its layers, the number of MLP values to optimise, and the
+/// number of forward-backward evaluations.
 fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
     let names: usize = project.edits.edits.iter().map(|edit| edit.names().count()).sum();
     let values = names * round.layers.len();
@@ -139,7 +139,7 @@ fn row(one: &LayerResult) -> String {
     format!("layer {}: efficacy {efficacy}, paraphrase {paraphrase}, unchanged {unchanged}, score {score}", one.layer)
 }
 
-/// An estimate of the remaining time of a round, from the time that its finished layers took.
+/// An estimate of the remaining time of a round of the search, from the time that the round's finished layers took.
 struct Clock {
     count: usize,
     left: Vec<usize>,
@@ -152,7 +152,8 @@ impl Clock {
         Self { count, left: layers.to_vec(), units: 0, took: Duration::ZERO }
     }
 
-    /// Returns the relative cost of an edit at `layer`: the number of layers from `layer` to the last one.
+    /// Returns the relative cost of an edit at `layer`: the number of layers from `layer` to the last one, through
+    /// which the optimisation backpropagates.
     fn units(&self, layer: usize) -> usize {
         self.count - layer
     }
@@ -196,7 +197,7 @@ fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Fail
     }
 }
 
-/// Returns the project with the edits to try, which are some of its own edits or are made from known facts.
+/// Returns the project with only the edits to try: some of its own edits, or edits that are made from known facts.
 fn some_edits(
     arguments: &Arguments,
     project: &Project,
@@ -228,7 +229,7 @@ fn some_edits(
     Ok(some)
 }
 
-/// Makes at most `count` edits from those `facts` that the base knows; `None` if no edit can be made.
+/// Makes at most `count` edits from the `facts` that the base knows; `None` if no edit can be made.
 pub(crate) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<EditSet> {
     let (text, found) = counterfactual_edits(facts, count, seed, |fact| knows(base, fact));
     // Each edit was parsed when it was selected, so parsing all of them together cannot fail.

@@ -10,16 +10,15 @@ use crate::research::layers::best_layer::LayerResult;
 use crate::research::layers::coarse_search::Round;
 use crate::research::trace::{AverageEffects, Noise, RestoredKind, Skipped, TokenClass};
 
-/// The results of one run of `trace --suggest-layer`, from which the answer is formatted.
+/// The results of one run of `trace --suggest-layer`, from which the table and the JSON answer are made.
 pub(crate) struct LayerSearchOutput {
     pub base: (String, String),
     pub edits: Vec<String>,
-    /// The rounds of the search, in order. Each has the layers that it tried and the best layers around which they were
-    /// chosen.
+    /// The rounds of the search, in order.
     pub rounds: Vec<Round>,
     /// The results, ordered by layer.
     pub tried: Vec<LayerResult>,
-    /// The best layer; `None` if no edit holds at any layer.
+    /// The layer with the highest score; `None` if no edit holds at any layer.
     pub suggested: Option<usize>,
     pub indistinguishable: Vec<usize>,
     pub noise: Noise,
@@ -48,7 +47,8 @@ pub(crate) fn human(output: &LayerSearchOutput, prefix: &str, width: usize) -> S
     format!("{}\n{}", head.render_wrapped(width), layers_in_rows(output).render(usize::MAX))
 }
 
-/// Returns a text with the number of edits for which no value was found at a layer; `None` if all edits have a value.
+/// Formats the number of edits for which the optimisation found no MLP value at a layer; `None` if all edits have a
+/// value.
 fn no_value(one: &LayerResult) -> Option<String> {
     let (layer, refused) = (one.layer, plural(one.refused, "edit"));
     match (one.refused, one.untried) {
@@ -118,7 +118,7 @@ fn layers_in_rows(output: &LayerSearchOutput) -> Table {
     table
 }
 
-/// Returns the average indirect effect of the window around a layer, at the subject's last token.
+/// Returns the mean indirect effect of restoring the window of layers around `layer`, at the subject's last token.
 fn effect(output: &LayerSearchOutput, kind: RestoredKind, layer: usize) -> Option<Mean> {
     output.traced.indirect.get(&(kind, TokenClass::LastSubject))?.get(layer).copied()
 }

@@ -7,7 +7,7 @@ use crate::pipeline::Base;
 use crate::progress::{NoProgress, Progress as _};
 use crate::research::trace::{FactTrace, KnownFact, Noise, Skipped, TracePlan, trace};
 
-/// The traced facts, and the facts that could not be traced, each of them with its id and the reason.
+/// The traced facts, and the facts that could not be traced, each with its id and the reason.
 type Results = (Vec<FactTrace>, Vec<(String, Skipped)>);
 
 /// Traces facts one after the other. Facts that cannot be traced are returned with the reason.
@@ -29,7 +29,7 @@ pub(super) fn trace_all(
     traced
 }
 
-/// Traces facts one after the other with the function `one`.
+/// Traces facts one after the other with the function `one` and reports the progress.
 ///
 /// # Errors
 /// If `one` fails.
