@@ -1,6 +1,7 @@
 //! Defines the interface through which long computations report their progress. This module does not access a terminal.
 
-/// A receiver of progress reports. It handles one piece of work at a time.
+/// A receiver of the progress reports of a computation. Work starts with `begin` or `begin_short` and finishes with
+/// `end`; only one piece of work is in progress at a time.
 pub trait Progress {
     /// Reports the start of work of `total` units, described by `what`.
     fn begin(&self, what: &str, total: u64);
@@ -10,7 +11,7 @@ pub trait Progress {
     }
     /// Reports that `position` units are done.
     fn set_position(&self, position: u64);
-    /// Reports one finished step, described by `text`.
+    /// Reports one finished step of the work, described by `text`.
     fn line(&self, text: &str);
     /// Reports that work continues although no step is finished. A receiver without a progress bar prints the text at
     /// intervals.
@@ -23,7 +24,7 @@ pub trait Progress {
     fn end(&self);
 }
 
-/// A receiver that ignores all reports. It is used for work whose progress is not shown.
+/// A receiver that ignores all reports, for work whose progress is not shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoProgress;
 

@@ -35,26 +35,26 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// The writer of all output of a command, with the properties of the terminal.
+/// The writer of all output of a command. Knows the properties of the terminal.
 pub struct Ui {
     style: RenderStyle,
     verbosity: Verbosity,
     /// Whether progress bars are drawn. Otherwise progress is printed as lines.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
-    /// The position at which this run began the work of the bar; above 0 if an earlier run did a part of the work.
+    /// The position at which this run began the work of the progress bar; above 0 if an earlier run did a part of the
+    /// work.
     first: Arc<AtomicU64>,
-    /// Short work without a progress bar. Lines about the work are printed only if it takes longer than
-    /// [`BETWEEN_LINES`].
+    /// Work without a progress bar. Lines about the work are printed only if it takes longer than [`BETWEEN_LINES`].
     slow: RefCell<Option<Slow>>,
-    /// The time at which the last line was printed.
+    /// The time at which the last line was printed on stderr.
     last_line: Cell<Instant>,
     write_failed: Cell<bool>,
     /// Whether GitHub Actions reads the output and would execute some lines as workflow commands.
     in_github_actions: bool,
 }
 
-/// Work whose progress is printed as lines.
+/// Work whose progress is printed as lines instead of a progress bar.
 struct Slow {
     what: String,
     total: u64,
@@ -71,7 +71,7 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 const UNKNOWN_WIDTH: usize = 100;
 
 impl Ui {
-    /// Creates the writer. The properties of the terminal and the environment variables are read only here.
+    /// Creates the writer. Only this function reads the properties of the terminal and the environment variables.
     pub fn new(color: Color, verbosity: Verbosity, progress: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let wanted = match color {
@@ -97,14 +97,14 @@ impl Ui {
         }
     }
 
-    /// Returns the number of columns for the command's result: COLUMNS if it is set, else the width of the terminal. It
-    /// is `usize::MAX` if stdout is not a terminal.
+    /// Returns the maximum width of the command's result, in columns: COLUMNS if it is set, otherwise the width of the
+    /// terminal, or `usize::MAX` if stdout is not a terminal.
     pub fn width(&self) -> usize {
         let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         set.unwrap_or_else(|| if std::io::stdout().is_terminal() { self.style.width } else { usize::MAX })
     }
 
-    /// Returns whether one line per step is printed.
+    /// Returns whether `--verbose` is set, so that one line per step is printed.
     pub fn verbose(&self) -> bool {
         self.verbosity == Verbosity::Verbose
     }
@@ -138,7 +138,7 @@ impl Ui {
         }
     }
 
-    /// Prints a line on stderr, unless in quiet mode.
+    /// Prints a line on stderr, except in quiet mode.
     pub fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             self.print(&escape_controls(text));
@@ -159,7 +159,7 @@ impl Ui {
 
     fn print(&self, text: &str) {
         self.last_line.set(Instant::now());
-        // A closed or full stderr must not end a build.
+        // Errors of writing to stderr are ignored, because a closed or full stderr must not end a build.
         let text = self.escape_commands(text);
         let write = || drop(writeln!(std::io::stderr().lock(), "{text}"));
         match &*self.bar.borrow() {
@@ -175,7 +175,8 @@ impl Progress for Ui {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             let template = "{prefix} {wide_bar} {pos}/{len} {left}";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            // Progress is reported in bursts, so the remaining time is computed from the average pace of the whole run.
+            // Progress is reported in bursts, so the remaining time is computed from the average pace of the whole run,
+            // not from the last steps.
             let first = Arc::clone(&self.first);
             first.store(NO_POSITION, Ordering::Relaxed);
             let style = style.with_key("left", move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
@@ -241,7 +242,7 @@ impl Progress for Ui {
 }
 
 impl Slow {
-    /// Returns a progress line with the position and the remaining time at the average pace so far. `None` if the last
+    /// Returns a progress line with the position and the remaining time at the average pace so far; `None` if the last
     /// line is too recent or the work is finished.
     fn line(&mut self, position: u64, now: Instant) -> Option<String> {
         let first = *self.first.get_or_insert(beginning(now.duration_since(self.begun), position));
@@ -265,7 +266,8 @@ fn beginning(elapsed: Duration, position: u64) -> u64 {
     if elapsed < Duration::from_secs(1) { position } else { 0 }
 }
 
-/// Formats the remaining time at the average pace so far. `None` if no unit is done yet, or if all units are done.
+/// Formats the remaining time at the average pace so far; `None` if no unit of the work is done, or if all units are
+/// done.
 fn left(elapsed: Duration, position: u64, total: u64) -> Option<String> {
     let rest = total.checked_sub(position).filter(|rest| position > 0 && *rest > 0)?;
     let pace = elapsed.as_secs_f64() / position as f64;

@@ -24,7 +24,7 @@ pub enum HistoryError {
     #[error("git does not find the revision `{spec}`")]
     UnknownRevision {
         spec: String,
-        /// The branch or tag with the most similar name; `None` if no name is similar.
+        /// The existing branch or tag whose name is most similar to the unknown revision; `None` if none is similar.
         near: Option<String>,
     },
     #[error("git does not find the revision `{spec}` in this clone, which is shallow")]
@@ -68,7 +68,7 @@ impl HistoryError {
         })
     }
 
-    /// Returns the diagnostic of the error, with the advice as a help line.
+    /// Returns the error as a diagnostic, with the advice of [`hint`](Self::hint) as a help line.
     pub fn finding(&self) -> Diagnostic {
         let code = match self {
             Self::NoRepository { .. } | Self::Bare { .. } | Self::OutsideWorktree { .. } | Self::Unborn => {
@@ -88,7 +88,7 @@ impl HistoryError {
 
     /// Converts git's error for opening the repository that contains `folder`.
     pub(super) fn opening(folder: &Path, error: &git2::Error) -> Self {
-        // The setting `safe.directory` must name the root folder of the repository.
+        // The user must add the root folder of the repository to `safe.directory`, so the message names that folder.
         let whole = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
         let shown = |path: &Path| path.display().to_string();
         match error.code() {
@@ -98,7 +98,7 @@ impl HistoryError {
         }
     }
 
-    /// Returns the error for an object that git cannot read; the reason is git's message.
+    /// Returns the error for an object that git cannot read, with git's message as the reason.
     pub(super) fn unreadable(what: impl Into<String>, error: &git2::Error) -> Self {
         Self::refused(what, error.message())
     }
@@ -109,5 +109,5 @@ impl HistoryError {
     }
 }
 
-/// The help line of diagnostics caused by a shallow clone, which lacks older commits.
+/// The help line of diagnostics about a shallow clone, which lacks older commits.
 pub const UNSHALLOW: &str = "run `git fetch --unshallow` to fetch the rest";

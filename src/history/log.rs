@@ -1,9 +1,9 @@
 //! Finds the commits that changed a fact, by comparing the facts of every commit with those of its parents.
 //!
-//! The facts of a merge count as changed only if they differ from those of all parents, because a change on one side
-//! has a commit of its own. If the edits of a commit cannot be read, this is reported once, and the children of the
-//! commit are compared with its last ancestor whose edits can be read. Parsed edit sets are cached. The edits of a
-//! commit are not parsed if their folder has the same git object id as that of a parent.
+//! The facts of a merge count as changed only if they differ from those of all parents, because a change on one side of
+//! the merge has a commit of its own. If the edit files of a commit cannot be read, the log reports this once, and the
+//! children of the commit are compared with its last ancestor whose edit files can be read. Parsed edit sets are
+//! cached. The edit files of a commit are not parsed if their folder has the same git object id as that of a parent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -18,13 +18,14 @@ use crate::project::config::DEFAULT_EDITS;
 use crate::project::edits::diff::{FactChange, ID, common, compare};
 use crate::project::{ChangeKind, EditChange, EditPart, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
 
-/// The changes of facts and patch by one commit.
+/// The facts and the patch that one commit changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub commit: Commit,
     /// The facts that the commit added, changed or removed, in ascending order of id.
     pub facts: Vec<FactChange>,
-    /// The reason why the edits of the commit cannot be read; set only at the first commit with these edits.
+    /// The reason why the edit files of the commit cannot be read. Later commits with the same unreadable files have
+    /// `None`.
     pub unreadable: Option<String>,
     /// The patch in the `corrigenda.lock` of the first parent; [`RecordedPatch::Unlocked`] if the commit has no parent.
     pub before: RecordedPatch,
@@ -54,19 +55,19 @@ impl RecordedPatch {
 pub struct Log {
     /// The commits that changed a fact or the patch, newest first.
     pub entries: Vec<LogEntry>,
-    /// The facts at the newest commit, or at its last ancestor whose edits can be read.
+    /// The facts of the newest commit, or of its last ancestor whose edit files can be read.
     pub facts: Rc<EditSet>,
-    /// The reason why the edits of the newest commit cannot be read; `None` if they can be read.
+    /// The reason why the edit files of the newest commit cannot be read; `None` if they can be read.
     pub unreadable: Option<String>,
     /// The patch in the `corrigenda.lock` of the newest commit.
     pub patch: RecordedPatch,
-    /// Whether the facts in the `corrigenda.lock` of the newest commit differ from those in its edits, so that a build
-    /// is needed.
+    /// Whether the facts in the `corrigenda.lock` of the newest commit differ from those in its edit files, so that a
+    /// build is needed.
     pub unbuilt: bool,
 }
 
 impl Log {
-    /// Returns the ids of all facts in the log, including ids before a rename.
+    /// Returns the ids of all facts in the log, including the former ids of renamed facts.
     pub fn ids(&self) -> BTreeSet<&str> {
         let facts = self.entries.iter().flat_map(|entry| &entry.facts);
         facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former_id(fact))).collect()
@@ -80,8 +81,8 @@ impl Log {
             let pair = |fact: &FactChange| Some((former_id(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
-        // Renames are followed forwards to the current id, and then backwards to the former ids. An earlier fact may
-        // have had one of these ids, so the direction matters.
+        // Renames are followed forwards from `id` to the current id, and then backwards to the former ids. An earlier
+        // fact may have had one of these ids, so the direction matters.
         for (old, new) in self.entries.iter().rev().flat_map(renames) {
             if names.contains(&old) {
                 names.insert(new);
@@ -99,14 +100,14 @@ impl Log {
     }
 }
 
-/// Returns the id of a fact before the commit; `None` if the commit did not rename the fact.
+/// Returns the id that a fact had before the commit; `None` if the commit did not rename the fact.
 fn former_id(fact: &FactChange) -> Option<&str> {
     let field = fact.fields.iter().find(|field| field.name == ID)?;
     field.before.first().map(String::as_str)
 }
 
-/// Returns the history of the facts up to `head`, and of the patch of `model`. If `model` is `None`, the patch is that
-/// of the only model in `corrigenda.lock`.
+/// Returns the history of the facts in `head` and its ancestors, and of the patch of `model`. If `model` is `None`, the
+/// patch is that of the only model in `corrigenda.lock`.
 ///
 /// # Errors
 /// If a commit is missing or cannot be read. A file that cannot be read is recorded in the log and is not an error.
@@ -118,7 +119,8 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
-    // A change of a fact's metadata or expectations alone needs no build.
+    // A build is needed if an edit is added or removed, or if its subject, prompt or target changes, but not if only
+    // its metadata or expectations change.
     let weighs = |change: &EditChange| change.kind != ChangeKind::Changed || change.parts.contains(&EditPart::Meaning);
     let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
@@ -138,27 +140,27 @@ pub fn as_of(repository: &Repository, head: &Commit, instant: Timestamp) -> Resu
     Ok(Some(commit))
 }
 
-/// The location of the edits at a commit.
+/// The folder of edits at a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum EditsLocation {
     /// The commit has no project file, or the folder of edits does not exist.
     #[default]
     Nowhere,
-    /// The path of the folder of edits, and its git object.
+    /// The path of the folder of edits, and the git object of the folder.
     In(String, GitObject),
     Unreadable(String),
 }
 
-/// The git objects of a commit that determine its facts and its patch.
+/// The git objects at a commit that determine the commit's facts and patch.
 #[derive(Clone, Debug, Default)]
 struct CommitState {
     facts: EditsLocation,
-    /// The location of the facts of this commit, or of its last ancestor whose edits can be read.
+    /// The folder of edits of this commit, or of its last ancestor whose edit files can be read.
     readable: EditsLocation,
     lock: Option<Result<GitObject, String>>,
 }
 
-/// A reader of facts and patches at commits, with caches.
+/// A reader of the facts and patches at commits, which caches what it has parsed.
 struct LogReader<'r> {
     repository: &'r Repository,
     model: Option<&'r str>,
@@ -167,7 +169,7 @@ struct LogReader<'r> {
     folders: BTreeMap<GitObject, String>,
     locks: BTreeMap<GitObject, RecordedPatch>,
     broken: BTreeMap<EditsLocation, String>,
-    /// The edit sets that were parsed last. The edit set of a commit is needed again for the children of the commit.
+    /// The most recently parsed edit sets. The edit set of a commit is needed again for the children of the commit.
     sets: VecDeque<(EditsLocation, Rc<EditSet>)>,
 }
 
@@ -180,8 +182,8 @@ impl<'r> LogReader<'r> {
         Self { repository, model, states, folders, locks, broken: BTreeMap::new(), sets: VecDeque::new() }
     }
 
-    /// Returns the changes by a commit; `None` if it changed nothing. The parents of the commit must be processed
-    /// first.
+    /// Returns the changes by a commit; `None` if the commit changed neither facts nor the patch. Must be called for
+    /// the parents of the commit first.
     fn entry(&mut self, commit: Commit) -> Option<LogEntry> {
         let parents: Vec<CommitState> = commit.parents.iter().filter_map(|id| self.states.get(id).cloned()).collect();
         let mut state = self.state(&commit);
@@ -209,7 +211,7 @@ impl<'r> LogReader<'r> {
         told.then_some(LogEntry { commit, facts, unreadable, before, patch })
     }
 
-    /// Returns the facts that differ from those of all parents.
+    /// Returns the facts at `after` that differ from those of all parents.
     fn facts(&mut self, parents: &[CommitState], after: &EditsLocation) -> Vec<FactChange> {
         if parents.iter().any(|parent| parent.readable == *after) {
             return Vec::new();
@@ -240,12 +242,13 @@ impl<'r> LogReader<'r> {
         Ok(found.map_or(EditsLocation::Nowhere, |found| EditsLocation::In(folder, found)))
     }
 
-    /// Returns the edit set at a location; empty if it cannot be read.
+    /// Returns the edit set in a folder of edits; empty if the edit files cannot be read.
     fn set(&mut self, facts: &EditsLocation) -> Rc<EditSet> {
         self.read(facts).unwrap_or_default()
     }
 
-    /// Returns the edit set at a location, from the cache or parsed, or the reason why it cannot be read.
+    /// Returns the edit set in a folder of edits, from the cache or parsed, or the reason why the edit files cannot be
+    /// read.
     fn read(&mut self, facts: &EditsLocation) -> Result<Rc<EditSet>, String> {
         if let Some((_, set)) = self.sets.iter().find(|(one, _)| one == facts) {
             return Ok(Rc::clone(set));
@@ -271,7 +274,7 @@ impl<'r> LogReader<'r> {
         Ok(set)
     }
 
-    /// Returns the lock of the model in a `corrigenda.lock`; `None` if it is missing or cannot be read.
+    /// Returns the lock of the selected model in a `corrigenda.lock`; `None` if the file is missing or cannot be read.
     fn lock(&self, lock: &Option<Result<GitObject, String>>) -> Option<Lock> {
         let found = lock.as_ref()?.as_ref().ok()?;
         locks(self.repository, *found)?.nearest(self.model).cloned()
@@ -292,14 +295,14 @@ impl<'r> LogReader<'r> {
     }
 }
 
-/// Parses a `corrigenda.lock`; `None` if it cannot be read or is not valid.
+/// Parses a `corrigenda.lock`; `None` if the file cannot be read or is not valid.
 fn locks(repository: &Repository, found: GitObject) -> Option<LockFile> {
     let text = String::from_utf8(repository.read(found, LOCK_FILE).ok()?).ok()?;
     LockFile::parse(LOCK_FILE, &text).ok()
 }
 
-/// Returns an empty edit set if the only error is that there are no edits, which is normal at the first commits of a
-/// project. Otherwise returns an error message.
+/// Converts the findings of parsing an edit set. If the only error is that there are no edits, which is normal at the
+/// first commits of a project, returns an empty set; otherwise returns an error message.
 fn none_if_missing(findings: Findings) -> Result<EditSet, String> {
     let errors = findings.diagnostics.iter().filter(|finding| finding.is_error());
     let (count, empty) = errors.fold((0, true), |(count, empty), one| (count + 1, empty && one.code == Code::NoEdits));
@@ -311,8 +314,8 @@ fn none_if_missing(findings: Findings) -> Result<EditSet, String> {
     }
 }
 
-/// Returns the folder of edits that a project file names, or the default folder. Errors in the rest of the file are
-/// ignored.
+/// Returns the folder of edits that a project file names, or the default folder if it names none. Errors in the rest of
+/// the file are ignored.
 fn folder_of_edits(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let (tree, _) = toml::de::DeTable::parse_recoverable(&text);

@@ -63,7 +63,7 @@ fn the_folder_of_edits_may_move() {
     std::fs::create_dir_all(sample.project()).expect("a folder");
     let a = edit("a", "A", "x", "");
     let mut id = sample.commit(1, "edits", &[("edits/a.toml", &a)], &[]);
-    // Errors in the rest of the project file do not matter: the folder of edits is still read from it.
+    // The folder of edits is read even if the rest of the project file has errors.
     let project = "edits = \"facts\"\nmodle = 1\n[[";
     id = sample.commit(2, "facts", &[("corrigenda.toml", project), ("facts/a.toml", &a)], &[id]);
     id = sample.commit(

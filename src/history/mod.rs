@@ -5,8 +5,8 @@
 //! - `tree`: reads the files of a commit;
 //! - [`log`](mod@log): compares the facts of every commit with those of its parents.
 //!
-//! All data are read from git's object database. Nothing is checked out or written, no hooks and no filters are run,
-//! and the location of the working tree is the only setting that is used. Commits are untrusted input: all sizes and
+//! All data are read from git's object database. Nothing is checked out or written, and no hooks and no filters are
+//! run. Of git's settings, only the location of the working tree is used. Commits are untrusted input: all sizes and
 //! depths have a limit, and in names that are not UTF-8, invalid bytes are shown as replacement characters.
 
 mod error;
@@ -25,7 +25,7 @@ use crate::diagnostics::most_similar;
 pub use error::{HistoryError, UNSHALLOW};
 pub use log::{Log, LogEntry, RecordedPatch};
 
-/// An open git repository, with the path of the project's folder in it.
+/// An open git repository that contains a project.
 pub struct Repository {
     git: git2::Repository,
     /// The path of the project's folder, relative to the root of the working tree.
@@ -36,8 +36,8 @@ pub struct Repository {
 pub struct Commit {
     /// The full hexadecimal git object id.
     pub id: String,
-    /// The ids of the parents; the first is the commit into which the others were merged. Empty at the end of a shallow
-    /// clone.
+    /// The ids of the parents. The first parent of a merge is the commit into which the other parents were merged.
+    /// Empty for the first commit, and at the end of a shallow clone.
     pub parents: Vec<String>,
     pub author: String,
     pub email: String,
@@ -53,15 +53,15 @@ pub struct Commit {
     pub trailers: Vec<(String, String)>,
     /// Whether the clone is shallow and lacks the parents of this commit.
     pub is_shallow_boundary: bool,
-    /// The git object id of the root folder.
+    /// The git object id of the commit's root folder.
     tree: Oid,
 }
 
-/// The number of hexadecimal digits in an abbreviated id.
+/// The number of hexadecimal digits in an abbreviated commit id.
 const SHORT: usize = 12;
 
 impl Commit {
-    /// Returns the abbreviated id, for messages.
+    /// Returns the first 12 digits of the id, for messages.
     pub fn short(&self) -> &str {
         &self.id[..SHORT.min(self.id.len())]
     }
@@ -93,7 +93,7 @@ impl Commit {
     }
 }
 
-/// Converts a time of git. A time outside the range of [`Timestamp`] is converted to the nearest valid one.
+/// Converts a git time. A time outside the range of [`Timestamp`] becomes the nearest time in that range.
 fn instant(time: git2::Time) -> Timestamp {
     let nearest = if time.seconds() < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_second(time.seconds()).unwrap_or(nearest)
@@ -157,9 +157,8 @@ impl Repository {
         })
     }
 
-    /// Returns the commit and all its ancestors, newest first, with every commit before its parents. Of several commits
-    /// that may come next, the one with the latest commit time comes first (ties: by id), so the order is
-    /// deterministic.
+    /// Returns `from` and all its ancestors, newest first, with every commit before its parents. If several commits may
+    /// come next, the one with the latest commit time does (ties: by id), so the order is deterministic.
     ///
     /// # Errors
     /// If a commit is missing or cannot be read.
@@ -197,7 +196,7 @@ impl Repository {
         self.git.is_shallow()
     }
 
-    /// Returns the name of the current branch; `None` if HEAD is detached or cannot be read.
+    /// Returns the name of the checked-out branch; `None` if HEAD is detached or cannot be read.
     pub fn head_name(&self) -> Option<String> {
         let head = self.git.head().ok()?;
         head.is_branch().then(|| String::from_utf8_lossy(head.shorthand_bytes()).into_owned())
@@ -207,7 +206,7 @@ impl Repository {
         self.git.head().is_err_and(|error| error.code() == ErrorCode::UnbornBranch)
     }
 
-    /// Returns the error for an unknown revision, which names the most similar branch or tag.
+    /// Returns the error for a revision that does not exist. The error names the most similar branch or tag.
     fn unknown(&self, revision: &str) -> HistoryError {
         let mut names: Vec<String> = self.git.references().map_or_else(
             |_| Vec::new(),

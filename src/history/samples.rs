@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use git2::{Oid, Signature, Time};
 
-/// A repository in a temporary folder. Commits are created from texts in memory, and no files are checked out.
+/// A git repository in a temporary folder. Commits are created from texts in memory, and no files are checked out.
 pub(crate) struct SampleRepository {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) git: git2::Repository,
@@ -31,8 +31,8 @@ impl SampleRepository {
         self.folder.path().join(&self.prefix)
     }
 
-    /// Commits the project file and `files`, dated `day` days after 1970-01-01, and sets the branch `main` to the
-    /// commit.
+    /// Creates a commit with the project file and `files`, dated `day` days after 1970-01-01, and sets the branch
+    /// `main` to that commit. Returns its id.
     pub(crate) fn commit(&self, day: i64, message: &str, files: &[(&str, &str)], parents: &[Oid]) -> Oid {
         let mut all = BTreeMap::from([("corrigenda.toml", PROJECT)]);
         all.extend(files.iter().copied());
@@ -52,8 +52,8 @@ impl SampleRepository {
         id
     }
 
-    /// Writes a tree with entries in the project's folder, each given by path, mode and text. For a submodule the text
-    /// is an id.
+    /// Writes a git tree with entries in the project's folder, each given by path, file mode and text. The text of a
+    /// submodule is its commit id.
     pub(crate) fn tree(&self, entries: &[(&str, i32, &str)]) -> Oid {
         let mut update = git2::build::TreeUpdateBuilder::new();
         for (path, mode, text) in entries {

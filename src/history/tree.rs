@@ -1,5 +1,5 @@
-//! Reads the files of a commit. Symbolic links and submodules are rejected, because a commit stores only what they
-//! refer to and not its content.
+//! Reads the files of a commit. Symbolic links and submodules are rejected, because a commit does not contain the files
+//! that they refer to.
 
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -13,11 +13,11 @@ use crate::project::{MOST_FILE_BYTES, MOST_LOCK_BYTES};
 /// The maximum total size of the files that are read from one folder, in bytes (256 MiB).
 const MOST_FOLDER_BYTES: u64 = 1 << 28;
 const MOST_DEPTH: usize = 32;
-/// The maximum number of entries in a folder and its subfolders. Without it, a small repository could make a walk
-/// endless: 30 nested trees that each list the next tree twice have 2^30 paths.
+/// The maximum number of entries in a folder and its subfolders. The limit is needed because a small repository can
+/// have a huge number of paths: 30 nested trees that each list the next tree twice have 2^30 paths.
 const MOST_ENTRIES: usize = 2 * MOST_EDITS;
 
-/// A tree entry: the id of its git object, and its file mode.
+/// An entry of a git tree: the id of the entry's git object, and its file mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GitObject {
     pub(super) id: Oid,
@@ -47,7 +47,7 @@ impl GitObject {
     }
 }
 
-/// The state while a folder and its subfolders are read.
+/// The files and counts of a folder that is being read with its subfolders.
 struct FolderRead<'a> {
     extension: &'a str,
     files: Vec<(String, Vec<u8>)>,
@@ -82,7 +82,7 @@ impl Repository {
         }
     }
 
-    /// Returns the tree entry at a path in the project's folder; `None` if the commit has no such entry.
+    /// Returns the git object at a path in the project's folder; `None` if the commit has no such path.
     pub(super) fn find(&self, commit: &Commit, path: &str) -> Result<Option<GitObject>, HistoryError> {
         let whole = self.within(path)?;
         let mut at = GitObject { id: commit.tree, mode: 0o040_000 };
@@ -92,7 +92,7 @@ impl Repository {
             let Some(entry) = tree.get_name_bytes(part.as_os_str().as_encoded_bytes()) else { return Ok(None) };
             at = GitObject::new(&entry);
             if at.kind() == GitObjectKind::File {
-                // If the path continues after a file, it does not exist.
+                // A file has no entries, so a path that continues after a file does not exist.
                 return Ok(parts.peek().is_none().then_some(at));
             }
             if matches!(at.kind(), GitObjectKind::Link | GitObjectKind::Submodule) {
@@ -102,8 +102,8 @@ impl Repository {
         Ok(Some(at))
     }
 
-    /// Converts a path relative to the project's folder to a path relative to the root of the repository. The path may
-    /// lead out of the project's folder, but not out of the repository.
+    /// Converts a path relative to the project's folder to a path relative to the root of the repository. `..` may lead
+    /// out of the project's folder, but not out of the repository.
     fn within(&self, path: &str) -> Result<PathBuf, HistoryError> {
         let outside = || HistoryError::refused(named(path), "it is outside the repository");
         let mut whole = self.prefix.clone();
@@ -118,7 +118,7 @@ impl Repository {
         Ok(whole)
     }
 
-    /// Returns the content of a file, up to the size limit of its kind.
+    /// Returns the content of a file. Rejects links, submodules and folders, and files above the maximum size.
     pub(super) fn read(&self, found: GitObject, path: &str) -> Result<Vec<u8>, HistoryError> {
         if found.kind() != GitObjectKind::File {
             return Err(refused(path, found));
@@ -127,7 +127,7 @@ impl Repository {
         let most = if is_toml(path) { MOST_FILE_BYTES } else { MOST_LOCK_BYTES };
         let damaged = |error: git2::Error| HistoryError::unreadable(named(path), &error);
         let database = self.git.odb().map_err(damaged)?;
-        // The header has the size, so that a file that is too large is not read.
+        // The size is in the object's header, so a file that is too large is rejected before it is read.
         let (size, kind) = database.read_header(found.id).map_err(damaged)?;
         if kind != ObjectType::Blob {
             return Err(HistoryError::refused(named(path), "it is not a file in the repository"));
@@ -139,7 +139,7 @@ impl Repository {
     }
 
     /// Returns the paths and contents of all files with an extension in a folder and its subfolders, sorted by the
-    /// bytes of the paths.
+    /// bytes of the paths. `found` is the git object of the folder.
     pub(super) fn read_folder(
         &self,
         found: GitObject,
