@@ -51,7 +51,7 @@ pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String>
     normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
 }
 
-/// The result of an import.
+/// The edit files that are made from dataset records, and the records that are rejected.
 #[derive(Debug, Default)]
 pub struct ImportedEdits {
     /// The contents of the edit files, by path relative to the project's folder.

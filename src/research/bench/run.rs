@@ -274,7 +274,7 @@ impl Bench<'_> {
 }
 
 impl PreparedCase {
-    /// Measures the record on a model.
+    /// Runs the prompts of the record on a model and returns the metrics that apply to the dataset.
     fn measure(&self, model: &Model) -> CaseMetrics {
         match &self.questions {
             CaseQuestions::Likelihoods(questions) => CaseMetrics::Likelihoods(questions.measure(model)),

@@ -18,7 +18,7 @@ fn text(text: &str) -> String {
     escaped(&escape_controls(text).to_string())
 }
 
-/// An HTML page that is being built.
+/// An HTML page under construction; [`Page::finish`] closes the open elements.
 pub struct Page {
     out: String,
 }

@@ -2,7 +2,7 @@
 
 use super::svg::{Anchor, INK, Svg, TEXT, steps};
 
-/// The colour of grid lines.
+/// The colour of grid lines, as a CSS colour.
 pub const GRID: &str = "#e4e4e4";
 
 /// The axes of a chart: the plot area in SVG units, and the values at its lower and upper edge.

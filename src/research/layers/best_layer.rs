@@ -70,7 +70,8 @@ pub struct LayerResult {
 }
 
 impl LayerResult {
-    /// Creates the results of a layer; `edits` has the shares of each edit.
+    /// Creates the results of a layer and sums the shares; `edits` has the shares of each edit, in the order of the
+    /// project.
     pub fn new(layer: usize, edits: Vec<Shares>, refused: usize, untried: usize) -> Self {
         let mut shares = Shares::default();
         edits.iter().for_each(|one| shares.add(one));

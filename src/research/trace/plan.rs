@@ -26,7 +26,7 @@ impl RestoredKind {
     /// The kinds that are traced at every token of the subject and after it.
     pub const TABLES: [Self; 3] = [Self::State, Self::Mlp, Self::Attention];
 
-    /// Returns the name of the kind in JSON and file names.
+    /// Returns the name of the kind in JSON and file names, such as `mlp-severed`.
     pub fn name(self) -> &'static str {
         match self {
             Self::State => "state",
@@ -60,7 +60,7 @@ impl RestoredKind {
 /// The settings of a trace: which states are restored, and at which tokens.
 #[derive(Clone, Debug)]
 pub struct TracePlan {
-    /// The kinds to trace, each resulting in a table.
+    /// The kinds of restored state to trace; each results in one table of probabilities by token and layer.
     pub kinds: Vec<RestoredKind>,
     /// The number of layers in a window, at least 1.
     pub window: usize,

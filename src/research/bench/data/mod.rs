@@ -88,7 +88,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// Adds all fields to a digest, which is the key under which the results of the record are stored.
+    /// Adds all fields of the record to a digest. The results of the record are stored under this digest.
     pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("record", self.record).number("case", self.id).text("subject", &self.subject);
         canon.text("prompt", &self.prompt).text("target", &self.target);

@@ -18,7 +18,8 @@ use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::safetensors::Layout;
 
-/// The number of steps of the integral, over the scale of the activations from 0 to 1.
+/// The number of points at which the gradient is computed for the integral, from activations scaled by 0 to activations
+/// scaled by 1.
 const STEPS: usize = 20;
 /// A neuron is changed if its attribution is larger than this share of the largest attribution.
 const THRESHOLD: f64 = 0.2;

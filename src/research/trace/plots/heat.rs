@@ -6,7 +6,7 @@ use crate::research::trace::averages::{AverageEffects, TokenClass};
 use crate::research::trace::indirect_effects::FactTrace;
 use crate::research::trace::plan::{RestoredKind, TracePlan};
 
-/// The content of one heat map.
+/// The values, labels and colour scale of one heat map.
 struct HeatMap {
     title: String,
     note: String,
