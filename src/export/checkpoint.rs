@@ -50,7 +50,7 @@ pub struct ExportedCheckpoint {
     pub folders: Vec<String>,
 }
 
-/// Exports a checkpoint.
+/// Writes the base's files, with the patch applied to the weights, to the destination folder.
 ///
 /// # Errors
 /// If the destination or the base is rejected, the patch was made for a different base, or an I/O operation fails. In

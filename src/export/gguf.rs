@@ -34,7 +34,7 @@ pub struct Matrix {
     pub data: Vec<f32>,
 }
 
-/// The content of a GGUF file.
+/// The metadata and the matrices of a GGUF file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gguf {
     /// The metadata values by key, such as `general.architecture`.
@@ -102,7 +102,7 @@ impl Gguf {
         }
     }
 
-    /// Parses untrusted bytes.
+    /// Parses the bytes of a GGUF file from an untrusted source.
     ///
     /// # Errors
     /// If [`Gguf::to_bytes`] would not write these bytes.

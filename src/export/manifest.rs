@@ -123,7 +123,7 @@ impl ExportManifest {
         format!("{text}\n").into_bytes()
     }
 
-    /// Parses untrusted bytes.
+    /// Parses the bytes of a manifest file from an untrusted source.
     ///
     /// # Errors
     /// If the JSON is invalid, the format number is not [`MANIFEST_FORMAT`], or a file name contains a path. The text
