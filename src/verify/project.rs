@@ -53,7 +53,7 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Fail
     Ok(audit)
 }
 
-/// Checks that every file of the base has its digest in `corrigenda.lock`. Returns whether all files have.
+/// Compares the digest of every file of the base with `corrigenda.lock`. Returns whether all digests are equal.
 fn check_base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     let place = protected_folder(project);
     let mut same = true;

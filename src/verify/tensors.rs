@@ -11,8 +11,8 @@ use crate::safetensors::{Dtype, File, TensorInfo};
 
 use super::Check;
 
-/// A tensor of the base, and the tensor of the same name in the checkpoint's weights file of the same name. One of the two may
-/// be missing.
+/// A tensor of the base, and the tensor of the same name in the checkpoint's weights file of the same name. One of the
+/// two may be missing.
 #[derive(Clone, Debug)]
 pub struct TensorPair {
     /// The name of the weights file in both folders.
