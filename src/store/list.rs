@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{EntryKind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
-/// An entry of the store.
+/// An entry of the store as listed from its path and size, without a check of its content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreEntry {
     pub kind: EntryKind,

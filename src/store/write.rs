@@ -50,8 +50,8 @@ impl Store {
     /// Stores the bytes that `produce` writes, as [`Store::put_with`] does, but replaces any existing entry.
     ///
     /// # Errors
-    /// As for [`Store::put_with`], but never [`StoreError::Conflict`]. The existing entry is then unchanged, unless only
-    /// syncing its folder failed.
+    /// As for [`Store::put_with`], but never [`StoreError::Conflict`]. The existing entry is then unchanged, unless
+    /// only syncing its folder failed.
     pub fn replace_with(
         &self,
         kind: EntryKind,
