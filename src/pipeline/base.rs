@@ -28,8 +28,8 @@ pub struct Base {
 }
 
 impl Base {
-    /// Opens the base that `project` names and computes the digests of its files. With `fresh`, every file is read;
-    /// otherwise the digest of a file with unchanged metadata is taken from the store's memo.
+    /// Opens the base that `project` names and computes the digests of its files. With `fresh`, every file is read.
+    /// Otherwise the store provides the earlier digest of a file whose metadata is unchanged.
     ///
     /// # Errors
     /// If the model is missing or malformed, if a file cannot be read, or if the project lies inside the base.
@@ -45,7 +45,7 @@ impl Base {
         opened.map_err(|finding| Failure::from(point(project, finding)).with_sources(&project.edits.sources))
     }
 
-    /// Opens the base in `folder`, which no project needs to name.
+    /// Opens the base in `folder` without a project, for example for a comparison of two checkpoints.
     ///
     /// # Errors
     /// If the model is missing or malformed, or a file cannot be read. The finding has no location in a source file.
@@ -79,7 +79,7 @@ impl Base {
         HubName::of_snapshot(&self.folder).is_some()
     }
 
-    /// Rejects NaN and infinity in the weight and the bias of the MLP down-projection of `layer`.
+    /// Checks that the weight and the bias of the MLP down-projection of `layer` contain no NaN and no infinity.
     ///
     /// # Errors
     /// If a number is not finite; only the first such number is reported.
@@ -129,7 +129,7 @@ fn locked_file(store: &Store, folder: &Path, name: String, fresh: bool) -> Resul
     Ok(LockedFile { path: name, size, digest })
 }
 
-/// Returns the digest of the base: the hash of the path, the size and the content digest of every file.
+/// Computes the digest of the base from the path, the size and the content digest of every file.
 fn digest_of(files: &[LockedFile]) -> Digest {
     let mut hasher = FieldHasher::new("base/1");
     hasher.number("files", files.len() as u64);
@@ -159,8 +159,8 @@ fn locate(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
 /// Help that explains how `[model] path` is resolved.
 const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is relative to the folder of corrigenda.toml";
 
-/// Returns `folder`. If it does not exist and `written` could be a name on the Hub, returns an error that suggests that
-/// name.
+/// Returns `folder` if it exists. If it does not exist and `written` could be a name on the Hub, returns an error that
+/// suggests this name.
 fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
     match HubName::meant(written).filter(|_| folder.symlink_metadata().is_err()) {
         None => Ok(folder),
@@ -172,19 +172,19 @@ fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diag
     }
 }
 
-/// Returns the folder of the base; if [`folder_of`] fails, the path as the project file writes it. For checks that must
-/// not fail.
+/// Returns the folder of the base, for checks that must not fail: if [`folder_of`] returns an error, the path that the
+/// project file names.
 pub fn protected_folder(project: &Project) -> PathBuf {
     protected_folder_in(&project.config.root, &project.config.model.path)
 }
 
-/// Returns the folder of a model that the project in `root` names, which must not be written to, as
-/// [`protected_folder`] does.
+/// Returns the folder of a model that the project in `root` names, for the check that nothing is written to it. If the
+/// model is not found, returns the path `written`, joined to `root`.
 pub fn protected_folder_in(root: &Path, written: &Path) -> PathBuf {
     locate(root, written).unwrap_or_else(|_| root.join(home::expand(written)))
 }
 
-/// Returns the folder that the user names: a path, or a name on the Hub.
+/// Resolves the model that the user names on the command line: a path, or a name on the Hub.
 ///
 /// # Errors
 /// As for [`folder_of`].
@@ -218,7 +218,7 @@ fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
     }
 }
 
-/// Converts a model error to a finding with the code `ModelUnusable`; the hint of the error becomes the help.
+/// Converts a model error to a finding with the code `ModelUnusable`; the hint of the error becomes its help.
 fn unusable(error: &ModelError) -> Diagnostic {
     let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
     match error.hint() {
@@ -227,7 +227,7 @@ fn unusable(error: &ModelError) -> Diagnostic {
     }
 }
 
-/// Converts a remark to a warning: the kind selects the code; the message and the help are kept.
+/// Converts a remark about the model to a warning. The kind of the remark determines the code of the warning.
 fn warning(remark: Remark) -> Diagnostic {
     let code = match remark.kind {
         RemarkKind::TensorsUnread => Code::TensorsUnread,

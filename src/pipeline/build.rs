@@ -36,11 +36,12 @@ pub struct Built {
     pub lock: Lock,
     /// The edits that were added, changed or removed since the previous lock.
     pub changes: Vec<EditChange>,
-    /// The parts of the lock, apart from the edits, that changed: `numerics`, `base`, `statistics` or `settings`.
+    /// The parts of the lock, apart from the edits and the patch, that changed: `numerics`, `base`, `statistics` or
+    /// `settings`.
     pub changed_inputs: Vec<&'static str>,
     /// Whether `corrigenda.lock` was written; false if it would not change.
     pub written: bool,
-    /// The number of edits that were compiled; the others came from the store.
+    /// The number of edits that were compiled in this build; the other compiled edits were read from the store.
     pub compiled: usize,
     /// The edited layer, from 0.
     pub layer: usize,
@@ -50,7 +51,8 @@ pub struct Built {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Builds the project: compiles the missing edits, links, rounds, measures, stores the patch and writes the lock.
+/// Builds the project: compiles the edits that are not in the store, links all edits, rounds and measures the patched
+/// weights, checks the policy, stores the patch, and writes the lock.
 ///
 /// # Errors
 /// If the input is invalid, the lock or the base is out of date, or a policy rule is broken. The lock and the base are
@@ -110,7 +112,7 @@ pub fn build(
     Ok(Built { record: build_record, lock, changes, changed_inputs: changed, written, compiled, layer, base, warnings })
 }
 
-/// Returns the findings with the severities that the policy assigns, or fails if one of these severities is an error.
+/// Applies the severities of the policy to findings. Returns the findings, or fails if one of them is then an error.
 fn accepted(project: &Project, findings: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Failure> {
     let findings = project.config.policy.apply(findings);
     if findings.iter().any(Diagnostic::is_error) {
@@ -129,7 +131,7 @@ fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Op
     Ok(base)
 }
 
-/// Reads the settings of the build, and checks that the weights of the changed layers are finite. `must_match` is the
+/// Reads the settings of the build, and checks that the weights of the layers to change are finite. `must_match` is the
 /// lock if `--locked` is given; its imported statistics are then used.
 fn setup(
     project: &Project,

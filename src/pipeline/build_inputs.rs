@@ -6,7 +6,8 @@ use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::project::Lock;
 
-/// The inputs that determine the patch and the figures of a build.
+/// The inputs that determine the patch and the figures of a build. Builds with equal inputs share one record in the
+/// store.
 pub struct BuildInputs<'a> {
     numerics: &'a str,
     base: Digest,
@@ -25,7 +26,7 @@ struct EditInputs {
 }
 
 impl BuildInputs<'static> {
-    /// Returns the inputs of the build of a plan with these statistics.
+    /// Collects the inputs of the build of `plan` with these second moments.
     pub fn new(plan: &Plan<'_>, base: &Base, setup: &Setup, statistics: &LayerStatistics) -> Self {
         let edits = plan.edits.iter().map(|planned| EditInputs {
             meaning: planned.meaning,
@@ -43,7 +44,7 @@ impl BuildInputs<'static> {
 }
 
 impl<'a> BuildInputs<'a> {
-    /// Returns the inputs of the build that wrote a lock.
+    /// Collects the inputs of the build that wrote `lock`, so that its record can be found without a plan.
     pub fn of_lock(lock: &'a Lock) -> Self {
         let edits = lock.edits.iter().map(|edit| EditInputs {
             meaning: edit.meaning,

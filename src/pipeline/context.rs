@@ -5,7 +5,7 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::store::Store;
 
-/// The project, the base, the settings, the store, and the receiver of progress reports.
+/// The inputs that every step of a build takes, passed as one argument.
 #[derive(Clone, Copy)]
 pub struct BuildContext<'a> {
     pub project: &'a Project,

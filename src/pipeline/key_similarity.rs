@@ -1,7 +1,7 @@
-//! Warns about pairs of edits whose keys are nearly parallel, so that each edit disturbs the other.
+//! Warns about pairs of edits whose MLP keys are nearly parallel, so that each edit disturbs the other.
 //!
-//! Similarity is the cosine of two keys in the metric of `C⁻¹`. A build computes it, and a plan does if the factor of
-//! the statistics is in the store.
+//! The similarity is the cosine of two MLP keys in the metric of `C⁻¹`, where C is their second moment. A build always
+//! computes it; a plan only if the Cholesky factor of C is in the store.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,11 +19,12 @@ use crate::project::{Edit, Project};
 use crate::stats::{self, build::factor_address};
 use crate::store::{EntryKind, Store};
 
-/// The maximum number of edits for which `plan` compares all pairs of keys; larger sets are only compared by `build`.
+/// The maximum number of edits for which `plan` compares all pairs of MLP keys; larger sets are only compared by
+/// `build`.
 const MAX_PLANNED: usize = 300;
 
-/// Returns one finding for each pair of similar keys. `similar` identifies the edits by the digest of their meaning;
-/// `condition` is the condition number of `S`, the linear system of the edited layer.
+/// Returns one finding for each pair of similar MLP keys. `similar` identifies the edits by the digests of their
+/// meanings. `condition` is the condition number of the linear system of the edited layer.
 pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec<Diagnostic> {
     let edits: BTreeMap<Digest, (&Edit, &Range<usize>)> =
         plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.span))).collect();
@@ -32,7 +33,7 @@ pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec
         let (Some((edit, span)), Some((other, partner))) = (edits.get(&pair.edit), edits.get(&pair.other)) else {
             continue;
         };
-        // The subject of an edit and its aliases have similar keys by design, and the same target.
+        // The names of one subject have similar MLP keys by design, and the same target.
         if edit.id == other.id {
             continue;
         }
@@ -49,8 +50,8 @@ pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec
     findings
 }
 
-/// Returns the same findings as [`findings`] before a build, from keys that are computed with the base. Returns an
-/// empty list if the factor of the statistics is not in the store, or if the set has more than 300 edits.
+/// Returns the same findings as [`findings`] before a build, from MLP keys that are computed with the base. Returns an
+/// empty list if the Cholesky factor of the second moments is not in the store, or if the set has more than 300 edits.
 ///
 /// # Errors
 /// If the store fails.
@@ -80,7 +81,7 @@ pub fn foreseen(
         },
     )?;
     let system = KeySystem::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    // The plan rejected identical keys, unless a ridge makes the system solvable.
+    // The plan already rejected edits with identical MLP keys, unless a ridge makes the system solvable.
     let all: Vec<usize> = (0..edits.len()).collect();
     let condition = system.solve(&all, setup.link_ridge()).map_or(f64::INFINITY, |solved| solved.condition);
     let pairs = system.alike(SIMILAR).into_iter().map(|pair| SimilarKeys {

@@ -1,4 +1,5 @@
-//! Gathers the inputs of a link: compiled edits, Cholesky factors, and the sentences for refinement.
+//! Gathers the inputs of a link: compiled edits, the Cholesky factors of the second moments C, and the neutral
+//! sentences for refinement.
 
 use aho_corasick::AhoCorasick;
 
@@ -15,7 +16,7 @@ use crate::stats::corpus::{CorpusError, Documents};
 /// The linker of a set of edits, and figures about its inputs.
 pub struct Prepared<'a> {
     pub linker: PlanLinker<'a>,
-    /// The number of edits that were compiled; the others came from the store.
+    /// The number of edits that were compiled in this run; the other compiled edits were read from the store.
     pub compiled: usize,
     /// The ridge that was added to the diagonal of `C` before its factorisation, as a share of the mean diagonal; the
     /// maximum over all layers.

@@ -1,4 +1,4 @@
-//! Links and measures a set, or reads both results from the store.
+//! Links and measures the edits of a plan, or reads the patch and its figures from the store.
 
 use super::build_inputs::BuildInputs;
 use super::link_inputs::{Prepared, prepare};
@@ -10,11 +10,12 @@ use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// A linked set with its figures. It is not written to the store until all policy checks have passed.
+/// The patch of all edits of a plan, with its figures. It is not written to the store until all policy checks have
+/// passed.
 pub(super) struct LinkedSet {
     pub(super) record: BuildRecord,
     pub(super) patch: Patch,
-    /// The number of edits that were compiled; the others came from the store.
+    /// The number of edits that were compiled in this run; the other compiled edits were read from the store.
     pub(super) compiled: usize,
     /// The address of the record in the store.
     address: Digest,
@@ -23,7 +24,8 @@ pub(super) struct LinkedSet {
 }
 
 impl LinkedSet {
-    /// Reads the set of a plan from the store, or links and measures it.
+    /// Returns the patch of a plan with its figures: from the store if the same inputs were built before, or else by
+    /// linking and measuring.
     ///
     /// # Errors
     /// If the set cannot be compiled, linked or measured, or the store fails.

@@ -1,6 +1,7 @@
-//! Links compiled edits: solves one linear system for all edits, refines the result, and makes the patch.
+//! Links compiled edits: solves one linear system for all MLP keys and values, refines the result, and makes the patch.
 //!
-//! A build and a benchmark use the same linker. The linker does not depend on a project: its errors give edit indices.
+//! Both builds and benchmarks use this linker. It does not depend on a project: its errors identify an edit by its
+//! index.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 
-/// An input of the linker: a resolved edit and its digest. The edits of a linker are sorted by `meaning`.
+/// An edit to link, with its tokens and the digest of its meaning. The edits of a linker are sorted by `meaning`.
 pub struct LinkEdit<'a> {
     pub meaning: Digest,
     pub resolved: &'a Resolved,
@@ -25,7 +26,8 @@ pub struct Linker<'a> {
     layer: usize,
     edits: Vec<LinkEdit<'a>>,
     system: KeySystem,
-    /// One residual per edit: what its value adds to the output of the edited matrix for its key, `[d]`.
+    /// The residual of each edit, `[d]`: the change of the down-projection's output that turns its present output for
+    /// the edit's MLP key into the edit's value.
     residuals: Vec<Vec<f64>>,
     refinement: Option<RefinementInputs<'a>>,
 }
@@ -39,14 +41,15 @@ pub struct RefinementInputs<'a> {
     pub sentences: Vec<Vec<u32>>,
 }
 
-/// A layer above the edited one, with the linear system of the keys of all edits.
+/// A layer above the edited one, with the linear system of the MLP keys of all edits at this layer.
 pub struct LayerSystem {
     layer: usize,
     system: KeySystem,
 }
 
 impl LayerSystem {
-    /// Creates the system from the Cholesky factor of `C` at `layer` and one key per edit, in the order of the linker.
+    /// Creates the system from the Cholesky factor of the second moments `C` at `layer` and one MLP key per edit, in
+    /// the order of the linker's edits.
     pub fn new(layer: usize, factor: &Factor, keys: &[Vec<f32>]) -> Self {
         Self { layer, system: KeySystem::new(factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>()) }
     }
@@ -55,14 +58,14 @@ impl LayerSystem {
 /// The low-rank changes of all changed layers, the edited layer first.
 pub struct LinkedLayers {
     pub updates: Vec<LayerUpdate>,
-    /// The condition number of `S`, the linear system of the edited layer.
+    /// The condition number of the linear system of the edited layer.
     pub condition: f64,
 }
 
 /// The reason why a set cannot be linked.
 #[derive(Debug)]
 pub enum LinkError {
-    /// The keys of two edits are parallel; the indices are those of the linker's edits.
+    /// The MLP keys of two edits are parallel; the indices are those of the linker's edits.
     Parallel(ParallelKeys),
     /// A weight is not finite during the refinement.
     Refinement(PatchError),
@@ -75,8 +78,8 @@ pub enum LinkError {
 }
 
 impl<'a> Linker<'a> {
-    /// Computes the residuals and the linear system of the edited layer from the key and value of each edit (`pairs`,
-    /// in the order of `edits`) and the Cholesky factor of `C` at `layer`.
+    /// Computes the residuals and the linear system of the edited layer. `pairs` are the MLP key and the value of each
+    /// edit, in the order of `edits`; the factor is the Cholesky factor of the second moments `C` at `layer`.
     pub fn new(
         model: &'a Model,
         layer: usize,
@@ -89,25 +92,27 @@ impl<'a> Linker<'a> {
         Self { model, layer, edits, system, residuals, refinement: None }
     }
 
-    /// Returns the linker with a refinement for the set of all edits; subsets are never refined.
+    /// Adds a refinement, which is applied if all edits are linked; subsets are never refined.
     #[must_use]
     pub fn refined(mut self, refinement: RefinementInputs<'a>) -> Self {
         self.refinement = Some(refinement);
         self
     }
 
-    /// Returns the pairs of edits whose keys have at least this cosine in the metric of `C⁻¹`, the most similar pair
-    /// first.
+    /// Returns the pairs of edits whose MLP keys have at least this cosine in the metric of `C⁻¹`, the most similar
+    /// pair first.
     pub fn similar(&self, cosine: f64) -> Vec<ParallelKeys> {
         self.system.alike(cosine)
     }
 
-    /// Returns the number of sentences whose drift the refinement limits; 0 without refinement.
+    /// Returns the number of neutral sentences on which the refinement limits the change of the predictions; 0 without
+    /// refinement.
     pub fn sentences(&self) -> usize {
         self.refinement.as_ref().map_or(0, |refinement| refinement.sentences.len())
     }
 
-    /// Links all edits with this ridge, and refines the result if the linker has a refinement.
+    /// Links all edits, with `ridge` on the diagonal of the linear system, and refines the result if the linker has a
+    /// refinement.
     ///
     /// # Errors
     /// If keys are parallel, or a weight is not finite.
@@ -132,8 +137,8 @@ impl<'a> Linker<'a> {
         Ok(LinkedLayers { updates: refined.map_err(LinkError::Refinement)?, condition })
     }
 
-    /// Links the edits with these indices (ascending) as if there were no others: the closed form of the edited layer,
-    /// without refinement.
+    /// Links only the edits with these indices, which must be ascending. The result is the closed-form solution at the
+    /// edited layer, without refinement.
     ///
     /// # Errors
     /// If keys are parallel.
@@ -143,7 +148,7 @@ impl<'a> Linker<'a> {
         Ok(LinkedLayers { updates: vec![LayerUpdate { layer: self.layer, columns, rows }], condition })
     }
 
-    /// Makes the patch of these changes; `chosen` are the indices of the edits that were linked.
+    /// Makes a patch from the low-rank changes of the layers; `chosen` are the indices of the edits that were linked.
     ///
     /// # Errors
     /// If an edit changes nothing, or a number is not finite.

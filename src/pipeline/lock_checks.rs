@@ -1,4 +1,4 @@
-//! Compares the lock with the base and the inputs of a build, and writes it.
+//! Compares the lock with the base and the inputs of a build, and writes the lock.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -44,8 +44,8 @@ pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     Err(stop)
 }
 
-/// Returns the error for a lock that names another base, with every file that differs. `whose` is the name of the lock
-/// in the message.
+/// Returns the error for a lock that names another base; it lists every file that differs. `whose` is the name of the
+/// lock in the message.
 pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&with_new_base);
@@ -70,7 +70,8 @@ pub fn check_merged(lock: &Lock) -> Result<(), Failure> {
     Err(Failure::stale(finding))
 }
 
-/// Checks that the lock matches the inputs of the build; runs before the edits are compiled.
+/// Checks that the lock matches the inputs of the build. Runs before the edits are compiled, so that a stale lock is
+/// reported early.
 pub(super) fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Failure> {
     check_unchanged(&plan.differences(before, base, setup))
 }
@@ -101,8 +102,8 @@ fn describe(difference: &Difference) -> String {
     format!("{item}, {field}: the lock has {}, found {}", short(locked), short(fresh))
 }
 
-/// Returns the parts of a lock that differ, except the edits and the patch: `numerics`, `base`, `statistics` or
-/// `settings`.
+/// Returns the names of the parts of a lock that differ, apart from the edits and the patch: `numerics`, `base`,
+/// `statistics` or `settings`.
 pub(super) fn changed_inputs(differences: &[Difference]) -> Vec<&'static str> {
     let input = |difference: &Difference| match (&difference.item, difference.field) {
         (LockItem::Lock, _) => Some("numerics"),
@@ -115,7 +116,7 @@ pub(super) fn changed_inputs(differences: &[Difference]) -> Vec<&'static str> {
     ["numerics", "base", "statistics", "settings"].into_iter().filter(|name| changed.contains(name)).collect()
 }
 
-/// Writes the lock if it changed, and returns whether it did. With `locked`, a change is an error.
+/// Writes the lock if it changed, and returns whether it was written. With `locked`, a change is an error.
 pub(super) fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Failure> {
     if let Some(before) = before.filter(|_| locked) {
         check_unchanged(&before.differences(lock))?;

@@ -1,4 +1,5 @@
-//! Compiles each edit alone against the base, or reads its object from the store.
+//! Compiles each edit alone against the base: computes its MLP key and optimises its value. A compiled edit is called
+//! an object and is stored.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +24,8 @@ pub struct CompiledEdits {
     pub refused: Vec<Diagnostic>,
 }
 
-/// Returns the objects of all edits and the number of edits that were compiled. An edit whose object is not in the
-/// store is compiled and stored.
+/// Returns the compiled edits and the number of edits that were compiled in this call. An edit that is not in the store
+/// is compiled and stored.
 ///
 /// # Errors
 /// If the store fails, or if any edit is refused. All refused edits are reported together, after the objects of the
@@ -108,8 +109,8 @@ fn compile_all(
     Ok(refused.into_iter().map(|(_, finding)| finding).collect())
 }
 
-/// Returns the keys of all edits at a layer other than that of their values, in the order in which they are linked. A
-/// key that is not in the store is computed and stored.
+/// Returns the MLP keys of all edits at a layer other than that of their values, in the order in which the edits are
+/// linked. An MLP key that is not in the store is computed and stored.
 ///
 /// # Errors
 /// If the store fails.
@@ -135,8 +136,8 @@ pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>,
     Ok(keys)
 }
 
-/// Calls `receive` for each edit, in order, with its key at the setup's layer and whether the key was computed. A key
-/// is read from the object that the store has at `address`, or else computed.
+/// Calls `receive` for each edit, in order, with its MLP key at the setup's layer and whether the key was computed. The
+/// key is read from the compiled edit that the store has at `address`, or else computed.
 ///
 /// # Errors
 /// If the store or `receive` fails.
@@ -164,7 +165,7 @@ pub(super) fn read_or_compute_keys(
     Ok(())
 }
 
-/// Returns the object at an address if it is valid and has this layer only.
+/// Returns the compiled edit at an address if it is valid and has an MLP key for `layer` and no other layer.
 fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
     let of_layer = |object: &Object| object.sites.len() == 1 && object.sites.contains_key(&layer);
     store.recall(EntryKind::Object, address, |bytes| Object::from_bytes(bytes).ok().filter(of_layer))

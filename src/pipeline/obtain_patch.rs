@@ -20,13 +20,14 @@ pub struct ObtainedPatch {
     pub patch: Patch,
     /// The id of the patch: the SHA-256 of its file.
     pub id: Digest,
-    /// A note for the user if the lock does not name this patch; `None` otherwise.
+    /// A note for the user if the patch is not the one that the lock names; `None` otherwise.
     pub note: Option<String>,
     /// The texts that are put before prompts whose subject would otherwise be at an attention sink.
     pub prefaces: Prefaces,
 }
 
-/// Returns the patch of `project` from the store, or builds it. `name` is the name of this revision in messages.
+/// Returns the patch of `project` from the store, or builds it. `name` is the name of the project's revision in
+/// messages.
 ///
 /// # Errors
 /// If `base` is not the base that the project's lock names, if the corpus has changed and the store lacks the old
@@ -91,8 +92,8 @@ fn has_corpus(project: &Project) -> bool {
     statistics.is_some_and(|statistics| project.config.resolve(&statistics.corpus).is_file())
 }
 
-/// Returns the setup of a project: with the corpus that its lock names if the store has the statistics of that corpus,
-/// or else with the corpus on disk.
+/// Returns the setup of a project. Its corpus is the one that the lock names if the store has the second moments of
+/// that corpus; otherwise it is the corpus on disk.
 ///
 /// # Errors
 /// If the settings cannot be used, or if the lock of a past revision names another corpus than the one on disk.

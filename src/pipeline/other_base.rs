@@ -28,7 +28,7 @@ pub struct FactReading<'a> {
     pub was: Option<AnswerScore>,
 }
 
-/// A fact that the base cannot tokenize, or for which its output is not finite.
+/// A fact that cannot be evaluated with the base: its text cannot be tokenized, or the output is not finite.
 pub struct UnreadableFact<'a> {
     pub edit: &'a Edit,
     /// The reason, as an error message for the user.
@@ -38,7 +38,7 @@ pub struct UnreadableFact<'a> {
 pub struct OtherBaseFacts<'a> {
     /// The facts that were read, by id; the aliases of an edit follow its subject.
     pub readings: Vec<FactReading<'a>>,
-    /// The facts that cannot be read, or for which the model's output is not finite.
+    /// The facts that cannot be evaluated with the base.
     pub unreadable: Vec<UnreadableFact<'a>>,
     /// The layer that a build would edit, or the reason why no layer can be chosen.
     pub layer: Result<usize, String>,

@@ -12,11 +12,11 @@ use crate::store::{EntryKind, MOST_PATCH_BYTES, Store};
 /// The minimum number of hexadecimal digits that identify a patch.
 pub const MIN_ID_DIGITS: usize = 8;
 
-/// The location of a named patch.
+/// The file of a patch that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPatch {
     pub path: PathBuf,
-    /// The expected SHA-256 of the bytes; `None` if the patch was named by a file whose name is not an id.
+    /// The SHA-256 that the file must have; `None` if the user named a file whose name is not an id.
     pub id: Option<Digest>,
 }
 
@@ -72,13 +72,13 @@ pub fn find(store: &Store, name: &str) -> Result<NamedPatch, Failure> {
     }
 }
 
-/// Returns the id in a file name of the form `<64 digits>.<extension>`.
+/// Returns the id in a file name of the form `<64 digits>.<extension>`; `None` for any other name.
 fn id_of_name(path: &Path) -> Option<Digest> {
     path.file_stem().and_then(|stem| stem.to_str()).and_then(Digest::from_hex)
 }
 
 impl NamedPatch {
-    /// Reads the file without checking its content.
+    /// Reads the file of the patch without checking its content.
     ///
     /// # Errors
     /// If the file cannot be read, or is larger than any patch can be.
@@ -90,7 +90,7 @@ impl NamedPatch {
         })
     }
 
-    /// Reads and checks the patch.
+    /// Reads the file and checks its id and its format.
     ///
     /// # Errors
     /// If the bytes do not have the expected id, or are not a valid patch.

@@ -16,7 +16,8 @@ use crate::model::{ModelError, Prompt};
 use crate::project::{Edit, Prefaces, Probe, Project, pairs};
 use crate::store::Store;
 
-/// Resolves every edit of the project.
+/// Resolves every edit of the project to tokens and positions, one entry per name of its subject, and collects the
+/// warnings.
 ///
 /// # Errors
 /// If the model cannot read an edit (all such edits are reported together), or the store fails.
@@ -103,8 +104,8 @@ fn without_chat(message: String) -> Diagnostic {
     )
 }
 
-/// Returns errors for the old answer and the expectations of an edit, or for the probes, that this model cannot
-/// evaluate.
+/// Returns an error for each text that this model cannot evaluate: the old answer and the expectations of `edit`, or
+/// the prompts of `probes`.
 fn unrunnable(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic> {
     let (limit, tokens) = (base.model.spec().max_positions, &base.tokens);
     let edits: Vec<&Edit> = edit.into_iter().collect();
@@ -149,9 +150,9 @@ pub fn base_disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl I
         .help("correct `was`, or reword the prompt as the training text may have it")
 }
 
-/// Returns a finding for every pair of edits with identical keys: the model reads the same tokens up to the subject's
-/// last one under every context template. `corrigenda check` only compares texts, so it misses some of these pairs.
-/// Without a ridge, the link would reject these pairs only after all edits are compiled.
+/// Returns a finding for every pair of edits with identical MLP keys: with every context template, the model reads the
+/// same tokens up to the subject's last token. `corrigenda check` compares only texts, so it misses some of these
+/// pairs. Without a ridge, the link would reject these pairs only after all edits are compiled.
 fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<Vec<&[u32]>, Vec<&PlannedEdit<'_>>> = BTreeMap::new();
     for planned in &plan.edits {

@@ -9,7 +9,8 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 
-/// The cosine of two keys, in the metric of `C⁻¹`, from which a build warns that their edits disturb one another.
+/// The cosine of two MLP keys, in the metric of `C⁻¹`, at or above which a build warns that the edits disturb each
+/// other.
 pub const SIMILAR: f64 = 0.8;
 
 /// The compiled edits of a plan, of which all or a subset can be linked.
@@ -23,13 +24,13 @@ pub struct PlanLinker<'a> {
 
 pub struct LinkedPatch {
     pub patch: Patch,
-    /// The condition number of `S`, the linear system of the edited layer.
+    /// The condition number of the linear system of the edited layer.
     pub condition: f64,
 }
 
 impl<'a> PlanLinker<'a> {
-    /// Creates a linker from the compiled objects of all edits of the plan and the Cholesky factor of `C` at the edited
-    /// layer.
+    /// Creates a linker from the compiled edits of the whole plan and the Cholesky factor of the second moments `C` at
+    /// the edited layer.
     pub fn new(
         sources: &'a Sources,
         base: &'a Base,
@@ -46,23 +47,24 @@ impl<'a> PlanLinker<'a> {
         Self { sources, setup, edits, linker }
     }
 
-    /// Returns the linker with a refinement for the set of all edits.
+    /// Adds a refinement, which is applied if all edits are linked.
     #[must_use]
     pub fn refined(self, refinement: RefinementInputs<'a>) -> Self {
         Self { linker: self.linker.refined(refinement), ..self }
     }
 
-    /// Returns the edits in the order in which they are linked: by the digest of their meaning.
+    /// Returns the edits sorted by the digest of their meaning, which is the order in which they are linked.
     pub fn edits(&self) -> &[&'a PlannedEdit<'a>] {
         &self.edits
     }
 
-    /// Returns the number of sentences whose drift the refinement limits; 0 without refinement.
+    /// Returns the number of neutral sentences on which the refinement limits the change of the predictions; 0 without
+    /// refinement.
     pub fn sentences(&self) -> usize {
         self.linker.sentences()
     }
 
-    /// Returns the pairs of edits whose keys have a cosine of at least [`SIMILAR`], the most similar pair first.
+    /// Returns the pairs of edits whose MLP keys have a cosine of at least [`SIMILAR`], the most similar pair first.
     pub fn similar(&self) -> Vec<ParallelKeys> {
         self.linker.similar(SIMILAR)
     }
@@ -76,7 +78,7 @@ impl<'a> PlanLinker<'a> {
         self.patch(&all, self.linker.link(self.setup.link_ridge(), progress))
     }
 
-    /// Links the edits with these indices (ascending) as if there were no others, without refinement.
+    /// Links only the edits with these indices, which must be ascending, without refinement.
     ///
     /// # Errors
     /// As for [`PlanLinker::link_all`].
@@ -113,7 +115,7 @@ impl<'a> PlanLinker<'a> {
             .help("leave one of them out, or set `ridge` under `[link]` (then both hold only in part)")
     }
 
-    /// Returns a patch error as a finding at the edit that caused it.
+    /// Converts a patch error to a finding at the location of the edit that caused it.
     fn patch_refused(&self, edit: Option<usize>, error: &PatchError) -> Diagnostic {
         let code = if let PatchError::Null { .. } = error { Code::NullEdit } else { Code::NotFinite };
         let Some(edit) = edit.map(|index| self.edits[index].edit) else {

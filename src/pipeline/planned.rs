@@ -41,23 +41,23 @@ pub struct Plan<'a> {
 }
 
 impl PlannedEdit<'_> {
-    /// Returns the text that is put before the bare prompt to avoid an attention sink; `None` if there is no sink or
-    /// every text that was tried leaves the subject at it.
+    /// Returns the text that is put before the bare prompt so that the subject is not at an attention sink. Returns
+    /// `None` if there is no sink, or if no text avoids it.
     pub fn preface(&self) -> Option<&str> {
         self.sink.as_ref()?.preface.as_deref()
     }
 
-    /// Returns the prompt with this name in it, after the preface if there is one.
+    /// Returns the prompt with this name as the subject, after the preface if there is one.
     pub fn filled(&self) -> String {
         [self.preface().unwrap_or_default(), &self.edit.filled_with(self.name)].concat()
     }
 
-    /// Returns the context templates with which the edit is compiled, the preface included.
+    /// Returns the context templates with which the edit is compiled; the preface is part of the first one.
     pub fn templates(&self, setup: &Setup) -> Vec<String> {
         detect::with_preface(&setup.templates, self.preface())
     }
 
-    /// Returns the model input for a text from [`PlannedEdit::filled`].
+    /// Returns the model input for `filled`, a text from [`PlannedEdit::filled`].
     pub fn model_input<'t>(&self, filled: &'t str) -> Prompt<'t> {
         Prompt { text: filled, chat: self.edit.chat }
     }
@@ -79,20 +79,22 @@ impl PlannedEdit<'_> {
         self.edit.label(self.name)
     }
 
-    /// Returns the tokens on which the key depends: for each context template, the tokens up to the last one of the
-    /// subject.
+    /// Returns the tokens on which the MLP key depends: for each context template, the tokens up to the last token of
+    /// the subject.
     pub(super) fn key_tokens(&self) -> Vec<&[u32]> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
 
-    /// Returns whether no value can change the answer: the edited layer is the last, and the prompt continues after the
-    /// subject. No attention follows the last layer, so a value changes the output at its own position only.
+    /// Returns whether no value of the edit can change the answer: the edited layer is the last one, and the prompt
+    /// continues after the subject. No attention follows the last layer, so a value changes the output only at the
+    /// position of the subject.
     pub fn is_out_of_reach(&self, base: &Base, setup: &Setup) -> bool {
         let goes_on = self.resolved.rows.first().is_some_and(|bare| bare.position + 1 < bare.ids.len());
         goes_on && setup.layer + 1 == base.model.spec().layers
     }
 
-    /// Returns the finding for an edit whose answer no value can change.
+    /// Returns the error for an edit whose answer no value can change ([`PlannedEdit::is_out_of_reach`]); `None` for
+    /// other edits.
     fn out_of_reach(&self, base: &Base, setup: &Setup) -> Option<Diagnostic> {
         if !self.is_out_of_reach(base, setup) {
             return None;
@@ -146,7 +148,7 @@ impl PlannedEdit<'_> {
         found
     }
 
-    /// Returns the edit as the lock records it.
+    /// Returns the entry of this edit in the lock; `layers` are the layers that the patch changes.
     pub fn lock_entry(&self, base: &Base, layers: &[usize]) -> LockedEdit {
         let bare = &self.resolved.rows[0];
         LockedEdit {
@@ -188,7 +190,7 @@ impl Plan<'_> {
         edits
     }
 
-    /// Returns the lock of this plan with these statistics and this patch.
+    /// Returns the lock that a build writes for this plan, these second moments and the patch with this id.
     pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
         let layers = setup.layers(base);
         let mut edits: Vec<_> = self.edits.iter().map(|planned| planned.lock_entry(base, &layers)).collect();

@@ -19,8 +19,8 @@ use crate::store::{EntryKind, Store, memo};
 /// The maximum number of source locations that are shown for one broken limit.
 const MAX_PLACES: usize = 8;
 
-/// Returns the project's thresholds, with the defaults filled in: the largest KL divergence of an unchanged prompt, and
-/// the smallest probability of a target.
+/// Returns the project's thresholds, or the defaults where it sets none: the KL divergence from which on a prompt
+/// counts as changed, and the minimum probability of a target.
 pub fn thresholds(config: &Config) -> Thresholds {
     let unchanged_kl = config.test.unchanged_kl.unwrap_or(UNCHANGED_KL);
     Thresholds { unchanged_kl, min_probability: config.test.min_probability.unwrap_or(0.0) }
@@ -125,7 +125,8 @@ fn check_norms(policy: &Policy, record: &BuildRecord) -> Vec<Diagnostic> {
     findings
 }
 
-/// Checks the policy limits on the answers of the patched model.
+/// Runs the prompts on the base and the patched model, and returns a finding for each limit on the answers that is
+/// broken.
 fn check_answers(
     project: &Project,
     base: &Base,
@@ -239,7 +240,7 @@ fn divergences_above_limit(
     findings
 }
 
-/// Checks the limits on the damage to neutral text.
+/// Measures the damage on neutral text, and returns a finding for each limit on it that is broken.
 fn check_damage(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Failure> {
     let policy = &project.config.policy;
     if policy.max_damage.is_none() && policy.max_perplexity.is_none() {
@@ -302,7 +303,7 @@ fn unusable(project: &Project, error: &str) -> Failure {
     neutral_text_error(project, &format!("the neutral text cannot be used: {error}"))
 }
 
-/// Returns an error about the neutral text.
+/// Returns the error `why` about the neutral text, with help on how to set this text in the project file.
 pub fn neutral_text_error(project: &Project, why: &str) -> Failure {
     let finding = Diagnostic::new(Code::CorpusUnusable, why).help(
         "set `neutral` under `[test]` to a text, one document per line; by default it is the corpus of the statistics",
@@ -310,7 +311,6 @@ pub fn neutral_text_error(project: &Project, why: &str) -> Failure {
     Failure::from(finding).with_sources(&project.edits.sources)
 }
 
-/// Returns the error for a model whose output is not finite.
 pub fn not_finite_error(error: &ModelError) -> Failure {
     let finding = Diagnostic::new(Code::NotFinite, error.to_string());
     Failure::from(error.hint().into_iter().fold(finding, Diagnostic::help))

@@ -80,7 +80,8 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
     Ok(all.into_iter().map(one).collect())
 }
 
-/// Returns `ROLE/FILE`, a name that does not reveal the folder of the file on this machine.
+/// Returns the name of a file in the statement, `ROLE/FILE`, which does not reveal the folder of the file on this
+/// machine.
 fn hide_folders(role: &str, path: &Path) -> String {
     format!("{role}/{}", path.file_name().unwrap_or_default().to_string_lossy())
 }

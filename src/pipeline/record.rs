@@ -10,8 +10,8 @@ use crate::digest::Digest;
 use crate::model::{Model, ModelError};
 use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
 
-/// The figures of a build. They depend only on the [`BuildInputs`](super::BuildInputs), whose digest is
-/// their address in the store.
+/// The figures of a build. They depend only on the [`BuildInputs`](super::BuildInputs), whose digest is the address of
+/// the record in the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct BuildRecord {
@@ -19,29 +19,30 @@ pub struct BuildRecord {
     pub patch: Digest,
     /// The size of the patch in bytes.
     pub size: u64,
-    /// The ridge that was added to the diagonal of `C` before its factorisation, as a share of the mean diagonal.
+    /// The ridge that was added to the diagonal of C, the second moment of the MLP keys, before its factorisation, as a
+    /// share of the mean diagonal.
     pub statistics_ridge: f64,
     /// The figures of every edit, sorted by the digest of its meaning.
     pub edits: Vec<EditRecord>,
     pub tensors: Vec<TensorRecord>,
-    /// The condition number of `S`, the linear system of the edited layer.
+    /// The condition number of the linear system of the edited layer.
     pub condition: f64,
-    /// Pairs of edits whose keys are nearly parallel, the most similar pair first; at most 100.
+    /// Pairs of edits whose MLP keys are nearly parallel, the most similar pair first; at most 100.
     #[serde(rename = "alike")]
     pub similar: Vec<SimilarKeys>,
-    /// The number of corpus sentences whose drift the refinement limited, and the number that its settings request.
-    /// `None` if the set is not refined.
+    /// The number of corpus sentences on which the refinement limited the change of the predictions, and the number
+    /// that its settings request. `None` if the set is not refined.
     #[serde(rename = "watched")]
     pub neutral_sentences: Option<(usize, usize)>,
 }
 
-/// Two edits whose keys are nearly parallel, by the digests of their meanings.
+/// Two edits whose MLP keys are nearly parallel. The edits are identified by the digests of their meanings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SimilarKeys {
     pub edit: Digest,
     pub other: Digest,
-    /// The cosine of the two keys in the metric of `C⁻¹`.
+    /// The cosine of the two MLP keys in the metric of `C⁻¹`.
     pub cosine: f64,
 }
 
@@ -52,9 +53,9 @@ pub struct EditRecord {
     pub target: AnswerRecord,
     /// The probabilities of the old answer; `None` if the edit has no `was`.
     pub was: Option<AnswerRecord>,
-    /// The norm `‖u v‖` of the edit's part of the patch, over all tensors.
+    /// The norm of the edit's rank-one part of the patch, `‖u vᵀ‖`, over all changed tensors.
     pub norm: f64,
-    /// The share of `norm` that survives rounding if the edit is applied alone.
+    /// The share of `norm` that remains after rounding to the dtype of the checkpoint, if the edit is applied alone.
     pub surviving: f64,
 }
 
@@ -79,8 +80,8 @@ impl BuildRecord {
 }
 
 impl EditRecord {
-    /// Adds the edit's change of one more tensor: norms add in quadrature, shares are averaged with the squared norms
-    /// as weights.
+    /// Adds the edit's part of one more tensor: the norms are combined as the root of the sum of squares, and the
+    /// surviving shares as the mean weighted by squared norms.
     fn add(&mut self, norm: f64, surviving: f64) {
         if self.norm == 0.0 {
             (self.norm, self.surviving) = (norm, surviving);
@@ -101,9 +102,9 @@ pub struct AnswerRecord {
     pub before: f64,
     /// The probability of the answer with the patched model.
     pub after: f64,
-    /// Whether the base predicts the answer.
+    /// Whether the base predicts every token of the answer as the arg-max.
     pub held: bool,
-    /// Whether the patched model predicts the answer.
+    /// Whether the patched model predicts every token of the answer as the arg-max.
     pub holds: bool,
 }
 
@@ -126,11 +127,10 @@ pub struct TensorRecord {
     pub norm: f64,
     /// The norm of the change relative to that of the weight, `‖Δ‖ / ‖W‖`.
     pub relative: f64,
-    /// The share of `‖Δ‖` that survives rounding.
+    /// The share of `‖Δ‖` that remains after rounding to the dtype of the checkpoint.
     pub surviving: f64,
 }
 
-/// The reason why a patch could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum Unmeasured {
     #[error(transparent)]
@@ -139,7 +139,8 @@ pub enum Unmeasured {
     Model(#[from] ModelError),
 }
 
-/// The maximum number of recorded pairs of similar keys: a set with one subject under many prompts has thousands.
+/// The maximum number of recorded pairs of edits with similar MLP keys: a set with one subject under many prompts has
+/// thousands.
 const MAX_SIMILAR: usize = 100;
 
 /// Measures a patch: the answers on the base and on the rounded weights, the norms and the tensors.
@@ -181,7 +182,7 @@ pub fn measure(
     let mut similar = Vec::new();
     for pair in linker.similar() {
         let [edit, other] = [pair.edit, pair.partner].map(|index| linker.edits()[index]);
-        // The subject of an edit and its aliases have similar keys by design.
+        // The names of one subject have similar MLP keys by design.
         if edit.edit.id != other.edit.id {
             similar.push(SimilarKeys { edit: edit.meaning, other: other.meaning, cosine: pair.cosine });
         }

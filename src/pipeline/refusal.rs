@@ -11,26 +11,26 @@ use crate::digest::Digest;
 use crate::project::Edit;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The reason why a compiled edit is refused.
+/// The reason why a compiled edit cannot be part of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Reason {
     /// The key, the value or the loss is not finite.
     NotFinite,
-    /// The base already gives the requested value.
+    /// The base already produces the value for the MLP key, so the edit would change nothing.
     Null,
     /// No stage of the schedule converged.
     NotConverged,
 }
 
-/// The reason why an edit is refused, with the figures of its search, as in the store.
+/// The reason why an edit is refused, with the figures of its optimisation, in the form that the store contains.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Refusal {
     reason: Reason,
     /// The lowest mean negative log-likelihood of the target, in nats; `None` if it is not finite.
     nll: Option<f64>,
-    /// The number of evaluations that the search made.
+    /// The number of evaluations of the loss in the optimisation.
     evaluations: usize,
 }
 

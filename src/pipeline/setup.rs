@@ -19,26 +19,29 @@ use crate::store::{Store, memo, requested};
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub layer: usize,
-    /// The context templates; the bare prompt `{}` is the first one.
+    /// The context templates, texts with `{}` for the prompt; the first one is `{}` alone, the bare prompt.
     pub templates: Vec<String>,
     pub settings: Settings,
-    /// The ridge of the link, as a share of the mean diagonal; `None` if the project does not set it.
+    /// The ridge of the linear system of the link, as a share of the mean diagonal; `None` if the project does not set
+    /// it.
     pub ridge: Option<f64>,
     /// The refinement of the linked set; `None` if the set is not refined.
     pub refinement: Option<Refinement>,
     /// The path of the statistics corpus; empty for [`CorpusDigest::Assumed`].
     pub corpus: PathBuf,
     pub provenance: Provenance,
-    /// For each layer, the digest of the statistics file that is used instead of a sum over the corpus.
+    /// The digest of the imported statistics file of each layer that has one; the file replaces the sum over the
+    /// corpus.
     pub imports: BTreeMap<usize, Digest>,
 }
 
 /// The way in which the digest of the corpus is obtained.
 #[derive(Clone, Copy, Debug)]
 pub enum CorpusDigest {
-    /// The digest comes from the store's memo if the metadata of the file is unchanged; otherwise the file is read.
+    /// The digest in the store if the metadata of the file is unchanged since the digest was computed; otherwise the
+    /// file is read.
     Remembered,
-    /// The file is read.
+    /// The file is read and hashed.
     Fresh,
     /// The given digest is used without a check, for commands that compute nothing from the corpus.
     Assumed(Digest),
@@ -60,7 +63,8 @@ const DEFAULT_MAX_TOKENS: usize = 2048;
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 
 impl Setup {
-    /// Reads the project's settings. Settings that it leaves out take the published values for the base, or a default.
+    /// Reads the project's settings. A setting that the project does not set has the published value for the base, or a
+    /// default.
     ///
     /// # Errors
     /// If no layer is known, or the templates or the corpus cannot be used; all problems are reported together.
@@ -68,7 +72,7 @@ impl Setup {
         Self::at_layer(project, base, store, corpus, layer_for(project, base))
     }
 
-    /// Does the same as [`Setup::new`] at a layer that the caller chooses.
+    /// Does the same as [`Setup::new`] for the layer `layer` instead of the layer that the project file sets.
     ///
     /// # Errors
     /// As for [`Setup::new`]; an error in `layer` is reported with the others.
@@ -123,14 +127,14 @@ impl Setup {
         Self { layer, provenance, ..self.clone() }
     }
 
-    /// Returns the ridge of the link, as a share of the mean diagonal: the project's value, or the default, which is 0
-    /// without refinement.
+    /// Returns the ridge of the linear system of the link, as a share of the mean diagonal: the project's value, or the
+    /// default. Without refinement, the default is 0.
     pub fn link_ridge(&self) -> f64 {
         let refined = self.refinement.as_ref().map_or(0.0, |refinement| refinement.ridge);
         self.ridge.unwrap_or(refined)
     }
 
-    /// Returns the digest of the settings that objects, statistics and link depend on.
+    /// Returns the digest of the settings on which compiled edits, second moments and the link depend.
     pub fn digest(&self) -> Digest {
         let mut hasher = FieldHasher::new("settings/1");
         hasher.number("layer", self.layer as u64);

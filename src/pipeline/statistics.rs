@@ -1,4 +1,5 @@
-//! Loads the second moments of the keys and their Cholesky factors from the store, or computes them from the corpus.
+//! Loads the second moments of the MLP keys and their Cholesky factors from the store, or computes them from the
+//! corpus.
 
 use super::{Base, BuildContext, Setup};
 use crate::diagnostics::{Code, Diagnostic, Failure, FailureKind, Sources};
@@ -8,11 +9,12 @@ use crate::project::{LockedStatistics, Project};
 use crate::stats::{self, CachedStatistics, Provenance, SAVE_EVERY, StatisticsError};
 use crate::store::{Store, StoreError};
 
-/// The second moments of several layers, ascending: the store's entry, and its record for the lock.
+/// The second moments of the MLP keys at several layers, ascending. Each has its entry in the store and its record for
+/// the lock.
 pub type LayerStatistics = Vec<(CachedStatistics, LockedStatistics)>;
 
-/// Returns the second moments of every layer that a build changes, the edited layer first. Second moments that are not
-/// in the store are summed over the corpus.
+/// Returns the second moments of the MLP keys at every layer that a build changes, the edited layer first. Second
+/// moments that are not in the store are summed over the corpus.
 ///
 /// # Errors
 /// If the corpus, the model or the store fails, or imported statistics are not in the store.
@@ -68,22 +70,22 @@ pub fn load_or_compute(context: BuildContext<'_>) -> Result<(CachedStatistics, L
     Ok((cached, locked))
 }
 
-/// Sums the second moment of the keys over the corpus.
+/// Sums the second moment of the MLP keys at the setup's layer over the corpus.
 fn compute(context: BuildContext<'_>) -> Result<CachedStatistics, Failure> {
     let pass = corpus_pass(context, &context.setup.provenance);
     stats::build(&pass).map_err(|error| statistics_error(context.project, &error))
 }
 
-/// Returns the inputs of a pass over the corpus.
+/// Returns the inputs of one pass over the corpus, which sums the second moments that `provenance` describes.
 fn corpus_pass<'r>(context: BuildContext<'r>, provenance: &'r Provenance) -> stats::SumRun<'r> {
     let BuildContext { base, setup, store, progress, .. } = context;
     let (model, tokens, corpus) = (&base.model, &base.tokens, setup.corpus.as_path());
     stats::SumRun { model, tokens, provenance, corpus, store, progress, save_every: SAVE_EVERY }
 }
 
-/// Returns the Cholesky factor of the statistics, and the ridge that was added to the diagonal of `C` before its
-/// factorisation, as a share of the mean diagonal. If reading the statistics in full shows that they are damaged, they
-/// are summed again.
+/// Returns the Cholesky factor of the second moments `C`, and the ridge that was added to the diagonal of `C` before
+/// the factorisation, as a share of the mean diagonal. Second moments that turn out to be damaged when they are read in
+/// full are summed again.
 ///
 /// # Errors
 /// If the statistics cannot be factored, or the store fails.
@@ -99,7 +101,7 @@ pub fn factor(context: BuildContext<'_>, cached: &CachedStatistics) -> Result<(F
     factor.map_err(|error| statistics_error(project, &error))
 }
 
-/// Returns the records of the statistics for the lock.
+/// Returns only the lock's records of the second moments.
 pub fn locked(statistics: &LayerStatistics) -> Vec<LockedStatistics> {
     statistics.iter().map(|(_, locked)| locked.clone()).collect()
 }
@@ -135,7 +137,7 @@ fn import_missing(layer: usize, file: &Digest) -> Diagnostic {
         .help(format!("or compute them instead: run `corrigenda stats build --layer {layer}`"))
 }
 
-/// Returns a problem with the statistics as an error at the location of the corpus path in the project file.
+/// Converts an error about the second moments to a failure at the location of the corpus path in the project file.
 pub fn statistics_error(project: &Project, error: &StatisticsError) -> Failure {
     let code = match error {
         StatisticsError::Corpus(_) | StatisticsError::Document { .. } => Code::CorpusUnusable,

@@ -74,7 +74,7 @@ fn warn_large_set(setup: &Setup, names: usize) -> Option<Diagnostic> {
     Some(Diagnostic::new(Code::SetLarge, message).help(help))
 }
 
-/// Warns about a corpus whose keys do not span the key space.
+/// Warns about a corpus with too few different MLP keys: their second moment has no full rank and needed a ridge.
 fn warn_rank_deficient(project: &Project, record: &BuildRecord) -> Option<Diagnostic> {
     let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
     let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";

@@ -23,10 +23,10 @@ pub const FIRST_UNCHECKED: usize = 4;
 /// The preface that is tried last: a line break.
 const LINE_BREAK: &str = "\n";
 
-/// The measurements of a subject whose last token in the bare prompt is at an attention sink.
+/// The measurements for a subject whose last token in the bare prompt is at an attention sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
-    /// The norm of the residual stream after the edited layer, as a multiple of the usual norm.
+    /// The norm of the residual stream after the edited layer at this token, as a multiple of the usual norm.
     pub relative_norm: f64,
     /// The preface of the fact; `None` if no preface avoids the sink.
     pub preface: Option<String>,
@@ -34,7 +34,7 @@ pub struct Sink {
     pub failed_prefaces: Vec<String>,
 }
 
-/// Measures the norm of the residual stream after one layer and stores the results.
+/// Measures the norm of the residual stream after one layer, and caches the results in the store.
 pub struct ResidualNorms<'a> {
     base: &'a Base,
     layer: usize,
@@ -47,7 +47,7 @@ impl<'a> ResidualNorms<'a> {
         Self { base, layer: setup.layer, store }
     }
 
-    /// Returns the norm at the last token of each row, as a multiple of the usual norm.
+    /// Returns the norm of the residual stream at the last token of each row, as a multiple of the usual norm.
     ///
     /// # Errors
     /// If the store fails.
@@ -80,7 +80,8 @@ impl<'a> ResidualNorms<'a> {
     }
 }
 
-/// Returns the tokens of the bare prompt up to the subject's last, if that is before position [`FIRST_UNCHECKED`].
+/// Returns the tokens of the bare prompt up to the subject's last token; `None` if that token is at position
+/// [`FIRST_UNCHECKED`] or later.
 pub fn early_subject(resolved: &Resolved) -> Option<Vec<u32>> {
     let bare = &resolved.rows[0];
     (bare.position < FIRST_UNCHECKED).then(|| bare.ids[..=bare.position].to_vec())

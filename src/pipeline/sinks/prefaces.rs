@@ -9,7 +9,8 @@ use crate::compile::{Fact, Resolved};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::{Base, Plan, PlannedEdit, Setup};
 
-/// Finds the edits whose subject ends at a sink in the bare prompt, and gives each a preface that avoids the sink.
+/// Finds the edits whose subject ends at an attention sink in the bare prompt, and gives each a preface that avoids the
+/// sink.
 ///
 /// # Errors
 /// If the store fails.
@@ -64,7 +65,7 @@ fn choose_preface(
     Ok(())
 }
 
-/// Returns warnings about subjects at sinks, for facts and for paraphrases.
+/// Returns warnings about facts and paraphrases whose subject is at an attention sink.
 ///
 /// # Errors
 /// If the store fails.
@@ -79,7 +80,8 @@ pub(crate) fn warnings(
     Ok(found)
 }
 
-/// Returns the warning for a fact whose subject is at a sink, with the text after which the fact holds.
+/// Returns the warning for a fact whose subject is at an attention sink. It states the preface with which the fact
+/// holds.
 fn fact_warning(one: &PlannedEdit<'_>, setup: &Setup) -> Option<Diagnostic> {
     let Sink { relative_norm, preface, failed_prefaces } = one.sink.as_ref()?;
     let message = format!(
@@ -107,7 +109,7 @@ fn fact_warning(one: &PlannedEdit<'_>, setup: &Setup) -> Option<Diagnostic> {
     })
 }
 
-/// Returns the byte offset of the first occurrence of a name that is not part of a longer word.
+/// Returns the byte offset of the first occurrence of `name` in `text` that is not part of a longer word.
 fn find_word(text: &str, name: &str) -> Option<usize> {
     let is_apart = |(at, _): &(usize, &str)| {
         let (before, after) = (text[..*at].chars().next_back(), text[at + name.len()..].chars().next());
