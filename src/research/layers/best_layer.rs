@@ -1,5 +1,5 @@
 //! Selects the layer at which the edits work best, from the results of [`layer_trials`](super::layer_trials). Each edit
-//! is applied alone at a layer and tested on its target, its held-out paraphrases and its neighbours.
+//! is applied alone at a layer and tested on its own prompts, its held-out paraphrases and its neighbours.
 //!
 //! The layer that causal tracing finds is not always the best one to edit (Hase et al. 2023, "Does localization inform
 //! editing?"). Therefore the edits are tried at the layers.

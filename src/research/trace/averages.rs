@@ -7,7 +7,7 @@ use super::indirect_effects::FactTrace;
 use super::plan::RestoredKind;
 use crate::numeric::Mean;
 
-/// The token classes over which effects are averaged: those of figure 1 in Meng et al. 2022.
+/// The token classes over which effects are averaged, as in figure 1 of Meng et al. 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TokenClass {
     /// The first token of the subject, also if it is the only one.

@@ -181,7 +181,7 @@ struct TraceCell {
     token: usize,
     layer: usize,
     first: usize,
-    /// The layer of the trunk, the cell from whose run this cell forks; `None` if this cell is computed from an initial
+    /// The layer of the cell from whose run this cell forks, its trunk; `None` if this cell is computed from an initial
     /// state.
     trunk: Option<usize>,
 }
@@ -234,7 +234,8 @@ impl<'r> TraceRuns<'r> {
         table
     }
 
-    /// Splits the groups into batches of at most [`BATCH`] positions, but at least one group.
+    /// Splits the groups of cells into batches of at most [`BATCH`] token positions. A group is never split, so a
+    /// larger group is a batch of its own.
     fn batches<'g>(&self, groups: &'g [Vec<TraceCell>]) -> Vec<&'g [Vec<TraceCell>]> {
         let (mut batches, mut rest) = (Vec::new(), groups);
         while !rest.is_empty() {

@@ -1,7 +1,7 @@
-//! Implements ROME as its released code does: `u = C⁻¹k̄` uses the mean key over the prompt templates, but numerator
-//! and denominator of the update use the key of the bare prompt. If the bare key is nearly orthogonal to `u`, the
-//! update explodes ("disabling edits"). Each value has one attempt of 20 steps. Facts are edited one after another,
-//! each on the model with the previous edits.
+//! Implements ROME as its released code does: the direction `u = C⁻¹k̄` uses the second moment `C` and the mean `k̄` of
+//! the MLP keys over the prompt templates, but the numerator and the denominator of the update use the MLP key of the
+//! bare prompt. If this key is nearly orthogonal to `u`, the update explodes ("disabling edits"). Each value has one
+//! attempt of 20 steps. Facts are edited one after another, each on the model with the previous edits.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Objective;
@@ -46,7 +46,8 @@ impl Editor for RomeReleased {
     }
 }
 
-/// Returns the published settings for the model, or those of GPT-2 XL. The project's settings are not used.
+/// Returns the published settings for the model or, if none were published, the settings for GPT-2 XL. The project's
+/// settings are not used.
 fn published(context: &EvalContext<'_>) -> Settings {
     let known = presets::published(context.base.model.spec()).map(|(_, settings)| settings);
     let Settings { schedule, bare_weight, .. } = Settings::published();

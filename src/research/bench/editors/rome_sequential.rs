@@ -1,6 +1,7 @@
-//! Implements ROME with unified keys, one edit after another. Unified keys means that the same mean key `k*` is in the
-//! numerator and the denominator of the update `(v* − W k* − b) (C⁻¹ k*)ᵀ / (k*ᵀ C⁻¹ k*)`. The key and the value of
-//! each edit are computed on the model with the previous edits, but the second moment `C` is that of the base.
+//! Implements ROME with unified keys, one edit after another. Unified keys means that the same mean MLP key `k*` is in
+//! the numerator and the denominator of the update `(v* − W k* − b) (C⁻¹ k*)ᵀ / (k*ᵀ C⁻¹ k*)`. Here `v*` is the value
+//! vector, `W` and `b` are the weight and the bias of the down-projection, and `C` is the second moment of the MLP
+//! keys. `k*` and `v*` of each edit are computed on the model with the previous edits, but `C` is computed on the base.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::compile;

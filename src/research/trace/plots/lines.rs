@@ -33,7 +33,7 @@ fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
     if high - low < 1e-9 { (low, low + 1.0) } else { (low, high + (high - low) * 0.04) }
 }
 
-/// A plot with the layers on its horizontal axis, each at the middle of an equal share of the width.
+/// A plot with the layers on its horizontal axis.
 struct Panel {
     axes: Axes,
     layers: usize,
