@@ -17,7 +17,8 @@ use crate::regular_file::canonicalize_lenient;
 use crate::store::atomic::sync_directory;
 use crate::store::memo;
 
-/// A checked destination of an export: it is free, and is not inside the base's folder or the store.
+/// A checked destination of an export: the path does not exist or is an empty folder, and is not inside the base's
+/// folder or the store.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// The path as the user gave it.

@@ -194,7 +194,7 @@ pub(super) mod samples {
         Spec::parse(std::path::Path::new("config.json"), &config).expect("a shape")
     }
 
-    /// Returns a target with `edits` edits, whose numbers have very different magnitudes.
+    /// Returns the update of one weight by `edits` edits, with elements of very different magnitudes.
     pub(in super::super) fn target(edits: usize, out: usize, inner: usize) -> Target {
         let mut digests: Vec<_> = (0..edits).map(|edit| Digest::of(&[edit as u8])).collect();
         digests.sort_unstable();

@@ -32,7 +32,8 @@ pub struct ExportManifest {
     pub files: Vec<FileEntry>,
     /// The format number of the manifest, [`MANIFEST_FORMAT`].
     pub format: u64,
-    /// The numeric specification with which the patch was applied.
+    /// The name of the arithmetic with which the patch was applied, such as `portable-1`; a different name means that
+    /// computed bits may differ.
     pub numerics: String,
     /// The names of the base folder's weights files that the locked base does not include, usually the same weights in
     /// a different format. They are not edited and not exported.
