@@ -62,8 +62,8 @@ impl<C> Reference<C> {
     }
 }
 
-/// Returns the ids of the candidate patches without duplicates, in the order in which they are tried. The second value
-/// is the description for the report.
+/// Returns the ids of the candidate patches without duplicates, in the order in which they are tried. Each id has a
+/// description, for the report, of how the patch was identified.
 pub(crate) fn candidates(
     context: &VerifyContext<'_>,
     claim: Option<Digest>,

@@ -141,8 +141,8 @@ fn add_changes(audit: &mut Audit, changes: &[EditChange]) {
     }
 }
 
-/// Returns the check of a store entry: it must exist and be intact, and `judge` must accept its digest. The error of
-/// `judge` is the expected and the found digest.
+/// Returns the check of a store entry, which passes if the entry exists and is intact and `judge` accepts the digest of
+/// the payload. The error of `judge` is the expected and the found digest.
 fn entry_check(
     group: &'static str,
     name: &str,
