@@ -11,7 +11,7 @@ use crate::digest::Digest;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreEntry {
     pub kind: EntryKind,
-    /// The key; for a patch, the SHA-256 of its bytes.
+    /// The digest under which the entry is stored: a digest over its inputs or, for a patch, the SHA-256 of its bytes.
     pub key: Digest,
     /// The size of the file in bytes, including the seal.
     pub size: u64,

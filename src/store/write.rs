@@ -12,8 +12,8 @@ use super::{EntryKind, Store, StoreError, sealed};
 use crate::digest::{Digest, Hashing};
 
 impl Store {
-    /// Stores `payload` under `key`. A damaged entry is replaced; an entry with the same payload is only marked as
-    /// used.
+    /// Stores an entry with this payload. A damaged entry under the same key is replaced; for an entry with the same
+    /// payload, only the modification time is updated.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if there is a valid entry with a different payload, except for [`EntryKind::Partial`],
