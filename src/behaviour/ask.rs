@@ -1,4 +1,4 @@
-//! Runs prompts and expected answers on two models and compares the results.
+//! Runs prompts and expected answers on two models, usually the base and the patched model, and compares the results.
 
 use super::cache::{MeasurementCache, bytes_of};
 use super::{AnswerScore, NextTokenDistribution, Question, answer_score, prompt};
@@ -8,10 +8,11 @@ use crate::progress::{NoProgress, Progress};
 
 /// The number of likeliest next tokens in a [`Prediction`].
 pub const TOP: usize = 3;
-/// The number of token rows whose logits are in memory at once; the results do not depend on it.
+/// The maximum number of token rows (a prompt with one answer) whose logits are in memory at once. The results do not
+/// depend on it.
 const BATCH_ROWS: usize = 32;
 
-/// A prompt and its accepted answers, as token ids.
+/// A prompt to run, and the accepted answers to score after it, as token ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inquiry {
     prompt: Vec<u32>,
@@ -23,7 +24,7 @@ pub struct Inquiry {
 pub struct Prediction {
     /// The [`TOP`] likeliest next tokens with their probabilities, in descending order.
     pub top: Vec<(u32, f64)>,
-    /// One score per accepted answer, in the order of the answers in the inquiry.
+    /// The scores of the accepted answers, in the order of the inquiry.
     pub scores: Vec<AnswerScore>,
 }
 
@@ -39,25 +40,25 @@ pub struct PredictionPair {
 }
 
 impl Prediction {
-    /// Returns whether the model predicts at least one accepted answer; false without answers.
+    /// Returns whether the model predicts at least one accepted answer; false for an inquiry without answers.
     pub fn holds(&self) -> bool {
         self.scores.iter().any(|score| score.holds)
     }
 
-    /// Returns whether all probabilities and scores are finite.
     fn is_finite(&self) -> bool {
         let mut numbers = self.top.iter().map(|(_, p)| *p).chain(self.scores.iter().map(|score| score.nll));
         numbers.all(f64::is_finite)
     }
 
-    /// Returns the probability of the likeliest accepted answer; `None` without answers.
+    /// Returns the probability of the likeliest accepted answer; `None` for an inquiry without answers.
     pub fn probability(&self) -> Option<f64> {
         self.scores.iter().map(|score| score.probability).max_by(f64::total_cmp)
     }
 }
 
 impl PredictionPair {
-    /// Returns whether the results of both models are finite; finite weights may still overflow in the forward pass.
+    /// Returns whether all numbers of both predictions are finite. Finite weights may still overflow in the forward
+    /// pass.
     pub fn is_finite(&self) -> bool {
         self.before.is_finite() && self.after.is_finite() && self.divergence.is_finite()
     }
@@ -78,8 +79,8 @@ impl Inquiry {
         Ok(Self { prompt: prompt(tokens, text, limit)?, answers: answers.collect::<Result<_, _>>()? })
     }
 
-    /// Returns one row of token ids per answer (the prompt and the answer without its last token), each with the number
-    /// of final positions whose logits are needed; without answers, only the prompt.
+    /// Returns the token rows to run, one per answer: the prompt and the answer without its last token, with the number
+    /// of final positions whose logits are needed. Without answers, returns one row, the prompt.
     fn rows(&self) -> Vec<(&[u32], usize)> {
         if self.answers.is_empty() {
             return vec![(&self.prompt, 1)];
@@ -87,19 +88,19 @@ impl Inquiry {
         self.answers.iter().map(|question| (question.row.as_slice(), question.answer.len())).collect()
     }
 
-    /// Creates an inquiry from token ids, without a check of their length.
+    /// Creates an inquiry from token ids. Does not check that the prompt and the answers fit the context.
     #[cfg(test)]
     pub(super) fn of_tokens(prompt: &[u32], answers: &[&[u32]]) -> Self {
         let question = |answer: &&[u32]| Question { row: prompt.to_vec(), answer: answer.to_vec() };
         Self { prompt: prompt.to_vec(), answers: answers.iter().map(question).collect() }
     }
 
-    /// Returns the number of accepted answers; 0 if the next token should stay unchanged.
+    /// Returns the number of accepted answers; 0 if the inquiry only compares the next token.
     pub(super) fn answers(&self) -> usize {
         self.answers.len()
     }
 
-    /// Hashes the token ids of the prompt and the answers into a cache address.
+    /// Adds the token ids of the prompt and of the answers to the hash that becomes a cache address.
     pub(super) fn address(&self, hasher: &mut FieldHasher) {
         hasher.field("prompt", &bytes_of(&self.prompt)).number("answers", self.answers.len() as u64);
         for Question { row, answer } in &self.answers {
@@ -108,7 +109,7 @@ impl Inquiry {
     }
 }
 
-/// The predictions of an earlier model, which are compared with those of several later models.
+/// The predictions of an earlier model, computed once and compared with those of several later models.
 pub struct BaselineRun(Vec<FullPrediction>);
 
 /// A prediction with the whole next-token distribution.
@@ -118,7 +119,7 @@ struct FullPrediction {
 }
 
 impl FullPrediction {
-    /// Compares the prediction of an earlier model with that of a later one for the same inquiry.
+    /// Compares this prediction with that of a later model for the same inquiry.
     fn compare(&self, later: Self) -> PredictionPair {
         PredictionPair {
             divergence: self.next.divergence(&later.next),
@@ -129,7 +130,7 @@ impl FullPrediction {
 }
 
 impl BaselineRun {
-    /// Runs the earlier model on every inquiry, without a cache.
+    /// Runs the earlier model on every inquiry. Nothing is read from the cache.
     pub fn of(model: &Model, inquiries: &[Inquiry]) -> Self {
         Self(batches(inquiries).flat_map(|batch| predict_all(model, batch)).collect())
     }
@@ -140,8 +141,8 @@ impl BaselineRun {
         self.0.iter().map(|one| one.next.numbers()).sum()
     }
 
-    /// Runs the later model `after` and compares the predictions. `inquiries` must be the argument of
-    /// [`BaselineRun::of`].
+    /// Runs the later model `after` on the inquiries and compares the predictions. `inquiries` must be those that
+    /// [`BaselineRun::of`] received.
     pub fn against(&self, after: &Model, inquiries: &[Inquiry]) -> Vec<PredictionPair> {
         let later = batches(inquiries).flat_map(|batch| predict_all(after, batch));
         self.0.iter().zip(later).map(|(earlier, later)| earlier.compare(later)).collect()
@@ -154,8 +155,8 @@ pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<Predicti
     ask_cached(&MeasurementCache::disabled(), before, after, &one_by_one, &NoProgress)
 }
 
-/// Runs groups of inquiries on both models and returns the predictions in the order of the inquiries. The predictions
-/// of each group are one cache entry.
+/// Runs groups of inquiries on both models and returns the predictions in the order of the inquiries. Each group is one
+/// cache entry; only groups that are not cached are run.
 pub fn ask_cached(
     cache: &MeasurementCache<'_>,
     before: &Model,
@@ -197,7 +198,8 @@ fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     })
 }
 
-/// Runs groups of inquiries on both models as one batch and caches the predictions of each group.
+/// Runs groups of inquiries, which are not cached, on both models as one batch, and caches the predictions of each
+/// group.
 fn run_batch(
     cache: &MeasurementCache<'_>,
     before: &Model,
@@ -232,14 +234,14 @@ fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
     group.iter().flat_map(Inquiry::rows).collect()
 }
 
-/// Runs a model on inquiries; the predictions include the whole next-token distribution.
+/// Runs a model on inquiries and returns predictions that include the whole next-token distribution.
 fn predict_all(model: &Model, inquiries: &[Inquiry]) -> Vec<FullPrediction> {
     let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = rows(inquiries).into_iter().unzip();
     let all: Vec<&Inquiry> = inquiries.iter().collect();
     predict(&all, model.logits(&tokens, &tails), model.spec().vocabulary)
 }
 
-/// Computes the predictions from the logits of every token row, in the order of [`Inquiry::rows`].
+/// Computes the predictions from the logits of every token row; the rows are in the order of [`Inquiry::rows`].
 fn predict(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> Vec<FullPrediction> {
     let mut logits = logits.into_iter();
     let full_prediction = |inquiry: &&Inquiry| {

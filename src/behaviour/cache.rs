@@ -18,7 +18,7 @@ use crate::model::Model;
 use crate::numeric::NUMERICS;
 use crate::store::{EntryKind, Store};
 
-/// The measurement cache for two models on one base.
+/// The cache of measurements that compare two models on one base.
 #[derive(Clone, Copy)]
 pub struct MeasurementCache<'a> {
     /// The store that contains the cache; `None` disables the cache.
@@ -27,12 +27,13 @@ pub struct MeasurementCache<'a> {
 }
 
 impl<'a> MeasurementCache<'a> {
-    /// Returns a disabled cache, for models without a digest.
+    /// Returns a disabled cache, for models that no digest identifies.
     pub fn disabled() -> Self {
         Self { store: None, header: CacheHeader { base: Digest::of(b""), before: None, after: None } }
     }
 
-    /// Returns the cache for two models, given by their patches on the base; `None` is the base without a patch.
+    /// Returns the cache for two models. Each model is given by the id of its patch on the base; `None` is the base
+    /// without a patch.
     pub fn new(store: &'a Store, base: Digest, before: Option<Digest>, after: Option<Digest>) -> Self {
         Self { store: Some(store), header: CacheHeader { base, before, after } }
     }
@@ -52,8 +53,8 @@ impl<'a> MeasurementCache<'a> {
         }
     }
 
-    /// Returns the earlier model's cached greedy continuation of `row`; `None` if it is not cached or `generation` has
-    /// a seed, because sampled text is not cached.
+    /// Returns the cached greedy continuation of `row` by the earlier model. Returns `None` if it is not cached, or if
+    /// `generation` has a seed, because sampled text is not cached.
     pub fn text(&self, row: &[u32], generation: ContinuationOptions) -> Option<String> {
         let parse = |bytes: &[u8]| cache_bytes::decode_text(bytes, &self.header);
         self.store.filter(|_| generation.seed.is_none())?.recall_if_any(
@@ -92,8 +93,9 @@ impl<'a> MeasurementCache<'a> {
         }
     }
 
-    /// Returns the final hidden states of the earlier model, `before`, at the given number of last positions of every
-    /// row, group by group. Hidden states that are not cached are computed in one batch and cached.
+    /// Returns the final hidden states of the earlier model, `before`, group by group. A group has token rows, each
+    /// with the number of its last positions that are needed. Hidden states that are not cached are computed in one
+    /// batch and cached.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
         let header = CacheHeader { after: None, ..self.header };
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().hidden_size).sum();
@@ -169,7 +171,7 @@ fn start_address(domain: &str, header: &CacheHeader) -> FieldHasher {
     hasher
 }
 
-/// Returns the token ids as little-endian bytes, for hashing.
+/// Converts token ids to little-endian bytes, for hashing.
 pub(super) fn bytes_of(tokens: &[u32]) -> Vec<u8> {
     tokens.iter().flat_map(|token| token.to_le_bytes()).collect()
 }

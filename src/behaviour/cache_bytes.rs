@@ -13,20 +13,19 @@ const MAGIC: &[u8; 8] = b"measure1";
 /// The size of the header in bytes: 8 bytes of magic, and the digests of the base and two patches.
 const HEAD: usize = 8 + 3 * 32;
 
-/// The header of a stored measurement: the digests of the base and of the patches of the two compared models.
+/// The header of a cached measurement, which identifies the two models that were compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheHeader {
     /// The digest of the base model, over all its files.
     pub base: Digest,
-    /// The patch of the earlier model; `None` for the base itself.
+    /// The id of the earlier model's patch; `None` for the base itself.
     pub before: Option<Digest>,
-    /// The patch of the later model; `None` for the base itself, or for a measurement of only the earlier model.
+    /// The id of the later model's patch; `None` for the base itself, or for a measurement of only the earlier model.
     pub after: Option<Digest>,
 }
 
 impl CacheHeader {
-    /// Returns the header of a store entry without reading the values; `None` if the entry is missing, is damaged or
-    /// has another format.
+    /// Reads only the header of a store entry; `None` if the entry is missing, is damaged or has another format.
     ///
     /// # Errors
     /// If the entry cannot be read.
@@ -37,7 +36,7 @@ impl CacheHeader {
         }
     }
 
-    /// Returns the ids of the patches of both models; empty if both models are the base.
+    /// Returns the ids of the patches of both models; a model that is the base has none.
     pub fn patches(&self) -> impl Iterator<Item = Digest> {
         [self.before, self.after].into_iter().flatten()
     }
@@ -64,7 +63,7 @@ impl CacheHeader {
     }
 }
 
-/// The bytes of an entry that are not read yet.
+/// The bytes of an entry that are still to be decoded.
 struct EntryReader<'a>(&'a [u8]);
 
 impl<'a> EntryReader<'a> {
@@ -104,7 +103,7 @@ impl<'a> EntryReader<'a> {
         Some(Prediction { top, scores })
     }
 
-    /// Returns `value` if all bytes were read; `None` otherwise.
+    /// Returns `value` if all bytes were decoded; `None` if bytes remain, because the entry is then damaged.
     fn end<T>(&self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }

@@ -23,7 +23,7 @@ fn damage() -> Damage {
     Damage { documents: 2, tokens: 9, divergence: 0.25, perplexity_before: 3.0, perplexity_after: 4.0 }
 }
 
-/// A function that decodes an entry with the expected header, and returns whether the result is the encoded value.
+/// Decodes an entry with the expected header, and returns whether the result equals the encoded value.
 type Reads<'r> = &'r dyn Fn(&[u8], &CacheHeader) -> bool;
 
 #[test]

@@ -33,11 +33,11 @@ pub struct Damage {
     pub documents: usize,
     /// The number of predicted tokens.
     pub tokens: usize,
-    /// The mean of KL(before ‖ after) over these tokens, in nats.
+    /// The mean of KL(before ‖ after) of the next token over the predicted tokens, in nats.
     pub divergence: f64,
-    /// The perplexity on the earlier side.
+    /// The perplexity of the earlier model, usually the base.
     pub perplexity_before: f64,
-    /// The perplexity on the later side.
+    /// The perplexity of the later model, usually the patched one.
     pub perplexity_after: f64,
 }
 
@@ -89,7 +89,7 @@ impl Neutral {
     }
 }
 
-/// Compares two models on neutral text, without a cache.
+/// Measures the damage on neutral text between two models, without a cache.
 ///
 /// # Errors
 /// If the weights of one of the models overflow.
@@ -97,7 +97,8 @@ pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage
     damage_cached(&MeasurementCache::disabled(), before, after, neutral, &NoProgress)
 }
 
-/// Compares two models on neutral text. The final hidden states of the earlier model and the result are cached.
+/// Measures the damage on neutral text between two models. The final hidden states of the earlier model and the result
+/// are cached.
 ///
 /// # Errors
 /// If the weights of one of the models overflow.
@@ -137,7 +138,8 @@ pub fn damage_cached(
     Ok(damage)
 }
 
-/// Returns for each position the KL divergence, and the log-probability of the next token with both models.
+/// Returns three numbers per position: the KL divergence, and the log-probability of the next token in the text
+/// (`labels`) with each model. `was` and `is` are the logits of the two models.
 fn compare_positions(was: &[f32], is: &[f32], labels: &[u32], vocabulary: usize) -> Vec<[f64; 3]> {
     let rows = was.par_chunks(vocabulary).zip(is.par_chunks(vocabulary)).zip(labels);
     rows.map(|((was_row, is_row), &label)| {

@@ -19,11 +19,11 @@ pub struct Expectation<'p> {
     pub id: &'p str,
     /// The edit that states the expectation; `None` for a probe.
     pub edit: Option<&'p Edit>,
-    /// The prompt with the subject filled in, starting with the preface.
+    /// The prompt with the subject filled in, after the preface if there is one.
     pub prompt: String,
     /// The length of the preface in bytes; 0 without a preface.
     pub preface: usize,
-    /// Whether the prompt is a user message in the model's chat template.
+    /// Whether the prompt is a user message, to which the model's chat template is applied.
     pub chat: bool,
     /// The accepted answers, the target first; empty if the next token should stay unchanged.
     pub answers: Vec<&'p str>,
@@ -35,10 +35,10 @@ pub struct Expectation<'p> {
     pub span: Range<usize>,
 }
 
-/// The thresholds for expectations of edits that do not set these thresholds.
+/// The default thresholds of a project. An edit can set its own thresholds, which take precedence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// The KL divergence in nats from which on a prompt counts as changed.
+    /// The KL divergence in nats at or above which the next token counts as changed.
     pub unchanged_kl: f64,
     /// The minimum probability of the target after the edit's own prompt.
     pub min_probability: f64,
@@ -53,12 +53,13 @@ pub struct UnrunnablePrompt {
     pub file: FileId,
     /// The byte range of the prompt in `file`.
     pub span: Range<usize>,
-    /// The error of the tokenizer or the chat template, the exceeded context length, or the overflow of the logits.
+    /// The reason: an error of the tokenizer or the chat template, a prompt that exceeds the context length, or logits
+    /// that overflow.
     pub error: ModelError,
 }
 
-/// Returns the expectations of all edits, in order, and then of all probes. If a prompt of an edit starts with a name
-/// of the subject that has a preface, the preface is put before the prompt.
+/// Returns the expectations of all edits, in order, and then of all probes. The prompt of an edit gets the preface of
+/// its name of the subject, and so does a paraphrase that starts with this name. Other prompts get no preface.
 pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     edits.iter().flat_map(|edit| of_edit(edit, prefaces)).chain(probes.iter().map(of_probe)).collect()
 }
@@ -78,7 +79,8 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     list
 }
 
-/// Returns an expectation of an edit: the accepted answers, or an unchanged next token for a neighbour prompt.
+/// Creates an expectation of an edit. For a neighbour prompt, the list of accepted answers is empty, because the next
+/// token should stay unchanged.
 fn expectation<'p>(
     edit: &'p Edit,
     kind: PromptKind,
@@ -117,12 +119,12 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
 }
 
 impl Expectation<'_> {
-    /// Returns the prompt as input for the tokenizer.
+    /// Returns the prompt in the form that the tokenizer takes.
     pub fn model_input(&self) -> Prompt<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
 
-    /// Returns the prompt for messages, with the prefix `user:` in a chat, or with the preface if there is one.
+    /// Formats the prompt for messages: with `user:` before a chat prompt, and with the preface marked if there is one.
     pub fn display_prompt(&self) -> String {
         match self.prompt.split_at(self.preface) {
             (_, prompt) if self.chat => format!("user: {prompt}"),
@@ -135,7 +137,7 @@ impl Expectation<'_> {
         UnrunnablePrompt { id: self.id.to_owned(), file: self.file, span: self.span.clone(), error }
     }
 
-    /// Returns whether the later model meets the expectation. Thresholds that the edit sets take precedence over
+    /// Returns whether the later model meets the expectation. Thresholds of the edit itself take precedence over
     /// `thresholds`.
     pub fn is_met(&self, pair: &PredictionPair, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
@@ -203,7 +205,7 @@ pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) ->
     groups
 }
 
-/// Returns `pairs` if all numbers in them are finite.
+/// Returns `pairs` unchanged if all numbers in them are finite.
 ///
 /// # Errors
 /// If the logits of a model are not finite because its weights overflow: the first such expectation.
@@ -217,7 +219,7 @@ pub fn check_finite_answers(
     }
 }
 
-/// The number of expectations that are met out of a total.
+/// A number of expectations and how many of them are met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Share {
     pub met: usize,
@@ -237,7 +239,7 @@ impl Share {
     }
 }
 
-/// The aggregate results of a set of edits and probes.
+/// The results of all expectations of a set of edits and probes, in total.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SetFigures {
     /// The prompts of edits for which the model predicts an accepted answer, one prompt per name of a subject.
@@ -250,7 +252,7 @@ pub struct SetFigures {
 }
 
 impl SetFigures {
-    /// Aggregates the answers; probes with `unchanged = false` are not counted.
+    /// Computes the totals from each expectation and its predictions. Probes with `unchanged = false` are not counted.
     pub fn of<'a>(
         answered: impl IntoIterator<Item = (&'a Expectation<'a>, &'a PredictionPair)>,
         thresholds: Thresholds,

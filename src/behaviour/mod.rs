@@ -24,7 +24,7 @@ use crate::numeric::rows::softmax;
 /// The default KL divergence in nats from which on a prompt counts as changed.
 pub const UNCHANGED_KL: f64 = 0.1;
 
-/// A prompt with an answer to score.
+/// A prompt and one answer to score after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The token ids of the prompt and of the answer without its last token.
@@ -55,7 +55,7 @@ pub struct NextTokenDistribution {
 }
 
 impl AnswerScore {
-    /// Returns whether the score is finite; finite weights may still overflow in the forward pass.
+    /// Returns whether the score is finite; finite weights may still overflow to infinite logits in the forward pass.
     pub fn is_finite(&self) -> bool {
         self.nll.is_finite()
     }
@@ -100,7 +100,8 @@ fn scores_of(model: &Model, questions: &[Question]) -> Vec<AnswerScore> {
     logits.into_iter().zip(questions).map(|(logits, question)| answer_score(logits, question, vocabulary)).collect()
 }
 
-/// Computes the score of an answer from the logits that predict its tokens, `[tokens, vocabulary]`.
+/// Computes the score of an answer from the logits at the positions that predict its tokens, `[answer tokens,
+/// vocabulary]`.
 fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) -> AnswerScore {
     let (mut holds, mut log) = (true, 0.0);
     for (row, &label) in logits.chunks_mut(vocabulary).zip(&question.answer) {
@@ -111,7 +112,7 @@ fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) ->
     AnswerScore { holds, probability: exp64(log), nll: -log / question.answer.len().max(1) as f64 }
 }
 
-/// The next-token predictions of the base and the patched model for one prompt.
+/// The next-token distributions of the base and the patched model after one prompt, compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NextTokenComparison {
     /// The id and the probability of the base's top token.
@@ -123,7 +124,7 @@ pub struct NextTokenComparison {
 }
 
 impl NextTokenComparison {
-    /// Returns whether the top token is the same and the divergence is below `threshold`.
+    /// Returns whether both models have the same top token and the divergence is below `threshold`.
     pub fn unchanged(&self, threshold: f64) -> bool {
         self.before.0 == self.after.0 && self.divergence < threshold
     }
@@ -181,7 +182,7 @@ pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<NextT
 }
 
 impl NextTokenDistribution {
-    /// Computes the distribution from the logits of all tokens, `[vocabulary]`.
+    /// Computes the distribution from the logits of one position, `[vocabulary]`.
     pub fn of(logits: &[f32]) -> Self {
         Self::new(logits.to_vec())
     }

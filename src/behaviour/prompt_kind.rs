@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The origin of a prompt.
+/// The part of the project that a prompt comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(rename = "Asked")]
@@ -21,7 +21,7 @@ pub enum PromptKind {
 }
 
 impl PromptKind {
-    /// Returns the name of the variant in JSON, which is also shown to people.
+    /// Returns the name that reports use: `edit`, `alias`, `paraphrase`, `unchanged` or `probe`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Edit => "edit",

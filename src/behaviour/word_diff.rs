@@ -4,18 +4,18 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use similar::{ChangeTag, TextDiff};
 
-/// Words that are in both texts, or in one of them.
+/// A run of adjacent words that are in both texts, or in only one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Word")]
 pub struct WordRun {
-    /// The change: = in both, - only before, + only after.
+    /// The kind of the run: = in both texts, - only in the earlier text, + only in the later text.
     #[schemars(with = "String")]
     pub change: WordChange,
     /// The words, with the white space between them.
     pub text: String,
 }
 
-/// Whether words are in both texts, or in which of the two texts.
+/// Whether a run of words is in both texts, only in the earlier text, or only in the later text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum WordChange {
     #[serde(rename = "=")]
@@ -38,13 +38,14 @@ pub fn words(before: &str, after: &str) -> Vec<WordRun> {
     run.words
 }
 
-/// Collects adjacent words that differ, until an equal word follows.
+/// Collects adjacent words that differ, until a word follows that both texts have.
 #[derive(Default)]
 struct RunCollector {
     words: Vec<WordRun>,
     before: String,
     after: String,
-    /// White space of both texts after different words; it joins the run only if further different words follow.
+    /// White space that both texts have after different words. It becomes part of the run only if further different
+    /// words follow.
     space: String,
 }
 
