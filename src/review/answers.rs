@@ -1,4 +1,4 @@
-//! Converts model predictions to the answers of a report: token ids to texts, and byte ranges to lines.
+//! Converts model predictions to the answers in a report: token ids become texts, and byte ranges become lines.
 
 use crate::behaviour::ask::{Prediction, PredictionPair};
 use crate::behaviour::expectation::Expectation;
@@ -6,12 +6,13 @@ use crate::diagnostics::{Place, Sources};
 use crate::model::Tokens;
 use crate::report::{Answer, SideAnswer, Token, Verdict};
 
-/// The verdict on an expectation, for the report.
+/// The result of checking an expectation, for the report.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
-    /// The verdict; `None` if the expectation is not judged.
+    /// The verdict; `None` if the expectation is not checked, as for a probe with `unchanged = false`.
     pub verdict: Option<Verdict>,
-    /// The broken requirement if the expectation fails although the answer is right; `None` otherwise.
+    /// The requirement that is not met although the answer is right, for example a minimum probability; `None`
+    /// otherwise.
     pub requirement: Option<String>,
 }
 
@@ -37,7 +38,8 @@ pub fn answer(
     }
 }
 
-/// Converts the prediction of one model to the type of the report; `holds` is `None` if no answer is expected.
+/// Converts the prediction of one model to its entry in the report. `holds` is `None` if the inquiry has no accepted
+/// answers.
 pub fn side_answer(tokens: &Tokens, prediction: &Prediction) -> SideAnswer {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     SideAnswer {

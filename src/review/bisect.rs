@@ -15,7 +15,8 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::report::Culprit;
 
-/// Finds the edits that break the expectations of `failing`.
+/// Finds, for each failing expectation, the edits without which it is met, and the edit without which it is nearest to
+/// being met.
 ///
 /// # Errors
 /// If a smaller set cannot be linked or a prompt cannot be run.
@@ -68,17 +69,19 @@ pub fn culprits(
     Ok(culprits)
 }
 
-/// The edit without which an expectation improves most.
+/// The edit without which a failing expectation comes closest to being met.
 #[derive(Clone)]
 struct Nearest {
-    /// The probability of the answer without the edit, or the negative KL divergence if no answer is expected.
+    /// The probability of the answer without the edit. For an expectation of an unchanged token: the negative KL
+    /// divergence, so that larger is better.
     gain: f64,
     id: String,
-    /// The number for the report: `gain` for an answer, or the KL divergence, not negated.
+    /// The number that the report shows: the probability of the answer, or the positive KL divergence.
     figure: f64,
 }
 
-/// Returns whether the edit `id` states the expectation; false for a probe, which may have the same id as an edit.
+/// Returns whether the edit `id` states the expectation. False for a probe, although a probe may have the same id as an
+/// edit.
 fn is_of(one: &Expectation<'_>, id: &str) -> bool {
     one.edit.is_some_and(|edit| edit.id == id)
 }
@@ -90,7 +93,7 @@ struct LeaveOneOut<'a> {
 }
 
 impl<'a> LeaveOneOut<'a> {
-    /// Returns the ids of all edits. The entries of an edit and its aliases have one id and are left out together.
+    /// Returns the ids of all edits. An edit and its aliases have the same id, so they are left out together.
     fn ids(&self) -> Vec<&'a str> {
         self.project.edits.edits.iter().map(|edit| edit.id.as_str()).collect()
     }
@@ -113,13 +116,13 @@ impl<'a> LeaveOneOut<'a> {
         pairs.map_err(|unrunnable| unrunnable_error(self.project, &unrunnable))
     }
 
-    /// Runs the expectations on the set without the edit `id`; `None` if this set is empty.
+    /// Runs the expectations on a patch of all edits except `id`; `None` if no other edit remains.
     fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<PredictionPair>>, Failure> {
         self.patched(|other| other != id)?.map(|patched| self.ask(&patched, list)).transpose()
     }
 
-    /// Returns whether an expectation is met if only the edit that states it is linked. True for a probe: no edit
-    /// states it, and the base meets it.
+    /// Returns whether an expectation is met with a patch of only the edit that states it. True for a probe, because no
+    /// edit states it and the base meets it.
     fn alone(&self, one: &Expectation<'_>) -> Result<bool, Failure> {
         let Some(patched) = self.patched(|other| is_of(one, other))? else { return Ok(true) };
         let pairs = self.ask(&patched, std::slice::from_ref(one))?;

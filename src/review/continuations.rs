@@ -17,7 +17,7 @@ const MAX_CONTINUED: usize = 24;
 /// The generated continuations, each with the texts of both sides.
 pub(super) struct SideTexts {
     pub continuations: Vec<Continuation>,
-    /// The generation settings, for the report; `None` if nothing was generated.
+    /// The settings that the texts were generated with, for the report; `None` if nothing was generated.
     pub drawn: Option<ContinuationSettings>,
 }
 
@@ -65,7 +65,8 @@ fn continue_all(
     Ok(out)
 }
 
-/// Returns a note if the continuation of the later side disagrees with its answer to the same prompt.
+/// Returns a note if the later side's text does not start with its likeliest token, which the report shows as the
+/// answer, or if the text contains the old answer although the answer is right. Returns `None` otherwise.
 fn disagreement_note(
     one: &Expectation<'_>,
     pair: &PredictionPair,

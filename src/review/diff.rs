@@ -21,7 +21,7 @@ use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
 use crate::report::{self, Answer, EditName, EditWeight, Report, TensorDiff, WeightDiff};
 
-/// The parts of the behaviour that are compared.
+/// The parts of the behaviour that a comparison measures in addition to the answers.
 #[derive(Clone, Copy, Debug)]
 pub struct DiffOptions {
     /// The settings of the continuations; no text is generated if `generation.tokens` is 0.
@@ -29,7 +29,7 @@ pub struct DiffOptions {
     pub damage: bool,
 }
 
-/// Builds the report of a comparison: changed facts, changed tensors, and the answers of both models.
+/// Builds the report of a comparison: changed facts, changed tensors, and the answers of both models to the prompts.
 ///
 /// # Errors
 /// If a prompt of an edit or a probe cannot be run, or neutral text cannot be read.
@@ -72,8 +72,8 @@ fn report_side(side: &Side) -> report::ReportSide {
     }
 }
 
-/// Returns the facts that differ. A patch contains only the digests of meanings; the ids and the texts are those of the
-/// edits with these meanings in the other side's project, or else in the worktree.
+/// Returns the facts that differ. A patch contains only the digests of meanings. Their ids and texts are taken from the
+/// edits with these meanings in the other side's project, or else in the project in the working directory.
 fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChange> {
     let (was, is) = (NamedEdits::of(before, after, context), NamedEdits::of(after, before, context));
     let mut facts = compare(&was.edits, &is.edits);
@@ -94,15 +94,16 @@ fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChang
     facts
 }
 
-/// The facts of a side, with ids and texts if a project has an edit with the same meaning.
+/// The facts of one side. A fact has its id and texts if a project has an edit with the same meaning.
 #[derive(Default)]
 struct NamedEdits {
-    /// The edits of the side's project. For a patch, the edits with the same meanings of the other side's project, or
-    /// of the worktree if the other side has no project.
+    /// The edits of the side's project. For a patch: the edits of the other side's project whose meanings the patch
+    /// contains, or those of the project in the working directory if the other side has no project.
     edits: EditSet,
-    /// For a patch, the edits with the same meanings that only the worktree has.
+    /// For a patch: the edits whose meanings the patch contains and which only the project in the working directory
+    /// has.
     only_in_worktree: EditSet,
-    /// The digests of meanings that no edit has.
+    /// The digests of meanings in the patch for which no project has an edit.
     unknown: BTreeSet<Digest>,
 }
 
@@ -128,8 +129,8 @@ impl NamedEdits {
     }
 }
 
-/// Returns the edits of a set whose meanings are in `remaining`, each without the aliases whose meanings are not. The
-/// returned meanings are removed from `remaining`.
+/// Returns the edits of `set` whose meanings are in `remaining`. Aliases whose meanings are not in `remaining` are left
+/// out of the edits. The meanings of the returned edits are removed from `remaining`.
 fn edits_in_patch(set: &EditSet, remaining: &mut BTreeSet<Digest>) -> EditSet {
     let with_patched_names = |edit: &Edit| {
         if !remaining.remove(&edit.meaning()) {
@@ -193,7 +194,8 @@ fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<Ed
     found.into_values().collect()
 }
 
-/// Returns the id and the alias of all edits by meaning, from the worktree and both sides.
+/// Returns the id and the alias that belong to each meaning, for the edits of both sides and of the project in the
+/// working directory.
 fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, EditName> {
     let sets = [&context.project.edits.edits[..], before.edits(), after.edits()];
     let mut names = BTreeMap::new();
@@ -206,14 +208,15 @@ fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Dige
     names
 }
 
-/// A prompt of one side, with the project whose sources the byte range of the prompt refers to.
+/// A prompt to run, with the project that states it. The byte range of the prompt refers to the sources of this
+/// project.
 struct SidePrompt<'s> {
     one: Expectation<'s>,
     project: &'s Project,
 }
 
-/// Returns every prompt of either side once; of a prompt that both sides have, the expectation of the later side is
-/// used. `stated` are the prefaces of the worktree's facts.
+/// Returns the prompts of both sides, each once; if both sides have a prompt, the expectation of the later side is
+/// used. `stated` are the prefaces of the facts in the working directory.
 fn prompts<'s>(
     before: &'s Side,
     after: &'s Side,
@@ -223,7 +226,7 @@ fn prompts<'s>(
     let mut seen: BTreeSet<(PromptKind, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref().map(|project| (project, &side.prefaces)));
-    // If neither side has a project, the worktree's prompts are used.
+    // If neither side has a project, the prompts of the project in the working directory are used.
     let fallback = if states.iter().all(Option::is_none) { Some((context.project, stated)) } else { None };
     let later: BTreeMap<Digest, &str> = after.edits().iter().map(|edit| (edit.meaning(), edit.id.as_str())).collect();
     let ids: BTreeSet<&str> = later.values().copied().collect();
@@ -275,7 +278,8 @@ fn compare_answers(
     Ok((answers, side_texts(before, after, context, &continued, options.generation)?))
 }
 
-/// Pairs the models of both sides. Results are cached only if each model is the base or the base with a patch.
+/// Pairs the models of both sides, with the cache of their results. The cache is disabled unless each model is the base
+/// or the base with a patch.
 fn pair<'s>(
     before: &'s Side,
     after: &Side,
@@ -291,8 +295,8 @@ fn pair<'s>(
     ModelPair { before: &before.model, after: later, cache, progress: context.progress }
 }
 
-/// Returns the error for prompts that cannot be run. An error refers to the sources of one project, so only the prompts
-/// in the project of the first such prompt are reported.
+/// Returns the error for prompts that cannot be run. An error can only refer to the sources of one project, so only the
+/// prompts of one project are reported: the project of the first such prompt.
 fn first_project_error(prompts: &[SidePrompt<'_>], unrunnable: Vec<UnrunnablePrompt>) -> Failure {
     let side_prompt = |one: &UnrunnablePrompt| {
         let is = |side_prompt: &&SidePrompt<'_>| {

@@ -24,12 +24,12 @@ pub struct PatchedModel<'a> {
 }
 
 impl<'a> PatchedModel<'a> {
-    /// Stores the references; the patch is applied by [`PatchedModel::model`].
+    /// Creates the pair of base and patch. The patch is applied later, by [`PatchedModel::model`].
     pub fn new(base: &'a Base, patch: &'a Patch, sources: &'a Sources) -> Self {
         Self { base, patch, sources, model: OnceCell::new() }
     }
 
-    /// Returns the patched model, creating it on the first call.
+    /// Returns the patched model; the first call applies the patch.
     ///
     /// # Errors
     /// If the patch is for another base, or a patched weight is not finite.
@@ -46,17 +46,17 @@ impl<'a> PatchedModel<'a> {
 
 /// Two models to compare, with the cache of their results.
 pub struct ModelPair<'a> {
-    /// The earlier model; in `test`, the base.
+    /// The earlier model; for the command `test`, the base.
     pub before: &'a Model,
-    /// Returns the later model; called only if a result is not cached.
+    /// Returns the later model. The function is called only if a result is not cached.
     pub after: &'a dyn Fn() -> Result<&'a Model, Failure>,
     pub cache: MeasurementCache<'a>,
     pub progress: &'a dyn Progress,
 }
 
 impl ModelPair<'_> {
-    /// Runs every expectation on both models and returns the answers in order. `to_failure` converts prompts that
-    /// cannot be run to an error.
+    /// Runs every expectation on both models and returns the predictions in the order of the expectations. `to_failure`
+    /// converts prompts that cannot be run to an error.
     ///
     /// # Errors
     /// If a prompt cannot be run or the later model cannot be created.

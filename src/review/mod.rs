@@ -1,4 +1,4 @@
-//! Tests a set of edits, and compares two sides: models, patches, or revisions of a project.
+//! Tests a set of edits, and compares two models, each given as a patch, a checkpoint, or a revision of a project.
 //!
 //! - [`answers`]: converts model predictions to the answers of a report;
 //! - [`test_run`]: checks expectations, policy limits and accepted failures, for the command `test`;

@@ -26,7 +26,7 @@ pub const BASE: &str = "base";
 /// The name of the side that is the project in the working directory.
 pub const WORKTREE: &str = "worktree";
 
-/// The context in which the names of sides are resolved.
+/// What the names of sides are resolved against: the project in the working directory, its base, and the store.
 #[derive(Clone, Copy)]
 pub struct DiffContext<'a> {
     /// The project in the working directory, whose prompts are run if neither side has a project.
@@ -43,7 +43,7 @@ pub struct Side {
     /// The name as the user gave it.
     pub name: String,
     pub kind: SideKind,
-    /// The commit; `None` unless the side is a revision.
+    /// The commit of a side that is a git revision; `None` for any other side.
     pub commit: Option<Commit>,
     /// The project with edits and probes; `None` for the base, a patch and a checkpoint.
     pub project: Option<Project>,
@@ -51,18 +51,19 @@ pub struct Side {
     pub patch: Option<(Digest, Patch)>,
     /// The base with the patch applied, or the checkpoint's model.
     pub model: Model,
-    /// A note for the report if the lock does not name the patch; `None` otherwise.
+    /// A note for the report if the patch is not the one that the side's lock names; `None` otherwise.
     pub note: Option<String>,
-    /// The prefaces of the facts of this side; empty without a project.
+    /// The texts that are put before prompts whose subject would otherwise be at an attention sink; empty without a
+    /// project.
     pub prefaces: Prefaces,
 }
 
-/// The key under which a side's measurements are cached.
+/// The identity under which a side's measurements are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// The base with the patch of this id; `None` is the base without a patch.
     Patch(Option<Digest>),
-    /// Weights without a digest, whose measurements are not cached.
+    /// A checkpoint, whose weights have no digest. Its measurements are not cached.
     Unknown,
 }
 
@@ -109,7 +110,7 @@ impl Side {
         Ok(Self { project: Some(project), patch, note, prefaces, ..Self::without_project(name, kind, model) })
     }
 
-    /// Opens a project in another folder, whose base must be identical to the worktree's.
+    /// Opens the project in another folder. Its base must be identical to that of the project in the working directory.
     fn other_project(name: &str, mut project: Project, context: DiffContext<'_>) -> Result<Self, Failure> {
         choose_worktree_model(&mut project, name, context)?;
         let base = Base::open(&project, context.store, context.base.model.isa(), false)?;
@@ -145,7 +146,7 @@ impl Side {
         Ok(Self { commit: Some(commit), ..side })
     }
 
-    /// Opens a folder that contains a project or a checkpoint.
+    /// Opens a folder as a project if it contains a project file, or else as a checkpoint.
     fn folder(name: &str, context: DiffContext<'_>) -> Result<Self, Failure> {
         let path = PathBuf::from(name);
         if path.join(PROJECT_FILE).is_file() {
@@ -166,7 +167,7 @@ impl Side {
         Ok(Self::without_project(name, SideKind::Checkpoint, model))
     }
 
-    /// Returns the key under which the measurements of this side are cached.
+    /// Returns the identity under which the measurements of this side are cached.
     pub fn identity(&self) -> Identity {
         match (&self.patch, self.kind) {
             (Some((id, _)), _) => Identity::Patch(Some(*id)),
@@ -175,7 +176,7 @@ impl Side {
         }
     }
 
-    /// Returns the cache for measurements of this side only; disabled for weights without a digest.
+    /// Returns the cache for measurements of this side alone; disabled for a checkpoint, whose weights have no digest.
     pub fn cache<'g>(&self, context: DiffContext<'g>) -> MeasurementCache<'g> {
         match self.identity() {
             Identity::Patch(patch) => MeasurementCache::new(context.store, context.base.locked.digest, patch, None),
@@ -189,7 +190,7 @@ impl Side {
     }
 }
 
-/// Chooses the model of the worktree in the project of a side; `name` is the name of the side.
+/// Chooses, in the project of the side `name`, the model that is chosen in the project in the working directory.
 fn choose_worktree_model(project: &mut Project, name: &str, context: DiffContext<'_>) -> Result<(), Failure> {
     project.config.choose_as(&context.project.config).map_err(|mut finding| {
         finding.message = format!("{name}: {}", finding.message);

@@ -21,17 +21,19 @@ pub struct TestRun<'p> {
     pub expectations: Vec<Expectation<'p>>,
     /// The answers of both models, in the order of `expectations`.
     pub predictions: Vec<PredictionPair>,
-    /// The judgements, in the order of `expectations`; without a verdict for a probe with `unchanged = false`.
+    /// The judgements, in the order of `expectations`. The judgement of a probe with `unchanged = false` has no
+    /// verdict.
     pub judgements: Vec<Judgement>,
-    /// The aggregate results of the set, each with its limit.
+    /// The aggregate results of the set, such as efficacy, each with the limit that it must satisfy.
     pub gates: Vec<Gate>,
     pub damage: Option<Damage>,
     pub findings: Vec<Diagnostic>,
     /// Notes for the report, for example that damage was not measured.
     pub notes: Vec<String>,
-    /// All expectations that are not met, also those that a minimum share tolerates.
+    /// All expectations that are not met, including those that a minimum share of the project tolerates.
     shortfalls: Vec<Accepted>,
-    /// The failed expectations that no minimum share tolerates, which pass only if they are accepted.
+    /// The unmet expectations that no minimum share tolerates. The test passes only if `corrigenda.accepted` lists each
+    /// of them.
     acceptable: Vec<Accepted>,
 }
 
@@ -41,7 +43,7 @@ pub struct TestInput<'a, 'p> {
     /// The two models to run: the earlier model is the base, and the later model is the patched model.
     pub pair: ModelPair<'a>,
     pub edits: &'a [&'p Edit],
-    /// Whether `edits` are all edits of the project; limits on the set are checked only if true.
+    /// Whether `edits` are all edits of the project. Only then are the limits on the whole set checked.
     pub whole: bool,
     pub damage: bool,
     /// The texts that are put before prompts whose subject would otherwise be at an attention sink.
@@ -49,7 +51,7 @@ pub struct TestInput<'a, 'p> {
 }
 
 impl<'p> TestRun<'p> {
-    /// Runs all expectations and judges the answers.
+    /// Runs all expectations and checks the answers against the thresholds, the limits and the acceptances.
     ///
     /// # Errors
     /// If a prompt cannot be run, or the neutral text that a limit needs cannot be read.
@@ -131,7 +133,7 @@ impl<'p> TestRun<'p> {
         !self.findings.iter().any(Diagnostic::is_error)
     }
 
-    /// Returns the failed expectations that can be accepted, because no minimum share tolerates them.
+    /// Returns the unmet expectations that a reviewer can accept: those that no minimum share tolerates.
     pub fn acceptable(&self) -> &[Accepted] {
         &self.acceptable
     }
@@ -178,7 +180,7 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
-/// The inputs for the verdicts on single expectations and on the whole set.
+/// The inputs for the verdicts on single expectations and on the set of edits.
 struct Judge<'a, 'p> {
     project: &'p Project,
     figures: SetFigures,
@@ -189,8 +191,8 @@ struct Judge<'a, 'p> {
 }
 
 impl Judge<'_, '_> {
-    /// Returns whether a failed expectation is tolerated, because the project sets a minimum share for this kind of
-    /// prompt and the share is met.
+    /// Returns whether an unmet expectation is tolerated, because the project (or, for paraphrases, the edit) sets a
+    /// minimum share for this kind of prompt and the share of prompts that hold is large enough.
     fn tolerates(&self, one: &Expectation<'_>) -> bool {
         let test = &self.project.config.test;
         let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
@@ -205,7 +207,7 @@ impl Judge<'_, '_> {
         }
     }
 
-    /// Returns the share of the paraphrases of one edit that hold.
+    /// Returns the share of the paraphrases that hold, among those of the edit that states `one`.
     fn own_share(&self, one: &Expectation<'_>) -> f64 {
         let all = self.expectations.iter().zip(self.predictions);
         let own = all.filter(|(other, _)| other.id == one.id && other.kind == PromptKind::Paraphrase);
