@@ -1,10 +1,11 @@
-//! Converts a diagnostic to a finding of a report: spans become lines and columns, and files become paths.
+//! Converts a diagnostic, whose spans point into source texts, to a finding of a report, which has paths, lines and
+//! columns.
 
 use super::{Finding, Related};
 use crate::diagnostics::{Diagnostic, Label, Place, Severity, Sources};
 
 impl Finding {
-    /// Converts a diagnostic to a finding. Its spans become lines and columns, because a report does not contain the
+    /// Converts a diagnostic to a finding. The spans become lines and columns, because a report does not contain the
     /// source texts.
     pub fn new(diagnostic: &Diagnostic, sources: &Sources) -> Self {
         let primary = diagnostic.primary();

@@ -2,8 +2,8 @@
 
 use super::{Answer, Culprit, Gate, GateName};
 
-/// Formats a probability or a share in percent. A value other than 0 and 1 that would be rounded to 0 or 100 % is shown
-/// as `<0.1%` or `>99.9%`.
+/// Formats a probability or a share in percent with one decimal. A value between 0 and 1 that would be rounded to 0 or
+/// 100 % is shown as `<0.1%` or `>99.9%`.
 pub(crate) fn percent(share: f64) -> String {
     match share {
         share if share > 0.0 && share < 0.0005 => "<0.1%".to_owned(),
@@ -12,7 +12,7 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
-/// Formats a divergence in nats with three decimals. A positive value below 0.0005 is shown as `<0.001`.
+/// Formats a KL divergence in nats with three decimals. A positive value below 0.0005 is shown as `<0.001`.
 pub(crate) fn nats(divergence: f64) -> String {
     match divergence {
         small if small > 0.0 && small < 0.0005 => "<0.001".to_owned(),
@@ -33,7 +33,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// Formats the value of a gate: shares in percent, other values as numbers.
+/// Formats the measured value of a gate: a share in percent, other values as numbers.
 pub(crate) fn gate(name: GateName, value: f64) -> String {
     if name.is_share() { percent(value) } else { number(value) }
 }
@@ -74,7 +74,7 @@ pub(crate) fn short(digest: &str) -> &str {
     if is_digest { &hex[..12] } else { digest }
 }
 
-/// Returns the first `most` characters, with an ellipsis if the text was shortened.
+/// Returns the first `most` characters of `text`, with an ellipsis if the text was shortened.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
@@ -82,8 +82,9 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Formats the measurement that remains if the edit of `culprit.nearest` is left out: the probability `P` of the wanted
-/// answer, or the divergence `KL` in nats for a prompt without a wanted answer. `None` if `culprit.nearest` is `None`.
+/// Formats how a failed expectation is answered if the edit of `culprit.nearest` is left out: the probability `P` of
+/// the wanted answer, or the KL divergence `KL` in nats for a prompt without a wanted answer. `None` if
+/// `culprit.nearest` is `None`.
 pub(crate) fn nearest(culprit: &Culprit, answers: &[Answer]) -> Option<String> {
     let (_, value) = culprit.nearest.as_ref()?;
     let own = |one: &&Answer| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt);

@@ -26,7 +26,7 @@ fn place(place: &Place) -> Vec<String> {
     [format!("file={}", property(&place.file))].into_iter().chain(numbers).collect()
 }
 
-/// Returns the text of a finding: the message, the label of its place, and the help, one per line.
+/// Returns the text of a finding: the message, the label of the finding's place, and the help, one per line.
 fn message(finding: &Finding) -> String {
     let label = Some(&finding.label).filter(|label| !label.is_empty());
     let lines: Vec<String> =
@@ -34,12 +34,12 @@ fn message(finding: &Finding) -> String {
     lines.join("\n")
 }
 
-/// Escapes the message of a workflow command, in which GitHub's runner decodes `%25`, `%0D` and `%0A`.
+/// Escapes the message of a workflow command. GitHub's runner decodes `%25`, `%0D` and `%0A` in messages.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// Escapes the value of a property of a workflow command, in which GitHub's runner also decodes `%3A` and `%2C`.
+/// Escapes the value of a property of a workflow command. GitHub's runner also decodes `%3A` and `%2C` in properties.
 fn property(text: &str) -> String {
     data(&escape_controls(text)).replace(':', "%3A").replace(',', "%2C")
 }

@@ -26,8 +26,7 @@ pub fn render(report: &Report) -> String {
         allowed(SCRIPT)
     );
     let found = findings(report);
-    // If a finding is an error, the report has no other result, so the findings come first. Otherwise they are warnings
-    // and come last.
+    // Errors come first, because a report with an error has no other result. Warnings come last.
     let (first, last) =
         if report.findings.iter().any(Finding::is_error) { (found, String::new()) } else { (String::new(), found) };
     let parts = [
@@ -149,7 +148,7 @@ fn facts(report: &Report) -> String {
 fn fact(fact: &FactChange) -> String {
     let texts =
         |texts: &[String]| cell("", &texts.iter().map(|one| format!("<div>{}</div>", text(one))).collect::<String>());
-    // An added or removed fact has only one side.
+    // An added fact exists only on the later side, a removed fact only on the earlier side.
     let (before, after) = (fact.change != ChangeKind::Added, fact.change != ChangeKind::Removed);
     let line = |field: &FieldChange| {
         let sides = [(before, &field.before), (after, &field.after)];

@@ -5,7 +5,7 @@ use super::html_parts::{cell, figure, heading, table, tag};
 use super::html_text::{escape, text};
 use super::{Answer, Report, SideAnswer, Token, Verdict};
 
-/// Returns the table of answers with the search tools; empty if there are no answers.
+/// Returns the table of answers, one row per prompt, with the search tools; empty if there are no answers.
 pub(super) fn answers(report: &Report) -> String {
     let rows: Vec<String> = report.answers.iter().map(answer).collect();
     let heads = ["Asked", "Of", "Prompt", "Before", "After", "P of the wanted answer:", "KL:", "Verdict"];
@@ -17,7 +17,8 @@ pub(super) fn answers(report: &Report) -> String {
     }
 }
 
-/// The search tools, which do nothing without the page's script. They are hidden until the script shows them.
+/// The search tools of the table of answers. They do nothing without the page's script, so they are hidden until the
+/// script shows them.
 const TOOLS: &str = "\
 <div class=\"tools\" id=\"tools\" hidden>
 <label>Search<input type=\"search\" id=\"search\" autocomplete=\"off\"></label>
@@ -46,7 +47,7 @@ fn answer(answer: &Answer) -> String {
     )
 }
 
-/// Returns a table cell with the likeliest token of one side. Its tooltip lists all tokens of `says.top`.
+/// Returns a table cell with the likeliest next token of one side. The cell's tooltip lists all tokens of `says.top`.
 fn says(says: &SideAnswer) -> String {
     let shown = |token: &Token| format!("{} {}", token.text, percent(token.probability));
     let Some(first) = says.top.first() else { return cell("says", "") };

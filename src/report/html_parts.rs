@@ -7,7 +7,7 @@ use crate::diagnostics::Place;
 
 /// Returns a table with headers, in a box that scrolls on narrow pages; empty if there are no rows.
 ///
-/// A header that ends in a colon belongs to a column of numbers.
+/// A header that ends in a colon marks a column of numbers.
 pub(super) fn table(id: &str, title: &str, heads: &[&str], rows: &[String]) -> String {
     if rows.is_empty() {
         return String::new();

@@ -9,7 +9,8 @@ fn between<'a>(page: &'a str, start: &str, end: &str) -> &'a str {
     page.split_once(start).and_then(|(_, rest)| rest.split_once(end)).expect("the page contains both markers").0
 }
 
-/// Returns the tags of a page in order, without the values of their attributes.
+/// Returns the tags of a page in order, without the values of their attributes. The style and the script of the page
+/// are left out.
 fn bones(page: &str) -> Vec<String> {
     let page = format!("{}{}", between(page, "<html", "<style>"), between(page, "</style>", "<script>"));
     let mut tags = Vec::new();

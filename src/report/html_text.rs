@@ -25,7 +25,8 @@ pub(super) fn text(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("<span class=\"text\">{}</span>", escape(text)) }
 }
 
-/// Returns the source expression of the content security policy for a script or style with exactly these bytes.
+/// Returns the source expression by which the content security policy allows a script or style with these bytes and no
+/// other.
 pub(super) fn allowed(content: &str) -> String {
     format!("'sha256-{}'", base64(Digest::of(content.as_bytes()).bytes()))
 }

@@ -13,7 +13,8 @@ use crate::diagnostics::escape_controls;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 
-/// The terminal width, in columns, below which column headers are shortened, so that they are not wider than the cells.
+/// The terminal width, in columns, below which column headers are shortened, so that they are not wider than their
+/// columns.
 const NARROW: usize = 72;
 
 /// Formats the report of `test`: one line per edit, the details of its failed answers (of all answers if `all`), then
@@ -56,7 +57,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     out + &totals(report, &groups)
 }
 
-/// The answers to the prompts of one edit, or to those of all probes.
+/// The answers that the report of `test` lists together: those to the prompts of one edit, or those to all probes.
 struct Group<'r> {
     id: &'r str,
     answers: Vec<&'r Answer>,
@@ -67,7 +68,7 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     for answer in answers {
         let is_probe = |one: &Answer| one.asked == PromptKind::Probe;
         let id = if is_probe(answer) { "probes" } else { answer.id.as_str() };
-        // An edit can have the id `probes`, which is also the id of the group of probes.
+        // The group of probes has the id `probes`, which an edit can have too.
         let same = |group: &&mut Group<'_>| group.id == id && is_probe(group.answers[0]) == is_probe(answer);
         match groups.last_mut().filter(same) {
             Some(group) => group.answers.push(answer),
@@ -77,8 +78,8 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Returns the number of passed answers and the number of all judged answers to prompts of `kinds`. Accepted failures
-/// do not count as passed.
+/// Returns the number of passed answers and of all judged answers to prompts of `kinds`. Accepted failures do not count
+/// as passed.
 fn count(answers: &[&Answer], kinds: &[PromptKind]) -> (usize, usize) {
     let of = answers.iter().filter(|answer| kinds.contains(&answer.asked) && answer.verdict.is_some());
     of.fold((0, 0), |(met, all), answer| (met + usize::from(answer.verdict == Some(Verdict::Pass)), all + 1))
@@ -112,7 +113,8 @@ fn row(group: &Group<'_>) -> [String; 6] {
     ]
 }
 
-/// Formats the probabilities of the target on the earlier and the later side; 0 on a side where it was not measured.
+/// Formats the probabilities of the target on the earlier and the later side. A probability that was not measured is
+/// shown as 0.
 fn probabilities(answer: &Answer) -> String {
     table::change(answer.before.probability.unwrap_or_default(), answer.after.probability.unwrap_or_default())
 }
@@ -162,7 +164,7 @@ fn change_line(answer: &Answer) -> String {
     format!("{} → {}, KL {:.3}", top(&answer.before), top(&answer.after), answer.divergence)
 }
 
-/// Formats the likeliest next token on one side, with its probability.
+/// Formats the likeliest next token on one side, with the token's probability.
 fn top(says: &SideAnswer) -> String {
     says.top.first().map_or_else(String::new, |token| format!("{:?} {}", token.text, percent(token.probability)))
 }
@@ -191,7 +193,7 @@ fn culprit_line(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
 fn limit(gate: &Gate) -> String {
     let limit = gate.limit.unwrap_or_default();
     let kept = if gate.more_is_better { gate.value >= limit } else { gate.value <= limit };
-    // A gate that misses its limit still passes, with a warning, if the policy only warns about that limit.
+    // If the policy only warns about a limit, a gate that misses that limit still passes.
     let word = match (gate.pass, kept) {
         (false, _) => "FAIL",
         (true, false) => "warn",
@@ -232,7 +234,7 @@ fn totals(report: &Report, groups: &[Group<'_>]) -> String {
     format!("patch {}: {}{accepted}", short(patch), said.join(", "))
 }
 
-/// Formats the report of `diff`: the facts, the weights and the behaviour. It lists all prompts if `all`, otherwise
+/// Formats the report of `diff`: the changes of facts, weights and answers. It lists all prompts if `all`, otherwise
 /// only those whose answers changed.
 pub fn diff(report: &Report, width: usize, all: bool) -> String {
     let mut out = String::new();
@@ -290,7 +292,7 @@ fn fields(out: &mut String, fields: &[FieldChange], width: usize, said: impl Fn(
     out.push_str(&rows.render_wrapped(width));
 }
 
-/// Appends an added or removed fact as a sentence, with its reason and source.
+/// Appends a sentence that describes an added or removed fact, with its reason and source.
 fn sentence<'f>(
     out: &mut String,
     fields: &'f [FieldChange],
@@ -310,7 +312,7 @@ fn sentence<'f>(
     }
 }
 
-/// Formats the texts of a field, each in quotation marks, so that the end of each text is visible.
+/// Formats the texts of a field, each in quotation marks, so that white space at their ends is visible.
 fn texts(texts: &[String]) -> String {
     match texts {
         [] => "(nothing)".to_owned(),
@@ -342,9 +344,10 @@ fn weights_of(out: &mut String, weights: &WeightDiff, facts: &[FactChange], widt
 
 /// The minimum KL divergence, in nats, at which a prompt is listed although its likeliest token stays the same.
 const LISTED_DIVERGENCE: f64 = 0.01;
-/// The minimum terminal width, in columns, at which an answer is shown on one line.
+/// The minimum terminal width, in columns, at which each answer is shown on one line.
 const ROOMY: usize = 140;
-/// The maximum number of prompts in each list (prompts with a target, other prompts) without `-v`.
+/// The maximum number of prompts in a list without `-v`. There are two lists: prompts with a target, and all other
+/// prompts.
 const MOST_SHOWN: usize = 20;
 
 fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
@@ -403,8 +406,8 @@ fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bo
     }
 }
 
-/// Appends the continuations. Words that only one side generates are in brackets with a sign, as in `[-Paris-]
-/// {+Rome+}`.
+/// Appends the generated continuations. Words that only one side generates are in brackets with a sign, as in
+/// `[-Paris-] {+Rome+}`.
 fn continuations(out: &mut String, report: &Report, width: usize) {
     if report.continuations.is_empty() {
         return;

@@ -1,7 +1,7 @@
 //! Formats a report as JUnit XML, for build servers that show tests.
 //!
-//! A check is one suite with a case per file. A test has a suite per edit and one for the probes, with a case per
-//! judged answer, and a suite for the gates.
+//! The report of `check` becomes one suite with a case per file. The report of `test` becomes one suite per edit and
+//! one for the probes, with a case per judged answer, and one suite for the gates.
 
 use super::format::{gate, limit, nats, percent};
 use super::xml::{attribute, text};
@@ -10,7 +10,7 @@ use crate::behaviour::PromptKind;
 use crate::diagnostics::Code;
 use crate::project::PROJECT_FILE;
 
-/// The result of a test case.
+/// The result of a JUnit test case.
 enum Ending {
     Passed,
     /// The expectation is not met, but the failure was accepted. The text is the reason.
@@ -91,14 +91,14 @@ fn write(out: &mut String, suite: &TestSuite) {
     *out += "  </testsuite>\n";
 }
 
-/// Returns whether the finding is shown outside the suite of files. In a report of `test`, a failed expectation is in
-/// the suite of its edit, and an exceeded limit is in the suite of the gates.
+/// Returns whether the finding has a test case outside the suite of files. In a report of `test`, a failed expectation
+/// is a case of its edit's suite, and an exceeded limit is a case of the suite of gates.
 fn has_case(report: &Report, finding: &Finding) -> bool {
     report.verb == ReportVerb::Test
         && (finding.code == Code::ExpectationFailed || (is_limit(finding.code) && !report.gates.is_empty()))
 }
 
-/// Returns whether a finding with this code says that a limit on the whole set is exceeded.
+/// Returns whether findings with this code state that the edit set exceeds a limit.
 fn is_limit(code: Code) -> bool {
     use Code::{
         MaxDamage, MaxEdits, MaxNeighbourhoodKl, MaxPerplexity, MaxRelativeNorm, MinEfficacy, MinParaphrase,
@@ -117,8 +117,8 @@ fn is_limit(code: Code) -> bool {
     )
 }
 
-/// Returns a suite with one case per file of facts, and one per other file that is the place of a finding for which
-/// `has_case` is false.
+/// Returns a suite with one case per file of edits, and one per other file in which a finding is for which `has_case`
+/// is false.
 fn files(report: &Report) -> TestSuite {
     let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
     let told: Vec<&Finding> = report.findings.iter().filter(|finding| !has_case(report, finding)).collect();
@@ -147,7 +147,7 @@ fn line(finding: &Finding) -> String {
     format!("{}{}[{}]: {}{help}", numbers.unwrap_or_default(), finding.severity.as_str(), finding.code, finding.message)
 }
 
-/// Returns a suite for each edit and one for the probes, in the order of the report.
+/// Returns one suite per edit and one for the probes, in the order of the report.
 fn edits(report: &Report) -> Vec<TestSuite> {
     let mut suites: Vec<TestSuite> = Vec::new();
     let mut known = std::collections::BTreeMap::new();
@@ -223,7 +223,7 @@ mod tests {
     use crate::report::xml::tests::{Element, read};
 
     /// Parses the XML of a report and checks that every `tests`, `failures` and `skipped` attribute equals the number
-    /// of those elements.
+    /// of the elements that it counts.
     fn counted(report: &Report) -> Element {
         let root = read(&render(report)).expect("valid XML");
         let count = |element: &Element, name: &str| element.attributes[name].parse::<usize>().expect("a number");

@@ -1,8 +1,8 @@
 //! Formats a report as a comment on a pull request: a summary sentence, the tables that a reviewer needs, and the other
 //! tables in folded sections.
 //!
-//! The first line is a marker by which a later run finds its own comment. Folded sections are ordered by their usual
-//! length: the answers come last and use the remaining space.
+//! The first line is a marker by which a later run finds the comment to replace. The folded section of answers is
+//! usually the longest, so it comes last and uses the remaining space.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub fn render(report: &Report) -> String {
     for note in report.notes.iter().take(8) {
         start += &format!("\n> {}\n", code(note, 2 * TEXT));
     }
-    // Warnings are in a folded section. Errors come first, because a report with errors has no other result.
+    // Errors come first, because a report with an error has no other result. Warnings are in a folded section.
     let wrong = report.findings.iter().any(Finding::is_error);
     let sections = [
         wrong.then(|| findings(report, false)).flatten(),
@@ -118,7 +118,7 @@ fn change(before: Option<f64>, after: Option<f64>) -> String {
     if before.is_none() && after.is_none() { String::new() } else { format!("{} → {}", share(before), share(after)) }
 }
 
-/// Formats the likeliest token with its probability.
+/// Formats the likeliest next token with its probability.
 fn top(says: &SideAnswer) -> String {
     let first = says.top.first();
     first
@@ -141,10 +141,10 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
     section("Findings".to_owned(), folded, heads, report.findings.iter().map(line))
 }
 
-/// Returns the answer to the prompt of each edit, by edit id. The table of facts shows these answers.
+/// Returns the answer to the edit prompt of each edit, by edit id. The table of facts shows these answers.
 fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
     let asked = report.answers.iter().filter(|answer| answer.asked == PromptKind::Edit);
-    // A report has one such answer per edit. If it had two, the first would be used, because the last insertion wins.
+    // A report has one answer per edit prompt. Of several, the first would be used, because the last insertion wins.
     asked.rev().map(|answer| (answer.id.as_str(), answer)).collect()
 }
 
@@ -160,7 +160,7 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         let text = |texts: Option<&Vec<String>>, says: Option<&SideAnswer>| match texts.and_then(|texts| texts.first())
         {
             Some(text) => code(text, NAME),
-            // If the fact has no text for this side, the model's answer is shown.
+            // If the fact states no answer for this side, the model's likeliest token is shown.
             None => {
                 says.and_then(|says| says.top.first()).map(|token| code(token.text.trim(), NAME)).unwrap_or_default()
             }
@@ -201,7 +201,7 @@ fn tested(report: &Report) -> Option<Section<'_>> {
         (*met, *all) = (*met + usize::from(answer.verdict == Some(Verdict::Pass)), *all + 1);
     }
     let mut verdicts: Vec<(&str, Verdict)> = edits(report).into_iter().collect();
-    // Failed edits come first. The sort is stable, so edits stay ordered by id.
+    // Failed edits come first. The sort is stable, so all other edits stay ordered by id.
     verdicts.sort_by_key(|(_, verdict)| *verdict != Verdict::Fail);
     let line = move |(id, verdict): (&str, Verdict)| {
         let answer = wanted.get(id);

@@ -3,10 +3,10 @@
 use super::format::thousands;
 use super::markdown_text::code;
 
-/// The upper bound of the size of a comment, in bytes; the size must be smaller.
+/// The maximum size of a comment in bytes; a comment must be smaller than this.
 pub(super) const MOST: usize = 60_000;
-/// The number of bytes that a section needs in addition to its rows: for its title, its headers, its end, and the line
-/// about omitted rows.
+/// The number of bytes that a section needs in addition to its rows, for its title, its headers, its last lines, and
+/// the line about omitted rows.
 const FRAME: usize = 1024;
 /// The maximum size of an escaped command in bytes. A longer command is shown only at the end of the comment.
 const MOST_COMMAND: usize = 256;
@@ -30,8 +30,8 @@ pub(super) struct Comment {
 }
 
 impl Comment {
-    /// Begins a comment with its first lines `start` and its last lines `end`. Shortened sections refer to `command`,
-    /// which shows all rows.
+    /// Begins a comment with its first lines `start` and its last lines `end`. Sections with omitted rows refer to
+    /// `command`, which shows all rows.
     pub(super) fn new(start: String, end: String, command: &str) -> Self {
         let command = code(command, usize::MAX);
         let again = if command.is_empty() || command.len() > MOST_COMMAND {
@@ -42,8 +42,8 @@ impl Comment {
         Self { text: start, end, again }
     }
 
-    /// Appends the sections and returns the comment. Each section can use an equal share of the remaining space; unused
-    /// space is left for the sections after it.
+    /// Appends the sections and returns the comment. Each section can use an equal share of the remaining space. Space
+    /// that a section does not use is left for the sections after it.
     pub(super) fn finish(mut self, sections: Vec<Section<'_>>) -> String {
         let sections: Vec<Section<'_>> = sections.into_iter().filter(|section| section.rows.len() > 0).collect();
         let count = sections.len();

@@ -36,7 +36,7 @@ fn comments() {
     }
 }
 
-/// Returns the comment without the texts inside `<code>` elements, so that only its structure remains.
+/// Returns the comment without the texts inside `<code>` elements, so that only the comment's structure remains.
 fn bones(comment: &str) -> String {
     let mut parts = comment.split("<code>");
     let mut out = parts.next().unwrap_or_default().to_owned();

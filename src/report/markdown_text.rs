@@ -7,7 +7,8 @@ use crate::diagnostics::escape_controls;
 
 /// The characters with a meaning in GitHub-flavoured Markdown, in HTML, or in GitHub's processing after the parser.
 ///
-/// A colon ends the scheme of a link and encloses the name of an emoji. Without it, the rest of a link is plain text.
+/// The colon is escaped because it ends the scheme of a link and encloses the name of an emoji. Without an active
+/// colon, the rest of a link is plain text.
 const ACTIVE: &str = "<>&\"'`|*_[](){}!#~@$\\^=+:";
 
 /// Escapes a text: every active character becomes a character reference.
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
     use crate::diagnostics::{is_bidi, is_control};
 
-    /// Returns the text that a browser shows for an escaped text.
+    /// Returns the text that a browser shows for an escaped text, to check that escaping loses nothing.
     fn read(escaped: &str) -> String {
         let escaped = escaped.replace("<!-- -->", "");
         let mut parts = escaped.split("&#");

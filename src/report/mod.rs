@@ -60,9 +60,9 @@ pub struct Report {
     pub verb: ReportVerb,
     /// The outcome, which corresponds to the exit code.
     pub outcome: Outcome,
-    /// The command that produces this report again.
+    /// The command line that produces this report again.
     pub command: String,
-    /// Errors and warnings, with their places.
+    /// Errors and warnings, each with its place in a file if it has one.
     pub findings: Vec<Finding>,
     /// The files of edits that the command read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -82,25 +82,25 @@ pub struct Report {
     /// The facts that differ between the two sides, ordered by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<FactChange>,
-    /// How the weights differ.
+    /// The differences of the weights between the two sides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightDiff>,
     /// The answers to all prompts. A diff orders them by decreasing divergence, a test by edit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
-    /// Measurements of the whole set, and their limits.
+    /// Measurements of the whole edit set, each with its limit if the project sets one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
     /// The damage on neutral text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
-    /// How the continuations were generated.
+    /// The settings with which the continuations were generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drawn: Option<ContinuationSettings>,
-    /// The continuations of both sides.
+    /// The texts that both sides generate after prompts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub continuations: Vec<Continuation>,
-    /// The expectations that fail, and the edits that cause the failures.
+    /// The expectations that fail, each with the edits that cause the failure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub culprits: Vec<Culprit>,
     /// Notes that help to interpret the numbers, one sentence each.
@@ -145,11 +145,11 @@ pub struct Finding {
     pub message: String,
     /// The place in a file, if the finding has one.
     pub place: Option<Place>,
-    /// The message for this place.
+    /// The message about `place`; empty if there is none.
     pub label: String,
-    /// Other places that are involved, each with its message.
+    /// Other places that are involved in the problem, each with its message.
     pub related: Vec<Related>,
-    /// How to fix the problem.
+    /// How to fix the problem, one sentence each.
     pub help: Vec<String>,
 }
 
@@ -167,7 +167,7 @@ pub struct Related {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Base")]
 pub struct ReportBase {
-    /// The name on the Hub if the base is in the Hub's cache, else the name of its folder.
+    /// The name on the Hub if the base is in the Hub's cache, otherwise the name of the base's folder.
     pub name: String,
     /// The digest of the model's files.
     pub digest: String,
@@ -212,7 +212,7 @@ pub enum SideKind {
     Checkpoint,
 }
 
-/// How the weights differ between the sides.
+/// The differences of the weights between the two sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "Weights")]
 pub struct WeightDiff {
@@ -222,7 +222,7 @@ pub struct WeightDiff {
     pub edits: Vec<EditWeight>,
 }
 
-/// A tensor that differs between the sides.
+/// A tensor that differs between the two sides.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "Tensor")]
 pub struct TensorDiff {
@@ -234,16 +234,17 @@ pub struct TensorDiff {
     pub after: String,
     /// The Frobenius norm of the difference between the two tensors, after rounding to the stored type.
     pub norm: f64,
-    /// The norm of the difference, divided by the norm of the base's tensor.
+    /// The Frobenius norm of the difference, divided by that of the base's tensor.
     pub relative: f64,
 }
 
-/// An edit, under the name of its subject or under an alias. JSON has it as one string: `ID` or `ID as "ALIAS"`.
+/// An edit under one name of its subject: the subject's own name or an alias. In JSON this is one string, `ID` or `ID
+/// as "ALIAS"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditName {
     /// The id of the edit, or the digest of its meaning if the id is unknown.
     pub id: String,
-    /// The alias; `None` for the subject's own name.
+    /// The alias of the subject; `None` for the subject's own name.
     pub alias: Option<String>,
 }
 
@@ -262,7 +263,7 @@ impl Serialize for EditName {
     }
 }
 
-/// The norms of one edit's change of the weights.
+/// The Frobenius norms of the weight change that one edit contributes to the patch of each side.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct EditWeight {
     /// The id of the edit, with an alias of its subject if it has one: `ID as "ALIAS"`.
@@ -284,20 +285,20 @@ pub struct Answer {
     pub id: String,
     /// The prompt, with its subject filled in.
     pub prompt: String,
-    /// The wanted answer, if there is one.
+    /// The wanted answer; absent if the prompt has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// The answer of the earlier side.
     pub before: SideAnswer,
     /// The answer of the later side.
     pub after: SideAnswer,
-    /// KL(before ‖ after) of the distribution of the next token, in nats.
+    /// The KL divergence of the next-token distribution of `after` from that of `before`, KL(before ‖ after), in nats.
     pub divergence: f64,
     /// The verdict on the later side's answer; absent if the answer is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// The requirement of an expectation that fails although the answer is right; the numbers alone do not show why it
-    /// fails. The field is not in JSON, because the label of the finding contains the requirement.
+    /// The requirement of an expectation that fails although the answer is right. It is shown because the numbers alone
+    /// do not explain the failure. The field is not in JSON, because the label of the finding contains the requirement.
     #[serde(skip)]
     pub requirement: Option<String>,
     /// The place where the prompt is declared.
@@ -305,7 +306,7 @@ pub struct Answer {
     pub place: Option<Place>,
 }
 
-/// The answer of one side to a prompt.
+/// What one side predicts after a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "Says")]
 pub struct SideAnswer {
@@ -423,19 +424,19 @@ pub struct Continuation {
     pub note: Option<String>,
 }
 
-/// An expectation that fails, and the edits that cause the failure.
+/// An expectation that fails, with the edits that cause the failure.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Culprit {
     /// The id of the edit or of the probe that has the expectation.
     pub id: String,
     /// The prompt, with its subject filled in.
     pub prompt: String,
-    /// Whether the expectation is met if its edit is linked alone.
+    /// Whether the expectation is met if its edit is the only edit of the patch.
     pub alone: bool,
-    /// The edits that break the expectation: it is met if any one of these edits is left out.
+    /// The edits that break the expectation: it is met if any one of them is left out of the patch.
     pub breaks: Vec<String>,
-    /// If no single edit breaks it: the edit whose omission helps most, and the resulting probability of the wanted
-    /// answer (without one, the KL divergence in nats).
+    /// Present if no single edit breaks the expectation: the edit whose omission helps most, and the probability of the
+    /// wanted answer without that edit. For a prompt without a wanted answer, the number is the KL divergence in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<(String, f64)>,
 }

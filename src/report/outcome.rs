@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The result of a run, which determines the exit code.
+/// The result of a run, which determines the exit code. The variants are ordered from best to worst, and a run over
+/// several models has the worst of their outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -14,7 +15,7 @@ pub enum Outcome {
     Ok,
     /// The run finished with findings, such as a failed expectation. Exit code 1.
     Findings,
-    /// The lock is out of date, or the base is not the locked one. Exit code 3.
+    /// The lock is out of date, or the base is not the one in the lock. Exit code 3.
     Stale,
     /// The run could not finish, for example because the input is invalid. Exit code 2.
     Error,

@@ -1,5 +1,5 @@
 //! Makes sample reports for the tests of all formats: one report per verb, an empty report, and a report in which every
-//! text is an attack.
+//! text tries to inject markup or commands.
 
 use super::*;
 use crate::behaviour::word_diff::WordChange;

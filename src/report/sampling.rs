@@ -1,24 +1,24 @@
-//! Describes how the continuations of a report were generated.
+//! Describes the settings with which the continuations of a report were generated.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// How the continuations of both sides were generated.
+/// The settings with which the continuations of both sides were generated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(rename = "Drawn")]
 pub struct ContinuationSettings {
-    /// The maximum number of tokens after the prompt.
+    /// The maximum number of tokens that are generated after a prompt.
     pub tokens: usize,
     /// The seed of the sampling; absent if the likeliest token was taken each time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// The number of prompts that were not continued, because there were too many.
+    /// The number of prompts without a continuation, because a report continues only a limited number of prompts.
     pub left_out: usize,
 }
 
 impl ContinuationSettings {
-    /// Returns the token limit, the seed and the number of omitted prompts in words, for the end of a sentence.
+    /// Formats the token limit, the seed and the number of omitted prompts for the end of a sentence.
     pub fn words(&self) -> String {
         let left = match self.left_out {
             0 => String::new(),

@@ -6,8 +6,8 @@ use super::format::{nats, plural, thousands};
 use super::{Answer, Outcome, Report, ReportVerb, Verdict};
 use crate::behaviour::PromptKind;
 
-/// Returns the summary as one sentence without a full stop. The sentence contains no text from the project's files, so
-/// it needs no escaping.
+/// Returns the summary of a report as one sentence without a full stop. The sentence contains no text from the
+/// project's files, so it needs no escaping.
 pub(super) fn sentence(report: &Report) -> String {
     let found = findings(report);
     let parts = match (report.verb, report.outcome) {
@@ -91,7 +91,8 @@ fn gates(report: &Report) -> Option<String> {
     (failed > 0).then(|| format!("{} {verb}", plural(failed, "gate")))
 }
 
-/// Returns the worst verdict of every edit that has judged answers, by id. A failure is worse than an accepted failure.
+/// Returns the worst verdict on the answers of every edit that has judged answers, by edit id. A failure is worse than
+/// an accepted failure.
 pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
     let mut edits = BTreeMap::new();
     let judged = report.answers.iter().filter(|answer| answer.asked != PromptKind::Probe && answer.verdict.is_some());
@@ -112,7 +113,7 @@ pub(super) fn is_watched(answer: &Answer) -> bool {
     matches!(answer.asked, PromptKind::Unchanged | PromptKind::Probe)
 }
 
-/// Returns whether the likeliest token differs between the sides, or an `unchanged` expectation is not met.
+/// Returns whether the likeliest next token differs between the two sides, or an `unchanged` expectation is not met.
 pub(super) fn answer_changed(answer: &Answer) -> bool {
     let first = |top: &[super::Token]| top.first().map(|token| token.text.clone());
     let broken =

@@ -5,16 +5,17 @@ use unicode_width::UnicodeWidthStr;
 pub(crate) use super::format::{percent, plural, thousands};
 use crate::diagnostics::escape_controls;
 
-/// Rows of text cells. If the table has a header, it is the first row. Control characters are escaped.
+/// A table of text cells for a terminal. If the table has a header, it is the first row. Control characters in cells
+/// are escaped.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
-    /// The indices of the columns that are shortened if the lines are too long.
+    /// The indices of the columns that are shortened if the lines are wider than the terminal.
     elastic: &'static [usize],
     /// The indices of the columns that are aligned to the right.
     right: &'static [usize],
 }
 
-/// The minimum width of a shortened column, in terminal columns.
+/// The width, in terminal columns, below which no column is shortened.
 const LEAST: usize = 6;
 const GAP: usize = 2;
 
@@ -32,8 +33,8 @@ impl Table {
         self.rows.len() <= 1
     }
 
-    /// Returns the lines of the table. Elastic columns are shortened so that lines have at most `width` columns; lines
-    /// are longer if that is not enough.
+    /// Returns the lines of the table. Elastic columns are shortened, but not below [`LEAST`], so that lines have at
+    /// most `width` columns. If that is not enough, lines are wider.
     pub(crate) fn render(&self, width: usize) -> String {
         let widths = self.widths(width);
         let mut out = String::new();
@@ -58,8 +59,8 @@ impl Table {
         self.render(usize::MAX).lines().all(|line| line.width() <= width)
     }
 
-    /// Returns the rows as lines of a name and a value. A long value is continued on lines that are indented to its
-    /// column.
+    /// Returns a table of two columns as lines of a name and a value. A long value continues on lines that are indented
+    /// to the column of values.
     pub(crate) fn render_wrapped(&self, width: usize) -> String {
         let name = self.rows.iter().filter_map(|row| row.first()).map(|name| name.width()).max().unwrap_or(0);
         let most = width.saturating_sub(name + GAP).max(LEAST_WRAPPED);
@@ -82,7 +83,7 @@ impl Table {
         let mut widths: Vec<usize> = (0..columns).map(|column| needed(column).unwrap_or(0)).collect();
         let total = |sizes: &[usize]| sizes.iter().sum::<usize>() + GAP * columns.saturating_sub(1);
         while total(&widths) > most {
-            // The widest elastic column is shortened first.
+            // The widest column that can still be shortened is shortened first.
             let widest = self.elastic.iter().copied().filter(|column| widths.get(*column).is_some_and(|w| *w > LEAST));
             let Some(widest) = widest.max_by_key(|column| widths[*column]) else { break };
             widths[widest] -= 1;
@@ -94,14 +95,15 @@ impl Table {
 /// The minimum width of a wrapped text, in terminal columns.
 const LEAST_WRAPPED: usize = 24;
 
-/// Returns `text` in lines of at most `width` columns, each indented by `indent` spaces and ended by a line break.
+/// Breaks `text` into lines of at most `width` columns, each indented by `indent` spaces and ended by a line break.
 pub(crate) fn paragraph(text: &str, indent: usize, width: usize) -> String {
     let most = width.saturating_sub(indent).max(LEAST_WRAPPED);
     let pad = " ".repeat(indent);
     wrapped(text, most).iter().map(|line| format!("{pad}{line}\n")).collect()
 }
 
-/// Returns `text` in lines of at most `width` columns, broken at single spaces. Longer words are not broken.
+/// Breaks `text` at single spaces into lines of at most `width` columns. A word that is wider than `width` is not
+/// broken.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -118,7 +120,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Returns `text` in at most `width` columns, with an ellipsis if it was shortened.
+/// Shortens `text` to at most `width` columns, with an ellipsis if it was shortened.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -137,7 +139,7 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     out
 }
 
-/// Formats a probability before and after, with aligned arrows.
+/// Formats a probability on the earlier and the later side, with aligned arrows.
 pub(crate) fn change(before: f64, after: f64) -> String {
     format!("{} → {:>6}", percent(before), percent(after))
 }

@@ -2,10 +2,10 @@
 //! while it is written.
 //!
 //! The schemas are derived from the types of the settings if these types have the form of the file, and otherwise from
-//! types that exist only for the schema. `serde` does not read the files, because it stops at the first invalid value,
-//! and a user wants to see all mistakes at once. A test checks that schema and reader accept the same keys and judge a
-//! corpus of documents alike. The reader is stricter, because a schema cannot compare edits or check Unicode: every
-//! document that a schema rejects is rejected by the reader too.
+//! types that exist only for the schema. Files are not read with `serde`, because it stops at the first invalid value,
+//! and a user wants to see all mistakes at once. A test checks that each schema and the reader of the file accept the
+//! same keys, and judge a corpus of documents alike. The reader is stricter, because a schema cannot compare edits or
+//! check Unicode: the reader rejects every document that the schema rejects.
 
 mod project_file;
 
@@ -18,7 +18,7 @@ use crate::project::edits::edit::Expect;
 use crate::report::Report;
 use project_file::ProjectFile;
 
-/// The kinds of files for which a schema is generated.
+/// A kind of file for which a schema is generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemaKind {
     /// The schema of the files in the folder of edits.
@@ -45,7 +45,7 @@ impl SchemaKind {
         }
     }
 
-    /// Returns the name of the file in `schemas/`.
+    /// Returns the name of the schema's file in `schemas/`.
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Edits => "edits.schema.json",
@@ -56,11 +56,11 @@ impl SchemaKind {
     }
 }
 
-/// Returns the text of a schema, equal to the file in `schemas/`.
+/// Returns the text of a schema, which equals the committed file in `schemas/`.
 pub fn render(kind: SchemaKind) -> String {
     let mut schema = value(kind);
     without_formats(&mut schema);
-    // In reports, null stands for an unknown value. TOML files have no null.
+    // In reports, null stands for an unknown value, so it stays in their schema. TOML files have no null.
     if kind != SchemaKind::Report {
         without_null(&mut schema);
     }
@@ -79,7 +79,7 @@ fn value(kind: SchemaKind) -> Value {
     }
 }
 
-/// Removes number formats such as `uint32`, which are specific to Rust and unknown to editors.
+/// Removes number formats such as `uint32`, which are specific to Rust and which editors do not know.
 pub(crate) fn without_formats(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -160,10 +160,10 @@ struct EditEntry {
     /// The answer that the model should give after the edit.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     target: String,
-    /// The answer that the model gave before.
+    /// The answer that the model gives before the edit.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     was: Option<String>,
-    /// The reason for the change.
+    /// The reason for the edit.
     #[schemars(length(max = 4096))]
     reason: Option<String>,
     /// A source in which the fact can be checked, for example a link.
@@ -185,11 +185,11 @@ struct EditEntry {
     #[schemars(rename = "status-reason")]
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     status_reason: Option<String>,
-    /// The expectations on the patched model, apart from the edit itself.
+    /// The expectations on the patched model, in addition to the target of the edit itself.
     expect: Option<Expect>,
 }
 
-/// Prompts that a project watches, independent of its edits.
+/// Prompts whose answers a project watches, independent of its edits.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "corrigenda probes")]
@@ -198,12 +198,12 @@ struct ProbesFile {
     /// The format of this file: 1.
     #[schemars(range(min = 1, max = 1))]
     format: u8,
-    /// The prompts that are watched.
+    /// The prompts whose answers are watched.
     #[serde(default)]
     probe: Vec<ProbeEntry>,
 }
 
-/// A prompt that the project watches.
+/// A prompt whose answers the project watches.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "probe")]

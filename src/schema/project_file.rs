@@ -1,5 +1,5 @@
-//! Mirrors those tables of `corrigenda.toml` that the program stores in a different form, in types from which the JSON
-//! Schema is derived. The types are not used to read the file.
+//! Defines types from which the JSON Schema of `corrigenda.toml` is derived, for those tables that the program stores
+//! in a different form. The types are not used to read the file.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,13 @@ pub(crate) struct ProjectFile {
     /// The folder of edits, below the project's folder; "edits" by default.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     edits: Option<String>,
-    /// The base model, or several named ones.
+    /// The base model, or several base models by name.
     model: Models,
     /// The settings of the value optimisation (ROME).
     rome: Option<RomeConfig>,
-    /// The settings for solving all edits together.
+    /// The settings for solving all edits of the set together.
     link: Option<LinkConfig>,
-    /// The source of the second moments of the keys.
+    /// The source of the second moments of the MLP keys.
     statistics: Option<StatisticsConfig>,
     /// The thresholds of `corrigenda test`.
     test: Option<TestConfig>,
@@ -34,7 +34,7 @@ pub(crate) struct ProjectFile {
     policy: Option<PolicyTable>,
 }
 
-/// The base model: one given by its path, or several named ones.
+/// The base model: one model given by its path, or several models by name.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
@@ -51,7 +51,7 @@ enum Models {
 /// The regular expression that every name of a model must match.
 const NAME: &str = r"^[a-z0-9][a-z0-9-]*$";
 
-/// A named model; each key under its `rome` and `statistics` overrides that of the project.
+/// A named model. Each key under the model's `rome` and `statistics` overrides the key of the project.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
@@ -61,22 +61,24 @@ struct NamedTable {
     path: String,
     /// The settings of the value optimisation (ROME).
     rome: Option<RomeConfig>,
-    /// The source of the second moments of the keys.
+    /// The source of the second moments of the MLP keys.
     statistics: Option<OwnStatisticsTable>,
 }
 
-/// The source of the second moments for one model; missing keys are taken from the project's.
+/// The source of the second moments of the MLP keys for one model; missing keys are taken from the project's
+/// `statistics`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct OwnStatisticsTable {
-    /// The path of the corpus.
+    /// The path of the corpus whose tokens give the MLP keys.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     corpus: Option<String>,
-    /// The maximum number of tokens per document; longer ones are truncated. By default the model's context length.
+    /// The maximum number of tokens per document; longer documents are truncated. By default the model's context
+    /// length.
     #[schemars(range(min = 1))]
     max_tokens: Option<u64>,
-    /// The maximum number of documents that are read; by default all.
+    /// The maximum number of documents that are read from the corpus; by default all.
     #[schemars(range(min = 1))]
     max_documents: Option<u64>,
 }
@@ -103,13 +105,13 @@ struct PolicyTable {
     /// The maximum number of edits in the set.
     #[schemars(range(min = 1))]
     max_edits: Option<u32>,
-    /// The maximum of ‖Δ‖ / ‖W‖ for any tensor, where Δ is the change of the weight W.
+    /// The maximum of ‖Δ‖ / ‖W‖ (Frobenius norms) for any tensor, where Δ is the change of the weight W.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_relative_norm: Option<f64>,
-    /// The minimum share of edits that hold.
+    /// The minimum share of edits whose target the patched model gives.
     #[schemars(range(min = 0, max = 1))]
     min_efficacy: Option<f64>,
-    /// The minimum share of paraphrases that hold.
+    /// The minimum share of paraphrases to which the patched model gives the target.
     #[schemars(range(min = 0, max = 1))]
     min_paraphrase: Option<f64>,
     /// The minimum share of neighbours whose answer stays unchanged.
@@ -121,16 +123,16 @@ struct PolicyTable {
     /// The maximum mean KL divergence from the base model on neutral text, in nats.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_damage: Option<f64>,
-    /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
+    /// The maximum relative growth of the perplexity on neutral text; 0.1 is 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_perplexity: Option<f64>,
     /// Subjects that no edit may change.
     #[serde(default)]
     protected: Vec<ProtectedEntry>,
-    /// The levels of findings, by their code.
+    /// The severity of findings, by their code.
     #[serde(default)]
     levels: BTreeMap<String, LevelName>,
-    /// The reasons for the rules, by key or code; shown with each finding.
+    /// The reasons for the rules, by the key of a rule or the code of a finding; shown with each finding.
     #[serde(default)]
     reasons: BTreeMap<String, String>,
 }
@@ -149,7 +151,7 @@ enum Requirable {
     Unchanged,
 }
 
-/// The effect of a finding: an error, a warning, or hidden.
+/// The severity of a finding: an error, a warning, or hidden.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum LevelName {

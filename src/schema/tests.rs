@@ -17,7 +17,7 @@ use crate::project::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
 use crate::project::read::rules::is_id;
 use crate::report::{ReportVerb, samples};
 
-/// A project file with every key that is valid together with `[model]`.
+/// A project file that uses every key that is valid together with `[model]`.
 pub(crate) const FULL_PROJECT: &str = r#"
 format = 1
 edits = "facts"
@@ -71,7 +71,7 @@ max-edits = "a review has an end"
 base-disagrees = "an edit of what is not there"
 "#;
 
-/// A replacement for `[model]`: named models, followed by the tables whose settings all models share.
+/// The named models that replace `[model]` in a test document, followed by the tables whose settings all models share.
 const MODELS: &str = r#"
 format = 1
 [model.small]
@@ -145,7 +145,7 @@ min-paraphrase = 1
 unchanged-kl = 0.2
 "#;
 
-/// A replacement in a valid document (old text, new text), and whether the resulting document is valid.
+/// A test case: a text in a valid document, the text that replaces it, and whether the resulting document is valid.
 type Case = (&'static str, &'static str, bool);
 
 const EDITS_CASES: &[Case] = &[
@@ -312,7 +312,7 @@ fn judge(kind: SchemaKind, full: &str, cases: &[Case], reader: impl Fn(&str) -> 
     }
 }
 
-/// Mistakes that a schema cannot detect: only the reader rejects them.
+/// Checks mistakes that a schema cannot detect, so only the reader rejects them.
 #[test]
 fn the_reader_is_stricter_than_the_schema() {
     for (from, to) in [("{} is", "{} {} is"), ("\"Rome\"", "\"Paris\""), ("\"Rome\"", "\"Rome\\u0000\"")] {
@@ -341,7 +341,8 @@ fn reports_match_their_schema() {
     assert!(!accepted(&wrong));
 }
 
-/// Checks a value against a schema, for the keywords that our schemas use; an unknown keyword fails the test.
+/// Returns whether a value is valid under a schema. Supports only the keywords that our schemas use; an unknown keyword
+/// fails the test.
 fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
     let keywords = schema.as_object().expect("a schema is an object");
     keywords.iter().all(|(keyword, rule)| accepts_keyword(root, keyword, rule, keywords, value))
@@ -421,7 +422,7 @@ fn is_type(name: &Value, value: &Value) -> bool {
     }
 }
 
-/// Matches the patterns that our schemas use.
+/// Returns whether a text matches a pattern. Supports only the patterns that our schemas use.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         r"^[a-z0-9][a-z0-9.-]*$" => text.is_empty() || is_id(text),
