@@ -1,8 +1,8 @@
 //! Solves for all edits of one layer in closed form.
 //!
-//! With the MLP keys `K` (`[f, B]`) and values `V` (`[d, B]`) of `B` edits, the second moment `C` of the corpus keys and
-//! a ridge `μ`: `A = C⁻¹K`, `S = KᵀA + μI`, `R = V − (W K + b)`, `Δ = R S⁻¹ Aᵀ`. For one edit this is the ROME formula.
-//! Column `e` of `u = R` and row `e` of `v = S⁻¹Aᵀ` belong to edit `e`. All arithmetic is in f64 without fused
+//! With the MLP keys `K` (`[f, B]`) and values `V` (`[d, B]`) of `B` edits, the second moment `C` of the corpus keys
+//! and a ridge `μ`: `A = C⁻¹K`, `S = KᵀA + μI`, `R = V − (W K + b)`, `Δ = R S⁻¹ Aᵀ`. For one edit this is the ROME
+//! formula. Column `e` of `u = R` and row `e` of `v = S⁻¹Aᵀ` belong to edit `e`. All arithmetic is in f64 without fused
 //! multiply-add.
 
 use crate::numeric::cholesky::{Factor, NotPositiveDefinite};
