@@ -33,13 +33,13 @@ pub enum StatisticsError {
 /// A second moment in the store: its address, and the values in its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachedStatistics {
-    /// The key of the store entry.
+    /// The address of the statistics in the store.
     pub address: Digest,
     /// The SHA-256 of the payload, which `corrigenda.lock` records.
     pub content: Digest,
     /// The number of documents that were read; 0 if the statistics were imported.
     pub documents: u64,
-    /// The number of keys in the sum, one per token.
+    /// The number of MLP keys in the sum, one key per token.
     pub keys: u64,
     /// The size of the entry's payload in bytes, without the seal.
     pub size: u64,

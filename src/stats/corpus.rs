@@ -41,7 +41,7 @@ pub enum CorpusError {
     Changed(PathBuf),
 }
 
-/// An iterator over the documents of a corpus.
+/// An iterator over the documents of a corpus, which are its lines that are not blank.
 pub struct Documents {
     path: PathBuf,
     reader: BufReader<Hashing<NormalizedText<File>>>,

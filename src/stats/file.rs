@@ -19,15 +19,15 @@ pub struct Provenance {
     pub numerics: String,
     /// The digest of the base model's files.
     pub base: Digest,
-    /// The index of the layer whose keys are summed.
+    /// The index of the layer whose MLP keys are summed.
     pub layer: usize,
-    /// The length f of a key.
+    /// The length f of an MLP key.
     pub inner: usize,
     /// The digest of the corpus text.
     pub corpus: Digest,
-    /// The maximum number of tokens of a document; the rest is not read.
+    /// The maximum number of tokens of a document; the rest of a longer document is not read.
     pub max_tokens: usize,
-    /// The maximum number of documents; `None` reads all of them.
+    /// The maximum number of documents that are read; `None` for all documents of the corpus.
     pub max_documents: Option<u64>,
     /// The digest of the file to import instead of a sum; `None` requests a sum. It is not written with the provenance;
     /// the statistics record their own file in [`Statistics::imported`].
@@ -35,7 +35,7 @@ pub struct Provenance {
     pub imported: Option<Digest>,
 }
 
-/// A second moment with its provenance.
+/// The sum of the outer products of one layer's MLP keys, with its provenance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     pub provenance: Provenance,

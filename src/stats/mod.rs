@@ -1,4 +1,5 @@
-//! Computes the second moments of keys: `C = (1/n) Σ k kᵀ` over the tokens of a corpus (ROME, appendix E.1).
+//! Computes the second moments of MLP keys (the inputs of the down-projection): `C = (1/n) Σ k kᵀ` over the tokens of a
+//! corpus (ROME, appendix E.1).
 //!
 //! - [`moment`]: the running sum and its Cholesky factor;
 //! - [`file`](mod@file): the sum as bytes, with its provenance;

@@ -1,4 +1,4 @@
-//! Computes the running sum `Σ k kᵀ`, and the Cholesky factor of `C = (1/n) Σ k kᵀ`.
+//! Computes the running sum `Σ k kᵀ` over MLP keys `k`, and the Cholesky factor of `C = (1/n) Σ k kᵀ`.
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use crate::numeric::cholesky::{Factor, NotPositiveDefinite};
 use crate::numeric::matmul::BLOCK;
 use crate::numeric::{Isa, View, matmul};
 
-/// The running sum `Σ k kᵀ` of one layer.
+/// The running sum `Σ k kᵀ` over the MLP keys `k` of one layer, each of length f.
 ///
 /// Keys are added in blocks of [`BLOCK`]. Products are summed in f32 within a block and in f64 across blocks, so the
 /// bytes depend on the order of the corpus and on the boundaries of the calls to [`SecondMoment::add`], but not on
@@ -19,8 +19,8 @@ pub struct SecondMoment {
     sum: Vec<f64>,
 }
 
-/// Buffers the keys of one layer until a block is complete, so that the sum does not depend on how the keys are split
-/// over calls.
+/// Buffers the MLP keys of one layer until a block is complete, so that the sum does not depend on how the keys are
+/// split over calls.
 #[derive(Debug, Default)]
 pub(super) struct KeyBuffer(Vec<f32>);
 
@@ -102,7 +102,7 @@ impl SecondMoment {
         self.sum.chunks(self.inner).enumerate().map(|(row, sum)| &sum[..=row])
     }
 
-    /// Returns the length f of a key.
+    /// Returns f, the length of an MLP key.
     pub fn inner(&self) -> usize {
         self.inner
     }

@@ -50,11 +50,11 @@ pub enum PublishedError {
 #[derive(Debug, PartialEq)]
 pub struct Published {
     pub file: Digest,
-    /// The sum of the keys' outer products.
+    /// The sum of the outer products of the MLP keys, with their number.
     pub moment: SecondMoment,
 }
 
-/// Reads the second moment of keys of length `inner`.
+/// Reads the second moment of MLP keys of length `inner`.
 ///
 /// # Errors
 /// If the file cannot be read, does not have the published form, or has keys of another length.

@@ -24,7 +24,7 @@ pub const SUM_BYTES: usize = 1 << 31;
 
 /// The inputs of a pass over a corpus.
 pub struct SumRun<'a> {
-    /// The base model, whose keys are summed.
+    /// The base model, whose MLP keys are summed.
     pub model: &'a Model,
     /// The tokenizer of the base model, which encodes the documents.
     pub tokens: &'a Tokens,
@@ -39,7 +39,7 @@ pub struct SumRun<'a> {
     pub save_every: Duration,
 }
 
-/// Sums the keys of the provenance's layer and stores the sum.
+/// Sums the MLP keys' outer products at the provenance's layer, and stores the sum.
 ///
 /// # Errors
 /// If the corpus or the store fails, or a key is not finite.
