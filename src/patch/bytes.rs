@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::safetensors::Layout;
 use crate::safetensors::{Dtype, Header, TensorData, write};
 
-/// The patch format that this program writes, and the newest format that it reads.
+/// The version number of the patch format that this program writes. The program reads patches up to this version.
 pub const FORMAT: u64 = 1;
 
 /// The only metadata key of the safetensors file; its value is the [`Manifest`] as JSON.
@@ -23,7 +23,7 @@ struct Manifest {
     targets: BTreeMap<String, TargetEntry>,
 }
 
-/// One target of the manifest; the fields are in alphabetical order.
+/// The JSON of one target. The fields are in alphabetical order, so that the JSON is canonical.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TargetEntry {
