@@ -15,9 +15,7 @@ pub enum Dtype {
     F6E2m3,
     /// Six-bit float, 3 exponent and 2 mantissa bits.
     F6E3m2,
-    /// Unsigned, 8 bits.
     U8,
-    /// Signed, 8 bits.
     I8,
     /// Eight-bit float, 5 exponent and 2 mantissa bits.
     F8E5m2,
@@ -29,26 +27,19 @@ pub enum Dtype {
     F8E4m3Fnuz,
     /// Eight-bit float, 5 exponent and 2 mantissa bits, no negative zero.
     F8E5m2Fnuz,
-    /// Signed, 16 bits.
     I16,
-    /// Unsigned, 16 bits.
     U16,
     /// IEEE half precision.
     F16,
     /// bfloat16: the upper half of an F32.
     BF16,
-    /// Signed, 32 bits.
     I32,
-    /// Unsigned, 32 bits.
     U32,
     F32,
     /// Complex, two F32.
     C64,
-    /// Double precision.
     F64,
-    /// Signed, 64 bits.
     I64,
-    /// Unsigned, 64 bits.
     U64,
 }
 

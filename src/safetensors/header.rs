@@ -38,18 +38,14 @@ pub struct Header {
 pub enum HeaderError {
     #[error("the file is empty, not safetensors")]
     Empty,
-    /// The file ends inside the 8-byte header length.
     #[error("the file has {0} bytes; a safetensors file starts with an 8-byte header length")]
     TooShort(u64),
-    /// The header length exceeds [`MAX_HEADER`].
     #[error("the header claims {0} bytes; more than {MAX_HEADER} is refused (is this a safetensors file?)")]
     TooLong(u64),
-    /// The header extends past the end of the file.
     #[error("the header claims {header} bytes, but only {left} follow its length: the file is truncated")]
     PastEnd {
-        /// Length of the header as the file states it, in bytes.
+        /// Length of the header as the file states it, in bytes, without the 8 bytes of the length itself.
         header: u64,
-        /// Number of bytes after the header length.
         left: u64,
     },
     /// The caller passed only a part of the file, which ends inside the header.
@@ -57,7 +53,6 @@ pub enum HeaderError {
     NotGiven {
         /// Length of the header with its 8-byte length, in bytes.
         needed: u64,
-        /// Number of bytes that the caller passed.
         given: u64,
     },
     #[error("the header is not UTF-8 from byte {offset} of the file on")]
@@ -67,17 +62,14 @@ pub enum HeaderError {
     },
     #[error("the header is not a JSON object: {0}")]
     NotJson(String),
-    /// The header is JSON, but does not describe tensors.
     #[error("the header does not describe tensors: {0}")]
     Malformed(String),
-    /// Two tensors have the same name, or two metadata entries have the same key.
     #[error("the header names `{0}` twice")]
     Duplicate(String),
-    /// The element type of a tensor is unknown.
     #[error("tensor `{tensor}` has the unknown dtype `{dtype}`")]
     UnknownDtype {
         tensor: String,
-        /// The element type as the header states it.
+        /// The name of the element type in the header.
         dtype: String,
     },
     /// The size of a tensor overflows 64 bits, or a packed type ends inside a byte.
@@ -88,7 +80,6 @@ pub enum HeaderError {
         /// Dimensions of the tensor, as the header states them.
         shape: Vec<u64>,
     },
-    /// A tensor's end is before its start.
     #[error("tensor `{tensor}` ends at data offset {end}, before it starts at {start}")]
     Reversed {
         tensor: String,
@@ -102,14 +93,13 @@ pub enum HeaderError {
     WrongLength {
         tensor: String,
         dtype: Dtype,
-        /// Dimensions of the tensor, as the header states them.
         shape: Vec<u64>,
         /// Size according to the shape, in bytes.
         expected: u64,
         /// Size according to the offsets, in bytes.
         found: u64,
     },
-    /// Two tensors share bytes.
+    /// Two tensors share at least one byte.
     #[error("tensor `{tensor}` starts at data offset {found}, inside the tensor before it, which ends at {expected}")]
     Overlap {
         /// Name of the tensor that starts later.
@@ -119,7 +109,6 @@ pub enum HeaderError {
         /// Start of the later tensor, from the first byte after the header.
         found: u64,
     },
-    /// Bytes between two tensors belong to no tensor.
     #[error("tensor `{tensor}` starts at data offset {found}; the bytes from {expected} on belong to no tensor")]
     Gap {
         /// Name of the tensor after the gap.
@@ -129,20 +118,16 @@ pub enum HeaderError {
         /// Start of the tensor after the gap, from the first byte after the header.
         found: u64,
     },
-    /// The file ends before the last tensor does.
     #[error("the file is truncated: the tensors need {expected} bytes after the header, but it has {found}")]
     Truncated {
         /// Number of bytes that the tensors need after the header.
         expected: u64,
-        /// Number of bytes after the header.
         found: u64,
     },
-    /// The file continues after the last tensor.
     #[error("{} bytes after the last tensor belong to no tensor", found - expected)]
     Trailing {
         /// Number of bytes that the tensors need after the header.
         expected: u64,
-        /// Number of bytes after the header.
         found: u64,
     },
 }
