@@ -56,14 +56,14 @@ struct Edit<'w> {
     alias: Option<&'w str>,
 }
 
-/// The use of the last word of a subject as a second name.
+/// Whether the last word of a subject is used as its second name, an alias.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Aliases {
-    /// Not used.
+    /// The last word is not used.
     None,
-    /// Used in questions, but not as a key.
+    /// The last word is used in questions after the edit, but has no MLP key in the patch.
     Asked,
-    /// Used in questions and as a key.
+    /// The last word is used in questions and has its own MLP key in the patch.
     Keys,
 }
 
@@ -78,7 +78,7 @@ impl Aliases {
     }
 }
 
-/// Returns for each prompt whether every token of its answer is the arg-max.
+/// Returns for each pair of prompt and answer whether every token of the answer is the arg-max.
 fn hold(model: &Model, tokens: &Tokens, asked: &[(String, &str)]) -> Fallible<Vec<bool>> {
     let limit = model.spec().max_positions;
     let questions: Result<Vec<_>, _> =
@@ -86,13 +86,13 @@ fn hold(model: &Model, tokens: &Tokens, asked: &[(String, &str)]) -> Fallible<Ve
     Ok(scores(model, &questions?).into_iter().map(|score| score.holds).collect())
 }
 
-/// Returns the prompts after which the base model predicts the answer.
+/// Keeps only the pairs of prompt and answer for which the base model predicts the answer.
 fn known<'a>(editor: &Editor, asked: Vec<(String, &'a str)>) -> Fallible<Vec<(String, &'a str)>> {
     let known = hold(&editor.model, &editor.tokens, &asked)?;
     Ok(asked.into_iter().zip(known).filter_map(|(asked, known)| known.then_some(asked)).collect())
 }
 
-/// Samples `count` facts that the model knows, each with a different object of its relation as the target.
+/// Samples `count` facts that the model knows. The target of each edit is a different object of the same relation.
 fn edits<'w>(
     world: &'w World,
     (model, tokens): (&Model, &Tokens),
@@ -123,12 +123,12 @@ fn edits<'w>(
     Ok(edits)
 }
 
-/// The results of all edits at one layer.
+/// The numbers of answers, summed over all edits at one layer, that the table shows.
 struct Tally {
     aliases: Aliases,
     diverged: usize,
-    /// With the second names: the share of prompts after which the base predicts the old object, and the share after
-    /// which the edited model predicts the new one.
+    /// For prompts with the second names: the share after which the base predicts the old object, and the share after
+    /// which the edited model predicts the new object.
     by_alias: [Share; 2],
     efficacy: Share,
     others: Share,
@@ -136,28 +136,28 @@ struct Tally {
 }
 
 impl Tally {
-    /// Measures one edit, linked alone.
+    /// Measures one edit in a model that contains no other edit.
     fn alone(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<()> {
         let sides = self.sides(world, editor, edit)?;
         let edited = editor.linked(&sides.iter().map(|(name, side)| (*name, side)).collect::<Vec<_>>())?;
         self.ask(world, editor, edit, &edited)
     }
 
-    /// Measures all edits, linked together.
+    /// Links all edits into one model, and measures each edit in this model.
     fn together(&mut self, world: &World, editor: &Editor, edits: &[Edit]) -> Fallible<()> {
         let mut sides = Vec::new();
         for edit in edits {
             sides.extend(self.sides(world, editor, edit)?);
         }
         sides.sort_by_key(|(name, _)| *name);
-        // Two subjects may have the same last word and the same new object; then both edits have the same key for this
-        // word.
+        // Two subjects may have the same last word and the same new object. Both edits then have the same MLP key for
+        // this word, so only one of them is linked.
         sides.dedup_by_key(|(name, _)| *name);
         let edited = editor.linked(&sides.iter().map(|(name, side)| (*name, side)).collect::<Vec<_>>())?;
         edits.iter().try_for_each(|edit| self.ask(world, editor, edit, &edited))
     }
 
-    /// Compiles the edit for each of its names, sorted by meaning digest.
+    /// Compiles the edit for each of its names; returns the results sorted by the digest of the meaning.
     fn sides(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<Vec<(Digest, compile::Compiled)>> {
         let alias = edit.alias.filter(|_| self.aliases == Aliases::Keys);
         let mut sides = Vec::new();

@@ -38,7 +38,7 @@ const DOCUMENTS: usize = 4000;
 /// The number of edits that are also linked together.
 const TOGETHER: usize = 10;
 
-/// A record with its compiled edit.
+/// A record with its compiled edit and the digest that determines its place in the link order.
 struct Edit<'a> {
     record: &'a Record,
     meaning: Digest,
@@ -72,7 +72,7 @@ impl Bench {
         Ok(self.world.score(edited, &rewrite.filled()?, rewrite.target())?.0)
     }
 
-    /// Links the edits together and prints how many of them succeed.
+    /// Links the edits into one model, and prints how many of them succeed there.
     fn together(&self, mut edits: Vec<Edit>) -> Result<(), Failure> {
         edits.sort_by_key(|edit| edit.meaning);
         let edited = self.linked(&edits.iter().collect::<Vec<_>>())?;
@@ -85,7 +85,7 @@ impl Bench {
     }
 }
 
-/// Returns the meaning digest that the edit of the record would have in a project.
+/// Returns the digest of the meaning that the record's edit would have in a project.
 fn meaning(record: &Record) -> Result<Digest, Failure> {
     let file = edit_file(&[record.draft()]).into_bytes();
     match parse_files(vec![("edit.toml".to_owned(), file)]) {
@@ -94,7 +94,7 @@ fn meaning(record: &Record) -> Result<Digest, Failure> {
     }
 }
 
-/// The results of the edits, each linked alone.
+/// The results of the edits, each measured in a model that contains no other edit.
 #[derive(Default)]
 struct Tally {
     diverged: usize,
@@ -103,8 +103,8 @@ struct Tally {
     efficacy: Share,
     paraphrases: Share,
     neighbours: Share,
-    /// The share of prompts for which the new answer is more likely than the old one; for neighbours, the old one must
-    /// be more likely.
+    /// The efficacy score of the paper: the share of prompts after which the new answer is more likely than the old
+    /// one. For neighbours, the old answer must be more likely.
     es: Share,
     ps: Share,
     ns: Share,
@@ -205,7 +205,8 @@ fn write_for_torch(bench: &Bench, folder: &Path, documents: &[String], taken: &[
     Ok(())
 }
 
-/// Measures each edit alone, and returns the first [`TOGETHER`] of them.
+/// Measures each edit in a model that contains no other edit. Returns the first [`TOGETHER`] edits, which are also
+/// linked together.
 fn alone<'a>(bench: &Bench, taken: &[&'a Record]) -> Result<Vec<Edit<'a>>, Failure> {
     let (mut tally, mut first) = (Tally::default(), Vec::new());
     for record in taken {

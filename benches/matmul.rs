@@ -23,7 +23,7 @@ fn noise(n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Returns the best time of each function in `ROUNDS` alternating runs, in seconds.
+/// Runs both functions alternately, `ROUNDS` times, and returns the best time of each in seconds.
 fn race(mut ours: impl FnMut(), mut theirs: impl FnMut()) -> (f64, f64) {
     let timed = |run: &mut dyn FnMut()| {
         let start = Instant::now();

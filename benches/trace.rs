@@ -18,7 +18,7 @@ type Failure = Box<dyn std::error::Error>;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/trace_torch.py");
 const KINDS: [&str; 3] = ["state", "mlp", "attention"];
-/// The standard deviation of the noise on the subject's embeddings.
+/// The standard deviation of the Gaussian noise that is added to the subject's embeddings.
 const NOISE: &str = "0.1";
 
 fn main() -> Result<(), Failure> {
@@ -54,14 +54,14 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs a command and returns its standard output and standard error.
+/// Runs a command and returns its standard output and standard error; a failing command is an error.
 fn answered(command: &mut Command) -> Result<(String, String), Failure> {
     let output = command.output()?;
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok((String::from_utf8(output.stdout)?, errors)) } else { Err(errors.into()) }
 }
 
-/// Returns the largest difference between the probabilities of both sides in any cell.
+/// Returns the largest difference, over all facts and cells, between the probabilities that the two programs computed.
 fn difference(ours: &Value, theirs: &[Value]) -> Result<f64, Failure> {
     let facts =
         ours["facts"].as_array().filter(|facts| facts.len() == theirs.len()).ok_or("other facts were traced")?;

@@ -22,7 +22,7 @@ use counterfact::{Failure, MODEL, RECORDS, absent};
 
 const RUNS: usize = 7;
 
-/// Runs the binary once and returns the wall time in seconds. If the command fails, the error has its output.
+/// Runs the binary once and returns the wall time in seconds. If the command fails, the error contains its output.
 fn run(arguments: &[&Path]) -> Result<f64, Failure> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
     command.args(arguments);
@@ -63,7 +63,8 @@ fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Measures the project at the repository root. The build is run with `--locked`, so the project does not change.
+/// Measures `build`, `test` and `diff` of the project at the repository root. The build uses `--locked`, so the project
+/// does not change.
 fn bundled(folder: &Path) -> Result<(), Failure> {
     let (root, cache) = (Path::new(env!("CARGO_MANIFEST_DIR")), folder.join("bundled"));
     let arguments = ["build", "--locked", "-C"].map(Path::new);

@@ -102,7 +102,8 @@ fn compare(model: &Path, layer: Option<usize>, arguments: &Arguments) -> Result<
     Ok(())
 }
 
-/// Returns the rows of a table: the figures of corrigenda and PyTorch, with times divided by `count`, and their ratio.
+/// Returns the rows of a table: a name, and the figures of corrigenda and of PyTorch with their ratio. Times are
+/// divided by `count`, the number of edits or keys.
 fn figures(count: u64, ours: &Seen, theirs: Option<&Seen>) -> [(&'static str, String); 4] {
     let cells = |number: &dyn Fn(&Seen) -> f64, text: &dyn Fn(f64) -> String| {
         let theirs = theirs.map(number);

@@ -1,4 +1,5 @@
-//! Runs one job in both programs: as a corrigenda project, and as the input of `rome.py`.
+//! Runs one job in both programs: corrigenda, which gets it as a project, and PyTorch, which gets it as the input of
+//! `rome.py`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +28,7 @@ pub struct Job {
     pub cases: Vec<Case>,
 }
 
-/// The job as a project in a temporary folder, with a store of its own.
+/// The job as a corrigenda project in a temporary folder, with its own store.
 pub struct Corrigenda<'a> {
     job: &'a Job,
     folder: TempDir,
@@ -46,8 +47,8 @@ impl<'a> Corrigenda<'a> {
         Ok(out)
     }
 
-    /// Writes the project file. Every value runs all steps and counts as converged at any loss, because a model with
-    /// random weights knows no facts.
+    /// Writes the project file; `more` is added to it. Every search for a value runs all steps and counts as converged
+    /// at any loss, because a model with random weights knows no facts.
     fn settings(&self, documents: usize, more: &str) -> Result<(), Failure> {
         let Job { model, layer, steps, corpus, .. } = self.job;
         let text = format!(
@@ -72,8 +73,8 @@ impl<'a> Corrigenda<'a> {
         Ok((whole["keys"].as_u64().ok_or("stats build says no number of keys")?, seen))
     }
 
-    /// Returns the number of keys in the second moment, and the time to compute it without the costs that do not depend
-    /// on the number of keys.
+    /// Returns the number of MLP keys in the second moment, and the time to sum them, without the costs that do not
+    /// depend on this number.
     pub fn statistics(&self) -> Result<(u64, Seen), Failure> {
         // The difference of two runs removes costs that do not depend on the number of keys, mainly the factor. A run
         // before these two removes costs that occur only once, such as hashing the base.
@@ -88,7 +89,7 @@ impl<'a> Corrigenda<'a> {
         Ok((keys, Seen { seconds: share * seconds, processors: share * processors, ..long }))
     }
 
-    /// Builds all edits with the statistics and the factor in the store, but without compiled edits.
+    /// Measures a build of all edits. The second moments and their factor are in the store, but no compiled edits.
     pub fn edits(&self) -> Result<Seen, Failure> {
         for known in ["objects", "reports", "patches"] {
             let folder = self.folder.path().join("cache/v1").join(known);
@@ -100,7 +101,7 @@ impl<'a> Corrigenda<'a> {
         self.run(&["build"])
     }
 
-    /// Builds with a different ridge, so that the same values are linked again.
+    /// Measures a build with another ridge, which links values that are already in the store.
     pub fn relinked(&self) -> Result<Seen, Failure> {
         self.settings(self.job.documents, "ridge = 1e-6\n")?;
         self.run(&["build"])
@@ -142,7 +143,7 @@ impl<'a> Torch<'a> {
         Ok((serde_json::from_slice(&std::fs::read(file("out.json"))?)?, seen))
     }
 
-    /// Computes the second moment, and checks that it has as many keys as that of corrigenda.
+    /// Measures the sum of the second moment, and checks that it contains as many MLP keys as that of corrigenda.
     pub fn statistics(&self, keys: u64) -> Result<Seen, Failure> {
         let (found, seen) = self.run(&["--limit", "0"])?;
         if found["positions"] != json!(keys) {
@@ -151,14 +152,15 @@ impl<'a> Torch<'a> {
         timed(&found, ["statistics_seconds", "statistics_processors"], seen)
     }
 
-    /// Computes all edits.
+    /// Measures the computation of all edits.
     pub fn edits(&self) -> Result<Seen, Failure> {
         let (found, seen) = self.run(&[])?;
         timed(&found, ["total_seconds", "total_processors"], seen)
     }
 }
 
-/// Replaces the times of the whole process by those that `rome.py` measured itself.
+/// Replaces the times of the whole process by the times that `rome.py` measured for the procedure alone. `names` are
+/// their keys in its output.
 fn timed(found: &Value, names: [&str; 2], seen: Seen) -> Result<Seen, Failure> {
     let number = |name: &str| found[name].as_f64().ok_or(format!("PyTorch gave no {name}"));
     Ok(Seen { seconds: number(names[0])?, processors: number(names[1])?, ..seen })

@@ -22,13 +22,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Returns these figures minus the times of `other`; `None` if one of the differences is not positive.
+    /// Subtracts the times of `other` from the times of this process; `None` if one of the differences is not positive.
     pub fn less(self, other: &Self) -> Option<Self> {
         let (seconds, processors) = (self.seconds - other.seconds, self.processors - other.processors);
         (seconds > 0.0 && processors > 0.0).then_some(Self { seconds, processors, ..self })
     }
 
-    /// Returns the minimum of each figure in this round and an earlier one.
+    /// Returns the minimum of each figure over this round and the earlier rounds.
     pub fn or_less(self, earlier: Option<Self>) -> Self {
         let Some(earlier) = earlier else { return self };
         Self {

@@ -20,7 +20,7 @@ pub const MODEL: &str = "models/counterfact-gpt2";
 /// The path of the records in the shared folder.
 pub const RECORDS: &str = "data/counterfact/dev.json";
 
-/// Returns a path in the shared folder, which is next to the repository.
+/// Returns the absolute path of a file in the shared folder, which is next to the repository.
 pub fn shared(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path)
 }
@@ -30,7 +30,7 @@ pub fn absent(paths: &[&str]) -> Option<PathBuf> {
     paths.iter().map(|path| shared(path)).find(|path| !path.exists())
 }
 
-/// One record in the schema of CounterFact.
+/// One record of the CounterFact dataset, with the fields that its JSON has.
 #[derive(Deserialize)]
 pub struct Record {
     pub case_id: u64,
@@ -40,7 +40,7 @@ pub struct Record {
     pub attribute_prompts: Vec<String>,
 }
 
-/// The edit that a record requests.
+/// The edit that a record requests: the old and the new answer to a prompt about a subject.
 #[derive(Deserialize)]
 pub struct Rewrite {
     pub subject: String,

@@ -12,7 +12,7 @@ use corrigenda::stats::{SecondMoment, sum::DOCUMENTS};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// The model, the settings and the statistics with which all edits are compiled and linked.
+/// The model, the settings and the second moments with which all edits are compiled and linked.
 pub struct Editor {
     pub model: Model,
     pub tokens: Tokens,
@@ -20,12 +20,13 @@ pub struct Editor {
     pub settings: Settings,
     pub layer: usize,
     factor: Factor,
-    /// The digest of the weight to edit, in the base.
+    /// The digest of the unedited down-projection weight of the layer.
     base: Digest,
 }
 
 impl Editor {
-    /// Computes the second moment C over `documents`; uses the default prompt templates and settings.
+    /// Creates an editor with the default context templates and settings. Computes the second moment C of the MLP keys
+    /// over `documents`.
     pub fn new(model: Model, tokens: Tokens, layer: usize, documents: &[String]) -> Result<Self, Failure> {
         model.spec().check_layer(layer)?;
         let (factor, ridge) = moment(&model, &tokens, layer, documents)?.factor()?;
@@ -42,7 +43,8 @@ impl Editor {
         Ok(compile(&self.model, self.layer, &resolved, &self.settings))
     }
 
-    /// Returns the base with the edits linked together; `edits` must be sorted by meaning digest.
+    /// Links the edits together and returns the base with the resulting patch. `edits` must be sorted by the digest of
+    /// the meaning.
     pub fn linked(&self, edits: &[(Digest, &Compiled)]) -> Result<Model, Failure> {
         let pairs: Vec<LinkPair> =
             edits.iter().map(|(_, side)| LinkPair { key: &side.key, value: &side.value }).collect();
@@ -85,7 +87,7 @@ fn moment(model: &Model, tokens: &Tokens, layer: usize, documents: &[String]) ->
     Ok(moment)
 }
 
-/// The number of successful trials and of all trials.
+/// A number of trials and how many of them succeeded.
 #[derive(Default)]
 pub struct Share {
     yes: usize,

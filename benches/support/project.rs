@@ -14,7 +14,7 @@ use crate::counterfact::{Failure, MODEL, Record, World, corpus, records, shared,
 /// The path, in the shared folder, of a large dataset in EasyEdit's flat form.
 pub const EASYEDIT: &str = "data/counterfact/easyedit-10000.json";
 
-/// The numbers of edits, of prompts in `unchanged` lists, and of corpus documents in the written project.
+/// The numbers of edits, of prompts in all `unchanged` lists, and of corpus documents in the project that was written.
 pub struct Written {
     pub edits: usize,
     pub unchanged: usize,
@@ -63,7 +63,7 @@ pub fn from_easyedit(folder: &Path, skip: usize, count: usize) -> Result<Written
     write(folder, changing.skip(skip).take(count).collect(), &records()?)
 }
 
-/// Rejects a folder that exists and is not empty.
+/// Fails if the folder exists and is not empty, so that no file is overwritten.
 fn new_or_empty(folder: &Path) -> Result<(), Failure> {
     if folder.exists() && std::fs::read_dir(folder)?.next().is_some() {
         Err(format!("{} is not empty", folder.display()).into())
