@@ -23,7 +23,7 @@ const SHAPES: &str = "gpt2|gpt2-medium|gpt2-xl|llama-3.2-1b|llama-2-7b";
 /// The maximum size of a shard in bytes, unless one tensor is larger.
 const SHARD: usize = 1 << 30;
 
-/// The name and the shape of a tensor.
+/// The name and the shape of a tensor that is to be written.
 type Planned = (String, Vec<usize>);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -46,7 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     shards(folder, stored, &tensors)
 }
 
-/// Copies a tokenizer file, or converts `vocab.json` and `merges.txt` of GPT-2 to one.
+/// Writes `tokenizer.json`: a copy of the file `from`, or a conversion of GPT-2's `vocab.json` and `merges.txt` in the
+/// folder `from`.
 fn write_tokenizer(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     if from.is_file() {
         std::fs::copy(from, to)?;
@@ -96,7 +97,7 @@ fn shards(folder: &Path, stored: WeightDtype, tensors: &[Planned]) -> Result<(),
     Ok(std::fs::write(folder.join("model.safetensors.index.json"), index.to_string())?)
 }
 
-/// Returns the bytes of one tensor in the type `stored`. `number` is the seed of the noise.
+/// Returns the bytes of one tensor in the dtype `stored`. `number`, the index of the tensor, is the seed of its noise.
 fn bytes(number: u64, (name, shape): &Planned, stored: WeightDtype) -> Vec<u8> {
     const BLOCK: usize = 1 << 16;
     let count: usize = shape.iter().product();

@@ -21,7 +21,7 @@ pub(crate) struct Recipe {
     pub object_weight: f32,
 }
 
-/// Token ids, each with its weight in the loss.
+/// Token ids, each with the weight of its prediction in the loss.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Text {
     pub ids: Vec<u32>,
@@ -35,7 +35,7 @@ impl Text {
     }
 }
 
-/// A source of training text about one world.
+/// A source of random training text about the facts of one world.
 pub(crate) struct Source<'a> {
     pub world: &'a World,
     pub tokenizer: &'a Tokenizer,
@@ -59,7 +59,8 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Appends a document: a fact, with probability `behind` after an unrelated sentence, and the token that ends it.
+    /// Appends a document: the sentence of a fact and the token that ends a document. With probability `behind`, an
+    /// unrelated sentence comes first.
     fn document(&self, draw: &mut Draw, text: &mut Text) -> Fallible<()> {
         if draw.unit() < self.recipe.behind {
             if draw.unit() < self.recipe.filler && !self.world.fillers.is_empty() {

@@ -1,4 +1,4 @@
-//! Writes a model in the Hub's layout: config.json, model.safetensors, tokenizer.json.
+//! Writes a model in the file layout of the Hugging Face Hub: config.json, model.safetensors, tokenizer.json.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,6 @@ use crate::network::{EPSILON, Parameter, Shape};
 use crate::vocabulary::{END, to_json};
 use crate::{Fallible, work};
 
-/// Writes config.json, model.safetensors and tokenizer.json to `folder`.
 pub(crate) fn write(folder: &Path, shape: &Shape, flat: &[f32], tokenizer: &Tokenizer) -> Fallible<()> {
     crate::write(&folder.join("config.json"), config(shape).as_bytes())?;
     crate::write(&folder.join("tokenizer.json"), &to_json(tokenizer)?)?;

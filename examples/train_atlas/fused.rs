@@ -1,4 +1,4 @@
-//! Implements operations on rows, each with its own backward pass.
+//! Implements tensor operations that act on each row separately, each with its own backward pass.
 //!
 //! candle composes these operations from about a dozen passes over memory, and the fused operations of candle-nn have
 //! no backward pass. In this module, a rule defines both directions for one row. The tests compare the gradient of
@@ -8,21 +8,21 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use corrigenda::numeric::elementary::{exp, gelu, gelu_grad};
 use corrigenda::numeric::rows::{dot, softmax, sum};
 
-/// A map of rows to rows of the same width, with its backward pass.
+/// A function that maps a row to a row of the same width, with its backward pass.
 pub(crate) trait Rule: Send + Sync + 'static {
     /// The name of the operation in error messages.
     const NAME: &'static str;
-    /// Replaces row number `index` by its output.
+    /// Replaces the row with index `index` by the output of the function.
     fn forward(&self, index: usize, row: &mut [f32]);
-    /// Converts `gradient` in place, from the gradient with respect to the output `y` to that with respect to the input
-    /// `x`.
+    /// Converts `gradient` in place: from the gradient with respect to the output row `y` to the gradient with respect
+    /// to the input row `x`.
     fn reverse(&self, x: &[f32], y: &[f32], gradient: &mut [f32]);
 }
 
 /// The candle operation that applies a rule to each row of the last dimension.
 struct Rowwise<R>(R);
 
-/// Applies a rule to every row of `x`.
+/// Applies a rule to every row of `x`, as an operation with a gradient in candle's autograd.
 pub(crate) fn apply(x: &Tensor, rule: impl Rule) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Rowwise(rule))
 }

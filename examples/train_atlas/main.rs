@@ -34,7 +34,7 @@ use clap::{Parser, Subcommand};
 use crate::seed::Draw;
 use crate::world::World;
 
-/// The result of a step of the training, with an error of any type.
+/// The result of a step of the program, with an error of any type.
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Train the bundled model and measure it.
@@ -113,7 +113,7 @@ fn run(arguments: &Arguments) -> Fallible<()> {
     }
 }
 
-/// Writes every fact in at most `per_fact` of its trained phrasings, in random order.
+/// Writes the statistics corpus: every fact in at most `per_fact` of its trained phrasings, in random order.
 fn corpus(world: &World, out: &Path, per_fact: usize, seed: u64) -> Fallible<()> {
     let mut draw = Draw::new(seed);
     let mut lines = std::collections::BTreeSet::new();
@@ -129,7 +129,7 @@ fn corpus(world: &World, out: &Path, per_fact: usize, seed: u64) -> Fallible<()>
     Ok(())
 }
 
-/// Writes every fact with its prompt in the phrasing for edits.
+/// Writes every fact, with its prompt in the phrasing for edits, in the format of `corrigenda trace --facts`.
 fn known(world: &World, out: &Path) -> Fallible<()> {
     let one = |fact: &world::Fact| {
         let prompt = world.prompt(fact, 0);

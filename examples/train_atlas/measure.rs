@@ -12,7 +12,7 @@ use crate::network::{Network, Shape};
 use crate::work::floats;
 use crate::world::{Fact, World};
 
-/// The numbers of correct answers (`right`) and of all answers (`asked`).
+/// A number of questions (`asked`) and how many of them were answered correctly (`right`).
 #[derive(Clone, Copy, Default)]
 struct Share {
     right: usize,
@@ -44,10 +44,10 @@ struct Recall {
     held_out: Share,
 }
 
-/// The maximum absolute difference between the library's logits and candle's.
+/// The maximum absolute difference between the library's logits and candle's that is accepted.
 const TOLERANCE: f32 = 1e-3;
 
-/// Compares the library's logits with candle's, and prints the table of recall.
+/// Compares the library's logits with candle's, and prints the table of the recall per relation.
 pub(crate) fn measure(world: &World, folder: &Path) -> Fallible<()> {
     let model = Model::open(folder, Isa::detect())?;
     let tokens = Tokens::open(folder, model.spec().vocabulary)?;
@@ -102,7 +102,7 @@ fn print(table: &BTreeMap<&str, Recall>) {
     line("**all**", &all);
 }
 
-/// Returns, per pair of prompt and answer, whether every token of the answer is the arg-max.
+/// Returns, for each pair of prompt and answer in `rows`, whether every token of the answer is the arg-max.
 fn recalled(model: &Model, rows: &[(Vec<u32>, Vec<u32>)]) -> Vec<bool> {
     let vocabulary = model.spec().vocabulary;
     let inputs: Vec<Vec<u32>> =

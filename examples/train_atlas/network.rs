@@ -32,7 +32,7 @@ pub(crate) struct Shape {
     pub vocabulary: usize,
 }
 
-/// A parameter: its name in the Hub's layout, its shape, and the standard deviation of its initial values.
+/// A parameter tensor: its name in the Hub's layout, its shape, and the standard deviation of its initial values.
 pub(crate) struct Parameter {
     pub name: String,
     pub sides: Vec<usize>,
@@ -45,14 +45,14 @@ impl Parameter {
         self.sides.iter().product()
     }
 
-    /// Returns whether weight decay applies: to matrices, but not to gains and biases.
+    /// Returns whether weight decay applies to the parameter: true for matrices, false for gains and biases.
     pub(crate) fn decays(&self) -> bool {
         self.sides.len() > 1
     }
 }
 
 impl Shape {
-    /// Returns all parameters, in the order in which the flat vector holds them.
+    /// Returns all parameters, in the order in which they are concatenated in the flat vector.
     pub(crate) fn parameters(&self) -> Vec<Parameter> {
         let (width, inner) = (self.width, 4 * self.width);
         let mut all = Vec::new();
@@ -101,7 +101,7 @@ pub(crate) struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    /// Reads the parameters from a flat vector.
+    /// Creates the variables from a flat vector of all parameters.
     pub(crate) fn new(shape: &'a Shape, flat: &[f32]) -> Result<Self> {
         let mut variables = BTreeMap::new();
         let mut first = 0;
@@ -156,7 +156,7 @@ impl<'a> Network<'a> {
         self.norm(&x, "ln_f")?.matmul(&self.get("wte.weight").t()?)
     }
 
-    /// Returns the weighted sum of the next-token losses over rows of equal length.
+    /// Returns the sum of the next-token losses over rows of equal length, each multiplied by the weight of its token.
     pub(crate) fn loss(&self, rows: &[Text]) -> Result<Tensor> {
         let inputs: Vec<&[u32]> = rows.iter().map(|row| &row.ids[..row.ids.len() - 1]).collect();
         let labels = rows.iter().flat_map(|row| row.ids[1..].iter().copied()).collect();

@@ -45,12 +45,12 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    /// Returns the moments before the first step.
+    /// Returns moments that are all zero, for `count` parameters.
     pub(crate) fn zero(count: usize) -> Self {
         Self { first: vec![0.0; count], second: vec![0.0; count] }
     }
 
-    /// Updates `flat` with `gradient` in step `step`, counted from 0.
+    /// Applies one AdamW update to the parameters `flat`; `step` counts from 0.
     pub(crate) fn step(
         &mut self,
         schedule: &Schedule,

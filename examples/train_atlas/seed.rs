@@ -1,6 +1,6 @@
 //! Implements splitmix64, a seeded random number generator.
 
-/// Applies the output function of splitmix64 to a state.
+/// Maps a splitmix64 state to its output, a well-mixed 64-bit number.
 pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

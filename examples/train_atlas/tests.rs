@@ -27,7 +27,8 @@ fn shape(vocabulary: usize) -> Shape {
     Shape { layers: 2, width: 16, heads: 2, context: 24, vocabulary }
 }
 
-/// Returns parameters with a larger spread than for training, so that every gradient is large enough for f32.
+/// Returns random parameters with a larger spread than for training, so that finite differences in f32 are precise
+/// enough for every gradient.
 fn parameters(shape: &Shape) -> Vec<f32> {
     let mut draw = Draw::new(7);
     let count: usize = shape.parameters().iter().map(crate::network::Parameter::count).sum();
@@ -36,7 +37,7 @@ fn parameters(shape: &Shape) -> Vec<f32> {
     drawn.into_iter().map(|x| x + 0.2 * draw.normal() as f32).collect()
 }
 
-/// A step along a parameter's gradient increases the loss in proportion to the gradient's norm.
+/// Checks that a step along a parameter's gradient increases the loss as the gradient's norm predicts.
 #[test]
 fn gradients_are_finite_differences() {
     let shape = shape(40);
@@ -71,7 +72,7 @@ fn gradients_are_finite_differences() {
     }
 }
 
-/// The library opens an export and computes the same logits as candle.
+/// Checks that the library opens an export and computes the same logits as candle.
 #[test]
 fn the_library_reads_an_export() {
     let tokenizer = vocabulary::train(&small(), 300).expect("a tokenizer");
@@ -88,8 +89,8 @@ fn the_library_reads_an_export() {
     assert_eq!(whole.subject_last(&(0..4)), Some(whole.ids.len() - 1));
 }
 
-/// A text that is encoded in pieces has the same tokens as the whole text, and rows start with the token between
-/// documents.
+/// Checks that a text that is encoded in parts has the same tokens as the whole text, and that rows start with the
+/// token that separates documents.
 #[test]
 fn a_batch_is_text_as_the_tokenizer_cuts_it() {
     let world = bundled();
@@ -132,7 +133,7 @@ fn a_world_that_contradicts_itself_is_refused() {
     assert!(refused(FACTS, &format!("{PHRASINGS}\nThe capital of {{}} is called")), "one begins another");
 }
 
-/// A generator that is created from the number of another generator continues its sequence.
+/// Checks that a generator that is created from the state of another generator continues its sequence.
 #[test]
 fn a_sampler_depends_only_on_its_state() {
     let mut one = Draw::new(5);

@@ -98,7 +98,7 @@ pub(crate) fn train(world: &World, settings: &Settings) -> Fallible<()> {
     Ok(())
 }
 
-/// Runs all remaining steps.
+/// Runs the steps that `state` has not yet completed, and saves the state at intervals.
 fn run(state: &mut State, settings: &Settings, identity: &str, shape: &Shape, source: &Source<'_>) -> Fallible<()> {
     let parameters = shape.parameters();
     let workers = workers(settings.threads)?;
@@ -142,8 +142,8 @@ fn begin(shape: &Shape, seed: u64) -> State {
     State { step: 0, draw, flat, moments }
 }
 
-/// Returns one thread pool per share of a batch, each with one thread. The shares do not compete for threads, and the
-/// result of a share does not depend on the other shares.
+/// Returns one thread pool per share of a batch. Each pool has one thread, so the shares do not compete for threads,
+/// and the result of a share does not depend on the other shares.
 fn workers(count: usize) -> Fallible<Vec<ThreadPool>> {
     let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
     Ok((0..count.max(1)).map(pool).collect::<Result<_, _>>()?)

@@ -10,7 +10,7 @@ use crate::Fallible;
 use crate::optimiser::Moments;
 use crate::seed::Draw;
 
-/// The state of a training, which determines all further steps.
+/// The state of a training after a step. It determines all further steps.
 pub(crate) struct State {
     /// The number of completed steps.
     pub step: u64,
@@ -21,12 +21,12 @@ pub(crate) struct State {
 
 const FILE: &str = "state.safetensors";
 
-/// Returns the elements as little-endian bytes.
+/// Converts floats to little-endian bytes.
 pub(crate) fn bytes(elements: &[f32]) -> Vec<u8> {
     elements.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-/// Returns the numbers whose little-endian bytes are `bytes`.
+/// Converts little-endian bytes to floats.
 pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
@@ -51,7 +51,8 @@ impl State {
         crate::write(&folder.join(FILE), &write(&tensors, &metadata))
     }
 
-    /// Loads the state from `folder`; `None` if no state is saved there.
+    /// Loads the state from `folder`; `None` if `folder` has no state. Fails if the state was saved with other
+    /// `settings`.
     pub(crate) fn load(folder: &Path, settings: &str) -> Fallible<Option<Self>> {
         let path = folder.join(FILE);
         if !path.is_file() {

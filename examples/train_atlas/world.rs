@@ -9,7 +9,7 @@ use corrigenda::digest::Digest;
 use crate::Fallible;
 use crate::seed::mix;
 
-/// A fact that the model learns.
+/// A fact that the model learns: `object` is in `relation` to `subject`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fact {
     pub relation: String,
@@ -17,7 +17,7 @@ pub(crate) struct Fact {
     pub object: String,
 }
 
-/// The content of all training sentences.
+/// The facts, the phrasings and the fillers from which all training sentences are made.
 pub(crate) struct World {
     /// The facts, sorted by relation, then by subject.
     pub facts: Vec<Fact>,
