@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// Fails if the answer of the command with these arguments does not match its schema.
+/// Checks that the answer of the command with these arguments matches the schema of this command; panics otherwise.
 ///
 /// An answer with only the keys that all answers have is not checked, because it is from a run that failed.
 pub fn assert_schema(arguments: &[String], answer: &Value) {
@@ -46,7 +46,7 @@ fn schema_name(arguments: &[String]) -> Option<String> {
     Some(format!("answers/{answer}"))
 }
 
-/// Checks a value against a schema, for the keywords that the schemas of answers use.
+/// Checks a value against a schema. Supports only the keywords that the schemas of answers contain.
 fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let Some(keywords) = schema.as_object() else {
         return if schema == &Value::Bool(true) { Ok(()) } else { Err(format!("nothing is allowed, found {value}")) };

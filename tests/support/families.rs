@@ -1,4 +1,5 @@
-//! Generates the tiny random checkpoints of tests/reference/families.py, bit for bit, one or more per model family.
+//! Generates the tiny random checkpoints of tests/reference/families.py, bit for bit. There is at least one per model
+//! family.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::golden;
 use super::tiny::{VOCABULARY, splitmix};
 
-/// A case of the golden file.
+/// The JSON object of one checkpoint in the golden file: its configuration, its tensors and the expected outputs.
 pub struct Case(pub Value);
 
 pub fn cases() -> Vec<Case> {
@@ -25,7 +26,8 @@ impl Case {
         self.0["name"].as_str().expect("a name")
     }
 
-    /// Returns the shape and the bytes of every tensor in `dtype`, which represents every value exactly.
+    /// Returns the shape and the bytes of every tensor in `dtype`. The values are chosen so that every dtype represents
+    /// them exactly.
     pub fn tensors(&self, dtype: Dtype) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
         let shapes = self.0["tensors"].as_object().expect("tensors");
         let shape = |value: &Value| value.as_array().expect("a shape").iter().filter_map(Value::as_u64).collect();
@@ -55,7 +57,8 @@ pub fn write_editable_llama(folder: &Path, dtype: Dtype, sharded: bool) {
     write_steep("llama3", folder, dtype, sharded);
 }
 
-/// Writes a model of a case with the tests' tokenizer and an untied head whose weights are multiplied by eight.
+/// Writes the checkpoint `name` with the tests' tokenizer. Its head is untied and multiplied by eight, so that edits
+/// change answers.
 pub fn write_steep(name: &str, folder: &Path, dtype: Dtype, sharded: bool) {
     let mut case = case(name);
     let before = case.0["config"]["vocab_size"].clone();
@@ -108,7 +111,7 @@ fn value(name: &str, sides: usize, u: f64) -> f32 {
     value as f32
 }
 
-/// Returns the bytes of a number that the dtype represents exactly.
+/// Returns the bytes of `x` in `dtype`, which must represent it exactly.
 fn in_type(x: f32, dtype: Dtype) -> Vec<u8> {
     let stored = dtype.weight_dtype().expect("a type of weights");
     let mut bytes = Vec::new();

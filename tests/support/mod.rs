@@ -1,4 +1,4 @@
-//! Provides functions that the tests share: tiny models, reference files, and comparisons of numbers.
+//! Provides functions that several test files use: tiny models, reference files, and comparisons of numbers.
 
 pub mod answers;
 pub mod families;
@@ -19,7 +19,7 @@ pub fn golden(name: &str) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Returns the numbers of a JSON list; nested lists are flattened.
+/// Returns the numbers of a JSON list, in order; nested lists are flattened.
 pub fn numbers(value: &serde_json::Value) -> Vec<f64> {
     match value {
         serde_json::Value::Array(list) => list.iter().flat_map(numbers).collect(),
@@ -27,7 +27,7 @@ pub fn numbers(value: &serde_json::Value) -> Vec<f64> {
     }
 }
 
-/// Returns the integers of a JSON list.
+/// Returns the integers of a JSON list as token ids; nested lists are flattened.
 pub fn ids(value: &serde_json::Value) -> Vec<u32> {
     numbers(value).into_iter().map(|number| number as u32).collect()
 }
@@ -38,7 +38,7 @@ pub fn distance(ours: &[f32], theirs: &[f64]) -> f64 {
     ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
 }
 
-/// Returns ‖a − b‖ / ‖b‖.
+/// Returns the relative distance of two vectors, ‖a − b‖ / ‖b‖, where b is `theirs`.
 pub fn relative(ours: &[f64], theirs: &[f64]) -> f64 {
     assert_eq!(ours.len(), theirs.len(), "numbers to compare");
     let norm = |xs: &mut dyn Iterator<Item = f64>| xs.map(|x| x * x).sum::<f64>().sqrt();

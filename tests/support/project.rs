@@ -65,7 +65,7 @@ target = \"Vienna\"
     ),
 ];
 
-/// A project and its cache, in a temporary folder.
+/// A project on the tiny model and its own cache, in a temporary folder.
 pub struct Project {
     folder: tempfile::TempDir,
 }
@@ -109,12 +109,12 @@ impl Project {
         self.write(name, &text.replace(from, to));
     }
 
-    /// Runs the binary in the project's folder, with the cache of the project.
+    /// Runs the binary in the project's folder, with the project's own cache.
     pub fn run(&self, arguments: &[&str]) -> Run {
         self.run_with(arguments, &[])
     }
 
-    /// Runs the binary with additional environment variables.
+    /// Does the same as [`Project::run`] with additional environment variables.
     pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
         let mut command = Command::new(binary());
         command.current_dir(self.path("")).args(arguments);
@@ -169,7 +169,7 @@ impl Run {
         answer
     }
 
-    /// Returns the exit code and both streams, for a snapshot.
+    /// Formats the exit code, standard output and standard error for a snapshot.
     pub fn whole(&self) -> String {
         let code = self.code().map_or_else(|| "none".to_owned(), |code| code.to_string());
         format!("exit code: {code}\n----- stdout\n{}----- stderr\n{}", self.out(), self.err())
@@ -186,7 +186,7 @@ pub fn binary() -> PathBuf {
     std::env::var_os("CORRIGENDA_BIN").map_or_else(|| env!("CARGO_BIN_EXE_corrigenda").into(), PathBuf::from)
 }
 
-/// Commits everything in the project's folder.
+/// Commits all files in the project's folder to its git repository.
 pub(crate) fn commit(project: &Project, message: &str) {
     let folder = project.path("");
     let repository =

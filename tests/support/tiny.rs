@@ -19,7 +19,7 @@ pub const CONFIG: &str = r#"{
 }
 "#;
 
-/// Returns number `i` of the stream `seed`, in [0, 1).
+/// Returns number `i` of the splitmix64 stream `seed`, in [0, 1).
 pub fn splitmix(seed: u64, i: u64) -> f64 {
     let mut z = seed.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -28,7 +28,7 @@ pub fn splitmix(seed: u64, i: u64) -> f64 {
     (z >> 40) as f64 / (1_u64 << 24) as f64
 }
 
-/// Returns the name, shape and elements of every tensor.
+/// Returns the shape and the elements of every tensor, by name.
 pub fn tensors() -> BTreeMap<String, (Vec<u64>, Vec<f32>)> {
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     let mut add = |name: String, shape: &[usize]| shapes.insert(format!("transformer.{name}"), shape.to_vec());
@@ -89,7 +89,7 @@ fn file(tensors: BTreeMap<String, (Vec<u64>, Vec<f32>)>, name: impl Fn(&str) -> 
     write(&views, &BTreeMap::from([("format".to_owned(), "pt".to_owned())]))
 }
 
-/// Writes the tiny model into `folder`.
+/// Writes the tiny model into `folder`: configuration, tokenizer and weights.
 pub fn write_model(folder: &Path) {
     write_model_with(folder, &weights(str::to_owned, |_, _| ()));
 }
