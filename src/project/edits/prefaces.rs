@@ -14,7 +14,7 @@ impl Prefaces {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }
 
-    /// Returns the preface of a paraphrase or neighbour prompt of an edit. It is the preface of the name of the subject
+    /// Returns the preface of a paraphrase of an edit. It is the preface of the name of the subject
     /// that begins the prompt; empty if the prompt begins with no such name.
     pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
         let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
