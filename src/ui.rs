@@ -35,7 +35,7 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// The writer of all output of a command. Knows the properties of the terminal.
+/// The writer of all output of a command, on stdout and stderr.
 pub struct Ui {
     style: RenderStyle,
     verbosity: Verbosity,
@@ -45,7 +45,8 @@ pub struct Ui {
     /// The position at which this run began the work of the progress bar; above 0 if an earlier run did a part of the
     /// work.
     first: Arc<AtomicU64>,
-    /// Work without a progress bar. Lines about the work are printed only if it takes longer than [`BETWEEN_LINES`].
+    /// Work without a progress bar that began with [`begin_short`](Progress::begin_short). Lines about the work are
+    /// printed only if it takes longer than [`BETWEEN_LINES`].
     slow: RefCell<Option<Slow>>,
     /// The time at which the last line was printed on stderr.
     last_line: Cell<Instant>,
@@ -54,7 +55,7 @@ pub struct Ui {
     in_github_actions: bool,
 }
 
-/// Work whose progress is printed as lines instead of a progress bar.
+/// Work whose progress is printed as lines, because there is no progress bar.
 struct Slow {
     what: String,
     total: u64,
@@ -67,11 +68,12 @@ struct Slow {
 /// The minimum time between two progress lines about the same work.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// The width in columns that is assumed if the terminal does not report its width.
+/// The width in columns that is assumed if neither COLUMNS nor the terminal states a width.
 const UNKNOWN_WIDTH: usize = 100;
 
 impl Ui {
-    /// Creates the writer. Only this function reads the properties of the terminal and the environment variables.
+    /// Creates the writer. Reads the width and kind of the terminal on stderr, and the variables COLUMNS, NO_COLOR and
+    /// GITHUB_ACTIONS.
     pub fn new(color: Color, verbosity: Verbosity, progress: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let wanted = match color {

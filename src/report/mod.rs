@@ -238,8 +238,8 @@ pub struct TensorDiff {
     pub relative: f64,
 }
 
-/// An edit under one name of its subject: the subject's own name or an alias. In JSON this is one string, `ID` or `ID
-/// as "ALIAS"`.
+/// An edit under one name of its subject: the subject's own name or an alias. In JSON this is one string:
+/// `ID` or `ID as "ALIAS"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditName {
     /// The id of the edit, or the digest of its meaning if the id is unknown.
@@ -292,7 +292,7 @@ pub struct Answer {
     pub before: SideAnswer,
     /// The answer of the later side.
     pub after: SideAnswer,
-    /// The KL divergence of the next-token distribution of `after` from that of `before`, KL(before ‖ after), in nats.
+    /// The KL divergence KL(before ‖ after) between the next-token distributions of the two sides, in nats.
     pub divergence: f64,
     /// The verdict on the later side's answer; absent if the answer is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
