@@ -90,7 +90,7 @@ pub struct FailedEdit {
     pub record: Option<u64>,
     /// The number of records in the set; `None` if one record was edited alone.
     pub size: Option<usize>,
-    /// The reason of the failure, for the user.
+    /// The reason why the edit failed, as shown to the user.
     pub why: String,
 }
 
@@ -119,7 +119,7 @@ pub struct GenerationOptions<'a> {
     pub references: Option<&'a References>,
 }
 
-/// The published reference texts for RS.
+/// The published reference texts and TF-IDF weights, from which the consistency RS of generated texts is computed.
 #[derive(Debug, Default)]
 pub struct References {
     /// The TF-IDF weights of the published vocabulary.

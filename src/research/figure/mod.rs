@@ -24,7 +24,6 @@ pub struct Figure {
     pub name: String,
     /// A description of the figure in words, used as caption and as label for screen readers.
     pub shows: String,
-    /// The SVG document.
     pub svg: String,
 }
 

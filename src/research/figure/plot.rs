@@ -12,9 +12,9 @@ pub struct Axes {
     pub top: f64,
     pub width: f64,
     pub height: f64,
-    /// The value at the lower edge.
+    /// The data value at the lower edge of the plot area.
     pub low: f64,
-    /// The value at the upper edge.
+    /// The data value at the upper edge of the plot area.
     pub high: f64,
 }
 

@@ -10,11 +10,8 @@ use crate::diagnostics::escape_controls;
 /// The horizontal alignment of a text relative to the point at which the text is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
-    /// The text begins at the point.
     Start,
-    /// The middle of the text is at the point.
     Middle,
-    /// The text ends at the point.
     End,
 }
 
@@ -158,11 +155,11 @@ pub fn shade(hue: Hue, share: f64) -> String {
 /// The hue of a figure, which identifies a component of the model as in the figures of the ROME paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hue {
-    /// Hidden states.
+    /// The hue of figures about hidden states.
     Purple,
-    /// MLP outputs.
+    /// The hue of figures about MLP outputs.
     Green,
-    /// Attention outputs.
+    /// The hue of figures about attention outputs.
     Red,
 }
 

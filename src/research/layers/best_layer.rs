@@ -57,7 +57,7 @@ impl Shares {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerResult {
     pub layer: usize,
-    /// The shares over all edits.
+    /// The sums of the shares of all edits.
     pub shares: Shares,
     /// The results of each edit, in the order of the project.
     pub edits: Vec<Shares>,

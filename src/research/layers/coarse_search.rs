@@ -20,7 +20,7 @@ pub struct Round {
     pub around: Vec<usize>,
 }
 
-/// The state of a coarse-to-fine search over the layers.
+/// A search for the best layer that halves the distance between the tried layers in each round.
 #[derive(Clone, Copy, Debug)]
 pub struct CoarseSearch {
     count: usize,

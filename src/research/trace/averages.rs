@@ -74,9 +74,10 @@ pub struct AverageEffects {
     pub clean: Mean,
     /// The mean probability of the answer token in the corrupted runs.
     pub corrupted: Mean,
-    /// The average total effect: clean minus corrupted.
+    /// The average total effect: the probability of the answer token in the clean run minus that in the corrupted runs.
     pub total: Mean,
-    /// The average indirect effects: restored minus corrupted.
+    /// The average indirect effects: the probability of the answer token with a state restored minus that in the
+    /// corrupted runs.
     pub indirect: ByClass,
 }
 

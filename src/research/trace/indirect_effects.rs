@@ -162,7 +162,7 @@ fn corrupted(
     model.run_with_cache(x, noise.samples, ids.len() - subject.start, Some(prefix), severed)
 }
 
-/// The runs from which a table is computed.
+/// The clean and the corrupted runs of one fact, from which the tables of probabilities are computed.
 #[derive(Clone, Copy)]
 struct TraceRuns<'r> {
     model: &'r Model,

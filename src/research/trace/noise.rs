@@ -12,11 +12,11 @@ const MOST: f64 = 1e6;
 /// The distribution and the scale of the noise, each with its text on the command line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NoiseRule {
-    /// Normal; the standard deviation is this multiple of that of the subjects' embeddings: `s3`.
+    /// Normal noise whose standard deviation is this multiple of that of the subjects' embeddings, such as `s3`.
     Spread(f64),
-    /// Normal; this is the standard deviation: `0.1`.
+    /// Normal noise with this standard deviation, such as `0.1`.
     Fixed(f64),
-    /// Uniform between −x and x for this x: `u0.2`.
+    /// Uniform noise between −x and x for this x, such as `u0.2`.
     Uniform(f64),
 }
 

@@ -75,7 +75,6 @@ pub struct TracePlan {
 pub enum RestoredTokens {
     /// All tokens from the start of the subject.
     All,
-    /// Only the last token of the subject.
     LastSubject,
 }
 

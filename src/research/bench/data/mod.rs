@@ -53,7 +53,7 @@ impl Dataset {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// The prompt, which contains the subject.
+    /// The prompt, with the subject filled in.
     pub prompt: String,
     /// The answer that counts as correct for the prompt.
     pub answer: String,
@@ -65,7 +65,7 @@ pub struct Neighbour {
 pub struct Case {
     /// The index of the record in the file, from 0.
     pub record: u64,
-    /// The case number of the record in its dataset.
+    /// The number by which the dataset identifies the record; the index of the record if the dataset states no number.
     pub id: u64,
     /// The entity that the fact is about.
     pub subject: String,
@@ -81,7 +81,7 @@ pub struct Case {
     pub target_id: Option<String>,
     /// Paraphrases of the prompt, each containing the subject.
     pub paraphrases: Vec<String>,
-    /// Prompts whose answers should not change.
+    /// Prompts about other subjects, whose answers should be the same before and after the edit.
     pub neighbours: Vec<Neighbour>,
     /// Prompts for free generation, each containing the subject; GE and RS are measured on the generated text.
     pub generation: Vec<String>,

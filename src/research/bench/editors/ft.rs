@@ -21,13 +21,13 @@ pub(crate) const RATE: f64 = 5e-4;
 const BOUNDS: [(usize, f64); 2] = [(48, 5e-4), (36, 1e-3)];
 /// The bound of FT+L for models that are neither in [`BOUNDS`] nor GPT-J.
 const SMALL: f64 = 2e-3;
-/// The published bound for GPT-J.
+/// The published bound of FT+L on the absolute change of each weight of GPT-J.
 const GPT_J: f64 = 5e-5;
-/// The maximum number of passes over the facts.
+/// The maximum number of passes over the facts; training stops earlier if the loss is below [`ENOUGH`].
 const EPOCHS: usize = 25;
 /// The number of facts per step of the optimiser.
 const BATCH: usize = 128;
-/// The loss below which training stops.
+/// The mean loss of a pass, in nats, below which training stops.
 const ENOUGH: f64 = 1e-2;
 
 pub(crate) struct FineTuning {

@@ -21,7 +21,7 @@ use crate::patch::PatchError;
 use crate::progress::Progress;
 
 pub struct Edited {
-    /// The base with all edits applied.
+    /// A copy of the base model with all edits applied.
     pub model: Model,
     /// The number of facts whose value did not converge; `None` if the editor computes no values.
     pub unconverged: Option<usize>,

@@ -24,7 +24,7 @@ pub struct LikelihoodQuestions {
 /// The results of one record for one kind of prompt: rewrite, paraphrases or neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PromptMetrics {
-    /// The share of prompts that succeed.
+    /// The share of prompts for which the expected answer is likelier than the other answer, from 0 to 1.
     pub success: f64,
     /// The mean difference of the likelihoods: the answer that should be likelier minus the other one.
     pub magnitude: f64,
@@ -36,11 +36,11 @@ pub struct PromptMetrics {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CounterFactMetrics")]
 pub struct LikelihoodMetrics {
-    /// The rewrite: ES and EM.
+    /// The results for the prompt of the edit itself: ES (`success`) and EM (`magnitude`).
     pub rewrite: PromptMetrics,
-    /// The paraphrases: PS and PM; `None` if the record has none.
+    /// The results for the paraphrases: PS (`success`) and PM (`magnitude`). `None` if the record has no paraphrases.
     pub paraphrase: Option<PromptMetrics>,
-    /// The neighbours: NS and NM; `None` if the record has none.
+    /// The results for the neighbours: NS (`success`) and NM (`magnitude`). `None` if the record has no neighbours.
     pub neighbour: Option<PromptMetrics>,
 }
 
@@ -101,11 +101,11 @@ impl PromptMetrics {
 /// The means over all records. Success rates and exact shares are between 0 and 1, magnitudes between −1 and 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LikelihoodMeans {
-    /// ES, EM and the exact share of the rewrites.
+    /// The means of `success` (ES), `magnitude` (EM) and `exact` over the prompts of the edits.
     pub rewrite: [Mean; 3],
-    /// PS, PM and the exact share of the paraphrases.
+    /// The means of `success` (PS), `magnitude` (PM) and `exact` over the records with paraphrases.
     pub paraphrase: [Mean; 3],
-    /// NS, NM and the exact share of the neighbours.
+    /// The means of `success` (NS), `magnitude` (NM) and `exact` over the records with neighbours.
     pub neighbour: [Mean; 3],
 }
 
