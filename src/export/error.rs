@@ -47,13 +47,13 @@ pub enum ExportError {
     #[error("the patch changes `{parameter}`, which is in {count} of the base's weights files; expected exactly one")]
     NotOnce {
         parameter: String,
-        /// The number of weights files that contain the tensor.
+        /// The number of weights files that contain the tensor: 0, or more than 1.
         count: usize,
     },
     #[error("`{parameter}` is stored as {found}: patches are applied to F32, F16 and BF16")]
     Dtype {
         parameter: String,
-        /// The element type in the base.
+        /// The element type of the tensor in the base.
         found: Dtype,
     },
     #[error("the patch has no edits: an adapter of rank 0 cannot be loaded")]

@@ -11,7 +11,7 @@ use crate::safetensors::Layout;
 
 use super::ExportError;
 
-/// The LoRA factors of one module.
+/// The LoRA factors of one MLP down-projection, whose update is `B · A`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FactorPair {
     /// The index of the layer, from 0.
@@ -30,7 +30,7 @@ pub struct FactorPair {
     pub b: Vec<f32>,
 }
 
-/// A patch as LoRA factors.
+/// The LoRA factors that together have the same effect as a patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
     /// The rank of every pair: the largest number of edits in one layer.

@@ -48,7 +48,7 @@ pub struct ExportManifest {
     pub tensors: Vec<TensorEntry>,
 }
 
-/// The description of the base model of an export.
+/// The base model of an export, identified by its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaseEntry {

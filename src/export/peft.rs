@@ -30,7 +30,7 @@ pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// The name of the file with the LoRA configuration.
 pub const CONFIG_FILE: &str = "adapter_config.json";
 
-/// The base model of an adapter.
+/// The base model for which an adapter is exported: its shape and its name.
 #[derive(Clone, Copy, Debug)]
 pub struct AdapterBase<'a> {
     pub spec: &'a Spec,
