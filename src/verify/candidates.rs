@@ -31,7 +31,7 @@ pub(crate) struct Candidate {
     pub source: &'static str,
 }
 
-/// The patch with which an export is compared.
+/// The patch with which an export is compared, as selected from the candidates.
 pub(crate) struct Reference<C> {
     /// The selected candidate; `None` if no candidate can be loaded.
     pub candidate: Option<C>,

@@ -21,7 +21,7 @@ pub(crate) enum ManifestFile {
     Valid(Box<ExportManifest>, Vec<u8>),
 }
 
-/// Reads the manifest of a listed folder.
+/// Reads and parses the manifest of an exported folder; an invalid manifest is not an error.
 pub(crate) fn read_manifest(found: &FolderListing) -> Result<ManifestFile, ExportError> {
     let Some(member) = found.get(MANIFEST_FILE) else { return Ok(ManifestFile::Absent) };
     if member.size > MOST_MANIFEST_BYTES {

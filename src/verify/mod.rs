@@ -108,7 +108,7 @@ impl Check {
     }
 }
 
-/// The result of one run of `verify`.
+/// The checks of one run of `verify`, with what the report says in addition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
     /// What was verified: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
