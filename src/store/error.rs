@@ -24,7 +24,7 @@ pub enum StoreError {
     #[error("`{}` is damaged: {why}", path.display())]
     Damaged {
         path: PathBuf,
-        /// The damage, as the end of the message.
+        /// A description of the damage, at the end of the message.
         why: String,
     },
     /// A valid entry with a different payload exists under the key: the same inputs gave different bytes before.

@@ -17,7 +17,7 @@ use crate::digest::{Digest, FieldHasher};
 /// `corrigenda.lock` names.
 const FOLDER: &str = "memo";
 
-/// The kind in the seal of a request.
+/// The kind that the seal of a request states, so that a memo is never read as a request.
 const KIND: &str = "asked";
 
 /// The size of a request in bytes: a digest and a seal.

@@ -18,12 +18,12 @@ pub struct RejectedFile {
     pub why: String,
 }
 
-/// The result of [`Store::import`].
+/// The entries that [`Store::import`] found in a folder, by whether this store had them, and the rejected files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportedEntries {
     /// The entries that were missing or damaged in this store and were imported.
     pub new: Vec<StoreEntry>,
-    /// The entries that this store already had.
+    /// The entries that this store already had with the same payload; they were not written again.
     pub present: Vec<StoreEntry>,
     pub refused: Vec<RejectedFile>,
 }

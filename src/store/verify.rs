@@ -9,7 +9,7 @@ use super::{EntryKind, Store, StoreError, atomic};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreProblem {
     pub path: PathBuf,
-    /// The problem, as part of a message.
+    /// A description of the problem, as part of a message.
     pub why: String,
     pub repair: Repair,
 }
