@@ -298,7 +298,8 @@ impl Source<'_> {
         self.tensor(&name, &shape)
     }
 
-    /// Returns the output matrix that a tied model stores in addition to the embedding.
+    /// Returns the output matrix of a tied model that is stored in addition to the embedding. Rejects a matrix whose
+    /// shape differs from that of the embedding.
     fn repeated(&self) -> Result<Tensor, ModelError> {
         let name = self.head_name();
         let shape = [self.spec.vocabulary, self.spec.hidden_size];

@@ -177,7 +177,7 @@ impl HubName {
     }
 }
 
-/// Returns the first two segments of a URL's path as `ORG/NAME`.
+/// Returns the first two segments of a URL's path as `ORG/NAME`; `None` if `address` has no scheme or fewer segments.
 pub(crate) fn repository(address: &str) -> Option<String> {
     let (_, rest) = address.split_once("://")?;
     let mut parts = rest.split('/').skip(1);
@@ -186,8 +186,9 @@ pub(crate) fn repository(address: &str) -> Option<String> {
     (!organization.is_empty() && !name.is_empty()).then(|| format!("{organization}/{name}"))
 }
 
-/// Returns the root of the Hugging Face cache by the rules of `huggingface_hub`. `env` looks up an environment
-/// variable.
+/// Returns the root of the Hugging Face cache. Reads the same environment variables as `huggingface_hub`, such as
+/// `HF_HUB_CACHE` and `HF_HOME`, through `env`. `None` if neither these variables nor
+/// the user's home directory are set.
 pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(hub) = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {

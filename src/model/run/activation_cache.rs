@@ -79,8 +79,8 @@ impl ActivationCache {
         (0..self.rows.count()).flat_map(last).copied().collect()
     }
 
-    /// Replaces the outputs of `component` in a layer by those of `severed`. Changes nothing if `severed` replaces the
-    /// outputs of the other component.
+    /// Replaces the output of `component` in `layer` at the position of `severed`, in every row, by the output of the
+    /// same row in `severed.source`. Changes nothing if `severed` is `None` or has the other component.
     fn sever(&self, component: Component, layer: usize, severed: Option<Severed<'_>>, outputs: &mut [f32]) {
         let Some(severed) = severed.filter(|severed| severed.component == component) else { return };
         for row in 0..self.rows.count() {

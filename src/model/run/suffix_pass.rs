@@ -37,7 +37,7 @@ pub struct SuffixPass<'a> {
 
 /// The logits of one forward pass through the layers above the edited layer, with the tape for its reverse pass.
 pub struct SuffixTape {
-    /// Logits of the labelled positions, row by row, `[Σ last_n, vocabulary]`.
+    /// Logits of the labelled positions (those whose next token is scored), row by row, `[Σ last_n, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: NormTape,

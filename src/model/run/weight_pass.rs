@@ -26,7 +26,7 @@ pub struct WeightPass {
 
 /// The logits of one forward pass, with the tape for its reverse pass.
 pub struct WeightTape {
-    /// Logits of the labelled positions, row by row, `[Σ last_n, vocabulary]`.
+    /// Logits of the labelled positions (those whose next token is scored), row by row, `[Σ last_n, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: NormTape,
