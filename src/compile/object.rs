@@ -49,16 +49,13 @@ const KEY: &str = "corrigenda";
 /// The error for bytes that are not a valid object.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// The bytes are not a safetensors file.
     #[error("the object is damaged: {0}")]
     Header(#[from] HeaderError),
     /// A tensor is unknown, lacks its key or value counterpart, or is not F32.
     #[error("the object is damaged: tensor `{0}` does not belong in it, has no counterpart, or is not F32")]
     Tensor(String),
-    /// The metadata does not describe the search.
     #[error("the object is damaged: its metadata is not an object's")]
     Metadata,
-    /// A tensor contains NaN or infinity.
     #[error("the object is damaged: `{0}` holds a number that is not finite")]
     NotFinite(String),
 }
