@@ -26,14 +26,12 @@ pub enum CorpusError {
         /// The number of the line, from 1.
         line: u64,
     },
-    /// A line is longer than 64 MiB.
     #[error("the corpus {} has a line of more than 64 MiB, line {line}: a document is one line", path.display())]
     LongLine {
         path: PathBuf,
         /// The number of the line, from 1.
         line: u64,
     },
-    /// The corpus has no document: every line is blank.
     #[error("the corpus {} holds no document: every line is blank", .0.display())]
     Empty(PathBuf),
     /// The corpus does not have the expected digest, or changed while it was read.

@@ -51,13 +51,11 @@ pub struct Statistics {
 /// The error for a file without valid statistics, or with the statistics of another provenance.
 #[derive(Debug, thiserror::Error)]
 pub enum StatisticsFileError {
-    /// The bytes are not a safetensors file.
     #[error("the statistics are damaged: {0}")]
     Header(#[from] HeaderError),
     /// The file is safetensors, but does not have the content that [`Statistics::write`] writes.
     #[error("the statistics are damaged: {0}")]
     Damaged(String),
-    /// The statistics have another provenance.
     #[error("these statistics are of another {field}: expected {expected}, found {found}")]
     Foreign {
         /// The name of the field that differs.

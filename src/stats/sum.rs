@@ -85,7 +85,7 @@ fn named(layers: &[usize]) -> String {
 }
 
 impl SumRun<'_> {
-    /// Returns `Ok` if `yes`, and otherwise the error that the corpus changed.
+    /// Returns the error that the corpus changed if `yes` is false.
     fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
         if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
     }
@@ -150,7 +150,7 @@ impl CorpusPass<'_, '_> {
         Ok(run.unchanged(settled() && documents.digest()? == run.provenance.corpus)?)
     }
 
-    /// Saves the sums that have reached document `at`.
+    /// Saves the unfinished sums that contain exactly the first `at` documents.
     fn save(&self, at: u64) -> Result<(), StoreError> {
         let come = self.sums.iter().map(|(sum, _)| sum).filter(|sum| sum.documents == at);
         for sum in come {
@@ -159,8 +159,8 @@ impl CorpusPass<'_, '_> {
         Ok(())
     }
 
-    /// Adds the keys of one batch of documents to the sums that have reached document `at`, and returns the number of
-    /// documents in the batch.
+    /// Adds the MLP keys of one batch of documents to the sums that contain exactly the first `at` documents. Returns
+    /// the number of documents in the batch.
     fn batch(
         &mut self,
         at: u64,
