@@ -38,7 +38,8 @@ impl ReportArguments {
     }
 }
 
-/// Writes a report to a file. The folder of the file must exist.
+/// Writes a report to a file. Returns an error text if the file must not be written, for example because its folder
+/// does not exist.
 fn write(context: &Context, path: &Path, text: &str) -> Result<(), String> {
     may_write(context, path)?;
     atomic::write(path, text.as_bytes()).map_err(|error| error.to_string())
@@ -53,7 +54,7 @@ fn may_write(context: &Context, path: &Path) -> Result<(), String> {
 }
 
 /// Returns whether all files of `--report` may be written, and prints a finding for each that may not. Commands that
-/// take minutes check this before they begin.
+/// take minutes check this before they start to compute.
 pub(super) fn have_places(context: &Context) -> bool {
     let wrong: Vec<_> = context.reports().iter().filter_map(|(_, path)| may_write(context, path).err()).collect();
     let finding = |why: &String| Diagnostic::new(Code::StoreFailed, format!("the report was not written: {why}"));
@@ -89,7 +90,7 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     match context.format {
         // An answer without text is not written, because it would appear as an empty line.
         _ if answer.is_empty() => {}
-        // The answer consists of workflow commands, which must not be escaped.
+        // The answer consists of workflow commands, which `Ui::answer` would escape.
         Format::Github => context.ui.raw(answer.as_bytes()),
         _ => context.ui.answer(&answer),
     }

@@ -40,7 +40,7 @@ pub(super) fn man(context: &Context, arguments: &Man, command: clap::Command) ->
     }
 }
 
-/// Returns the main page, or nothing if all pages were written to a folder.
+/// Returns the main manual page, or writes the pages of all verbs to the folder and returns nothing.
 fn pages(context: &Context, arguments: &Man, command: clap::Command) -> Result<Vec<u8>, String> {
     // The long version contains the instruction set of this machine, but a manual page must be the same on every
     // machine.

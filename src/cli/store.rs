@@ -257,8 +257,8 @@ fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Dige
     Ok(kept)
 }
 
-/// Returns whether an entry of this kind can be missing without an error, because it can be computed from other
-/// entries.
+/// Returns whether an entry of this kind can be missing from the store without an error, because the entry can be
+/// computed from other entries.
 fn optional(kind: EntryKind) -> bool {
     matches!(kind, EntryKind::Report | EntryKind::Factor)
 }

@@ -101,8 +101,8 @@ impl Context {
             .help("name another folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR"))
     }
 
-    /// Returns a description of the protected folder that contains `path`, such as `in the store`; `None` if `path` is
-    /// not in a protected folder.
+    /// Returns a description of the protected area that contains `path`, such as `in the store`; `None` if `path` is
+    /// not in a protected area. The protected areas are git data, the base models and the store.
     fn kept(&self, paths: &Paths, path: &Path) -> Option<&'static str> {
         let whole = canonicalize_lenient(path);
         if is_in_git(&whole) {

@@ -38,7 +38,7 @@ pub(crate) fn gate(name: GateName, value: f64) -> String {
     if name.is_share() { percent(value) } else { number(value) }
 }
 
-/// Formats the limit of a gate with its sign, `≥` for a minimum and `≤` for a maximum. `None` if no limit is set.
+/// Formats the limit of a gate with its sign, `≥` for a minimum and `≤` for a maximum; `None` if no limit is set.
 /// Shares are shown in percent; other limits are rounded only if their decimal form is longer than eight characters.
 pub(crate) fn limit(gate: &Gate) -> Option<String> {
     let sign = if gate.more_is_better { "≥" } else { "≤" };
@@ -67,7 +67,7 @@ pub(crate) fn thousands(count: u64) -> String {
     out
 }
 
-/// Shortens a digest to its first twelve digits. Other texts are returned unchanged.
+/// Shortens a digest to its first twelve hexadecimal digits. A text that is not a digest is returned unchanged.
 pub(crate) fn short(digest: &str) -> &str {
     let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
     let is_digest = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -17,8 +17,8 @@ use crate::project::edits::edit::PLACEHOLDER;
 /// columns.
 const NARROW: usize = 72;
 
-/// Formats the report of `test`: one line per edit, the details of its failed answers (of all answers if `all`), then
-/// the gates and the damage.
+/// Formats the report of `test`: one line per edit, the details of the edit's failed answers (of all its answers if
+/// `all` is true), then the gates and the damage.
 pub fn test(report: &Report, width: usize, all: bool) -> String {
     let groups = groups(&report.answers);
     let mut rows = Table::new(&[2], &[3, 4, 5]);
@@ -234,8 +234,8 @@ fn totals(report: &Report, groups: &[Group<'_>]) -> String {
     format!("patch {}: {}{accepted}", short(patch), said.join(", "))
 }
 
-/// Formats the report of `diff`: the changes of facts, weights and answers. It lists all prompts if `all`, otherwise
-/// only those whose answers changed.
+/// Formats the report of `diff`: the changes of facts, weights and answers. Lists all prompts if `all` is true,
+/// otherwise only the prompts whose answers changed.
 pub fn diff(report: &Report, width: usize, all: bool) -> String {
     let mut out = String::new();
     let mut sides = Table::new(&[1], &[]);
@@ -363,7 +363,7 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     }
 }
 
-/// Returns whether the likeliest token is different on the two sides.
+/// Returns whether the likeliest next token differs between the two sides.
 fn is_other(answer: &Answer) -> bool {
     let token = |says: &SideAnswer| says.top.first().map(|token| token.text.clone());
     token(&answer.before) != token(&answer.after)

@@ -117,8 +117,8 @@ fn is_limit(code: Code) -> bool {
     )
 }
 
-/// Returns a suite with one case per file of edits, and one per other file in which a finding is for which `has_case`
-/// is false.
+/// Returns a suite with one case per file of edits. Another file also has a case if a finding is in it and [`has_case`]
+/// is false for that finding.
 fn files(report: &Report) -> TestSuite {
     let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
     let told: Vec<&Finding> = report.findings.iter().filter(|finding| !has_case(report, finding)).collect();
