@@ -131,7 +131,7 @@ impl Project {
         if let Some(edits) = &edits {
             findings.extend(crate::project::edits::conflicts::of_probes(&edits.edits, &probes));
         }
-        // A past revision may have edits with equal keys; only a build rejects these.
+        // A past revision may have edits with equal MLP keys; only a build rejects these.
         if let (Some(edits), Some(config), None) = (&edits, &config, &snapshot) {
             let ridge = config.link.ridge.is_some_and(|ridge| ridge > 0.0);
             findings.extend(crate::project::edits::conflicts::one_key(&edits.edits, ridge));

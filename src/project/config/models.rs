@@ -1,7 +1,7 @@
 //! Reads the models of a project: one model without a name, or several named models, each with settings.
 //!
-//! A named model inherits `[rome]` and `[statistics]` of the project and overrides single keys. The settings of the
-//! chosen model are in [`Config`](super::Config), so most code only deals with one model.
+//! A named model inherits the tables `[rome]` and `[statistics]` of the project and can override each setting in them.
+//! The settings of the chosen model are in [`Config`](super::Config), so most code only deals with one model.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -90,7 +90,7 @@ struct Protected {
 /// The severity that a policy assigns to the findings of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// The finding is an error: it stops a build and fails a check.
+    /// The finding is an error: a build and a check fail.
     Deny,
     Warn,
     Allow,

@@ -1,4 +1,4 @@
-//! Finds edits that conflict with one another, in all files of a project and for every alias of a subject.
+//! Finds edits that contradict or disturb each other, in all files of a project and for every alias of a subject.
 //!
 //! Edits with the same filled prompt form a group, and each edit is compared only with the first edit of its group. The
 //! time is `n log n`, and a fact that is repeated a hundred times gives 99 findings rather than 4,950.
@@ -21,7 +21,7 @@ pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     findings.extend(found.finish());
 }
 
-/// An edit with one of the names of its subject.
+/// An edit with one name of its subject, because each name has its own prompt and MLP key.
 struct NamedEdit<'e> {
     edit: &'e Edit,
     name: &'e str,
@@ -30,7 +30,8 @@ struct NamedEdit<'e> {
     words: String,
 }
 
-/// A filled prompt, and whether it is put into the chat template. These two determine the text that the model reads.
+/// A prompt with the subject filled in, and whether the chat template is applied to it. These two determine the text
+/// that the model reads.
 type PromptText<'w> = (&'w str, bool);
 
 impl<'e> NamedEdit<'e> {
@@ -73,8 +74,8 @@ pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     out.extend(findings.finish());
 }
 
-/// Adds findings for edits with the same filled prompt, also if their subjects differ, because only one answer can
-/// follow a text.
+/// Adds findings for edits whose prompts are equal after their subjects are filled in, even if the subjects differ,
+/// because only one answer can follow a text.
 fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let mut first: BTreeMap<PromptText<'_>, &Edit> = BTreeMap::new();
     let mut seen: BTreeMap<(PromptText<'_>, &str, &str), &Edit> = BTreeMap::new();

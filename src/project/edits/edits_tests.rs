@@ -364,7 +364,7 @@ fn a_key_of_many_dots_is_refused() {
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
-/// Nine thousand equal edits give one thousand findings and a note that there are more.
+/// Checks that nine thousand equal edits give one thousand findings and a note that there are more.
 #[test]
 fn a_repeated_finding_is_reported_1000_times() {
     let edit = |n: usize| {

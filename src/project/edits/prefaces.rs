@@ -14,8 +14,8 @@ impl Prefaces {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }
 
-    /// Returns the preface of a paraphrase of an edit. It is the preface of the name of the subject
-    /// that begins the prompt; empty if the prompt begins with no such name.
+    /// Returns the preface of a paraphrase of an edit: that of the name of the subject with which the paraphrase
+    /// begins; empty if it begins with no such name.
     pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
         let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
         begins.map(|name| self.of(edit, name)).find(|text| !text.is_empty()).unwrap_or_default()

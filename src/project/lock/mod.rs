@@ -132,7 +132,7 @@ pub struct LockedEdit {
 }
 
 impl LockedEdit {
-    /// Returns the id, with the alias if there is one.
+    /// Returns the id of the edit for messages, followed by the alias if the entry is for an alias.
     pub(super) fn name(&self) -> String {
         match &self.alias {
             None => self.id.clone(),

@@ -163,7 +163,7 @@ fn listing(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads a regular file of at most [`MOST_FILE_BYTES`] bytes.
+/// Reads a file of the project: a regular file of at most [`MOST_FILE_BYTES`] bytes. `shown` is its path in messages.
 pub(crate) fn read(path: &Path, shown: &str, sources: &mut Sources) -> Result<Vec<u8>, Diagnostic> {
     read_up_to(MOST_FILE_BYTES, path, shown, sources)
 }

@@ -32,13 +32,13 @@ pub(crate) fn fact(reader: &mut TomlReader, key: &str, text: &TomlText) {
     }
 }
 
-/// Checks a text that only people read; it may have several lines.
+/// Checks a text that only people read, such as `reason`. It may have several lines.
 pub(crate) fn record(reader: &mut TomlReader, key: &str, text: &TomlText) {
     length(reader, key, text);
     characters(reader, key, text, |character| is_control(character) && !matches!(character, '\n' | '\r' | '\t'));
 }
 
-/// Checks a path, and returns whether it is not empty.
+/// Checks a path in the project file, and returns whether it is not empty.
 pub(crate) fn path(reader: &mut TomlReader, key: &str, text: &TomlText) -> bool {
     if text.value.trim().is_empty() {
         reader.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "write a path here");
@@ -224,7 +224,7 @@ pub(crate) fn expectations(reader: &mut TomlReader, key: &str, texts: &[TomlText
     }
 }
 
-/// Checks the texts of one edit against each other.
+/// Checks rules that relate several texts of one edit, for example that the target differs from the old answer.
 pub(crate) fn whole_edit(reader: &mut TomlReader, edit: &Edit) {
     let spans = &edit.spans;
     if let (Some(was), Some(span)) = (&edit.was, &spans.was)

@@ -19,7 +19,7 @@ const MOST_SYNTAX_ERRORS: usize = 100;
 /// have about one delimiter per fifteen bytes.
 const MOST_PARTS: usize = 150_000;
 
-/// A string and its byte range, quotes included.
+/// A TOML string with its byte range, which includes the quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TomlText {
     pub(crate) value: String,
@@ -68,8 +68,8 @@ const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
 /// Wrong keys with the valid key that the user means, for keys that are more similar to another valid key.
 const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 
-/// The tables of one kind of file, each with a description in words and its keys, for messages that name the table of a
-/// misplaced key.
+/// The tables of one kind of file: a description of each table in words, and its valid keys. Messages use the
+/// description to say to which table a misplaced key belongs.
 ///
 /// In TOML, keys are easily misplaced: every key after `[edit.expect]` is in that table, even if it was meant for the
 /// edit.
@@ -164,7 +164,7 @@ impl TomlReader {
         if broken.is_empty() { findings } else { findings.into_iter().filter(|finding| !echo(finding)).collect() }
     }
 
-    /// Adds a finding for every key that is not in `known`.
+    /// Adds a finding for every key of the table that is not in `known`, with a suggestion of the right key or table.
     pub(crate) fn known_keys(&mut self, entry: &TomlTable<'_, '_>, known: &[&str]) {
         for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = shorten(key.get_ref());
@@ -227,7 +227,7 @@ impl TomlReader {
         self.as_text(&in_backticks(key), value)
     }
 
-    /// Converts the value to a string, or adds a finding.
+    /// Returns a TOML value as a string; adds a finding if it has another type.
     fn as_text(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<TomlText> {
         match value.get_ref() {
             DeValue::String(text) => Some(TomlText { value: text.clone().into_owned(), span: value.span() }),
@@ -277,7 +277,7 @@ impl TomlReader {
         self.as_table(&in_backticks(key), what, value)
     }
 
-    /// Converts the value to a table, or adds a finding.
+    /// Returns a TOML value as a table; adds a finding if it has another type.
     pub(crate) fn as_table<'a, 'i>(
         &mut self,
         value_is: &str,
