@@ -25,7 +25,7 @@ pub const NEUTRAL_TOKENS: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neutral(Vec<Vec<u32>>);
 
-/// The damage on neutral text.
+/// The damage on neutral text: how far the predictions of two models differ there.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Damage {

@@ -27,7 +27,7 @@ pub const UNCHANGED_KL: f64 = 0.1;
 /// A prompt and one answer to score after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The token ids of the prompt and of the answer without its last token.
+    /// The token ids that the model reads: the prompt, followed by the answer without its last token.
     row: Vec<u32>,
     /// The token ids of the answer.
     answer: Vec<u32>,
