@@ -1,4 +1,4 @@
-//! The inputs on which the figures of a build depend, and the store address that they determine.
+//! Defines the inputs on which the figures of a build depend, and the store address that they determine.
 
 use super::statistics::LayerStatistics;
 use super::{Base, Plan, Setup};

@@ -1,4 +1,4 @@
-//! The inputs that the steps of a build share.
+//! Defines the inputs that the steps of a build share.
 
 use super::{Base, Setup};
 use crate::progress::Progress;

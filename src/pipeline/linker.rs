@@ -115,7 +115,7 @@ impl<'a> Linker<'a> {
     /// refinement.
     ///
     /// # Errors
-    /// If keys are parallel, or a weight is not finite.
+    /// If the MLP keys of two edits are parallel, or a weight is not finite.
     pub fn link(&self, ridge: f64, progress: &dyn Progress) -> Result<LinkedLayers, LinkError> {
         let all: Vec<usize> = (0..self.edits.len()).collect();
         let LinkedLayers { mut updates, condition } = self.closed_form(&all, ridge)?;
@@ -141,7 +141,7 @@ impl<'a> Linker<'a> {
     /// edited layer, without refinement.
     ///
     /// # Errors
-    /// If keys are parallel.
+    /// If the MLP keys of two edits are parallel.
     pub fn closed_form(&self, chosen: &[usize], ridge: f64) -> Result<LinkedLayers, LinkError> {
         let Solution { rows, condition } = self.system.solve(chosen, ridge).map_err(LinkError::Parallel)?;
         let columns = chosen.iter().map(|&edit| self.residuals[edit].clone()).collect();

@@ -72,7 +72,8 @@ impl<'a> PlanLinker<'a> {
     /// Links all edits, and refines the result if the setup has a refinement.
     ///
     /// # Errors
-    /// If keys are parallel, an edit changes nothing, or a weight is not finite; the finding points to the edit.
+    /// If the MLP keys of two edits are parallel, an edit changes nothing, or a weight is not finite. The finding
+    /// points to the edit.
     pub fn link_all(&self, progress: &dyn Progress) -> Result<LinkedPatch, Failure> {
         let all: Vec<usize> = (0..self.edits.len()).collect();
         self.patch(&all, self.linker.link(self.setup.link_ridge(), progress))

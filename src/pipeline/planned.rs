@@ -1,4 +1,5 @@
-//! A resolved set of edits: the tokens and the store addresses of its edits, and their entries in the lock.
+//! Defines a set of edits that is resolved to tokens, with the store addresses of the edits and their entries in the
+//! lock.
 
 use std::ops::Range;
 
@@ -32,7 +33,7 @@ pub struct PlannedEdit<'a> {
     pub object: Digest,
 }
 
-/// A resolved set of edits.
+/// The edits of a project, resolved to the tokens that the base reads.
 pub struct Plan<'a> {
     /// The edits by id; the aliases of an edit follow its subject.
     pub edits: Vec<PlannedEdit<'a>>,

@@ -15,11 +15,11 @@ use crate::store::{EntryKind, Store, StoreError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Reason {
-    /// The key, the value or the loss is not finite.
+    /// The MLP key, the value or the loss is not finite.
     NotFinite,
     /// The base already produces the value for the MLP key, so the edit would change nothing.
     Null,
-    /// No stage of the schedule converged.
+    /// No attempt in `schedule` reached the required negative log-likelihood of the target.
     NotConverged,
 }
 

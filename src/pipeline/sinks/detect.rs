@@ -1,9 +1,9 @@
 //! Measures whether a subject is at an attention sink at the beginning of a text, and lists the prefaces to try.
 //!
 //! At an attention sink, usually at the first positions of a text, the norm of the residual stream is many times as
-//! large as elsewhere. The MLP output is small compared with it, so no value can carry a fact, and the key is unrelated
-//! to the key of the same subject after other text. If the subject of a bare prompt ends at a sink, a preface is put
-//! before the prompt: the first text that avoids the sink, of the model's start tokens and a line break.
+//! large as elsewhere. The MLP output is small compared with this norm, so no value can carry a fact, and the MLP key
+//! is unrelated to that of the same subject after other text. If the subject of a bare prompt ends at a sink, a preface
+//! is put before the prompt: the first text that avoids the sink, of the model's start tokens and a line break.
 
 use crate::compile::Resolved;
 use crate::compile::optimiser::norm;
