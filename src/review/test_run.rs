@@ -1,4 +1,4 @@
-//! Runs the checks of `test`: expectations, policy limits and accepted failures.
+//! Runs the checks of the command `test`: expectations, policy limits, and accepted shortfalls.
 
 use super::answers::Judgement;
 use super::measure::ModelPair;
@@ -180,7 +180,7 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
-/// The inputs for the verdicts on single expectations and on the set of edits.
+/// The inputs for the verdicts on single expectations, and for the limits on the whole set.
 struct Judge<'a, 'p> {
     project: &'p Project,
     figures: SetFigures,
