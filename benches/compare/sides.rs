@@ -76,8 +76,8 @@ impl<'a> Corrigenda<'a> {
     /// Returns the number of MLP keys in the second moment, and the time to sum them, without the costs that do not
     /// depend on this number.
     pub fn statistics(&self) -> Result<(u64, Seen), Failure> {
-        // The difference of two runs removes costs that do not depend on the number of keys, mainly the factor. A run
-        // before these two removes costs that occur only once, such as hashing the base.
+        // The difference of two runs removes costs that do not depend on the number of MLP keys, mainly the Cholesky
+        // factor. A run before these two removes costs that occur only once, such as hashing the base.
         self.moment(1)?;
         let (few, short) = self.moment(self.job.documents / 4)?;
         let (keys, long) = self.moment(self.job.documents)?;
