@@ -14,7 +14,8 @@ pub(crate) const END: u32 = 0;
 /// The text of the token that separates documents.
 pub(crate) const END_TEXT: &str = "<|endoftext|>";
 
-/// Returns every sentence that training can contain: each fact in all phrasings except its held-out one, and the fillers.
+/// Returns every sentence that training can contain: each fact in all phrasings except its held-out one, and the
+/// fillers.
 fn sentences(world: &World) -> Vec<String> {
     let facts = world
         .facts
