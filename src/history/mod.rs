@@ -51,7 +51,7 @@ pub struct Commit {
     pub message: String,
     /// The trailers of the message in their order, as pairs of name and value, such as `Fixes` and `#12`.
     pub trailers: Vec<(String, String)>,
-    /// Whether the clone is shallow and lacks the parents of this commit.
+    /// Whether the repository is a shallow clone that lacks the parents of this commit.
     pub is_shallow_boundary: bool,
     /// The git object id of the commit's root folder.
     tree: Oid,

@@ -82,9 +82,9 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Formats how a failed expectation is answered if the edit of `culprit.nearest` is left out: the probability `P` of
-/// the wanted answer, or the KL divergence `KL` in nats for a prompt without a wanted answer. `None` if
-/// `culprit.nearest` is `None`.
+/// Formats the answer to the prompt of a failed expectation if the edit of `culprit.nearest` is left out: the
+/// probability `P` of the wanted answer, or the KL divergence `KL` in nats for a prompt without a wanted answer. `None`
+/// if `culprit.nearest` is `None`.
 pub(crate) fn nearest(culprit: &Culprit, answers: &[Answer]) -> Option<String> {
     let (_, value) = culprit.nearest.as_ref()?;
     let own = |one: &&Answer| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt);

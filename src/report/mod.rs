@@ -402,7 +402,8 @@ pub struct Gate {
     pub limit: Option<f64>,
     /// Whether higher values are better.
     pub more_is_better: bool,
-    /// Whether the gate passes. The policy can let a value beyond its limit pass with a warning.
+    /// Whether the gate passes. A value beyond the limit still passes, with a warning, if the policy only warns about
+    /// this limit.
     pub pass: bool,
 }
 

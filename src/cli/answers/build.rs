@@ -26,9 +26,9 @@ pub(in crate::cli) struct BuildAnswer<'a> {
     pub tensors: &'a [TensorRecord],
     /// The id and the size of the patch.
     pub patch: BuiltPatch,
-    /// The number of entries of `edits` with `holds`: the patched model gives their target.
+    /// The number of entries of `edits` whose target the patched model gives.
     pub holding: usize,
-    /// The number of edits that this build compiled; the compiled form of all other edits was in the store.
+    /// The number of edits that this build compiled. The store already had the compiled form of all other edits.
     pub compiled: usize,
     /// Whether the build wrote the lock.
     pub lock: LockState,
