@@ -163,7 +163,7 @@ mod tests {
         let mut all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
         all.sort_unstable();
         assert_eq!(all, (0..30).collect::<Vec<_>>());
-        // One good layer between those of the first round.
+        // Edits work only at layer 11, which is between two layers of the first round.
         let between = rounds(30, |layer| if layer == 11 { 9 } else { 0 });
         assert!(between.iter().any(|round| round.layers.contains(&11)));
     }

@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn entropies_are_those_of_n_grams() {
-        // Bigrams: ab, ba, ab: H₂ = −(2/3 log₂ 2/3 + 1/3 log₂ 1/3); trigrams: aba, bab: H₃ = 1.
+        // The bigrams are ab, ba, ab, so H₂ = −(2/3 log₂ 2/3 + 1/3 log₂ 1/3). The trigrams are aba, bab, so H₃ = 1.
         let pairs = -(2.0_f64 / 3.0 * (2.0_f64 / 3.0).log2() + 1.0 / 3.0 * (1.0_f64 / 3.0).log2());
         let want = (2.0 / 3.0 * pairs + 4.0 / 3.0) / 2.0;
         assert!((entropy("a b a b").expect("four words") - want).abs() < 1e-12);

@@ -13,8 +13,8 @@ use crate::research::figure::Figure;
 /// Draws the figures of the averages over all facts: heat maps, lines by layer, and bars for the runs with severed
 /// attention or MLP outputs. A kind of restored state that was not traced has no figure.
 pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
-    // All heat maps use the colour scale of the single states, as in the paper; if states were not traced, one scale
-    // for all traced kinds.
+    // All heat maps use the colour scale of the effects of single hidden states, as in the paper. If these were not
+    // traced, all heat maps use one scale over the traced kinds.
     let scale_of = if plan.kinds.contains(&RestoredKind::State) {
         vec![RestoredKind::State]
     } else {
