@@ -118,7 +118,8 @@ impl Gguf {
         }
         let (tensors, pairs) = (reader.long()?, reader.long()?);
         let mut file = Self::default();
-        // The counts are untrusted: no memory is allocated by them, and a missing item ends the loop with an error.
+        // The counts are untrusted: no memory is allocated from a count, and a missing item ends the loop with an
+        // error.
         for _ in 0..pairs {
             let (key, value) = (reader.text()?, reader.value()?);
             file.pairs.insert(key, value);
@@ -242,7 +243,7 @@ mod tests {
         let bytes = sample().to_bytes();
         assert_eq!(bytes[..24], [b"GGUF\x03\0\0\0\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0".as_slice()].concat());
         assert_eq!(bytes[24..43], *b"\x03\0\0\0\0\0\0\0a.x\x06\0\0\0\0\0\x40\x40");
-        // The shape, columns first, then the F32 type and the offset of the data.
+        // The file stores the shape with the number of columns first, then the F32 type and the offset of the data.
         let first = bytes.windows(3).position(|some| some == b"t.0").expect("its name") + 3;
         assert_eq!(bytes[first..first + 8], *b"\x02\0\0\0\x05\0\0\0");
         assert_eq!(bytes[first + 12..first + 16], *b"\x03\0\0\0");

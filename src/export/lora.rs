@@ -179,7 +179,7 @@ fn norm(numbers: &[f32]) -> f64 {
     square.sqrt()
 }
 
-/// Small inputs for the tests of all adapter formats.
+/// Provides a small patch and model shape for the tests of all adapter formats.
 #[cfg(test)]
 pub(super) mod samples {
     use serde_json::json;

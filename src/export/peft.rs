@@ -151,7 +151,8 @@ fn weights(adapter: &Adapter) -> Vec<u8> {
     write(&tensors, &[("format".to_owned(), "pt".to_owned())].into())
 }
 
-/// Returns the name of the base in the bytes of an `adapter_config.json`; `None` if they are invalid.
+/// Parses the bytes of an `adapter_config.json` and returns the name of the base model; `None` if the bytes are
+/// invalid.
 pub fn name_of(config: &[u8]) -> Option<String> {
     serde_json::from_slice::<PeftConfig>(config).ok().map(|config| config.base_model_name_or_path)
 }
