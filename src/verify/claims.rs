@@ -151,7 +151,8 @@ impl ClaimChecks {
             if meanings.is_empty() {
                 meanings.extend(fact.meaning);
             }
-            // The meanings of all names of the subject must be in the patch, each only once.
+            // The patch must contain the meaning digest of every name of the subject, and no two facts may claim the
+            // same digest.
             let known = !meanings.is_empty()
                 && meanings.iter().filter(|meaning| left.remove(meaning)).count() == meanings.len();
             self.equal(&name, "a fact that is not in the patch", known);

@@ -68,7 +68,7 @@ pub struct Check {
     pub group: &'static str,
     /// The name of the checked item, such as a file name or a short digest.
     pub name: String,
-    /// The finding in a few words, such as `as exported` or `missing`.
+    /// The outcome of the check in a few words, such as `as exported` or `missing`.
     pub summary: String,
     /// Further lines of the report, such as the expected and the found digest.
     pub details: Vec<String>,

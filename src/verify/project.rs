@@ -214,8 +214,8 @@ fn check_store(audit: &mut Audit, store: &Store) {
     audit.add(check);
 }
 
-/// Adds the commands that rebuild missing entries, after those that remove damaged entries. `same` is true if the base
-/// matches `corrigenda.lock`.
+/// Adds to the audit the commands that rebuild missing entries; the commands that remove damaged entries were added
+/// before. `same` is true if the base matches `corrigenda.lock`.
 fn add_rebuild_commands(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != CheckState::Ok);
     // `build` does not compile objects again if the report of the build is in the store, so the report must be removed
