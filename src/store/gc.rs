@@ -21,7 +21,7 @@ const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     pub entries: Vec<StoreEntry>,
-    /// The paths of the removed temporary files and memos.
+    /// The paths of the removed temporary files and memos, which are not entries.
     pub others: Vec<PathBuf>,
     /// The total size of all removed files, in bytes.
     pub bytes: u64,

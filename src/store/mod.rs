@@ -79,7 +79,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    /// All kinds, in the order of listings.
+    /// All kinds, in the order in which [`Store::ls`] lists their entries.
     pub const ALL: [Self; 8] = [
         Self::Object,
         Self::Patch,

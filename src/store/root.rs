@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Returns the root of the cache, the first that is set of: `flag` (`--cache-dir`), `CORRIGENDA_CACHE_DIR`,
-/// `XDG_CACHE_HOME/corrigenda`, `HOME/.cache/corrigenda` (on Windows, in place of the last two,
-/// `LOCALAPPDATA\corrigenda\cache`).
+/// Returns the root directory of the cache, from the first of these that is set: `flag` (`--cache-dir`),
+/// `CORRIGENDA_CACHE_DIR`, `XDG_CACHE_HOME` (subfolder `corrigenda`), `HOME` (subfolder `.cache/corrigenda`). On
+/// Windows, `LOCALAPPDATA` (subfolder `corrigenda\cache`) replaces the last two.
 ///
 /// `env` returns the value of an environment variable. An empty value counts as not set, and so does a relative
-/// `XDG_CACHE_HOME`, as its specification requires. `None` if none of them is set.
+/// `XDG_CACHE_HOME`, as its specification requires. Returns `None` if neither the flag nor a variable is set.
 pub fn cache_root(flag: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(flag) = flag {

@@ -27,7 +27,8 @@ pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -
     trailer
 }
 
-/// Checks a trailer, and returns the digest of the payload that it states, or a description of the damage.
+/// Checks a trailer against the expected kind, key and payload length. Returns the digest of the payload that the
+/// trailer states, or a description of the damage.
 pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, length: u64) -> Result<Digest, String> {
     let digest = |at: usize| Digest::from_bytes(trailer[at..at + 32].try_into().expect("32 bytes"));
     let payload = digest(72);
