@@ -187,8 +187,8 @@ pub(crate) fn repository(address: &str) -> Option<String> {
 }
 
 /// Returns the root of the Hugging Face cache. Reads the same environment variables as `huggingface_hub`, such as
-/// `HF_HUB_CACHE` and `HF_HOME`, through `env`. `None` if neither these variables nor
-/// the user's home directory are set.
+/// `HF_HUB_CACHE` and `HF_HOME`, through `env`. `None` if neither these variables nor the user's home directory are
+/// set.
 pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(hub) = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {

@@ -65,7 +65,7 @@ impl Rows {
         (0..self.count()).flat_map(|row| self.past[row]..self.past[row] + self.lengths[row]).collect()
     }
 
-    /// Returns the matrix positions of the last `tails[row]` positions of every row.
+    /// Returns the indices, in a `[positions, width]` matrix, of the last `tails[row]` positions of every row.
     pub fn last_positions(&self, tails: &[usize]) -> Vec<usize> {
         let mut out = Vec::new();
         for (row, &tail) in tails.iter().enumerate() {

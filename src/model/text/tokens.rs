@@ -19,7 +19,7 @@ use crate::model::load::storage;
 const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
                            tokenizer_config.json";
 
-/// Maximum size of tokenizer.json and config.json, in bytes.
+/// Maximum size of tokenizer.json and of config.json, each, in bytes.
 const LIMIT: u64 = 64 << 20;
 
 /// Texts that are put before a continuation to tokenise it. The first text that the tokenizer does not merge with the
