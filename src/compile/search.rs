@@ -1,4 +1,5 @@
-//! Searches for values with Adam and a schedule of stages, for one edit or a batch of edits.
+//! Searches for the MLP value of one edit or of each edit in a batch: optimises δ, the change of the value, with Adam
+//! and a schedule of stages.
 
 use std::convert::Infallible;
 

@@ -17,9 +17,9 @@ pub struct Stage {
 pub struct Settings {
     /// The attempts in order. An attempt runs only if no earlier attempt converged.
     pub schedule: Vec<Stage>,
-    /// The weight of `‖δ‖ / ‖v₀‖²` in the loss.
+    /// The weight of `‖δ‖ / ‖v₀‖²` in the loss, where v₀ is the MLP value before the edit and δ is its change.
     pub weight_decay: f64,
-    /// The maximum of `‖δ‖ / ‖v₀‖`.
+    /// The maximum of `‖δ‖ / ‖v₀‖`, where v₀ is the MLP value before the edit and δ is its change.
     pub clamp: f64,
     /// The weight of the KL divergence in the loss.
     pub kl_factor: f64,

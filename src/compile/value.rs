@@ -194,7 +194,8 @@ impl<'a> Objective<'a> {
         (total * share, least)
     }
 
-    /// Returns KL(now ‖ before) at the drift row, times its weight in the loss. Replaces the logits by their gradient.
+    /// Returns KL(now ‖ before), between the distributions at the drift row with δ and with δ = 0, times its weight in
+    /// the loss. Replaces the logits by their gradient.
     fn drift(&self, logits: &mut [f32]) -> f64 {
         let now = logits.to_vec();
         let log = softmax(logits);
