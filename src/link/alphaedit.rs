@@ -61,7 +61,7 @@ impl Projector {
         if self.kept { self.vectors.len() } else { order - self.vectors.len() }
     }
 
-    /// Returns the projection `P k` of a key, `[f]`.
+    /// Returns the projection `P k` of an MLP key, `[f]`.
     fn apply(&self, key: &[f32]) -> Vec<f64> {
         let mut out = vec![0.0; key.len()];
         for vector in &self.vectors {

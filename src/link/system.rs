@@ -26,7 +26,7 @@ pub struct ClosedForm {
     pub v: Vec<Vec<f64>>,
 }
 
-/// Two edits with similar keys. As an error: the keys are so similar that the edits cannot have different values.
+/// Two edits with similar MLP keys. As an error: the keys are so similar that the edits cannot have different values.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("the key of edit {edit} depends linearly on the keys of the edits before it, most of all on that of {partner}")]
 pub struct ParallelKeys {
@@ -48,8 +48,8 @@ impl ParallelKeys {
     }
 }
 
-/// The Gram matrix of a layer's keys in the metric of `C⁻¹`: the part of the solve that does not depend on which edits
-/// are linked.
+/// The Gram matrix of a layer's MLP keys in the metric of `C⁻¹`: the part of the solve that does not depend on which
+/// edits are linked.
 #[derive(Clone, Debug)]
 pub struct KeySystem {
     /// `A = C⁻¹K`, one `[f]` per key.
@@ -94,7 +94,7 @@ impl KeySystem {
         self.coupling[row * self.whitened.len() + column]
     }
 
-    /// Returns the cosine of two keys in the metric of `C⁻¹`.
+    /// Returns the cosine of the MLP keys with the indices `one` and `other` in the metric of `C⁻¹`.
     pub fn cosine(&self, one: usize, other: usize) -> f64 {
         self.at(one, other) / (self.at(one, one) * self.at(other, other)).sqrt()
     }

@@ -30,7 +30,8 @@ pub struct Refinement {
     pub rate: f64,
     /// The number of layers that are changed, from the edited layer upward.
     pub layers: usize,
-    /// The ridge μ of the closed form if the project does not set one, as a share of the mean diagonal of `KᵀC⁻¹K`.
+    /// The ridge μ of the closed form if the project does not set a ridge, as a share of the mean diagonal of `KᵀC⁻¹K`,
+    /// the Gram matrix of the MLP keys.
     pub ridge: f64,
     /// The factor by which the columns of the closed form are multiplied before the first step, if more than one layer
     /// is changed.
@@ -43,7 +44,8 @@ pub struct Refinement {
     pub tokens: usize,
     /// The weight of the drift in the loss.
     pub drift: f64,
-    /// The weight of the size `Σ ‖Δ‖² / ‖W‖²` in the loss; the sum is over the changed layers.
+    /// The weight of the size `Σ ‖Δ‖² / ‖W‖²` in the loss; the sum is over the changed layers, and Δ is the change of a
+    /// layer's weight W.
     pub size: f64,
 }
 
@@ -112,7 +114,7 @@ struct FixedPart {
     rows: Vec<f32>,
     /// `P Pᵀ`, `[B, B]`.
     gram: Vec<f64>,
-    /// `‖W‖²`.
+    /// `‖W‖²`, the squared Frobenius norm of the layer's weight.
     weight_square: f64,
 }
 
