@@ -53,7 +53,7 @@ impl Dataset {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// The prompt, with the subject filled in.
+    /// The complete prompt, without a placeholder for the subject.
     pub prompt: String,
     /// The answer that counts as correct for the prompt.
     pub answer: String,
