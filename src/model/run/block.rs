@@ -34,9 +34,9 @@ impl<'a> BlockInput<'a> {
 /// Attention queries, keys and values of a layer, with the tapes (intermediate results) of the norms that were applied.
 pub(crate) struct Qkv {
     pub norm: NormTape,
-    /// Queries, keys and values after head norms and RoPE, `[positions, qkv]`.
+    /// Attention queries, keys and values after head norms and RoPE, `[positions, qkv]`.
     pub qkv: Vec<f32>,
-    /// Tapes of the norms of every head's query and key; `None` if the family has no head norms.
+    /// Tapes of the norms of every head's attention query and key; `None` if the family has no head norms.
     pub head_norms: Option<[NormTape; 2]>,
 }
 
@@ -131,7 +131,7 @@ impl Model {
         (output, inputs)
     }
 
-    /// Computes queries, keys and values of every position of `x`, with head norms and RoPE applied.
+    /// Computes attention queries, keys and values of every position of `x`, with head norms and RoPE applied.
     pub(crate) fn qkv(&self, layer: usize, x: &[f32], rows: &Rows) -> Qkv {
         let (norm, normed) = self.norm(x, self.spec().hidden_size, &self.checkpoint.blocks[layer].attention_norm);
         let mut qkv = self.project_qkv(layer, &normed);
@@ -154,7 +154,7 @@ impl Model {
         ResidMid { resid, parallel_input: self.spec().parallel.then(|| Rows::gather(x, width, &positions)) }
     }
 
-    /// Projects to queries, keys and values, concatenated for every position: `[positions, qkv]`.
+    /// Projects to attention queries, keys and values, concatenated for every position: `[positions, qkv]`.
     fn project_qkv(&self, layer: usize, normed: &[f32]) -> Vec<f32> {
         let (block, heads) = (&self.checkpoint.blocks[layer], self.heads(layer));
         let part = |which: usize| self.project(normed, &block.attention_in[which]);
@@ -173,7 +173,7 @@ impl Model {
         }
     }
 
-    /// Applies the head norms to every query and key in place, and returns their tapes.
+    /// Applies the head norms to every attention query and key in place, and returns their tapes.
     fn norm_heads(&self, layer: usize, qkv: &mut [f32]) -> Option<[NormTape; 2]> {
         let norms = self.checkpoint.blocks[layer].head_norms.as_ref()?;
         let heads = self.heads(layer);
@@ -185,12 +185,12 @@ impl Model {
         Some([norm(&norms[0], heads.queries()), norm(&norms[1], heads.keys())])
     }
 
-    /// Applies RoPE to every query and key in place.
+    /// Applies RoPE to every attention query and key in place.
     fn apply_rope(&self, layer: usize, rows: &Rows, qkv: &mut [f32]) {
         self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope(position, head));
     }
 
-    /// Applies the inverse rotation of RoPE to every query and key in place, which the reverse pass needs.
+    /// Applies the inverse rotation of RoPE to every attention query and key in place, which the reverse pass needs.
     pub(crate) fn apply_rope_inverse(&self, layer: usize, rows: &Rows, qkv: &mut [f32]) {
         self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope_inverse(position, head));
     }

@@ -24,8 +24,8 @@ pub struct Neurons<'m> {
 
 impl<'m> Neurons<'m> {
     /// Prepares a row at the MLP of `layer`; [`Neurons::at`] then evaluates `copies` scaled copies of the row at a
-    /// time. Returns `None` if the MLP is gated, because the key of a gated MLP depends on more than the activation's
-    /// inputs.
+    /// time. Returns `None` if the MLP is gated, because the MLP key of a gated MLP depends on more than the
+    /// activation's inputs.
     pub fn new(model: &'m Model, layer: usize, row: &[u32], copies: usize) -> Option<Self> {
         if model.checkpoint().blocks[layer].mlp_gate.is_some() {
             return None;

@@ -5,7 +5,7 @@
 //!
 //! - everything up to the edited layer, that layer included, is constant;
 //! - in the layers above, the positions before the changing position are constant too, because attention is causal:
-//!   their keys and values are cached;
+//!   their attention keys and values are cached;
 //! - after the last block only the labelled positions (those whose next token is scored) are needed, so the last block,
 //!   the final norm and the output matrix compute only these.
 //!
@@ -22,8 +22,8 @@ use super::prefix_cache::run_and_cache;
 use super::rows::Rows;
 use crate::numeric::rows::{NormTape, add};
 
-/// The layers above the edited layer, prepared for a set of rows: the constant keys, values and hidden states are
-/// cached.
+/// The layers above the edited layer, prepared for a set of rows: the constant attention keys, attention values and
+/// hidden states are cached.
 pub struct SuffixPass<'a> {
     model: &'a Model,
     first_layer: usize,
