@@ -127,7 +127,7 @@ impl Provenance {
 }
 
 impl Statistics {
-    /// Returns statistics without documents, to which keys can be added.
+    /// Returns statistics without documents, to which MLP keys can be added.
     pub fn new(provenance: Provenance) -> Self {
         let moment = SecondMoment::new(provenance.inner);
         Self { provenance, documents: 0, imported: None, moment }
@@ -177,7 +177,7 @@ pub struct StatisticsHeader {
     pub provenance: Provenance,
     /// The number of documents that were read; 0 for imported statistics.
     pub documents: u64,
-    /// The number of keys in the sum, one per token.
+    /// The number of MLP keys in the sum, one per token.
     pub keys: u64,
     /// The digest of the file from which the second moment was imported; `None` if this program summed it.
     pub imported: Option<Digest>,

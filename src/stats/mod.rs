@@ -9,9 +9,9 @@
 //! - [`published`]: the sums that the authors of ROME published.
 //!
 //! The order of the sum is part of the numerics. Documents are read in the order of the file, in batches of
-//! [`sum::DOCUMENTS`]. The keys of all tokens of a batch are concatenated; blocks of [`crate::numeric::matmul::BLOCK`]
-//! keys are summed in f32, and the blocks in f64. The last block of a batch may be shorter. The number of threads and
-//! interruptions do not affect the result.
+//! [`sum::DOCUMENTS`]. The MLP keys of all tokens of a batch are concatenated; blocks of
+//! [`crate::numeric::matmul::BLOCK`] keys are summed in f32, and the blocks in f64. The last block of a batch may be
+//! shorter. The number of threads and interruptions do not affect the result.
 
 pub mod build;
 pub mod corpus;

@@ -25,7 +25,7 @@ pub struct SecondMoment {
 pub(super) struct KeyBuffer(Vec<f32>);
 
 impl KeyBuffer {
-    /// Appends keys, `[n, f]`, and adds all complete blocks to the sum.
+    /// Appends MLP keys, `[n, f]`, and adds all complete blocks to the sum.
     pub(super) fn take(&mut self, moment: &mut SecondMoment, isa: Isa, keys: &[f32]) {
         self.0.extend_from_slice(keys);
         let block = BLOCK * moment.inner;
@@ -34,7 +34,7 @@ impl KeyBuffer {
         self.0.drain(..whole);
     }
 
-    /// Adds the remaining keys to the sum, as a block that may have fewer than [`BLOCK`] keys.
+    /// Adds the remaining MLP keys to the sum, as a block that may have fewer than [`BLOCK`] keys.
     pub(super) fn end(&mut self, moment: &mut SecondMoment, isa: Isa) {
         moment.add(isa, &self.0);
         self.0.clear();
@@ -54,12 +54,12 @@ pub struct RankDeficient {
 const RIDGES: [f64; 4] = [0.0, 1e-8, 1e-6, 1e-4];
 
 impl SecondMoment {
-    /// Returns an empty sum for keys of length `inner`.
+    /// Returns an empty sum for MLP keys of length `inner`.
     pub fn new(inner: usize) -> Self {
         Self { inner, count: 0, sum: vec![0.0; inner * inner] }
     }
 
-    /// Adds the outer products of keys, `[n, f]`, in blocks of [`BLOCK`] keys.
+    /// Adds the outer products of MLP keys, `[n, f]`, in blocks of [`BLOCK`] keys.
     pub fn add(&mut self, isa: Isa, keys: &[f32]) {
         let f = self.inner;
         for block in keys.chunks(BLOCK * f) {
@@ -81,7 +81,7 @@ impl SecondMoment {
         }
     }
 
-    /// Returns the sum of `count` keys from its lower triangle, row by row. `None` if `lower` does not have
+    /// Returns the sum of `count` MLP keys from its lower triangle, row by row. `None` if `lower` does not have
     /// `inner (inner + 1) / 2` elements.
     pub fn from_lower(inner: usize, count: u64, lower: impl ExactSizeIterator<Item = f64>) -> Option<Self> {
         if lower.len() != inner.checked_mul(inner + 1)? / 2 {
@@ -107,7 +107,7 @@ impl SecondMoment {
         self.inner
     }
 
-    /// Returns the number n of keys in the sum. [`SecondMoment::matrix`] divides the sum by n.
+    /// Returns the number n of MLP keys in the sum. [`SecondMoment::matrix`] divides the sum by n.
     pub fn count(&self) -> u64 {
         self.count
     }

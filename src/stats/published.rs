@@ -17,7 +17,7 @@ use crate::regular_file;
 
 /// The archive member with the raw sum `Σ k kᵀ`.
 const SUM: &str = "mom2.mom2.npy";
-/// The archive member with the number of keys in the sum.
+/// The archive member with the number of MLP keys in the sum.
 const COUNT: &str = "mom2.count.npy";
 /// The maximum size in bytes of a member's `.npy` header, and of the whole member with the number of keys.
 const HEADER: u64 = 1 << 12;
@@ -57,7 +57,7 @@ pub struct Published {
 /// Reads the second moment of MLP keys of length `inner`.
 ///
 /// # Errors
-/// If the file cannot be read, does not have the published form, or has keys of another length.
+/// If the file cannot be read, does not have the published form, or has MLP keys of another length.
 pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     let io = |source| PublishedError::Io { path: path.to_owned(), source };
     let metadata = path.metadata().map_err(io)?;

@@ -42,18 +42,18 @@ pub struct SumRun<'a> {
 /// Sums the MLP keys' outer products at the provenance's layer, and stores the sum.
 ///
 /// # Errors
-/// If the corpus or the store fails, or a key is not finite.
+/// If the corpus or the store fails, or an MLP key is not finite.
 pub fn build(run: &SumRun) -> Result<CachedStatistics, StatisticsError> {
     let cached = build_all(run, &[run.provenance.layer])?;
     Ok(cached.into_iter().next().expect("sums of every layer that was asked for"))
 }
 
-/// Sums the keys of several layers (ascending) in one pass over the corpus and stores the sums, byte-identical to those
-/// of [`build`] for each layer alone. The layer in the run's provenance is ignored. All sums are in memory at the same
-/// time; [`groups`] splits layers into groups that fit.
+/// Sums the MLP keys of several layers (ascending) in one pass over the corpus and stores the sums, byte-identical to
+/// those of [`build`] for each layer alone. The layer in the run's provenance is ignored. All sums are in memory at the
+/// same time; [`groups`] splits layers into groups that fit.
 ///
 /// # Errors
-/// As for [`build`]. If the keys of a layer are not finite, the sums of the lower layers are already stored.
+/// As for [`build`]. If the MLP keys of a layer are not finite, the sums of the lower layers are already stored.
 pub fn build_all(run: &SumRun, layers: &[usize]) -> Result<Vec<CachedStatistics>, StatisticsError> {
     run.store.check_writable()?;
     let before = state(run.corpus);
@@ -68,8 +68,8 @@ pub fn build_all(run: &SumRun, layers: &[usize]) -> Result<Vec<CachedStatistics>
     pass.sums.iter().map(|(sum, _)| run.keep(sum)).collect()
 }
 
-/// Splits layers (ascending) into groups whose sums, for keys of length `inner`, need at most [`SUM_BYTES`] together.
-/// Each group needs one pass over the corpus.
+/// Splits layers (ascending) into groups whose sums, for MLP keys of length `inner`, need at most [`SUM_BYTES`]
+/// together. Each group needs one pass over the corpus.
 pub fn groups(layers: &[usize], inner: usize) -> impl Iterator<Item = &[usize]> {
     let bytes = inner.saturating_mul(inner).saturating_mul(size_of::<f64>());
     layers.chunks((SUM_BYTES / bytes.max(1)).max(1))
