@@ -10,7 +10,7 @@ use super::EDITS_FORMAT;
 pub struct DraftEdit {
     pub id: String,
     pub subject: String,
-    /// The prompt with `{}` for the subject.
+    /// The prompt, in which `{}` marks the subject.
     pub prompt: String,
     pub target: String,
     #[serde(skip_serializing_if = "Option::is_none")]

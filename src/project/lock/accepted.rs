@@ -54,7 +54,7 @@ impl Accepted {
     }
 }
 
-/// The content of the acceptance file of one model.
+/// The entries of `corrigenda.accepted` for one model.
 #[derive(Clone, Debug, Default)]
 pub struct Acceptances {
     /// The entries, each with its byte range in the file.
@@ -105,7 +105,7 @@ impl Acceptances {
         if findings.is_empty() { Ok(Self { entries, file: Some(file) }) } else { Err(advised(findings)) }
     }
 
-    /// Returns whether an entry accepts this prompt with exactly this answer.
+    /// Returns whether an entry has the same prompt and the same answer as this shortfall.
     pub fn has(&self, shortfall: &Accepted) -> bool {
         self.entries.iter().any(|(accepted, _)| accepted == shortfall)
     }

@@ -8,14 +8,14 @@ use crate::digest::Digest;
 use crate::project::edits::EditSet;
 use crate::project::edits::diff::ChangeKind;
 
-/// A table of the lock; the variants are in the order of the file.
+/// An entry of the lock that is compared; the variants are in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockItem {
     Lock,
     Base,
     /// A file of the base, by path.
     BaseFile(String),
-    /// The statistics of a layer, from 0.
+    /// The record of the second moments of the MLP keys at a layer, counted from 0.
     Statistics(u64),
     /// An edit with one name of its subject: the id, followed by `as ALIAS` if the name is an alias.
     Edit(String),

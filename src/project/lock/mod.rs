@@ -27,7 +27,7 @@ pub struct Lock {
     pub base: LockedBase,
     /// The records of the second moments of the MLP keys, one per changed layer.
     pub statistics: Vec<LockedStatistics>,
-    /// One entry per edit and name of its subject.
+    /// The linked edits: one entry for the subject and one for each alias of every edit.
     pub edits: Vec<LockedEdit>,
     /// The patch that the build made, with the digests of its settings and its set.
     pub patch: LockedPatch,
@@ -95,7 +95,7 @@ pub struct LockedFile {
 pub struct LockedStatistics {
     pub digest: Digest,
     pub corpus: Digest,
-    /// The layer, from 0.
+    /// The index of the layer, from 0.
     pub layer: u64,
     /// The number of MLP keys in the sum.
     pub count: u64,
@@ -108,7 +108,7 @@ pub struct LockedStatistics {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LockedEdit {
     pub id: String,
-    /// The alias; `None` for the subject itself.
+    /// The alias for which this entry is; `None` for the subject itself.
     pub alias: Option<String>,
     /// The text that is put before the prompt to avoid an attention sink at the beginning of the text; `None` if the
     /// subject is not at a sink.

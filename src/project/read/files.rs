@@ -141,7 +141,7 @@ pub(crate) fn declares(path: &Path) -> bool {
     read.is_ok() && first.split(|byte| *byte == b'\n').any(|line| line.trim_ascii().starts_with(b"[[edit]]"))
 }
 
-/// Returns the warning for an ignored file that may contain facts.
+/// Returns the warning that a file is not read although it seems to contain facts.
 fn ignored(sources: &mut Sources, path: &Path, shown: &str) -> Diagnostic {
     let finding =
         refusal(sources, shown, Code::FileIgnored, format!("`{shown}` is not read: its name does not end in `.toml`"));

@@ -261,7 +261,7 @@ fn accepted(reader: &mut TomlReader, edit: &Edit) {
     let old = edit.was.as_deref().map(folded).zip(spans.was.as_ref());
     let mut seen = vec![(edit.target.trim(), &spans.target)];
     for (text, span) in edit.expect.accept.iter().zip(&spans.accept) {
-        // `fact` reports an empty text.
+        // An empty text is already reported by `fact`.
         if text.trim().is_empty() {
             continue;
         }

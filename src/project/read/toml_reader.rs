@@ -26,7 +26,7 @@ pub(crate) struct TomlText {
     pub(crate) span: Range<usize>,
 }
 
-/// A table, with its byte range and its name for messages.
+/// A TOML table with its byte range and the words that name it in messages.
 #[derive(Clone)]
 pub(crate) struct TomlTable<'a, 'i> {
     pub(crate) table: &'a DeTable<'i>,
@@ -39,7 +39,7 @@ impl TomlTable<'_, '_> {
         self.table.contains_key(key)
     }
 
-    /// Returns the range from the table's header to the end of its last value.
+    /// Returns the byte range from the table's header to the end of its last value.
     pub(crate) fn extent(&self) -> Range<usize> {
         self.span.start..last_byte(self.table).max(self.span.end)
     }
@@ -293,7 +293,7 @@ impl TomlReader {
         }
     }
 
-    /// Reads an optional array of tables, written `[[key]]`.
+    /// Reads an optional array of tables, written `[[key]]` in the file.
     pub(crate) fn tables<'a, 'i>(
         &mut self,
         entry: &TomlTable<'a, 'i>,
