@@ -35,7 +35,7 @@ pub struct PredictionPair {
     pub before: Prediction,
     /// The predictions of the later model, usually the patched one.
     pub after: Prediction,
-    /// KL(before ‖ after) of the next token, in nats.
+    /// The KL divergence of the next token after the prompt, KL(before ‖ after), in nats.
     pub divergence: f64,
 }
 

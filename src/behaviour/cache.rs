@@ -64,7 +64,7 @@ impl<'a> MeasurementCache<'a> {
         )
     }
 
-    /// Stores a continuation of the earlier model, unless it is sampled.
+    /// Caches a continuation of the earlier model, unless it is sampled text.
     pub fn store_text(&self, row: &[u32], generation: ContinuationOptions, text: &str) {
         if let Some(store) = self.store.filter(|_| generation.seed.is_none()) {
             let bytes = cache_bytes::encode_text(&self.header, text);

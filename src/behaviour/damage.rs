@@ -31,7 +31,7 @@ pub struct Neutral(Vec<Vec<u32>>);
 pub struct Damage {
     /// The number of documents of neutral text that were measured.
     pub documents: usize,
-    /// The number of predicted tokens.
+    /// The number of tokens in these documents that were predicted: all tokens except the first of each document.
     pub tokens: usize,
     /// The mean of KL(before ‖ after) of the next token over the predicted tokens, in nats.
     pub divergence: f64,
