@@ -16,7 +16,7 @@ pub struct Judgement {
     pub requirement: Option<String>,
 }
 
-/// Returns the report entry of one expectation.
+/// Combines an expectation, the predictions of both models for it, and its judgement to an entry of the report.
 pub fn answer(
     tokens: &Tokens,
     sources: &Sources,

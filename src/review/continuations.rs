@@ -11,7 +11,7 @@ use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::Base;
 use crate::report::{Continuation, ContinuationSettings};
 
-/// The maximum number of prompts that are continued.
+/// The maximum number of prompts for which continuations are generated.
 const MAX_CONTINUED: usize = 24;
 
 /// The generated continuations, each with the texts of both sides.

@@ -34,13 +34,13 @@ pub struct DiffContext<'a> {
     /// The base of `project`, to which the patch of every side is applied.
     pub base: &'a Base,
     pub store: &'a Store,
-    /// Receives the progress if a patch must be built.
+    /// The receiver of progress reports, which is used if the patch of a side must be built.
     pub progress: &'a dyn Progress,
 }
 
 /// One side of a comparison: a model, with its project and patch if it has them.
 pub struct Side {
-    /// The name as the user gave it.
+    /// The name of the side, as the user wrote it on the command line.
     pub name: String,
     pub kind: SideKind,
     /// The commit of a side that is a git revision; `None` for any other side.
@@ -230,7 +230,7 @@ fn project_files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<St
     Ok(files)
 }
 
-/// Returns whether a path may lead out of the project's folder.
+/// Returns whether a path may lead out of the project's folder: it is absolute or contains `..`.
 fn leaves_project(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }

@@ -19,7 +19,7 @@ use crate::report::{Gate, GateName, Verdict};
 pub struct TestRun<'p> {
     /// The expectations that were run: those of the tested edits, then those of the probes.
     pub expectations: Vec<Expectation<'p>>,
-    /// The answers of both models, in the order of `expectations`.
+    /// The predictions of both models, in the order of `expectations`.
     pub predictions: Vec<PredictionPair>,
     /// The judgements, in the order of `expectations`. The judgement of a probe with `unchanged = false` has no
     /// verdict.
