@@ -46,7 +46,7 @@ use world::{Fact, World};
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// The maximum number of neighbours per edit.
+/// The maximum number of neighbour facts that are measured per edit.
 const NEIGHBOURS: usize = 10;
 
 struct Edit<'w> {

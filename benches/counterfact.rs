@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 
 /// The maximum number of sentences in the corpus with `--corpus all`.
 const DOCUMENTS: usize = 4000;
-/// The number of edits that are also linked together.
+/// The number of edits that are also measured in one model that contains all of them.
 const TOGETHER: usize = 10;
 
 /// A record with its compiled edit and the digest that determines its place in the link order.

@@ -88,7 +88,7 @@ fn some_of_bundled(root: &Path, folder: &Path) -> Result<(), Failure> {
     for file in ["people", "places", "works"].map(|name| format!("edits/{name}.toml")) {
         std::fs::copy(root.join(&file), project.join(&file))?;
     }
-    // The copied project uses the original model and corpus.
+    // The copied project refers to the model and the corpus of the original by absolute paths.
     let examples = root.join("examples").display().to_string();
     let settings = std::fs::read_to_string(root.join(PROJECT_FILE))?.replace("\"examples", &format!("\"{examples}"));
     std::fs::write(project.join(PROJECT_FILE), settings)?;

@@ -34,7 +34,7 @@ use watch::{Failure, Seen};
 
 /// The dataset file with the CounterFact records to edit.
 const RECORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/counterfact/dev.json");
-/// The corpus of the statistics, with one document per line.
+/// The corpus over which the second moments are summed, one document per line.
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/wiki_8mb.txt");
 
 struct Arguments {

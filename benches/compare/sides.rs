@@ -21,7 +21,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/compare/rome.
 pub struct Job {
     pub model: PathBuf,
     pub layer: usize,
-    /// The number of evaluations of the loss per value.
+    /// The number of evaluations of the loss in the search for each value.
     pub steps: usize,
     pub corpus: PathBuf,
     pub documents: usize,
@@ -152,7 +152,7 @@ impl<'a> Torch<'a> {
         timed(&found, ["statistics_seconds", "statistics_processors"], seen)
     }
 
-    /// Measures the computation of all edits.
+    /// Measures the computation of all MLP keys and values, and of the update that applies them.
     pub fn edits(&self) -> Result<Seen, Failure> {
         let (found, seen) = self.run(&[])?;
         timed(&found, ["total_seconds", "total_processors"], seen)
