@@ -10,7 +10,7 @@ use corrigenda::numeric::rows::{dot, softmax, sum};
 
 /// A function that maps a row to a row of the same width, with its backward pass.
 pub(crate) trait Rule: Send + Sync + 'static {
-    /// The name of the operation in error messages.
+    /// The name of the operation, for candle's error messages.
     const NAME: &'static str;
     /// Replaces the row with index `index` by the output of the function.
     fn forward(&self, index: usize, row: &mut [f32]);
@@ -63,7 +63,7 @@ impl<R: Rule> CustomOp1 for Rowwise<R> {
     }
 }
 
-/// The activation `gelu_new`.
+/// The activation `gelu_new` of GPT-2: GELU with the tanh approximation.
 pub(crate) struct Gelu;
 
 impl Rule for Gelu {

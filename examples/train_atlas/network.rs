@@ -94,7 +94,7 @@ impl Shape {
     }
 }
 
-/// The parameters as variables of candle's autograd.
+/// The model, whose parameters are variables of candle's autograd.
 pub(crate) struct Network<'a> {
     shape: &'a Shape,
     variables: BTreeMap<String, Var>,

@@ -169,7 +169,7 @@ fn gradient(workers: &[ThreadPool], shape: &Shape, flat: &[f32], batch: &[Text])
     Ok((loss, gradient))
 }
 
-/// The progress output on the terminal.
+/// The progress output: a bar on a terminal, or lines at intervals if no bar can be shown.
 struct Report {
     bar: ProgressBar,
     began: Instant,

@@ -9,9 +9,8 @@ use tokenizers::{AddedToken, Tokenizer, TokenizerBuilder};
 use crate::Fallible;
 use crate::world::World;
 
-/// The id of the token that separates documents.
+/// The id of the token that separates documents, `END_TEXT`.
 pub(crate) const END: u32 = 0;
-/// The text of the token that separates documents.
 pub(crate) const END_TEXT: &str = "<|endoftext|>";
 
 /// Returns every sentence that training can contain: each fact in all phrasings except its held-out one, and the

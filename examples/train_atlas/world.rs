@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub phrasings: BTreeMap<String, Vec<String>>,
     /// Sentences that state no fact.
     pub fillers: Vec<String>,
-    /// The shortened digest of facts.txt, phrasings.txt and fillers.txt.
+    /// The first digits of the digest of facts.txt, phrasings.txt and fillers.txt, which identifies the world.
     pub digest: String,
 }
 
@@ -97,7 +97,6 @@ impl World {
         }
     }
 
-    /// Returns the phrasings of a fact's relation.
     pub(crate) fn phrasings(&self, fact: &Fact) -> &[String] {
         &self.phrasings[&fact.relation]
     }
