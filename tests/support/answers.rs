@@ -85,7 +85,7 @@ fn keyword_holds(root: &Value, schema: &Value, keyword: &str, rule: &Value, valu
                 .into_iter()
                 .try_for_each(|(key, field)| check(root, rule, field).map_err(|why| format!("{key}: {why}")));
         }
-        // A tuple: one schema per element.
+        // An array under `items` describes a tuple, with one schema per element.
         "items" if rule.is_array() => {
             return list().iter().zip(elements(value)).try_for_each(|(part, element)| check(root, part, element));
         }

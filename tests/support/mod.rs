@@ -7,12 +7,12 @@ pub mod tiny;
 
 use std::path::{Path, PathBuf};
 
-/// Returns the path of a file in tests/reference.
+/// Returns the absolute path of a file in tests/reference.
 pub fn reference(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(name)
 }
 
-/// Reads a committed golden file.
+/// Reads a JSON file of expected numbers in tests/reference/golden.
 pub fn golden(name: &str) -> serde_json::Value {
     let path = reference("golden").join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -124,7 +124,7 @@ impl Project {
         Run { arguments, output: command.output().expect("the binary runs"), folder: self.folder.path().to_owned() }
     }
 
-    /// Returns the path and the bytes of every file under a folder.
+    /// Returns the path and the bytes of every file under a folder and its subfolders.
     pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut folders = vec![folder.to_owned()];
