@@ -34,7 +34,7 @@ pub(crate) const POLICY_KEYS: &[&str] = &[
     "reasons",
 ];
 pub(crate) const PROTECTED_KEYS: &[&str] = &["subject", "reason"];
-/// The fields that `require` accepts.
+/// The fields of an edit that `require` can name.
 pub(crate) const REQUIRABLE: &[&str] =
     &["was", "reason", "source", "owner", "ticket", "expires", "paraphrase", "unchanged"];
 
@@ -78,7 +78,7 @@ impl Limit {
     }
 }
 
-/// A rule that forbids edits of certain subjects.
+/// A rule that forbids edits of the subjects whose names match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Protected {
     /// The pattern that a name of the subject must not match; `*` matches any text.

@@ -34,9 +34,9 @@ pub(crate) const ROME_KEYS: &[&str] = &[
 ];
 pub(crate) const STAGE_KEYS: &[&str] = &["rate", "steps"];
 pub(crate) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
-/// The maximum number of refinement steps.
+/// The maximum of `refine-steps`.
 const MOST_REFINING: i64 = 1000;
-/// The maximum number of layers that a refinement changes.
+/// The maximum of `refine-layers`.
 const MOST_LAYERS: i64 = 8;
 pub(crate) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
 pub(crate) const TEST_KEYS: &[&str] = &[
@@ -55,7 +55,7 @@ pub(crate) const TEST_KEYS: &[&str] = &[
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "RomeTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RomeConfig {
-    /// The layer that is edited, from 0.
+    /// The index of the layer whose MLP is edited, from 0.
     pub layer: Option<usize>,
     /// The byte range of `layer` in the project file.
     #[schemars(skip)]
@@ -69,7 +69,7 @@ pub struct RomeConfig {
     /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where δ is the change of the initial value v₀.
     #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,
-    /// The maximum of ‖δ‖ as a multiple of ‖v₀‖.
+    /// The maximum of ‖δ‖ as a multiple of ‖v₀‖, where δ is the change of the initial value v₀.
     #[schemars(range(min = 0))]
     pub clamp: Option<f64>,
     /// The weight, in the loss, of the KL divergence that preserves the model's other predictions about the subject.
@@ -136,7 +136,7 @@ pub struct StatisticsConfig {
     pub max_documents: Option<u64>,
 }
 
-/// The thresholds of `corrigenda test`.
+/// The thresholds and minimum shares that `corrigenda test` checks.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "TestTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TestConfig {

@@ -13,7 +13,7 @@ use super::edit::Edit;
 use crate::diagnostics::Place;
 use crate::digest::Digest;
 
-/// The name of the field that changes when a fact is renamed.
+/// The name of the field that differs if a fact is renamed.
 pub const ID: &str = "id";
 
 /// The difference of a fact between an earlier and a later set of edits, or between the lock and the edits.
@@ -65,15 +65,15 @@ pub struct FactChange {
     pub place: Option<Place>,
 }
 
-/// A field of a fact, on both sides.
+/// A field of a fact, with its texts in the earlier and in the later set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Field")]
 pub struct FieldChange {
     /// The name as in the file: subject, target, expect.paraphrase.
     pub name: String,
-    /// The texts on the earlier side; empty if the field is missing there.
+    /// The texts in the earlier set; empty if the field is not set there.
     pub before: Vec<String>,
-    /// The texts on the later side; empty if the field is missing there.
+    /// The texts in the later set; empty if the field is not set there.
     pub after: Vec<String>,
 }
 

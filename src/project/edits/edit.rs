@@ -19,7 +19,7 @@ pub struct Expect {
     /// Full prompts, without the placeholder, after which the model should also give the target.
     #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub paraphrase: Vec<String>,
-    /// Full prompts whose answer should not change.
+    /// Full prompts about other facts, whose next token should not change: the neighbour prompts of the edit.
     #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub unchanged: Vec<String>,
     /// Answers that count as correct in addition to the target, in all prompts of the edit.
@@ -64,7 +64,7 @@ pub struct Edit {
     /// The stable id, unique in the project.
     pub id: String,
     pub subject: String,
-    /// Other names of the subject; the edit applies to each of them.
+    /// Other names of the subject. The edit is compiled once more for each of them.
     pub aliases: Vec<String>,
     /// The text up to the answer, with `{}` for the subject.
     pub prompt: String,
@@ -105,7 +105,7 @@ impl Edit {
         if name == self.subject { self.id.clone() } else { format!("{} as {name:?}", self.id) }
     }
 
-    /// Returns the prompt with `name` in place of `{}`.
+    /// Returns the prompt with the placeholder `{}` replaced by `name`.
     pub fn filled_with(&self, name: &str) -> String {
         let (before, after) = self.prompt_parts();
         [before, name, after].concat()

@@ -183,7 +183,7 @@ pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>,
 pub(crate) enum Empty {
     /// Report an error: no edit is written yet, or the project file names the wrong folder.
     Refused,
-    /// Accept the empty set: all facts were withdrawn.
+    /// Accept the empty set, because all facts were withdrawn or the project is a past revision.
     Allowed,
 }
 
