@@ -29,11 +29,11 @@ impl Severity {
 
 /// The default severity of a code, and whether a policy may change it.
 enum Weight {
-    /// Always an error; a policy cannot change it.
+    /// Always an error, because it makes the meaning of the project unclear; a policy cannot change it.
     Error,
-    /// A warning; a policy may make it an error or hide it.
+    /// A warning by default; a policy may make it an error or hide it.
     Warning,
-    /// An error; a policy may make it a warning or hide it.
+    /// An error by default; a policy may make it a warning or hide it.
     Rule,
 }
 

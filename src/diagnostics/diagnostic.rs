@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{Code, FileId, Severity, Sources, truncate_middle};
 
-/// A byte range in a file, with a text to show below it.
+/// A label of a diagnostic: a byte range in a file, with a text to show below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     pub file: FileId,
@@ -24,7 +24,7 @@ pub struct Diagnostic {
     pub code: Code,
     /// The effective severity: the default of `code`, until `Policy::apply` replaces it.
     pub severity: Severity,
-    /// One sentence, without a full stop.
+    /// What is wrong, in one sentence without a full stop.
     pub message: String,
     pub labels: Vec<Label>,
     /// Advice on what to do, one sentence per entry.
@@ -119,7 +119,7 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {
-    /// Errors and warnings, usually in the order of [`sort`].
+    /// The errors and warnings, usually in the order of [`sort`].
     pub diagnostics: Vec<Diagnostic>,
     pub sources: Sources,
 }

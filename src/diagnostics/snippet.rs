@@ -10,7 +10,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 
 #[derive(Clone, Copy, Debug)]
 pub struct RenderStyle {
-    /// Whether to use colours; false by default.
+    /// Whether to use ANSI colours; false by default.
     pub color: bool,
     /// The width of the terminal, in columns; 120 by default.
     pub width: usize,

@@ -17,7 +17,7 @@ pub struct Position {
 struct SourceFile {
     path: String,
     text: String,
-    /// The byte offset of the beginning of every line.
+    /// The byte offsets at which the lines of the text begin.
     lines: Vec<usize>,
 }
 
