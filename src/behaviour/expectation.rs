@@ -219,7 +219,7 @@ pub fn check_finite_answers(
     }
 }
 
-/// A number of expectations and how many of them are met.
+/// A number of expectations, and how many of these are met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Share {
     pub met: usize,

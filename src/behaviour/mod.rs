@@ -119,7 +119,7 @@ pub struct NextTokenComparison {
     pub before: (u32, f64),
     /// The id and the probability of the patched model's top token.
     pub after: (u32, f64),
-    /// KL(base ‖ patched) of the next token, in nats.
+    /// The KL divergence of the next token, KL(base ‖ patched), in nats.
     pub divergence: f64,
 }
 
@@ -215,7 +215,7 @@ impl NextTokenDistribution {
         found.into_iter().map(|(token, log)| (token, exp64(log))).collect()
     }
 
-    /// Returns KL(self ‖ other) in nats.
+    /// Returns the KL divergence KL(self ‖ other) in nats, at least 0; NaN if a log-probability is NaN.
     pub fn divergence(&self, other: &Self) -> f64 {
         let mut total = 0.0;
         for (own, theirs) in self.log.iter().zip(&other.log) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 #[serde(rename_all = "kebab-case")]
 #[schemars(rename = "Asked")]
 pub enum PromptKind {
-    /// The prompt of an edit.
+    /// The prompt of an edit with its subject.
     Edit,
     /// The prompt of an edit with an alias of its subject.
     Alias,
