@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::project::{EditChange, Lock, Project};
 use crate::store::{Store, atomic, requested};
 
-/// The options of a build.
+/// The options of a build that the user sets on the command line.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions {
     /// The instruction set of the processor to compute with; the bytes of the patch do not depend on it.
@@ -84,7 +84,7 @@ pub fn build(
     // A build with a refused edit fails, so refusals in the store are reported before anything is computed.
     stop_if_known(&plan, &setup, sources, store)?;
     let context = BuildContext { project, base: &base, setup: &setup, store, progress };
-    // A set without edits needs no statistics.
+    // Without edits there is no linear system, so no second moments are needed.
     let statistics = if plan.edits.is_empty() {
         LayerStatistics::new()
     } else {

@@ -12,7 +12,7 @@ pub struct BuildInputs<'a> {
     numerics: &'a str,
     base: Digest,
     settings: Digest,
-    /// The layers, ascending, each with the digest of its statistics.
+    /// The layers to change, ascending, each with the digest of its second moments of the MLP keys.
     statistics: Vec<(u64, Digest)>,
     /// One entry per edit and name of its subject, sorted by edit id.
     edits: Vec<EditInputs>,

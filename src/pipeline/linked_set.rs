@@ -17,7 +17,7 @@ pub(super) struct LinkedSet {
     pub(super) patch: Patch,
     /// The number of edits that were compiled in this run; the other compiled edits were read from the store.
     pub(super) compiled: usize,
-    /// The address of the record in the store.
+    /// The address at which the store has, or will have, the record.
     address: Digest,
     /// Whether the store lacks the patch or its record.
     is_new: bool,

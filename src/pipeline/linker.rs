@@ -32,7 +32,7 @@ pub struct Linker<'a> {
     refinement: Option<RefinementInputs<'a>>,
 }
 
-/// The inputs of the refinement of a linked set.
+/// The inputs of the refinement, which adjusts several layers after the linear solve.
 pub struct RefinementInputs<'a> {
     pub settings: &'a Refinement,
     /// The layers above the edited one that refinement also changes.
@@ -67,11 +67,11 @@ pub struct LinkedLayers {
 pub enum LinkError {
     /// The MLP keys of two edits are parallel; the indices are those of the linker's edits.
     Parallel(ParallelKeys),
-    /// A weight is not finite during the refinement.
+    /// A weight became NaN or infinite during the refinement.
     Refinement(PatchError),
     /// The changes do not form a valid patch.
     Patch {
-        /// The index of the edit that causes the error, if it is one edit.
+        /// The index of the edit that causes the error; `None` if no single edit does.
         edit: Option<usize>,
         error: PatchError,
     },

@@ -15,7 +15,7 @@ use crate::store::{EntryKind, Store, StoreError};
 /// Compiled edits by the digest of their meaning.
 pub type Objects = BTreeMap<Digest, Object>;
 
-/// The result of [`gather`].
+/// The compiled edits of a plan, and the edits that are refused.
 pub struct CompiledEdits {
     pub objects: Objects,
     /// The number of edits whose search ran in this call; refused edits count too.
@@ -104,7 +104,7 @@ fn compile_all(
         }
         Ok::<_, StoreError>(())
     })?;
-    // The searches do not end in the order of the edits.
+    // The edits are compiled in parallel and do not finish in the order of the plan.
     refused.sort_by_key(|(index, _)| *index);
     Ok(refused.into_iter().map(|(_, finding)| finding).collect())
 }

@@ -11,7 +11,7 @@ use crate::diagnostics::Failure;
 use crate::model::{ModelError, Prompt};
 use crate::project::{Edit, Lock, Project};
 
-/// The predictions of a base for one fact.
+/// The predictions of a base for one fact, and the tokens that it reads.
 pub struct FactReading<'a> {
     pub edit: &'a Edit,
     /// The name of the subject that is used: the subject itself, or one of its aliases.
@@ -49,7 +49,7 @@ struct Resolvable<'a> {
     edit: &'a Edit,
     name: &'a str,
     row: PromptRow,
-    /// The target, and then the old answer if the edit has one.
+    /// The answers to score: the target, and then the old answer if the edit has one.
     questions: Vec<Question>,
 }
 
@@ -99,7 +99,7 @@ fn resolve<'a>(
     let question = |answer: &String| Question::new(tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
     let answers = [Some(&edit.target), edit.was.as_ref()].into_iter().flatten();
     let questions = answers.map(question).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    // The first row is the bare prompt.
+    // The first row is the bare prompt, without a context template.
     Ok(Resolvable { edit, name, row: resolved.rows.swap_remove(0), questions })
 }
 

@@ -38,7 +38,7 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
                 }
             }
         }
-        // An edit that cannot be resolved already has an error.
+        // An edit that cannot be resolved to tokens already has an error.
         if errors.len() == before {
             errors.extend(unrunnable(Some(edit), &[], base));
         }

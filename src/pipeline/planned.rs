@@ -18,7 +18,7 @@ use crate::project::{
 /// An edit with one name of its subject, resolved to tokens.
 pub struct PlannedEdit<'a> {
     pub edit: &'a Edit,
-    /// The subject, or one of its aliases.
+    /// The name of the subject that the prompt contains: the subject itself, or one of its aliases.
     pub name: &'a str,
     /// The byte range of the name in the edit file.
     pub span: &'a Range<usize>,
@@ -75,7 +75,7 @@ impl PlannedEdit<'_> {
         base.tokens.reading(self.edit.chat).ok().flatten()
     }
 
-    /// Returns the id of the edit, with the alias if there is one.
+    /// Returns the name of the edit for messages: its id, followed by the alias if this entry is for an alias.
     pub fn label(&self) -> String {
         self.edit.label(self.name)
     }

@@ -60,7 +60,7 @@ pub struct EditRecord {
 }
 
 impl BuildRecord {
-    /// Returns the figures of a set without edits, and its empty patch.
+    /// Returns the record and the patch of a set without edits; the patch is empty.
     pub fn of_empty_set() -> (Self, Patch) {
         let patch = Patch::default();
         let bytes = patch.to_bytes();
@@ -94,7 +94,7 @@ impl EditRecord {
     }
 }
 
-/// An answer's score on the base and on the patched model.
+/// The probability of an answer on the base and on the patched model, and whether each predicts it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AnswerRecord {
@@ -114,14 +114,14 @@ impl AnswerRecord {
     }
 }
 
-/// The figures of one tensor that the patch changes.
+/// One tensor that the patch changes: its digests, and the size of the change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TensorRecord {
     pub name: String,
-    /// The digest of its bytes in the base.
+    /// The digest of the tensor's bytes in the base.
     pub before: Digest,
-    /// The digest of its bytes after patching and rounding.
+    /// The digest of the tensor's bytes after the patch is applied and rounded.
     pub after: Digest,
     /// The Frobenius norm of the change, `‖Δ‖`.
     pub norm: f64,

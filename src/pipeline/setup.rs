@@ -35,7 +35,7 @@ pub struct Setup {
     pub imports: BTreeMap<usize, Digest>,
 }
 
-/// The way in which the digest of the corpus is obtained.
+/// How the digest of the corpus is obtained.
 #[derive(Clone, Copy, Debug)]
 pub enum CorpusDigest {
     /// The digest in the store if the metadata of the file is unchanged since the digest was computed; otherwise the
@@ -59,7 +59,7 @@ impl CorpusDigest {
 /// longest published value (the context of GPT-J).
 const DEFAULT_MAX_TOKENS: usize = 2048;
 
-/// The maximum size of a template file: 1 MiB.
+/// The maximum size of a file of context templates: 1 MiB.
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 
 impl Setup {

@@ -42,7 +42,7 @@ pub struct ResidualNorms<'a> {
 }
 
 impl<'a> ResidualNorms<'a> {
-    /// Creates a measurement at the edited layer of `setup`.
+    /// Creates a measurement of the residual stream after the edited layer of `setup`.
     pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
         Self { base, layer: setup.layer, store }
     }
