@@ -27,8 +27,8 @@ impl Model {
         x
     }
 
-    /// Returns the MLP keys (inputs of the down-projection) of every position of every row at `layer`, `[positions,
-    /// f]`.
+    /// Returns the MLP keys (inputs of the down-projection) of every position of every row at `layer`,
+    /// `[positions, f]`.
     pub fn keys(&self, layer: usize, tokens: &[&[u32]]) -> Vec<f32> {
         let positions: usize = tokens.iter().map(|row| row.len()).sum();
         let mut out = Vec::with_capacity(positions * self.spec().intermediate_size);
@@ -37,8 +37,8 @@ impl Model {
     }
 
     /// Computes the MLP keys at several layers, given in ascending order, in one pass over the rows. For every batch of
-    /// rows and every layer, calls `seen` with the index of the layer in `layers` and the MLP keys, `[positions of the
-    /// batch, f]`. The bits of a layer's keys do not depend on the other layers.
+    /// rows and every layer, calls `seen` with the index of the layer in `layers` and the MLP keys,
+    /// `[positions, f]`. The bits of a layer's keys do not depend on the other layers.
     pub fn keys_at(&self, layers: &[usize], tokens: &[&[u32]], mut seen: impl FnMut(usize, Vec<f32>)) {
         let Some(&last) = layers.last() else { return };
         for part in batches(tokens, KEYS_BATCH) {

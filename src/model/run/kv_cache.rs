@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::rows::Rows;
 use crate::numeric::attention::Heads;
 
-/// The KV cache of one layer: attention keys and values of the positions before each row, `[cached, kv_heads ·
-/// head_width]` per row. Cloning is cheap.
+/// The KV cache of one layer: attention keys and values of the positions before each row,
+/// `[cached, kv_heads · head_width]` per row. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct KvCache {
     pub keys: Vec<Arc<Vec<f32>>>,
