@@ -10,13 +10,15 @@ use crate::digest::Digest;
 /// The Frobenius norms of a target's change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeltaNorms {
-    /// `‖u_e‖·‖v_e‖`, the norm of each edit's part, in the order of the edits.
+    /// `‖u_e‖·‖v_e‖` for each edit e, the norm of the product of its column of `u` and its row of `v`, in the order of
+    /// the edits.
     pub edits: Vec<f64>,
-    /// `‖Σ u v‖`, the norm of the whole change.
+    /// `‖Σ_e u_e v_e‖`, the norm of the whole change.
     pub total: f64,
 }
 
-/// Returns the Frobenius norm of each edit's change over all weights of the patch, by meaning digest.
+/// Returns the Frobenius norm of each edit's change over all weights of the patch, by the meaning digest of the edit
+/// (the digest of its subject, prompt and target).
 pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
     let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
     for target in patch.targets().values() {

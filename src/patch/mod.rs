@@ -24,7 +24,7 @@ pub use bytes::FORMAT;
 pub use error::PatchError;
 pub use measure::{DeltaNorms, delta_norms, edit_norms, norm, surviving_share};
 
-/// The change of one parameter of the base.
+/// The change of one weight of the base: `Σ u·v` over the edits, of a column of `u` times a row of `v`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The SHA-256 of the tensor's bytes in the base file.
@@ -37,11 +37,11 @@ pub struct Target {
     pub out: usize,
     /// The number of inputs of the linear map, in either layout.
     pub inner: usize,
-    /// The meaning digests of the n edits, strictly ascending.
+    /// The meaning digests of the n edits (digests of subject, prompt and target), strictly ascending.
     pub edits: Vec<Digest>,
-    /// `[out, n]`, row-major: column e belongs to `edits[e]`.
+    /// The left factor, `[out, n]`, row-major: column e belongs to `edits[e]`.
     pub u: Vec<f32>,
-    /// `[n, in]`, row-major: row e belongs to `edits[e]`.
+    /// The right factor, `[n, in]`, row-major: row e belongs to `edits[e]`.
     pub v: Vec<f32>,
 }
 
@@ -150,7 +150,8 @@ impl Patch {
         &self.targets
     }
 
-    /// Returns the meaning digests of all edits in the patch, ascending and without duplicates.
+    /// Returns the meaning digests of all edits in the patch (digests of subject, prompt and target), ascending and
+    /// without duplicates.
     pub fn edits(&self) -> Vec<Digest> {
         let mut edits: Vec<Digest> = self.targets.values().flat_map(|target| target.edits.iter().copied()).collect();
         edits.sort_unstable();
