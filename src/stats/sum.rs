@@ -39,7 +39,7 @@ pub struct SumRun<'a> {
     pub save_every: Duration,
 }
 
-/// Sums the MLP keys' outer products at the provenance's layer, and stores the sum.
+/// Sums `k kᵀ` over the MLP keys `k` of the provenance's layer, and stores the sum.
 ///
 /// # Errors
 /// If the corpus or the store fails, or an MLP key is not finite.
@@ -48,9 +48,9 @@ pub fn build(run: &SumRun) -> Result<CachedStatistics, StatisticsError> {
     Ok(cached.into_iter().next().expect("sums of every layer that was asked for"))
 }
 
-/// Sums the MLP keys of several layers (ascending) in one pass over the corpus and stores the sums, byte-identical to
-/// those of [`build`] for each layer alone. The layer in the run's provenance is ignored. All sums are in memory at the
-/// same time; [`groups`] splits layers into groups that fit.
+/// Sums `k kᵀ` of the MLP keys `k` of several layers (ascending) in one pass over the corpus and stores the sums, which
+/// are byte-identical to those of [`build`] for each layer alone. The layer in the run's provenance is ignored. All
+/// sums are in memory at the same time; [`groups`] splits layers into groups that fit.
 ///
 /// # Errors
 /// As for [`build`]. If the MLP keys of a layer are not finite, the sums of the lower layers are already stored.
