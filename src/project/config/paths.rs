@@ -62,8 +62,8 @@ impl Paths {
         }
     }
 
-    /// Collects the paths of the project in `root`. If the project file cannot be read, returns the defaults and sets
-    /// `unparsed`.
+    /// Collects the paths in the project file of `root`. If this file cannot be read, returns the default folder of
+    /// edits and sets `unparsed`.
     pub fn at(root: &Path) -> Self {
         match regular_file::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
             Ok(bytes) => match String::from_utf8(bytes) {

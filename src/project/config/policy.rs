@@ -63,7 +63,7 @@ pub struct Policy {
     reasons: BTreeMap<String, String>,
 }
 
-/// A number of the policy, with its byte range in the project file.
+/// A number that the policy sets as a minimum or maximum, with its byte range in the project file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
     /// The maximum or the minimum allowed value, depending on the rule that the limit belongs to.

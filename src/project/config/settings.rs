@@ -140,7 +140,8 @@ pub struct StatisticsConfig {
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "TestTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TestConfig {
-    /// The KL divergence of the next token, in nats, from which on an answer counts as changed.
+    /// The KL divergence of the next token, in nats, at or above which the answer to a neighbour prompt counts as
+    /// changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
     /// The minimum probability of the target after the edit's own prompt.

@@ -17,7 +17,7 @@ pub(crate) const PROBE_KEYS: &[&str] = &["id", "prompt", "chat", "unchanged", "r
 
 const TABLES: KeysByTable = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
 
-/// A prompt that is run on the base and on the patched model, independent of any edit.
+/// A prompt that `test` and `diff` run on both models. It does not belong to an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The stable id, unique among the probes.

@@ -171,7 +171,7 @@ impl Lock {
         self.edits.iter().find(|edit| edit.id == id)
     }
 
-    /// Hashes the meanings of a set of edits; the order of the edits has no effect.
+    /// Hashes the `meaning` digests of all edits of a set; the order of the edits has no effect.
     pub fn set_of(edits: &[LockedEdit]) -> Digest {
         let meanings: BTreeSet<Digest> = edits.iter().map(|edit| edit.meaning).collect();
         let mut canon = FieldHasher::new("edit-set/1");
