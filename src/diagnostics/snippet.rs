@@ -89,7 +89,7 @@ fn group_labels(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
     pieces
 }
 
-/// The distance between two labels, in bytes, from which on the labels are in separate snippets.
+/// The minimum distance between two labels, in bytes, at which they are shown in separate snippets.
 const MAX_LABEL_DISTANCE: usize = 1 << 13;
 
 /// Returns a snippet that contains only the part of the file near its labels. With the whole file, the renderer would
