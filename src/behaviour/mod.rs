@@ -21,7 +21,7 @@ use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::numeric::rows::softmax;
 
-/// The default KL divergence in nats from which on a prompt counts as changed.
+/// The default KL divergence of the next token, in nats, at or above which a prompt counts as changed.
 pub const UNCHANGED_KL: f64 = 0.1;
 
 /// A prompt and one answer to score after it.
