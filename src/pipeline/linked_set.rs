@@ -19,7 +19,7 @@ pub(super) struct LinkedSet {
     pub(super) compiled: usize,
     /// The address at which the store has, or will have, the record.
     address: Digest,
-    /// Whether the store lacks the patch or its record.
+    /// Whether the store lacks the patch or its record, so that they must be written.
     is_new: bool,
 }
 

@@ -13,7 +13,8 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 
-/// An edit to link, with its tokens and the digest of its meaning. The edits of a linker are sorted by `meaning`.
+/// An edit to link: its tokens, and the digest of its subject, prompt, target and `chat`. The edits of a linker are
+/// sorted by `meaning`.
 pub struct LinkEdit<'a> {
     pub meaning: Digest,
     pub resolved: &'a Resolved,

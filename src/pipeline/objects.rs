@@ -12,7 +12,7 @@ use crate::diagnostics::{Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// Compiled edits by the digest of their meaning.
+/// Compiled edits, by the digest of subject, prompt, target and `chat` of each edit.
 pub type Objects = BTreeMap<Digest, Object>;
 
 /// The compiled edits of a plan, and the edits that are refused.

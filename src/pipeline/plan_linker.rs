@@ -17,7 +17,8 @@ pub const SIMILAR: f64 = 0.8;
 pub struct PlanLinker<'a> {
     sources: &'a Sources,
     setup: &'a Setup,
-    /// The edits in the order in which they are linked: by the digest of their meaning.
+    /// The edits in the order in which they are linked: sorted by `meaning`, the digest of subject, prompt, target and
+    /// `chat`.
     edits: Vec<&'a PlannedEdit<'a>>,
     linker: Linker<'a>,
 }
@@ -53,7 +54,8 @@ impl<'a> PlanLinker<'a> {
         Self { linker: self.linker.refined(refinement), ..self }
     }
 
-    /// Returns the edits sorted by the digest of their meaning, which is the order in which they are linked.
+    /// Returns the edits in the order in which they are linked: sorted by `meaning`, the digest of subject, prompt,
+    /// target and `chat`.
     pub fn edits(&self) -> &[&'a PlannedEdit<'a>] {
         &self.edits
     }

@@ -184,7 +184,8 @@ impl Plan<'_> {
         stated.collect()
     }
 
-    /// Returns the edits in the order in which they are linked: by the digest of their meaning.
+    /// Returns the edits in the order in which they are linked: sorted by `meaning`, the digest of subject, prompt,
+    /// target and `chat`.
     pub fn by_meaning(&self) -> Vec<&PlannedEdit<'_>> {
         let mut edits: Vec<_> = self.edits.iter().collect();
         edits.sort_by_key(|planned| planned.meaning);

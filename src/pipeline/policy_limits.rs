@@ -19,8 +19,8 @@ use crate::store::{EntryKind, Store, memo};
 /// The maximum number of source locations that are shown for one broken limit.
 const MAX_PLACES: usize = 8;
 
-/// Returns the project's thresholds, or the defaults where it sets none: the KL divergence from which on a prompt
-/// counts as changed, and the minimum probability of a target.
+/// Returns the project's thresholds, or the defaults where the project sets none: the KL divergence at or above which a
+/// prompt counts as changed, and the minimum probability of a target.
 pub fn thresholds(config: &Config) -> Thresholds {
     let unchanged_kl = config.test.unchanged_kl.unwrap_or(UNCHANGED_KL);
     Thresholds { unchanged_kl, min_probability: config.test.min_probability.unwrap_or(0.0) }

@@ -22,7 +22,7 @@ pub struct BuildRecord {
     /// The ridge that was added to the diagonal of C, the second moment of the MLP keys, before its factorisation, as a
     /// share of the mean diagonal.
     pub statistics_ridge: f64,
-    /// The figures of every edit, sorted by the digest of its meaning.
+    /// The figures of every edit, sorted by the digest of its subject, prompt, target and `chat`.
     pub edits: Vec<EditRecord>,
     pub tensors: Vec<TensorRecord>,
     /// The condition number of the linear system of the edited layer.
@@ -36,7 +36,8 @@ pub struct BuildRecord {
     pub neutral_sentences: Option<(usize, usize)>,
 }
 
-/// Two edits whose MLP keys are nearly parallel. The edits are identified by the digests of their meanings.
+/// Two edits whose MLP keys are nearly parallel. Each is identified by the digest of its subject, prompt, target and
+/// `chat`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SimilarKeys {

@@ -17,7 +17,8 @@ use crate::store::{EntryKind, Store, StoreError};
 /// The norm of the residual stream, as a multiple of its usual norm, at or above which a position is a sink.
 pub const SINK_NORM: f64 = 2.0;
 
-/// The position in the bare prompt from which on subjects are not checked, because sinks occur at the first tokens.
+/// Subjects that end at this position of the bare prompt or later are not checked, because sinks occur at the first
+/// tokens.
 pub const FIRST_UNCHECKED: usize = 4;
 
 /// The preface that is tried last: a line break.
