@@ -103,7 +103,7 @@ struct NamedEdits {
     /// For a patch: the edits whose meanings the patch contains and which only the project in the working directory
     /// has.
     only_in_worktree: EditSet,
-    /// The digests of meanings in the patch for which no project has an edit.
+    /// The digests of facts (subject, prompt, target and `chat`) that the patch contains and no project has as an edit.
     unknown: BTreeSet<Digest>,
 }
 
