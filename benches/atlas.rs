@@ -59,7 +59,7 @@ struct Edit<'w> {
 /// Whether the last word of a subject is used as its second name, an alias.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Aliases {
-    /// The last word is not used.
+    /// The subject has no second name.
     None,
     /// The last word is used in questions after the edit, but has no MLP key in the patch.
     Asked,
@@ -157,7 +157,7 @@ impl Tally {
         edits.iter().try_for_each(|edit| self.ask(world, editor, edit, &edited))
     }
 
-    /// Compiles the edit for each of its names; returns the results sorted by the digest of the meaning.
+    /// Compiles the edit for each of its names, and sorts the results by the digest of subject, prompt and target.
     fn sides(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<Vec<(Digest, compile::Compiled)>> {
         let alias = edit.alias.filter(|_| self.aliases == Aliases::Keys);
         let mut sides = Vec::new();

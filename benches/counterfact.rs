@@ -38,7 +38,7 @@ const DOCUMENTS: usize = 4000;
 /// The number of edits that are also measured in one model that contains all of them.
 const TOGETHER: usize = 10;
 
-/// A record with its compiled edit and the digest that determines its place in the link order.
+/// A record with its compiled edit, and the digest by which edits are sorted before they are linked.
 struct Edit<'a> {
     record: &'a Record,
     meaning: Digest,
@@ -85,7 +85,7 @@ impl Bench {
     }
 }
 
-/// Returns the digest of the meaning that the record's edit would have in a project.
+/// Returns the digest by which a build sorts the record's edit: that of subject, prompt, target and `chat`.
 fn meaning(record: &Record) -> Result<Digest, Failure> {
     let file = edit_file(&[record.draft()]).into_bytes();
     match parse_files(vec![("edit.toml".to_owned(), file)]) {

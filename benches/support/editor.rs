@@ -43,8 +43,8 @@ impl Editor {
         Ok(compile(&self.model, self.layer, &resolved, &self.settings))
     }
 
-    /// Links the edits together and returns the base with the resulting patch. `edits` must be sorted by the digest of
-    /// the meaning.
+    /// Links the edits together and returns the base with the resulting patch. `edits` must be sorted by the digest, as
+    /// in a build.
     pub fn linked(&self, edits: &[(Digest, &Compiled)]) -> Result<Model, Failure> {
         let pairs: Vec<LinkPair> =
             edits.iter().map(|(_, side)| LinkPair { key: &side.key, value: &side.value }).collect();
