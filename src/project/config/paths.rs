@@ -31,7 +31,7 @@ pub struct Paths {
     pub facts: BTreeSet<PathBuf>,
     /// Whether the file has errors, so that it may be meant to name further paths.
     pub broken: bool,
-    /// Whether the file is not valid TOML or cannot be read, so that no path is known.
+    /// Whether the file cannot be read or is too large to be parsed, so that no path in it is known.
     pub unparsed: bool,
 }
 
