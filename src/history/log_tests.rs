@@ -47,7 +47,7 @@ fn the_log_lists_changes_of_facts() {
     id = sample.commit(5, "renamed", &[("edits/a.toml", &renamed), ("edits/b.toml", &b)], &[id]);
     id = sample.commit(6, "removed", &[("edits/a.toml", &renamed)], &[id]);
     let other = edit("a", "Another", "z", "");
-    sample.commit(7, "the old id again", &[("edits/a.toml", &a), ("edits/other.toml", &other)], &[id]);
+    sample.commit(7, "the old id again", &[("edits/a.toml", &renamed), ("edits/other.toml", &other)], &[id]);
     insta::assert_snapshot!(told(&sample));
     let repository = Repository::discover(&sample.project()).expect("a repository");
     let all = log(&repository, &repository.resolve("main").expect("a commit"), None).expect("a log");
