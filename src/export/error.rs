@@ -62,9 +62,7 @@ pub enum ExportError {
         "the patch changes `{parameter}`, which is not an MLP down-projection of this model: an adapter cannot \
          represent it"
     )]
-    NoModule {
-        parameter: String,
-    },
+    NoModule { parameter: String },
     #[error("llama.cpp does not support the architecture `{family}`: a GGUF adapter cannot be written")]
     NoArchitecture {
         /// The architecture, as in `model_type` of the configuration.
@@ -88,9 +86,7 @@ pub enum ExportError {
     #[error(
         "`{file}` of the base changed while it was read: nothing was exported; try again when nothing writes to it"
     )]
-    Changed {
-        file: String,
-    },
+    Changed { file: String },
 }
 
 fn said(names: &[(String, String)]) -> String {
