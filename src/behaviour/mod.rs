@@ -112,7 +112,7 @@ fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) ->
     AnswerScore { holds, probability: exp64(log), nll: -log / question.answer.len().max(1) as f64 }
 }
 
-/// The next-token distributions of the base and the patched model after one prompt, compared.
+/// The comparison of the next-token distributions of the base and the patched model after one prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NextTokenComparison {
     /// The id and the probability of the base's top token.

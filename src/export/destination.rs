@@ -96,7 +96,7 @@ impl Destination {
         let made = CreatedFolders::above(&self.path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".corrigenda-").suffix(".tmp");
-        // The permissions are those of the umask, not the 0700 of `tempfile`.
+        // `tempfile` creates folders with 0700. An export has the permissions that the umask allows.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let folder = builder.tempdir_in(&self.parent);

@@ -280,7 +280,7 @@ mod tests {
         let (u, v) = (vec![1e30, tiny], vec![1e-30]);
         let (b, a) = balanced(&u, &v);
         assert_eq!((b, a), (u, v));
-        // If the full balance would round a number, the vectors are balanced partially.
+        // If scaling to equal norms would round a number, the closest scale that rounds no number is used.
         let larger = vec![1e30, tiny * 1024.0];
         let (partial_b, partial_a) = balanced(&larger, &[1e-30]);
         assert_eq!((partial_b[1], partial_a[0]), (tiny, 1e-30 * 1024.0));

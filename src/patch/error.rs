@@ -68,7 +68,7 @@ pub enum PatchError {
     EditOrder {
         parameter: String,
         first: Digest,
-        /// The meaning digest of the next edit, which is not larger than `first`.
+        /// The digest of the subject, prompt and target of the next edit; it must be larger than `first`, but is not.
         second: Digest,
     },
     #[error("patching `{parameter}`: {factor} should have {expected:?} numbers, but has {found}")]

@@ -13,7 +13,7 @@ use crate::link::Refinement;
 use crate::stats::StatisticsError;
 use crate::stats::corpus::{CorpusError, Documents};
 
-/// The linker of a set of edits, and figures about its inputs.
+/// The linker of a set of edits, with the number of compiled edits and the largest ridge.
 pub struct Prepared<'a> {
     pub linker: PlanLinker<'a>,
     /// The number of edits that were compiled in this run; the other compiled edits were read from the store.

@@ -35,7 +35,8 @@ pub struct PlannedEdit<'a> {
 
 /// The edits of a project, resolved to the tokens that the base reads.
 pub struct Plan<'a> {
-    /// The edits by id; the aliases of an edit follow its subject.
+    /// One entry per subject name, sorted by the id of the edit. The entries for the aliases of an edit follow the
+    /// entry for its subject.
     pub edits: Vec<PlannedEdit<'a>>,
     /// Warnings for the user, for example about subjects at attention sinks.
     pub warnings: Vec<Diagnostic>,

@@ -22,8 +22,8 @@ pub fn load_or_compute_changed(context: BuildContext<'_>) -> Result<LayerStatist
     load_or_compute_layers(context, &context.setup.layers(context.base))
 }
 
-/// Returns the second moments of the given layers, which must be ascending. Second moments that are not in the store
-/// are summed together, in as few passes over the corpus as memory permits.
+/// Returns the second moments of the given layers, which must be ascending. Those that are not in the store are
+/// computed in as few passes over the corpus as memory permits: one pass serves several layers.
 ///
 /// # Errors
 /// As for [`load_or_compute_changed`].

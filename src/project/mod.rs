@@ -120,8 +120,8 @@ impl Project {
             }
             Err(more) => {
                 findings.extend(more.diagnostics);
-                // The folder in the project file was rejected, and the default folder was read instead. A finding that
-                // the default folder has no edits would mislead.
+                // If the folder in the project file was rejected, the default folder was read instead, and a finding
+                // that it has no edits would mislead.
                 if findings.iter().any(|finding| finding.code == Code::PathOutside) {
                     findings.retain(|finding| finding.code != Code::NoEdits);
                 }

@@ -292,7 +292,8 @@ fn fields(out: &mut String, fields: &[FieldChange], width: usize, said: impl Fn(
     out.push_str(&rows.render_wrapped(width));
 }
 
-/// Appends a sentence that describes an added or removed fact, with its reason and source.
+/// Appends paragraphs that describe an added or removed fact: the fact, its reason and its source. `side` selects the
+/// values before or after the change.
 fn sentence<'f>(
     out: &mut String,
     fields: &'f [FieldChange],

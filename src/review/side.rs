@@ -167,7 +167,8 @@ impl Side {
         Ok(Self::without_project(name, SideKind::Checkpoint, model))
     }
 
-    /// Returns the identity under which the measurements of this side are cached.
+    /// Returns the identity under which the measurements of this side are cached: the id of the patch, no id for the
+    /// base, and [`Identity::Unknown`] for a checkpoint.
     pub fn identity(&self) -> Identity {
         match (&self.patch, self.kind) {
             (Some((id, _)), _) => Identity::Patch(Some(*id)),

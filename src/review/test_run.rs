@@ -271,8 +271,8 @@ fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds
     }
 }
 
-/// Returns the finding of a failed expectation. Its label states the measured value and the requirement, or `says` if
-/// the answer is wrong.
+/// Returns the finding of a failed expectation. Its label states the measured value, followed by the requirement
+/// `required`, or by `says`, the text that the model predicts, if `required` is `None`.
 fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Option<&str>) -> Diagnostic {
     let holds = pair.after.holds();
     let measured = match pair.after.probability() {

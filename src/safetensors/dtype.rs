@@ -70,7 +70,7 @@ const TABLE: [(Dtype, &str, u64); 22] = [
 ];
 
 impl Dtype {
-    /// The name of the type in a safetensors header, for example `BF16`.
+    /// Returns the name of the type in a safetensors header, for example `BF16`.
     pub fn name(self) -> &'static str {
         TABLE[self as usize].1
     }

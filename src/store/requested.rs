@@ -58,7 +58,7 @@ pub fn request(store: &Store, root: &Path, address: &Digest, file: Option<&Diges
 }
 
 /// Removes a request after `corrigenda.lock` records the statistics. Errors are ignored, because a request that remains
-/// agrees with `corrigenda.lock`.
+/// asks for the statistics that `corrigenda.lock` records.
 pub fn forget(store: &Store, root: &Path, address: &Digest) {
     if let Ok(key) = key(root, address) {
         let _ = remove_file(&store.address(FOLDER, &key, ""));

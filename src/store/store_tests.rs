@@ -1,4 +1,4 @@
-//! Tests the store as a whole.
+//! Tests sequences of writes, reads, checks, removals and transfers in one store.
 
 use std::collections::BTreeSet;
 use std::io::Write;

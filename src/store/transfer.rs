@@ -18,7 +18,8 @@ pub struct RejectedFile {
     pub why: String,
 }
 
-/// The entries that [`Store::import`] found in a folder, by whether this store had them, and the rejected files.
+/// The result of [`Store::import`]: the imported entries, the entries that this store already had, and the rejected
+/// files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportedEntries {
     /// The entries that were missing or damaged in this store and were imported.

@@ -44,7 +44,7 @@ impl Repair {
 pub struct StoreReport {
     /// The number of checked entries, including damaged ones.
     pub checked: usize,
-    /// The problems: unexpected names in `v1` first, then by the kind and the path of the entry.
+    /// Unexpected names in `v1` come first; the problems of entries follow, sorted by kind and path.
     pub problems: Vec<StoreProblem>,
 }
 

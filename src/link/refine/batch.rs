@@ -7,8 +7,8 @@ use crate::model::Model;
 use crate::model::run::weight_pass::WeightPass;
 use crate::numeric::rows::softmax;
 
-/// The maximum number of positions in a batch of more than one row. The batches decide which sums are computed in f32,
-/// so their size depends only on the model and never on the machine.
+/// The maximum number of positions in a batch of more than one row. The division into batches determines which sums
+/// are computed in f32, so the size depends only on the model and never on the machine.
 const POSITIONS: usize = 1024;
 /// The approximate maximum number of f32 activations that a batch stores for the backward pass: half a gibibyte per
 /// thread.

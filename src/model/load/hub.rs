@@ -15,7 +15,7 @@ const PREFIX: &str = "hf:";
 const MAIN: &str = "main";
 /// Minimum length of an abbreviated commit hash, in hexadecimal digits.
 const SHORTEST: usize = 7;
-/// Maximum size of a file in `refs`, in bytes. It contains only a commit.
+/// Maximum size of a file in `refs`, in bytes. It contains only a commit hash.
 const LONGEST_REF: u64 = 256;
 
 /// The name of a model on the Hub: `hf:ORG/NAME@REVISION`.

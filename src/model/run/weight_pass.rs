@@ -117,8 +117,8 @@ impl WeightPass {
         seen(LayerGradient { layer: self.layer, keys: &self.keys, gradient: &gradient });
     }
 
-    /// Returns, for every row, how many positions at its end `layer` computes: all positions, or only the labelled
-    /// positions in the last block.
+    /// Returns, for every row, the number of final positions that `layer` computes. The last layer computes only the
+    /// labelled positions; every other layer computes all positions.
     fn last_n_of(&self, model: &Model, layer: usize) -> Vec<usize> {
         if layer + 1 == model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }
