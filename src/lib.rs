@@ -32,7 +32,7 @@
 //!
 //! - [`cli`]: the command line, with one module per command.
 //! - [`report`]: the result of a command as one value, and its formats for people and programs.
-//! - [`schema`]: the JSON Schemas of the project's files and of reports.
+//! - [`schema`]: the JSON Schemas of the project's files and of reports; those of the other answers are in [`cli`].
 //! - [`ui`] and [`progress`]: the output to the terminal, and the progress reports of long work.
 //!
 //! Small helpers: [`digest`] (SHA-256, and the hash of structured values), `regular_file` (reads untrusted files) and
@@ -43,8 +43,8 @@
 //!
 //! # Use as a library
 //!
-//! The items at the root of the crate are its interface: load a [`Project`], open a [`Store`], [`build`], and apply the
-//! [`Patch`] to a [`Base`]. The modules are internal and may change in every version.
+//! The items at the root of the crate are its interface: load a [`Project`], open a [`Store`], [`build()`], and apply
+//! the [`Patch`] to a [`Base`]. The modules are internal and may change in every version.
 //!
 //! ```no_run
 //! use std::path::Path;

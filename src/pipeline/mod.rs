@@ -26,7 +26,7 @@
 //! - [`provenance`]: an unsigned provenance statement of a patch;
 //! - `warnings`: warnings about the facts, the corpus and the size of a set;
 //! - `context`: the inputs that the steps of a build share;
-//! - [`build`]: the steps of a build in order, and the lock.
+//! - [`build`](mod@build): the steps of a build in order, and the lock.
 //!
 //! This module does not print and never writes to the base. Outside the store it writes only the lock, and the
 //! provenance statement if one is requested.
