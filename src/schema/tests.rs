@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use self::json_schema::Schema;
 use super::*;
 use crate::diagnostics::{Diagnostic, Sources};
 use crate::project::config;
@@ -16,6 +17,10 @@ use crate::project::edits::probes::{PROBE_KEYS, PROBES_KEYS};
 use crate::project::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
 use crate::project::read::rules::is_id;
 use crate::report::{ReportVerb, samples};
+
+// The suite checks the answers of the program with the same file.
+#[path = "../../tests/support/json_schema.rs"]
+mod json_schema;
 
 /// A project file that uses every key that is valid together with `[model]`.
 pub(crate) const FULL_PROJECT: &str = r#"
@@ -307,7 +312,7 @@ fn judge(kind: SchemaKind, full: &str, cases: &[Case], reader: impl Fn(&str) -> 
         assert!(full.contains(from), "{from}");
         let text = full.replacen(from, to, 1);
         let document: Value = toml::from_str(&text).expect("every case is valid TOML");
-        assert_eq!(accepts(&schema, &schema, &document), *valid, "schema: {from} -> {to}");
+        assert_eq!(accepts(&schema, &document), *valid, "schema: {from} -> {to}");
         assert_eq!(reader(&text), *valid, "reader: {from} -> {to}");
     }
 }
@@ -324,7 +329,7 @@ fn the_reader_is_stricter_than_the_schema() {
 #[test]
 fn reports_match_their_schema() {
     let schema: Value = serde_json::from_str(&render(SchemaKind::Report)).expect("JSON");
-    let accepted = |report: &Value| accepts(&schema, &schema, report);
+    let accepted = |report: &Value| accepts(&schema, report);
     for report in
         [samples::diff(), samples::test(), samples::check(), samples::empty(), samples::hostile(ReportVerb::Diff, "x")]
     {
@@ -341,85 +346,8 @@ fn reports_match_their_schema() {
     assert!(!accepted(&wrong));
 }
 
-/// Returns whether a value is valid under a schema. Supports only the keywords that our schemas use; an unknown keyword
-/// fails the test.
-fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
-    let keywords = schema.as_object().expect("a schema is an object");
-    keywords.iter().all(|(keyword, rule)| accepts_keyword(root, keyword, rule, keywords, value))
-}
-
-fn accepts_keyword(
-    root: &Value,
-    keyword: &str,
-    rule: &Value,
-    all: &serde_json::Map<String, Value>,
-    value: &Value,
-) -> bool {
-    let bound = || rule.as_f64().expect("a number");
-    let length = value.as_str().map(|text| text.chars().count()).or(value.as_array().map(Vec::len));
-    let has_length = |fits: &dyn Fn(f64) -> bool| length.is_none_or(|length| fits(length as f64));
-    match keyword {
-        "$schema" | "title" | "description" | "definitions" | "default" => true,
-        "$ref" => {
-            let name = rule.as_str().and_then(|path| path.strip_prefix("#/definitions/")).expect("a definition");
-            accepts(root, &root["definitions"][name], value)
-        }
-        "allOf" => rule.as_array().expect("a list").iter().all(|schema| accepts(root, schema, value)),
-        "anyOf" | "oneOf" => rule.as_array().expect("a list").iter().any(|schema| accepts(root, schema, value)),
-        "const" => rule == value,
-        "enum" => rule.as_array().expect("a list").contains(value),
-        "type" => match rule {
-            Value::Array(types) => types.iter().any(|name| is_type(name, value)),
-            name => is_type(name, value),
-        },
-        "required" => {
-            rule.as_array().expect("a list").iter().all(|key| value.get(key.as_str().expect("a key")).is_some())
-        }
-        "properties" => rule
-            .as_object()
-            .expect("a table")
-            .iter()
-            .all(|(key, schema)| value.get(key).is_none_or(|value| accepts(root, schema, value))),
-        "additionalProperties" => {
-            // `additionalProperties` is a boolean, or the schema of the values.
-            value.as_object().is_none_or(|table| match rule {
-                Value::Bool(_) => table.keys().all(|key| all["properties"].get(key).is_some()),
-                values => table.values().all(|entry| accepts(root, values, entry)),
-            })
-        }
-        "propertyNames" => value
-            .as_object()
-            .is_none_or(|table| table.keys().all(|key| accepts(root, rule, &Value::String(key.clone())))),
-        "dependencies" => rule.as_object().expect("a table").iter().all(|(key, others)| {
-            let there = |other: &Value| value.get(other.as_str().expect("a key")).is_some();
-            value.get(key).is_none() || others.as_array().expect("a list").iter().all(there)
-        }),
-        "minProperties" => value.as_object().is_none_or(|table| table.len() as f64 >= bound()),
-        "items" => value.as_array().is_none_or(|items| match rule {
-            Value::Array(rules) => items.iter().zip(rules).all(|(item, item_rule)| accepts(root, item_rule, item)),
-            rule => items.iter().all(|item| accepts(root, rule, item)),
-        }),
-        "minLength" | "minItems" => has_length(&|count| count >= bound()),
-        "maxLength" | "maxItems" => has_length(&|count| count <= bound()),
-        "minimum" => value.as_f64().is_none_or(|number| number >= bound()),
-        "maximum" => value.as_f64().is_none_or(|number| number <= bound()),
-        "exclusiveMinimum" => value.as_f64().is_none_or(|number| number > bound()),
-        "pattern" => value.as_str().is_none_or(|text| matches(rule.as_str().expect("a pattern"), text)),
-        other => panic!("the keyword {other}"),
-    }
-}
-
-fn is_type(name: &Value, value: &Value) -> bool {
-    match name.as_str().expect("a name") {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        "boolean" => value.is_boolean(),
-        "null" => value.is_null(),
-        other => panic!("the type {other}"),
-    }
+fn accepts(schema: &Value, value: &Value) -> bool {
+    Schema { root: schema, matches }.check(schema, value).is_ok()
 }
 
 /// Returns whether a text matches a pattern. Supports only the patterns that our schemas use.
