@@ -1,16 +1,14 @@
-//! Reads the project file, the edits, the probes and the lock, and reports their errors as findings.
+//! Reads the files of a project: `corrigenda.toml`, the edits, the probes and the lock. One run reports the mistakes of
+//! all files.
 //!
-//! - [`read`] finds files, reads TOML and continues after a mistake.
-//! - [`edits`] defines an edit, reads the [`EditSet`] and the probes of a project, finds conflicts between edits, and
-//!   compares two sets.
-//! - [`config`] reads `corrigenda.toml`: settings, models, policy, and paths.
-//! - [`lock`] writes, reads and compares `corrigenda.lock`, and reads the unmet expectations that were accepted.
+//! - [`read`] finds files and reads TOML; a mistake does not stop the reading.
+//! - [`edits`] defines an edit, reads all edits and probes, finds conflicts between edits, and compares two sets of
+//!   edits.
+//! - [`config`] reads `corrigenda.toml`.
+//! - [`lock`] writes, reads and compares `corrigenda.lock`, and reads `corrigenda.accepted`.
 //!
-//! This module uses no tokenizer, no weights and no store. It does not print, and it reads neither the clock nor the
-//! environment, apart from `HOME` for a leading `~`. It does not write files: [`Lock::render`] returns a text, and the
+//! This module does not open a model and does not write files: [`Lock::render`] returns the text of the lock, and the
 //! caller writes the file.
-//!
-//! One run collects the findings of all files. The usual entry point is [`Project::load`].
 
 pub mod config;
 pub mod edits;
@@ -39,28 +37,29 @@ pub use lock::{LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, Lo
 pub use read::files::MOST_FILE_BYTES;
 pub use read::rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 
-/// The parsed files of a project: settings, edits and probes.
+/// The content of a project's files: settings, edits and probes.
 #[derive(Clone, Debug)]
 pub struct Project {
     pub config: Config,
-    /// The built and the parked edits. `edits.sources` contains the texts of all project files, not only of the edit
-    /// files.
+    /// All edits of the project. `edits.sources` also has the texts of `corrigenda.toml` and `probes.toml`, for error
+    /// messages.
     pub edits: EditSet,
     pub probes: Vec<Probe>,
-    /// The warnings about all files, with the severities that the policy assigns.
+    /// The warnings about the project's files, with the severities that `[policy]` sets.
     pub warnings: Vec<Diagnostic>,
-    /// The files of a past revision, by path relative to the project's folder; `None` for a project on disk.
+    /// The file contents of a past revision, by path relative to the project's folder; `None` if the project was read
+    /// from disk.
     snapshot: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Project {
-    /// Reads `corrigenda.toml`, all edits and the probes in `root`, and collects the findings of all files.
+    /// Reads the project in the folder `root`.
     ///
-    /// The edits are read even if the settings are invalid. A missing project file is reported alone, because `root` is
-    /// probably the wrong folder.
+    /// All files are checked, even if one of them has an error. If `corrigenda.toml` is missing, no other file is
+    /// checked, because `root` is then probably the wrong folder.
     ///
     /// # Errors
-    /// If any finding is an error; all findings are returned.
+    /// If any file has an error; all errors and warnings are returned.
     pub fn load(root: &Path) -> Result<Self, Findings> {
         let mut sources = Sources::default();
         let (config, edits, mut findings) = config::read(root, &mut sources);
@@ -79,11 +78,11 @@ impl Project {
         Self::gather(config, findings, probes, edits, None)
     }
 
-    /// Does the same as [`Project::load`] for a past revision: `files` has its files by path relative to `root`.
-    /// Messages show paths with the prefix `label`, such as `main:`.
+    /// Reads a project whose files are in memory, for example those of a git revision. `files` has the content of each
+    /// file by its path relative to `root`. Error messages show each path with the prefix `label`, such as `main:`.
     ///
     /// # Errors
-    /// If any finding is an error; all findings are returned.
+    /// If any file has an error; all errors and warnings are returned.
     pub fn of_files(root: &Path, label: &str, files: BTreeMap<String, Vec<u8>>) -> Result<Self, Findings> {
         let mut sources = Sources::default();
         let shown = |path: &str| format!("{label}{path}");
@@ -120,8 +119,8 @@ impl Project {
             }
             Err(more) => {
                 findings.extend(more.diagnostics);
-                // If the folder in the project file was rejected, the default folder was read instead, and a finding
-                // that it has no edits would mislead.
+                // If `edits` in `corrigenda.toml` is not a folder inside the project, the default folder was read
+                // instead. An error that the default folder has no edits would be misleading.
                 if findings.iter().any(|finding| finding.code == Code::PathOutside) {
                     findings.retain(|finding| finding.code != Code::NoEdits);
                 }
@@ -131,12 +130,13 @@ impl Project {
         if let Some(edits) = &edits {
             findings.extend(crate::project::edits::conflicts::of_probes(&edits.edits, &probes));
         }
-        // A past revision may have edits with equal MLP keys; only a build rejects these.
+        // Edits with equal MLP keys are not reported in a past revision, so that it can still be compared with the
+        // current edits.
         if let (Some(edits), Some(config), None) = (&edits, &config, &snapshot) {
             let ridge = config.link.ridge.is_some_and(|ridge| ridge > 0.0);
             findings.extend(crate::project::edits::conflicts::one_key(&edits.edits, ridge));
         }
-        // A past revision is not checked against its own policy, because it can no longer be changed.
+        // The policy is not applied to a past revision, because the revision can no longer be changed.
         if let Some(Config { policy, .. }) = config.as_ref().filter(|_| snapshot.is_none()) {
             findings.extend(edits.iter().flat_map(|edits| policy.judge(edits)));
             findings = policy.apply(findings);
@@ -153,20 +153,20 @@ impl Project {
         }
     }
 
-    /// Returns the lock of the chosen model; `None` if the project has no lock file, or the file has no lock of the
-    /// model.
+    /// Returns the lock of the model in `config.model`; `None` if there is no lock file, or the file has no lock of
+    /// this model.
     ///
     /// # Errors
-    /// If the lock file cannot be read.
+    /// If the lock file cannot be read or is invalid.
     pub fn lock(&self) -> Result<Option<Lock>, Findings> {
         let name = self.config.model.name.as_deref();
         Ok(self.lock_file()?.and_then(|file| file.of(name).cloned()))
     }
 
-    /// Returns the lock file with the locks of all models; `None` if the project has no lock file.
+    /// Returns the content of `corrigenda.lock`, with one lock per model; `None` if the file does not exist.
     ///
     /// # Errors
-    /// If the lock file cannot be read.
+    /// If the lock file cannot be read or is invalid.
     pub fn lock_file(&self) -> Result<Option<LockFile>, Findings> {
         let Some(files) = &self.snapshot else { return LockFile::load(&self.config.root) };
         let Some(bytes) = files.get(LOCK_FILE) else { return Ok(None) };
@@ -174,7 +174,7 @@ impl Project {
         LockFile::parse(&shown, &String::from_utf8_lossy(bytes)).map(Some)
     }
 
-    /// Returns the message for a project without a lock of the chosen model.
+    /// Returns the error message that the project has no lock of the model in `config.model`.
     pub fn no_lock(&self) -> String {
         match &self.config.model.name {
             None => format!("there is no {LOCK_FILE}"),
@@ -182,13 +182,15 @@ impl Project {
         }
     }
 
-    /// Returns whether the project is a past revision, whose files are in memory.
+    /// Returns whether the project is a past revision, with its files in memory instead of on disk.
     pub fn is_snapshot(&self) -> bool {
         self.snapshot.is_some()
     }
 
-    /// Returns a file of a past revision: `Some(Some(bytes))`, or `Some(None)` if the revision has no such file.
-    /// Returns `None` if the file must be read from disk: the project is on disk, or the path leads out of the project.
+    /// Returns the bytes of a file of a past revision; `Some(None)` if the revision has no such file.
+    ///
+    /// Returns `None` if the caller must read the file from disk: the project itself is on disk, or `path` is outside
+    /// the project's folder.
     pub fn snapshot_file(&self, path: &Path) -> Option<Option<&[u8]>> {
         let files = self.snapshot.as_ref()?;
         let found = path.to_str().and_then(|path| files.get(path.trim_start_matches("./"))).map(Vec::as_slice);

@@ -1,5 +1,3 @@
-//! Tests that project files are parsed to the right settings, and that the label of every error marks the invalid text.
-
 use super::settings::StageConfig;
 use super::*;
 use crate::diagnostics::{RenderStyle, render};

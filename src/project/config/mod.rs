@@ -1,6 +1,6 @@
 //! Reads `corrigenda.toml`: the paths and the settings of a project.
 //!
-//! A key that the file does not set is `None`; the module that uses the setting defines its default.
+//! A setting that the file does not have is `None`; the module that uses the setting chooses the default.
 
 pub mod models;
 pub mod paths;
@@ -22,11 +22,10 @@ use settings::{
     read_path,
 };
 
-/// The name of the project file, in the root folder of the project.
 pub const PROJECT_FILE: &str = "corrigenda.toml";
-/// The folder of edits if the project file does not set `edits`.
+/// The folder of edits if `corrigenda.toml` does not set `edits`.
 pub const DEFAULT_EDITS: &str = "edits";
-/// The version of the project file format that this program reads.
+/// The only value of `format` in `corrigenda.toml` that this version of the program accepts.
 pub const PROJECT_FORMAT: i64 = 1;
 pub(crate) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
 const TABLES: KeysByTable = &[
@@ -41,35 +40,35 @@ const TABLES: KeysByTable = &[
     ("under `[[policy.protected]]`", PROTECTED_KEYS),
 ];
 
-/// The settings of a project: the content of `corrigenda.toml`.
+/// The content of `corrigenda.toml`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The folder that contains the project file. Relative paths in the project file start there.
+    /// The folder that contains `corrigenda.toml`. Relative paths in the file are relative to this folder.
     pub root: PathBuf,
-    /// The id of the project file in the sources, for the labels of diagnostics.
+    /// The id of `corrigenda.toml` in the [`Sources`] of error messages.
     pub file: FileId,
     /// The folder of edits, relative to `root`.
     pub edits: PathBuf,
-    /// The base model; in a project with several models, the model that the command uses.
+    /// The base model. In a project with several models, [`Config::choose`] selects it.
     pub model: ModelConfig,
-    /// All named models, including the one in `model`; empty if the only model has no name.
+    /// All models that have a name, including the one in `model`; empty if the project's only model has no name.
     pub models: BTreeMap<String, NamedModel>,
     pub rome: RomeConfig,
-    /// The settings of the linear solve that combines all edits into one patch (`[link]`).
+    /// The `[link]` table: settings of the linear solve that computes one patch from all edits.
     pub link: LinkConfig,
-    /// The corpus and the limits from which the second moments of the MLP keys are computed; `None` without
-    /// `[statistics]`.
+    /// The `[statistics]` table: the corpus from which the second moments of the MLP keys are computed; `None` if the
+    /// table is missing.
     pub statistics: Option<StatisticsConfig>,
     pub test: TestConfig,
     pub policy: Policy,
 }
 
 impl Config {
-    /// Reads the project file in `root`. Returns the settings, the warnings, and the file text that the labels of the
-    /// warnings refer to.
+    /// Reads `corrigenda.toml` in the folder `root`. Returns the settings, the warnings, and the text of the file,
+    /// which is needed to print the warnings.
     ///
     /// # Errors
-    /// If the project file is missing or has an error; all findings are returned.
+    /// If the file is missing or has an error; all errors and warnings are returned.
     pub fn load(root: &Path) -> Result<(Self, Vec<Diagnostic>, Sources), Findings> {
         let mut sources = Sources::default();
         let (config, _, mut findings) = read(root, &mut sources);
@@ -80,15 +79,16 @@ impl Config {
         }
     }
 
-    /// Returns the names of the models, sorted; empty if the only model has no name.
+    /// Returns the names of all named models, sorted; empty if the project's only model has no name.
     pub fn model_names(&self) -> Vec<&str> {
         self.models.keys().map(String::as_str).collect()
     }
 
-    /// Chooses the model `name`: its settings replace those in this [`Config`]. `None` chooses the only model.
+    /// Selects the model `name`: replaces `model`, `rome` and `statistics` by those of the named model. With `None`, a
+    /// project with one model stays unchanged.
     ///
     /// # Errors
-    /// If no model has this name, or if no name is given and there are several models.
+    /// If no model has this name, or if `name` is `None` and the project has several models.
     pub fn choose(&mut self, name: Option<&str>) -> Result<(), Diagnostic> {
         let name = match name {
             None if self.models.len() < 2 => return Ok(()),
@@ -102,26 +102,24 @@ impl Config {
         Ok(())
     }
 
-    /// Chooses the model that has the same name as the chosen model of `other`; in a project with one model, chooses
-    /// this model.
+    /// Selects the model with the same name as `other.model`. A project with only one model keeps this model.
     ///
     /// # Errors
-    /// If the project has several models, and no model has that name.
+    /// If the project has several models and none of them has this name.
     pub fn choose_as(&mut self, other: &Self) -> Result<(), Diagnostic> {
         let name = other.model.name.as_deref();
         self.choose(name.filter(|name| self.models.contains_key(*name) || self.models.len() > 1))
     }
 
-    /// Resolves a path that is written in the project file: expands a leading `~/` and joins a relative path to the
-    /// root.
+    /// Resolves a path from `corrigenda.toml`: expands a leading `~/`, and joins a relative path to `root`.
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        // For a project in the current folder, `./` is left out, so that messages show the path as in the project file.
+        // Joining to `.` would add `./`, and messages would not show the path as it is written in the file.
         if self.root == Path::new(".") { home::expand(path) } else { self.root.join(home::expand(path)) }
     }
 }
 
-/// Reads the valid parts of the project file. Returns the folder of edits even if the other settings are invalid, so
-/// that the edits can still be checked.
+/// Reads `corrigenda.toml` and returns the settings, the folder of edits, and the findings. The folder is returned even
+/// if other settings are invalid, so that the edits can still be checked.
 pub(super) fn read(root: &Path, sources: &mut Sources) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let path = root.join(PROJECT_FILE);
     let file =
@@ -143,7 +141,7 @@ fn missing(root: &Path) -> Diagnostic {
             .help("`-C` takes the folder that contains corrigenda.toml");
     }
     let finding = Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"));
-    // The path is made canonical first: the textual parent of a path with `..` is not its real parent folder.
+    // A path with `..` is resolved first, because its textual ancestors are not its real parent folders.
     let whole = std::fs::canonicalize(root).unwrap_or_default();
     let mut above = whole.ancestors().skip(1).enumerate();
     if let Some((steps, _)) = above.find(|(_, parent)| parent.join(PROJECT_FILE).is_file()) {
@@ -154,8 +152,8 @@ fn missing(root: &Path) -> Diagnostic {
     finding.help("name the project's folder with `-C DIR`, or start one with `corrigenda init`")
 }
 
-/// Parses the valid parts of a project file and returns the settings, the folder of edits and the findings. The
-/// settings are `None` if a required setting is missing or invalid.
+/// Parses the text of `corrigenda.toml` and returns the settings, the folder of edits, and the findings. The settings
+/// are `None` if the model is missing or invalid, or if the file has an unsupported `format`.
 pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let (mut reader, tree) = TomlReader::document(file, text, TABLES);
     let top = TomlReader::root(&tree);
@@ -183,7 +181,7 @@ pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         test,
         policy,
     });
-    // In a project with several models, the first model is chosen until `choose` is called.
+    // In a project with several models, the first model by name is selected until `Config::choose` is called.
     let config = config.map(|mut config| {
         let first = config.model.name.clone();
         let _ = config.choose(first.as_deref());

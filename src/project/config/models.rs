@@ -1,7 +1,8 @@
-//! Reads the models of a project: one model without a name, or several named models, each with settings.
+//! Reads the models of a project: either one `[model]` table, or several tables `[model.NAME]`.
 //!
-//! A named model inherits the tables `[rome]` and `[statistics]` of the project and can override each setting in them.
-//! The settings of the chosen model are in [`Config`](super::Config), so most code only deals with one model.
+//! A named model inherits the project's `[rome]` and `[statistics]` tables, and can override each of their keys.
+//! [`Config`](super::Config) holds the settings of one selected model, so most code does not depend on the number of
+//! models.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,15 +21,16 @@ pub const MOST_NAME_BYTES: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelConfig {
-    /// The name in `[model.NAME]`; `None` if the project has only `[model]`.
+    /// `NAME` of the table `[model.NAME]`; `None` for a plain `[model]` table.
     pub name: Option<String>,
-    /// The folder of the model, or its name on the Hub, as in the project file.
+    /// The folder of the model, or its name on the Hugging Face Hub, as it is written in `corrigenda.toml`.
     pub path: PathBuf,
     pub span: Range<usize>,
 }
 
 impl ModelConfig {
-    /// Returns the prefix of the model's table names: `model.NAME.`, or an empty text for a model without a name.
+    /// Returns the prefix of the names of the model's tables: `model.NAME.`, as in `[model.NAME.rome]`; empty for a
+    /// model without a name.
     pub fn prefix(&self) -> String {
         self.name.as_ref().map_or_else(String::new, |name| format!("model.{name}."))
     }
@@ -37,25 +39,25 @@ impl ModelConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedModel {
     pub model: ModelConfig,
-    /// The settings of the value optimisation. Settings that this model does not set are taken from the project's
-    /// `[rome]`.
+    /// The ROME settings of this model. A key that the model does not set has the value from the project's `[rome]`.
     pub rome: RomeConfig,
-    /// The corpus and the limits for the second moments. Settings that this model does not set are taken from the
-    /// project's `[statistics]`.
+    /// The statistics settings of this model. A key that the model does not set has the value from the project's
+    /// `[statistics]`.
     pub statistics: Option<StatisticsConfig>,
 }
 
-/// The models of a project file: the model that is chosen until `choose` is called, and all named models by name.
+/// The initially selected model (`None` if no model is valid), and all named models by name.
 pub(crate) type ModelSet = (Option<ModelConfig>, BTreeMap<String, NamedModel>);
 
-/// Returns whether a text is a valid model name: a-z, 0-9 and hyphens, not beginning with a hyphen, at most
+/// Returns whether a text is a valid model name: a-z, 0-9 and hyphens, no hyphen at the start, at most
 /// [`MOST_NAME_BYTES`] bytes.
 pub fn is_model_name(name: &str) -> bool {
     let known = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     (1..=MOST_NAME_BYTES).contains(&name.len()) && name.bytes().all(known) && !name.starts_with('-')
 }
 
-/// Reads `[model]`, or every `[model.NAME]` with the settings that it inherits.
+/// Reads the `[model]` table, or all `[model.NAME]` tables. `rome` and `statistics` are the project's settings, which a
+/// named model inherits.
 pub(crate) fn read(
     reader: &mut TomlReader,
     top: &TomlTable<'_, '_>,
@@ -117,7 +119,7 @@ fn read_named(
     Some((name, NamedModel { model, rome: own.over(rome), statistics }))
 }
 
-/// Returns the error for a command that works on one model, in a project with several models, if `--model` is missing.
+/// Returns the error that `--model` is missing: the project has several models, and the command works on one of them.
 pub fn unchosen(names: &[&str]) -> Diagnostic {
     let message = format!("the project has {} models, and the command works on one", names.len());
     Diagnostic::new(Code::ModelUnchosen, message)

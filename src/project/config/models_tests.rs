@@ -1,5 +1,3 @@
-//! Tests of the models in a project file.
-
 use std::path::Path;
 
 use super::*;
@@ -77,7 +75,6 @@ fn one_model_is_chosen() {
     assert_eq!(named.model.name.as_deref(), Some("only"));
 }
 
-/// A model is also found in a past revision that has more or fewer models than the current project.
 #[test]
 fn a_model_is_chosen_as_in_another_project() {
     let mut two = parsed(TWO).expect("valid");

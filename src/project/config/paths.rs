@@ -1,7 +1,7 @@
-//! Collects the paths that a project file names, even if the file is invalid.
+//! Collects the paths that `corrigenda.toml` names, even if the file is invalid.
 //!
-//! The paths are used to reject outputs that would overwrite inputs: a base model must be protected even if the project
-//! file is invalid.
+//! Commands compare their output paths with the collected paths, so that no output overwrites an input such as the base
+//! model.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -15,28 +15,28 @@ use crate::project::read::toml_reader::TomlReader;
 use crate::project::{MOST_FILE_BYTES, PROJECT_FILE};
 use crate::regular_file;
 
-/// The paths that a project file contains, exactly as written there.
+/// The paths that a project file names. Relative paths are relative to the project's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// The folder of edits; the default folder if the file does not name a valid folder.
+    /// The folder of edits, as git writes paths: without `./`. The default folder if the file does not name a valid
+    /// folder.
     pub edits: String,
     pub templates: BTreeSet<String>,
-    /// All files that a build or a test reads because the project file names them: context templates, corpora and
-    /// neutral texts.
+    /// The input files that the project file names: context templates, corpora and neutral texts.
     pub read: BTreeSet<PathBuf>,
-    /// The base models: folders, or names on the Hub.
+    /// The base models: folders, or names on the Hugging Face Hub.
     pub models: BTreeSet<PathBuf>,
-    /// All folders below the project's folder that are the value of a key `edits` in any table; empty without a project
-    /// file.
+    /// All folders that may contain edits: the folder of edits, and every folder inside the project that a misplaced
+    /// `edits` key names. Empty if there is no project file.
     pub facts: BTreeSet<PathBuf>,
-    /// Whether the file has errors, so that it may be meant to name further paths.
+    /// Whether the file has errors. Some of its paths may then be missing.
     pub broken: bool,
-    /// Whether the file cannot be read or is too large to be parsed, so that no path in it is known.
+    /// Whether the file cannot be read or is too large to be parsed. None of its paths is then known.
     pub unparsed: bool,
 }
 
 impl Paths {
-    /// Collects the paths in the text of a project file. A path in a table where its key is not allowed is included.
+    /// Collects the paths from the text of a project file, including values of keys in the wrong table.
     pub fn of(text: &str) -> Self {
         let mut sources = Sources::default();
         let file = sources.add(PROJECT_FILE, text);
@@ -62,8 +62,7 @@ impl Paths {
         }
     }
 
-    /// Collects the paths in the project file of `root`. If this file cannot be read, returns the default folder of
-    /// edits and sets `unparsed`.
+    /// Collects the paths from the project file in the folder `root`. If the file cannot be read, sets `unparsed`.
     pub fn at(root: &Path) -> Self {
         match regular_file::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
             Ok(bytes) => match String::from_utf8(bytes) {
@@ -78,7 +77,7 @@ impl Paths {
     }
 }
 
-/// Returns whether a path leads below the project's folder; edits are only read from such folders.
+/// Returns whether a relative path is inside the project's folder, and not the folder itself. A path with `..` is not.
 fn is_below(folder: &Path) -> bool {
     let mut depth = 0;
     for part in folder.components() {
@@ -91,7 +90,7 @@ fn is_below(folder: &Path) -> bool {
     depth > 0
 }
 
-/// Collects the strings that `key` has in any table, because a misplaced key may be moved to the right table later.
+/// Collects the string values of `key` from every table, because a key in the wrong table also names a path to protect.
 fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
     for (name, value) in table {
         match value.get_ref() {
@@ -106,7 +105,7 @@ fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Returns a path in the form that git uses: without a leading `./` and without a final `/`.
+/// Removes a leading `./` and a final `/`, because git writes paths without them.
 fn shown(path: &str) -> String {
     path.trim_start_matches("./").trim_end_matches('/').to_owned()
 }

@@ -1,8 +1,8 @@
-//! Reads and applies `[policy]` of `corrigenda.toml`: the limits and requirements of a project.
+//! Reads `[policy]` of `corrigenda.toml`, the rules that a project sets for its edits and patches, and checks the
+//! edits.
 //!
-//! Rules about the texts of edits are checked here, so `corrigenda check` reports broken ones. Limits on a patch are
-//! only read here and checked by `build` and `test`. Every finding points at the edit and at the rule, with the reason
-//! that the policy gives.
+//! The limits on a patch are only read here; `build` and `test` check them. A finding about a broken rule marks the
+//! rule in `corrigenda.toml` and states the reason that the policy gives for it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,19 +34,19 @@ pub(crate) const POLICY_KEYS: &[&str] = &[
     "reasons",
 ];
 pub(crate) const PROTECTED_KEYS: &[&str] = &["subject", "reason"];
-/// The fields of an edit that `require` can name.
+/// The fields of an edit that `require` can make mandatory.
 pub(crate) const REQUIRABLE: &[&str] =
     &["was", "reason", "source", "owner", "ticket", "expires", "paraphrase", "unchanged"];
 
-/// The limits and requirements that a project sets. A limit that is `None` is not checked.
+/// The content of `[policy]`. A limit that is `None` is not checked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// The id of the project file in the sources; `None` without `[policy]`.
+    /// The id of `corrigenda.toml` in the sources of error messages; `None` without `[policy]`.
     file: Option<FileId>,
     /// The fields that every edit must have, each with its byte range in the project file.
     require: Vec<(String, Range<usize>)>,
     pub max_edits: Option<Limit>,
-    /// The maximum of `‖Δ‖ / ‖W‖` for any tensor, where Δ is the change of the weight W.
+    /// The maximum of `‖Δ‖ / ‖W‖` (Frobenius norms) for each changed tensor, where Δ is the change of the weight W.
     pub max_relative_norm: Option<Limit>,
     pub min_efficacy: Option<Limit>,
     pub min_paraphrase: Option<Limit>,
@@ -56,41 +56,41 @@ pub struct Policy {
     pub max_neighbourhood_kl: Option<Limit>,
     /// The maximum mean KL divergence between base and patched model on neutral text, in nats.
     pub max_damage: Option<Limit>,
-    /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
+    /// The maximum relative growth of the perplexity of neutral text; 0.1 means 10 %.
     pub max_perplexity: Option<Limit>,
     protected: Vec<Protected>,
     levels: BTreeMap<Code, (Level, Range<usize>)>,
     reasons: BTreeMap<String, String>,
 }
 
-/// A number that the policy sets as a minimum or maximum, with its byte range in the project file.
+/// A minimum or maximum that the policy sets, with its byte range in `corrigenda.toml`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
-    /// The maximum or the minimum allowed value, depending on the rule that the limit belongs to.
     pub value: f64,
     span: Range<usize>,
 }
 
 impl Limit {
-    /// Returns whether `figure` is at most the limit. Only for limits that are a maximum; false for NaN.
+    /// Returns whether `figure` does not exceed this maximum; false for NaN. The method is not for a limit that is a
+    /// minimum.
     pub fn allows(&self, figure: f64) -> bool {
         figure <= self.value
     }
 }
 
-/// A rule that forbids edits of the subjects whose names match a pattern.
+/// An entry of `[[policy.protected]]`: it forbids edits of all subjects that match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Protected {
-    /// The pattern that a name of the subject must not match; `*` matches any text.
+    /// The pattern that is compared with the subject and its aliases; `*` matches any text, and case is ignored.
     pattern: String,
     span: Range<usize>,
     reason: Option<String>,
 }
 
-/// The severity that a policy assigns to the findings of a code.
+/// The severity that `[policy.levels]` sets for all findings with one code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// The finding is an error: a build and a check fail.
+    /// The finding is an error, so `check` and `build` fail.
     Deny,
     Warn,
     Allow,
@@ -102,7 +102,7 @@ impl Level {
 }
 
 impl Policy {
-    /// Reads the valid parts of `[policy]`; the result is empty without this table.
+    /// Reads `[policy]`. An invalid rule gives a finding and is ignored. Without this table, the policy has no rules.
     pub(crate) fn read(reader: &mut TomlReader, top: &TomlTable<'_, '_>) -> Self {
         let Some(table) = reader.table(top, "policy", "`[policy]`") else { return Self::default() };
         reader.known_keys(&table, POLICY_KEYS);
@@ -134,7 +134,7 @@ impl Policy {
         }
     }
 
-    /// Checks the rules that need no model: required fields, protected subjects, and the number of edits.
+    /// Checks the rules that need no model: the required fields, the protected subjects, and the number of edits.
     pub(crate) fn judge(&self, edits: &EditSet) -> Vec<Diagnostic> {
         let mut found: Vec<Diagnostic> =
             edits.edits.iter().chain(&edits.parked).flat_map(|edit| self.judge_edit(edit)).collect();
@@ -167,8 +167,8 @@ impl Policy {
         found
     }
 
-    /// Returns a finding for every edit that has expired by `today`, also for parked edits, with the severity that the
-    /// policy assigns.
+    /// Returns a finding for every edit that expires on `today` or earlier, with the severity that the policy sets.
+    /// Edits with `status = "parked"` are included.
     pub fn expired(&self, edits: &EditSet, today: Date) -> Vec<Diagnostic> {
         let finding = |edit: &Edit| {
             let (day, span) = edit.expires.filter(|day| *day <= today).zip(edit.spans.expires.as_ref())?;
@@ -179,7 +179,8 @@ impl Policy {
         self.apply(edits.edits.iter().chain(&edits.parked).filter_map(finding).collect())
     }
 
-    /// Sets the severity of findings to the levels of the policy, and drops findings with the level `allow`.
+    /// Gives each finding the severity that `[policy.levels]` sets for its code, and removes findings with the level
+    /// `allow`.
     #[must_use]
     pub fn apply(&self, findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
         let weighed = |mut finding: Diagnostic| {
@@ -198,13 +199,13 @@ impl Policy {
         findings.into_iter().filter_map(weighed).collect()
     }
 
-    /// Returns the finding for a measured value that breaks a limit.
+    /// Returns a finding about a measured value that breaks `limit`; a label marks the limit in `corrigenda.toml`.
     pub fn broken(&self, code: Code, message: String, limit: &Limit) -> Diagnostic {
         self.point(Diagnostic::new(code, message), limit)
     }
 
-    /// Adds to a finding about a broken limit the label that marks the limit in the project file, with the reason that
-    /// the policy gives for it.
+    /// Adds a label to a finding about a broken limit. The label marks the limit in `corrigenda.toml` and states the
+    /// reason from `[policy.reasons]`.
     #[must_use]
     pub fn point(&self, finding: Diagnostic, limit: &Limit) -> Diagnostic {
         let key = finding.code.as_str();
@@ -215,7 +216,8 @@ impl Policy {
         self.because(finding, span, self.reasons.get(key).map(String::as_str))
     }
 
-    /// Adds to a finding the label that marks a policy rule in the project file, with the reason of the rule.
+    /// Adds a label to a finding about a broken rule. The label marks the rule in `corrigenda.toml` and states
+    /// `reason`.
     fn because(&self, finding: Diagnostic, span: &Range<usize>, reason: Option<&str>) -> Diagnostic {
         let Some(file) = self.file else { return finding };
         let label = reason.map_or_else(|| "the policy".to_owned(), |reason| format!("the policy: {reason}"));
@@ -237,8 +239,8 @@ fn has(edit: &Edit, field: &str) -> bool {
     }
 }
 
-/// Returns whether a pattern matches `name`, or `name` after the last words of `head`, the text of the prompt before
-/// the subject: the prompt "Marie {}" with the subject "Curie" is about Marie Curie.
+/// Returns whether a pattern matches `name`, or `name` together with words directly before it in the prompt. `head` is
+/// the prompt before the subject. For example, the prompt "Marie {}" with the subject "Curie" is about Marie Curie.
 fn is_about(pattern: &str, head: &str, name: &str) -> bool {
     let (pattern, words) = (usual(pattern), usual(&[head, name].concat()));
     let own = words.len() - usual(name).len().min(words.len());
@@ -254,7 +256,7 @@ fn usual(text: &str) -> String {
     words.join(" ")
 }
 
-/// Returns whether a pattern matches all of `name`; `*` in the pattern matches any text, also an empty one.
+/// Returns whether a pattern matches the whole `name`; `*` in the pattern matches any text, including an empty text.
 fn is_like(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -319,7 +321,8 @@ fn level_of(value: &Spanned<DeValue<'_>>) -> Option<Level> {
     Level::NAMES.iter().find(|(name, _)| name == text).map(|(_, level)| *level)
 }
 
-/// Returns the code with this name. Adds a finding if there is no such code, or a policy cannot change its severity.
+/// Returns the finding code `name`. Adds a finding if the code does not exist, or if a policy cannot change its
+/// severity.
 fn adjustable(reader: &mut TomlReader, name: &str, span: &Range<usize>) -> Option<Code> {
     let code = Code::ALL.iter().copied().find(|code| code.as_str() == name);
     match code {

@@ -34,7 +34,6 @@ fn a_broken_rule_is_shown_with_its_reason() {
     insta::assert_snapshot!(drawn(project("[policy]\nmax-edits = 1\n", &two)));
 }
 
-/// Checks that a past revision that breaks its own policy can still be loaded.
 #[test]
 fn a_past_state_is_not_checked_by_its_policy() {
     let settings = "format = 1\nmodel.path = \"m\"\n[policy]\nrequire = [\"source\"]\n";
@@ -80,7 +79,7 @@ fn an_edit_expires_on_its_day() {
     assert!(parse_files(vec![("a.toml".into(), EDIT.replace("2026-11-24", "2026-13-01").into())]).is_err());
 }
 
-/// Matches a pattern by direct recursion, as a slow reference for `is_like`.
+/// Matches a pattern with `*` by plain recursion: a slow, simple reference for `is_like`.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.split_first() {
         None => name.is_empty(),

@@ -1,7 +1,7 @@
 //! Defines and reads the settings of the tables `[rome]`, `[link]`, `[statistics]` and `[test]`.
 //!
-//! The JSON Schema is derived from the same types, so their comments are its descriptions. A setting that the file does
-//! not set is `None`; for `[rome]`, the preset of the model then applies.
+//! The JSON Schema of `corrigenda.toml` is derived from these types, and their doc comments become its descriptions. A
+//! setting that the file does not have is `None`; the module that uses the setting chooses the default.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::project::read::numbers::LowerBound;
 use crate::project::read::rules;
 use crate::project::read::toml_reader::{TomlReader, TomlTable, TomlText};
 
-/// The maximum number of attempts in `schedule`.
+/// The maximum number of attempts in `schedule` under `[rome]`.
 pub const MOST_STAGES: usize = 8;
 /// The maximum of `steps` in one attempt of `schedule`.
 pub const MOST_STEPS: i64 = 10_000;
@@ -34,9 +34,9 @@ pub(crate) const ROME_KEYS: &[&str] = &[
 ];
 pub(crate) const STAGE_KEYS: &[&str] = &["rate", "steps"];
 pub(crate) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
-/// The maximum of `refine-steps`.
+/// The maximum value of `refine-steps` under `[link]`.
 const MOST_REFINING: i64 = 1000;
-/// The maximum of `refine-layers`.
+/// The maximum value of `refine-layers` under `[link]`.
 const MOST_LAYERS: i64 = 8;
 pub(crate) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
 pub(crate) const TEST_KEYS: &[&str] = &[
@@ -50,8 +50,8 @@ pub(crate) const TEST_KEYS: &[&str] = &[
     "neutral",
 ];
 
-/// The settings of the ROME optimisation, which finds the value of an edit: the vector v that the edited MLP layer
-/// outputs for the subject.
+/// The settings of the ROME optimisation. It searches for the vector v that the edited MLP layer must output at the
+/// subject, so that the model gives the target.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "RomeTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RomeConfig {
@@ -60,45 +60,46 @@ pub struct RomeConfig {
     /// The byte range of `layer` in the project file.
     #[schemars(skip)]
     pub layer_span: Option<Range<usize>>,
-    /// A file of context templates: texts that are put before the prompt.
+    /// A file of context templates: texts that are put before the prompt when the MLP key and the value are computed.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub templates: Option<PathBuf>,
-    /// The attempts of the optimisation, in order. An attempt is only made if all previous attempts did not converge.
+    /// The attempts of the optimisation, in order. A further attempt is made only if no earlier attempt has converged.
     #[schemars(length(min = 1, max = 8))]
     pub schedule: Option<Vec<StageConfig>>,
-    /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where δ is the change of the initial value v₀.
+    /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where v₀ is the initial value of v and δ is its change.
     #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,
-    /// The maximum of ‖δ‖ as a multiple of ‖v₀‖, where δ is the change of the initial value v₀.
+    /// The maximum of ‖δ‖ as a multiple of ‖v₀‖, where v₀ is the initial value of v and δ is its change.
     #[schemars(range(min = 0))]
     pub clamp: Option<f64>,
-    /// The weight, in the loss, of the KL divergence that preserves the model's other predictions about the subject.
+    /// The factor of the KL divergence in the loss. This term preserves the model's other predictions about the
+    /// subject.
     #[schemars(range(min = 0))]
     pub kl_factor: Option<f64>,
-    /// The loss, including the weight decay and the KL divergence, below which an attempt stops.
+    /// The total loss, including weight decay and KL divergence, below which an attempt stops.
     #[schemars(range(min = 0))]
     pub stop_loss: Option<f64>,
-    /// The mean negative log-likelihood of the target, in nats, at or below which a value has converged.
+    /// The mean negative log-likelihood of the target, in nats, at or below which an attempt has converged.
     #[schemars(range(min = 0))]
     pub converged_nll: Option<f64>,
-    /// The weight of the prompt without a context template in the mean of the MLP keys; by default it equals the weight
-    /// of any context template.
+    /// The weight of the prompt without a context template when the MLP keys of all templates are averaged. By default
+    /// it equals the weight of one template.
     #[schemars(range(min = 0, max = 1))]
     pub bare_weight: Option<f64>,
-    /// The lead of the target, in nats, at which the search stops: every token of the target has at least this much
-    /// more log-probability than any other token, in every template. By default only the published `stop-loss` applies.
+    /// The margin, in nats, at which an attempt stops: with every context template, the log-probability of each target
+    /// token exceeds that of any other token by at least this much. By default, only `stop-loss` applies.
     #[schemars(range(min = 0))]
     pub margin: Option<f64>,
 }
 
-/// One attempt of the optimisation with Adam.
+/// One attempt of the ROME optimisation with Adam.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
 #[schemars(rename = "StageTable", deny_unknown_fields)]
 pub struct StageConfig {
     /// The learning rate of Adam.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub rate: f64,
-    /// The number of evaluations of the loss; there is one Adam update fewer.
+    /// The number of loss evaluations; the number of Adam updates is one less.
     #[schemars(range(min = 1, max = 10000))]
     pub steps: u32,
 }
@@ -107,10 +108,11 @@ pub struct StageConfig {
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "LinkTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LinkConfig {
-    /// The ridge on the diagonal of the linear system of the MLP keys, as a share of the mean diagonal.
+    /// The ridge that is added to the diagonal of the linear system, as a share of the mean diagonal entry.
     #[schemars(range(min = 0))]
     pub ridge: Option<f64>,
-    /// The number of refinement steps after the linear solve, 0 for none. By default, only large sets are refined.
+    /// The number of refinement steps after the linear solve; 0 means no refinement. By default, only large sets of
+    /// edits are refined.
     #[schemars(range(min = 0, max = 1000))]
     pub refine_steps: Option<usize>,
     /// The number of layers that the refinement changes: the edited layer and the layers directly above it.
@@ -118,17 +120,18 @@ pub struct LinkConfig {
     pub refine_layers: Option<usize>,
 }
 
-/// The source of C, the second moments of the MLP keys.
+/// The source of the second moments of the MLP keys, the matrix C of the ROME paper.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(rename = "StatisticsTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StatisticsConfig {
     /// The path of the text file over which the second moments are summed, one document per line.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub corpus: PathBuf,
-    /// The byte range of the path in the project file.
+    /// The byte range of `corpus` in the project file.
     #[schemars(skip)]
     pub span: Range<usize>,
-    /// The maximum number of tokens per document; longer ones are truncated. By default the model's context length.
+    /// The maximum number of tokens per document; longer documents are truncated. By default the model's context
+    /// length.
     #[schemars(range(min = 1))]
     pub max_tokens: Option<u64>,
     /// The maximum number of documents that are read; by default all.
@@ -140,29 +143,30 @@ pub struct StatisticsConfig {
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "TestTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TestConfig {
-    /// The KL divergence of the next token, in nats, at or above which the answer to a neighbour prompt counts as
-    /// changed.
+    /// The KL divergence of the next-token distribution, in nats, at or above which the answer to a neighbour prompt
+    /// counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
     /// The minimum probability of the target after the edit's own prompt.
     #[schemars(range(min = 0, max = 1))]
     pub min_probability: Option<f64>,
-    /// The minimum share of edits that must hold; all by default.
+    /// The minimum share of edits for which the patched model gives the target; all edits by default.
     #[schemars(range(min = 0, max = 1))]
     pub min_efficacy: Option<f64>,
-    /// The minimum share of paraphrases that must hold; all by default.
+    /// The minimum share of paraphrases to which the patched model gives the target; all paraphrases by default.
     #[schemars(range(min = 0, max = 1))]
     pub min_paraphrase: Option<f64>,
-    /// The minimum share of neighbours whose answer must stay unchanged; all by default.
+    /// The minimum share of neighbour prompts whose answer stays unchanged; all neighbour prompts by default.
     #[schemars(range(min = 0, max = 1))]
     pub min_unchanged: Option<f64>,
     /// The maximum mean KL divergence from the base model on neutral text, in nats.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_damage: Option<f64>,
-    /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
+    /// The maximum relative growth of the perplexity of neutral text; 0.1 means 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_perplexity: Option<f64>,
-    /// A file of neutral text, one document per line; by default the corpus of the statistics.
+    /// A file of neutral text, which is unrelated to the edits, one document per line; by default the corpus of the
+    /// statistics.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub neutral: Option<PathBuf>,
 }
@@ -187,7 +191,7 @@ impl RomeConfig {
         })
     }
 
-    /// Returns these settings, with every setting that is `None` replaced by the setting in `shared`.
+    /// Returns these settings; a setting that is `None` gets the value from `shared`.
     pub(super) fn over(self, shared: &Self) -> Self {
         let shared = shared.clone();
         Self {
@@ -207,8 +211,8 @@ impl RomeConfig {
 }
 
 impl StatisticsConfig {
-    /// Reads a `[statistics]` table. A key that the table does not set has the value in `shared`, the table of the
-    /// whole project.
+    /// Reads a `[statistics]` table. A missing key gets the value from `shared`, the `[statistics]` table of the whole
+    /// project.
     pub(super) fn read(
         reader: &mut TomlReader,
         above: &TomlTable<'_, '_>,
@@ -280,7 +284,7 @@ fn read_schedule(reader: &mut TomlReader, rome: &TomlTable<'_, '_>) -> Option<Ve
     Some(stages.collect())
 }
 
-/// Reads a path that is not empty. The code that opens the file checks whether it exists.
+/// Reads a path, which must not be empty. The file itself is only checked when it is opened.
 pub(super) fn read_path(reader: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
     let text = reader.text(entry, key)?;
     rules::path(reader, key, &text).then_some(text)
