@@ -1,6 +1,6 @@
-//! Defines the types in which a model stores its weights.
+//! Defines the element types of stored model weights.
 
-/// The type of the elements of a weight tensor in its file. Files with other types are rejected.
+/// The element type of a weight tensor in a file. Weights of other types are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightDtype {
     F32,
