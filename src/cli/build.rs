@@ -1,4 +1,5 @@
-//! Implements `build`: compiles the edits that are not in the store, links all edits, and shows what changed.
+//! Implements `build`: compiles the edits that are not in the store, links all edits into a patch, and shows the
+//! changes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns a description of an output that can cover only one model; `None` without `--provenance`.
+    /// Returns the name of an output that can cover only one model of the project; `None` without `--provenance`.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.provenance.as_ref().map(|_| "a provenance statement")
     }
@@ -65,33 +66,32 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Rejects a path of `--provenance` that must not be written. The check comes before the build, so that a long build
-/// does not fail at its end.
+/// Rejects a path of `--provenance` that must not be overwritten. The check comes before the build, so that a long
+/// build does not fail at its end.
 fn check_provenance(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     context.may_export(path)?;
     provenance::check(path, &arguments.builder)
 }
 
-/// Writes the provenance statement if `--provenance` is set.
 fn write_provenance(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), Failure> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     let statement = provenance::statement(project, &built.lock, &arguments.builder)?;
     Ok(provenance::write(path, &statement)?)
 }
 
-/// An edit under one name of its subject, with the measurements that the build made for that name.
+/// An edit with one name of its subject, and the measurements of the build for that name.
 struct NamedRecord<'p> {
     edit: &'p Edit,
-    /// The alias of the subject; `None` for the subject's own name.
+    /// The alias; `None` if the subject is named by its own name.
     alias: Option<&'p str>,
     record: &'p EditRecord,
 }
 
-/// Returns one item per edit and name of its subject, ordered by edit id. The subject's own name comes before the
-/// aliases.
+/// Returns one element for each edit and each name of its subject, ordered by edit id. The subject's own name comes
+/// before its aliases.
 fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
-    // The build record has an entry for each edit of the project, because the build made the record from these edits.
+    // The build measured every edit of the project under each of its names, so no measurement is missing.
     let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
     let named = |edit: &'p Edit| {
         let found = edit.names().map(|(name, _)| (name, records.get(&edit.meaning_of(name)))).collect::<Vec<_>>();
@@ -104,7 +104,7 @@ fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
     project.edits.edits.iter().flat_map(named).collect()
 }
 
-/// The minimum terminal width, in columns, at which the table of edits shows all its columns.
+/// The minimum width of the terminal, in columns, for all columns of the table of edits.
 const ROOMY: usize = 112;
 
 fn sign(changes: &[EditChange], id: &str) -> &'static str {
@@ -125,7 +125,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
         head.row(["stats", &format!("layer {}, {keys} keys{ridge}  {}", statistics.layer, statistics.digest.short())]);
     }
     let mut edits = Table::new(&[1, 2, 4], &[3, 5, 6, 7]);
-    // A narrow terminal has no space for the last two columns, the norm and the retained share.
+    // A narrow terminal has no space for the last two columns, `‖Δ‖` and `kept`.
     let columns = if width < ROOMY { 6 } else { 8 };
     let names = ["", "edit", "new answer", "before → after", "old answer", "before → after", "‖Δ‖", "kept"];
     edits.row(&names[..columns]);
@@ -198,7 +198,7 @@ fn lock_line(built: &Built) -> String {
     format!("{LOCK_FILE} written: {changes}")
 }
 
-/// Returns a sentence that names the edits whose target the patched model does not give; empty if there are none.
+/// Returns a sentence that lists the edits whose target the patched model does not give; empty if there are none.
 fn verdict(project: &Project, built: &Built) -> String {
     let fails: Vec<NamedRecord<'_>> =
         by_id(project, built).into_iter().filter(|named| !named.record.target.holds).collect();

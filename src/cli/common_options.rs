@@ -1,4 +1,4 @@
-//! Defines the options that all verbs share.
+//! Defines the command-line options that all verbs accept, such as `--format`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,6 @@ use crate::cli::format::Format;
 use crate::numeric::Isa;
 use crate::ui::Color;
 
-/// Options that all verbs share.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Common options")]
 pub(super) struct CommonOptions {
@@ -14,7 +13,7 @@ pub(super) struct CommonOptions {
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub project: Option<PathBuf>,
     /// Use this model, if the project has several; by default, plan, build and test run for every model
-    // The type is a path only because `init --model DIR` takes a path: clap treats the two as one option.
+    // The type is a path only because `init --model DIR` takes a path, and clap treats both options as one.
     #[arg(long, value_name = "NAME", global = true)]
     pub model: Option<PathBuf>,
     /// Format of the answer on stdout

@@ -1,5 +1,5 @@
-//! Holds the state that all commands share: the terminal, the project's folder and the store. Also loads projects and
-//! base models, prints warnings, and ends runs with an error.
+//! Holds what all verbs share: the terminal, the project's folder and the store. Also loads projects and base models,
+//! prints warnings, and ends runs with an error.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -25,25 +25,25 @@ use crate::report::{Finding, Report, ReportVerb, VERSION};
 use crate::store::{Store, StoreError, cache_root};
 use crate::ui::{Ui, Verbosity};
 
-/// The options, the terminal and the caches that one run of the program shares.
+/// The options of the command line, the terminal and the store, which all steps of one program run share.
 pub(super) struct Context {
     pub ui: Ui,
     pub root: PathBuf,
-    /// The folder given with `-C`; `None` without that option.
+    /// The folder of `-C`; `None` without that option.
     named: Option<PathBuf>,
     pub format: Format,
     pub isa: Isa,
     cache_dir: Option<PathBuf>,
     /// The store; `None` until the first call of [`Context::store`].
     store: RefCell<Option<Store>>,
-    /// The name of the selected model; `None` if no model is selected.
+    /// The name of the selected model, from `--model` or from a run over all models; `None` if no model is selected.
     model: RefCell<Option<String>>,
-    /// Whether the project's warnings were printed. A run over several models prints them only once, because they apply
-    /// to all models.
+    /// Whether the project's warnings were already printed. They apply to all models, so a run over several models
+    /// prints them only once.
     warnings_shown: Cell<bool>,
-    /// The warnings printed so far, with their sources. They are added to the findings of a JSON answer or a report.
+    /// The printed warnings, each with the texts of the files it refers to. A JSON answer or a report also lists them.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
-    /// The verb of the running command if it ends with a report ([`Context::expect_reports`]), else `None`.
+    /// The verb, if its answer is a report ([`Context::expect_reports`]); otherwise `None`.
     reporting: Cell<Option<ReportVerb>>,
     reports: RefCell<Vec<(Format, PathBuf)>>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(common: &CommonOptions) -> Self {
         if let Some(threads) = common.threads {
-            // The call fails only if a global thread pool already exists. No code before this point creates a pool.
+            // The call fails only if a global thread pool already exists, and no earlier code creates one.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
         let verbosity = match (common.quiet, common.verbose) {
@@ -75,8 +75,8 @@ impl Context {
         }
     }
 
-    /// Returns the folder in which `init` creates a project: the folder of `-C`, or the current folder. Other commands
-    /// also search the folders above the current folder for a project; `init` does not.
+    /// Returns the folder in which `init` creates a project: the folder of `-C`, or the current folder. In contrast to
+    /// other verbs, `init` does not search the folders above the current one.
     pub(super) fn new_project_root(&self) -> PathBuf {
         self.named.clone().unwrap_or_else(|| PathBuf::from("."))
     }
@@ -86,7 +86,7 @@ impl Context {
         self.root.join(PROJECT_FILE).symlink_metadata().is_ok()
     }
 
-    /// Prints the folder of the project if it was found above the current folder.
+    /// Prints a note with the project's folder if the folder is above the current one.
     pub(super) fn note_root(&self) {
         if self.named.is_none() && self.root != Path::new(".") {
             self.ui.note(&format!("the project in `{}`", self.root.display()));
@@ -110,7 +110,7 @@ impl Context {
         Ok(self.store.borrow_mut().insert(Store::open(root)).clone())
     }
 
-    /// Prints a warning for each damaged store entry that this run did not use. Called at the end of a run.
+    /// Prints a warning for each damaged store entry that this run ignored. Must be called at the end of a run.
     pub(super) fn tell_skipped(&self) {
         let damaged = self.store.borrow().as_ref().map(Store::skipped).unwrap_or_default();
         let finding = |damage| {
@@ -122,18 +122,20 @@ impl Context {
         self.ui.findings(&findings, &Sources::default());
     }
 
-    /// Returns the name of the selected model; `None` if no model is selected.
+    /// Returns the name of the model that `--model` or [`Context::select_model`] selected, if any.
     pub(super) fn selected_model(&self) -> Option<String> {
         self.model.borrow().clone()
     }
 
-    /// Selects the model that the rest of the run uses.
+    /// Selects the model that the project uses from now on, for a run over several models.
     pub(super) fn select_model(&self, name: String) {
         self.model.replace(Some(name));
     }
 
-    /// Loads the project, with the settings of the selected model, and prints the project's warnings. If the project
-    /// has errors, prints the errors and returns the outcome of the run as the error.
+    /// Loads the project with the settings of the selected model, and prints the project's warnings.
+    ///
+    /// # Errors
+    /// The outcome of the run, if the project has errors. They are printed first.
     pub(super) fn project(&self) -> Result<Project, Outcome> {
         let mut project = Project::load(&self.root).map_err(|findings| self.stop(&findings.into()))?;
         let chosen = project.config.choose(self.selected_model().as_deref());
@@ -151,16 +153,17 @@ impl Context {
         Ok(project)
     }
 
-    /// Opens the base model of a project. Prints the warnings about the model and adds them to the answer. If `fresh`
-    /// is true, hashes all files of the model again instead of using the digests in the store.
+    /// Opens the base model of a project, and prints the warnings about the model. If `fresh` is true, all files of the
+    /// model are hashed again; otherwise digests in the store are used.
     pub(super) fn base(&self, project: &Project, store: &Store, fresh: bool) -> Result<Base, Failure> {
         let base = Base::open(project, store, self.isa, fresh)?;
         self.warn(project.config.policy.apply(base.warnings.clone()), &project.edits.sources)?;
         Ok(base)
     }
 
-    /// Opens the base model given on the command line, as a path or as a name on the Hub, and prints the warnings about
-    /// it. If `fresh` is true, hashes all files of the model again.
+    /// Opens a base model that is given on the command line as a folder or as a name on the Hub, and prints the
+    /// warnings about it. If `fresh` is true, all files of the model are hashed again; otherwise digests in the store
+    /// are used.
     pub(super) fn base_named(&self, name: &Path, store: &Store, fresh: bool) -> Result<Base, Failure> {
         let folder = folder_named(name)?;
         let base = Base::at(&folder, store, self.isa, fresh)?;
@@ -168,7 +171,10 @@ impl Context {
         Ok(base)
     }
 
-    /// Prints warnings and stores them for the answer. Returns an error if the policy denies one of the warnings.
+    /// Prints warnings and stores them for the JSON answer or the report.
+    ///
+    /// # Errors
+    /// If the project's policy denies one of the warnings.
     fn warn(&self, warnings: Vec<Diagnostic>, sources: &Sources) -> Result<(), Failure> {
         if warnings.iter().any(Diagnostic::is_error) {
             return Err(Failure::from_findings(warnings, sources));
@@ -178,28 +184,29 @@ impl Context {
         Ok(())
     }
 
-    /// Returns a finding for each edit that is expired today.
+    /// Returns a finding for each edit whose expiry date has passed.
     pub(super) fn expired(&self, project: &Project) -> Vec<Diagnostic> {
         project.config.policy.expired(&project.edits, today())
     }
 
-    /// Prints findings on stderr, except in the JSON format, whose answer contains the findings.
+    /// Prints findings on stderr, unless the format is JSON, where the answer contains the findings.
     pub(super) fn show(&self, findings: &[Diagnostic], sources: &Sources) {
         if self.format != Format::Json {
             self.ui.findings(findings, sources);
         }
     }
 
-    /// Loads the project and opens the store. If that fails, prints the findings and returns the outcome of the run as
-    /// the error.
+    /// Loads the project and opens the store.
+    ///
+    /// # Errors
+    /// The outcome of the run, if either fails. The findings are printed first.
     pub(super) fn open_project_and_store(&self) -> Result<(Project, Store), Outcome> {
         let project = self.project()?;
         let store = self.store().map_err(|finding| self.fail(finding))?;
         Ok((project, store))
     }
 
-    /// Ends a run that was stopped by an error or by a warning that the policy denies: shows the findings and returns
-    /// the outcome.
+    /// Shows the findings of an error, or of a warning that the policy denies, and returns the outcome of the run.
     pub(super) fn stop(&self, stop: &Failure) -> Outcome {
         let outcome = match stop.kind {
             FailureKind::Invalid => Outcome::Error,
@@ -209,8 +216,8 @@ impl Context {
         self.refuse(outcome, &stop.findings, &stop.sources)
     }
 
-    /// Ends a run that could not finish, and returns `outcome`. The findings are printed on stderr, and are written to
-    /// the JSON answer or the report.
+    /// Prints the findings of a run that could not finish, writes them to the JSON answer or the report, and returns
+    /// `outcome`.
     pub(super) fn refuse(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources) -> Outcome {
         self.show(findings, sources);
         match (self.reporting.get(), self.format) {
@@ -218,25 +225,25 @@ impl Context {
             (None, _) => {}
             (Some(verb), _) => {
                 let report = self.report(verb, outcome, &format!("corrigenda {}", verb.as_str()), findings, sources);
-                // In human format the findings were already printed on stderr, so the answer is empty.
+                // In the human format, the findings are already on stderr, so the answer is empty.
                 return deliver(self, &report, |_, _| String::new());
             }
         }
         outcome
     }
 
-    /// Declares that the command ends with a report, whether it succeeds or fails. Stores the files of `--report`.
+    /// Declares that the answer of `verb` is a report, even if the run fails, and stores the files of `--report`.
     pub(super) fn expect_reports(&self, verb: ReportVerb, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
     }
 
-    /// Returns the files to which the report is written, each with its format.
+    /// Returns the files of `--report`, each with its format.
     pub(super) fn reports(&self) -> Vec<(Format, PathBuf)> {
         self.reports.borrow().clone()
     }
 
-    /// Returns a report with the project's warnings and the command's findings. The caller fills in all other fields.
+    /// Returns a report with the warnings printed so far and with `findings`. The caller sets all other fields.
     pub(super) fn report(
         &self,
         verb: ReportVerb,
@@ -258,7 +265,8 @@ impl Context {
         }
     }
 
-    /// Ends a run whose command does not support the requested format; `known` are the supported formats.
+    /// Prints an error for a format that the verb does not support, and returns the outcome. `known` lists the
+    /// supported formats.
     pub(super) fn unknown_format(&self, format: Format, known: &[Format]) -> Outcome {
         let known: Vec<String> = known.iter().map(|one| one.name()).collect();
         let message =
@@ -267,17 +275,18 @@ impl Context {
         Outcome::Error
     }
 
-    /// Ends a run with an error that has no place in the project's files.
+    /// Prints an error that refers to no place in the project's files, and returns the outcome of the run.
     pub(super) fn fail(&self, finding: Diagnostic) -> Outcome {
         self.refuse(Outcome::Error, &[finding], &Sources::default())
     }
 
-    /// Ends a run with an error of the store, such as a failed write.
+    /// Prints an error of the store, such as a failed write, and returns the outcome of the run.
     pub(super) fn fail_store(&self, error: &StoreError) -> Outcome {
         self.fail(Diagnostic::new(Code::StoreFailed, error.to_string()))
     }
 
-    /// Prints the JSON answer of a verb, with the version of its format, the outcome and the findings.
+    /// Prints the JSON answer of a verb: the version of the JSON format, the outcome, the findings, and the fields of
+    /// `answer`.
     pub(super) fn answer_json(
         &self,
         outcome: Outcome,
@@ -289,14 +298,14 @@ impl Context {
         let warned = warned.iter().map(|(one, own_sources)| Finding::new(one, own_sources));
         let findings: Vec<_> = warned.chain(findings.iter().map(|finding| Finding::new(finding, sources))).collect();
         let answered = Answered { version: VERSION, outcome, findings: &findings, answer };
-        // The order of the fields in the type has no effect, because `serde_json::Value` sorts the keys of its objects.
+        // `serde_json::Value` sorts the keys, so the order of the fields in the type has no effect.
         let whole = serde_json::to_value(&answered).expect("the keys of answers are texts");
         self.ui.answer(&inert(&whole.to_string()));
     }
 }
 
-/// Returns the day with which expiry dates are compared: the current day in UTC, or the day of `SOURCE_DATE_EPOCH` if
-/// it is set, so that a build can be repeated on a later day.
+/// Returns the day with which expiry dates are compared: the current day in UTC. If `SOURCE_DATE_EPOCH` is set, its day
+/// is used instead, so that a build can be repeated on a later day.
 fn today() -> Date {
     let fixed = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
     let instant = fixed.and_then(|seconds| Timestamp::from_second(seconds).ok());

@@ -42,8 +42,8 @@ pub(super) struct Arguments {
     reports: ReportArguments,
 }
 
-/// The supported formats. A comparison has no findings, so the formats for findings (SARIF, JUnit, GitHub) are not
-/// supported.
+/// The formats that `diff` supports. SARIF, JUnit and GitHub annotations are made from findings, which `diff` does not
+/// have.
 const FORMS: &[Format] = &[Format::Human, Format::Json, Format::Markdown, Format::Html];
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {

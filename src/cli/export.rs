@@ -122,8 +122,8 @@ fn export(context: &Context, verb: &ExportVerb, project: &Project, store: &Store
     Ok(Outcome::Ok)
 }
 
-/// Builds the request to export `patch` to the path `to`. `settings` is the digest of the settings that the patch was
-/// built with.
+/// Collects the inputs of an export of `patch` to the path `to`. `settings` is the digest of the settings that the
+/// patch was built with; `None` if it is unknown.
 pub(super) fn request<'a>(
     context: &'a Context,
     base: &'a Base,
@@ -136,8 +136,8 @@ pub(super) fn request<'a>(
     ExportRequest { folder, base, patch, facts, settings, store, to, progress }
 }
 
-/// Returns the patch `name`, or the lock's patch if `name` is `None`, and the digest of the settings that the patch was
-/// built with. The digest is `None` if the lock does not name the patch.
+/// Returns the patch `name`, or the patch that `corrigenda.lock` names if `name` is `None`. Also returns the digest of
+/// the settings that the patch was built with; `None` if `corrigenda.lock` does not name the patch.
 fn chosen(
     name: Option<&str>,
     project: &Project,
@@ -157,12 +157,13 @@ fn chosen(
     }
 }
 
-/// The possible values of vLLM's option `--max-lora-rank`, ascending. Without that option, vLLM accepts ranks up to
-/// [`UNTOLD`].
+/// The values that vLLM accepts for its option `--max-lora-rank`, in ascending order. Without that option, vLLM loads
+/// adapters up to the rank [`UNTOLD`].
 const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 const UNTOLD: usize = 16;
 
-/// Returns a note for users of vLLM if vLLM needs `--max-lora-rank` for this rank or cannot serve the adapter.
+/// Returns a note for users of vLLM: that this rank needs `--max-lora-rank`, or that vLLM cannot load the adapter.
+/// Returns `None` if vLLM loads the adapter without an option.
 fn served(family: &str, rank: usize) -> Option<String> {
     if matches!(family, "gpt2" | "gptj") {
         return Some(format!("vLLM does not serve adapters on a model of type {family}: use a checkpoint"));
@@ -177,8 +178,8 @@ fn served(family: &str, rank: usize) -> Option<String> {
     }
 }
 
-/// Returns a note if the base is stored in BF16 or F16: a checkpoint has patched weights that are rounded to that type,
-/// an adapter adds its unrounded change to the activations.
+/// Returns a note if the base is stored in BF16 or F16. A checkpoint rounds the patched weights to that type. An
+/// adapter does not round them, so its outputs are slightly different.
 fn unrounded(patch: &Patch) -> Option<String> {
     let coarse = |dtype: &Dtype| matches!(dtype, Dtype::BF16 | Dtype::F16);
     let dtype = patch.targets().values().map(|target| target.dtype).find(coarse)?;
@@ -188,7 +189,7 @@ fn unrounded(patch: &Patch) -> Option<String> {
     ))
 }
 
-/// Returns a note on how other programs find the base, for an adapter that records only the name of the base's folder.
+/// Returns a note for an adapter that refers to its base only by the name of the base's folder.
 fn unfound(name: &str) -> String {
     format!(
         "base_model_name_or_path is `{name}`, the name of the base's folder: programs look for it in their working \
@@ -196,7 +197,7 @@ fn unfound(name: &str) -> String {
     )
 }
 
-/// Rejects a name of the base that is blank, too long, or has control characters.
+/// Rejects a `--base-name` that is blank, too long, or has control characters.
 fn check_name(name: &str) -> Result<(), Failure> {
     if !name.trim().is_empty() && name.len() <= MOST_TEXT_BYTES && !name.contains(char::is_control) {
         return Ok(());
@@ -205,13 +206,13 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Err(Failure::from(finding.help("give the name on the Hub, `ORG/NAME`, or a path")))
 }
 
-/// Returns a note if no model of this family was tested with llama.cpp.
+/// Returns a note if the export was never tested with llama.cpp on a model of this family.
 fn untested(family: &str) -> Option<String> {
     matches!(family, "gptj" | "seed_oss")
         .then(|| format!("this export was never tested with llama.cpp on a model of type {family}"))
 }
 
-/// Prints the folder, the tensors and the omitted files of an exported checkpoint, or the JSON answer.
+/// Prints the answer for an exported checkpoint: its folder, its changed tensors, and the files that were not copied.
 pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &ExportedCheckpoint) {
     let manifest = &exported.manifest;
     let fields = CheckpointAnswer {
@@ -279,7 +280,7 @@ fn noted(mut text: String, notes: &[String]) -> String {
     text
 }
 
-/// The values in the first lines of every export answer: base, patch, number of facts, and changed tensors.
+/// The values in the first lines of the answer of every export.
 struct Head<'a> {
     base: &'a Base,
     patch: Digest,

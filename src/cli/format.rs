@@ -1,5 +1,3 @@
-//! Defines the formats of an answer.
-
 use clap::ValueEnum;
 
 /// The format of the answer on stdout (`--format`) or of a report file (`--report`).
@@ -8,24 +6,24 @@ pub(super) enum Format {
     /// Text for a terminal.
     #[default]
     Human,
-    /// JSON, for programs.
+    /// A JSON object, which has a JSON Schema.
     Json,
     /// A comment on a pull request, in Markdown.
     Markdown,
     /// A self-contained HTML page.
     Html,
-    /// SARIF, for code scanning.
+    /// SARIF, which code-scanning services read.
     Sarif,
-    /// JUnit XML, for viewers of test results.
+    /// JUnit XML, which viewers of test results read.
     Junit,
-    /// Workflow commands, which GitHub shows as annotations.
+    /// Workflow commands of GitHub Actions, which GitHub shows as annotations.
     Github,
-    /// A CSV table for a spreadsheet. Only `log` supports it.
+    /// A CSV table for a spreadsheet; only `log` supports this format.
     Csv,
 }
 
 impl Format {
-    /// Returns the name of the format as the command line accepts it.
+    /// Returns the name that the command line accepts, such as `markdown`.
     pub(super) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }

@@ -88,8 +88,7 @@ fn unusable(error: &DataError) -> Failure {
     })
 }
 
-/// Reads the records that `--skip` and `--limit` select. Also returns the malformed records, each with the reason why
-/// it cannot be read.
+/// Reads the records that `--skip` and `--limit` select. Also returns the malformed records, each with the reason.
 fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataError> {
     let (mut cases, mut refused, mut record) = (Vec::new(), Vec::new(), 0);
     let most = arguments.limit.unwrap_or(usize::MAX);
@@ -105,7 +104,7 @@ fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataE
     Ok((cases, refused))
 }
 
-/// Writes the list of records that are left out and returns the path of the list; `None` if no record is left out.
+/// Writes the list of rejected records and returns its path; `None` if no record was rejected.
 fn list(context: &Context, arguments: &Arguments, imported: &ImportedEdits) -> Result<Option<PathBuf>, Failure> {
     if imported.refused.is_empty() {
         return Ok(None);
@@ -125,8 +124,8 @@ fn list(context: &Context, arguments: &Arguments, imported: &ImportedEdits) -> R
     Ok(Some(path))
 }
 
-/// Writes all files to a temporary folder next to the project file and then renames that folder, so that either all
-/// files appear or none.
+/// Writes all edit files to a temporary folder next to the project file, and then renames that folder. Either all files
+/// appear or none.
 fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(), StoreError> {
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -143,19 +142,20 @@ fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(
         folders.insert(parent.to_owned());
         files.push(path);
     }
-    // All files are synced after the last file is written, when the system has written most of the data to disk, so
-    // each sync is fast.
+    // The files are synced only after all are written. By then the system has written most of the data to disk, so each
+    // sync is fast.
     for path in &files {
         File::open(path).and_then(|file| file.sync_all()).map_err(at(path))?;
     }
     folders.iter().try_for_each(|written| atomic::sync_directory(written))?;
     let parent = target.parent().unwrap_or(&context.root);
     std::fs::create_dir_all(parent).map_err(at(parent))?;
-    // Only the user can read a temporary folder. The final folder gets the permissions of the project's folder.
+    // A temporary folder can be read only by its owner, so the final folder gets the permissions of the project's
+    // folder.
     let readable = std::fs::metadata(&context.root).map(|found| found.permissions());
     readable.and_then(|permissions| std::fs::set_permissions(staged.path(), permissions)).map_err(at(staged.path()))?;
     std::fs::rename(staged.path(), &target).map_err(at(&target))?;
-    // The temporary path no longer exists after the rename, so it must not be removed on drop.
+    // After the rename, the temporary path no longer exists, so it must not be removed on drop.
     let _ = staged.keep();
     atomic::sync_directory(parent)
 }

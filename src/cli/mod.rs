@@ -1,5 +1,5 @@
-//! Implements the command line, with one module per verb; a verb is a subcommand such as `build`. Each module defines
-//! its arguments, calls the library, prints the answer and returns the outcome of the run.
+//! Implements the command line. There is one module per verb; a verb is a subcommand such as `build`. Each module
+//! defines the arguments of its verb, calls the library, prints the answer and returns the outcome of the run.
 
 mod answers;
 mod bench;
@@ -94,20 +94,21 @@ enum Verb {
 }
 
 impl Verb {
-    /// Returns whether the verb works on a project. If so, the program prints a note when the project was found above
-    /// the current folder.
+    /// Returns whether the verb reads the project of the current folder. For such a verb, the program prints a note if
+    /// the project was found above the current folder.
     fn has_project(&self) -> bool {
         let apart = matches!(self, Self::Init(_) | Self::Patch(_) | Self::Completions(_) | Self::Man(_));
         !apart && !matches!(self, Self::Schema { .. }) && !matches!(self, Self::Verify(verify) if verify.is_apart())
     }
 
-    /// Returns whether the verb stores its results as it computes them, so that an interrupted run can be resumed.
+    /// Returns whether the verb stores results as it computes them, so that the next run continues after an
+    /// interruption.
     fn stores_results(&self) -> bool {
         matches!(self, Self::Build(_) | Self::Test(_) | Self::Init(_) | Self::Stats(stats::StatsVerb::Build(_)))
             || matches!(self, Self::Trace(trace) if trace.suggest_layer)
     }
 
-    /// Returns the formats that the verb supports for its answer on stdout.
+    /// Returns the formats in which the verb can print its answer.
     fn formats(&self) -> &'static [Format] {
         use Format::{Csv, Github, Html, Human, Json, Junit, Markdown, Sarif};
         match self {
@@ -120,8 +121,8 @@ impl Verb {
     }
 }
 
-/// Prints help, the version or a usage error. Returns exit code 2 for a usage error or if the text cannot be written,
-/// and 0 otherwise. A closed pipe is not an error.
+/// Prints help, the version or a usage error. The exit code is 2 for a usage error or if the text cannot be written,
+/// and otherwise 0. A closed pipe is not an error.
 pub fn print_usage(answer: &clap::Error) -> ExitCode {
     let written = answer.print().and_then(|()| std::io::stdout().flush());
     match written {
@@ -131,7 +132,7 @@ pub fn print_usage(answer: &clap::Error) -> ExitCode {
     }
 }
 
-/// Runs the parsed command and returns the exit code of the process.
+/// Runs the verb of a parsed command line and returns the exit code of the process.
 pub fn run(arguments: &Arguments) -> ExitCode {
     interrupt::listen(arguments.verb.stores_results());
     let context = Context::new(&arguments.common);

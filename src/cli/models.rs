@@ -1,4 +1,4 @@
-//! Runs a command for every model of a project, for `plan`, `build` and `test`.
+//! Runs a verb for every model of a project, which `plan`, `build` and `test` do by default.
 
 use crate::cli::context::Context;
 use crate::cli::format::Format;
@@ -6,15 +6,15 @@ use crate::project::config::Config;
 use crate::project::config::models::unchosen;
 use crate::report::Outcome;
 
-/// Runs a verb for every model of the project, each below a heading, or once if a model was selected. Returns the worst
-/// outcome.
+/// Runs a verb for every model of the project, with a heading for each model, or once if a model was selected. Returns
+/// the worst outcome.
 ///
-/// An answer in a format other than human covers one model only, and so does the output that `alone` describes, such as
-/// a provenance statement. Both are rejected if the project has several models and none is selected.
+/// `alone` names an output that can describe only one model, such as a provenance statement. Such an output, and an
+/// answer in another format than human, is rejected if there are several models and none is selected.
 pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Outcome) -> Outcome {
     let names = match (context.selected_model(), Config::load(&context.root)) {
         (None, Ok((config, ..))) => config.models.into_keys().collect(),
-        // A selected model needs one run. If the project file is invalid, `verb` itself reports the errors.
+        // A selected model needs only one run. An invalid project file is reported by `verb` itself.
         _ => Vec::new(),
     };
     if names.len() < 2 {

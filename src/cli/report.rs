@@ -1,4 +1,4 @@
-//! Writes the report of a command to stdout in the requested format, and to the files of `--report`.
+//! Writes the report of a verb to stdout in the format of `--format`, and to the files of `--report`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::report::Outcome;
 use crate::report::{Report, github, html, json, junit, markdown, sarif};
 use crate::store::atomic;
 
-/// The files to which reports are written, in addition to stdout.
+/// The option `--report`: files to which the report is also written.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct ReportArguments {
     /// Also write the answer to this file, in this format (repeatable)
@@ -32,14 +32,16 @@ fn parse(text: &str) -> Result<(Format, PathBuf), String> {
 }
 
 impl ReportArguments {
-    /// Returns the first format of `--report` that is not in `known`.
+    /// Returns the first format of `--report` that is not in `known`, if any.
     pub(super) fn unknown(&self, known: &[Format]) -> Option<Format> {
         self.reports.iter().map(|(format, _)| *format).find(|format| !known.contains(format))
     }
 }
 
-/// Writes a report to a file. Returns an error text if the file must not be written, for example because its folder
-/// does not exist.
+/// Writes a report to a file.
+///
+/// # Errors
+/// If the file must not be or cannot be written; the text says why.
 fn write(context: &Context, path: &Path, text: &str) -> Result<(), String> {
     may_write(context, path)?;
     atomic::write(path, text.as_bytes()).map_err(|error| error.to_string())
@@ -53,8 +55,8 @@ fn may_write(context: &Context, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Returns whether all files of `--report` may be written, and prints a finding for each that may not. Commands that
-/// take minutes check this before they start to compute.
+/// Returns whether all files of `--report` may be written, and prints a finding for each of the others. Verbs that take
+/// minutes call this before they start to compute.
 pub(super) fn have_places(context: &Context) -> bool {
     let wrong: Vec<_> = context.reports().iter().filter_map(|(_, path)| may_write(context, path).err()).collect();
     let finding = |why: &String| Diagnostic::new(Code::StoreFailed, format!("the report was not written: {why}"));
@@ -63,8 +65,8 @@ pub(super) fn have_places(context: &Context) -> bool {
     findings.is_empty()
 }
 
-/// Writes the report to stdout and to all files of `--report`. Returns the outcome of the run, which is an error if a
-/// file cannot be written. `human` formats the report for a terminal, given the width in columns and whether
+/// Writes the report to stdout and to the files of `--report`. Returns the outcome of the report, or `Error` if a file
+/// cannot be written. `human` formats the report for a terminal; its arguments are the width in columns, and whether
 /// `--verbose` is set.
 pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, bool) -> String) -> Outcome {
     let form = |format: Format, width: usize| match format {
@@ -88,9 +90,9 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     }
     let answer = form(context.format, context.ui.width());
     match context.format {
-        // An answer without text is not written, because it would appear as an empty line.
+        // An empty answer is not printed, because it would appear as an empty line.
         _ if answer.is_empty() => {}
-        // The answer consists of workflow commands, which `Ui::answer` would escape.
+        // GitHub reads workflow commands from the answer, so it must not be escaped as `Ui::answer` does.
         Format::Github => context.ui.raw(answer.as_bytes()),
         _ => context.ui.answer(&answer),
     }

@@ -1,12 +1,12 @@
-//! Finds the folder of the project: the folder given with `-C`, else the nearest folder with a project file, from the
-//! current one upward.
+//! Finds the folder of the project: the folder of `-C`, or else the nearest folder with a project file, from the
+//! current folder upward.
 
 use std::path::{Path, PathBuf};
 
 use crate::project::PROJECT_FILE;
 
-/// Returns the folder of the project, relative to the current folder. A folder given with `-C` is returned unchanged,
-/// even if it has no project file. If no project is found, the current folder is returned.
+/// Returns the folder of the project, relative to the current folder. `named` is the folder of `-C`, which is returned
+/// unchanged, even if it has no project file. If no project is found, the current folder is returned.
 pub(super) fn find(named: Option<&Path>) -> PathBuf {
     let here = PathBuf::from(".");
     match named {
@@ -15,8 +15,8 @@ pub(super) fn find(named: Option<&Path>) -> PathBuf {
     }
 }
 
-/// Returns the relative path from `whole` to the nearest folder above it that has a project file, such as `../..`.
-/// Returns `None` if `whole` itself has a project file, or if no folder above `whole` has one.
+/// Returns the relative path from the folder `whole` to the nearest folder above it that has a project file, such as
+/// `../..`. Returns `None` if `whole` itself has a project file, or if no folder above it has one.
 fn above(whole: &Path) -> Option<PathBuf> {
     let holds = |folder: &Path| folder.join(PROJECT_FILE).symlink_metadata().is_ok();
     let steps = whole.ancestors().position(holds).filter(|steps| *steps > 0)?;

@@ -1,5 +1,5 @@
-//! Implements `schema`: prints the JSON Schemas of a project's files, for text editors, and those of the report and of
-//! all other JSON answers, for programs.
+//! Implements `schema`: prints the JSON Schema of a project file for text editors, or that of a JSON answer for
+//! programs.
 
 use std::sync::LazyLock;
 
@@ -12,12 +12,11 @@ use crate::cli::context::Context;
 use crate::report::Outcome;
 use crate::schema::{self, SchemaKind};
 
-/// The schemas that can be printed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SchemaName {
-    /// Schema of a file of the project, or of the report of `check`, `test` and `diff`.
+    /// The schema of a file of the project, or of the report of `check`, `test` and `diff`.
     File(SchemaKind),
-    /// Schema of the JSON answer of another verb.
+    /// The schema of the JSON answer of any other verb.
     Answer(AnswerKind),
 }
 

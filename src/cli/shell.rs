@@ -40,9 +40,10 @@ pub(super) fn man(context: &Context, arguments: &Man, command: clap::Command) ->
     }
 }
 
-/// Returns the main manual page, or writes the pages of all verbs to the folder and returns nothing.
+/// Returns the main manual page. With a folder, writes the pages of all verbs to the folder instead, and returns an
+/// empty page.
 fn pages(context: &Context, arguments: &Man, command: clap::Command) -> Result<Vec<u8>, String> {
-    // The long version contains the instruction set of this machine, but a manual page must be the same on every
+    // The long version text names the instruction set of this machine, but a manual page must be the same on every
     // machine.
     let mut command = command.long_version(None);
     command.build();

@@ -1,4 +1,4 @@
-//! Implements `stats`: computes, shows and imports the second moments of the keys.
+//! Implements `stats`: computes, shows and imports the second moments of the MLP keys.
 
 use std::path::PathBuf;
 
@@ -62,8 +62,8 @@ pub(super) fn run(context: &Context, verb: &StatsVerb) -> Outcome {
     done.unwrap_or_else(|stop| context.stop(&stop))
 }
 
-/// Opens the base and resolves the project's settings with `layer` as the edited layer. If `layer` is `None`, the
-/// project's edited layer is used.
+/// Opens the base and determines the settings for `layer`. If `layer` is `None`, the layer that the project edits is
+/// used.
 fn open_base(
     context: &Context,
     project: &Project,
@@ -126,8 +126,8 @@ fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize
     }
 }
 
-/// Prints the provenance of the second moment and the ridge that a build adds to it. This function factorises the
-/// second moment, because the ridge is a result of the Cholesky factorisation.
+/// Prints the inputs of the second moment, and the ridge that a build adds to it. To find the ridge, this function
+/// computes the Cholesky factorisation.
 fn answer(
     context: &Context,
     project: &Project,

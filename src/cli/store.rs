@@ -25,7 +25,6 @@ use crate::report::table;
 use crate::stats::factor_address;
 use crate::store::{Collected, EntryKind, Store, StoreEntry, StoreError};
 
-/// The actions of `store`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// Print the store's folder
@@ -104,8 +103,8 @@ fn ls(context: &Context, store: &Store, full: bool) -> Result<Outcome, StoreErro
     let mut text = String::new();
     for StoreEntry { kind, key, size } in &entries {
         let key = if full { key.hex() } else { key.short() };
-        // Results of `writeln!` are ignored, here and below, because writing to a `String` cannot fail. The first
-        // column is as wide as the longest kind of entry.
+        // Results of `writeln!` are ignored, here and below, because writing to a `String` cannot fail. The width 10 is
+        // that of the longest kind, `statistics`.
         let _ = writeln!(text, "{:<10}  {key}  {:>10}", kind.to_string(), table::bytes(*size));
     }
     let total = bytes(&entries);
@@ -213,8 +212,8 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     Ok(answer(context, outcome, StoreImport { new, present, refused }, &text))
 }
 
-/// Returns the entries that the locks of all models need. `gc` does not remove these entries, and `export` copies those
-/// of an exportable kind.
+/// Returns the entries that the locks of all models need. `gc` keeps these entries. `export` copies those of them that
+/// are exportable.
 fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
     Ok(kept.into_iter().flatten().collect())
@@ -224,8 +223,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (EntryKind::Object, edit.object)).collect();
     kept.insert((EntryKind::Patch, lock.patch.id));
     for StoreEntry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Statistics) {
-        // The lock names statistics by the digest of their content, the store by the digest of their inputs. The
-        // content of damaged statistics has no digest that a lock names.
+        // A lock names statistics by the digest of their content, but their key in the store is the digest of their
+        // inputs. Damaged statistics match no lock.
         let content = match store.content_digest(kind, &key) {
             Err(StoreError::Damaged { .. }) => None,
             content => content?,
@@ -239,8 +238,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     Ok(kept)
 }
 
-/// Returns the entries with measurements that the locks need: the measurements whose base and patches are all named by
-/// locks of one base model.
+/// Returns the measurements to keep. A measurement is kept if a lock has its base model, and if locks with this base
+/// model name all its patches.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let own = |head: &CacheHeader| {
         let patches: BTreeSet<Digest> = head.patches().collect();
@@ -257,17 +256,20 @@ fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Dige
     Ok(kept)
 }
 
-/// Returns whether an entry of this kind can be missing from the store without an error, because the entry can be
-/// computed from other entries.
+/// Returns whether an entry of this kind may be missing from the store, because it can be computed from other entries.
 fn optional(kind: EntryKind) -> bool {
     matches!(kind, EntryKind::Report | EntryKind::Factor)
 }
 
-/// Reads `corrigenda.lock` with the locks of all models. If the file or the project is missing, prints a note with the
-/// `consequence` and returns `None`. A damaged file ends the run.
+/// Reads `corrigenda.lock`, which has the locks of all models. If this file or the project file does not exist, prints
+/// a note that ends with `consequence`, and returns `None`.
+///
+/// # Errors
+/// The outcome of the run, if the project's folder or the file cannot be read. The findings are printed first.
 fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outcome> {
     let root = &context.root;
-    // A mistyped folder must not be treated as a project without a lock, so a folder that does not exist is an error.
+    // A mistyped folder must not be treated as a project without `corrigenda.lock`, so a folder that does not exist is
+    // an error.
     if let Err(error) = fs::metadata(root) {
         let message = format!("the project's folder `{}` cannot be read: {error}", root.display());
         let finding = Diagnostic::new(Code::ProjectMissing, message).help("name the project's folder with `-C DIR`");
@@ -285,7 +287,7 @@ fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outc
     }
 }
 
-/// Prints the JSON answer with `fields`, or `text` in all other formats. Returns `outcome`.
+/// Prints `fields` as the JSON answer, or `text` in the human format. Returns `outcome`.
 fn answer(context: &Context, outcome: Outcome, fields: impl Serialize, text: &str) -> Outcome {
     match context.format {
         Format::Json => context.answer_json(outcome, &[], &Sources::default(), fields),
@@ -298,12 +300,12 @@ fn bytes(entries: &[StoreEntry]) -> u64 {
     entries.iter().map(|entry| entry.size).sum()
 }
 
-/// Formats a path with its control characters escaped, because the names of files in an imported folder are untrusted.
+/// Formats a path and escapes its control characters, because the file names in an imported folder are not trusted.
 fn shown(path: &Path) -> String {
     escape_controls(&path.display().to_string())
 }
 
-/// Formats a count with its noun: "1 entry", "2 entries".
+/// Formats a count with its noun, such as "1 entry" or "2 entries".
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }

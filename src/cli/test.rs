@@ -44,7 +44,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns a description of an output that can cover only one model; `None` without `--report`.
+    /// Returns the name of an output that can cover only one model of the project; `None` without `--report`.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.reports.reports.first().map(|_| "a report")
     }
@@ -79,7 +79,7 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
     let subject = TestInput { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
     if arguments.update {
-        // `--update` replaces the file of acceptances, so its present content, which may be damaged, is not read here.
+        // `--update` replaces `corrigenda.accepted`. The existing file may be damaged, so it is not read here.
         accept(context, project, TestRun::new(&subject, &Acceptances::default())?.acceptable())?;
     }
     let accepted = Acceptances::load(&project.config.root, project.config.model.name.as_deref(), &mut sources)?;
@@ -90,7 +90,7 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
 }
 
-/// Returns an error if the environment variable `CI` is set, because a person must decide to accept a failure.
+/// Returns an error if the environment variable `CI` is set, because a person must decide which failures to accept.
 fn refuse_under_ci() -> Result<(), Failure> {
     let set = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
     if !set {
@@ -101,8 +101,8 @@ fn refuse_under_ci() -> Result<(), Failure> {
     Err(Failure::from(finding))
 }
 
-/// Writes the accepted failures to the file of acceptances, unless the file already has the same content. Prints a note
-/// about the result.
+/// Writes the accepted failures to `corrigenda.accepted`, unless the file already has the same content. Prints a note
+/// that says whether the file was written.
 fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Failure> {
     let file = accepted_file(project.config.model.name.as_deref());
     let (path, text) = (project.config.root.join(&file), render(shortfalls));
@@ -121,8 +121,8 @@ fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Resu
     Ok(())
 }
 
-/// Returns the findings that are not visible in the report's table of edits and its gates: those about the file of
-/// acceptances and about policy rules.
+/// Returns the findings that the tables of the report do not show: those about `corrigenda.accepted` and about rules of
+/// the policy.
 fn of_the_set(findings: &[Diagnostic]) -> Vec<Diagnostic> {
     let apart = |one: &&Diagnostic| one.code != Code::ExpectationFailed && one.primary().is_some();
     findings.iter().filter(apart).cloned().collect()

@@ -1,4 +1,4 @@
-//! Implements `verify`: checks `corrigenda.lock`, the store, exports and patches.
+//! Implements `verify`: checks `corrigenda.lock`, the entries of the store, exports and patches.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns whether `--base` is given, so that no project is needed.
+    /// Returns whether `verify` runs without a project, which is so if `--base` is set.
     pub(super) fn is_apart(&self) -> bool {
         self.base.is_some()
     }
@@ -77,7 +77,7 @@ fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store
     }
 }
 
-/// Checks the adapter, checkpoint or patch `what` against the model of `--base`, without a project.
+/// Checks the adapter, checkpoint or patch `what` against the model `base`, without a project.
 fn without_project(
     context: &Context,
     arguments: &Arguments,
@@ -92,7 +92,8 @@ fn without_project(
     })
 }
 
-/// Checks the adapter, checkpoint or patch `name`. Determines which of the three it is before `ground` opens the base.
+/// Checks the adapter, checkpoint or patch `name`. Finds out which of the three `name` is before `ground` opens the
+/// base, which takes longer.
 fn artefact<'g>(
     name: &str,
     store: &Store,
@@ -164,13 +165,13 @@ fn human(context: &Context, audit: &Audit) -> String {
     out
 }
 
-/// One line of the report: a check, or several passed checks of the same group.
+/// One line of the answer: a check, or several passed checks of the same group. `times` is the number of checks.
 struct CheckRow<'a> {
     check: &'a Check,
     times: usize,
 }
 
-/// Returns the lines of the report. Passed checks that are collapsible share one line per group, unless `every` is
+/// Returns the lines of the answer. Passed checks of a group share one line if they are collapsible, unless `every` is
 /// true.
 fn rows(audit: &Audit, every: bool) -> Vec<CheckRow<'_>> {
     let mut rows: Vec<CheckRow<'_>> = Vec::new();

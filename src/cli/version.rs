@@ -1,11 +1,11 @@
-//! Defines the output of `--version`: the facts about a build and its machine that a bug report needs.
+//! Defines the output of `--version`, which contains what a bug report needs to say about the program and the machine.
 
 use std::sync::LazyLock;
 
 use crate::numeric::{Isa, NUMERICS};
 
-/// Returns the text after the program's name: the version, then one line each for the numerics, the instruction set
-/// that is detected on this machine, the features and the target triple of the build.
+/// Returns the text that follows the program's name: the version, the arithmetic, the instruction set of this machine,
+/// and the features and the target triple of the build, one per line.
 pub(super) fn long() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let features = match env!("CORRIGENDA_FEATURES") {

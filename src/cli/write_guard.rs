@@ -1,5 +1,5 @@
-//! Checks where commands may write: never over files that the project reads, and never inside a base model, the store
-//! or the data of a git repository.
+//! Checks where verbs may write. They must not overwrite files that the project reads, and must not write inside a base
+//! model, the store or the data of a git repository.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths};
 use crate::regular_file::canonicalize_lenient;
 
 impl Context {
-    /// Checks that an answer may be written to `path`: outside the base models, the store and git data, and not over a
-    /// file that the project consists of or reads.
+    /// Checks that an output may be written to `path`. The path must be outside the base models, the store and git
+    /// data, and must not be a file of the project or a file that the project reads.
     ///
     /// # Errors
     /// If `path` must not be written; the text says why.
@@ -42,16 +42,16 @@ impl Context {
         taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not overwritten", path.display())))
     }
 
-    /// Checks like [`Context::may_write`] that `path` may be written, but returns the error as a diagnostic.
+    /// Checks that `path` may be written as [`Context::may_write`] does, but returns the error as a finding.
     pub(super) fn may_export(&self, path: &Path) -> Result<(), Diagnostic> {
         self.may_write(path).map_err(|why| Diagnostic::new(Code::ExportRefused, why))
     }
 
-    /// Checks that facts may be written to `folder`: below the project's folder, without symbolic links, and outside
-    /// the base models, the store and git data.
+    /// Checks that edit files may be written to `folder`. The folder must be below the project's folder, must not be
+    /// reached through symbolic links, and must be outside the base models, the store and git data.
     ///
     /// # Errors
-    /// If facts must not be written to `folder`.
+    /// If edit files must not be written to `folder`.
     pub(super) fn may_import(&self, folder: &Path) -> Result<(), Diagnostic> {
         let (place, root) = (self.root.join(folder), canonicalize_lenient(&self.root));
         let what = match self.kept(&Paths::at(&self.root), &place) {
@@ -63,8 +63,8 @@ impl Context {
         Err(Diagnostic::new(Code::PathOutside, message).help("set the folder of facts with `edits` in corrigenda.toml"))
     }
 
-    /// Checks that a project with the files `names` may be created in `folder`: outside the base model and git data,
-    /// and without symbolic links.
+    /// Checks that a project with the files `names` may be created in `folder`. The folder must be outside the base
+    /// model and git data, and no file may be reached through symbolic links.
     ///
     /// # Errors
     /// If the project must not be created in `folder`.
@@ -88,7 +88,7 @@ impl Context {
         Err(Diagnostic::new(Code::ProjectExists, message).help("name another folder with `-C DIR`"))
     }
 
-    /// Checks that the store may be in `folder`: not inside a base model.
+    /// Checks that the store may be in `folder`, which must not be inside a base model.
     ///
     /// # Errors
     /// If `folder` is inside a base model.
@@ -101,8 +101,8 @@ impl Context {
             .help("name another folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR"))
     }
 
-    /// Returns a description of the protected area that contains `path`, such as `in the store`; `None` if `path` is
-    /// not in a protected area. The protected areas are git data, the base models and the store.
+    /// Returns which protected area contains `path`, such as `in the store`; `None` if `path` is in no such area. The
+    /// protected areas are git data, the base models and the store.
     fn kept(&self, paths: &Paths, path: &Path) -> Option<&'static str> {
         let whole = canonicalize_lenient(path);
         if is_in_git(&whole) {
@@ -117,21 +117,21 @@ impl Context {
     }
 }
 
-/// Returns whether `path` is a file of the project in `root`: its project file, its lock, its probes, a file of
+/// Returns whether `path` is a file of the project in `root`: `corrigenda.toml`, the lock, the probes, a file of
 /// accepted failures, or a file in the folder of edits.
 fn is_own(paths: &Paths, root: &Path, path: &Path) -> bool {
     let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    // Writing to a symbolic link replaces the link and not its target, so the last component of the path is not
-    // resolved.
+    // The last component of the path is not resolved, because a write to a symbolic link replaces the link and not its
+    // target.
     let (root, resolved) = (canonicalize_lenient(root), canonicalize_lenient(folder).join(name));
     let own = |file: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&file) || is_accepted_file(file);
     paths.facts.iter().any(|facts| resolved.starts_with(canonicalize_lenient(&root.join(facts))))
         || resolved.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(own)
 }
 
-/// Returns whether a resolved path is inside git's data: in a folder `.git`, or in a bare repository. A worktree inside
-/// a bare repository does not count.
+/// Returns whether a path without symbolic links is inside git's data: in a folder `.git`, or in a bare repository. A
+/// working tree inside the folder of a bare repository is not git's data.
 fn is_in_git(whole: &Path) -> bool {
     let named = |folder: &&Path| folder.file_name().is_some_and(|name| name.eq_ignore_ascii_case(".git"));
     let bare = |folder: &Path| {
@@ -141,8 +141,8 @@ fn is_in_git(whole: &Path) -> bool {
     whole.ancestors().any(|folder| named(&folder)) || whole.ancestors().take_while(outside).any(bare)
 }
 
-/// Returns whether a resolved path is inside the folder of a base model. If the project file is too broken to name all
-/// base models, every folder with a `config.json` and `.safetensors` files counts as a base model.
+/// Returns whether a path without symbolic links is inside the folder of a base model. If the project file is too
+/// broken to name all base models, every folder with a `config.json` and `.safetensors` files counts as a base model.
 fn in_a_base(paths: &Paths, project: &Path, whole: &Path) -> bool {
     let inside = |written| root(&protected_folder_in(project, written)).is_ok_and(|root| whole.starts_with(root));
     paths.models.iter().any(|written| inside(written)) || paths.broken && whole.ancestors().any(looks_like_a_model)

@@ -1,5 +1,3 @@
-//! Defines the answer of `bench`.
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -9,49 +7,52 @@ use crate::research::bench::editors::Overrides;
 use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
 use crate::research::bench::table::GridRow;
 
-/// The answer of `bench`, which is also written as `bench.json` to the folder of `--out`.
+/// The JSON that `bench --format json` prints, without the fields that all answers share. With `--out`, it is also
+/// written to `bench.json` in that folder.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BenchAnswer<'a> {
     /// The model that the editors change, by name and digest.
     pub base: NamedBase,
-    /// The name of the dataset that defines the schema of the records, as on the command line.
+    /// The name of the dataset, as on the command line, such as `counterfact`. It determines the schema of the records.
     pub dataset: &'static str,
     /// The path of the file with the records, as on the command line.
     pub file: String,
-    /// The edited layer, from 0.
+    /// The index of the edited layer, from 0.
     pub layer: usize,
-    /// The indices, in the file from 0, of the records that were used.
+    /// The indices of the used records in `file`, from 0.
     pub records: &'a [u64],
-    /// The records that were left out: malformed, not readable by the model, or with the same prompt as another record.
+    /// The records that could not be used, each with the reason, such as a malformed record or a repeated prompt.
     pub left_out: Vec<RejectedEntry<'a>>,
     /// The edits that an editor could not make, each with the reason.
     pub failed: Vec<&'a FailedEdit>,
-    /// The settings of the run, some of which the project or the command line can change.
+    /// The settings of the run, from the command line and from the project.
     pub settings: &'a BenchSettings,
-    /// The metrics of records that are edited one at a time, one row per editor; null if no record is edited alone.
+    /// The table for records that are edited one at a time, with one row of metrics per editor; null if no record is
+    /// edited alone.
     pub alone: Option<Vec<GridRow<'a>>>,
-    /// The metrics of sets of records that are edited at once, one row per set size and editor; null without `--batch`.
+    /// The table for sets of records that are edited at once, with one row of metrics per set size and editor; null
+    /// without `--batch`.
     pub together: Option<Vec<GridRow<'a>>>,
-    /// The metrics of each record edited alone, per editor, and on the unedited base.
+    /// The metrics of each record: for every editor that edited it alone, and for the unedited base.
     pub rows: Vec<&'a RecordResult>,
-    /// The metrics of each set of records edited at once, per editor.
+    /// The metrics of each set of records that was edited at once, for every editor.
     pub sets: Vec<&'a BatchResult>,
 }
 
-/// The settings of a run of `bench`.
+/// The settings that a `bench` run used. Together with the records and the editors, they determine the metrics.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BenchSettings {
     /// The seed for the sampling of records and of generated text.
     pub seed: u64,
     /// The maximum number of records, sampled with the seed; null if all are used.
     pub limit: Option<u32>,
-    /// Whether only records are used whose true answer the base gives.
+    /// Whether only those records were used whose true answer the base gives before any edit.
     pub known: bool,
-    /// The interval N at which text is generated: for every Nth record; 0 if no text is generated.
+    /// How often text is generated: for every Nth record; 0 if no text is generated.
     pub generate: usize,
-    /// Whether the published code is reproduced where it is believed to be wrong: one attempt per value, targets of FT
-    /// and KN.
+    /// Whether the editors reproduce what are believed to be errors of the published code, such as the tokenization of
+    /// the answers in the editor `kn`.
     pub published: bool,
-    /// The settings of editors that `--set` or the project changed, by name, such as `rome.refine-steps`.
+    /// The numeric settings of editors that `--set` or the project changed, by name, such as `rome.refine-steps`.
     pub set: Overrides,
 }

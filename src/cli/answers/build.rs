@@ -1,5 +1,3 @@
-//! Defines the answer of `build`.
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -9,44 +7,44 @@ use crate::pipeline::record::{AnswerRecord, TensorRecord};
 use crate::project::EditChange;
 use crate::project::edits::diff::ChangeKind;
 
-/// The answer of `build`.
+/// The JSON that `build --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuildAnswer<'a> {
     /// The base model that the patch applies to.
     pub base: NamedBase,
-    /// The edited layer, from 0.
+    /// The index of the edited layer, from 0.
     pub layer: usize,
-    /// The second moments of the MLP keys that the build used, one entry per edited layer.
+    /// The second moments of the MLP keys that the build used, with one element per edited layer.
     pub statistics: Vec<UsedStatistics>,
-    /// The edits of the set, with one entry for each subject name and one for each alias.
+    /// The edits of the project, with one element for each name of a subject: its own name and each alias.
     pub edits: Vec<BuiltEdit<'a>>,
-    /// The ids of the edits that are in the previous lock but not in the new one.
+    /// The ids of the edits that are in the previous `corrigenda.lock` but not in the new one.
     pub removed: Vec<&'a str>,
-    /// The tensors that the patch changes.
+    /// The tensors that the patch changes, with their digests before and after the change.
     pub tensors: &'a [TensorRecord],
-    /// The id and the size of the patch.
+    /// The patch that `corrigenda.lock` names after the build.
     pub patch: BuiltPatch,
-    /// The number of entries of `edits` whose target the patched model gives.
+    /// The number of elements of `edits` whose target the patched model gives.
     pub holding: usize,
     /// The number of edits that this build compiled. The store already had the compiled form of all other edits.
     pub compiled: usize,
-    /// Whether the build wrote the lock.
+    /// Whether the build wrote `corrigenda.lock`.
     pub lock: LockState,
 }
 
-/// The second moment of the MLP keys of one layer, as the lock names it.
+/// The second moment of the MLP keys of one layer, which `corrigenda.lock` names by its digest.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct UsedStatistics {
-    /// The layer to which the statistics belong, from 0.
+    /// The index of the layer whose MLP keys were summed, from 0.
     pub layer: u64,
-    /// The digest of the statistics' content.
+    /// The digest of the stored second moment.
     pub digest: Digest,
     /// The digest of the corpus over which the second moment was computed.
     pub corpus: Digest,
     /// The number of MLP keys in the second moment, one per token of the corpus.
     pub keys: u64,
-    /// The multiple of the identity that is added to the second moment so that it can be factorised, as a share of the
-    /// mean diagonal element; 0 if none was needed.
+    /// The ridge: the number that is added to the diagonal of the second moment so that it can be factorised. It is
+    /// given as a share of the mean diagonal element, and is 0 if none was needed.
     pub ridge: f64,
 }
 
@@ -55,15 +53,15 @@ pub(in crate::cli) struct UsedStatistics {
 pub(in crate::cli) struct BuiltEdit<'a> {
     /// The id that the edit file declares.
     pub id: &'a str,
-    /// The alias of the subject that this entry measures; null if it measures the subject's own name.
+    /// The alias with which the edit was measured; null if it was measured with the subject's own name.
     pub alias: Option<&'a str>,
     /// The file that declares the edit.
     pub file: &'a str,
-    /// The line of the edit's id, from 1.
+    /// The line in `file` that contains the edit's id, from 1.
     pub line: usize,
-    /// How the edit differs from the previous lock.
+    /// How the edit differs from the edit with the same id in the previous `corrigenda.lock`.
     pub change: LockChange,
-    /// The digest of the edit's subject, prompt and target.
+    /// The digest of the subject's name, the prompt, the target and `chat`. It identifies the edit in the patch.
     pub meaning: Digest,
     /// The answer that the edit declares as its target, with its probability on the base and on the patched model.
     pub target: ScoredText<'a>,
@@ -76,7 +74,7 @@ pub(in crate::cli) struct BuiltEdit<'a> {
     pub surviving: f64,
 }
 
-/// How an edit differs from the previous lock.
+/// The difference between an edit and the edit with the same id in the previous `corrigenda.lock`.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum LockChange {
     /// The lock has the same edit.
@@ -108,15 +106,15 @@ impl LockChange {
 /// An answer, with its probability on the base and on the patched model.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ScoredText<'a> {
-    /// The text of the answer.
+    /// The answer, as the edit declares it.
     pub text: &'a str,
-    /// The probability of the answer on the base: the product over its tokens.
+    /// The probability of the answer on the base, as the product over its tokens.
     pub before: f64,
-    /// The probability of the answer on the patched model: the product over its tokens.
+    /// The probability of the answer on the patched model, as the product over its tokens.
     pub after: f64,
-    /// Whether the base gives the answer: each of its tokens is the arg-max.
+    /// Whether the base predicts every token of the answer as the arg-max.
     pub held: bool,
-    /// Whether the patched model gives the answer: each of its tokens is the arg-max.
+    /// Whether the patched model predicts every token of the answer as the arg-max.
     pub holds: bool,
 }
 
@@ -127,7 +125,7 @@ impl<'a> ScoredText<'a> {
     }
 }
 
-/// The id and the size of a patch that was built.
+/// The patch that `corrigenda.lock` names after a build.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuiltPatch {
     /// The id of the patch: the digest of its bytes.
@@ -136,12 +134,12 @@ pub(in crate::cli) struct BuiltPatch {
     pub size: u64,
 }
 
-/// Whether a build changed `corrigenda.lock`.
+/// Whether a build wrote `corrigenda.lock`.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) enum LockState {
-    /// The lock was written.
+    /// The build wrote a new or a changed `corrigenda.lock`.
     Written,
-    /// The existing lock had the same content.
+    /// The existing `corrigenda.lock` already had the same content.
     Unchanged,
 }

@@ -1,11 +1,9 @@
-//! Defines the answer of `log`.
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::project::edits::diff::FactChange;
 
-/// The answer of `log`.
+/// The JSON that `log --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) struct LogAnswer<'a> {
@@ -13,33 +11,34 @@ pub(in crate::cli) struct LogAnswer<'a> {
     pub as_of: Option<FactsInForce<'a>>,
     /// The commits that changed facts or the patch, newest first.
     pub commits: Vec<LoggedCommit<'a>>,
-    /// The number of older commits that `--limit` left out.
+    /// The number of older commits that are not listed because of `--limit`.
     pub more: usize,
 }
 
-/// The facts that were in force at a time.
+/// The facts that were in force at the time of `--as-of`, and the commit that contains them.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct FactsInForce<'a> {
     /// The time of `--as-of`, in UTC.
     pub instant: Option<String>,
-    /// The newest commit at that time.
+    /// The full id of the newest commit that is not later than `instant`.
     pub commit: &'a str,
     /// The committer's time of `commit`, in UTC.
     pub date: String,
-    /// The id of the patch in the commit's `corrigenda.lock`; null if the lock names none.
+    /// The id of the patch in the `corrigenda.lock` of `commit`; null if that file is missing or cannot be read.
     pub patch: Option<String>,
-    /// Whether the lock lists facts that differ from those in force, so that the patch is out of date.
+    /// Whether `corrigenda.lock` lists other facts than `facts`, so that the patch is out of date.
     pub unbuilt: bool,
-    /// Why the facts of the commit cannot be read; null if they can. The facts are then those of an ancestor.
+    /// The reason why the edit files of `commit` cannot be read; null if they can be read. If they cannot, `facts` are
+    /// those of the last ancestor whose edit files can be read.
     pub unreadable: Option<&'a str>,
-    /// The facts that the edit files of the commit declare.
+    /// The facts that the edit files of `commit` declare.
     pub facts: Vec<FactInForce<'a>>,
 }
 
 /// A fact that was in force at the time of `--as-of`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct FactInForce<'a> {
-    /// The id of the fact.
+    /// The id of the fact, as its edit file declares it.
     pub id: &'a str,
     /// The entity that the fact is about.
     pub subject: &'a str,
@@ -53,44 +52,45 @@ pub(in crate::cli) struct FactInForce<'a> {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) struct LoggedCommit<'a> {
-    /// The full id of the commit.
+    /// The full git object id of the commit.
     pub id: &'a str,
-    /// The ids of the parent commits.
+    /// The full ids of the parent commits; empty for the first commit, and at the end of a shallow clone.
     pub parents: &'a [String],
     /// The committer's time, in UTC.
     pub date: String,
-    /// The author's time with the author's offset.
+    /// The author's time, with the author's UTC offset.
     pub authored: String,
-    /// The name of the author.
+    /// The author's name, as the commit states it.
     pub author: &'a str,
-    /// The author's e-mail address.
+    /// The author's e-mail address, as the commit states it.
     pub email: &'a str,
-    /// The first paragraph of the message, on one line.
+    /// The first paragraph of the commit message, joined to one line.
     pub summary: &'a str,
-    /// The whole message.
+    /// The whole commit message, including its trailers.
     pub message: &'a str,
-    /// The trailers of the message, such as `Reviewed-by: NAME`, in their order.
+    /// The trailers of the commit message, such as `Reviewed-by: NAME`, in their order.
     pub trailers: Vec<Trailer<'a>>,
-    /// Whether the commit has parents that a shallow clone lacks.
+    /// Whether the repository is a shallow clone that lacks the parents of this commit.
     pub cut: bool,
-    /// Why the edits of the commit cannot be read; null if they can.
+    /// The reason why the edit files of the commit cannot be read; null if they can be read.
     pub unreadable: Option<&'a str>,
     /// The facts that the commit added, changed or removed.
     pub facts: &'a [FactChange],
-    /// The id of the patch in the commit's `corrigenda.lock`; null if the lock names none.
+    /// The id of the patch in the commit's `corrigenda.lock`; null if that file is missing or cannot be read.
     pub patch: Option<String>,
-    /// The id of the patch in the first parent's `corrigenda.lock`; null if there was none.
+    /// The id of the patch in the first parent's `corrigenda.lock`; null if there is no such file, or if it cannot be
+    /// read.
     pub patch_before: Option<String>,
     /// Whether the commit has a `corrigenda.lock` that can be read.
     pub lock: CommittedLock,
 }
 
-/// A trailer of a commit message.
+/// A trailer of a commit message: a line `NAME: VALUE` at the end of the message.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct Trailer<'a> {
-    /// The name of the trailer, such as Reviewed-by.
+    /// The name before the colon, such as `Reviewed-by`.
     pub name: &'a str,
-    /// The text after the trailer's name and colon.
+    /// The text after the colon.
     pub value: &'a str,
 }
 

@@ -1,7 +1,7 @@
 //! Defines the JSON answers of all verbs except `check`, `test` and `diff`, whose answer is the report.
 //!
 //! Each answer is a type with a JSON Schema. If a run could not finish, its answer has only the fields of [`Answered`].
-//! Objects are written with sorted keys, so the order of fields in these types has no effect.
+//! JSON objects are written with sorted keys, so the order of the fields in a type has no effect.
 
 pub(super) mod bench;
 pub(super) mod build;
@@ -26,7 +26,7 @@ use crate::report::{Finding, Outcome};
 pub(super) struct Answered<'a, T> {
     /// The version of the JSON format, an integer from 1.
     pub version: u32,
-    /// The outcome, which corresponds to the exit code.
+    /// The outcome of the run, which determines the exit code.
     pub outcome: Outcome,
     /// Errors and warnings, each with its place in a file if it has one.
     pub findings: &'a [Finding],
@@ -44,14 +44,14 @@ pub(super) struct Unfinished {}
 pub(super) struct NamedBase {
     /// The name on the Hub if the base is in the Hub's cache, otherwise the name of the base's folder.
     pub name: String,
-    /// The digest of the model's files; `trace` and `bench` shorten it to 12 digits.
+    /// The digest of the model's files; in the answers of `trace` and `bench`, only its first 12 hexadecimal digits.
     pub digest: String,
 }
 
 /// The most probable token after a prompt.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct TopToken<'a> {
-    /// The text of the token, with its leading space.
+    /// The text of the token, including its leading space if it has one.
     pub token: &'a str,
     /// The probability of the token, from 0 to 1.
     pub probability: f64,
@@ -63,13 +63,13 @@ impl<'a> From<&'a (String, f64)> for TopToken<'a> {
     }
 }
 
-/// Whether a model gives an expected answer to a prompt, and with which probability.
+/// Whether a model gives an expected answer to a prompt, and the probability of that answer.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Score")]
 pub(super) struct ScoredAnswer {
-    /// Whether the model gives the answer: each of its tokens is the arg-max.
+    /// Whether the model predicts every token of the answer as the arg-max.
     pub holds: bool,
-    /// The probability of the answer: the product over its tokens.
+    /// The probability of the answer, as the product over its tokens.
     pub probability: f64,
 }
 
@@ -82,8 +82,8 @@ impl From<AnswerScore> for ScoredAnswer {
 /// An edit or a fact that was left out, with the reason.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct LeftOutEntry<'a> {
-    /// The id of the edit or fact that was left out.
+    /// The id of the edit or fact, as its file declares it.
     pub id: &'a str,
-    /// The reason, as a sentence.
+    /// The reason why the edit or fact was left out, as a sentence.
     pub why: String,
 }

@@ -1,5 +1,3 @@
-//! Defines the answers of `plan` and `plan --base`.
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -8,7 +6,7 @@ use crate::digest::Digest;
 use crate::project::EditChange;
 use crate::project::edits::diff::ChangeKind;
 
-/// The answer of `plan`.
+/// The JSON that `plan --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlanAnswer<'a> {
     /// The base model that a build would edit.
@@ -26,9 +24,9 @@ pub(in crate::cli) struct PlanAnswer<'a> {
 /// The second moment of the MLP keys that a build needs.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlannedStatistics {
-    /// The layer whose MLP keys the second moment describes, from 0.
+    /// The index of the layer whose MLP keys the second moment describes, from 0.
     pub layer: usize,
-    /// Whether the store already has the statistics, so that a build does not compute them.
+    /// Whether the store already has the second moment, so that a build does not compute it.
     pub built: bool,
 }
 
@@ -36,28 +34,28 @@ pub(in crate::cli) struct PlannedStatistics {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) struct PlanEntry<'a> {
-    /// The id of the edit.
+    /// The id of the edit, as its edit file declares it.
     pub id: &'a str,
     /// How the edit differs from the edit with the same id in `corrigenda.lock`.
     pub change: PlannedChange,
-    /// The names of the parts of the edit that differ from `corrigenda.lock`.
+    /// The parts of the edit that differ from `corrigenda.lock`: `meaning`, `expectation` or `record`.
     pub changed: Vec<&'static str>,
     /// The file that declares the edit.
     pub file: &'a str,
-    /// The line of the edit's id, from 1.
+    /// The line in `file` that contains the edit's id, from 1.
     pub line: usize,
     /// The tokens of the prompt after the subject is filled in.
     pub tokens: Vec<String>,
-    /// The tokens of the target.
+    /// The tokens of the target, as they follow the prompt.
     pub target_tokens: Vec<String>,
-    /// The text that precedes the prompt because the subject would otherwise end at an attention sink; null if no text
-    /// is needed.
+    /// The text that a build puts before the prompt, so that the subject does not end at an attention sink; null if no
+    /// such text is needed.
     pub preface: Option<String>,
     /// The position of the subject's last token, from 0.
     pub position: u64,
-    /// The layers that the edit changes, from 0.
+    /// The indices of the layers that the edit changes, from 0.
     pub layers: Vec<u64>,
-    /// The key under which the store has, or would have, the compiled edit.
+    /// The digest under which the store keeps the compiled edit, even if it is not compiled yet.
     pub object: Digest,
     /// The most probable token that the base predicts after the prompt.
     pub says: TopToken<'a>,
@@ -69,7 +67,7 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub aliases: Vec<PlanAlias>,
 }
 
-/// How an edit differs from `corrigenda.lock`.
+/// The difference between an edit and the edit with the same id in `corrigenda.lock`.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum PlannedChange {
     /// The lock has the same edit.
@@ -104,16 +102,16 @@ pub(in crate::cli) struct PlanAlias {
     pub alias: Option<String>,
     /// The tokens of the prompt after the alias is filled in.
     pub tokens: Vec<String>,
-    /// The text that precedes the prompt because the alias would otherwise end at an attention sink; null if no text is
-    /// needed.
+    /// The text that a build puts before the prompt, so that the alias does not end at an attention sink; null if no
+    /// such text is needed.
     pub preface: Option<String>,
     /// The position of the alias's last token, from 0.
     pub position: u64,
-    /// The key under which the store has, or would have, the edit compiled for this alias.
+    /// The digest under which the store keeps the edit compiled for this alias, even if it is not compiled yet.
     pub object: Digest,
 }
 
-/// The answer of `plan --base`.
+/// The JSON that `plan --base --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OtherBaseAnswer<'a> {
     /// The model given with `--base`: its name, digest and shape.
@@ -133,28 +131,29 @@ pub(in crate::cli) struct ModelShape {
     pub name: String,
     /// The digest of the model's files.
     pub digest: Digest,
-    /// The `model_type` of its configuration.
+    /// The `model_type` in the model's `config.json`, such as `llama`.
     pub family: &'static str,
     /// The number of transformer blocks.
     pub layers: usize,
-    /// The size of the hidden states.
+    /// The number of elements of a hidden state.
     pub width: usize,
 }
 
 /// A fact under one name of its subject, with the answers of the model of `--base`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OtherBaseEdit<'a> {
-    /// The id of the edit.
+    /// The id of the edit, as its edit file declares it.
     pub id: &'a str,
-    /// The alias of the subject that this entry describes; null for the subject's own name.
+    /// The alias that is used in the prompt; null for the subject's own name.
     pub alias: Option<&'a str>,
-    /// Whether the model needs the edit or already gives the target.
+    /// Whether this model needs the edit, or already gives the target.
     pub standing: Standing,
     /// The tokens of the prompt after the subject is filled in.
     pub tokens: &'a [String],
     /// The position of the subject's last token, from 0.
     pub position: usize,
-    /// The tokens and the position in the lock; null if the model has the same ones or the lock does not have the edit.
+    /// The tokens and the subject's position that `corrigenda.lock` records, if they differ from those on this model;
+    /// otherwise null.
     pub moved: Option<LockedTokens<'a>>,
     /// The most probable token that the model predicts after the prompt.
     pub says: TopToken<'a>,
@@ -175,7 +174,7 @@ pub(in crate::cli) enum Standing {
     Needed,
 }
 
-/// The tokens of a prompt and the position of its subject, as `corrigenda.lock` records them.
+/// The tokens of a prompt and the position of its subject's last token, as `corrigenda.lock` records them.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LockedTokens<'a> {
     /// The tokens of the prompt after the subject is filled in.

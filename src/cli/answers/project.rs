@@ -1,11 +1,9 @@
-//! Defines the answers of `init` and `import`.
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::research::bench::data::RejectedRecord;
 
-/// The answer of `init`.
+/// The JSON that `init --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct InitAnswer<'a> {
     /// The files that `init` wrote, relative to the project's folder.
@@ -14,20 +12,21 @@ pub(in crate::cli) struct InitAnswer<'a> {
     pub left: &'a [&'static str],
 }
 
-/// The answer of `import`.
+/// The JSON that `import --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ImportAnswer<'a> {
     /// The folder of the new edits, relative to the project's folder.
     pub folder: &'a str,
-    /// The number of edits that were written.
+    /// The number of edits that were written, one file per edit.
     pub edits: usize,
     /// The records that were not imported, each with the reason.
     pub rejected: Vec<RejectedEntry<'a>>,
-    /// The number of neighbours that were dropped because they name an edited subject.
+    /// The number of neighbour prompts that were dropped because they name the subject of an imported edit.
     pub neighbours_dropped: usize,
 }
 
-/// A record of a dataset that was left out. The fields are in alphabetical order, as in the list that `import` writes.
+/// A record of a dataset that was left out. The fields are in alphabetical order, because `import` writes its list of
+/// such records in the order of this type.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct RejectedEntry<'a> {
     /// The case number of the record in its dataset; null if the record has none.

@@ -1,4 +1,5 @@
-//! Generates the JSON Schemas of the answers.
+//! Generates the JSON Schemas of the JSON answers. The report, which is the answer of `check`, `test` and `diff`, has
+//! its schema in `src/schema`.
 
 use clap::ValueEnum;
 use schemars::generate::SchemaSettings;
@@ -18,7 +19,8 @@ use super::trace::{LayerSearchAnswer, TraceAnswer};
 use super::verify::VerifyAnswer;
 use crate::schema::without_formats;
 
-/// The answers that have a schema, named by verb and action. The answer of `check`, `test` and `diff` is the report.
+/// The JSON answers that have a schema of their own, named by verb and action. The answer of `check`, `test` and `diff`
+/// is the report, which has another schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum AnswerKind {
     Bench,

@@ -1,27 +1,26 @@
-//! Defines the answer of `stats build`, `stats show` and `stats import`.
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::stats::Provenance;
 
-/// The answer of `stats build`, `stats show` and `stats import`.
+/// The JSON that `stats build`, `stats show` and `stats import` print with `--format json`, without the fields that all
+/// answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StatisticsAnswer<'a> {
-    /// The digest of the statistics' content, which the lock records.
+    /// The digest of the stored second moment, which `corrigenda.lock` names.
     pub digest: Digest,
-    /// The inputs that determine the second moment, such as the model, the layer and the corpus.
+    /// The inputs that determine the second moment, such as the base model, the layer and the corpus.
     pub provenance: &'a Provenance,
-    /// The number of documents that were read; 0 if the statistics were imported.
+    /// The number of documents of the corpus that were read; 0 if the second moment was imported.
     pub documents: u64,
     /// The number of MLP keys in the second moment, one per token of the corpus.
     pub keys: u64,
-    /// The digest of the imported file; null if the statistics were computed.
+    /// The digest of the imported file; null if the second moment was computed from the corpus.
     pub imported: Option<Digest>,
-    /// The multiple of the identity that is added to the second moment so that it can be factorised, as a share of the
-    /// mean diagonal element; 0 if none is needed.
+    /// The ridge: the number that is added to the diagonal of the second moment so that it can be factorised. It is
+    /// given as a share of the mean diagonal element, and is 0 if none is needed.
     pub ridge: f64,
-    /// The path of the statistics' file in the store.
+    /// The path of the file in the store that contains the second moment.
     pub path: String,
 }

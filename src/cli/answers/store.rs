@@ -1,5 +1,3 @@
-//! Defines the answers of the actions of `store`.
-
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -8,26 +6,27 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::store::StoreEntry;
 
-/// The answer of `store dir`.
+/// The JSON that `store dir --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreFolder<'a> {
-    /// The path of the store's folder.
+    /// The path of the folder that contains the store's entries.
     pub path: &'a str,
 }
 
-/// The answer of `store ls` and `store export`.
+/// The JSON that `store ls` and `store export` print with `--format json`, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreEntries {
-    /// The entries: all that the store has for `store ls`, all that were copied for `store export`.
+    /// The entries of the store: for `store ls` all of them, for `store export` those that were copied.
     pub entries: Vec<ListedEntry>,
     /// The sum of the sizes of `entries`, in bytes.
     pub bytes: u64,
 }
 
-/// An entry of the store.
+/// An entry of the store, such as a compiled edit or a patch.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ListedEntry {
-    /// The kind of the entry, such as object, patch or statistics.
+    /// The kind of the entry: object (a compiled edit), patch, statistics, factor, report, refusal, partial or
+    /// measured.
     pub kind: String,
     /// The digest by which the store finds the entry.
     pub key: Digest,
@@ -41,12 +40,11 @@ impl From<&StoreEntry> for ListedEntry {
     }
 }
 
-/// Converts entries of the store to entries of an answer.
 pub(in crate::cli) fn store_entries(entries: &[StoreEntry]) -> Vec<ListedEntry> {
     entries.iter().map(ListedEntry::from).collect()
 }
 
-/// The answer of `store verify`.
+/// The JSON that `store verify --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreCheck<'a> {
     /// The number of entries that were checked.
@@ -55,7 +53,7 @@ pub(in crate::cli) struct StoreCheck<'a> {
     pub problems: Vec<ListedProblem<'a>>,
 }
 
-/// A problem that `store verify` found, with advice.
+/// A problem that `store verify` found, with advice on how to repair it.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ListedProblem<'a> {
     /// The file or folder that has the problem.
@@ -66,23 +64,23 @@ pub(in crate::cli) struct ListedProblem<'a> {
     pub repair: &'static str,
 }
 
-/// The answer of `store gc`.
+/// The JSON that `store gc --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreCleanup {
-    /// The entries that were removed.
+    /// The removed entries, none of which the project's lock needs.
     pub removed: Vec<ListedEntry>,
-    /// The removed files that are not entries.
+    /// The paths of the removed files that are not entries, such as temporary files.
     pub others: Vec<String>,
     /// The sum of the sizes of all removed files, in bytes.
     pub bytes: u64,
 }
 
-/// The answer of `store import`.
+/// The JSON that `store import --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreImport<'a> {
     /// The imported entries that the store did not have.
     pub new: Vec<ListedEntry>,
-    /// The entries that the store already had.
+    /// The imported entries that the store already had.
     pub present: Vec<ListedEntry>,
     /// The files that the import rejected, each with the reason.
     pub refused: Vec<RefusedFile<'a>>,
@@ -91,9 +89,9 @@ pub(in crate::cli) struct StoreImport<'a> {
 /// A file that `store import` rejected.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct RefusedFile<'a> {
-    /// The path of the file.
+    /// The path of the file in the imported folder.
     pub path: String,
-    /// The reason for the rejection.
+    /// The reason why the file was rejected.
     pub why: &'a str,
 }
 

@@ -1,5 +1,3 @@
-//! Defines the answers of `trace` and `trace --suggest-layer`.
-
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -11,7 +9,7 @@ use crate::numeric::Mean;
 use crate::research::layers::coarse_search::Round;
 use crate::research::trace::Noise;
 
-/// The answer of `trace`.
+/// The JSON that `trace --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceAnswer<'a> {
     /// The folder to which the figures were written; null without `--out`.
@@ -20,7 +18,8 @@ pub(in crate::cli) struct TraceAnswer<'a> {
     pub numbers: TraceNumbers<'a>,
 }
 
-/// The numbers of `trace`, which are also written as `trace.json` to the folder of `--out`.
+/// The settings and the measured effects of `trace`. With `--out`, they are also written to `trace.json` in that
+/// folder.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceNumbers<'a> {
     /// The traced model.
@@ -29,8 +28,8 @@ pub(in crate::cli) struct TraceNumbers<'a> {
     pub noise: NoiseUsed,
     /// The number of consecutive layers whose MLP or attention outputs are restored together.
     pub window: usize,
-    /// Which noise the runs with severed outputs use: `same` as the corrupted run from which the outputs are taken, or
-    /// the `next` noise of the random stream.
+    /// The noise of the runs in which MLP or attention outputs are fixed at corrupted values: `same` as in the
+    /// corrupted run that gave these values, or the `next` noise of the random stream.
     pub severed_noise: &'static str,
     /// The mean effects over all facts.
     pub effects: MeanEffects<'a>,
@@ -43,13 +42,13 @@ pub(in crate::cli) struct TraceNumbers<'a> {
 /// The noise that is added to the embeddings of the subject's tokens.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct NoiseUsed {
-    /// The rule that sets the distribution and the strength of the noise, as on the command line.
+    /// The rule for the distribution and the strength of the noise, as on the command line: `s3`, `0.1` or `u0.2`.
     pub rule: String,
     /// The factor by which every random number is multiplied.
     pub scale: f64,
     /// The number of noise samples per subject.
     pub samples: usize,
-    /// The seed of the random numbers.
+    /// The seed of the random number generator that draws the noise.
     pub seed: u32,
 }
 
@@ -68,9 +67,10 @@ pub(in crate::cli) struct MeanEffects<'a> {
     pub clean: Mean,
     /// The mean probability of the answer with noise on the subject.
     pub corrupted: Mean,
-    /// The mean total effect: the probability without noise minus the probability with noise.
+    /// The mean total effect: the probability of the answer without noise minus its probability with noise.
     pub total: Mean,
-    /// The mean indirect effects: the probability with a hidden state restored minus the probability with noise.
+    /// The mean indirect effects: the probability of the answer with a hidden state restored minus its probability with
+    /// noise only.
     pub indirect: Vec<IndirectEffect<'a>>,
 }
 
@@ -81,22 +81,23 @@ pub(in crate::cli) struct IndirectEffect<'a> {
     pub kind: &'static str,
     /// The class of the tokens at which the hidden state is restored, such as the subject's last token.
     pub token: String,
-    /// The effect at each layer, from layer 0.
+    /// The mean effect of restoring the hidden state at each layer, from layer 0.
     pub layers: &'a [Mean],
 }
 
-/// A traced fact.
+/// A fact that was traced, with the probabilities of its answer.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TracedFact<'a> {
-    /// The id of the fact.
+    /// The id of the fact: that of an edit or of a record in `--facts`, or `prompt` for `--prompt`.
     pub id: &'a str,
     /// The prompt, with its subject filled in.
     pub prompt: &'a str,
     /// The subject, as it is written in the prompt.
     pub subject: &'a str,
-    /// The tokens of the prompt.
+    /// The tokens of the prompt, in order.
     pub tokens: &'a [String],
-    /// The position of the subject's first token, and the position after its last token.
+    /// The range of the subject's tokens in `tokens`: the position of the first one, and the position after the last
+    /// one.
     pub subject_tokens: [usize; 2],
     /// The first token of the answer; all probabilities of this fact are those of this token.
     pub answer: &'a str,
@@ -106,12 +107,12 @@ pub(in crate::cli) struct TracedFact<'a> {
     pub clean: f64,
     /// The probability of the answer's first token with noise on the subject.
     pub corrupted: f64,
-    /// The probability of the answer's first token with one hidden state restored, by the kind of the state: one list
-    /// per token of the prompt, with one number per layer.
+    /// The probability of the answer's first token with one hidden state restored, by the kind of hidden state. There
+    /// is one list per token of the prompt, with one number per layer.
     pub restored: BTreeMap<&'static str, &'a [Vec<f64>]>,
 }
 
-/// The answer of `trace --suggest-layer`.
+/// The JSON that `trace --suggest-layer --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LayerSearchAnswer<'a> {
     /// The traced model.
@@ -124,9 +125,9 @@ pub(in crate::cli) struct LayerSearchAnswer<'a> {
     pub as_good: &'a [usize],
     /// The results of causal tracing on the facts of the same edits.
     pub traced: TraceSummary<'a>,
-    /// The results of the edits at each tried layer, in ascending order of layers.
+    /// The results of the edits at each layer that was tried, in ascending order of layers.
     pub layers: Vec<TriedLayer>,
-    /// The rounds of the search, from layers far apart to layers around the best ones.
+    /// The rounds of the search, in their order; a single round if `--layers` is set.
     pub rounds: Vec<SearchRound<'a>>,
 }
 
@@ -135,7 +136,7 @@ pub(in crate::cli) struct LayerSearchAnswer<'a> {
 pub(in crate::cli) struct TraceSummary<'a> {
     /// The number of facts that were traced.
     pub facts: usize,
-    /// The mean total effect: the probability without noise minus the probability with noise.
+    /// The mean total effect: the probability of the answer without noise minus its probability with noise.
     pub total: Mean,
     /// The number of consecutive layers whose MLP or attention outputs are restored together.
     pub window: usize,
@@ -145,10 +146,10 @@ pub(in crate::cli) struct TraceSummary<'a> {
     pub left_out: Vec<LeftOutEntry<'a>>,
 }
 
-/// The results of edits that are built and tested alone at one layer.
+/// The results of edits at one layer. Each edit is built and tested alone.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TriedLayer {
-    /// The layer, from 0.
+    /// The index of the layer, from 0.
     pub layer: usize,
     /// The share of edits whose target the edited model gives.
     pub efficacy: Share,
@@ -158,32 +159,33 @@ pub(in crate::cli) struct TriedLayer {
     pub unchanged: Share,
     /// The score of the layer, from 0 to 1: the harmonic mean of `efficacy`, `paraphrase` and `unchanged`.
     pub score: f64,
-    /// The number of edits for which the optimisation found no MLP value at this layer; all their prompts count as
-    /// failed.
+    /// The number of edits for which the optimisation found no MLP value at this layer. All expectations of these edits
+    /// count as failed.
     pub not_found: usize,
-    /// The number of edits, included in `not_found`, that were not tried because the optimisation failed for all of the
+    /// The number of edits, counted in `not_found`, that were not tried because the optimisation failed for all of the
     /// first edits.
     pub untried: usize,
-    /// The mean indirect effects of restoring the subject's last token at the window around this layer.
+    /// The effects of causal tracing at the subject's last token, for the window of layers around this layer.
     pub traced: LayerEffects,
 }
 
-/// The mean indirect effects of restoring the outputs of the window of layers around one layer; null if they were not
-/// measured.
+/// The mean indirect effects of restoring the outputs of a window of layers around one layer, at the subject's last
+/// token. An effect is null if it was not measured.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LayerEffects {
-    /// The effect of restoring the MLP outputs.
+    /// The mean indirect effect of restoring the MLP outputs.
     pub mlp: Option<Mean>,
-    /// The effect of restoring the attention outputs.
+    /// The mean indirect effect of restoring the attention outputs.
     pub attention: Option<Mean>,
 }
 
-/// A round of the search for the best layer.
+/// A round of the search for the best layer, which tries several layers.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct SearchRound<'a> {
-    /// The layers that the round tried.
+    /// The indices of the layers that the round tried.
     pub layers: &'a [usize],
-    /// The best layers so far, around which the round chose its layers; empty in the first round.
+    /// The best layers of the earlier rounds, around which this round chose its layers; empty in the first round, and
+    /// if no edit holds at any layer tried so far.
     pub around: &'a [usize],
 }
 

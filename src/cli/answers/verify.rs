@@ -1,39 +1,39 @@
-//! Defines the answer of `verify`.
-
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::verify::Check;
 
-/// The answer of `verify`.
+/// The JSON that `verify --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct VerifyAnswer<'a> {
-    /// The object of the verification: project, patch, checkpoint, adapter or rebuild.
+    /// What was verified: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
     pub kind: &'static str,
     /// The checks, in the order of the report.
     pub checks: Vec<CheckResult<'a>>,
-    /// The number of checks that did not pass.
+    /// The number of checks whose `state` is not `ok`.
     pub failures: usize,
-    /// How to repair the failures: commands or sentences.
+    /// How to repair the failures, one command or sentence per element.
     pub repair: &'a [String],
-    /// Fields that depend on `kind`: digests of the base and the patch, and the tensors and edits of a patch.
+    /// Fields that depend on `kind`, such as the digests of the base and the patch, or the tensors and edits of a
+    /// patch.
     #[serde(flatten)]
     pub fields: &'a Value,
 }
 
-/// A check and its result.
+/// One check of `verify`, with its result.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct CheckResult<'a> {
-    /// The result in one word: ok, wrong, stale or unknown.
+    /// The result in one word: `ok`, `wrong`, `stale` (a new build is needed) or `unknown` (the check could not be
+    /// made).
     pub state: String,
-    /// The group of similar checks to which the check belongs.
+    /// The kind of the checked item, such as `file`, `tensor` or `object`.
     pub group: &'static str,
-    /// The file, tensor or entry that was checked.
+    /// The name of the checked item, such as a file name or a short digest.
     pub name: &'a str,
-    /// The result, as a sentence.
+    /// The result in a few words, such as `as exported` or `missing`.
     pub said: &'a str,
-    /// Further lines about the result, such as the values that were expected and found.
+    /// Further lines about the result, such as the expected and the found digest.
     pub details: &'a [String],
 }
 

@@ -81,7 +81,7 @@ pub(super) struct Arguments {
     out: Option<PathBuf>,
 }
 
-/// An argument of `--batch`: the number of records that are edited at once, or `all` for all sampled records.
+/// An argument of `--batch`: the number of records to edit at once, or `all` for all sampled records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
     Of(usize),
@@ -100,12 +100,11 @@ impl std::str::FromStr for Size {
     }
 }
 
-/// The endings of the names of editor settings whose values must be whole numbers, because they are counts or layer
-/// indices.
+/// Settings of editors whose names have one of these endings are counts or layer indices, so only whole numbers are
+/// accepted.
 const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
 
-/// The value of `--set`: the name of a setting of an editor, such as `rome.refine-steps`, and its new value, at least
-/// 0.
+/// The value of `--set`: the name of a numeric setting of an editor, such as `rome.refine-steps`, and its new value.
 #[derive(Clone, Debug, PartialEq)]
 struct Setting(String, f64);
 
@@ -133,8 +132,10 @@ impl std::str::FromStr for Setting {
 }
 
 impl Arguments {
-    /// Returns the distinct set sizes of `--batch` for `count` records, in ascending order. Returns an error if a size
-    /// is greater than `count`.
+    /// Returns the distinct sizes of the sets to edit, in ascending order. `count` is the number of records.
+    ///
+    /// # Errors
+    /// If `--batch` requests a set of more than `count` records.
     fn sizes(&self, count: usize) -> Result<Vec<usize>, Failure> {
         let size = |size: &Size| match size {
             Size::Of(size) if *size > count => Err(refused(format!("`--batch {size}` is more than {count} records"))),
@@ -145,7 +146,7 @@ impl Arguments {
         Ok(sizes.into_iter().collect())
     }
 
-    /// Returns the distinct editors, in the order of the command line.
+    /// Returns the editors of `--editors` in their order, without duplicates.
     fn names(&self) -> Vec<EditorName> {
         let mut seen = BTreeSet::new();
         self.editors.iter().copied().filter(|name| seen.insert(*name)).collect()
@@ -175,7 +176,7 @@ fn run_bench(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcom
     output.left.extend(refused);
     output.left.sort_by_key(|one| one.record);
     let files = place.map(|place| write(place, &output)).transpose().map_err(|why| {
-        // The results took long to compute, so they are printed even if the files cannot be written.
+        // The results took a long time to compute, so they are printed even if the files cannot be written.
         if context.format == Format::Human {
             answer(context, &output, None);
         }
@@ -197,7 +198,7 @@ fn unkept(error: ResultsLogError) -> Failure {
     refused(error.to_string())
 }
 
-/// Runs every editor on the sampled records. Results that the file of `--resume` already has are not computed again.
+/// Runs every editor on the sampled records. Results that are already in the file of `--resume` are not computed again.
 fn run_editors(
     context: &Context,
     arguments: &Arguments,
@@ -258,7 +259,7 @@ fn run_editors(
 }
 
 /// Returns the refinement settings of the project's `[link]` table as settings of the editor `rome`. If the project
-/// sets `refine-steps`, sets of any size are refined, as in `build`.
+/// sets `refine-steps`, the editor refines sets of any size, as `build` does.
 fn defaults(project: &Project) -> Overrides {
     let link = &project.config.link;
     let steps = link.refine_steps.map(|steps| [("rome.refine-steps", steps), ("rome.refine-from", 1)]);
@@ -267,8 +268,7 @@ fn defaults(project: &Project) -> Overrides {
     said.map(|(name, number)| (name.to_owned(), number as f64)).collect()
 }
 
-/// Samples and tokenizes the records. Also returns the records that are left out, each with the reason why it cannot be
-/// used.
+/// Samples and tokenizes the records. Also returns the records that cannot be used, each with the reason.
 fn prepare_cases(
     context: &Context,
     arguments: &Arguments,
@@ -281,8 +281,7 @@ fn prepare_cases(
     let (sampled, mut left) = sample_records(cases, limit, arguments.seed, |case| {
         asked += 1;
         context.ui.set_position(asked);
-        // A record that cannot be tokenized counts as known here, so that it is sampled and then reported as left out
-        // below.
+        // A record that cannot be tokenized counts as known here, so that it is sampled and then reported as left out.
         !arguments.known || knows(eval, &eval.base.model, case).unwrap_or(true)
     });
     context.ui.end();
@@ -306,8 +305,8 @@ fn prepare_cases(
     Ok((prepared, left))
 }
 
-/// Returns the digest of all inputs that determine the results, except the editor. Results in the file of `--resume`
-/// are reused only if they have the same digest.
+/// Returns the digest of all inputs that determine the results, except the editor's name. Results in the file of
+/// `--resume` are reused only if that file has the same digest.
 fn identity(
     arguments: &Arguments,
     eval: &EvalContext<'_>,
@@ -316,10 +315,10 @@ fn identity(
     changed: &Overrides,
 ) -> Result<Digest, Failure> {
     let mut canon = FieldHasher::new("bench/2");
-    // The default settings of editors change only with the version of the program.
+    // The program's version covers the default settings of the editors, which change only with a new version.
     canon.text("version", env!("CARGO_PKG_VERSION"));
     Refinement::default().describe(&mut canon);
-    // The project's link settings do not affect the editors, except for the ridge, so only the ridge is hashed.
+    // Of the project's `[link]` settings, only the ridge affects the editors, so the others are not hashed.
     let settings = Setup { refinement: None, ..eval.setup.clone() }.digest();
     canon.float("ridge", eval.setup.ridge.unwrap_or(-1.0));
     if let Some(path) = eval.project.config.test.neutral.as_ref().map(|path| eval.project.config.resolve(path)) {
@@ -328,8 +327,8 @@ fn identity(
         canon.digest("neutral", &digest);
     }
     canon.text("numerics", NUMERICS).digest("base", &eval.base.locked.digest).digest("settings", &settings);
-    // Without imported statistics nothing is hashed here, so that the digest equals that of program versions that had
-    // no imports.
+    // If no statistics are imported, nothing is hashed here. The digest then equals that of older program versions,
+    // which had no imports.
     for (layer, file) in &eval.setup.imports {
         canon.number("layer", *layer as u64).digest("imported", file);
     }
@@ -410,8 +409,7 @@ fn run_batches(
     Ok(())
 }
 
-/// Returns the settings of the run for the JSON answer; `changed` are the settings of editors that `--set` or the
-/// project changed.
+/// Returns the settings for the JSON answer. `changed` has the settings of editors that `--set` or the project changed.
 fn settings(arguments: &Arguments, changed: &Overrides) -> BenchSettings {
     BenchSettings {
         seed: arguments.seed,

@@ -1,4 +1,4 @@
-//! Writes the answer of `bench`: tables for a terminal, JSON with all numbers, and a folder of charts.
+//! Writes the results of `bench`: tables for a terminal, JSON with all numbers, and a folder with charts.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub(in crate::cli) struct BenchOutput {
     pub file: PathBuf,
     pub layer: usize,
     pub cases: Vec<u64>,
-    /// The records that are left out: malformed, not readable by the model, or with the same prompt as another record.
+    /// The records that cannot be used, each with the reason.
     pub left: Vec<RejectedRecord>,
     pub editors: Vec<EditorName>,
     pub results: ResultsLog,
@@ -45,7 +45,7 @@ impl BenchOutput {
     fn together(&self) -> Vec<&BatchResult> {
         let mut all: Vec<&BatchResult> =
             self.editors.iter().flat_map(|name| self.results.batches(name.text())).collect();
-        // Sorted by set size, so that the results of all editors for one size are adjacent.
+        // The results are sorted by set size, so that those of all editors for one size are adjacent.
         all.sort_by_key(|one| one.size);
         all
     }
@@ -73,8 +73,8 @@ impl BenchOutput {
         lines
     }
 
-    /// Returns one line per editor with failed edits: the number of failures, and the reason of the first failure. If
-    /// `many` is true, the edits of sets are counted, otherwise the edits of single records.
+    /// Returns one line for each editor that failed to make an edit: the number of failed edits, and the reason of the
+    /// first one. If `many` is true, the line counts sets of records, otherwise single records.
     fn failed(&self, many: bool) -> Vec<String> {
         let of = |name: &EditorName| {
             let all = self.results.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);
@@ -112,7 +112,7 @@ impl BenchOutput {
             ("curve-untouched", "Untouched facts that are still known", ["untouched"; 2]),
         ];
         figures.extend(curves.into_iter().filter_map(|(name, title, columns)| {
-            // The name of the column depends on the dataset.
+            // CounterFact and zsRE have different columns, so each curve has two possible names for its column.
             let column = columns.into_iter().find(|column| grid.columns.contains(column))?;
             chart::curve(name, title, column, &lines(column))
         }));
@@ -120,8 +120,8 @@ impl BenchOutput {
     }
 }
 
-/// Prints the tables or the JSON answer on stdout. `wrote` is the folder with the charts and the number of files in
-/// that folder; `None` if no folder was written.
+/// Prints the tables or the JSON answer on stdout. `wrote` is the folder with the charts and the number of its files;
+/// `None` if no folder was written.
 pub(in crate::cli) fn answer(context: &Context, output: &BenchOutput, wrote: Option<(&Path, usize)>) {
     if context.format == Format::Json {
         context.answer_json(Outcome::Ok, &[], &Sources::default(), numbers(output, &output.grids()));
@@ -142,7 +142,7 @@ pub(in crate::cli) fn answer(context: &Context, output: &BenchOutput, wrote: Opt
     context.ui.answer(&out);
 }
 
-/// Returns the JSON answer: the run's settings, the tables, and the results of every record and set.
+/// Returns the JSON answer: the settings of the run, the tables, and the results of every record and set.
 fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) -> BenchAnswer<'t> {
     let [alone, together] = grids;
     BenchAnswer {
@@ -161,8 +161,7 @@ fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) ->
     }
 }
 
-/// Writes the tables, the charts, the HTML page and the JSON to a new folder. Returns the number of files that were
-/// written.
+/// Writes the tables, the charts, the HTML page and the JSON to a new folder. Returns the number of files.
 pub(in crate::cli) fn write(place: Destination, output: &BenchOutput) -> Result<usize, Failure> {
     let grids = output.grids();
     let figures = output.figures(grids[0].as_ref());
@@ -181,7 +180,6 @@ pub(in crate::cli) fn write(place: Destination, output: &BenchOutput) -> Result<
     write_all(place, &figures, &files, render_error)
 }
 
-/// Returns an HTML page with the tables and the charts.
 fn page(output: &BenchOutput, grids: &[Option<ResultsTable>; 2], figures: &[Figure]) -> String {
     let title = format!("Editors on {} of {}", plural(output.cases.len(), "record"), output.dataset.name());
     let lines: Vec<(String, String)> =

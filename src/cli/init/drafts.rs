@@ -1,5 +1,5 @@
-//! Contains the texts of the files that `init` writes, except `corrigenda.toml`, and lists the files that may exist
-//! before it runs.
+//! Contains the texts of all files that `init` writes, except `corrigenda.toml`. Also decides which existing files
+//! `init` accepts.
 
 use crate::project::PROBES_FILE;
 use crate::schema::{SchemaKind, render};
@@ -7,10 +7,10 @@ use crate::schema::{SchemaKind, render};
 /// A file that `init` will write: the path relative to the project's folder, and the text.
 pub(crate) type Draft = (&'static str, String);
 
-/// The first line of a project file, which tells text editors where the JSON Schema of the file is.
+/// The first line of `corrigenda.toml`. It tells text editors which JSON Schema the file has.
 pub(crate) const SCHEMA: &str = "#:schema schemas/project.schema.json\n";
 
-/// The section of a new project file that limits damage on neutral text.
+/// The `[test]` table of a new `corrigenda.toml`, which limits the damage on neutral text.
 pub(crate) const GATE: &str = "\n[test]\n# The maximum mean divergence on neutral text, in nats; `[policy]` can limit a build by the same figure.\n\
     max-damage = 0.1\n";
 
@@ -73,19 +73,19 @@ rejected-*.json
 
 pub(crate) const CORPUS_FILE: &str = "corpus.txt";
 
-/// The sentences of the bundled model's corpus, one per line.
+/// The corpus of the bundled model `atlas`, one sentence per line.
 const SENTENCES: &str = include_str!("../../../examples/atlas/corpus.txt");
-/// The number of sentences in a new corpus. With this number, the MLP keys of the corpus span the key space of common
-/// models, so that their second moment has full rank.
+/// The number of sentences in a new corpus. It is enough for the second moment of the MLP keys to have full rank on
+/// common models.
 const ENOUGH: usize = 2000;
 
-/// Returns a corpus for a new project: plain sentences from the bundled corpus, except those about the first fact.
+/// Returns the corpus of a new project: sentences of the bundled corpus, except those about the first fact.
 pub(crate) fn corpus() -> String {
     let lines = SENTENCES.lines().filter(|line| !line.contains("Eiffel")).take(ENOUGH);
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Returns the files that are the same in every new project, whatever its model.
+/// Returns the files that do not depend on the model of the new project.
 pub(crate) fn beside() -> Vec<Draft> {
     vec![
         (PROBES_FILE, PROBES.to_owned()),
@@ -97,13 +97,13 @@ pub(crate) fn beside() -> Vec<Draft> {
     ]
 }
 
-/// Returns whether `init` accepts an existing file with this name and leaves it unchanged, because the project works
-/// with any content of that file.
+/// Returns whether `init` accepts an existing file with this name and leaves it unchanged. The project works with any
+/// content of such a file.
 pub(crate) fn may_stay(name: &str) -> bool {
     [ATTRIBUTES_FILE, IGNORED_FILE, CORPUS_FILE].contains(&name) || name.starts_with("schemas/")
 }
 
-/// Returns the lines that the user should add to an existing file `name`; `None` if the file needs no additional lines.
+/// Returns the lines that an existing file `name` should contain; `None` if it needs no particular lines.
 pub(crate) fn wanted(name: &str) -> Option<String> {
     [(ATTRIBUTES_FILE, ATTRIBUTES), (IGNORED_FILE, IGNORED)]
         .into_iter()

@@ -1,6 +1,6 @@
-//! Chooses the layer that a new project edits: the published or measured layer for models of this shape if there is
-//! one. Otherwise the best layer of a small model is measured, and a large model gets the layer at a third of its
-//! depth.
+//! Chooses the layer that a new project edits. If a layer is published or was measured for models of this shape, that
+//! layer is used. Otherwise the best layer is measured for a small model, and a third of the depth is used for a large
+//! model.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,29 +17,30 @@ use crate::project::{PROJECT_FILE, Project};
 use crate::research::layers::best_layer::best;
 use crate::research::trace::known_facts;
 
-/// The chosen layer: the lines of the project file that set it, and a note on how it was chosen.
+/// The chosen layer: the lines of `corrigenda.toml` that set it, and a note for the user on how it was chosen.
 pub(crate) struct ChosenLayer {
     pub(crate) lines: String,
     pub(crate) note: String,
 }
 
-/// Models for which the best layer was measured: family, number of layers, hidden size, and the best layer.
+/// Shapes of models whose best layer was measured: family, number of layers, hidden size, and the best layer.
 const MEASURED: [(&str, usize, usize, usize); 1] = [("llama", 30, 576, 5)];
 
-/// Facts that most language models know, in the schema of known_1000.json. The measurement of the layer edits these
-/// facts.
+/// Facts that most language models know, in the schema of ROME's `known_1000.json`. The measurement of the best layer
+/// edits these facts.
 const COMMON: &[u8] = include_bytes!("../../research/trace/common.json");
 
-/// The number of facts that the measurement edits. If the model knows fewer than [`FEWEST`] of the facts, no layer is
-/// measured.
+/// The number of facts that are edited to measure the best layer. If the model knows fewer than [`FEWEST`] of them, the
+/// layer is not measured.
 const EDITED: usize = 8;
 const FEWEST: usize = 4;
 
-/// The maximum number of weights, in the matrices of all blocks, of a model whose layers are measured. The limit keeps
-/// the measurement within minutes on a CPU.
+/// The maximum number of weights in the matrices of all blocks for which the best layer is measured. With this limit,
+/// the measurement takes minutes on a CPU.
 const MOST_NUMBERS: usize = 60_000_000;
 
-/// Lines of a new project file for the user's own model: the settings of the MLP keys and of the value optimisation.
+/// Lines under `[rome]` in a new `corrigenda.toml` for the user's own model. They set the weight of the bare prompt in
+/// an MLP key, and the margin at which the search for a value ends.
 pub(crate) const RULES: &str = "\
 # The weight of the bare prompt in a key. The bare prompt is what users ask, and the key of a subject at the
 # beginning of a text is different. The published weight is 1/21.
@@ -50,15 +51,18 @@ margin = 2
 ";
 
 impl ChosenLayer {
-    /// Returns the layer given with `--layer`, or an error if the model has no such layer.
+    /// Returns the layer of `--layer`.
+    ///
+    /// # Errors
+    /// If the model has no such layer.
     pub(crate) fn named(layer: usize, spec: &Spec) -> Result<Self, Diagnostic> {
         let error = |error: crate::model::ModelError| Diagnostic::new(Code::LayerUnknown, error.to_string());
         spec.check_layer(layer).map_err(error)?;
         Ok(Self { lines: format!("layer = {layer}"), note: format!("layer {layer} is edited, as set with `--layer`") })
     }
 
-    /// Chooses the layer of a model: the published or measured layer for the model's shape if there is one, a layer
-    /// that is measured now if the model is small, else a third of the number of layers, as in the published settings.
+    /// Chooses the layer of a model, in this order: the layer published for the model, the layer measured for its
+    /// shape, a layer that is measured now if the model is small, and otherwise a third of the number of layers.
     pub(crate) fn choose(context: &Context, folder: &Path, spec: &Spec) -> Self {
         if let Some((layer, _)) = presets::published(spec) {
             return Self {
@@ -119,14 +123,15 @@ impl ChosenLayer {
     }
 }
 
-/// Returns the approximate number of weights in the matrices of all blocks.
+/// Returns the approximate number of weights in the matrices of all blocks, assuming square attention matrices and an
+/// MLP with three matrices.
 fn numbers(spec: &Spec) -> usize {
     let block = 4 * spec.hidden_size * spec.hidden_size + 3 * spec.hidden_size * spec.intermediate_size;
     block.saturating_mul(spec.layers)
 }
 
 /// Measures how well edits of common facts work at the layers of the model. Returns the best layer and the number of
-/// edits that were tried; `None` if the model knows too few of the facts, or if no edit holds at any layer.
+/// edits that were tried. Returns `None` if the model knows too few of the facts, or if no edit holds at any layer.
 fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, Failure> {
     let store = context.store()?;
     let base = Base::at(folder, &store, context.isa, false)?;
@@ -147,7 +152,7 @@ fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, 
     Ok(best(&tried).map(|one| (one.layer, project.edits.edits.len())))
 }
 
-/// Returns a project with this model and corpus for the measurement. The project has no files.
+/// Returns a project for the measurement of the best layer, with this model and corpus. It exists only in memory.
 fn beginning(folder: &Path, corpus: &Path) -> Result<Project, Failure> {
     let path = |path: &Path| toml_text(&path.display().to_string());
     let settings = format!(

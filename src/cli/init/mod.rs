@@ -1,4 +1,4 @@
-//! Implements `init`: creates a project with one fact that can be built at once.
+//! Implements `init`: creates a project whose first fact can be built without further changes.
 
 pub(crate) mod drafts;
 pub(crate) mod first_layer;
@@ -33,12 +33,12 @@ pub(super) struct Arguments {
     /// layers]
     #[arg(long, value_name = "N", requires = "model")]
     layer: Option<u16>,
-    /// A folder without an option, which is rejected with a suggestion
+    /// A folder that was given without `-C` or `--model`; it is rejected with a suggestion
     #[arg(hide = true, value_name = "DIR")]
     stray: Option<PathBuf>,
 }
 
-/// The folder of the bundled model, relative to the root of this program's source tree.
+/// The folder of the bundled model, relative to a root folder of this program's repository.
 const BUNDLED: &str = "examples/atlas";
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
@@ -61,8 +61,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Returns the finding for a folder that is given without an option. The finding's help names the option that the user
-/// probably meant.
+/// Returns the error for a folder that was given without an option. Its help names the option that the user probably
+/// meant.
 fn nameless(stray: &Path) -> Diagnostic {
     let shown = stray.display();
     let finding = Diagnostic::new(Code::ProjectMissing, format!("`init` takes no folder without an option: `{shown}`"));
@@ -74,17 +74,17 @@ fn nameless(stray: &Path) -> Diagnostic {
         .help("name the model to edit with `--model DIR`")
 }
 
-/// The results of one run of `init`, from which the answer is formatted.
+/// The files that `init` wrote or left unchanged, and notes for the user.
 struct Begun {
     wrote: Vec<&'static str>,
-    /// The files that existed before and were not changed.
+    /// The files that already existed and were not changed.
     left: Vec<&'static str>,
-    /// Sentences for the user about the choices of `init`, such as the layer.
+    /// Sentences for the user, such as how the layer was chosen.
     notes: Vec<String>,
 }
 
-/// Formats the written files, the notes and the next commands for a terminal. Results of `write!` are ignored, because
-/// writing to a `String` cannot fail.
+/// Formats the answer for a terminal: the written files, the notes and the next commands. Results of `write!` are
+/// ignored, because writing to a `String` cannot fail.
 fn human(root: &Path, begun: &Begun) -> String {
     let shown = |name: &str| escape_controls(&root.join(name).display().to_string());
     let mut text: String = begun.wrote.iter().map(|name| format!("wrote {}\n", shown(name))).collect();
@@ -115,7 +115,7 @@ fn indented(lines: &str) -> String {
     rules.map(|line| format!("        {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Checks that the project can be created, and then writes its files.
+/// Writes the files of a new project, after all checks have passed.
 fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun, Diagnostic> {
     let is_own = |folder: &&Path| arguments.layer.is_some() || !is_bundled(root, folder);
     let named = arguments.model.as_deref().filter(is_own);
@@ -131,7 +131,7 @@ fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun,
         let finding = Diagnostic::new(Code::ProjectExists, message);
         return Err(finding.help("name another folder with `-C DIR`, or check this one with `corrigenda check`"));
     }
-    // Measuring the layer takes minutes, so all checks come before this step.
+    // The next step can measure the best layer, which takes minutes, so all checks come before it.
     let (mut drafts, notes) = match named.zip(own_model.as_ref()) {
         Some((named, opened_model)) => own(root, named, opened_model, arguments.layer, context)?,
         None => (bundled(root)?, Vec::new()),
@@ -158,7 +158,7 @@ fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
     atomic::write(path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
-/// Returns the files of a new project on the bundled model.
+/// Returns the files of a new project that depend on its model, for the bundled model.
 fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let Some(folder) = find_bundled(root) else {
         let message = format!("the bundled model ({BUNDLED}) is in no folder above this one or above the program");
@@ -176,15 +176,15 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// The user's own model, given with `--model`.
+/// The model of `--model`, if it is not the bundled model.
 struct Opened {
     folder: PathBuf,
     spec: Spec,
-    /// Whether the model predicts "Paris" for the example fact.
+    /// Whether the model completes the example fact with "Paris".
     knows: bool,
 }
 
-/// Opens the user's own model and determines whether it knows the example fact.
+/// Opens the model of `--model` and determines whether it knows the example fact.
 fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     let folder = folder_named(named)?;
     let looked = Model::open(&folder, context.isa).and_then(|model| {
@@ -204,8 +204,8 @@ fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     Ok(Opened { folder, spec, knows })
 }
 
-/// Returns the files of a new project on the user's own model, and notes for the user about the choices that `init`
-/// made.
+/// Returns the files of a new project that depend on its model, for the model of `--model`. Also returns notes for the
+/// user, such as how the layer was chosen.
 fn own(
     root: &Path,
     named: &Path,
@@ -213,7 +213,7 @@ fn own(
     layer: Option<u16>,
     context: &Context,
 ) -> Result<(Vec<Draft>, Vec<String>), Diagnostic> {
-    // If the user gave a name on the Hub, the project file pins it to the commit in the cache.
+    // A name on the Hub is pinned to the commit that is in the Hub's cache.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = toml_text(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
     let ChosenLayer { lines, note } = match layer {
@@ -232,22 +232,22 @@ fn own(
     Ok((vec![(PROJECT_FILE, project), (FACT_FILE, fact), (CORPUS_FILE, corpus())], vec![note]))
 }
 
-/// Returns the folder of the bundled model, searched upward from the project, from the current folder and from the
-/// program file.
+/// Returns the folder of the bundled model. It is searched in the project's folder, the current folder, the program's
+/// folder, and all folders above these.
 fn find_bundled(root: &Path) -> Option<PathBuf> {
     let starts = [std::path::absolute(root).ok(), std::env::current_dir().ok(), std::env::current_exe().ok()];
     let above = starts.iter().flatten().flat_map(|start| start.ancestors());
     above.map(|folder| folder.join(BUNDLED)).find(|folder| folder.join("model.safetensors").is_file())
 }
 
-/// Returns whether `folder` is the bundled model, after symbolic links are resolved.
+/// Returns whether `folder` is the bundled model, also if it is reached through symbolic links.
 fn is_bundled(root: &Path, folder: &Path) -> bool {
     let whole = |path: &Path| std::fs::canonicalize(path).ok();
     whole(folder).is_some_and(|named| find_bundled(root).and_then(|found| whole(&found)) == Some(named))
 }
 
-/// Returns `path` relative to `root`, so that a project can be moved together with its model. The path is absolute if
-/// the two share only the root folder.
+/// Returns `path` relative to `root`, so that a project can be moved together with its model. If they have only the
+/// root of the file system in common, the path is absolute.
 fn relative(root: &Path, path: &Path) -> String {
     let whole = |given: &Path| std::fs::canonicalize(given).or_else(|_| std::path::absolute(given));
     let (Ok(root), Ok(path)) = (whole(root), whole(path)) else { return path.display().to_string() };
@@ -261,7 +261,7 @@ fn relative(root: &Path, path: &Path) -> String {
     if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
 }
 
-/// Returns the text as a quoted TOML string.
+/// Returns the text as a TOML string, with its quotes.
 pub(super) fn toml_text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

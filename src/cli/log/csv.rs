@@ -1,14 +1,12 @@
-//! Formats the history as a CSV table for spreadsheets.
-
 use super::safe_text::shown;
 use crate::history::{Log, LogEntry, RecordedPatch};
 
-/// Returns the history as a CSV table, with one row per changed field of a fact. A commit whose edits cannot be read
-/// has one row, and so has a commit that changed only the patch.
+/// Returns the history as a CSV table, with one row per changed field of a fact. A commit has only one row if its edit
+/// files cannot be read, or if it changed only the patch.
 pub(super) fn rows(log: &Log) -> Vec<u8> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let head = ["commit", "date", "author", "email", "change", "id", "field", "before", "after", "patch", "summary"];
-    // Writing to memory cannot fail, and the writer accepts the rows because all have the same number of cells.
+    // Writing to memory cannot fail. The writer rejects rows of different lengths, but all rows have 11 cells.
     let mut write = |row: [String; 11]| drop(writer.write_record(row));
     write(head.map(str::to_owned));
     for entry in &log.entries {
@@ -34,13 +32,13 @@ pub(super) fn rows(log: &Log) -> Vec<u8> {
     writer.into_inner().expect("memory can be written")
 }
 
-/// Joins the texts of one cell with line breaks, each text made safe by [`cell`].
+/// Joins texts with line breaks to one cell. Each text is made safe by [`cell`].
 fn cells(texts: &[String]) -> String {
     texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n")
 }
 
-/// Makes a text safe for a cell: spreadsheets do not evaluate the text as a formula, and build servers do not execute
-/// it as a command.
+/// Returns the text so that spreadsheets do not evaluate it as a formula, and build servers do not execute it as a
+/// command.
 fn cell(text: &str) -> String {
     let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']) || text.trim_start().starts_with("::");
     let apostrophe = if runs { "'" } else { "" };

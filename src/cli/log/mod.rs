@@ -39,7 +39,6 @@ pub(super) struct Arguments {
     limit: Option<NonZeroUsize>,
 }
 
-/// The data from which the answer of `log` is formatted.
 struct LogView<'a> {
     arguments: &'a Arguments,
     /// The newest commit at or before the time of `--as-of`; `None` without that option.
@@ -47,11 +46,13 @@ struct LogView<'a> {
     log: &'a Log,
     /// The number of commits that are not shown because of `--limit`.
     more: usize,
-    /// Whether all fields of a fact are shown.
+    /// Whether all fields of an added or removed fact are shown. A changed fact is always shown with all fields that
+    /// differ.
     all: bool,
 }
 
-/// Parses a day or an instant. A day becomes its last second in UTC, so that all commits of the day are included.
+/// Parses the argument of `--as-of`: an instant, or a day. A day stands for its last second in UTC, so that all commits
+/// of the day are included.
 fn instant(text: &str) -> Result<Timestamp, String> {
     let day = || {
         let day: Date = (text.len() <= "2026-11-24".len()).then(|| text.parse().ok()).flatten()?;
@@ -98,10 +99,10 @@ fn show_log(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnos
     Ok(Outcome::Ok)
 }
 
-/// Returns the name of the model whose patches are shown: the selected model, or the only model of the project. `None`
-/// for a project without named models.
+/// Returns the name of the model whose patches are shown: the selected model, or else the only model of the project.
+/// Returns `None` if the project's models have no names.
 fn chosen(context: &Context) -> Result<Option<String>, Diagnostic> {
-    // The history can be shown even if the project file of the worktree is invalid.
+    // The history can be shown even if the project file on disk is invalid.
     let Ok((mut config, ..)) = Config::load(&context.root) else { return Ok(context.selected_model()) };
     config.choose(context.selected_model().as_deref())?;
     Ok(config.model.name)
@@ -116,7 +117,7 @@ fn shallow() -> Diagnostic {
     Diagnostic::new(Code::HistoryShallow, message).help(UNSHALLOW)
 }
 
-/// Returns an error if the commit `head` does not contain the project file.
+/// Returns an error if the project file is not in the commit `head`.
 fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     if repository.file(head, PROJECT_FILE).map_err(finding)?.is_some() {
         return Ok(());
@@ -126,7 +127,7 @@ fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     Err(finding.help("commit the project, or name its folder with `-C DIR`"))
 }
 
-/// Returns the newest commit that is not later than `instant`, on the first-parent history of `head`.
+/// Returns the newest commit that is not later than `instant`. The search follows first parents from `head`.
 fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Commit, Diagnostic> {
     history::log::as_of(repository, head, instant).map_err(finding)?.ok_or_else(|| {
         let finding = Diagnostic::new(Code::HistoryMissing, format!("the history begins after {instant}"));
@@ -134,7 +135,7 @@ fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Comm
     })
 }
 
-/// Returns an error if no fact of the history has or had this id. The error suggests the most similar id.
+/// Returns an error if no fact in the history has or had the id `id`. The error suggests the most similar id.
 fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
     let ids = log.ids();
     if ids.contains(id) {
@@ -149,7 +150,7 @@ fn day(time: Timestamp) -> String {
     Offset::UTC.to_datetime(time).date().to_string()
 }
 
-/// Formats the patch id of a commit, or says that `corrigenda.lock` is missing or cannot be read.
+/// Formats the patch that a commit's `corrigenda.lock` names, or says that this file is missing or cannot be read.
 fn locked(patch: &RecordedPatch) -> String {
     match patch {
         RecordedPatch::Unlocked => "no lock".to_owned(),
@@ -158,7 +159,7 @@ fn locked(patch: &RecordedPatch) -> String {
     }
 }
 
-// Results of `write!` are ignored below, because writing to a `String` cannot fail.
+// In this block, results of `write!` are ignored, because writing to a `String` cannot fail.
 impl LogView<'_> {
     fn human(&self, width: usize) -> String {
         let mut out = String::new();
@@ -293,7 +294,7 @@ fn logged_commit(entry: &LogEntry) -> LoggedCommit<'_> {
     }
 }
 
-/// Formats an added or removed fact as one sentence.
+/// Formats an added or removed fact as its filled prompt and its target, with an arrow between them.
 fn sentence(fact: &FactChange) -> String {
     let text = |name: &str| {
         let field = fact.fields.iter().find(|field| field.name == name)?;
@@ -303,8 +304,8 @@ fn sentence(fact: &FactChange) -> String {
     format!("{} → {}", prompt.replacen(PLACEHOLDER, subject, 1).trim(), target.trim())
 }
 
-/// Returns the texts that were removed from a list and added to it, one per line, or a note if only the order of the
-/// texts changed.
+/// Formats the texts that were removed from and added to a list field, one per line. If only the order of the texts
+/// changed, returns a note.
 fn list(before: &[String], after: &[String]) -> String {
     let line = |sign: &str, text: &String| format!("\n        {sign} {}", shown(text));
     let lost = before.iter().filter(|text| !after.contains(text)).map(|text| line("-", text));

@@ -1,4 +1,5 @@
-//! Implements `plan`: shows what a build would do, and how the base answers the prompts of the edits. Writes nothing.
+//! Implements `plan`: shows what a build would do, and how the base answers the prompts of the edits. Writes nothing
+//! but measurements in the store.
 
 pub(crate) mod other_base;
 
@@ -38,14 +39,13 @@ pub(super) struct Arguments {
     base: Option<String>,
 }
 
-/// What the base predicts after the prompt of one edit, and how it scores the edit's answers.
+/// The base's likeliest next token after the prompt of one edit, and the scores of the edit's new and old answers.
 struct BaseAnswer {
     top: (String, f64),
     target: AnswerScore,
     was: Option<AnswerScore>,
 }
 
-/// The data from which the answer of `plan` is formatted.
 struct PlanView<'a> {
     base: &'a Base,
     plan: &'a Plan<'a>,
@@ -53,10 +53,11 @@ struct PlanView<'a> {
     project: &'a Project,
     lock: Option<&'a Lock>,
     changes: &'a [EditChange],
-    /// The differences between the existing lock and the one that a build would write; empty without a lock.
+    /// The differences between the existing `corrigenda.lock` and the one that a build would write; empty if there is
+    /// none yet.
     differences: &'a [Difference],
     built: bool,
-    /// Whether a build is known to reject one of the edits.
+    /// Whether the store records that one of the shown edits cannot be compiled, so that a build would reject it.
     refused: bool,
 }
 
@@ -86,7 +87,7 @@ fn show_plan(context: &Context, arguments: &Arguments, project: &Project, store:
     if plan.warnings.iter().any(Diagnostic::is_error) {
         return Err(Failure::from_findings(plan.warnings, &project.edits.sources));
     }
-    // Edits that a build is known to reject are reported, and the plan continues.
+    // An edit that cannot be compiled is reported, but does not stop the plan.
     let refused = refusal::refused_edits(&plan, store)?.into_iter();
     let refused = refused
         .filter(|(one, _)| chosen.iter().any(|edit| edit.id == one.edit.id))
@@ -123,13 +124,12 @@ fn show_plan(context: &Context, arguments: &Arguments, project: &Project, store:
     Ok(if arguments.exit_code && changed && refused.is_empty() { Outcome::Findings } else { outcome(&refused) })
 }
 
-/// Returns `Error` if a build is known to reject edits, otherwise `Ok`.
+/// Returns `Error` if there are findings about edits that cannot be compiled, otherwise `Ok`.
 fn outcome(refused: &[Diagnostic]) -> Outcome {
     if refused.is_empty() { Outcome::Ok } else { Outcome::Error }
 }
 
-/// Runs the prompts of the chosen edits on the base. Returns, for each edit, the likeliest next token and the scores of
-/// the new and the old answer.
+/// Runs the prompts of the chosen edits on the base. Returns the base's answer to each edit, in the order of `chosen`.
 fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<BaseAnswer>, Failure> {
     let (mut questions, mut rows) = (Vec::new(), Vec::new());
     let limit = base.model.spec().max_positions;
@@ -166,7 +166,7 @@ fn unrunnable_error(edit: &Edit, error: &str) -> Failure {
     Failure::from(finding)
 }
 
-/// Returns a warning if the base already gives the target, or if it does not give the old answer `was`.
+/// Returns a warning if the base already gives the target of the edit, or if it does not give the old answer `was`.
 fn disagreement(edit: &Edit, said: &BaseAnswer) -> Option<Diagnostic> {
     let spans = &edit.spans;
     let top = format!("the base says {:?} with {}", said.top.0, percent(said.top.1));
@@ -181,7 +181,8 @@ fn disagreement(edit: &Edit, said: &BaseAnswer) -> Option<Diagnostic> {
     (!said.was?.holds).then(|| base_disagrees(edit, was, span, top))
 }
 
-/// Describes the refinement that follows the linking of the edits; `None` if `setup` has no refinement.
+/// Describes the refinement of the linked edits, such as `refined in 20 steps over layers 4, 5`; `None` if `setup` has
+/// no refinement.
 fn refined(setup: &Setup, layers: &[usize]) -> Option<String> {
     let refinement = setup.refinement.as_ref()?;
     let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
@@ -210,8 +211,8 @@ impl PlanView<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
-            // The differences of an edit are shown with that edit. The digest of the edit set differs whenever an edit
-            // differs, so the digest is not shown.
+            // The differences of an edit are already shown with the edit. The digest of the edit set differs whenever
+            // an edit differs, so it is not shown either.
             let told =
                 |one: &&Difference| !matches!(one.item, LockItem::Edit(_)) && !one.is(&LockItem::Patch, LockField::Set);
             for difference in self.differences.iter().filter(told) {
@@ -247,7 +248,8 @@ impl PlanView<'_> {
         out
     }
 
-    /// Appends the lines about one edit. Results of `write!` are ignored, because writing to a `String` cannot fail.
+    /// Appends the lines about one edit to `out`. Results of `write!` are ignored, because writing to a `String` cannot
+    /// fail.
     fn edit(&self, out: &mut String, planned: &PlannedEdit<'_>, said: &BaseAnswer) {
         let edit = planned.edit;
         let change = self.changes.iter().find(|change| change.id == edit.id);
@@ -281,9 +283,9 @@ impl PlanView<'_> {
         }
     }
 
-    /// Returns the plan's entries for the aliases of an edit's subject, without the entry for the subject's own name.
+    /// Returns the planned edits for the aliases of an edit's subject, without the one for the subject's own name.
     fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &PlannedEdit<'_>> {
-        // The plan is ordered by edit id, and the aliases of an edit follow its subject.
+        // The planned edits are sorted by edit id. For each edit, the subject's own name comes before its aliases.
         let own = self.plan.edits.partition_point(|one| one.edit.id < edit.id);
         self.plan.edits[own..].iter().take_while(|one| one.edit.id == edit.id).filter(|one| one.alias().is_some())
     }

@@ -1,5 +1,5 @@
-//! Implements `plan --base`: shows which of the project's facts another model needs. Writes nothing and needs no
-//! statistics.
+//! Implements `plan --base`: shows which of the project's facts another model needs. Writes nothing, and needs no
+//! second moments.
 
 use std::path::Path;
 
@@ -15,8 +15,8 @@ use crate::report::Outcome;
 use crate::report::table::{Table, percent};
 use crate::store::Store;
 
-/// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. With `strict`,
-/// the outcome is [`Outcome::Findings`] if the model needs a fact or cannot tokenize it.
+/// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. If `strict` is
+/// true, the outcome is [`Outcome::Findings`] if the model needs a fact or cannot tokenize it.
 pub(in crate::cli) fn show_plan(
     context: &Context,
     project: &Project,
@@ -38,8 +38,7 @@ pub(in crate::cli) fn show_plan(
     Ok(if strict && open { Outcome::Findings } else { Outcome::Ok })
 }
 
-/// Formats the token at which the edit takes its MLP key, the last token of the subject, and the position of that token
-/// in the prompt.
+/// Formats the last token of the subject, whose MLP key an edit uses, and its position in the prompt.
 fn key(tokens: &[String], position: usize) -> String {
     let piece = tokens.get(position).map_or("", String::as_str);
     format!("{} at {position}", quoted(piece))

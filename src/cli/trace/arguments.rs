@@ -84,13 +84,12 @@ pub(in crate::cli) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns the maximum number of facts; `None` if `--limit` is not set.
     pub(super) fn limit(&self) -> Option<usize> {
         self.limit.and_then(|limit| usize::try_from(limit).ok())
     }
 
-    /// Returns the noise, and the plan of which hidden states to restore. The strength of the noise can depend on the
-    /// subjects of `facts`.
+    /// Returns the noise and the plan of a trace. The plan states which hidden states to restore (`kinds`) at which
+    /// tokens (`places`). The strength of the noise can depend on the subjects of `facts`.
     pub(super) fn rules(
         &self,
         base: &Base,
@@ -107,7 +106,7 @@ impl Arguments {
     }
 }
 
-/// An item of `--layers`: one layer, or a range that includes both ends.
+/// An item of `--layers`: one layer, or an inclusive range of layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Layers(pub std::ops::RangeInclusive<usize>);
 

@@ -55,8 +55,8 @@ const SUBJECT_AS_WRITTEN: &str = "write the subject exactly as in the prompt";
 /// The maximum size of a file of known facts, in bytes.
 const MOST_FACTS_BYTES: u64 = 1 << 26;
 
-/// Converts an edit to the fact that the edit replaces. The answer of the fact is the edit's `was`, or `None` if the
-/// edit has no `was`.
+/// Returns the fact that an edit replaces: the edit's prompt with the answer `was`, or without an answer if the edit
+/// has no `was`.
 pub(super) fn fact_of_edit(edit: &Edit) -> KnownFact {
     KnownFact {
         id: edit.id.clone(),
@@ -68,8 +68,8 @@ pub(super) fn fact_of_edit(edit: &Edit) -> KnownFact {
     }
 }
 
-/// Ends a run that traced no fact. Returns `Findings` if the model knows none of the facts, and `Error` if some facts
-/// were left out for another reason.
+/// Prints why no fact was traced. The outcome is `Findings` if the model knows none of the facts, and `Error` if some
+/// facts were left out for another reason.
 pub(super) fn refuse_untraced(context: &Context, left: &[(String, Skipped)]) -> Outcome {
     const SHOWN: usize = 10;
     let finding = |(id, why): &(String, Skipped)| {

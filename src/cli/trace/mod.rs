@@ -52,8 +52,8 @@ fn run_trace(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcom
     let place =
         arguments.out.as_deref().map(|out| destination(context, out, &base, &store)).transpose().map_err(stop)?;
     let kinds = RestoredKind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
-    // The noise depends on the subjects of all facts, including those that `--limit` excludes, so that a subset has the
-    // same results as in the whole set.
+    // The noise depends on the subjects of all facts, including those that `--limit` excludes. A part of the facts
+    // therefore has the same results as in a run on all of them.
     let (noise, plan) = arguments.rules(&base, &facts, kinds, RestoredTokens::All).map_err(stop)?;
     facts.truncate(arguments.limit().unwrap_or(usize::MAX));
     let mut output = TraceOutput::new(&base, noise, plan, facts.len() + left.len(), left);
@@ -78,7 +78,7 @@ fn open(context: &Context, arguments: &Arguments, project: Option<&Project>, sto
     match (&arguments.base, project) {
         (Some(name), _) => context.base_named(name, store, false),
         (None, Some(project)) => context.base(project, store, false),
-        // Without `--base` the caller has loaded a project, so this arm is not reached.
+        // Without `--base`, the caller has always loaded a project, so this arm is not reached.
         (None, None) => Err(Diagnostic::new(Code::ProjectMissing, "no model is named").into()),
     }
 }

@@ -1,4 +1,4 @@
-//! Formats the answer of `trace`: a table for a terminal, JSON with all numbers, and a folder of figures.
+//! Formats the results of `trace`: a table for a terminal, JSON with all numbers, and a folder of figures.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,6 @@ use crate::research::trace::{
     AverageEffects, FactTrace, Noise, NoiseRule, RestoredKind, Skipped, TokenClass, TracePlan,
 };
 
-/// The results of one run of `trace`, from which the table, the JSON answer and the figures are made.
 pub(crate) struct TraceOutput {
     base: (String, String),
     pub noise: Noise,
@@ -37,7 +36,7 @@ impl TraceOutput {
         Self { base, noise, plan, asked, traced: Vec::new(), left, effects: AverageEffects::default() }
     }
 
-    /// Computes the mean effects over the traced facts. Must be called after all facts are traced.
+    /// Computes the mean effects over all traced facts. Must be called after the last fact is traced.
     pub(crate) fn sum_up(&mut self) {
         self.effects = AverageEffects::of(&self.traced);
     }
@@ -54,12 +53,12 @@ impl TraceOutput {
         format!("{kind}; {}, seed {seed}", plural(samples, "sample"))
     }
 
-    /// Formats a mean with its 95 % confidence interval, which is omitted if only one fact was traced.
+    /// Formats a mean with its 95 % confidence interval. The interval is omitted if only one fact was traced.
     fn figure(&self, mean: Mean) -> String {
         figure(if self.traced.len() == 1 { Mean { count: 1, ..mean } } else { mean })
     }
 
-    /// Formats the number of facts that were left out, per reason.
+    /// Formats the number of facts that were not traced, for each reason.
     fn left_in_words(&self) -> String {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (_, why) in &self.left {
@@ -74,12 +73,12 @@ impl TraceOutput {
         counts.join("; ")
     }
 
-    /// Returns the number of traced facts whose answer has several tokens; only the first token of an answer is traced.
+    /// Returns the number of traced facts whose answer has several tokens, of which only the first is traced.
     fn in_part(&self) -> usize {
         self.traced.iter().filter(|one| one.answer_tokens.is_some_and(|tokens| tokens > 1)).count()
     }
 
-    /// Returns the lines above the table, each as a name and a value.
+    /// Returns the lines that are printed above the table, each as a name and a value.
     fn lines(&self) -> Vec<(String, String)> {
         let effects = &self.effects;
         let mut lines = vec![
@@ -94,7 +93,8 @@ impl TraceOutput {
         if self.in_part() > 0 {
             lines.push(("in part", format!("{} by the first token of the answer", plural(self.in_part(), "fact"))));
         }
-        // `figure` omits the interval of a single fact, because the spread over its tokens is not a spread over facts.
+        // The numbers of a single fact have no interval here, because it would show the spread over tokens, not over
+        // facts.
         lines.extend([
             ("clean", format!("{} the answer's probability", self.figure(effects.clean))),
             ("corrupted", format!("{} with noise on the subject", self.figure(effects.corrupted))),
@@ -109,8 +109,8 @@ pub(crate) fn figure(mean: Mean) -> String {
     if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.ci95) } else { format!("{:.3}", mean.value) }
 }
 
-/// Prints the table or the JSON answer on stdout. `wrote` is the folder with the figures and the number of files in
-/// that folder; `None` if no folder was written.
+/// Prints the table or the JSON answer on stdout. `wrote` is the folder with the figures and the number of its files;
+/// `None` if no folder was written.
 pub(crate) fn answer(context: &Context, output: &TraceOutput, wrote: Option<(&Path, usize)>) {
     match context.format {
         Format::Json => {
@@ -137,7 +137,7 @@ fn human(output: &TraceOutput, wrote: Option<(&Path, usize)>, width: usize) -> S
     format!("{}\n{table}", head.render_wrapped(width))
 }
 
-/// Formats the largest mean effect of restoring a kind of hidden state at a class of tokens, with the layer of that
+/// Formats the largest mean effect of restoring one kind of hidden state at one class of tokens, and the layer of this
 /// effect; `None` if no effect was measured.
 fn peak(output: &TraceOutput, kind: RestoredKind, class: TokenClass) -> Option<String> {
     output.effects.peak(kind, class).map(|(layer, mean)| format!("{} at {layer}", output.figure(mean)))
@@ -158,7 +158,7 @@ fn side_by_side(output: &TraceOutput, of: &str) -> Table {
     table
 }
 
-/// Formats the largest mean effects with one line per token class and kind of hidden state, for narrow terminals.
+/// Formats the largest mean effects for narrow terminals: one line for each token class and kind of hidden state.
 fn below(output: &TraceOutput, of: &str) -> String {
     let mut out = format!("{of}\n");
     for class in TokenClass::ALL {
@@ -176,7 +176,7 @@ fn below(output: &TraceOutput, of: &str) -> String {
     out
 }
 
-/// Returns the content of the JSON answer: the settings, the mean effects, and the effects for every fact.
+/// Returns the content of the JSON answer: the settings, the mean effects, and the effects for each fact.
 fn numbers(output: &TraceOutput) -> TraceNumbers<'_> {
     let effects = &output.effects;
     let indirect = effects.indirect.iter();
@@ -215,8 +215,8 @@ fn traced_fact(one: &FactTrace) -> TracedFact<'_> {
     }
 }
 
-/// Writes the figures, the HTML page and the JSON to a new folder. At most `pictures` facts get figures of their own.
-/// Returns the number of files that were written.
+/// Writes the figures, the HTML page and the JSON to a new folder, and returns the number of files. Only the first
+/// `pictures` facts get figures of their own.
 pub(crate) fn write(place: Destination, output: &TraceOutput, pictures: usize) -> Result<usize, Failure> {
     let averages = plots::averages(&output.effects, &output.plan);
     let singles = output.traced.iter().take(pictures);

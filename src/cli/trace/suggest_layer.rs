@@ -1,4 +1,4 @@
-//! Implements `trace --suggest-layer`: measures at which layer edits work best, and traces the same facts for
+//! Implements `trace --suggest-layer`: measures at which layer edits work best, and traces the facts of these edits for
 //! comparison.
 
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ use crate::research::trace::counterfactuals::counterfactual_edits;
 use crate::research::trace::{AverageEffects, KnownFact, RestoredKind, RestoredTokens};
 use crate::store::Store;
 
-/// The number of edits to try if `--limit` is not set.
+/// The maximum number of edits to try if `--limit` is not set.
 const EDITS: usize = 24;
 
 pub(crate) fn suggest(
@@ -41,7 +41,7 @@ pub(crate) fn suggest(
     let project = some_edits(arguments, project, base, gathered)?;
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
     let facts: Vec<KnownFact> = project.edits.edits.iter().map(fact_of_edit).collect();
-    // The answer shows only the effects at the subject's last token.
+    // Only these effects are traced, because the answer shows no others.
     let kinds = vec![RestoredKind::Mlp, RestoredKind::Attention];
     let (noise, plan) = arguments.rules(base, &facts, kinds, RestoredTokens::LastSubject)?;
     let ground = (&base.model, &base.tokens, &base.locked.digest);
@@ -71,8 +71,9 @@ pub(crate) fn suggest(
     Ok(outcome)
 }
 
-/// Tries the layers of `--layers`, or without that option searches from layers far apart to layers around the best
-/// ones. Returns the rounds of the search, and the results in ascending order of layers.
+/// Builds and tests edits at the layers `named`. If `named` is `None`, searches for the best layer: it tries layers far
+/// apart first, then layers around the best ones. Returns the rounds of the search, and the results in ascending order
+/// of layers.
 pub(crate) fn try_all(
     context: &Context,
     project: &Project,
@@ -113,7 +114,7 @@ pub(crate) fn try_all(
 }
 
 /// Returns a sentence that announces a round of the search: its layers, the number of MLP values to optimise, and the
-/// number of forward-backward evaluations.
+/// number of forward and backward passes.
 fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
     let names: usize = project.edits.edits.iter().map(|edit| edit.names().count()).sum();
     let values = names * round.layers.len();
@@ -130,7 +131,7 @@ fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
     )
 }
 
-/// Formats the results of one layer as a line for the progress output.
+/// Formats the results of one layer for the progress output.
 fn row(one: &LayerResult) -> String {
     let share = |share: Share| if share.all == 0 { "-".to_owned() } else { percent(share.value()) };
     let Shares { efficacy, paraphrase, unchanged } = one.shares;
@@ -139,7 +140,7 @@ fn row(one: &LayerResult) -> String {
     format!("layer {}: efficacy {efficacy}, paraphrase {paraphrase}, unchanged {unchanged}, score {score}", one.layer)
 }
 
-/// An estimate of the remaining time of a round of the search, from the time that the round's finished layers took.
+/// Estimates the remaining time of a round of the search from the time that its finished layers took.
 struct Clock {
     count: usize,
     left: Vec<usize>,
@@ -152,13 +153,13 @@ impl Clock {
         Self { count, left: layers.to_vec(), units: 0, took: Duration::ZERO }
     }
 
-    /// Returns the relative cost of an edit at `layer`: the number of layers from `layer` to the last one, through
-    /// which the optimisation backpropagates.
+    /// Returns the relative cost of an edit at `layer`: the number of layers through which the optimisation
+    /// backpropagates, from the last layer down to `layer`.
     fn units(&self, layer: usize) -> usize {
         self.count - layer
     }
 
-    /// Records that a layer is finished. `took` is `None` if the results of the layer were read from the store.
+    /// Records that `layer` is finished. `took` is `None` if its results were read from the store.
     fn done(&mut self, layer: usize, took: Option<Duration>) {
         self.left.retain(|left| *left != layer);
         if let Some(took) = took {
@@ -182,7 +183,7 @@ fn refused(message: String) -> Failure {
     Failure::from(Diagnostic::new(Code::TraceRefused, message))
 }
 
-/// Returns the distinct layers of `--layers`, ascending; `None` without that option.
+/// Returns the layers of `--layers` without duplicates, ascending; `None` without that option.
 fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Failure> {
     let count = base.model.spec().layers;
     let mut named: Vec<usize> = arguments.layers.iter().flat_map(|range| range.0.clone()).collect();
@@ -197,7 +198,8 @@ fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Fail
     }
 }
 
-/// Returns the project with only the edits to try: some of its own edits, or edits that are made from known facts.
+/// Returns the project with only the edits to try: some of the project's edits, or edits that are made from known
+/// facts.
 fn some_edits(
     arguments: &Arguments,
     project: &Project,
@@ -210,8 +212,8 @@ fn some_edits(
     if arguments.facts.is_none() {
         let wanted = |edit: &Edit| arguments.ids.is_empty() || arguments.ids.contains(&edit.id);
         some.edits.edits.retain(wanted);
-        // If the project has more edits than `count`, the edits with the lowest digests are used. They come from all
-        // files and relations, and are the same in every run.
+        // If the project has more than `count` edits, those with the lowest digests are used. This choice is spread
+        // over all files and relations, and is the same in every run.
         let mut order: Vec<_> = some.edits.edits.iter().map(|edit| (edit.meaning(), edit.id.clone())).collect();
         order.sort();
         order.truncate(count);
@@ -229,10 +231,10 @@ fn some_edits(
     Ok(some)
 }
 
-/// Makes at most `count` edits from the `facts` that the base knows; `None` if no edit can be made.
+/// Makes at most `count` edits from those `facts` that the base knows; `None` if no edit can be made.
 pub(crate) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<EditSet> {
     let (text, found) = counterfactual_edits(facts, count, seed, |fact| knows(base, fact));
-    // Each edit was parsed when it was selected, so parsing all of them together cannot fail.
+    // Each edit was already parsed alone, so parsing all of them together cannot fail.
     let (edits, _) = parse_files(vec![("known facts, said otherwise".to_owned(), text.into_bytes())]).ok()?;
     (found > 0).then_some(edits)
 }

@@ -1,4 +1,4 @@
-//! Formats the answer of `trace --suggest-layer`: a table for a terminal, and JSON with all numbers.
+//! Formats the results of `trace --suggest-layer`: a table for a terminal, and JSON with all numbers.
 
 use super::output::figure;
 use crate::behaviour::expectation::Share;
@@ -10,13 +10,11 @@ use crate::research::layers::best_layer::LayerResult;
 use crate::research::layers::coarse_search::Round;
 use crate::research::trace::{AverageEffects, Noise, RestoredKind, Skipped, TokenClass};
 
-/// The results of one run of `trace --suggest-layer`, from which the table and the JSON answer are made.
 pub(crate) struct LayerSearchOutput {
     pub base: (String, String),
     pub edits: Vec<String>,
-    /// The rounds of the search, in order.
     pub rounds: Vec<Round>,
-    /// The results, ordered by layer.
+    /// The results of the tried layers, in ascending order of layers.
     pub tried: Vec<LayerResult>,
     /// The layer with the highest score; `None` if no edit holds at any layer.
     pub suggested: Option<usize>,
@@ -47,8 +45,8 @@ pub(crate) fn human(output: &LayerSearchOutput, prefix: &str, width: usize) -> S
     format!("{}\n{}", head.render_wrapped(width), layers_in_rows(output).render(usize::MAX))
 }
 
-/// Formats the number of edits for which the optimisation found no MLP value at a layer; `None` if all edits have a
-/// value.
+/// Formats the number of edits for which the optimisation found no MLP value at this layer; `None` if it found one for
+/// every edit.
 fn no_value(one: &LayerResult) -> Option<String> {
     let (layer, refused) = (one.layer, plural(one.refused, "edit"));
     match (one.refused, one.untried) {
@@ -60,7 +58,7 @@ fn no_value(one: &LayerResult) -> Option<String> {
     }
 }
 
-/// Returns a text with the best layers that a round searches around, such as ` around 5, 9`; empty if there are none.
+/// Returns a text with the layers around which a round searches, such as ` around 5, 9`; empty if there are none.
 pub(crate) fn around(round: &Round) -> String {
     if round.around.is_empty() { String::new() } else { format!(" around {}", numbers(&round.around)) }
 }
@@ -69,7 +67,7 @@ fn numbers(layers: &[usize]) -> String {
     layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns a text with the layers of every round and the layers that the round searches around.
+/// Returns a text with the layers that every round tried, and the layers around which it searched.
 fn rounds_in_words(rounds: &[Round]) -> String {
     let said = |round: &Round| format!("{}{}", numbers(&round.layers), around(round));
     rounds.iter().map(said).collect::<Vec<_>>().join("; then ")
@@ -118,7 +116,8 @@ fn layers_in_rows(output: &LayerSearchOutput) -> Table {
     table
 }
 
-/// Returns the mean indirect effect of restoring the window of layers around `layer`, at the subject's last token.
+/// Returns the mean indirect effect of restoring the outputs of the window of layers around `layer`, at the subject's
+/// last token.
 fn effect(output: &LayerSearchOutput, kind: RestoredKind, layer: usize) -> Option<Mean> {
     output.traced.indirect.get(&(kind, TokenClass::LastSubject))?.get(layer).copied()
 }
@@ -131,7 +130,7 @@ fn traced_in_words(output: &LayerSearchOutput) -> String {
         0 => String::new(),
         left => format!(" ({left} not known)"),
     };
-    // The layer with the largest effect is named only if the confidence interval of the effect is above zero.
+    // The layer with the largest effect is named only if the effect's 95 % confidence interval is above zero.
     let most = if mean.value - mean.ci95 > 5e-4 {
         let which = match output.suggested {
             Some(suggested) if suggested == layer => ": the same layer",

@@ -1,5 +1,3 @@
-//! Traces facts one after the other and reports the progress.
-
 use std::convert::Infallible;
 
 use crate::cli::context::Context;
@@ -7,10 +5,10 @@ use crate::pipeline::Base;
 use crate::progress::{NoProgress, Progress as _};
 use crate::research::trace::{FactTrace, KnownFact, Noise, Skipped, TracePlan, trace};
 
-/// The traced facts, and the facts that could not be traced, each with its id and the reason.
+/// The traced facts, and the ids of the facts that could not be traced, each with the reason.
 type Results = (Vec<FactTrace>, Vec<(String, Skipped)>);
 
-/// Traces facts one after the other. Facts that cannot be traced are returned with the reason.
+/// Traces all facts on the base. A single fact has a progress bar of its own; several facts share one.
 pub(super) fn trace_all(
     context: &Context,
     base: &Base,
@@ -29,10 +27,10 @@ pub(super) fn trace_all(
     traced
 }
 
-/// Traces facts one after the other with the function `one` and reports the progress.
+/// Traces all facts with the function `one`, and reports the progress.
 ///
 /// # Errors
-/// If `one` fails.
+/// If `one` returns the outer error, which ends the run.
 pub(super) fn trace_each<E>(
     context: &Context,
     facts: Vec<KnownFact>,
