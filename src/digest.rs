@@ -1,8 +1,4 @@
-//! Computes SHA-256 digests. [`FieldHasher`] is the only way to hash structured values.
-//!
-//! A digest prints as `sha256:<64 hex>`; messages for users show its first 12 digits.
-//! [`FieldHasher`] prefixes every field name and every value with its length, so that values with different fields have
-//! different inputs of the hash function.
+//! Computes SHA-256 digests of bytes and of structured values. Structured values are hashed only with [`FieldHasher`].
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -12,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 digest of 32 bytes.
+/// A SHA-256 digest. Its text form is `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -21,7 +17,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Returns the digest of all bytes of `reader`, and their number.
+    /// Returns the SHA-256 of all bytes that `reader` returns, and the number of these bytes.
     ///
     /// # Errors
     /// If reading fails.
@@ -57,7 +53,7 @@ impl Digest {
         text
     }
 
-    /// Returns the first 12 hexadecimal digits, the form that messages for users show.
+    /// Returns the first 12 hexadecimal digits, for messages to users.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
     }
@@ -79,12 +75,12 @@ impl Digest {
     }
 }
 
-/// Hashes raw bytes as they are written. For structured values, use [`FieldHasher`].
+/// A SHA-256 hasher of raw bytes. For structured values, use [`FieldHasher`].
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// Returns the digest of all bytes written so far.
+    /// Returns the digest of all bytes written so far. More bytes can be written afterwards.
     pub fn finish(&self) -> Digest {
         Digest(self.0.clone().finalize().into())
     }
@@ -160,7 +156,6 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The error for a text that is not `sha256:` followed by 64 lower-case hexadecimal digits.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a digest (`sha256:` and 64 lower-case hexadecimal digits)")]
 pub struct NotADigest(String);
@@ -200,15 +195,16 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A hasher for structured values: a domain, then named fields in the order in which they are added.
+/// A SHA-256 hasher for structured values. It hashes the name of a domain, and then named fields in the order in which
+/// they are added.
 ///
 /// Every name and every value is preceded by its length (u64, little endian), so adjacent fields cannot be confused.
-/// The domain separates kinds of values: an edit and a configuration never have the same digest.
+/// Values of different types use different domains, so an edit and a configuration never have the same digest.
 #[derive(Clone)]
 pub struct FieldHasher(Sha256);
 
 impl FieldHasher {
-    /// Starts a hash in `domain`, for example `"edit-meaning/1"`.
+    /// Creates a hasher for values of one type, which `domain` names, for example `"edit-meaning/1"`.
     pub fn new(domain: &str) -> Self {
         let mut canon = Self(Sha256::new());
         canon.framed(domain.as_bytes());
@@ -226,12 +222,11 @@ impl FieldHasher {
         self
     }
 
-    /// Adds a text field, as UTF-8.
     pub fn text(&mut self, name: &str, value: &str) -> &mut Self {
         self.field(name, value.as_bytes())
     }
 
-    /// Adds a list of texts, preceded by the number of texts.
+    /// Adds a list of texts as one field. The number of texts is hashed before the texts.
     pub fn texts<'a>(&mut self, name: &str, values: impl ExactSizeIterator<Item = &'a str>) -> &mut Self {
         self.field(name, &(values.len() as u64).to_le_bytes());
         for value in values {
@@ -250,12 +245,12 @@ impl FieldHasher {
         self.field(name, &value.to_bits().to_le_bytes())
     }
 
-    /// Adds another digest as its 32 raw bytes.
+    /// Adds a field with the 32 raw bytes of a digest.
     pub fn digest(&mut self, name: &str, value: &Digest) -> &mut Self {
         self.field(name, value.bytes())
     }
 
-    /// Returns the digest of the domain and all fields added so far.
+    /// Returns the digest of the domain and of all fields added so far.
     pub fn finish(&self) -> Digest {
         Digest(self.0.clone().finalize().into())
     }

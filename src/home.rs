@@ -1,18 +1,20 @@
-//! Expands a leading `~` in paths that a shell does not expand: paths in project files, and arguments such as
-//! `--out=~/patched`.
+//! Replaces a leading `~` by the home folder in paths that a shell does not expand: paths in project files, and
+//! command-line arguments such as `--out=~/patched`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Options whose value is a text, not a path. A `~` in the text is not expanded.
+/// Command-line options whose value is not a path. A `~` in the value is not replaced.
 const TEXT_OPTIONS: [&str; 5] = ["--prompt", "--subject", "--answer", "--builder", "--as-of"];
 
-/// Returns the path with a leading `~` replaced by the home folder. A folder that is named `~` is written `./~`.
+/// Returns the path with a leading `~` replaced by the home folder. A folder that is really named `~` can be given as
+/// `./~`.
 pub(crate) fn expand(path: &Path) -> PathBuf {
     in_home(path, folder().as_deref()).unwrap_or_else(|| path.to_owned())
 }
 
-/// Returns the command-line arguments, with a leading `~` expanded in the arguments that are or contain paths.
+/// Returns the command-line arguments. In arguments that are or contain a path, a leading `~` of the path is replaced
+/// by the home folder.
 pub(crate) fn expand_arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     expand_arguments_in(given, folder().as_deref())
 }
@@ -38,7 +40,8 @@ fn expand_arguments_in(given: impl Iterator<Item = OsString>, home: Option<&Path
     out
 }
 
-/// Expands an argument of the form `PATH`, `NAME=PATH` or `--report=FORM=PATH`; `None` if there is no `~` to expand.
+/// Replaces the `~` at the beginning of the path in an argument of the form `PATH`, `NAME=PATH` or
+/// `--report=FORM=PATH`. Returns `None` if there is no such `~`.
 fn expand_argument(argument: &OsStr, home: Option<&Path>) -> Option<OsString> {
     if let Some(whole) = in_home(Path::new(argument), home) {
         return Some(whole.into_os_string());

@@ -1,50 +1,51 @@
-//! Compiles facts, declared in versioned files, into one small, content-addressed weight patch for a language model.
-//! The patch has the same bytes on every machine.
+//! Compiles facts into a patch of the weights of a language model. The facts are declared in versioned files. The patch
+//! has the same bytes on every machine, and its id is the SHA-256 of these bytes.
 //!
-//! The modules of a build, from the bottom up:
+//! The modules of a build, from the lowest level to the highest:
 //!
-//! - [`diagnostics`]: findings as values: codes, labels, help. It depends on no other module.
-//! - [`numeric`]: `portable-1`, the arithmetic that determines the bytes. It does no I/O and does not depend on models.
-//! - [`safetensors`]: the strict header reader and the canonical writer.
-//! - [`patch`]: the patch file: canonical bytes, strict reading, application to the base's tensors, norms.
-//! - [`store`]: content-addressed files: atomic writes, verified reads, removal, export and import.
-//! - [`project`]: the files of a project: edit sets, settings and `corrigenda.lock`. One run reports all findings of
-//!   all files. The module does not depend on models.
-//! - [`history`]: git: the project at a commit, and when, by whom and why each fact changed. No other module uses git.
-//! - [`model`]: a decoder-only transformer, described by data: memory-mapped weights, tokenizer, the hook at one MLP,
-//!   the forward pass and its hand-written backward pass.
-//! - [`compile`]: compiles one edit against the base, independently of other edits: its key and its value.
-//! - [`stats`]: the second moment of the keys, over a corpus or as published, and its Cholesky factor.
-//! - [`link`]: links all edits of a set into one change of the weights: the closed form, its refinement, and the
-//!   editors MEMIT, EMMET and AlphaEdit.
+//! - [`diagnostics`]: defines findings (errors and warnings), each with a code, labels and help. It uses no other
+//!   module.
+//! - [`numeric`]: implements `portable-1`, arithmetic that gives the same bytes on every machine.
+//! - [`safetensors`]: reads the headers of safetensors files, and writes safetensors files.
+//! - [`patch`]: reads, writes, applies and measures patches.
+//! - [`store`]: stores files in the cache, and verifies them when they are read.
+//! - [`project`]: reads the files of a project: edits, settings and `corrigenda.lock`. One run reports the findings of
+//!   all files.
+//! - [`history`]: reads git: the project at a commit, and when, by whom and why each fact changed.
+//! - [`model`]: opens and runs decoder-only transformers.
+//! - [`compile`]: computes the MLP key and the MLP value of one edit, independently of other edits.
+//! - [`stats`]: computes the second moment of the MLP keys over a corpus, and its Cholesky factor.
+//! - [`link`]: combines all edits of a set into one change of the weights: in closed form, by joint optimisation, or
+//!   with MEMIT, EMMET or AlphaEdit.
 //! - [`behaviour`]: measures the answers of a model, and whether a patch changes them.
-//! - [`pipeline`]: builds a patch and `corrigenda.lock` from declared facts and a base. It also has the steps of `plan`
-//!   and `test`.
+//! - [`pipeline`]: builds a patch and `corrigenda.lock` from the declared facts and a base model.
 //!
 //! The modules that use a patch:
 //!
-//! - [`review`]: expectations, limits and comparisons for the review of a change.
-//! - [`export`]: writes the patched model for other programs, as a checkpoint or as one of two kinds of adapter.
-//! - [`verify`]: checks the lock, the store, exports and patches against their digests, or by repeating the build.
-//! - [`research`]: benchmarks of editing methods, causal tracing, and the search for a layer.
+//! - [`review`]: tests expectations and limits, and compares two versions of a project or model.
+//! - [`export`]: writes the patched model as a checkpoint, or the patch as an adapter for transformers or llama.cpp.
+//! - [`verify`]: compares digests in locks, patches and exports with the actual bytes, and can repeat a build.
+//! - [`research`]: compares editing methods, traces facts in a model, and searches for the layer to edit.
 //!
-//! The modules of the interface:
+//! The modules of the user interface:
 //!
-//! - [`cli`]: the command line, with one module per command.
-//! - [`report`]: the result of a command as one value, and its formats for people and programs.
-//! - [`schema`]: the JSON Schemas of the project's files and of reports; those of the other answers are in [`cli`].
-//! - [`ui`] and [`progress`]: the output to the terminal, and the progress reports of long work.
+//! - [`cli`]: implements the command line, with one module per command.
+//! - [`report`]: represents the result of a command as one value, and formats it for people and programs.
+//! - [`schema`]: generates the JSON Schemas of project files and of reports.
+//! - [`ui`]: writes to the terminal.
+//! - [`progress`]: defines the interface for progress reports of long computations.
 //!
-//! Small helpers: [`digest`] (SHA-256, and the hash of structured values), `regular_file` (reads untrusted files) and
-//! `home` (expands `~` in paths that no shell has expanded).
+//! Three small modules are used everywhere: [`digest`] computes SHA-256 digests, `regular_file` reads untrusted files,
+//! and `home` replaces a leading `~` in paths.
 //!
-//! Invariants: no code writes to a base model, opens a socket, or executes data. The result of a row in a batch does
-//! not depend on the other rows.
+//! No module writes to a base model, opens a socket, or executes data. If a model runs several texts in one batch, the
+//! result for each text is the same as without the other texts.
 //!
 //! # Use as a library
 //!
-//! The items at the root of the crate are its interface: load a [`Project`], open a [`Store`], [`build()`], and apply
-//! the [`Patch`] to a [`Base`]. The modules are internal and may change in every version.
+//! The items that this page lists at the root of the crate are the public interface. Load a [`Project`], open a
+//! [`Store`], call [`build()`], and apply the [`Patch`] to a [`Base`]. The modules are internal and may change in every
+//! version.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -54,7 +55,7 @@
 //! fn patch_id(folder: &Path, cache: &Path) -> Result<String, Failure> {
 //!     let project = Project::load(folder)?;
 //!     let store = Store::open(cache.to_owned());
-//!     // As `corrigenda build --locked`: an error if the lock would change.
+//!     // Like `corrigenda build --locked`, this build fails if it would change `corrigenda.lock`.
 //!     let options = BuildOptions { isa: Isa::detect(), locked: true, update_base: false };
 //!     let built = build(&project, &store, options, &NoProgress)?;
 //!     Ok(built.record.patch.to_string())

@@ -1,16 +1,16 @@
-//! Reads untrusted input: opens regular files only, normalises byte order marks and line ends of texts, and resolves
+//! Reads untrusted files: opens only regular files, drops byte order marks, normalises line ends, and resolves links in
 //! paths.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek as _};
 use std::path::{Component, Path, PathBuf};
 
-/// The start of the first line of a Git LFS pointer: in the current format, and in the oldest format.
+/// The first bytes of a Git LFS pointer file, in the current format and in the oldest format.
 const POINTERS: [&[u8]; 2] = [b"version https://git-lfs.", b"version https://hawser."];
-/// Exclusive upper limit of the size of a pointer file, in bytes, as the Git LFS specification sets it.
+/// The size in bytes that a Git LFS pointer file does not reach, according to the Git LFS specification.
 const POINTER_BYTES: u64 = 1024;
 
-/// The error for a Git LFS pointer: git stores it in place of a file that was not fetched.
+/// The error for a Git LFS pointer, a small text file that git stores in place of a large file that was not fetched.
 #[derive(Debug, thiserror::Error)]
 #[error("this is a Git LFS pointer, not the file itself: run `git lfs pull` in the clone that it is from")]
 pub(crate) struct LfsPointer;
@@ -18,8 +18,8 @@ pub(crate) struct LfsPointer;
 /// Opens a regular file, or a symbolic link to a regular file, for reading.
 ///
 /// # Errors
-/// If the path is not a regular file (opening a pipe would block, and a device has no end), if the file is a Git LFS
-/// pointer, or if the system cannot open it.
+/// If the path is not a regular file, for example a pipe, which would block, or a device, which has no end; if the file
+/// is a Git LFS pointer; or if the system cannot open it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
@@ -42,7 +42,7 @@ fn refuse_pointer(file: &mut File) -> io::Result<()> {
     if is_pointer { Err(io::Error::new(io::ErrorKind::InvalidData, LfsPointer)) } else { Ok(()) }
 }
 
-/// Returns whether the error is that the file is a Git LFS pointer.
+/// Returns whether an error of [`open`] was caused by a Git LFS pointer.
 pub(crate) fn is_pointer(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<LfsPointer>())
 }
@@ -50,7 +50,7 @@ pub(crate) fn is_pointer(error: &io::Error) -> bool {
 /// Reads a whole regular file of at most `most` bytes.
 ///
 /// # Errors
-/// The errors of [`open`]; or if the file is larger than `most` bytes.
+/// If [`open`] returns an error, or the file is larger than `most` bytes.
 pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {most} bytes"));
@@ -66,21 +66,21 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Returns whether a text begins with a byte order mark of UTF-16.
+/// Returns whether the first bytes of a text are a UTF-16 byte order mark.
 pub(crate) fn is_utf16(first: &[u8]) -> bool {
     first.starts_with(b"\xff\xfe") || first.starts_with(b"\xfe\xff")
 }
 
-/// A reader that normalises a text: it drops a UTF-8 byte order mark and turns every `\r\n` into `\n`. All other bytes
-/// pass unchanged, also a `\r` without a following `\n`.
+/// A reader that drops a UTF-8 byte order mark and replaces every `\r\n` by `\n`. All other bytes are unchanged,
+/// including a `\r` without a following `\n`.
 pub(crate) struct NormalizedText<R> {
     inner: BufReader<Chain<Cursor<Vec<u8>>, R>>,
-    /// Whether the last byte that was read is a `\r`, which may be followed by `\n`.
+    /// Whether the last byte read from `inner` is a `\r` that is withheld until the next byte is known.
     pending_cr: bool,
 }
 
 impl<R: Read> NormalizedText<R> {
-    /// Reads the first bytes and drops a UTF-8 byte order mark.
+    /// Reads the first bytes of `inner`, and drops a UTF-8 byte order mark.
     ///
     /// # Errors
     /// If the text cannot be read, or is UTF-16.
@@ -129,10 +129,10 @@ impl<R: Read> Read for NormalizedText<R> {
     }
 }
 
-/// Decodes a whole file as UTF-8 and drops a byte order mark; line ends stay as they are.
+/// Decodes a whole file as UTF-8 and drops a byte order mark. Line ends are not changed.
 ///
 /// # Errors
-/// If the bytes are not UTF-8; the error is a message for the user.
+/// If the bytes are not UTF-8. The error is a message for the user.
 pub(crate) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     if is_utf16(&bytes) {
         return Err("it is UTF-16 text: save it as UTF-8");
@@ -141,13 +141,15 @@ pub(crate) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// Returns the path with symbolic links and `..` resolved; the last parts of the path need not exist.
+/// Returns the path with symbolic links and `..` resolved. Unlike `Path::canonicalize`, it accepts a path that does not
+/// exist.
 pub(crate) fn canonicalize_lenient(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for there in whole.ancestors() {
         if let (Ok(real), Ok(rest)) = (there.canonicalize(), whole.strip_prefix(there)) {
             let up = rest.components().any(|part| part == Component::ParentDir);
-            // After a missing folder and `..`, `rest` may name existing links again, so the result is resolved too.
+            // A `..` can lead from a missing folder back to existing folders with links, so the result is resolved
+            // again.
             return if up { canonicalize_lenient(&append_folding_parents(real, rest)) } else { real.join(rest) };
         }
     }
@@ -188,7 +190,7 @@ mod tests {
         }
     }
 
-    /// Normalises the text in one read, and again one byte per read, and checks that both results are equal.
+    /// Normalises a text with one large read, and again with reads of one byte, and checks that both results are equal.
     fn normal(bytes: &[u8]) -> Vec<u8> {
         let mut whole = Vec::new();
         NormalizedText::new(bytes).and_then(|mut text| text.read_to_end(&mut whole)).expect("in memory");
@@ -210,7 +212,7 @@ mod tests {
                 assert_eq!(normal(saved.as_bytes()), text.as_bytes(), "{saved:?}");
             }
         }
-        // A `\r` without a following `\n` is not changed, also at the end of the buffer.
+        // A `\r` without a following `\n` is unchanged, also at the end of the text.
         assert_eq!(normal(b"a\r\r\nb\r"), b"a\r\nb\r");
         let long = [vec![b'x'; (1 << 16) - 1], b"\r\n\ry".to_vec()].concat();
         assert_eq!(normal(&long), [vec![b'x'; (1 << 16) - 1], b"\n\ry".to_vec()].concat());
@@ -232,7 +234,8 @@ mod tests {
             for error in [open(&path).expect_err("a pointer"), read(&path, 4096).expect_err("a pointer")] {
                 assert!(is_pointer(&error) && error.to_string().contains("`git lfs pull`"), "{error}");
             }
-            // A text that quotes a pointer, and a long file that begins like a pointer, are accepted.
+            // Files that only resemble a pointer are accepted: a quoted pointer, a pointer without an `oid` line, and a
+            // long file.
             for text in [format!("a {first}{oid}"), first.to_owned(), format!("{first}{oid}").repeat(20)] {
                 fs::write(&path, &text).expect("written");
                 assert_eq!(read(&path, 1 << 16).expect("a file"), text.as_bytes());

@@ -18,13 +18,11 @@ pub enum Color {
     /// Colours are used if stderr is a terminal and NO_COLOR is not set.
     #[default]
     Auto,
-    /// Colours are always used.
     Always,
-    /// Colours are never used.
     Never,
 }
 
-/// How much is printed on stderr in addition to the command's result.
+/// The amount of messages that a command prints on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Errors only.
@@ -35,45 +33,45 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// The writer of all output of a command, on stdout and stderr.
+/// The writer of all output of a command, to stdout and stderr.
 pub struct Ui {
     style: RenderStyle,
     verbosity: Verbosity,
     /// Whether progress bars are drawn. Otherwise progress is printed as lines.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
-    /// The position at which this run began the work of the progress bar; above 0 if an earlier run did a part of the
-    /// work.
+    /// The number of units that an earlier run had done when the progress bar was created; [`NO_POSITION`] until it is
+    /// known.
     first: Arc<AtomicU64>,
-    /// Work without a progress bar that began with [`begin_short`](Progress::begin_short). Lines about the work are
-    /// printed only if it takes longer than [`BETWEEN_LINES`].
+    /// The current computation if it began with [`begin_short`](Progress::begin_short) and has no progress bar. Its
+    /// progress is printed only if it takes longer than [`BETWEEN_LINES`].
     slow: RefCell<Option<Slow>>,
-    /// The time at which the last line was printed on stderr.
+    /// The time of the last line on stderr. It limits how often progress lines are printed.
     last_line: Cell<Instant>,
     write_failed: Cell<bool>,
     /// Whether GitHub Actions reads the output and would execute some lines as workflow commands.
     in_github_actions: bool,
 }
 
-/// Work whose progress is printed as lines, because there is no progress bar.
+/// A computation whose progress is printed as lines, because there is no progress bar.
 struct Slow {
     what: String,
     total: u64,
-    /// The position at which this run began the work; `None` until a position is reported.
+    /// The number of units that an earlier run had done; `None` until a position is reported.
     first: Option<u64>,
     begun: Instant,
     last_line: Instant,
 }
 
-/// The minimum time between two progress lines about the same work.
+/// The minimum time between two progress lines of one computation.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// The width in columns that is assumed if neither COLUMNS nor the terminal states a width.
+/// The assumed width in columns if neither the variable COLUMNS nor the terminal gives a width.
 const UNKNOWN_WIDTH: usize = 100;
 
 impl Ui {
-    /// Creates the writer. Reads the width and kind of the terminal on stderr, and the variables COLUMNS, NO_COLOR and
-    /// GITHUB_ACTIONS.
+    /// Creates the writer. Reads the width and type of the terminal on stderr, and the environment variables COLUMNS,
+    /// NO_COLOR and GITHUB_ACTIONS.
     pub fn new(color: Color, verbosity: Verbosity, progress: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let wanted = match color {
@@ -99,24 +97,23 @@ impl Ui {
         }
     }
 
-    /// Returns the maximum width of the command's result, in columns: COLUMNS if it is set, otherwise the width of the
-    /// terminal, or `usize::MAX` if stdout is not a terminal.
+    /// Returns the maximum width of the command's result, in columns: the variable COLUMNS if it is set, otherwise the
+    /// width of the terminal. The width is `usize::MAX` if stdout is not a terminal.
     pub fn width(&self) -> usize {
         let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         set.unwrap_or_else(|| if std::io::stdout().is_terminal() { self.style.width } else { usize::MAX })
     }
 
-    /// Returns whether `--verbose` is set, so that one line per step is printed.
     pub fn verbose(&self) -> bool {
         self.verbosity == Verbosity::Verbose
     }
 
-    /// Writes a command's result to stdout, with one line break at its end. A closed pipe is not an error.
+    /// Writes a command's result to stdout, with exactly one line break at its end. A closed pipe is not an error.
     pub fn answer(&self, text: &str) {
         self.raw(format!("{}\n", self.escape_commands(text.trim_end_matches('\n'))).as_bytes());
     }
 
-    /// Writes a command's result to stdout byte for byte. A closed pipe is not an error.
+    /// Writes a command's result to stdout without any change. A closed pipe is not an error.
     pub fn raw(&self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -133,7 +130,7 @@ impl Ui {
         self.write_failed.get()
     }
 
-    /// Prints findings. In quiet mode only errors are printed.
+    /// Prints findings on stderr; in quiet mode, only the errors.
     pub fn findings(&self, findings: &[Diagnostic], sources: &Sources) {
         for finding in findings.iter().filter(|one| one.is_error() || self.verbosity > Verbosity::Quiet) {
             self.print(&format!("{}\n", render(finding, sources, self.style).trim_end()));
@@ -154,14 +151,14 @@ impl Ui {
         }
     }
 
-    /// Returns the text with workflow commands escaped if GitHub Actions reads the output, otherwise unchanged.
+    /// Escapes the workflow commands in a text if GitHub Actions reads the output.
     fn escape_commands<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.in_github_actions { Cow::Owned(escape_workflow_commands(text)) } else { Cow::Borrowed(text) }
     }
 
     fn print(&self, text: &str) {
         self.last_line.set(Instant::now());
-        // Errors of writing to stderr are ignored, because a closed or full stderr must not end a build.
+        // Errors of writing to stderr are ignored, because a full disk or a closed stderr must not end a build.
         let text = self.escape_commands(text);
         let write = || drop(writeln!(std::io::stderr().lock(), "{text}"));
         match &*self.bar.borrow() {
@@ -177,8 +174,8 @@ impl Progress for Ui {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             let template = "{prefix} {wide_bar} {pos}/{len} {left}";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            // Progress is reported in bursts, so the remaining time is computed from the average pace of the whole run,
-            // not from the last steps.
+            // Progress is reported in bursts, so the remaining time is estimated from the average pace of the whole
+            // run, not from the last steps.
             let first = Arc::clone(&self.first);
             first.store(NO_POSITION, Ordering::Relaxed);
             let style = style.with_key("left", move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
@@ -244,8 +241,8 @@ impl Progress for Ui {
 }
 
 impl Slow {
-    /// Returns a progress line with the position and the remaining time at the average pace so far; `None` if the last
-    /// line is too recent or the work is finished.
+    /// Returns a progress line with the position and the estimated remaining time. Returns `None` if the last line was
+    /// printed less than [`BETWEEN_LINES`] ago, or if all units are done.
     fn line(&mut self, position: u64, now: Instant) -> Option<String> {
         let first = *self.first.get_or_insert(beginning(now.duration_since(self.begun), position));
         if position >= self.total || now.duration_since(self.last_line) < BETWEEN_LINES {
@@ -262,13 +259,13 @@ impl Slow {
 /// The value of `Ui::first` until a position is reported.
 const NO_POSITION: u64 = u64::MAX;
 
-/// Returns the position at which this run began its work, given the first reported `position`. A run that resumes an
-/// earlier run reports the position of the earlier run within a second; otherwise the work began at 0.
+/// Returns the number of units that an earlier run had done, given the first reported `position`. A resumed run reports
+/// the position of the earlier run within a second; a first position that is reported later belongs to this run.
 fn beginning(elapsed: Duration, position: u64) -> u64 {
     if elapsed < Duration::from_secs(1) { position } else { 0 }
 }
 
-/// Formats the remaining time at the average pace so far; `None` if no unit of the work is done, or if all units are
+/// Formats the remaining time, estimated from the average time per unit. Returns `None` if no unit or every unit is
 /// done.
 fn left(elapsed: Duration, position: u64, total: u64) -> Option<String> {
     let rest = total.checked_sub(position).filter(|rest| position > 0 && *rest > 0)?;

@@ -1,8 +1,7 @@
-//! Writes files atomically.
+//! Writes files atomically: after a crash, the path has either the old or the new file.
 //!
-//! The bytes are written to a temporary file in the same directory, the file is synced and renamed, and the directory
-//! is synced. After a crash the path has either the old or the new file. A temporary file may remain, but is never
-//! read.
+//! The bytes are written to a temporary file in the same directory. The file is synced and renamed to the path, and
+//! then the directory is synced. A temporary file that a crash leaves is never read.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,7 +14,7 @@ use super::fault::{self, Call};
 const PREFIX: &str = ".corrigenda-";
 const SUFFIX: &str = ".tmp";
 
-/// Writes `bytes` to `path` atomically, replacing an existing regular file.
+/// Writes `bytes` to `path` atomically. An existing regular file is replaced.
 ///
 /// # Errors
 /// If `path` is a symbolic link or not a regular file, or an I/O operation fails. The existing file is then unchanged,
@@ -26,16 +25,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     staged.commit()
 }
 
-/// Returns whether a name is that of a temporary file or folder of this module.
+/// Returns whether `name` is the name of a temporary file or folder that this module creates.
 pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// The minimum age at which a temporary file is removed; a younger file may still be in use.
+/// The minimum age of the temporary files that are removed. A younger file may still be in use.
 pub(super) const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Creates a temporary folder in `directory`, which is removed on drop; after a crash, [`remove_stale`] removes the
-/// folder.
+/// Creates a temporary folder in `directory`. The folder is removed on drop or, after a crash, by [`remove_stale`].
 ///
 /// # Errors
 /// If the folder cannot be created.
@@ -43,12 +41,12 @@ pub fn folder_in(directory: &Path) -> io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempdir_in(directory)
 }
 
-/// Removes the temporary files and folders in a directory that a crash left and that are older than a day. Errors are
-/// ignored, because such files are harmless.
+/// Removes the temporary files and folders in `directory` that are older than a day. A crash may have left them. Errors
+/// are ignored, because temporary files are harmless.
 pub fn remove_stale(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|entry| is_temporary(&entry.file_name().to_string_lossy())) {
-        // The metadata is that of the entry itself; links are not followed.
+        // This function does not follow links.
         let Ok(seen) = entry.metadata() else { continue };
         if seen.modified().ok().and_then(|time| time.elapsed().ok()).is_some_and(|age| age > YOUNG) {
             let _ = if seen.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
@@ -56,14 +54,14 @@ pub fn remove_stale(directory: &Path) {
     }
 }
 
-/// A temporary file, which [`Staged::commit`] renames to its final path. Without a commit, the file is removed on drop.
+/// A temporary file that [`Staged::commit`] renames to its final path. Without a commit, the file is removed on drop.
 pub struct Staged {
     file: tempfile::NamedTempFile,
     path: PathBuf,
 }
 
 impl Staged {
-    /// Creates the temporary file for `path`. The directory of `path` must exist.
+    /// Creates a temporary file whose final path is `path`. The directory of `path` must exist.
     ///
     /// # Errors
     /// If `path` is a symbolic link or not a regular file, or its directory is not writable.
@@ -79,7 +77,7 @@ impl Staged {
         let directory = directory_of(path);
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX).suffix(SUFFIX).disable_cleanup(fault::kills());
-        // The permissions are those of the umask, not the 0600 of `tempfile`.
+        // By default, `tempfile` would make the file unreadable for other users (mode 0600).
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let made = fault::before(Call::Make).and_then(|()| builder.tempfile_in(directory));
@@ -124,13 +122,13 @@ pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     let open = || fs::File::open(directory);
     let synced = fault::before(Call::Sync).and_then(|()| open()).and_then(|handle| handle.sync_all());
     match synced {
-        // Some file systems cannot sync a directory; the rename is then only as durable as the file system makes it.
+        // Some file systems cannot sync a directory. A crash may then undo the rename.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         synced => synced.map_err(StoreError::io("syncing", directory)),
     }
 }
 
-/// Does nothing: a directory cannot be opened as a file on this platform.
+/// Does nothing, because a directory cannot be opened as a file on this platform.
 #[cfg(not(unix))]
 pub fn sync_directory(_: &Path) -> Result<(), StoreError> {
     Ok(())

@@ -1,4 +1,5 @@
-//! Treats damaged entries of the store as missing, so that they are computed again, and records a warning for each.
+//! Treats damaged entries of the store as missing, so that they are computed again. A warning is recorded for each of
+//! them.
 
 use std::sync::PoisonError;
 
@@ -6,7 +7,7 @@ use super::{EntryKind, Store, StoreError};
 use crate::digest::Digest;
 
 impl Store {
-    /// Records a warning about a damaged entry. Equal warnings are recorded once.
+    /// Records `damage` as a warning for the user. Equal warnings are recorded once.
     pub fn record_skipped(&self, damage: &StoreError) {
         let mut noted = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
         let damage = damage.to_string();
@@ -15,7 +16,8 @@ impl Store {
         }
     }
 
-    /// Returns `found` unchanged, unless it is [`StoreError::Damaged`]: then records a warning and returns `Ok(None)`.
+    /// Returns `found`. If `found` is [`StoreError::Damaged`], records a warning and returns `Ok(None)` instead, so
+    /// that the damaged entry counts as missing.
     ///
     /// # Errors
     /// If `found` is an error other than [`StoreError::Damaged`].
@@ -29,14 +31,14 @@ impl Store {
         })
     }
 
-    /// Returns the recorded warnings, oldest first.
+    /// Returns the recorded warnings about store entries, oldest first.
     pub fn skipped(&self) -> Vec<String> {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads and parses an entry. Returns `None` if it must be computed again, because the entry is missing or damaged,
-    /// or `parse` returns `None` for an entry of a different format. The latter is removed, so that a new entry can be
-    /// stored.
+    /// Reads an entry and parses its payload. Returns `None` if the entry is missing or damaged, or if `parse` returns
+    /// `None` because the payload has a different format. In the last case, the entry is removed, so that a new one can
+    /// be stored.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the entry cannot be read or removed.
@@ -48,21 +50,20 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let Some(bytes) = self.unless_damaged(self.get(kind, key))? else { return Ok(None) };
         let parsed = parse(&bytes);
-        // A store opened with [`Store::for_reading`] does not remove entries.
+        // `memoize` is false if the store was opened with [`Store::for_reading`]; then no entry may be removed.
         if parsed.is_none() && self.memoize {
             self.remove(kind, key)?;
         }
         Ok(parsed)
     }
 
-    /// Reads an entry that only saves time, as [`Store::recall`] does, but also returns `None` if the entry cannot be
-    /// read.
+    /// Reads an entry that only saves time, like [`Store::recall`]. Also returns `None` if the entry cannot be read.
     pub fn recall_if_any<T>(&self, kind: EntryKind, key: &Digest, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         self.recall(kind, key, parse).ok().flatten()
     }
 
-    /// Stores an entry that only saves time; errors are ignored. A valid entry with a different payload is not
-    /// replaced, and a warning is recorded. A store opened with [`Store::for_reading`] stores nothing.
+    /// Stores an entry that only saves time. Errors are ignored. If a valid entry with a different payload exists, that
+    /// entry is kept and a warning is recorded. Stores nothing if the store was opened with [`Store::for_reading`].
     pub fn put_optional(&self, kind: EntryKind, key: &Digest, payload: &[u8]) {
         if !self.memoize {
             return;

@@ -1,5 +1,3 @@
-//! Defines the errors of the store and of atomic writes, with suggestions for the user.
-
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +10,7 @@ use crate::digest::Digest;
 pub enum StoreError {
     #[error("{operation} `{}` failed: {source}{}", path.display(), remedy(source))]
     Io {
-        /// The operation, such as `reading` or `writing`.
+        /// The operation that failed, such as `reading` or `writing`.
         operation: &'static str,
         path: PathBuf,
         source: io::Error,
@@ -24,17 +22,18 @@ pub enum StoreError {
     #[error("`{}` is damaged: {why}", path.display())]
     Damaged {
         path: PathBuf,
-        /// A description of the damage, at the end of the message.
+        /// A description of the damage, for the end of the message.
         why: String,
     },
-    /// A valid entry with a different payload exists under the key: the same inputs gave different bytes before.
+    /// The store already has a valid entry under this key, with a different payload. Before, the same inputs therefore
+    /// gave different bytes.
     #[error(
         "`{}` contains {existing}, but the same inputs now gave {new}: the entry is kept; if it is wrong, remove the file",
         path.display()
     )]
     Conflict {
         path: PathBuf,
-        /// The SHA-256 of the existing payload.
+        /// The SHA-256 of the payload that is in the store.
         existing: Digest,
         /// The SHA-256 of the payload that was not written.
         new: Digest,
@@ -42,13 +41,13 @@ pub enum StoreError {
     #[error("storing a patch as {expected}: the digest of its bytes is {found}")]
     WrongAddress {
         expected: Digest,
-        /// The SHA-256 of the patch's bytes, which is its correct key.
+        /// The SHA-256 of the patch's bytes, under which the patch must be stored.
         found: Digest,
     },
     #[error("`{}` is locked by {holder}, and was not released within {seconds} s: wait for it to end, or end it", path.display())]
     Busy {
         path: PathBuf,
-        /// The processes that hold the store's lock file, as part of the message.
+        /// The processes that hold the store's lock file, in words for the message.
         holder: String,
         seconds: u64,
     },
@@ -69,7 +68,6 @@ impl StoreError {
         move |source| Self::Io { operation, path, source }
     }
 
-    /// Returns a [`StoreError::Damaged`] for the entry at `path`; `why` describes the damage.
     pub(super) fn damaged(path: &Path, why: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), why: why.into() }
     }
@@ -81,7 +79,8 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Returns a suggestion to append to the message of an I/O error; empty for most kinds of errors.
+/// Returns advice for the user about an I/O error, to append to the error message. The advice is empty for most kinds
+/// of errors.
 fn remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.kind() {

@@ -1,46 +1,42 @@
-//! Lets tests count the operations that change the disk, and make any of them fail.
+//! Lets unit tests simulate failures of the operations that change the disk.
 //!
-//! Every operation that creates, writes, syncs, renames or removes a file of the store, or a file written by
-//! [`atomic`](super::atomic), first calls [`before`] or [`writing`]. Operations whose failure is ignored do not call
-//! them: writing the process id to the store's lock file, updating the modification time of an entry, and removing
-//! empty folders and stale temporary files. Outside unit tests both functions have no effect.
+//! Operations of the store and of [`atomic`](super::atomic) call [`before`] or [`writing`] first, unless their failure
+//! is ignored. Outside unit tests, no failure is simulated.
 
 use std::io;
 
-/// An operation that creates, changes or removes a file, or makes such a change durable.
+/// An operation that changes the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
-    /// Creating a folder, a temporary file or the store's lock file.
+    /// Creates a folder, a temporary file or the store's lock file.
     Make,
-    /// Writing bytes to a temporary file.
+    /// Writes bytes to a temporary file.
     Write,
-    /// Syncing a file, or a folder after a rename in it.
+    /// Syncs a file, or a folder in which a file was renamed.
     Sync,
-    /// Renaming a temporary file to its final path.
+    /// Renames a temporary file to its final path.
     Rename,
-    /// Removing an entry, a memo or a temporary file.
+    /// Removes an entry, a memo (a cached digest) or a temporary file.
     Remove,
 }
 
-/// Returns the error that a test simulates for this call; outside unit tests always `Ok`.
-///
-/// # Errors
-/// If a test simulates an error for the call.
+/// Does nothing. In unit tests, another function of this name returns the error that the test simulates.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn before(_: Call) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether a test simulates that the process is killed, so that temporary files are not removed. Outside unit
-/// tests always false.
+/// Returns false. In unit tests, another function of this name returns whether the test simulates that the process is
+/// killed.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn kills() -> bool {
     false
 }
 
-/// Calls `write`. If a test simulates an error, writes only half of the bytes, as on a full disk.
+/// Calls `write` with `bytes`. If a test simulates an error, writes only half of the bytes, like a full disk, and
+/// returns the error.
 ///
 /// # Errors
 /// If `write` fails, or a test simulates an error.
@@ -61,16 +57,16 @@ mod counted {
 
     use super::Call;
 
-    /// A fault that a test simulates.
+    /// A failure that a test simulates at one selected call.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(in super::super) enum Fault {
-        /// No fault; calls are counted only.
+        /// No failure; the calls are only counted.
         None,
-        /// The process is killed: this call and all later ones do nothing, and temporary files remain.
+        /// The process is killed: the selected call and all later calls do nothing, and temporary files remain.
         Killed,
-        /// The disk is full: this call fails, and all later calls that create or write.
+        /// The disk is full: the selected call fails, and so do all later calls that create or write files.
         Full,
-        /// This call fails with an I/O error; later calls succeed.
+        /// The selected call fails with an I/O error; later calls succeed.
         Broken,
     }
 
@@ -84,7 +80,8 @@ mod counted {
         static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
     }
 
-    /// Runs `work` with `fault` at the call with index `at` on this thread. Returns the result and all calls.
+    /// Runs `work` and simulates `fault` at its call number `at`, counted from 0. Returns the result of `work` and all
+    /// calls.
     pub(in super::super) fn disturbed<T>(fault: Fault, at: usize, work: impl FnOnce() -> T) -> (T, Vec<Call>) {
         STATE.set(Some(State { fault, at, calls: Vec::new() }));
         let done = work();
@@ -105,9 +102,9 @@ mod counted {
                 Fault::Full if past && matches!(call, Call::Make | Call::Write) => {
                     Err(io::ErrorKind::StorageFull.into())
                 }
-                // An operation that needs no space may also fail on a full disk, so the selected call always fails.
+                // On a full disk, an operation that needs no space may also fail, so the selected call always fails.
                 Fault::Full if now => Err(io::ErrorKind::StorageFull.into()),
-                // `ErrorKind` has no variant for EIO, which is 5.
+                // `ErrorKind` has no variant for EIO, whose number is 5.
                 Fault::Broken if now => Err(io::Error::from_raw_os_error(5)),
                 _ => Ok(()),
             }

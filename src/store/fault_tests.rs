@@ -9,15 +9,15 @@ use super::fault::{Call, Fault, disturbed};
 use super::{EntryKind, Store, StoreError, atomic, memo};
 use crate::digest::Digest;
 
-/// A folder with two stores, a folder of exported entries, and a file `lock` in place of a project's `corrigenda.lock`.
+/// The files of one test: two stores, a folder of exported entries, and a file `lock` in place of `corrigenda.lock`.
 struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    /// Creates the folder, with an old `lock` file and one damaged entry in the store `own`.
+    /// Creates the folder, with an old `lock` file and with one damaged entry in the store `own`.
     fn new() -> Self {
-        // The folder is in memory if possible, because syncing to disk takes time and is not tested here.
+        // If possible, the folder is in memory, because syncing to disk is slow and is not tested here.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let place = Self { folder: folder.expect("a directory") };
         fs::write(place.path("lock"), b"old").expect("written");
@@ -81,8 +81,8 @@ impl Place {
         found
     }
 
-    /// Checks that `lock` has its old or its new content and that all entries are intact. If `mended` is false, the
-    /// entry that was damaged at the start may still be damaged.
+    /// Checks that `lock` has its old or its new content, and that no entry is damaged. If `mended` is false, the entry
+    /// that was damaged at the start is not checked.
     fn is_sound(&self, mended: bool, what: &str) {
         let lock = fs::read(self.path("lock")).expect("there");
         assert!(lock == b"old" || lock == b"new", "{what}");
@@ -104,8 +104,8 @@ fn key(byte: u8) -> Digest {
     Digest::of(&[byte])
 }
 
-/// Runs `work` once per fault and call, each time in a new folder, and calls `then` with the folder, the result and a
-/// description of the fault. Returns the calls of a run without a fault.
+/// Runs `work` once for every fault at every call, each time in a new folder. Calls `then` with the folder, the result
+/// of `work` and a description of the fault. Returns the calls that `work` makes without a fault.
 fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> Vec<Call> {
     let (_, calls) = disturbed(Fault::None, 0, || work(&Place::new()));
     for fault in [Fault::Killed, Fault::Full, Fault::Broken] {
@@ -138,7 +138,6 @@ fn a_store_survives_a_fault_at_any_call() {
     }
 }
 
-/// A memo only saves time: the digest of a file is returned even if its memo cannot be written.
 #[test]
 fn a_failing_memo_does_not_change_a_digest() {
     let folder = tempfile::tempdir().expect("a directory");

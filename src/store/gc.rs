@@ -1,4 +1,5 @@
-//! Removes old entries that the caller does not list, stale temporary files, and on request memos.
+//! Removes old entries that the caller does not want to keep, old temporary files, and on request all memos (cached
+//! digests of files).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,10 +13,11 @@ use super::write::remove_file;
 use super::{EntryKind, Store, StoreEntry, StoreError, atomic};
 use crate::digest::Digest;
 
-/// The minimum age of an entry that is removed; a younger entry may belong to a running build.
+/// The minimum age of the entries that are removed. A younger entry may belong to a running build.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
-/// The minimum age of a partial sum or a refusal that is removed. A partial sum may still be resumed.
+/// The minimum age of the partial statistics and refusals that are removed. The computation of partial statistics may
+/// still be resumed.
 const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,15 +30,16 @@ pub struct Collected {
 }
 
 impl Store {
-    /// Removes the entries that are not in `keep`, and temporary files that are older than a day.
+    /// Removes the entries that are not in `keep` and are older than an hour, and temporary files that are older than a
+    /// day.
     ///
-    /// Entries younger than an hour (partial sums and refusals: 30 days) are not removed, because a concurrent build
-    /// may have written them. With `all`, they are removed too, and also all memos. The store's lock file is locked
-    /// exclusively, which prevents concurrent writes.
+    /// A younger entry may belong to a concurrent build. Partial statistics and refusals are removed after 30 days.
+    /// With `all`, entries of any age are removed, and all memos (cached digests of files). The store is locked, so
+    /// nothing is written during the removal.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] if the store's lock file is still locked after five minutes; any other error if a path
-    /// cannot be read or removed.
+    /// [`StoreError::Busy`] if another process holds the store's lock file for more than five minutes; any other error
+    /// if a path cannot be read or removed.
     pub fn gc(&self, keep: &BTreeSet<(EntryKind, Digest)>, all: bool) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let versioned = self.versioned();
@@ -51,8 +54,8 @@ impl Store {
                     PathClass::Entry(key) => {
                         let least = match kind {
                             _ if all => Duration::ZERO,
-                            // Partial sums and refusals may have taken hours to compute, and `corrigenda.lock` cannot
-                            // refer to them.
+                            // These entries may have taken hours to compute, and `corrigenda.lock` cannot refer to
+                            // them.
                             EntryKind::Partial | EntryKind::Refusal => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };
@@ -101,7 +104,7 @@ impl Collected {
     }
 }
 
-/// Removes a file whose age is at least `least` and returns its size in bytes. Returns `None` if the file is younger,
+/// Removes a file whose age is at least `least`, and returns its size in bytes. Returns `None` if the file is younger,
 /// missing or a directory. A modification time in the future counts as age 0.
 fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError> {
     let there = match fs::symlink_metadata(path) {
@@ -119,11 +122,11 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     Ok(Some(there.len()))
 }
 
-/// Removes the empty shard folders in `folder`. A writer creates its shard folder with the store's lock file locked, so
-/// no writer is about to use an empty one.
+/// Removes the empty subfolders of `folder`. Writers create a subfolder only while they share the store's lock, so no
+/// writer is using an empty subfolder.
 fn remove_empty(folder: &Path) -> Result<(), StoreError> {
     for (_, path) in sorted(folder)?.into_iter().filter(|(name, path)| name.len() == 2 && path.is_dir()) {
-        // `remove_dir` fails if the folder is not empty; such a folder remains.
+        // `remove_dir` fails if the folder is not empty; that is intended.
         let _ = fs::remove_dir(path);
     }
     Ok(())

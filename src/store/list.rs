@@ -7,23 +7,21 @@ use std::path::{Path, PathBuf};
 use super::{EntryKind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
-/// An entry of the store as listed from its path and size, without a check of its content.
+/// An entry of the store without its content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreEntry {
     pub kind: EntryKind,
-    /// The digest under which the entry is stored: a digest over its inputs or, for a patch, the SHA-256 of its bytes.
+    /// The digest under which the entry is stored: a digest of its inputs or, for a patch, the SHA-256 of its bytes.
     pub key: Digest,
-    /// The size of the file in bytes, including the seal.
+    /// The size of the file in bytes, including the trailer with checksums.
     pub size: u64,
 }
 
-/// A path in the store, as returned by [`Store::scan`].
 pub(super) struct ScannedPath {
     pub(super) path: PathBuf,
     pub(super) class: PathClass,
 }
 
-/// The kind of a path, judging by its name.
 pub(super) enum PathClass {
     Entry(Digest),
     Temporary,
@@ -54,8 +52,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// Returns all paths in the shard folders of `v1/<folder>/`, sorted. A shard folder has the first two hexadecimal
-    /// digits of the keys of its entries as its name. Names of entries end with `suffix`.
+    /// Returns the paths in `v1/<folder>/` and its subfolders, sorted. A subfolder is named after the first two
+    /// hexadecimal digits of the keys of its entries. The names of entries end with `suffix`.
     pub(super) fn scan(&self, folder: &str, suffix: &str) -> Vec<ScannedPath> {
         let mut found = Vec::new();
         let folder = self.versioned().join(folder);

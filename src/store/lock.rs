@@ -1,5 +1,5 @@
-//! Locks the store by its lock file, `v1/lock`. Writers share the lock during a write; `gc` locks the file exclusively.
-//! Readers do not lock the store.
+//! Locks the store with the file `v1/lock`. Writers share the lock; `gc` holds it exclusively. Readers do not lock the
+//! store.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::StoreError;
 use super::fault::{self, Call};
 
-/// The default maximum time to wait for the store's lock file.
+/// The default time limit for waiting for the store's lock file.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// A lock on the store's lock file, shared or exclusive. It is released on drop and when the process ends.
+/// A shared or exclusive lock on the store's lock file. It is released on drop and when the process ends.
 pub(super) struct StoreLock {
     file: File,
     alone: bool,
@@ -30,12 +30,12 @@ impl StoreLock {
         Ok(Self { file, alone: false })
     }
 
-    /// Locks the file at `path` exclusively, and writes the id of this process to the file, so that a waiting process
-    /// can report the id. Waits at most `lock_timeout`.
+    /// Locks the file at `path` exclusively, and waits for this at most `lock_timeout`. The id of this process is
+    /// written to the file, so that a waiting process can report it.
     pub(super) fn exclusive(path: &Path, lock_timeout: Duration) -> Result<Self, StoreError> {
         let mut file = open(path)?;
         wait(&file, path, lock_timeout, File::try_lock)?;
-        // The process id is only for messages, so errors are ignored.
+        // The process id is used only in messages, so errors are ignored.
         let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
         Ok(Self { file, alone: true })
     }
@@ -51,7 +51,7 @@ impl Drop for StoreLock {
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
-    // A process id is written to the file, and a link could redirect this write to an unrelated file.
+    // A process id will be written to the file. If it were a link, an unrelated file would be overwritten.
     if path.is_symlink() {
         return Err(StoreError::Symlink { path: path.to_owned() });
     }
@@ -80,7 +80,8 @@ fn wait(
     }
 }
 
-/// Describes the holder of the lock for a message, by the process id that an exclusive holder wrote to the file.
+/// Describes which process holds the lock, for a message. Only a process with an exclusive lock writes its id to the
+/// file.
 fn holder(mut file: &File) -> String {
     let mut text = String::new();
     let _ = file.rewind().and_then(|()| file.take(20).read_to_string(&mut text));

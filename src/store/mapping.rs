@@ -1,4 +1,4 @@
-//! Maps entries of the store into memory.
+//! Maps the files of store entries into memory.
 
 use std::fs::File;
 use std::io;
@@ -20,16 +20,16 @@ impl Mapping {
         Ok(Self { length: map.len(), map })
     }
 
-    /// Returns the same map without its last `count` bytes; `count` must not exceed the current length.
+    /// Returns the mapping without its last `count` bytes. `count` must not exceed the length of the mapping.
     pub(super) fn without_last(self, count: usize) -> Self {
         Self { length: self.length - count, map: self.map }
     }
 
-    /// Returns the payload as little-endian `f64` numbers without copying. `None` if the length is not a multiple of 8,
-    /// or the machine is big-endian.
+    /// Interprets the payload as little-endian `f64` numbers, without copying. Returns `None` if its length is not a
+    /// multiple of 8, or if the machine is big-endian.
     #[expect(unsafe_code, reason = "numbers in a memory map are read in place")]
     pub fn as_f64(&self) -> Option<&[f64]> {
-        // SAFETY: every 64-bit pattern is a valid `f64`, and `align_to` ensures alignment and length.
+        // SAFETY: every 64-bit pattern is a valid `f64`, and `align_to` returns only aligned numbers.
         let (before, numbers, after) = unsafe { self.align_to::<f64>() };
         (cfg!(target_endian = "little") && before.is_empty() && after.is_empty()).then_some(numbers)
     }

@@ -1,8 +1,8 @@
-//! Caches the digests of large files in memos. The key of a memo covers the path, the size, the modification time and
-//! the inode of the file, and whether its bytes or its normalised text are hashed.
+//! Caches the digests of large files. A cached digest is called a memo. The key of a memo covers the path, size,
+//! modification time and inode of the file, and whether the bytes or the normalised text of the file are hashed.
 //!
-//! A memo only saves time and proves nothing: `verify` and `--locked` hash the file again. A damaged memo counts as
-//! missing and is reported; an error in writing a memo is ignored.
+//! A memo only saves time: `verify` and `--locked` hash the file again. A damaged memo counts as missing and is
+//! reported.
 
 use std::fs::{self, File, Metadata};
 use std::io::Read as _;
@@ -15,43 +15,45 @@ use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Digest, FieldHasher};
 use crate::regular_file::NormalizedText;
 
-/// The file size up to which no memo is written, in bytes; hashing a small file is faster than looking up a memo.
+/// The size in bytes up to which no memo is written for a file, because hashing the file is faster than reading a memo.
 const MIN_MEMO_BYTES: u64 = 1 << 20;
 
-/// The age up to which a file gets no memo: it may change again without a new modification time.
+/// The age up to which no memo is written for a file, because the file may change again without a new modification
+/// time.
 const MIN_AGE: Duration = Duration::from_secs(2);
 
 const FOLDER: &str = "memo";
 
-/// The size of a memo in bytes: a digest and a seal.
+/// The size of a memo in bytes: a digest, and the trailer that protects it.
 const BYTES: u64 = 32 + TRAILER as u64;
 
-/// Returns the SHA-256 of the file at `path`, from a memo if the metadata of the file is unchanged.
+/// Returns the SHA-256 of the file at `path`. The digest is cached, and the file is read only if its metadata has
+/// changed.
 ///
 /// # Errors
-/// If `path` is not a regular file, cannot be read, or changes while it is read. Errors of the memo are ignored.
+/// If `path` is not a regular file, cannot be read, or changes while it is read. Errors of the cache are ignored.
 pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
     digest_with_memo(store, path, HashedContent::Bytes)
 }
 
-/// Returns the SHA-256 of the text of the file at `path`, without a byte order mark and with `\n` line ends; from a
-/// memo if the metadata of the file is unchanged.
+/// Returns the SHA-256 of the text in the file at `path`, without a byte order mark and with `\n` line ends. The digest
+/// is cached, and the file is read only if its metadata has changed.
 ///
 /// # Errors
-/// As for [`digest_file`]; also if the file is UTF-16.
+/// If [`digest_file`] would return an error, or the file is UTF-16.
 pub fn digest_text(store: &Store, path: &Path) -> Result<Digest, StoreError> {
     digest_with_memo(store, path, HashedContent::NormalizedText)
 }
 
-/// Returns the digest that [`digest_text`] returns, but always reads the file.
+/// Returns the same digest as [`digest_text`], but always reads the file.
 ///
 /// # Errors
-/// As for [`digest_text`].
+/// If [`digest_text`] would return an error.
 pub fn digest_text_fresh(path: &Path) -> Result<Digest, StoreError> {
     fresh(path, HashedContent::NormalizedText)
 }
 
-/// The content of a file that is hashed: its bytes, or its text without a byte order mark and with `\n` line ends.
+/// What is hashed: the bytes of a file, or its text without a byte order mark and with `\n` line ends.
 #[derive(Clone, Copy)]
 enum HashedContent {
     Bytes,
@@ -71,7 +73,7 @@ fn digest_with_memo(store: &Store, path: &Path, what: HashedContent) -> Result<D
         None => {}
     }
     let digest = fresh(path, what)?;
-    // A file that is too young, or that changed since its metadata was read, gets no memo.
+    // No memo is written if the file is too young, or if it changed after its metadata was read.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
     if store.memoize && settled.is_some_and(|age| age > MIN_AGE) && is_unchanged(&before, &regular(path)?) {
         let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();
@@ -80,7 +82,7 @@ fn digest_with_memo(store: &Store, path: &Path, what: HashedContent) -> Result<D
     Ok(digest)
 }
 
-/// Returns the SHA-256 of the file at `path`, always reading the file.
+/// Returns the same digest as [`digest_file`], but always reads the file.
 ///
 /// # Errors
 /// If `path` is not a regular file, cannot be read, or changes while it is read.
@@ -89,7 +91,7 @@ pub fn digest_file_fresh(path: &Path) -> Result<Digest, StoreError> {
 }
 
 fn fresh(path: &Path, what: HashedContent) -> Result<Digest, StoreError> {
-    // The check is before the call to `open`, which would block for a pipe.
+    // Opening a pipe would block, so the path is checked before it is opened.
     regular(path)?;
     let reading = || StoreError::io("reading", path);
     let file = File::open(path).map_err(reading())?;
@@ -142,8 +144,8 @@ fn inode(_: &Metadata) -> (u64, u64) {
     (0, 0)
 }
 
-/// Returns the digest in a memo, or the reason why the memo is damaged; `None` if the memo is missing or cannot be
-/// read.
+/// Returns the digest in a memo, or the reason why the memo is damaged. Returns `None` if the memo is missing or cannot
+/// be read.
 fn read_memo(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
     let (file, length) = match open_regular(memo) {
         Ok(opened) => opened?,
@@ -185,7 +187,8 @@ mod tests {
         let digest = large(&path, 1);
         assert_eq!(digest_file(&store, &path).expect("hashed"), digest);
         let memo = memos(&store).pop().expect("remembered");
-        // The memo is replaced by a wrong digest with a valid seal, which shows that the memo is used.
+        // The memo is replaced by a wrong digest with a valid trailer. If this wrong digest is returned, the memo was
+        // used.
         let key = key(&path, &regular(&path).expect("a file"), HashedContent::Bytes).expect("a path");
         let lie = Digest::of(b"lie");
         let bytes = [&lie.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(lie.bytes()))].concat();
@@ -194,7 +197,7 @@ mod tests {
         assert_eq!(digest_file_fresh(&path).expect("hashed"), digest);
         fs::write(&memo, &bytes[1..]).expect("written");
         assert_eq!(digest_file(&store, &path).expect("hashed again"), digest);
-        // The normalised text has a memo of its own.
+        // The digest of the normalised text has a separate memo.
         assert_eq!(digest_text(&store, &path).expect("hashed"), digest);
         assert_eq!(memos(&store).len(), 2);
         let changed = large(&path, 2);

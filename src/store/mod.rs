@@ -1,24 +1,25 @@
 //! Stores entries as files in the cache directory. No module outside this one creates files there.
 //!
 //! ```text
-//! CACHEDIR.TAG
-//! v1/objects/ab/cdef…             compiled edits          ┐ sealed: addressed by a digest over the
-//! v1/statistics/ab/…              second moments          │ inputs, closed by a trailer with the
-//! v1/factors/ab/…                 Cholesky factors        │ payload's own SHA-256
-//! v1/reports/ab/…                 reports                 │
-//! v1/refusals/ab/…                edits that cannot be    │
-//!                                 compiled                │
-//! v1/partial/ab/…                 unfinished statistics   │
-//! v1/measured/ab/…                measurements of models  ┘
-//! v1/patches/ab/cdef….safetensors patches, addressed by the SHA-256 of their bytes
-//! v1/memo/ab/…                    digests of large base files, and statistics that a project requested
-//! v1/lock                         shared by writers, exclusive for gc
+//! CACHEDIR.TAG                    marks the directory as a cache, for backup programs
+//! v1/lock                         lock file: shared by writers, exclusive for gc
+//! v1/objects/ab/cdef…             compiled edits
+//! v1/statistics/ab/…              second moments of MLP keys
+//! v1/factors/ab/…                 Cholesky factors of second moments
+//! v1/reports/ab/…                 results of builds, measurements and checks
+//! v1/refusals/ab/…                reasons why edits cannot be compiled
+//! v1/partial/ab/…                 unfinished statistics
+//! v1/measured/ab/…                outputs of models
+//! v1/patches/ab/cdef….safetensors patches
+//! v1/memo/ab/…                    digests of large files, and requests for statistics
 //! ```
 //!
-//! Invariants: every read of a payload verifies its hash; every write is atomic, by a temporary file in the same
-//! directory; a valid entry is never replaced by a different one, except partial statistics and by
-//! [`Store::replace_with`]; the first write creates the directory; listings are sorted; this module does not depend on
-//! models.
+//! The key of an entry is a digest of its inputs, and the key of a patch is the SHA-256 of its bytes. `ab` and `cdef…`
+//! are the hexadecimal digits of the key. Every entry except a patch ends with a seal, a trailer that contains the
+//! SHA-256 of the payload.
+//!
+//! [`Store::get`] and [`Store::mmap`] verify the payload. Every write is atomic. A valid entry is not replaced by a
+//! different one, except partial statistics and by [`Store::replace_with`]. Listings are sorted.
 
 pub mod atomic;
 mod damage;
@@ -55,24 +56,24 @@ pub use verify::{Repair, StoreProblem, StoreReport};
 
 use sealed::TRAILER;
 
-/// The maximum size of a patch file, in bytes (4 GiB); a larger file counts as damaged.
+/// The maximum size of a patch file in bytes (4 GiB). A larger file in the store counts as damaged.
 pub const MOST_PATCH_BYTES: u64 = 4 << 30;
 
-/// The kind of an entry, which determines its folder and whether the file has a seal.
+/// The kind of a store entry. It determines the folder of the file, and whether the file ends with a checksum trailer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
-    /// A compiled edit: its MLP key and value vectors at each edited layer.
+    /// A compiled edit: its MLP key and MLP value at each edited layer.
     Object,
-    /// A patch; its key is the SHA-256 of its bytes.
+    /// A patch. Its key in the store is the SHA-256 of its bytes.
     Patch,
-    /// The second moment of a layer's MLP keys, the inputs of its down-projection.
+    /// The second moment of the MLP keys of a layer (the inputs of its down-projection).
     Statistics,
     Factor,
     /// The numbers that a build reports, or the cached result of a measurement or check.
     Report,
-    /// The reason why an edit cannot be compiled, under the key that its compiled object would have.
+    /// The reason why an edit cannot be compiled. Its key in the store is the key that the compiled edit would have.
     Refusal,
-    /// Partial statistics: a sum over a part of the corpus. Only an entry of this kind is replaced by a different one.
+    /// Unfinished statistics: a sum over a part of the corpus. It is replaced when a larger part has been summed.
     Partial,
     /// The cached outputs of a model, or the cached damage of edits to neutral text.
     Measured,
@@ -129,13 +130,13 @@ impl fmt::Display for EntryKind {
     }
 }
 
-/// A store in a cache directory. The directory is created by the first write.
+/// A store of files in a cache directory. The first write creates the directory.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
     lock_timeout: Duration,
-    /// Whether memos and entries that only save time are written or removed; false for commands that must not write to
-    /// the store.
+    /// Whether entries that only save time may be written and removed. False for commands that must not change the
+    /// store.
     memoize: bool,
     /// The recorded warnings about damaged entries, shared by all clones of the store.
     skipped: Arc<Mutex<Vec<String>>>,
@@ -147,24 +148,24 @@ impl Store {
         Self { root, lock_timeout: lock::LOCK_TIMEOUT, memoize: true, skipped: Arc::default() }
     }
 
-    /// Returns the same store for commands that must not write to it: memos and entries that only save time are not
-    /// written, and outdated entries are not removed.
+    /// Returns the store for a command that must not change it. Entries that only save time are then not written, and
+    /// outdated entries are not removed.
     #[must_use]
     pub fn for_reading(self) -> Self {
         Self { memoize: false, ..self }
     }
 
-    /// Returns the directory that contains `v1/`; it may not exist.
+    /// Returns the cache directory, which contains `v1/`. The directory may not exist.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Returns the path of an entry, which may not exist.
+    /// Returns the path of the file of an entry. The file may not exist.
     pub fn path(&self, kind: EntryKind, key: &Digest) -> PathBuf {
         self.address(kind.folder(), key, kind.suffix())
     }
 
-    /// Reads and verifies the payload of an entry; `None` if the entry does not exist.
+    /// Reads and verifies the payload of an entry. Returns `None` if the entry does not exist.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if the file is not a valid entry; [`StoreError::Io`] if it cannot be read.
@@ -178,11 +179,11 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Maps the payload of an entry into memory and verifies the whole payload; for statistics and factors, which are
-    /// too large to copy. `None` if the entry does not exist.
+    /// Maps the payload of an entry into memory and verifies all of it. This is for statistics and factors, which are
+    /// too large to copy. Returns `None` if the entry does not exist.
     ///
     /// # Errors
-    /// As for [`Store::get`].
+    /// If [`Store::get`] would return an error.
     pub fn mmap(&self, kind: EntryKind, key: &Digest) -> Result<Option<Mapping>, StoreError> {
         let path = self.path(kind, key);
         let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
@@ -194,11 +195,11 @@ impl Store {
         Ok(Some(if kind.is_sealed() { mapping.without_last(TRAILER) } else { mapping }))
     }
 
-    /// Returns the SHA-256 of an entry's payload according to its seal, without reading the payload; for a patch, the
-    /// key. `None` if the entry does not exist.
+    /// Returns the SHA-256 of an entry's payload without reading the payload: for a patch it is the key, and for other
+    /// entries it is in the trailer of the file. Returns `None` if the entry does not exist.
     ///
     /// # Errors
-    /// As for [`Store::get`], but only the seal is verified.
+    /// [`StoreError::Damaged`] if the trailer is not valid; [`StoreError::Io`] if the file cannot be read.
     pub fn content_digest(&self, kind: EntryKind, key: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.path(kind, key);
         let Some((mut file, length)) = open_regular(&path)? else {
@@ -210,12 +211,11 @@ impl Store {
         read_seal(&mut file, length, &path, kind, key).map(Some)
     }
 
-    /// Returns the first bytes of an entry's payload, at most `most`, and the length of the payload; for the header of
-    /// an entry that is too large to be hashed. `None` if the entry does not exist. Only the seal is verified, not the
-    /// payload.
+    /// Returns the first bytes of an entry's payload, at most `most`, and the length of the payload. Only the trailer
+    /// of the file is verified, because hashing a large payload takes long. Returns `None` if the entry does not exist.
     ///
     /// # Errors
-    /// As for [`Store::content_digest`].
+    /// [`StoreError::Damaged`] if the trailer is not valid; [`StoreError::Io`] if the file cannot be read.
     pub fn read_prefix(&self, kind: EntryKind, key: &Digest, most: u64) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
         let path = self.path(kind, key);
         let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
@@ -225,11 +225,11 @@ impl Store {
         Ok(Some((bytes, payload)))
     }
 
-    /// Verifies an entry without loading it into memory, and returns the digest of its payload; `None` if it does not
-    /// exist.
+    /// Verifies an entry without loading it into memory, and returns the SHA-256 of its payload. Returns `None` if the
+    /// entry does not exist.
     ///
     /// # Errors
-    /// As for [`Store::get`].
+    /// If [`Store::get`] would return an error.
     pub fn check(&self, kind: EntryKind, key: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.path(kind, key);
         let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
@@ -250,8 +250,8 @@ impl Store {
     }
 }
 
-/// Verifies the bytes of an entry, read from `reader`, and returns the digest of the payload. `path` is used only in
-/// errors.
+/// Verifies the file of an entry, whose `length` bytes are read from `reader`. Returns the digest of the payload.
+/// `path` is used only in error messages.
 fn check(path: &Path, reader: impl Read, length: u64, kind: EntryKind, key: &Digest) -> Result<Digest, StoreError> {
     let verdict = if kind.is_sealed() {
         sealed::check(reader, length, kind.folder(), key)
@@ -265,11 +265,11 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: EntryKind, key: &Dig
     verdict.map_err(StoreError::io("reading", path))?.map_err(|why| StoreError::damaged(path, why))
 }
 
-/// Reads and verifies the file of an entry. Returns its bytes, including the seal, and the digest of the payload.
+/// Reads and verifies the file of an entry. Returns all bytes of the file, and the digest of the payload.
 fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
     let Some((mut file, length)) = open_entry(path, kind, key)? else { return Ok(None) };
     if !kind.is_sealed() {
-        // The size of a patch is not recorded, so the bytes are verified before memory is allocated for them.
+        // The file of a patch does not state its size, so it is verified before memory is allocated for it.
         check(path, &file, length, kind, key)?;
         file.rewind().map_err(StoreError::io("reading", path))?;
     }
@@ -282,8 +282,8 @@ fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<
     Ok(Some((bytes, digest)))
 }
 
-/// Opens an entry and returns its length; `None` if it does not exist. Rejects a sealed file whose length differs from
-/// its seal, and a patch above [`MOST_PATCH_BYTES`], so that an enlarged file cannot exhaust memory.
+/// Opens the file of an entry and returns its length; `None` if the file does not exist. Rejects a file whose length is
+/// not the one in its trailer, and a patch above [`MOST_PATCH_BYTES`], so that an enlarged file cannot exhaust memory.
 fn open_entry(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(File, u64)>, StoreError> {
     let Some((mut file, length)) = open_regular(path)? else { return Ok(None) };
     if kind.is_sealed() {
@@ -295,7 +295,7 @@ fn open_entry(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(File
     Ok(Some((file, length)))
 }
 
-/// Reads and checks the seal of an entry, and returns the digest of the payload that it states.
+/// Reads and checks the trailer of an entry's file, and returns the payload digest that is in the trailer.
 fn read_seal(file: &mut File, length: u64, path: &Path, kind: EntryKind, key: &Digest) -> Result<Digest, StoreError> {
     let Some(payload) = length.checked_sub(TRAILER as u64) else {
         return Err(StoreError::damaged(path, sealed::too_short(length)));
@@ -307,8 +307,8 @@ fn read_seal(file: &mut File, length: u64, path: &Path, kind: EntryKind, key: &D
     stated.map_err(|why| StoreError::damaged(path, why))
 }
 
-/// Opens the file of an entry and returns its length; `None` if it does not exist. Links, pipes and directories count
-/// as damage, because the store writes only regular files.
+/// Opens the file of an entry and returns its length; `None` if the file does not exist. Links, pipes and directories
+/// count as damaged, because the store writes only regular files.
 fn open_regular(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.is_file() => {}
@@ -318,7 +318,7 @@ fn open_regular(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
     }
     let opened = File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
     match opened {
-        // `gc` removed the entry between the two calls.
+        // `gc` removed the file after its metadata was read.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some).map_err(StoreError::io("reading", path)),
     }

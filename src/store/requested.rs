@@ -1,8 +1,8 @@
-//! Records which statistics a project requested, until `corrigenda.lock` of the project names them.
+//! Records in the store which statistics a project requested with `stats import`.
 //!
-//! Several projects may share a store. A project uses imported statistics only if it requested them, by `stats import`
-//! or in its `corrigenda.lock`. Between `stats import` and the build that writes `corrigenda.lock`, the request is
-//! stored here, under a key that covers the path of the project's folder.
+//! Several projects may share a store. A project uses imported statistics only if it requested them, or if its
+//! `corrigenda.lock` names them. The next build writes them to `corrigenda.lock` and removes the request. The key of a
+//! request covers the path of the project's folder.
 
 use std::fs;
 use std::io::Read as _;
@@ -13,22 +13,22 @@ use super::write::{make_parent, remove_file};
 use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Digest, FieldHasher};
 
-/// Requests are stored in the folder of the memos. `gc --all` removes all requests, and all imported statistics that no
-/// `corrigenda.lock` names.
+/// The folder for requests and for memos (cached digests of files). `store gc --all` removes both.
 const FOLDER: &str = "memo";
 
-/// The kind that the seal of a request states, so that a memo is never read as a request.
+/// The kind in the trailer of a request. It differs from that of a memo, so that a memo is never read as a request.
 const KIND: &str = "asked";
 
-/// The size of a request in bytes: a digest and a seal.
+/// The size of a request in bytes: a digest, and the trailer that protects it.
 const BYTES: u64 = 32 + TRAILER as u64;
 
-/// The payload of a request for statistics computed from the corpus, in place of the digest of an imported file.
+/// The content of a request for statistics computed from the corpus. A request for imported statistics contains the
+/// digest of the imported file.
 const SUMMED: [u8; 32] = [0; 32];
 
-/// Returns the request of the project in the folder `root` for the statistics with the store address `address`:
-/// `Some(Some(file))` for an imported file with this digest, `Some(None)` for statistics computed from the corpus.
-/// `None` if there is no request or it cannot be read.
+/// Returns which statistics the project in the folder `root` requested for the store key `address`: `Some(Some(file))`
+/// for an imported file with this digest, and `Some(None)` for statistics computed from the corpus. Returns `None` if
+/// there is no valid request.
 pub fn requested(store: &Store, root: &Path, address: &Digest) -> Option<Option<Digest>> {
     let key = key(root, address).ok()?;
     let (file, length) = open_regular(&store.address(FOLDER, &key, "")).ok()??;
@@ -42,8 +42,8 @@ pub fn requested(store: &Store, root: &Path, address: &Digest) -> Option<Option<
     Some((*digest != SUMMED).then(|| Digest::from_bytes(*digest)))
 }
 
-/// Stores a request of the project in the folder `root` for the statistics with the store address `address`. `file` is
-/// the digest of the imported file, or `None` for statistics computed from the corpus.
+/// Stores that the project in the folder `root` requests the statistics under the store key `address`. `file` is the
+/// digest of the imported file, or `None` for statistics computed from the corpus.
 ///
 /// # Errors
 /// If the store cannot be written to.
@@ -57,8 +57,8 @@ pub fn request(store: &Store, root: &Path, address: &Digest, file: Option<&Diges
     atomic::write(&path, &bytes)
 }
 
-/// Removes a request after `corrigenda.lock` records the statistics. Errors are ignored, because a request that remains
-/// asks for the statistics that `corrigenda.lock` records.
+/// Removes a request, because `corrigenda.lock` now names the statistics. Errors are ignored, because a remaining
+/// request asks for the same statistics.
 pub fn forget(store: &Store, root: &Path, address: &Digest) {
     if let Ok(key) = key(root, address) {
         let _ = remove_file(&store.address(FOLDER, &key, ""));

@@ -3,12 +3,16 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Returns the root directory of the cache, from the first of these that is set: `flag` (`--cache-dir`),
-/// `CORRIGENDA_CACHE_DIR`, `XDG_CACHE_HOME` (subfolder `corrigenda`), `HOME` (subfolder `.cache/corrigenda`). On
-/// Windows, `LOCALAPPDATA` (subfolder `corrigenda\cache`) replaces the last two.
+/// Returns the directory of the cache. The first of these settings determines it:
 ///
-/// `env` returns the value of an environment variable. An empty value counts as not set, and so does a relative
-/// `XDG_CACHE_HOME`, as its specification requires. Returns `None` if neither the flag nor a variable is set.
+/// - `flag`, the value of `--cache-dir`
+/// - `CORRIGENDA_CACHE_DIR`
+/// - `XDG_CACHE_HOME`, with the subfolder `corrigenda`
+/// - on Windows: `LOCALAPPDATA`, with the subfolder `corrigenda\cache`
+/// - on other systems: `HOME`, with the subfolder `.cache/corrigenda`
+///
+/// `env` returns the value of an environment variable. An empty variable counts as not set, and so does a relative
+/// `XDG_CACHE_HOME`, as the XDG specification requires. Returns `None` if nothing is set.
 pub fn cache_root(flag: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(flag) = flag {

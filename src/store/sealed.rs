@@ -1,9 +1,8 @@
-//! Writes and checks seals. A seal is a trailer that shows that an entry is complete and has the requested kind and
-//! key.
+//! Writes and checks the seals of store entries. A seal is a trailer at the end of an entry's file. It shows that the
+//! file is complete and has the requested kind and key.
 //!
-//! The payload comes first, so that numbers in a memory map are aligned. The trailer contains the kind and the key of
-//! the entry, the length and the SHA-256 of the payload, and at its end the SHA-256 of the preceding bytes of the
-//! trailer.
+//! The payload comes first, so that numbers in a memory map are aligned. The seal contains the kind and the key of the
+//! entry, the length and the SHA-256 of the payload, and a SHA-256 of these fields.
 
 use std::io::{self, Read};
 
@@ -11,10 +10,11 @@ use crate::digest::Digest;
 
 const MAGIC: &[u8; 16] = b"corrigenda seal\x01";
 
-/// The size of a trailer in bytes: magic 16, kind 16, payload length 8, key 32, payload digest 32, trailer digest 32.
+/// The size of a seal in bytes: magic number 16, kind 16, payload length 8, key 32, payload digest 32, and 32 for a
+/// digest of these fields.
 pub(super) const TRAILER: usize = 136;
 
-/// Returns the trailer for a payload of `length` bytes with the digest `payload`.
+/// Returns the seal for a payload of `length` bytes with the digest `payload`.
 pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -> [u8; TRAILER] {
     let mut trailer = [0; TRAILER];
     trailer[..16].copy_from_slice(MAGIC);
@@ -27,8 +27,8 @@ pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -
     trailer
 }
 
-/// Checks a trailer against the expected kind, key and payload length. Returns the digest of the payload that the
-/// trailer states, or a description of the damage.
+/// Checks a seal against the expected kind, key and payload length. Returns the payload digest that is in the seal, or
+/// a description of the damage.
 pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, length: u64) -> Result<Digest, String> {
     let digest = |at: usize| Digest::from_bytes(trailer[at..at + 32].try_into().expect("32 bytes"));
     let payload = digest(72);
@@ -52,7 +52,8 @@ pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, le
     Err(format!("its payload has {length} bytes, which is not the sealed number"))
 }
 
-/// Checks a sealed file of `length` bytes, and returns the digest of its payload, or a description of the damage.
+/// Checks a file of `length` bytes that ends with a seal. Returns the digest of its payload, or a description of the
+/// damage.
 pub(super) fn check(
     mut reader: impl Read,
     length: u64,
@@ -77,7 +78,7 @@ pub(super) fn check(
     }))
 }
 
-/// Describes the damage of a file that is too short for a trailer.
+/// Describes the damage of a file that is too short for a seal.
 pub(super) fn too_short(length: u64) -> String {
     match length {
         0 => "it is empty".to_owned(),

@@ -1,5 +1,3 @@
-//! Tests sequences of writes, reads, checks, removals and transfers in one store.
-
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::SystemTime;
@@ -84,7 +82,7 @@ fn every_flipped_bit_of_a_patch_is_detected() {
     assert!(store.get(EntryKind::Patch, &id).expect("good").is_some());
 }
 
-/// Sparse files of a terabyte are reported as damaged by their length alone, and can be replaced.
+/// The files are sparse and a terabyte long, so reading them would take too long or too much memory.
 #[test]
 fn an_enlarged_entry_is_damaged_and_not_read() {
     let (directory, store) = store();

@@ -1,5 +1,5 @@
-//! Exports entries to a directory and imports them. The directory has one folder per kind, such as `objects/<digest>`
-//! and `patches/<digest>.safetensors`.
+//! Exports store entries to a directory and imports them. The directory has one folder per kind of entry, with files
+//! such as `objects/<digest>` and `patches/<digest>.safetensors`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,24 +18,23 @@ pub struct RejectedFile {
     pub why: String,
 }
 
-/// The result of [`Store::import`]: the imported entries, the entries that this store already had, and the rejected
-/// files.
+/// The entries and files that [`Store::import`] imported, skipped or rejected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportedEntries {
     /// The entries that were missing or damaged in this store and were imported.
     pub new: Vec<StoreEntry>,
-    /// The entries that this store already had with the same payload; they were not written again.
+    /// The entries that this store already had with the same payload. They were not written again.
     pub present: Vec<StoreEntry>,
     pub refused: Vec<RejectedFile>,
 }
 
 impl Store {
-    /// Copies entries to the directory `to` and returns a list of them. `keys` selects the entries; `None` selects all
-    /// objects, patches and refusals. Every entry is verified.
+    /// Copies entries to the directory `to` and returns them. `keys` selects the entries; `None` selects all compiled
+    /// edits, patches and refusals. Every entry is verified.
     ///
     /// # Errors
-    /// If an entry is damaged or a selected one is missing; if `to` is inside this store; if a file in `to` is a valid
-    /// entry with a different payload ([`StoreError::Conflict`]); or if an I/O operation fails.
+    /// If an entry is damaged or a selected entry is missing; if `to` is inside this store; if `to` has a valid file
+    /// with a different payload for an entry ([`StoreError::Conflict`]); or if an I/O operation fails.
     pub fn export(
         &self,
         keys: Option<&BTreeSet<(EntryKind, Digest)>>,
@@ -76,9 +75,9 @@ impl Store {
         Ok(StoreEntry { kind, key: *key, size: bytes.len() as u64 })
     }
 
-    /// Verifies and imports the entries that [`Store::export`] wrote to `from`. A file is rejected if it is damaged, if
-    /// its name is not that of an entry, or if this store has a valid entry with a different payload. The remaining
-    /// files are still imported.
+    /// Verifies and imports the entries that [`Store::export`] wrote to the directory `from`. A file is rejected if it
+    /// is damaged, if its name is not that of an entry, or if this store has a valid entry with a different payload.
+    /// The other files are still imported.
     ///
     /// # Errors
     /// If `from` has no exported entries, or this store cannot be written to.
@@ -103,8 +102,9 @@ impl Store {
         Ok(imported)
     }
 
-    /// Imports one file. Returns the entry and whether this store did not have it. The inner error is the reason why
-    /// the file is rejected; the outer error means that this store cannot be read or written.
+    /// Imports one file. Returns the entry, and true if it was imported or false if this store already had it. The
+    /// inner error is the reason why the file is rejected. The outer error means that this store cannot be read or
+    /// written.
     fn import_one(
         &self,
         kind: EntryKind,

@@ -9,19 +9,19 @@ use super::{EntryKind, Store, StoreError, atomic};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreProblem {
     pub path: PathBuf,
-    /// A description of the problem, as part of a message.
+    /// A description of the problem, for a message.
     pub why: String,
     pub repair: Repair,
 }
 
-/// The action that is suggested to the user for a problem.
+/// What the user should do about a problem in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// For a path that does not belong to the store.
+    /// The path does not belong to the store and should be removed.
     Remove,
-    /// For a damaged entry, which is computed again when a build needs it.
+    /// The entry is damaged and should be removed. A build that needs it computes it again.
     RemoveAndRebuild,
-    /// For a path that cannot be read.
+    /// The path cannot be read, so the user should check the permissions.
     CheckPermissions,
 }
 
@@ -34,7 +34,7 @@ impl Repair {
         }
     }
 
-    /// Returns whether the suggestion is to remove the path.
+    /// Returns whether the path should be removed.
     pub fn removes(self) -> bool {
         self != Self::CheckPermissions
     }
@@ -42,9 +42,9 @@ impl Repair {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreReport {
-    /// The number of checked entries, including damaged ones.
+    /// The number of verified entries, including damaged ones.
     pub checked: usize,
-    /// Unexpected names in `v1` come first; the problems of entries follow, sorted by kind and path.
+    /// The problems: first those of unexpected names in `v1`, then those of entries, sorted by kind and path.
     pub problems: Vec<StoreProblem>,
 }
 
@@ -55,8 +55,8 @@ impl StoreReport {
 }
 
 impl Store {
-    /// Verifies every entry and continues after a problem. Memos are not verified, because a damaged memo is ignored
-    /// when it is read. Temporary files are not verified, because `gc` removes them.
+    /// Verifies every entry, and continues after a problem. Memos (cached digests) are not verified, because a damaged
+    /// memo is ignored when it is read. Temporary files are not verified, because `gc` removes them.
     pub fn verify(&self) -> StoreReport {
         let mut report = StoreReport::default();
         if !self.verify_top(&mut report) {

@@ -1,4 +1,5 @@
-//! Writes and removes entries. Writes are atomic, and share the store's lock file with other writers.
+//! Writes and removes store entries. Every write is atomic. Writers share the store's lock, which `gc` holds
+//! exclusively.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -12,32 +13,32 @@ use super::{EntryKind, Store, StoreError, sealed};
 use crate::digest::{Digest, Hashing};
 
 impl Store {
-    /// Stores an entry with this payload. A damaged entry under the same key is replaced; for an entry with the same
-    /// payload, only the modification time is updated.
+    /// Stores an entry. A damaged entry under the same key is replaced. If a valid entry has the same payload, only its
+    /// modification time is updated.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if there is a valid entry with a different payload, except for [`EntryKind::Partial`],
-    /// which is replaced; [`StoreError::WrongAddress`] for a patch whose SHA-256 is not `key`; [`StoreError::Busy`] if
-    /// `gc` locks the store for longer than the timeout; [`StoreError::Io`] if an I/O operation fails.
+    /// [`StoreError::Conflict`] if a valid entry has a different payload, unless its kind is [`EntryKind::Partial`];
+    /// [`StoreError::WrongAddress`] for a patch whose SHA-256 is not `key`; [`StoreError::Busy`] if `gc` holds the lock
+    /// of the store for longer than the timeout; [`StoreError::Io`] if an I/O operation fails.
     pub fn put(&self, kind: EntryKind, key: &Digest, payload: &[u8]) -> Result<(), StoreError> {
         self.put_with(kind, key, |writer| writer.write_all(payload)).map(drop)
     }
 
-    /// Stores a patch under the SHA-256 of its bytes and returns this key.
+    /// Stores a patch under the SHA-256 of its bytes and returns this digest.
     ///
     /// # Errors
-    /// As for [`Store::put`].
+    /// If [`Store::put`] returns an error.
     pub fn put_patch(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let id = Digest::of(bytes);
         self.put(EntryKind::Patch, &id, bytes)?;
         Ok(id)
     }
 
-    /// Stores the bytes that `produce` writes and returns their SHA-256; for payloads that are too large to copy.
-    /// `produce` should not compute while it writes, because `gc` waits for it.
+    /// Stores the payload that `produce` writes, and returns its SHA-256. This is for payloads that are too large to
+    /// copy. `produce` should only write and not compute, because `gc` waits until it returns.
     ///
     /// # Errors
-    /// As for [`Store::put`]; also if `produce` fails, and then nothing is stored.
+    /// The errors of [`Store::put`]. If `produce` fails, nothing is stored and its error is returned.
     pub fn put_with(
         &self,
         kind: EntryKind,
@@ -47,10 +48,10 @@ impl Store {
         self.write_entry(kind, key, produce, kind == EntryKind::Partial)
     }
 
-    /// Stores the bytes that `produce` writes, as [`Store::put_with`] does, but replaces any existing entry.
+    /// Stores the payload that `produce` writes, like [`Store::put_with`], but replaces any existing entry.
     ///
     /// # Errors
-    /// As for [`Store::put_with`], but never [`StoreError::Conflict`]. The existing entry is then unchanged, unless
+    /// The errors of [`Store::put_with`], except [`StoreError::Conflict`]. The existing entry is then unchanged, unless
     /// only syncing its folder failed.
     pub fn replace_with(
         &self,
@@ -99,7 +100,7 @@ impl Store {
         }
     }
 
-    /// Rejects a store in which a folder is a link, because the target of the link may not belong to the store.
+    /// Rejects a store in which a folder is a symbolic link, because the link may lead to a folder outside the store.
     pub(super) fn refuse_links(&self) -> Result<(), StoreError> {
         let versioned = self.versioned();
         refuse_link(&versioned)?;
@@ -117,8 +118,8 @@ impl Store {
         atomic::folder_in(&folder).map(drop).map_err(StoreError::io("writing in the store", &folder))
     }
 
-    /// Creates the directory of the store if it does not exist, with a `CACHEDIR.TAG`, by which backup programs
-    /// recognise a cache.
+    /// Creates the directory of the store if it does not exist. Also creates the file `CACHEDIR.TAG`, by which backup
+    /// programs recognise a cache.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         self.refuse_links()?;
         let versioned = self.versioned();
@@ -133,7 +134,7 @@ impl Store {
     }
 }
 
-/// Writes the payload and, for a sealed kind, the seal. Returns the digest of the payload.
+/// Writes the payload and, for all entries except patches, the seal. Returns the digest of the payload.
 fn write_payload(
     staged: &mut Staged,
     kind: EntryKind,
