@@ -1,7 +1,8 @@
-//! Finds edits that contradict or disturb each other, in all files of a project and for every alias of a subject.
+//! Finds edits of a project that contradict or disturb each other. A filled prompt is a prompt with its subject, or an
+//! alias of the subject, in place of `{}`.
 //!
-//! Edits with the same filled prompt form a group, and each edit is compared only with the first edit of its group. The
-//! time is `n log n`, and a fact that is repeated a hundred times gives 99 findings rather than 4,950.
+//! Each edit is compared only with the first edit that has the same filled prompt. The time is `O(n log n)`, and 100
+//! equal edits give 99 findings instead of 4,950.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,7 +11,8 @@ use super::edit::Edit;
 use super::probes::Probe;
 use crate::diagnostics::{CappedFindings, Code, Diagnostic, shorten};
 
-/// Adds findings for duplicate edits, contradictions, and expectations that another edit breaks.
+/// Adds findings for duplicate edits, contradictions, edits of the same subject, and expectations that another edit
+/// breaks.
 pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     let mut found = CappedFindings::default();
     let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
@@ -21,17 +23,18 @@ pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     findings.extend(found.finish());
 }
 
-/// An edit with one name of its subject, because each name has its own prompt and MLP key.
+/// An edit with its subject or one of its aliases as `name`. Each name gives a different prompt and a different MLP
+/// key.
 struct NamedEdit<'e> {
     edit: &'e Edit,
     name: &'e str,
     span: &'e Range<usize>,
-    /// The prompt with the name filled in.
+    /// The prompt with `name` in place of `{}`.
     words: String,
 }
 
-/// A prompt with the subject filled in, and whether the chat template is applied to it. These two determine the text
-/// that the model reads.
+/// A filled prompt, and whether the chat template is applied to it. Together they determine the text that the model
+/// reads.
 type PromptText<'w> = (&'w str, bool);
 
 impl<'e> NamedEdit<'e> {
@@ -43,14 +46,14 @@ impl<'e> NamedEdit<'e> {
         (&self.words, self.edit.chat)
     }
 
-    /// Returns whether the subject ends the prompt or is followed by white space.
+    /// Returns whether a word ends with the subject: the prompt ends there, or white space follows.
     fn ends_a_word(&self) -> bool {
         let rest = &self.words[self.edit.before_subject().len() + self.name.len()..];
         rest.is_empty() || rest.starts_with(char::is_whitespace)
     }
 }
 
-/// Adds a finding for every edit that has the same id as an earlier edit; parked edits count too.
+/// Adds a finding for every edit whose id an earlier edit already has. Edits with `status = "parked"` are checked too.
 pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     let mut findings = CappedFindings::default();
     let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
@@ -74,8 +77,8 @@ pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     out.extend(findings.finish());
 }
 
-/// Adds findings for edits whose prompts are equal after their subjects are filled in, even if the subjects differ,
-/// because only one answer can follow a text.
+/// Adds a finding for every edit that repeats an earlier edit, or that has the same filled prompt but another target.
+/// Only one answer can follow a prompt.
 fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let mut first: BTreeMap<PromptText<'_>, &Edit> = BTreeMap::new();
     let mut seen: BTreeMap<(PromptText<'_>, &str, &str), &Edit> = BTreeMap::new();
@@ -84,7 +87,7 @@ fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
         let group = *first.entry(one.prompt_text()).or_insert(edit);
         let same = *seen.entry((one.prompt_text(), one.name, &edit.target)).or_insert(edit);
         if !std::ptr::eq(same, edit) {
-            // If the ids are equal too, `duplicate_ids` already reports `DuplicateId`.
+            // `duplicate_ids` already reports edits with the same id.
             if same.id != edit.id {
                 let message = format!("`{}` and `{}` have the same prompt, subject and target", same.id, edit.id);
                 let finding = pair(Code::DuplicateEdit, message, |edit| &edit.spans.entry, edit, same);
@@ -101,16 +104,15 @@ fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     }
 }
 
-/// Adds a finding for every pair of edits with the same subject but different texts before the subject. Their MLP keys
-/// differ only by these texts, so the edits may disturb each other. Pairs with equal MLP keys are reported by
-/// [`one_key`] instead.
+/// Adds findings for edits with the same subject but different text before the subject. Their MLP keys may be similar,
+/// so the edits may disturb each other. [`one_key`] reports edits with equal MLP keys.
 fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
-    // For every name, the first two edits with different MLP keys are enough, because any later edit differs from at
-    // least one of these two keys.
+    // For every subject, two edits with different MLP keys are kept. They are enough, because the MLP key of a later
+    // edit differs from at least one of these two keys.
     let mut first: BTreeMap<&str, Vec<&NamedEdit<'_>>> = BTreeMap::new();
     for one in by_id(named) {
         let before = first.entry(one.name).or_default();
-        // Two edits with the same filled prompt are reported as a duplicate or a contradiction.
+        // Edits with the same filled prompt are already reported as duplicates or contradictions.
         if let Some(other) = before.iter().find(|other| others(other, one) && !have_one_key(other, one)) {
             findings.push(shared(
                 other,
@@ -125,7 +127,7 @@ fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     }
 }
 
-/// Returns the warning that two edits change the same subject; `help` is its advice.
+/// Returns the warning that two edits have the same subject. `help` is the help line of the warning.
 fn shared(other: &NamedEdit<'_>, one: &NamedEdit<'_>, help: &str) -> Diagnostic {
     let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
     Diagnostic::new(Code::SharedSubject, message)
@@ -134,40 +136,41 @@ fn shared(other: &NamedEdit<'_>, one: &NamedEdit<'_>, help: &str) -> Diagnostic 
         .help(help)
 }
 
-/// Sorts the edits by id, so that the findings do not depend on the order of the files.
+/// Returns the edits sorted by id, so that the findings do not depend on the order of the files.
 fn by_id<'n, 'e>(named: &'n [NamedEdit<'e>]) -> Vec<&'n NamedEdit<'e>> {
     let mut sorted: Vec<_> = named.iter().collect();
     sorted.sort_by(|a, b| a.edit.id.cmp(&b.edit.id));
     sorted
 }
 
-/// Returns whether `a` and `b` are different edits with different filled prompts. Edits with equal prompts are reported
-/// as duplicates or contradictions.
+/// Returns whether `a` and `b` are different edits with different filled prompts. Edits with equal filled prompts are
+/// already reported as duplicates or contradictions.
 fn others(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
     !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.prompt_text() != b.prompt_text()
 }
 
-/// Returns whether two edits have the same MLP key in every model. This is certain if the texts up to the end of the
-/// subject are equal and a word ends there, because no tokenizer then merges the subject with the next characters.
+/// Returns whether two edits have the same MLP key with every tokenizer. This is certain if the texts up to the end of
+/// the subject are equal and a word ends there. Within a word, a tokenizer may merge the subject with the next letters.
 fn have_one_key(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
     let key = |one: &NamedEdit<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
     a.ends_a_word() && b.ends_a_word() && key(a) == key(b)
 }
 
-/// The maximum size of a group of edits whose pairs are all reported. In a larger group, each edit is only paired with
-/// the first edit of the group.
+/// The maximum size of a group for which [`pairs`] returns all pairs.
 const MOST_IN_PAIRS: usize = 32;
 
-/// Returns all pairs of a group. A group of more than 32 items only gives the pairs that contain its first item.
+/// Returns all pairs of the items of a group. For a group of more than 32 items, returns only the pairs that contain
+/// the first item, to limit the number of findings.
 pub fn pairs<T>(group: &[T]) -> impl Iterator<Item = (&T, &T)> {
     let firsts = if group.len() > MOST_IN_PAIRS { 1 } else { group.len() };
     let with = |(index, first)| group[index + 1..].iter().map(move |second| (first, second));
     group.iter().enumerate().take(firsts).flat_map(with)
 }
 
-/// Returns a finding for every pair of edits that have the same MLP key in every model. Without a ridge in the linear
-/// system, the finding is an error, because no build can satisfy both edits. With a ridge, it is a warning, because
-/// both edits are only satisfied in part.
+/// Returns a finding for every pair of edits that have the same MLP key with every tokenizer.
+///
+/// Without a ridge in the linear system, no build can satisfy both edits, so the finding is an error. With a ridge,
+/// both edits are satisfied in part, so the finding is a warning.
 pub(crate) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
     let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
     let mut groups: BTreeMap<(String, bool), Vec<&NamedEdit<'_>>> = BTreeMap::new();
@@ -182,7 +185,8 @@ pub(crate) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
     found.finish()
 }
 
-/// Returns the finding for two edits with equal MLP keys: a warning with a ridge, an error without.
+/// Returns the finding for two edits with equal MLP keys: a warning if the linear system has a ridge, otherwise an
+/// error.
 fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Diagnostic {
     if ridge {
         return shared(
@@ -200,8 +204,8 @@ fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Dia
         .help("or set `ridge` under `[link]`: then both hold in part")
 }
 
-/// Adds a finding for every paraphrase whose text is the prompt of another edit, if the target of that edit is not an
-/// accepted answer.
+/// Adds a finding for every paraphrase of an edit that is the filled prompt of a second edit, unless the first edit
+/// accepts the target of the second edit.
 fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let changed: BTreeMap<PromptText<'_>, &Edit> =
         named.iter().map(|one| (one.prompt_text(), one.edit)).rev().collect();
@@ -247,7 +251,8 @@ fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Cappe
     }
 }
 
-/// Returns a finding for every probe with `unchanged = true` whose prompt is the prompt of an edit.
+/// Returns a finding for every probe with `unchanged = true` whose prompt is the filled prompt of an edit: the edit
+/// changes the answer.
 pub(crate) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
     let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
     let changed: BTreeMap<PromptText<'_>, &NamedEdit<'_>> =

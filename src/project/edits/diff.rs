@@ -1,7 +1,7 @@
-//! Compares two sets of facts, fact by fact and field by field.
+//! Compares two sets of edits, edit by edit and field by field.
 //!
-//! Facts are matched by id. A fact with a new id but the same meaning and aliases is a renamed fact: it is reported as
-//! a change of the field `id`, not as a removal and an addition.
+//! Edits are matched by id. An edit with a new id, but the same subject, aliases, prompt, target and `chat`, counts as
+//! renamed. It is reported as a change of the field `id`, not as a removal and an addition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,24 +13,24 @@ use super::edit::Edit;
 use crate::diagnostics::Place;
 use crate::digest::Digest;
 
-/// The name of the field that differs if a fact is renamed.
+/// The name of the changed field in the [`FieldChange`] of a renamed edit.
 pub const ID: &str = "id";
 
-/// The difference of a fact between an earlier and a later set of edits, or between the lock and the edits.
+/// The kind of change of a fact from an earlier to a later set of edits. The earlier set can be that of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum ChangeKind {
-    /// The fact is only in the later set.
+    /// The fact is only in the later set of edits.
     #[serde(rename = "+")]
     Added,
     #[serde(rename = "~")]
     Changed,
-    /// The fact is only in the earlier set, or in the lock.
+    /// The fact is only in the earlier set of edits.
     #[serde(rename = "-")]
     Removed,
 }
 
 impl ChangeKind {
-    /// Returns the sign for output: `+`, `~` or `-`.
+    /// Returns the sign that reports show: `+`, `~` or `-`.
     pub fn sign(self) -> &'static str {
         match self {
             Self::Added => "+",
@@ -48,36 +48,36 @@ impl ChangeKind {
     }
 }
 
-/// A fact that differs between the earlier and the later set.
+/// A fact that differs between an earlier and a later set of edits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Fact")]
 pub struct FactChange {
     /// The kind of the change: + added, ~ changed, - removed.
     #[schemars(with = "String")]
     pub change: ChangeKind,
-    /// The id of the edit. For a patch whose edits are unknown, the digest of the edit's subject, prompt, target and
+    /// The id of the edit. For a patch whose edit ids are unknown, the digest of the edit's subject, prompt, target and
     /// `chat`.
     pub id: String,
     /// The fields that differ; all fields if the fact was added or removed.
     pub fields: Vec<FieldChange>,
-    /// The location where the fact is declared: in the later set, or in the earlier set for a removed fact.
+    /// The place where the fact is declared in the later set of edits; for a removed fact, in the earlier set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
 
-/// A field of a fact, with its texts in the earlier and in the later set.
+/// A field of a fact that differs between an earlier and a later set of edits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Field")]
 pub struct FieldChange {
-    /// The name as in the file: subject, target, expect.paraphrase.
+    /// The name of the field as in the edit file, for example `target` or `expect.paraphrase`.
     pub name: String,
-    /// The texts in the earlier set; empty if the field is not set there.
+    /// The texts of the field in the earlier set of edits; empty if the field is not set.
     pub before: Vec<String>,
-    /// The texts in the later set; empty if the field is not set there.
+    /// The texts of the field in the later set of edits; empty if the field is not set.
     pub after: Vec<String>,
 }
 
-/// Compares two sets and returns the facts that differ, sorted by id; a renamed fact has its new id.
+/// Compares two sets of edits and returns the facts that differ, sorted by id. A renamed fact has its new id.
 pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
     let renamed = renamed(before, after);
     let old: BTreeSet<&str> = renamed.values().map(|edit| edit.id.as_str()).collect();
@@ -87,7 +87,7 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
         let was = earlier.get(id).copied().or_else(|| renamed.get(id).copied());
         let fields = differences(was, Some(*edit));
         let kind = if was.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
-        // A parked fact that was not in the earlier set does not change the built set.
+        // A new fact with `status = "parked"` does not change what is built, so it is not reported.
         if !fields.is_empty() && (was.is_some() || edit.parked.is_none()) {
             facts.push(fact(kind, edit, fields, after));
         }
@@ -99,15 +99,17 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
     facts
 }
 
-/// Returns the facts that are in both lists of changes, each with the fields that are in both. For a merge commit,
-/// these are the changes relative to both parents. The values are those of `second` if the fact is changed in `second`
-/// and added in `first`; otherwise the values are those of `first`.
+/// Returns the facts that are in both lists, each with the fields that are in both lists. For the two parents of a
+/// merge commit, the result is what the merge itself changed.
+///
+/// The values are those of `first`. If a fact is added in `first` and changed in `second`, the values are those of
+/// `second`.
 pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> {
     let others: BTreeMap<&str, &FactChange> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
     let both = first.into_iter().filter_map(|fact| {
         let other = *others.get(fact.id.as_str())?;
         let changed = |one: &FactChange| one.change == ChangeKind::Changed;
-        // A fact may be added relative to one parent and changed relative to the other; it is then returned as changed.
+        // A fact that is added relative to one parent and changed relative to the other parent is returned as changed.
         let (mut merged, other) =
             if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
         if changed(other) {
@@ -118,12 +120,13 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
     both.collect()
 }
 
-/// Returns the edits whose ids are only in the later set, by id, each with the edit of the earlier set that has the
-/// same meaning and aliases: the same fact before it was renamed.
+/// Maps the new id of every renamed edit to the edit in the earlier set. The two edits have the same meaning digest and
+/// the same aliases.
 fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a Edit> {
     let (earlier, later) = (before.written(), after.written());
     let gone = earlier.values().copied().filter(|edit| !later.contains_key(edit.id.as_str()));
-    // The meanings of built edits are unique. If a parked edit has the same meaning, the last edit by id is used.
+    // Two edits of a set have the same meaning only if one of them is parked (not built). The map then keeps the edit
+    // whose id sorts last.
     let gone: BTreeMap<Digest, &Edit> = gone.map(|edit| (edit.meaning(), edit)).collect();
     if gone.is_empty() {
         return BTreeMap::new();
@@ -133,8 +136,8 @@ fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a
     new.filter_map(|edit| Some((edit.id.as_str(), was(edit)?))).collect()
 }
 
-/// Returns the fields that differ between two versions of an edit. If one version is missing, returns all fields that
-/// the other version sets.
+/// Returns the fields that differ between two versions of an edit. If `before` or `after` is `None`, returns all fields
+/// that the existing version sets.
 fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<FieldChange> {
     let fields = |edit: Option<&Edit>| edit.map_or_else(Vec::new, Edit::fields);
     let (old, new) = (fields(before), fields(after));
@@ -173,8 +176,7 @@ mod tests {
         parse_files(vec![("edits/a.toml".to_owned(), text.into_bytes())]).expect("valid edits").0
     }
 
-    /// Formats each fact change as one line: the sign (`+`, `-` or `~`), the id, and each changed field as
-    /// `name old→new`.
+    /// Formats each change as one line, for example `~ b: target x→y`.
     fn told(facts: &[FactChange]) -> Vec<String> {
         let field =
             |field: &FieldChange| format!("{} {}→{}", field.name, field.before.join("|"), field.after.join("|"));

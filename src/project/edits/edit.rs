@@ -1,5 +1,4 @@
-//! Defines an edit and its digests. An edit is a fact that the model should state, with the expectations that are
-//! tested.
+//! Defines an edit, which is a fact that the model should state, and the digests of an edit.
 
 use std::ops::Range;
 
@@ -9,36 +8,37 @@ use schemars::JsonSchema;
 use crate::diagnostics::FileId;
 use crate::digest::{Digest, FieldHasher};
 
-/// The placeholder for the subject in a prompt. Nothing else in a prompt has a special meaning.
+/// The placeholder for the subject in a prompt. A prompt has no other special characters.
 pub const PLACEHOLDER: &str = "{}";
 
 /// The expectations that `test` checks in addition to the edit's own prompt.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "ExpectTable", title = "expectations", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Expect {
-    /// Full prompts, without the placeholder, after which the model should also give the target.
+    /// Full prompts, without `{}`, after which the model should also give the target.
     #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub paraphrase: Vec<String>,
-    /// Full prompts about other facts, whose next token should not change: the neighbour prompts of the edit.
+    /// Full prompts about other facts, after which the model's answer should not change: the neighbour prompts of the
+    /// edit.
     #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub unchanged: Vec<String>,
-    /// Answers that count as correct in addition to the target, in all prompts of the edit.
+    /// Answers that count as correct in addition to the target, for all prompts of the edit.
     #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub accept: Vec<String>,
     /// The minimum probability of the target after the edit's own prompt.
     #[schemars(range(min = 0, max = 1))]
     pub min_probability: Option<f64>,
-    /// The minimum share of the paraphrases that must hold; all by default.
+    /// The minimum share of paraphrases to which the model gives the target; all paraphrases by default.
     #[schemars(range(min = 0, max = 1))]
     pub min_paraphrase: Option<f64>,
-    /// The KL divergence of the next token, in nats, at or above which the answer to a prompt in `unchanged` counts as
-    /// changed.
+    /// The KL divergence of the next-token distribution, in nats, at or above which the answer to a prompt in
+    /// `unchanged` counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
 }
 
-/// The byte ranges of an edit and of its values in `file`, including the quotes. A list has one range per entry. A
-/// value that the file does not set has no range.
+/// The byte ranges in `file` of an edit and of its values, for error messages. The range of a string includes the
+/// quotes. A list has one range per item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditSpans {
     pub file: FileId,
@@ -48,7 +48,7 @@ pub struct EditSpans {
     pub chat: Option<Range<usize>>,
     pub target: Range<usize>,
     pub was: Option<Range<usize>>,
-    /// The whole entry, from `[[edit]]` to the end of its last value.
+    /// The whole `[[edit]]` table, from its header to the end of its last value.
     pub entry: Range<usize>,
     pub aliases: Vec<Range<usize>>,
     pub expires: Option<Range<usize>>,
@@ -58,13 +58,13 @@ pub struct EditSpans {
     pub status: Option<Range<usize>>,
 }
 
-/// A fact that the model should state, as one `[[edit]]` entry declares it.
+/// A fact that the model should state: one `[[edit]]` table of an edit file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
     /// The stable id, unique in the project.
     pub id: String,
     pub subject: String,
-    /// Other names of the subject. The edit is compiled once more for each of them.
+    /// Other names of the subject. The edit is compiled once more for each alias.
     pub aliases: Vec<String>,
     /// The text up to the answer, with `{}` for the subject.
     pub prompt: String,
@@ -73,7 +73,7 @@ pub struct Edit {
     pub chat: bool,
     /// The answer that the model should give after the edit.
     pub target: String,
-    /// The answer that the base gives before the edit; `None` if the entry does not state one.
+    /// The answer that the base gives before the edit; `None` if the edit does not state it.
     pub was: Option<String>,
     pub reason: Option<String>,
     /// A source in which the fact can be checked.
@@ -84,14 +84,14 @@ pub struct Edit {
     pub ticket: Option<String>,
     /// The day on which the edit expires and must be reviewed again.
     pub expires: Option<Date>,
-    /// The reason why the edit is parked; `None` for an edit that is built. A parked edit is checked, but not built.
+    /// The reason why the edit is parked, that is, checked but not built; `None` for an edit that is built.
     pub parked: Option<String>,
     pub expect: Expect,
     pub spans: EditSpans,
 }
 
 impl Edit {
-    /// Splits the prompt at the placeholder. Every prompt in an [`EditSet`](crate::project::EditSet) has a placeholder.
+    /// Returns the parts of the prompt before and after the placeholder `{}`.
     fn prompt_parts(&self) -> (&str, &str) {
         self.prompt.split_once(PLACEHOLDER).unwrap_or((&self.prompt, ""))
     }
@@ -100,7 +100,7 @@ impl Edit {
         self.filled_with(&self.subject)
     }
 
-    /// Returns the name of the edit for messages: its id, and the alias if `name` is not the subject itself.
+    /// Returns the text that names the edit in messages: the id, followed by `as` and `name` if `name` is an alias.
     pub fn label(&self, name: &str) -> String {
         if name == self.subject { self.id.clone() } else { format!("{} as {name:?}", self.id) }
     }
@@ -120,34 +120,34 @@ impl Edit {
         words_to_key(&self.prompt, name)
     }
 
-    /// Returns all names of the subject with their byte ranges: the subject first, then its aliases.
+    /// Returns the subject and its aliases, each with its byte range in the edit file.
     pub fn names(&self) -> impl Iterator<Item = (&str, &Range<usize>)> {
         let aliases = self.aliases.iter().map(String::as_str).zip(&self.spans.aliases);
         std::iter::once((self.subject.as_str(), &self.spans.subject)).chain(aliases)
     }
 
-    /// Returns the byte range of the subject in the filled prompt.
+    /// Returns the byte range of the subject in the text that [`Edit::filled_prompt`] returns.
     pub fn subject_range(&self) -> Range<usize> {
         let start = self.prompt_parts().0.len();
         start..start + self.subject.len()
     }
 
-    /// Returns the digest of all fields that the weights depend on: subject, prompt, target and `chat`.
+    /// Returns the digest of all fields that determine the weights: subject, prompt, target and `chat`.
     pub fn meaning(&self) -> Digest {
         self.meaning_of(&self.subject)
     }
 
-    /// Returns [`Edit::meaning`] with `name`, an alias, as the subject.
+    /// Returns the digest [`Edit::meaning`] with the alias `name` in place of the subject.
     pub fn meaning_of(&self, name: &str) -> Digest {
         meaning(name, &self.prompt, &self.target, self.chat)
     }
 
-    /// Returns the answers that count as the target, the target itself first.
+    /// Returns the answers that count as correct: the target first, then those in `expect.accept`.
     pub fn answers(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.target.as_str()).chain(self.expect.accept.iter().map(String::as_str))
     }
 
-    /// Returns the digest of all fields that `test` reads and the weights do not depend on: the old answer and the
+    /// Returns the digest of the fields that `test` reads but that do not influence the weights: the old answer and the
     /// expectations.
     pub fn expectation(&self) -> Digest {
         let mut canon = FieldHasher::new("edit-expectation/1");
@@ -159,7 +159,7 @@ impl Edit {
         let numbers =
             [("min-probability", min_probability), ("min-paraphrase", min_paraphrase), ("unchanged-kl", unchanged_kl)];
         for (name, number) in numbers {
-            // A missing number is an empty list, which differs from any number.
+            // A missing number is hashed as an empty list, whose hash differs from that of any number.
             canon.texts(name, number.map(|number| number.to_string()).as_deref().into_iter());
         }
         canon.finish()
@@ -172,15 +172,15 @@ impl Edit {
         let fields =
             [("reason", &self.reason), ("source", &self.source), ("owner", &self.owner), ("ticket", &self.ticket)];
         for (name, value) in fields {
-            // A missing text is an empty list, which differs from an empty text.
+            // A missing text is hashed as an empty list, whose hash differs from that of an empty text.
             canon.texts(name, value.as_deref().into_iter());
         }
         canon.texts("expires", self.expires.map(|day| day.to_string()).as_deref().into_iter());
         canon.finish()
     }
 
-    /// Returns all fields as pairs of name and texts, in the order of reports. A field with one text has a list
-    /// of one entry; a field that is not set has an empty list.
+    /// Returns the name and the texts of every field except the id, in the order of reports. A field that is not set
+    /// has no texts.
     pub fn fields(&self) -> Vec<(&'static str, Vec<String>)> {
         let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
         let number = |number: Option<f64>| number.iter().map(f64::to_string).collect::<Vec<_>>();
@@ -208,18 +208,18 @@ impl Edit {
     }
 }
 
-/// Returns the prompt up to the end of the subject. Edits with the same text have the same MLP key, so a patch can
-/// satisfy only one of these edits.
+/// Returns the prompt up to the end of the subject. If this text is equal for two edits, they have the same MLP key,
+/// and a patch cannot satisfy both edits.
 pub fn words_to_key(prompt: &str, subject: &str) -> String {
     let head = prompt.split_once(PLACEHOLDER).map_or(prompt, |(head, _)| head);
     [head, subject].concat()
 }
 
-/// Hashes the four fields on which the weights depend.
+/// Returns the digest of the four fields that determine the weights.
 pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
     let mut canon = FieldHasher::new("edit-meaning/1");
     canon.text("subject", subject).text("prompt", prompt).text("target", target);
-    // `chat` is only hashed if it is true, so that digests from before the field existed stay valid.
+    // `chat` is only hashed if it is true, so that digests from before this field existed stay valid.
     if chat {
         canon.number("chat", 1);
     }

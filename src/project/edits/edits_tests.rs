@@ -1,5 +1,3 @@
-//! Tests of valid edits, invalid edits and random bytes.
-
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -157,8 +155,8 @@ fn a_paraphrase_gives_what_an_edit_of_it_asks_for() {
     assert_eq!((with(""), with("\"y\"")), (vec!["paraphrase-edited"], vec![]));
 }
 
-/// Returns the findings about pairs of edits of the subject "Lady Gaga", each as code and message. `edits` are pairs of
-/// id and prompt.
+/// Returns the findings about edits of the subject "Lady Gaga", each as `code: message`. `edits` are pairs of id and
+/// prompt.
 fn pairs_of(edits: &[(&str, &str)], ridge: bool) -> Vec<String> {
     let edits: Vec<String> = edits.iter().map(|(id, prompt)| edit(id, "Lady Gaga", prompt, "x")).collect();
     let (set, mut found) = one(&file(&edits)).expect("no error of a set");
@@ -179,17 +177,17 @@ fn every_pair_of_edits_with_one_key_is_reported() {
     assert_eq!(pairs_of(&facts, false), want);
     let turned: Vec<_> = facts.into_iter().rev().collect();
     assert_eq!(pairs_of(&turned, false), want);
-    // With a ridge, both facts are satisfied in part, which is only a warning.
+    // With a ridge, the linear system satisfies both edits in part, so the finding is only a warning.
     assert!(pairs_of(&facts, true).iter().all(|told| told.starts_with("shared-subject")));
     assert_eq!(pairs_of(&facts, true).len(), want.len());
-    // If the subject ends inside a word, a tokenizer may merge its end differently in each prompt, so it is not certain
-    // that the MLP keys are equal.
+    // In the prompt of `a`, the subject ends inside a word. A tokenizer may merge its end with the next letters, so it
+    // is not certain that the MLP keys are equal.
     assert_eq!(pairs_of(&[("a", "{}'s home is"), ("b", "{} lives in")], false), [alike("a", "b")]);
-    // The subject differs, but the text up to its end is the same.
+    // The subjects differ, but the prompts are equal up to the end of the subjects.
     let cut = file(&[edit("a", "The Tower", "{} is in", "x"), edit("b", "Tower", "The {} was built by", "y")]);
     let (set, _) = one(&cut).expect("valid");
     assert_eq!(conflicts::one_key(&set.edits, false).len(), 1);
-    // Each alias has its own MLP key. The same prompt with `chat` has another MLP key.
+    // Each alias has a different MLP key, and so has the same prompt with `chat`.
     let named = file(&[edit("a", "A", "{} is in", "x"), "aliases = [\"Aa\"]\n".into(), edit("b", "Aa", "{} has", "y")]);
     assert_eq!(conflicts::one_key(&one(&named).expect("valid").0.edits, false).len(), 1);
     let chat = file(&[edit("a", "A", "{} is in", "x"), "chat = true\n".into(), edit("b", "A", "{} has", "y")]);
@@ -288,7 +286,7 @@ fn a_thousand_edits_are_checked_at_once() {
         made.collect()
     };
     let (one, two) = (file(&edits(0)), file(&edits(500)));
-    // The best of five runs, because other processes may slow one down.
+    // The test takes the best of five runs, because other processes may slow a run down.
     let best = (0..5).map(|_| {
         let start = Instant::now();
         let (set, _) = many(&[("a.toml", &one), ("b.toml", &two)]).expect("valid");
@@ -375,7 +373,7 @@ fn a_repeated_finding_is_reported_1000_times() {
     assert_eq!(findings.diagnostics.len(), 1001);
     let last = &findings.diagnostics.iter().find(|finding| finding.labels.is_empty()).expect("one without a place");
     assert!(last.message.contains("more findings of this kind"), "{}", last.message);
-    // The two labels are a mebibyte apart; the text between the labels is not rendered.
+    // The two labels of the finding are a mebibyte apart, and the text between them is not rendered.
     let far = &findings.diagnostics.iter().rfind(|finding| !finding.labels.is_empty()).expect("the last");
     let drawn = crate::diagnostics::render(far, &findings.sources, crate::diagnostics::RenderStyle::default());
     assert!(drawn.len() < 1000 && drawn.matches("edits/a.toml").count() == 2, "{drawn}");
@@ -388,7 +386,7 @@ fn a_parked_edit_is_not_built() {
     };
     let parked = "status = \"parked\"\nstatus-reason = \"it does not converge\"\n";
     let read = |text: String| parse_files(vec![("a.toml".into(), format!("format = 1\n{text}").into_bytes())]);
-    // A parked edit conflicts with no other edit, although both edits have the same MLP key.
+    // Both edits have the same MLP key, but a parked edit is not built, so the edits do not conflict.
     let (set, findings) = read(fact("a", "") + &fact("b", parked)).expect("valid");
     assert_eq!((set.edits.len(), set.parked.len()), (1, 1));
     assert!(set.get("b").is_none() && set.written().contains_key("b"));
@@ -406,7 +404,7 @@ fn a_parked_edit_is_not_built() {
     let facts = super::diff::compare(&before, &after);
     let fields: Vec<_> = facts.iter().flat_map(|one| &one.fields).map(|field| (&*field.name, &field.after)).collect();
     assert_eq!(fields, [("status", &vec!["parked: it does not converge".to_owned()])]);
-    // An edit that is parked in one set and missing in the other is neither added nor removed.
+    // An edit that is parked in one set and missing from the other set is neither added nor removed.
     let none = read(fact("a", "")).expect("valid").0;
     let with = read(fact("a", "") + &fact("b", parked)).expect("valid").0;
     assert!(super::diff::compare(&none, &with).is_empty());

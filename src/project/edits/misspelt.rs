@@ -1,20 +1,21 @@
-//! Warns about paraphrases that misspell the subject. Without this warning, `corrigenda test` would be the first to
-//! report such a paraphrase, as a fact that does not hold.
+//! Warns about paraphrases that misspell the subject. Without this warning, `corrigenda test` would report a wrong
+//! answer of the model, and the user would not see the cause.
 
 use strsim::normalized_damerau_levenshtein as likeness;
 
 use super::edit::Edit;
 use crate::diagnostics::{CappedFindings, Code, Diagnostic};
 
-/// The minimum similarity (normalised Damerau-Levenshtein, 0 to 1) of words to a name of the subject, at which the
-/// words count as a misspelling of it.
+/// The minimum similarity (normalised Damerau-Levenshtein, 0 to 1) at which words count as a misspelling of the subject
+/// or of an alias.
 const ALIKE: f64 = 0.8;
-/// The minimum length of a subject, in characters; shorter subjects are similar to too many words.
+/// The minimum length of a subject or alias, in characters; a shorter name is similar to too many words.
 const SHORTEST: usize = 5;
-/// The maximum number of words of a paraphrase; longer paraphrases are not checked, to bound the time.
+/// The maximum number of words in a paraphrase. Longer paraphrases are not checked, to limit the running time.
 const MOST_WORDS: usize = 256;
 
-/// Adds a finding for every paraphrase that contains no name of the subject, but words that are similar to a name.
+/// Adds a finding for every paraphrase that contains neither the subject nor an alias, but words that are similar to
+/// one of these names.
 pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     let mut found = CappedFindings::default();
     for edit in edits {
@@ -32,8 +33,8 @@ pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     findings.extend(found.finish());
 }
 
-/// Returns the words of a text that are most similar to a name of the subject, and that name. Returns `None` if the
-/// text contains a name of the subject, or if no words are similar enough.
+/// Returns the words of `text` that are most similar to the subject or to an alias, with this subject or alias. Returns
+/// `None` if `text` contains the subject or an alias, or if no words are similar enough.
 fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     let folded = text.to_lowercase();
     let names = || edit.names().map(|(name, _)| name);
@@ -55,9 +56,10 @@ fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     })
 }
 
-/// Returns whether `words` may be a misspelling of `name`. Each word must equal the word of the name at the same index,
-/// or begin with the same letter and differ not only in its ending. `German`, `World War II` and `North Korea` are not
-/// misspellings of `Germany`, `World War I` and `South Korea`.
+/// Returns whether `words` may be a misspelling of `name`. The texts are compared word by word: two words must be
+/// equal, or have the same first letter and differ in more than the ending.
+///
+/// `German` is not a misspelling of `Germany`, and `South Korea` is not a misspelling of `North Korea`.
 fn is_slip(words: &str, name: &str) -> bool {
     let ends = |word: &str| {
         (word.chars().next().map(char::to_lowercase).map(Iterator::collect::<String>), word.chars().next_back())
@@ -72,8 +74,8 @@ fn is_slip(words: &str, name: &str) -> bool {
     words.split_whitespace().zip(name.split_whitespace()).all(same)
 }
 
-/// Returns whether two words differ only in their endings, such as "German" and "Germany": their lengths differ, and
-/// their common prefix is at most two letters shorter than the shorter word.
+/// Returns whether two words differ only in their endings, such as "German" and "Germany". This is so if their lengths
+/// differ and their common prefix is at most two letters shorter than the shorter word.
 fn is_ending(word: &str, own: &str) -> bool {
     let (word, own): (Vec<char>, Vec<char>) =
         (word.to_lowercase().chars().collect(), own.to_lowercase().chars().collect());

@@ -1,6 +1,6 @@
-//! Reads the [`EditSet`] of a project from its folder of edits.
+//! Reads all edits of a project, from the files in its folder of edits, into an [`EditSet`].
 //!
-//! The result of a build does not depend on the names of the files and the order of the edits.
+//! The names of the files and the order of the edits have no effect on the result of a build.
 
 pub(crate) mod conflicts;
 pub mod diff;
@@ -26,10 +26,10 @@ pub const MOST_EDITS: usize = 100_000;
 /// The maximum number of entries in `paraphrase`, `unchanged` or `accept` of one edit.
 pub const MOST_EXPECTATIONS: usize = 256;
 pub const MOST_ALIASES: usize = 16;
-/// The version of the edit file format that this program reads.
+/// The only value of `format` in an edit file that this version of the program accepts.
 pub const EDITS_FORMAT: i64 = 1;
 
-/// The `status` value of an edit that is checked but not built.
+/// The value of `status` for an edit that is checked but not built.
 const PARKED: &str = "parked";
 
 pub(crate) const FILE_KEYS: &[&str] = &["format", "edit"];
@@ -59,28 +59,28 @@ const TABLES: KeysByTable = &[
     ("under `[edit.expect]`", EXPECT_KEYS),
 ];
 
-/// The edits of a project. Every id is unique, also among built and parked edits together.
+/// The edits of a project. No two edits have the same id, whether they are built or parked.
 #[derive(Clone, Debug, Default)]
 pub struct EditSet {
     /// The edits that are built, sorted by the bytes of their ids.
     pub edits: Vec<Edit>,
-    /// The parked edits, sorted by the bytes of their ids. Parked edits are checked, but not built.
+    /// The edits with `status = "parked"`, which are checked but not built; sorted by the bytes of their ids.
     pub parked: Vec<Edit>,
     pub sources: Sources,
 }
 
 impl EditSet {
-    /// Reads every `*.toml` file under `folder`, and returns the edits and the warnings. Messages show paths relative
-    /// to `display_root`.
+    /// Reads every `*.toml` file in `folder` and its subfolders, and returns the edits and the warnings. Messages show
+    /// paths relative to `display_root`.
     ///
     /// # Errors
-    /// If there is an error in any file; all findings are returned, warnings included.
+    /// If any file has an error, or there is no edit; all errors and warnings are returned.
     pub fn load(folder: &Path, display_root: &Path) -> Result<(Self, Vec<Diagnostic>), Findings> {
         Self::load_with(Sources::default(), folder, display_root, Empty::Refused)
     }
 
-    /// Does the same as [`EditSet::load`], but adds the files to existing sources, so that the file ids in `sources`
-    /// stay valid.
+    /// Does the same as [`EditSet::load`], but adds the files to `sources`. `empty` decides whether a folder without
+    /// edits is an error.
     pub(super) fn load_with(
         mut sources: Sources,
         folder: &Path,
@@ -89,7 +89,7 @@ impl EditSet {
     ) -> Result<(Self, Vec<Diagnostic>), Findings> {
         let shown = files::display_path(folder, display_root);
         let mut findings = Vec::new();
-        // git does not store an empty folder, so after all facts are withdrawn the folder may be missing.
+        // git does not store empty folders, so the folder may be missing after all edits were removed.
         let absent = folder.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         if absent && empty == Empty::Allowed {
             return EditSetReader { sources, findings, edits: Vec::new() }.all(Vec::new(), &shown, empty);
@@ -111,7 +111,8 @@ impl EditSet {
         EditSetReader { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
     }
 
-    /// Does the same as [`EditSet::load_with`] for files in memory, given as pairs of display path and bytes.
+    /// Does the same as [`EditSet::load_with`] for files in memory. Each file is a pair of its path for messages and
+    /// its bytes.
     pub(super) fn of_files(
         sources: Sources,
         mut files: Vec<(String, Vec<u8>)>,
@@ -122,7 +123,7 @@ impl EditSet {
         EditSetReader { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown, Empty::Allowed)
     }
 
-    /// Returns the built and the parked edits, by id.
+    /// Returns all edits by id, both built and parked edits.
     pub fn written(&self) -> BTreeMap<&str, &Edit> {
         self.edits.iter().chain(&self.parked).map(|edit| (edit.id.as_str(), edit)).collect()
     }
@@ -133,10 +134,10 @@ impl EditSet {
     }
 }
 
-/// Parses edit files that are already in memory, given by display path and bytes.
+/// Parses edit files that are in memory. Each file is a pair of its path for messages and its bytes.
 ///
 /// # Errors
-/// If there is an error in any file, or no edit; all findings are returned.
+/// If any file has an error, or there is no edit; all errors and warnings are returned.
 pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
     files.sort();
     EditSetReader { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(
@@ -146,7 +147,8 @@ pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Di
     )
 }
 
-/// Reads the files of a folder of edits, by display path; adds a finding for every file that cannot be read.
+/// Reads every edit file in `folder`, and returns its path for messages and its bytes. Adds a finding for every file
+/// that cannot be read.
 fn texts(
     folder: &Path,
     display_root: &Path,
@@ -163,7 +165,8 @@ fn texts(
     texts
 }
 
-/// Reads the edit files of a project, by path relative to `root`; empty if the folder does not exist yet.
+/// Reads every edit file in `folder`, and returns its bytes by its path relative to `root`; empty if the folder does
+/// not exist.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -181,9 +184,9 @@ pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>,
 /// Whether a folder without edits is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Empty {
-    /// Report an error: no edit is written yet, or the project file names the wrong folder.
+    /// An empty folder is an error: no edit is written yet, or `corrigenda.toml` names the wrong folder.
     Refused,
-    /// Accept the empty set, because all facts were withdrawn or the project is a past revision.
+    /// An empty folder is accepted: all edits were removed after a build, or the project is a past revision.
     Allowed,
 }
 
@@ -236,7 +239,7 @@ impl EditSetReader {
     fn file(&mut self, file: FileId) {
         let (mut reader, tree) = TomlReader::document(file, self.sources.text(file), TABLES);
         let root = TomlReader::root(&tree);
-        // In a file of another format version, findings about unknown keys would hide the finding about the version.
+        // In a file with another `format`, errors about unknown keys would hide the error about the format.
         if reader.format(&root, "format", EDITS_FORMAT) || !root.has("format") {
             reader.known_keys(&root, FILE_KEYS);
             let entries = reader.tables(&root, "edit", "this edit");
@@ -247,7 +250,7 @@ impl EditSetReader {
     }
 }
 
-/// Reads one `[[edit]]` entry. Checks all of its texts, even after an invalid one, so that one run reports all
+/// Reads one `[[edit]]` table. All of its texts are checked, even after an invalid text, so that one run reports all
 /// mistakes.
 fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit> {
     reader.known_keys(entry, EDIT_KEYS);
@@ -262,7 +265,7 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
     let was = reader.text(entry, "was").inspect(|was| rules::fact(reader, "was", was));
     let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
         let text = reader.text(entry, key).inspect(|text| rules::record(reader, key, text));
-        // Line ends depend on the checkout, so they are normalised before a digest is taken.
+        // git may change line endings at a checkout, so they are normalised before the digest is computed.
         text.map(|text| text.value.replace("\r\n", "\n"))
     });
     let expires = reader.date(entry, "expires");
@@ -307,8 +310,8 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
     Some(edit)
 }
 
-/// Reads the byte range of `status`, and the reason why the edit is parked. The only valid status is `parked`, and it
-/// requires `status-reason`.
+/// Reads `status` and `status-reason`, and returns the byte range of the status and the reason. The only valid status
+/// is `parked`, and it requires a reason.
 fn read_status(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
     let (status, reason) = (reader.text(entry, "status"), reader.text(entry, "status-reason"));
     let reason = reason.inspect(|reason| rules::fact(reader, "status-reason", reason));
@@ -334,7 +337,7 @@ fn read_status(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Option<Ra
     (status.map(|status| status.span), parked)
 }
 
-/// Returns the warning that an edit is parked, which every command shows.
+/// Returns the warning that an edit is parked, that is, checked but not built.
 fn is_parked(edit: &Edit) -> Diagnostic {
     let why = edit.parked.as_deref().unwrap_or_default();
     let finding = Diagnostic::new(Code::EditParked, format!("edit `{}` is parked: {why}", edit.id));
@@ -349,7 +352,7 @@ fn values(texts: Vec<TomlText>) -> Vec<String> {
     texts.into_iter().map(|text| text.value).collect()
 }
 
-/// Reads the expectations, with the byte ranges of the paraphrases, the neighbour prompts and the accepted answers.
+/// Reads the table `[edit.expect]`, with the byte ranges of the items of `paraphrase`, `unchanged` and `accept`.
 fn read_expect(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
     let Some(expect) = reader.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
     reader.known_keys(&expect, EXPECT_KEYS);

@@ -1,21 +1,23 @@
-//! Looks up prefaces: texts that are put before prompts whose subject would otherwise be at an attention sink.
+//! Looks up prefaces. A preface is a text that is put before a prompt. It moves the subject away from the first
+//! position, which is an attention sink in some models.
 
 use std::collections::BTreeMap;
 
 use crate::project::Edit;
 
-/// The prefaces, by the id of the edit and the name of the subject.
+/// The prefaces of all edits, by the id of the edit and by its subject or alias.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefaces(BTreeMap<(String, String), String>);
 
 impl Prefaces {
-    /// Returns the preface of an edit's prompt with `name`, the subject or an alias; empty if no preface is needed.
+    /// Returns the preface of an edit's prompt with `name`, the subject or an alias, in place of `{}`; empty if the
+    /// prompt needs no preface.
     pub fn of(&self, edit: &Edit, name: &str) -> &str {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }
 
-    /// Returns the preface of a paraphrase of an edit: that of the name of the subject with which the paraphrase
-    /// begins; empty if it begins with no such name.
+    /// Returns the preface of a paraphrase, which depends on the subject or alias at its beginning; empty if the
+    /// paraphrase does not begin with the subject or an alias.
     pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
         let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
         begins.map(|name| self.of(edit, name)).find(|text| !text.is_empty()).unwrap_or_default()
@@ -23,7 +25,7 @@ impl Prefaces {
 }
 
 impl<'a> FromIterator<(&'a str, &'a str, &'a str)> for Prefaces {
-    /// Collects (edit id, name of the subject, preface).
+    /// Collects triples of edit id, subject or alias, and preface.
     fn from_iter<T: IntoIterator<Item = (&'a str, &'a str, &'a str)>>(stated: T) -> Self {
         let owned = |(id, name, text): (&str, &str, &str)| ((id.to_owned(), name.to_owned()), text.to_owned());
         Self(stated.into_iter().map(owned).collect())

@@ -7,9 +7,8 @@ use crate::diagnostics::{Code, Diagnostic, FileId};
 use crate::project::read::rules;
 use crate::project::read::toml_reader::{KeysByTable, TomlReader, TomlTable, TomlText};
 
-/// The name of the file of probes, in the root folder of the project.
 pub const PROBES_FILE: &str = "probes.toml";
-/// The version of the probes file format that this program reads.
+/// The only value of `format` in `probes.toml` that this version of the program accepts.
 pub const PROBES_FORMAT: i64 = 1;
 
 pub(crate) const PROBES_KEYS: &[&str] = &["format", "probe"];
@@ -17,7 +16,7 @@ pub(crate) const PROBE_KEYS: &[&str] = &["id", "prompt", "chat", "unchanged", "r
 
 const TABLES: KeysByTable = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
 
-/// A prompt that `test` and `diff` run on both models. It does not belong to an edit.
+/// A prompt of `probes.toml`, which `test` and `diff` give to both compared models. It does not belong to an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The stable id, unique among the probes.
@@ -25,15 +24,14 @@ pub struct Probe {
     pub prompt: String,
     /// Whether the prompt is a user message, to which the model's chat template is applied; false by default.
     pub chat: bool,
-    /// Whether the answer should stay unchanged, as for the neighbour prompts of an edit. True by default; if false,
-    /// the answer is only reported.
+    /// Whether the answer should stay unchanged; true by default. If false, the answer is only reported.
     pub unchanged: bool,
     pub file: FileId,
     /// The byte range of the prompt in `file`.
     pub place: Range<usize>,
 }
 
-/// Parses the valid probes of a file; adds a finding for every invalid probe.
+/// Parses `probes.toml`, and returns the probes and a finding for every mistake.
 pub(crate) fn parse(file: FileId, text: &str) -> (Vec<Probe>, Vec<Diagnostic>) {
     let (mut reader, tree) = TomlReader::document(file, text, TABLES);
     let top = TomlReader::root(&tree);

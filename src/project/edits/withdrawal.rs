@@ -1,9 +1,9 @@
-//! Distinguishes three reasons why a project has no edits: no edit is written yet, the folder of edits has the wrong
-//! name, or all edits were withdrawn. Only in the last case is a patch built, which changes nothing.
+//! Decides whether a project without edits is an error. Such a project is valid if its edits were withdrawn, that is,
+//! removed after a build. The next build then makes a patch that changes nothing.
 //!
-//! If there is a lock, the project was built before, so its edits were withdrawn. git does not store empty folders, so
-//! a missing folder is treated as an empty one. But if a sibling folder contains edits, the name of the folder is
-//! probably wrong.
+//! A lock file shows that the project was built before. A missing folder of edits is treated as an empty folder,
+//! because git does not store empty folders. But if a folder next to it contains edits, the folder of edits probably
+//! has the wrong name in `corrigenda.toml`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,11 @@ use crate::project::lock::LOCK_FILE;
 use crate::project::read::files::{declares, display_path};
 use crate::project::{LockFile, PROJECT_FILE};
 
-/// Returns whether an empty folder of edits is accepted because all edits were withdrawn, and the warning that states
-/// it. `edits` is the folder of edits.
+/// Returns whether the folder `edits` may be empty because all edits were removed after a build, and the warning about
+/// this.
 pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
-    // An unreadable lock shows a previous build too. Code that uses the lock reports the error.
+    // A lock file that cannot be read also shows that the project was built. The code that uses the lock reports the
+    // error.
     if !root.join(LOCK_FILE).is_file() || mistaken(root, &root.join(edits)).is_some() {
         return (Empty::Refused, None);
     }
@@ -35,8 +36,7 @@ pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
     (Empty::Allowed, (!ids.is_empty()).then(finding))
 }
 
-/// Returns a folder that contains edits and is next to the missing folder `edits`; `None` if there is no such folder or
-/// `edits` exists.
+/// If the folder `edits` does not exist, returns a folder next to it that contains edits; otherwise `None`.
 pub(crate) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
     if edits.exists() {
         return None;
@@ -47,7 +47,7 @@ pub(crate) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
     siblings.into_iter().find(|path| holds_facts(path))
 }
 
-/// Returns whether a folder directly contains a file of edits.
+/// Returns whether a folder contains an edit file; subfolders are not searched.
 fn holds_facts(folder: &Path) -> bool {
     let named = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
     let real = folder.is_dir() && !folder.is_symlink();
@@ -83,14 +83,14 @@ mod tests {
         assert!(shown(root).contains("there is no folder `edits`"), "{}", shown(root));
         fs::create_dir(root.join("edits")).expect("the folder is created");
         assert!(shown(root).contains("there is no edit in `edits`"), "{}", shown(root));
-        // A lock shows that there was a build.
+        // A lock file shows that the project was built before.
         fs::write(root.join(LOCK_FILE), crate::project::lock::text::tests::sample().render()).expect("written");
         let withdrawn = shown(root);
         assert!(withdrawn.starts_with("warning[facts-withdrawn]") && withdrawn.contains("corrigenda.lock lists"));
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
         fs::remove_dir(root.join("edits")).expect("the folder is removed");
         assert_eq!(shown(root), withdrawn, "git does not store an empty folder");
-        // An empty sibling folder is ignored, but a sibling folder with edits means that the name is wrong.
+        // An empty folder next to the missing one is ignored, but a folder with edits means that the name is wrong.
         fs::create_dir(root.join("facts")).expect("the folder is created");
         assert_eq!(shown(root), withdrawn);
         fs::write(root.join("facts/a.toml"), EDIT).expect("the file is written");

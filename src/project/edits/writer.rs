@@ -1,11 +1,11 @@
-//! Writes new edits as the text of an edit file. The writer does not check the texts: the caller parses the file to
-//! check that it is valid.
+//! Writes new edits as the text of an edit file. The texts are not checked here; the caller parses the result to check
+//! it.
 
 use serde::Serialize;
 
 use super::EDITS_FORMAT;
 
-/// An edit to write, without the documentation fields (reason, source, owner, ticket, expiry date).
+/// An edit to write. It has no documentation fields, such as `reason` and `owner`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DraftEdit {
     pub id: String,
@@ -27,7 +27,7 @@ pub struct DraftExpectations {
     pub unchanged: Vec<String>,
 }
 
-/// Renders an edit file with these edits, in this order.
+/// Returns the text of an edit file with these edits, in this order.
 pub fn edit_file(edit: &[DraftEdit]) -> String {
     #[derive(Serialize)]
     struct EditFile<'a> {
