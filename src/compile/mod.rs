@@ -1,11 +1,12 @@
-//! Compiles one edit alone against the base model: computes its MLP key `k*` (the input of the edited down-projection)
-//! and its MLP value `v*` (the output with which the model continues the prompt with the target).
+//! Compiles one edit, independently of other edits, into an MLP key `k*` and an MLP value `v*`. The key is the input of
+//! the edited down-projection at the subject. The value is the output with which the model continues the prompt with
+//! the target.
 //!
-//! - [`resolve`]: the texts of an edit as rows of tokens, and the position of its subject in each;
-//! - [`settings`]: the weights of the loss, the schedule of attempts and the conditions that end a search;
-//! - [`value`]: the loss of an edit as a function of δ;
-//! - [`search`]: the optimisation of δ, for one edit or a batch of edits;
-//! - [`object`]: the key and the value as bytes, and the address of an edit in the store;
+//! - [`resolve`]: tokenizes the prompts of an edit and finds the subject in each prompt;
+//! - [`settings`]: the weights of the loss, the attempts, and the conditions that end a search;
+//! - [`value`]: the loss of an edit as a function of δ, the change of the value;
+//! - [`search`]: the optimisation of δ, for one edit or several edits;
+//! - [`object`]: the file of a compiled edit, and its address in the store;
 //! - [`presets`]: the context templates, and the published hyper-parameters of some models;
 //! - [`optimiser`]: Adam for one vector, in f64.
 

@@ -1,9 +1,7 @@
-//! Writes and reads the object of a compiled edit (its key and its value as bytes), and computes the object's address,
-//! a digest over everything that the object depends on.
+//! Writes and reads compiled edits, and computes their addresses in the store.
 //!
-//! An object contains one key and one value per edited layer, so that the format also suits editors that spread an edit
-//! over several layers. The bytes of an object are a safetensors file with the tensors `layer.N.key` (`[f]`) and
-//! `layer.N.value` (`[d]`), F32.
+//! A compiled edit is stored as a safetensors file, which is called an object. For each edited layer N, it contains the
+//! F32 tensors `layer.N.key` and `layer.N.value`. The address is a digest of everything that the object depends on.
 
 use std::collections::BTreeMap;
 
@@ -15,35 +13,35 @@ use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::safetensors::{Dtype, Header, HeaderError, TensorData, write};
 
-/// The key and the value of one edit at one layer.
+/// The MLP key and the MLP value of one edit at one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerVectors {
-    /// The MLP key `k*`, `[f]`.
+    /// The MLP key `k*`, `[intermediate_size]`.
     pub key: Vec<f32>,
-    /// The MLP value `v*`, `[d]`; empty for an object that contains only a key.
+    /// The MLP value `v*`, `[hidden_size]`; empty for an object that contains only a key.
     pub value: Vec<f32>,
 }
 
-/// A compiled edit as the store contains it.
+/// A compiled edit, as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// The key and the value at each edited layer, by layer index.
     pub sites: BTreeMap<usize, LayerVectors>,
-    /// A summary of the search for the value; both numbers are 0 for an object that contains only a key.
+    /// Describes how the value was found. Both numbers are 0 for an object that contains only a key.
     pub search: SearchSummary,
 }
 
-/// A summary of the search for a value.
+/// Describes how the value of an edit was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchSummary {
-    /// The index of the schedule's stage that found the value.
+    /// The index, from 0, of the stage of the schedule that found the value.
     pub stage: usize,
     /// The number of evaluations of the loss, over all stages that ran.
     pub evaluations: usize,
 }
 
-/// The only metadata key of the safetensors file; its value is the [`SearchSummary`] as JSON.
+/// The only key in the metadata of the file. The text under this key is the [`SearchSummary`] as JSON.
 const KEY: &str = "corrigenda";
 
 /// The error for bytes that are not a valid object.
@@ -51,7 +49,6 @@ const KEY: &str = "corrigenda";
 pub enum ObjectError {
     #[error("the object is damaged: {0}")]
     Header(#[from] HeaderError),
-    /// A tensor is unknown, lacks its key or value counterpart, or is not F32.
     #[error("the object is damaged: tensor `{0}` does not belong in it, has no counterpart, or is not F32")]
     Tensor(String),
     #[error("the object is damaged: its metadata is not an object's")]
@@ -68,7 +65,7 @@ impl Object {
         Self { sites: BTreeMap::from([(layer, site)]), search }
     }
 
-    /// Returns an object with only a key, for a layer at which no value was optimised.
+    /// Returns an object that contains only a key, for a layer at which no value was optimised.
     pub fn of_key(layer: usize, key: Vec<f32>) -> Self {
         let site = LayerVectors { key, value: Vec::new() };
         Self { sites: BTreeMap::from([(layer, site)]), search: SearchSummary { stage: 0, evaluations: 0 } }
@@ -130,9 +127,9 @@ impl Object {
     }
 }
 
-/// Returns the address of an edit's object. It covers the base model (weights, configuration and tokenizer), the
-/// meaning of the edit, the layer, the context templates, the settings and the version of the arithmetic; for an edit
-/// in a chat also the chat template, whose digest is `reading`. It does not cover ids, reasons or file names.
+/// Returns the address of an edit's object: a digest of the base model, the meaning of the edit, the layer, the context
+/// templates, the settings and the version of the arithmetic. For an edit in a chat, the digest also covers `reading`,
+/// the digest of the chat template. Ids, reasons and file names have no effect.
 pub fn address(
     base: &Digest,
     reading: Option<&Digest>,
@@ -151,8 +148,8 @@ pub fn address(
     canon.finish()
 }
 
-/// Returns the address of an object with only a key. It depends on the same inputs as [`address`], except the settings
-/// that affect only values.
+/// Returns the address of an object that contains only a key. It depends on the same inputs as [`address`], except that
+/// `bare_weight` is the only setting. The other settings affect only values.
 pub fn key_address(
     base: &Digest,
     reading: Option<&Digest>,

@@ -1,11 +1,13 @@
 //! Implements Adam for one vector in f64. Callers round the vector to f32 before they pass it to the model.
 
-/// The state of Adam for one vector (Kingma and Ba; β₁ 0.9, β₂ 0.999, ε 1e-8, bias correction, no weight decay).
+/// The state of Adam (Kingma and Ba 2015) for one vector, with β₁ = 0.9, β₂ = 0.999, ε = 1e-8, bias correction and no
+/// weight decay.
 pub struct Adam {
     rate: f64,
     first: Vec<f64>,
     second: Vec<f64>,
-    /// β₁ᵗ and β₂ᵗ as running products, which avoids a power function that differs between platforms.
+    /// β₁ᵗ and β₂ᵗ after t steps. They are updated by multiplication, because a power function can differ between
+    /// platforms.
     powers: [f64; 2],
 }
 

@@ -3,8 +3,8 @@
 use super::Settings;
 use crate::model::Spec;
 
-/// The default context templates: the bare prompt, and the prompt after each of twenty plain sentences. They are
-/// constant, whereas the published implementation samples new contexts in every run.
+/// The default context templates, one per line: the bare prompt, and the prompt after each of twenty plain sentences.
+/// They are constant, whereas the published implementation samples new contexts in every run.
 pub const TEMPLATES: &str = include_str!("templates.txt");
 
 /// A model whose hyper-parameters were published.
@@ -20,7 +20,7 @@ struct Known {
     weight_decay: f64,
 }
 
-/// The values for GPT-2 XL, on which other entries are based.
+/// The hyper-parameters for GPT-2 XL. Other models in [`KNOWN`] have some of the same values.
 const XL: Known = Known {
     name: "gpt2-xl",
     family: "gpt2",
@@ -31,7 +31,7 @@ const XL: Known = Known {
     clamp: 4.0,
     weight_decay: 0.5,
 };
-/// The values for Llama 2 from EasyEdit's ROME settings; AlphaEdit uses the same for Llama 3.
+/// The hyper-parameters for Llama 2 in EasyEdit's ROME settings. AlphaEdit uses the same values for Llama 3.
 const LLAMA: Known = Known {
     name: "llama-2-7b",
     family: "llama",
@@ -43,8 +43,8 @@ const LLAMA: Known = Known {
     weight_decay: 1e-3,
 };
 
-/// The values are from the `hparams` files that were released with ROME (GPT-2, GPT-J), MEMIT (NeoX) and EasyEdit (all
-/// other models). EasyEdit's settings do not use second moments; this program does.
+/// The models with published hyper-parameters. The values are from the `hparams` files of ROME (GPT-2, GPT-J), MEMIT
+/// (NeoX) and EasyEdit (all other models). EasyEdit's settings do not use second moments; this program does.
 static KNOWN: [Known; 12] = [
     Known { name: "gpt2-medium", layers: 24, width: 1024, inner: 4096, layer: 8, clamp: 3.0, ..XL },
     Known { name: "gpt2-large", layers: 36, width: 1280, inner: 5120, layer: 12, ..XL },
@@ -60,8 +60,8 @@ static KNOWN: [Known; 12] = [
     Known { name: "qwen2.5-7b", family: "qwen2", layers: 28, width: 3584, inner: 18_944, ..LLAMA },
 ];
 
-/// Returns the layer and the settings that were published for a model of this family, depth and widths. `None` if no
-/// entry of the table has this shape.
+/// Returns the layer and the settings that were published for a model with the family, depth and widths of `spec`;
+/// `None` if no settings were published for this shape.
 pub fn published(spec: &Spec) -> Option<(usize, Settings)> {
     let settings =
         |known: &Known| Settings { clamp: known.clamp, weight_decay: known.weight_decay, ..Settings::default() };
@@ -73,13 +73,13 @@ fn of_shape(spec: &Spec) -> Option<&'static Known> {
     KNOWN.iter().find(|known| (known.family, known.layers, known.width, known.inner) == shape)
 }
 
-/// Returns the name of the first model of the table that has the family, depth and widths of `spec`; other models can
-/// have the same shape.
+/// Returns the name of the first known model with the family, depth and widths of `spec`. Other models can have the
+/// same shape.
 pub fn name(spec: &Spec) -> Option<&'static str> {
     of_shape(spec).map(|known| known.name)
 }
 
-/// Returns the names of all models of the table, separated by commas, for messages.
+/// Returns the names of all models with published settings, separated by commas, for messages.
 pub fn names() -> String {
     KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
 }

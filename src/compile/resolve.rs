@@ -1,18 +1,19 @@
-//! Converts the texts of an edit into rows of tokens, and finds the last token of its subject in each row.
+//! Tokenizes the prompts of an edit, and finds the last token of the subject in each prompt.
 
 use std::ops::Range;
 
 use crate::model::text::tokens::EncodedPrompt;
 use crate::model::{ModelError, Prompt, Tokens};
 
-/// The statement of an edit: the model should continue `prompt`, with `subject` in place of `{}`, with `target`.
+/// The fact that an edit states: after `prompt`, in which `subject` replaces `{}`, the model should continue with
+/// `target`.
 #[derive(Clone, Copy, Debug)]
 pub struct Fact<'a> {
     /// The person or thing that the fact is about.
     pub subject: &'a str,
-    /// The relation as a sentence with one `{}` in place of the subject.
+    /// The text before the target, with one `{}` in place of the subject.
     pub prompt: &'a str,
-    /// The text with which the edited model should continue the prompt: the new object of the fact.
+    /// The text with which the edited model should continue the prompt.
     pub target: &'a str,
     /// Whether the prompt is formatted as a user's message with the model's chat template; otherwise it is plain text.
     pub chat: bool,
@@ -21,7 +22,7 @@ pub struct Fact<'a> {
 /// A tokenized text that contains the subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptRow {
-    /// The text that was tokenized, with the subject filled in; for a chat, with the chat template around it.
+    /// The text that was tokenized, including the subject. For an edit in a chat, it includes the chat template.
     pub text: String,
     /// The token ids of `text`. The target is not included.
     pub ids: Vec<u32>,
@@ -34,9 +35,9 @@ pub struct PromptRow {
 /// A tokenized edit, as [`compile`](super::compile) reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// One row per context template: the prompt in that template, without the target. The bare prompt is the first row.
+    /// The prompt in each context template, without the target. The first element is the bare prompt.
     pub rows: Vec<PromptRow>,
-    /// The row of `"{} is a"` with the subject in place of `{}`, on which the KL divergence from the base is measured.
+    /// The prompt `"{subject} is a"`, on which the KL divergence from the base model is measured.
     pub drift: PromptRow,
     /// The token ids of the target, with a leading space if the prompt needs one before the target.
     pub target: Vec<u32>,
@@ -64,7 +65,7 @@ impl Resolved {
     ///
     /// # Errors
     /// If the prompt or a context template does not have exactly one `{}`, no token covers the subject, the target has
-    /// no token, a row with its target is longer than `limit`, or the tokenizer fails.
+    /// no token, a prompt with its target is longer than `limit`, or the tokenizer fails.
     pub fn new(tokens: &Tokens, templates: &[String], fact: Fact, limit: usize) -> Result<Self, ResolveError> {
         let chat = fact.chat;
         let (prompt, subject) = fill(fact.prompt, fact.subject)?;
@@ -80,7 +81,8 @@ impl Resolved {
             cut(tokens, Prompt { text: &text, chat }, &subject, target.len() - 1, limit)
         };
         let rows = templates.iter().map(row).collect::<Result<_, _>>()?;
-        // The drift row is plain text also for edits in a chat: it measures the model's description of the subject.
+        // The drift prompt is plain text even if the edit is in a chat, because it measures how the model describes the
+        // subject.
         let (text, place) = fill("{} is a", fact.subject)?;
         let drift = cut(tokens, text.as_str().into(), &place, 0, limit)?;
         Ok(Self { rows, drift, target })
@@ -100,7 +102,7 @@ pub fn fill(template: &str, replacement: &str) -> Result<(String, Range<usize>),
 }
 
 /// Tokenizes a prompt and finds the last token of its subject, which is at the byte range `subject` of the prompt.
-/// Rejects a prompt that has more than `limit` tokens together with the `more` tokens that will follow it.
+/// Rejects a prompt that, with `more` further tokens, is longer than `limit` tokens.
 fn cut(
     tokens: &Tokens,
     prompt: Prompt<'_>,

@@ -1,5 +1,5 @@
-//! Searches for the MLP value of one edit or of each edit in a batch: optimises δ, the change of the value, with Adam
-//! and a schedule of stages.
+//! Finds the MLP values of edits: optimises δ, the change of the value, with Adam. A schedule of stages retries edits
+//! that do not converge.
 
 use std::convert::Infallible;
 
@@ -17,9 +17,9 @@ impl Objective<'_> {
         evaluate_batch(&self.suffix, &[(self, delta)]).remove(0)
     }
 
-    /// Runs one stage and calls `seen` with every evaluated δ and its loss. The stage ends when the loss is below
-    /// `stop_loss`, when the target leads by the margin, or after `steps` evaluations. δ is not updated after the last
-    /// evaluation.
+    /// Runs one stage of the schedule, and calls `seen` with every evaluated δ and its loss. The stage ends when the
+    /// loss is below [`Settings::stop_loss`], when the lead of the target reaches [`Settings::margin`], or after
+    /// [`Stage::steps`] evaluations.
     pub fn descend(&self, stage: Stage, mut seen: impl FnMut(&[f64], Loss)) {
         let mut attempt = Attempt::new(self, stage);
         loop {
@@ -32,8 +32,8 @@ impl Objective<'_> {
     }
 }
 
-/// Returns the loss and the gradient of several edits, each at its own δ. The rows of all edits, joined in `suffix`,
-/// pass through the model in one batch; the result of an edit depends only on its own rows.
+/// Returns the loss and the gradient of each edit at its δ. The prompts of all edits pass through the model in one
+/// batch, `suffix`. The result of an edit depends only on the prompts of that edit.
 fn evaluate_batch(suffix: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
     let narrow = |delta: &[f64]| delta.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
@@ -58,7 +58,7 @@ fn evaluate_batch(suffix: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -
     out
 }
 
-/// The state of one edit's search in one stage of the schedule.
+/// The search for the δ of one edit, in one stage of the schedule.
 struct Attempt {
     stage: Stage,
     adam: Adam,
@@ -85,7 +85,7 @@ impl Attempt {
     }
 }
 
-/// The state of one edit's search over the whole schedule.
+/// The search for the δ of one edit, over all stages of the schedule.
 struct EditSearch<'a> {
     index: usize,
     objective: Objective<'a>,
@@ -102,7 +102,7 @@ impl<'a> EditSearch<'a> {
     }
 
     /// Takes the loss and the gradient at the current δ. Returns whether another evaluation is needed. When a stage
-    /// ends and no value has converged, the next stage of the schedule begins.
+    /// ends without convergence, the next stage begins.
     fn step(&mut self, loss: Loss, gradient: &[f64]) -> bool {
         self.evaluations += 1;
         // The comparison is false for a NaN loss, so NaN never replaces an earlier loss.
@@ -133,13 +133,13 @@ impl<'a> EditSearch<'a> {
     }
 }
 
-/// Compiles one edit at `layer`: computes its key, and the value with the lowest loss that the schedule finds, or the
-/// first value that leads by [`Settings::margin`].
+/// Compiles one edit at `layer`: computes its MLP key and its MLP value. The value is the one with the lowest loss, or
+/// the first one with which the lead of the target reaches [`Settings::margin`].
 pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings) -> Compiled {
     compile_at(model, layer, edit, settings, Hook::Mlp)
 }
 
-/// Does the same as [`compile`], with δ added at the given hook.
+/// Does the same as [`compile`], but adds δ at the given hook.
 pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
     let mut out = None;
     let report = |_, step| {
@@ -155,31 +155,29 @@ pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Setti
 /// The maximum number of token positions in a batch of edits; a single edit may have more. Edits are evaluated in
 /// batches, so that each weight is loaded once for all edits of the batch.
 const POSITIONS: usize = 512;
-/// The approximate maximum number of cached f32 values for a batch of edits: two gibibytes.
+/// The approximate maximum number of f32 values that a batch of edits caches: two gibibytes.
 const NUMBERS: usize = 1 << 29;
 
 /// A report of [`compile_all`] about the search of one edit.
 pub enum Step {
-    /// The search continues: the number of evaluations so far, and the best loss so far. Reported every five
-    /// evaluations.
+    /// The search continues. Contains the number of evaluations of the loss, and the lowest loss so far.
     Progress(usize, Loss),
-    /// The search has ended; contains the key and the value of the edit.
+    /// The search has ended. Contains the key and the value of the edit.
     Ended(Compiled),
 }
 
-/// The number of evaluations between two progress reports.
+/// The number of evaluations of the loss between two progress reports.
 const REPORT_EVERY: usize = 5;
 
-/// Compiles edits at `layer` in batches; each result is bit-identical to the result of [`compile_at`] for the edit.
-/// `report` receives the index of an edit and the progress of its search. The searches can end in another order than
-/// the order of `edits`.
+/// Compiles edits at `layer` in batches. Each result is bit-identical to the result of [`compile_at`]. `report`
+/// receives the index of an edit and the progress of its search. The searches may end in any order.
 ///
 /// While the function runs, the allocator of the process retains freed memory ([`malloc::retain_freed_memory`]). The
-/// activations of a batch need about two gibibytes at most. The KV cache of the prefixes that all edits share needs at
-/// most half a gibibyte in addition.
+/// activations of a batch need at most about two gibibytes. The KV cache of shared prefixes needs at most half a
+/// gibibyte.
 ///
 /// # Errors
-/// The error that `report` returns, if any.
+/// If `report` returns an error.
 ///
 /// # Panics
 /// If the schedule in `settings` is empty. The reader of a project's settings rejects an empty schedule.
@@ -211,7 +209,7 @@ pub fn compile_all<E>(
     }
 }
 
-/// Returns whether one more edit of average size fits into the batch. An empty batch has room for any edit.
+/// Returns whether one more edit of average size fits into the batch. Any edit fits into an empty batch.
 fn room(searches: &[EditSearch<'_>]) -> bool {
     let count = searches.len();
     let fits = |of: &dyn Fn(&SuffixPass<'_>) -> usize, most: usize| {
@@ -221,8 +219,8 @@ fn room(searches: &[EditSearch<'_>]) -> bool {
     fits(&|suffix| suffix.positions(), POSITIONS) && fits(&|suffix| suffix.stored_floats(), NUMBERS)
 }
 
-/// Evaluates all edits of the batch repeatedly until at least one search ends. Removes the ended searches from
-/// `searches` and returns them in their order.
+/// Evaluates all edits of the batch repeatedly until at least one search ends. Removes each search that ended from
+/// `searches` and returns it.
 fn until_one_ends<'a, E>(
     searches: &mut Vec<EditSearch<'a>>,
     report: &mut impl FnMut(usize, Step) -> Result<(), E>,

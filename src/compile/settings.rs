@@ -1,5 +1,5 @@
-//! Defines the settings of the value optimisation: the published numbers of ROME, and a schedule that retries edits
-//! that do not converge.
+//! Defines the settings of the value optimisation. The defaults are the published numbers of ROME, and two retries for
+//! edits that do not converge.
 
 use super::value::Loss;
 use crate::digest::FieldHasher;
@@ -8,7 +8,7 @@ use crate::digest::FieldHasher;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
     pub rate: f64,
-    /// The maximum number of evaluations; the number of updates is one less.
+    /// The maximum number of evaluations of the loss. δ is updated after each evaluation except the last.
     pub steps: usize,
 }
 
@@ -21,18 +21,19 @@ pub struct Settings {
     pub weight_decay: f64,
     /// The maximum of `‖δ‖ / ‖v₀‖`, where v₀ is the MLP value before the edit and δ is its change.
     pub clamp: f64,
-    /// The weight of the KL divergence in the loss.
+    /// The weight of the KL divergence in the loss. The divergence is measured after the prompt `"{subject} is a"`.
     pub kl_factor: f64,
     /// The loss below which an attempt ends.
     pub stop_loss: f64,
     /// The maximum mean negative log-likelihood of the target, in nats, at which a value has converged.
     pub converged_nll: f64,
-    /// The weight of the bare prompt's MLP key in the mean key; the keys of the other context templates share the rest
-    /// equally. By default (`None`) all keys have the same weight, as published. The key of a subject at the beginning
-    /// of a text differs from the keys in the other templates, and a weight of 1/21 represents it poorly.
+    /// The weight of the bare prompt's MLP key in the mean key. The keys in the other context templates share the rest
+    /// equally. By default (`None`) all keys have the same weight, as published. A larger weight helps if the subject
+    /// is at the beginning of a text, where its key differs from the other keys.
     pub bare_weight: Option<f64>,
-    /// A search also ends when every token of the target leads by this many nats of log-probability over every other
-    /// token, in every context template. By default (`None`) the lead does not end a search, as published.
+    /// The lead of the target, in nats, at which a search also ends. The lead is the log-probability of a target token
+    /// minus that of the likeliest other token, at its smallest. By default (`None`) the lead does not end a search, as
+    /// published.
     pub margin: Option<f64>,
 }
 
@@ -46,7 +47,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Returns exactly the published optimisation: one attempt of twenty evaluations.
+    /// Returns the settings of the published optimisation for GPT-2 XL: one attempt of twenty evaluations.
     pub fn published() -> Self {
         Self {
             schedule: vec![Stage { rate: 0.5, steps: 20 }],
@@ -62,7 +63,8 @@ impl Settings {
 }
 
 impl Settings {
-    /// Returns whether the target leads by the margin; false if no margin is set or the loss is not finite.
+    /// Returns whether the lead of the target reaches [`Settings::margin`]. Returns false if no margin is set or the
+    /// loss is not finite.
     pub fn suffices(&self, loss: &Loss) -> bool {
         self.margin.is_some_and(|margin| loss.lead >= margin && loss.total().is_finite())
     }

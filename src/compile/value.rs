@@ -1,9 +1,10 @@
-//! Computes the key and the loss of the value of one edit (ROME: Meng et al. 2022, §3.1 and appendix E.5).
+//! Computes the MLP key of an edit, and the loss that its MLP value minimises (ROME: Meng et al. 2022, §3.1 and
+//! appendix E.5).
 //!
-//! The key `k*` is the mean, over the context templates, of the input of the second MLP matrix at the subject's last
-//! token. The value `v*` is the output of that matrix at the same token of the bare prompt, plus a change δ with which
-//! the model continues with the target. δ minimises the mean negative log-likelihood of the target over the context
-//! templates, plus the KL divergence from the base at `"{subject} is a"`, plus a penalty on `‖δ‖`.
+//! The key `k*` is the input of the down-projection at the last token of the subject, averaged over the context
+//! templates. The value `v*` is the output of the down-projection at this token of the bare prompt, plus a change δ.
+//! The loss of δ is the mean negative log-likelihood of the target over the context templates, plus the KL divergence
+//! from the base model at `"{subject} is a"`, plus a penalty on `‖δ‖`.
 
 use rayon::prelude::*;
 
@@ -15,17 +16,17 @@ use crate::model::run::prefix_cache::{PrefixCache, common_prefix_len};
 use crate::model::run::suffix_pass::SuffixPass;
 use crate::numeric::rows::softmax;
 
-/// The terms of the loss at one δ.
+/// The terms of the loss at one δ, the change of the value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Loss {
-    /// The mean negative log-likelihood of the target, in nats.
+    /// The mean negative log-likelihood of the target's tokens over all context templates, in nats.
     pub nll: f64,
-    /// The KL divergence at the drift row, times its weight.
+    /// The KL divergence from the base model at the prompt `"{subject} is a"`, times [`Settings::kl_factor`].
     pub kl: f64,
-    /// The penalty on `‖δ‖`, times its weight.
+    /// `‖δ‖ / ‖v₀‖²`, times [`Settings::weight_decay`]. v₀ is the value before the edit.
     pub decay: f64,
-    /// The lead of the target in nats: the minimum, over the target's tokens and the context templates, of the token's
-    /// logit minus the largest other logit. The lead is not part of the loss.
+    /// The lead of the target in nats, which is not part of the loss. The lead is the minimum, over the target's tokens
+    /// and the context templates, of the token's logit minus the largest other logit.
     pub lead: f64,
 }
 
@@ -36,57 +37,58 @@ impl Loss {
     }
 }
 
-/// The key and the value of one edit at the edited layer.
+/// The result of compiling one edit: the key, the value, and how the value was found.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// The MLP key `k*`, `[f]`.
+    /// The MLP key `k*`, `[intermediate_size]`.
     pub key: Vec<f32>,
-    /// `v*` = v₀ + δ, `[d]`.
+    /// The value `v*` = v₀ + δ, `[hidden_size]`.
     pub value: Vec<f32>,
-    /// v₀, the value before the edit, `[d]`.
+    /// v₀, the value before the edit, `[hidden_size]`.
     pub value_before: Vec<f32>,
     /// The loss at the δ of `value`.
     pub loss: Loss,
-    /// The index of the stage that found δ.
+    /// The index, from 0, of the stage of the schedule that found δ.
     pub stage: usize,
     /// The number of evaluations of the loss, over all stages that ran.
     pub evaluations: usize,
-    /// Whether the loss reaches [`Settings::converged_nll`] or the lead reaches [`Settings::margin`].
+    /// Whether the negative log-likelihood is at most [`Settings::converged_nll`], or the lead of the target reaches
+    /// [`Settings::margin`].
     pub converged: bool,
 }
 
 /// The point of the model at which δ is added. The value is the activation at that point plus δ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// The output of the second MLP matrix, as in ROME.
+    /// The output of the MLP's down-projection, as in ROME.
     Mlp,
-    /// The residual stream after the block, as in MEMIT and other editors that spread a change over layers.
+    /// The residual stream after the layer, as in MEMIT and other editors that spread a change over several layers.
     Block,
 }
 
-/// The loss of one edit as a function of δ, with its gradient.
+/// The loss of one edit as a function of δ, the change of its value.
 pub struct Objective<'a> {
     pub(super) suffix: SuffixPass<'a>,
     pub(super) settings: &'a Settings,
     target: &'a [u32],
     templates: usize,
     vocabulary: usize,
-    /// The MLP key `k*`, `[f]`.
+    /// The MLP key `k*`, `[intermediate_size]`.
     pub key: Vec<f32>,
-    /// The value v₀ before the edit, `[d]`.
+    /// The value v₀ before the edit, `[hidden_size]`.
     pub value_before: Vec<f32>,
     pub(super) norm_before: f64,
-    /// The log-probabilities of the drift row at δ = 0.
+    /// The base model's log-probabilities of the token after `"{subject} is a"`, one per token of the vocabulary.
     drift_before: Vec<f64>,
 }
 
 impl<'a> Objective<'a> {
-    /// Runs the rows of `edit` up to `layer`, and prepares the evaluation of the layers above.
+    /// Runs the prompts of `edit` through the model up to `layer`, and prepares the evaluation of the layers above.
     pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
         Self::with_prefixes(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
     }
 
-    /// Does the same as [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in
+    /// Does the same as [`Objective::new`], but adds δ at the given hook, and reuses the KV cache of common prefixes in
     /// `prefixes`.
     pub fn with_prefixes(
         prefixes: &PrefixCache,
@@ -126,7 +128,8 @@ impl<'a> Objective<'a> {
         objective
     }
 
-    /// Returns the number of logits that this edit has in a batch: `vocabulary` for each labelled position of its rows.
+    /// Returns the number of logits of this edit in a batch: the vocabulary size times the number of positions whose
+    /// next token is scored.
     pub(super) fn logits(&self) -> usize {
         (self.templates * self.target.len() + 1) * self.vocabulary
     }
@@ -137,20 +140,21 @@ impl<'a> Objective<'a> {
         row.iter().map(|&logit| f64::from(logit) - log).collect()
     }
 
-    /// Returns the number of rows of this edit: one per context template, and the drift row.
+    /// Returns the number of token sequences of this edit: one per context template, and one for the prompt `"{subject}
+    /// is a"`.
     pub(super) fn rows(&self) -> usize {
         self.templates + 1
     }
 
-    /// Computes the loss from this edit's part of the logits, and replaces the logits by their gradient.
+    /// Computes the loss from the logits of this edit, and replaces the logits by the gradient of the loss.
     pub(super) fn loss(&self, delta: &[f64], logits: &mut [f32]) -> Loss {
         let (labelled, drift) = logits.split_at_mut(self.templates * self.target.len() * self.vocabulary);
         let (nll, lead) = self.likelihood(labelled);
         Loss { nll, kl: self.drift(drift), decay: self.decay() * norm(delta), lead }
     }
 
-    /// Returns the gradient with respect to δ: the sum over rows, in their order, of the gradient of each row's change,
-    /// plus the gradient of the penalty.
+    /// Returns the gradient of the loss with respect to δ: the sum of `rows`, in order, plus the gradient of the
+    /// penalty on `‖δ‖`. `rows` has one gradient per token sequence of this edit.
     pub(super) fn gradient(&self, delta: &[f64], rows: &[Vec<f32>]) -> Vec<f64> {
         let mut gradient = vec![0.0; delta.len()];
         for row in rows {
@@ -170,8 +174,8 @@ impl<'a> Objective<'a> {
         self.settings.weight_decay / (self.norm_before * self.norm_before)
     }
 
-    /// Returns the mean of `−log softmax` at the labels, over all rows, and the smallest lead of a label. Replaces the
-    /// logits by their gradient.
+    /// Returns the mean negative log-likelihood of the target's tokens, and the smallest lead of a target token over
+    /// the likeliest other token. Replaces the logits by the gradient of the mean.
     fn likelihood(&self, logits: &mut [f32]) -> (f64, f64) {
         let share = 1.0 / (self.templates * self.target.len()) as f64;
         let row = |(index, row): (usize, &mut [f32])| {
@@ -194,8 +198,8 @@ impl<'a> Objective<'a> {
         (total * share, least)
     }
 
-    /// Returns KL(now ‖ before), between the distributions at the drift row with δ and with δ = 0, times its weight in
-    /// the loss. Replaces the logits by their gradient.
+    /// Returns KL(edited ‖ base) of the token after `"{subject} is a"`, times its weight in the loss. Replaces the
+    /// logits by the gradient of the returned number.
     fn drift(&self, logits: &mut [f32]) -> f64 {
         let now = logits.to_vec();
         let log = softmax(logits);
@@ -211,7 +215,7 @@ impl<'a> Objective<'a> {
     }
 }
 
-/// Returns the largest logit of a row, the logit of `label` excluded.
+/// Returns the largest logit of a row, except the logit of `label`.
 fn max_other_logit(row: &[f32], label: usize) -> f64 {
     let mut most = f32::NEG_INFINITY;
     for (index, &logit) in row.iter().enumerate() {
@@ -225,9 +229,9 @@ fn max_other_logit(row: &[f32], label: usize) -> f64 {
 /// The maximum number of f32 values in the KV cache of common prefixes: half a gibibyte.
 const MAX_PREFIX_FLOATS: usize = 1 << 27;
 
-/// Returns the KV cache, in the layers below `layers`, of the prefix that the first two edits share in each row: the
-/// text that the context template puts before the prompt. The cache is empty if there is only one edit, or if it would
-/// exceed [`MAX_PREFIX_FLOATS`].
+/// Returns the KV cache, for the layers below `layers`, of the text that each context template puts before the prompt.
+/// This text is the common prefix of the first two edits. The cache is empty if there are fewer than two edits, or if
+/// it would exceed [`MAX_PREFIX_FLOATS`].
 pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved]) -> PrefixCache {
     let [first, second, ..] = edits else { return PrefixCache::empty() };
     let prefix = |(one, other): (&PromptRow, &PromptRow)| {
@@ -269,7 +273,7 @@ pub fn mean_key(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
     both.map(|(x, average)| (weight * f64::from(*x) + (1.0 - weight) * f64::from(average)) as f32).collect()
 }
 
-/// Returns the element-wise mean of vectors of equal length, summed in f64 in their order.
+/// Returns the element-wise mean of vectors of equal length, summed in f64 in the order of `vectors`.
 fn mean(vectors: &[Vec<f32>]) -> Vec<f32> {
     let count = vectors.len() as f64;
     let element = |index: usize| {
