@@ -1,15 +1,15 @@
-//! Applies the activation functions of an MLP and their derivatives to slices. The result does not depend on the
-//! instruction set.
+//! Applies the activation functions of an MLP, and their derivatives, to slices. The results have the same bits with
+//! every instruction set.
 
 use crate::numeric::Isa;
 use crate::numeric::elementary as on;
 use crate::numeric::elementwise::{map, mapped, zip};
 
-/// The activation function of an MLP, as config.json names it.
+/// The activation function of an MLP, which config.json states under `hidden_act` or `activation_function`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     GeluTanh,
-    /// GELU by its definition, `x Φ(x)`, where Φ is the cumulative distribution function of the normal distribution.
+    /// The exact GELU, `x Φ(x)`, where Φ is the cumulative distribution function of the normal distribution.
     Gelu,
     /// SiLU, `x σ(x)`, where σ is the logistic function.
     Silu,
@@ -17,8 +17,8 @@ pub enum Activation {
     Relu,
 }
 
-/// Every match arm names its function instead of passing a function pointer, so that the function is inlined into the
-/// loop and compiled for the loop's instruction set.
+/// Each match arm calls its function directly, and not through a function pointer. The compiler can therefore inline
+/// the function into the loop and use the instruction set of the loop.
 impl Activation {
     /// Replaces every `x` by `f(x)`, where `f` is the activation function.
     pub fn apply(self, isa: Isa, xs: &mut [f32]) {
@@ -30,7 +30,7 @@ impl Activation {
         }
     }
 
-    /// Returns `f(x)` of every `x`.
+    /// Returns `f(x)` for every `x` in `xs`, where `f` is the activation function.
     pub fn applied(self, isa: Isa, xs: &[f32]) -> Vec<f32> {
         match self {
             Self::GeluTanh => mapped(isa, xs, on::gelu),
@@ -40,7 +40,8 @@ impl Activation {
         }
     }
 
-    /// Computes `g ← g f(x)` in place, for the reverse pass of a gated MLP.
+    /// Multiplies each `g` in `gs` by `f(x)`, where `x` is the element of `xs` at the same index and `f` is the
+    /// activation function. The reverse pass of a gated MLP needs this product.
     pub fn mul(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu(x)),
@@ -50,7 +51,8 @@ impl Activation {
         }
     }
 
-    /// Computes `g ← g f′(x)` in place: the reverse pass of [`Activation::apply`].
+    /// Multiplies each gradient `g` in `gs` by the derivative `f′(x)`, where `x` is the element of `xs` at the same
+    /// index. This is the reverse pass of [`Activation::apply`].
     pub fn mul_grad(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu_grad(x)),

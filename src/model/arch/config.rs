@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::model::ModelError;
 
-/// One JSON object of config.json, with the path of the file for messages.
+/// One JSON object in config.json, with the path of the file for error messages.
 pub(crate) struct ConfigReader<'a> {
     path: &'a Path,
     config: &'a Map<String, Value>,
@@ -21,12 +21,12 @@ impl<'a> ConfigReader<'a> {
         ModelError::Config { path: self.path.to_owned(), key: key.to_owned(), problem: problem.to_owned() }
     }
 
-    /// Returns the value of `key`; `None` if the value is absent or null.
+    /// Returns the value of `key`; `None` if the key is absent or its value is null.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.config.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether `key` is present, even with the value null.
+    /// Whether the object contains `key`, even if its value is null.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.config.contains_key(key)
     }
@@ -35,12 +35,13 @@ impl<'a> ConfigReader<'a> {
         self.path
     }
 
-    /// Iterates over the keys and values that are not null.
+    /// Iterates over the keys and values of the object. Skips null values.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
         self.config.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Returns the value of `key`, which must be an object; `None` if the value is absent or null.
+    /// Returns the JSON object under `key`; `None` if the key is absent or its value is null. Rejects every other
+    /// value.
     pub(crate) fn object(&self, key: &str) -> Result<Option<ConfigReader<'a>>, ModelError> {
         match self.get(key) {
             None => Ok(None),
@@ -49,13 +50,13 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// Returns the integer under `key`. Rejects a missing value, and a value outside 1 to `limit`.
+    /// Returns the integer under `key`. Rejects an absent key, and a value that is not from 1 to `limit`.
     pub(crate) fn size(&self, key: &str, limit: usize) -> Result<usize, ModelError> {
         self.size_or(key, limit, None)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
-    /// Returns the integer under `key`, or `default` if the key is absent or null. Rejects a value outside 1 to
-    /// `limit`.
+    /// Returns the integer under `key`, or `default` if the key is absent or null. Rejects a value that is not from 1
+    /// to `limit`.
     pub(crate) fn size_or(&self, key: &str, limit: usize, default: Option<usize>) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let size = value.as_u64().and_then(|size| usize::try_from(size).ok());

@@ -1,62 +1,66 @@
-//! Describes each supported architecture as data: tensor names, wiring, and how tensors are stored. The code that reads
-//! or runs a model contains no tensor names: it takes them from a [`Family`].
+//! Describes each supported architecture as data: the names of its tensors, its optional parts, and how its tensors are
+//! stored. The code that reads or runs a model contains no tensor names: it takes them from a [`Family`].
 
 use crate::safetensors::Layout;
 
-/// The storage of the query, key and value projections, with their tensor names.
+/// The storage of the query, key and value projections of attention. The texts are tensor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QkvLayout {
-    /// One matrix: all queries, then all keys, then all values.
+    /// One matrix, whose outputs are all queries, then all keys, then all values.
     Fused(&'static str),
-    /// One matrix, grouped by head: query, key and value of the first head, then of the second, …
+    /// One matrix, whose outputs are grouped by head: query, key and value of the first head, then of the second head,
+    /// and so on.
     FusedByHead(&'static str),
-    /// Three matrices: query, key, value.
+    /// Three matrices, in the order query, key, value.
     Separate([&'static str; 3]),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
-    /// LayerNorm: mean and variance, with gain and bias.
+    /// LayerNorm, which uses mean and variance, with gain and bias.
     Layer,
-    /// RMSNorm: root mean square, with a gain only.
+    /// RMSNorm, which uses the root mean square, with gain and without bias.
     Rms,
 }
 
-/// The tensor names of a model family, and how it stores its tensors.
+/// The tensor names of a model family, and how the family stores its tensors.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
     /// The `model_type` in config.json that selects this family.
     pub model_type: &'static str,
-    /// llama.cpp's name for the architecture; `None` if llama.cpp does not support the architecture.
+    /// The name of the architecture in llama.cpp; `None` if llama.cpp does not support the architecture.
     pub gguf: Option<&'static str>,
-    /// Prefix of every tensor name except the output matrix. Exports of the bare transformer omit it.
+    /// Prefix of all tensor names except the name of the output matrix. A checkpoint that was saved without the output
+    /// matrix omits the prefix.
     pub prefix: &'static str,
-    /// Token embedding, `[vocabulary, width]`.
+    /// Name of the token embedding, a tensor `[vocabulary, width]`.
     pub token_embedding: &'static str,
-    /// Learned position embedding, `[positions, width]`; `None` for families with RoPE.
+    /// Name of the learned position embedding, a tensor `[positions, width]`; `None` for families with RoPE.
     pub position_embedding: Option<&'static str>,
-    /// Prefix of the tensor names of a block, with `{}` for the layer.
+    /// Prefix of the tensor names of a block, in which `{}` stands for the number of the layer.
     pub block: &'static str,
-    /// Norm before attention. The names from here to `mlp_out` are relative to the block's prefix.
+    /// Name of the norm before attention. This name, and all names up to `mlp_out`, come after the prefix `block`.
     pub attention_norm: &'static str,
     pub attention_in: QkvLayout,
-    /// Norms of every head's query and key; `None` if the family has no head norms.
+    /// Names of the two norms that are applied to the query and to the key of every head; `None` if the family does not
+    /// normalise heads.
     pub head_norms: Option<[&'static str; 2]>,
     pub attention_out: &'static str,
-    /// Norm before the MLP; `None` if the MLP shares the norm of attention.
+    /// Name of the norm before the MLP; `None` if attention and MLP share one norm.
     pub mlp_norm: Option<&'static str>,
-    /// Gate projection of a gated MLP: its activated output is multiplied by the output of `mlp_in`. `None` otherwise.
+    /// Name of the gate projection of a gated MLP; `None` for other MLPs. The activated output of the gate is
+    /// multiplied by the output of `mlp_in`.
     pub mlp_gate: Option<&'static str>,
-    /// First MLP matrix, the up-projection.
+    /// Name of the first MLP matrix, the up-projection.
     pub mlp_in: &'static str,
-    /// Second MLP matrix, the down-projection, which edits change.
+    /// Name of the second MLP matrix, the down-projection, which edits change.
     pub mlp_out: &'static str,
     pub final_norm: &'static str,
-    /// Output matrix (LM head), `[vocabulary, width]`. Its name never has the prefix. A model with tied embeddings uses
-    /// the token embedding as output matrix.
+    /// Name of the output matrix (LM head), a tensor `[vocabulary, width]`. The name never has the prefix `prefix`. A
+    /// model with tied embeddings uses the token embedding as its output matrix.
     pub head: &'static str,
     pub norm: NormKind,
-    /// Orientation of the projection weights in the file.
+    /// Orientation of the projection weights in the file: `[out, in]` or `[in, out]`.
     pub layout: Layout,
 }
 
@@ -81,7 +85,7 @@ pub static GPT2: Family = Family {
     layout: Layout::Conv1d,
 };
 
-/// GPT-J: attention and MLP run in parallel after one norm.
+/// GPT-J, in which attention and MLP run in parallel after one norm.
 pub static GPTJ: Family = Family {
     model_type: "gptj",
     gguf: Some("gptj"),
@@ -95,7 +99,7 @@ pub static GPTJ: Family = Family {
     ..GPT2
 };
 
-/// GPT-Neo: by default, every other layer uses local attention.
+/// GPT-Neo, in which every second layer uses local attention by default.
 pub static GPT_NEO: Family = Family {
     model_type: "gpt_neo",
     gguf: None,
@@ -127,7 +131,7 @@ pub static GPT_NEOX: Family = Family {
     layout: Layout::Linear,
 };
 
-/// Llama 2 and 3.
+/// Llama 2 and Llama 3.
 pub static LLAMA: Family = Family {
     model_type: "llama",
     gguf: Some("llama"),
@@ -149,13 +153,13 @@ pub static LLAMA: Family = Family {
     layout: Layout::Linear,
 };
 
-/// Mistral: tensors as in Llama, with a sliding attention window by default.
+/// Mistral, with the tensor names of Llama. Attention uses a sliding window by default.
 pub static MISTRAL: Family = Family { model_type: "mistral", ..LLAMA };
 
-/// Qwen 2 and 2.5: tensors as in Llama, with biases on query, key and value.
+/// Qwen 2 and Qwen 2.5, with the tensor names of Llama. The query, key and value projections have biases.
 pub static QWEN2: Family = Family { model_type: "qwen2", gguf: Some("qwen2"), ..LLAMA };
 
-/// Qwen 3: tensors as in Llama, with a norm on every head's query and key.
+/// Qwen 3, with the tensor names of Llama. A norm is applied to the query and the key of every head.
 pub static QWEN3: Family = Family {
     model_type: "qwen3",
     gguf: Some("qwen3"),
@@ -163,31 +167,31 @@ pub static QWEN3: Family = Family {
     ..LLAMA
 };
 
-/// Ministral: tensors as in Llama, with full attention in some layers and a sliding window in the others.
+/// Ministral, with the tensor names of Llama. Some layers use full attention, and the others use a sliding window.
 pub static MINISTRAL: Family = Family { model_type: "ministral", gguf: None, ..LLAMA };
 
-/// Seed-OSS: tensors as in Llama, with biases on query, key and value by default.
+/// Seed-OSS, with the tensor names of Llama. The query, key and value projections have biases by default.
 pub static SEED_OSS: Family = Family { model_type: "seed_oss", gguf: Some("seed_oss"), ..LLAMA };
 
-/// The supported families. Each has a different `model_type`.
+/// All supported families. No two of them have the same `model_type`.
 pub static FAMILIES: [&Family; 10] =
     [&GPT2, &GPTJ, &GPT_NEO, &GPT_NEOX, &LLAMA, &MISTRAL, &MINISTRAL, &QWEN2, &QWEN3, &SEED_OSS];
 
 impl Family {
-    /// Returns the module name, in transformers, of `layer`'s MLP down-projection, which an edit changes.
+    /// Returns the name that transformers gives to the module of `layer`'s MLP down-projection, which edits change.
     pub fn module(&self, layer: usize) -> String {
         format!("{}{}{}", self.prefix, self.block.replace("{}", &layer.to_string()), self.mlp_out)
     }
 
-    /// Returns the layer whose MLP down-projection weight has the tensor name `parameter`, with or without the family's
-    /// prefix; `None` for every other name.
+    /// Returns the layer whose MLP down-projection has a weight with the tensor name `parameter`. The name may lack the
+    /// prefix of the family. Returns `None` for the names of all other tensors.
     pub fn layer_of(&self, parameter: &str) -> Option<usize> {
         let name = parameter.strip_prefix(self.prefix).unwrap_or(parameter);
         let (before, behind) = self.block.split_once("{}")?;
         let (layer, rest) = name.strip_prefix(before)?.split_once('.')?;
         let rest = rest.strip_prefix(&behind[1..])?;
         let number: usize = layer.parse().ok()?;
-        // A number with leading zeros is not a layer: `h.01.` is another name than `h.1.`.
+        // Leading zeros are rejected, because `h.01.` and `h.1.` are different names.
         (rest.strip_suffix(".weight") == Some(self.mlp_out) && number.to_string() == layer).then_some(number)
     }
 }

@@ -1,10 +1,10 @@
 //! Describes an architecture as data, without weights.
 //!
-//! - [`family`]: the tensor names and the wiring of each architecture, as constants;
-//! - [`spec`]: the dimensions and options in a parsed `config.json`;
-//! - [`rope`]: the table of rotary position embeddings; `rope_config`: the keys of `config.json` that describe it;
+//! - [`family`]: the tensor names and the optional parts of each architecture, as constants;
+//! - [`spec`]: the dimensions and options of one model, read from `config.json`;
+//! - [`rope`]: rotary position embedding; `rope_config`: the keys of `config.json` that describe it;
 //! - [`activation`]: the activation functions of the MLP and their derivatives;
-//! - `config` and `windows`: readers of `config.json` and of its sliding windows.
+//! - `config`: typed access to the values of `config.json`; `windows`: the attention window of each layer.
 
 pub mod activation;
 pub(crate) mod config;

@@ -1,19 +1,19 @@
-//! Applies rotary position embedding (RoPE): rotates pairs of a head's numbers by an angle that is proportional to the
-//! position.
+//! Applies rotary position embedding (RoPE): rotates pairs of elements of each query and key by angles that are
+//! proportional to the position of the token.
 
 use crate::numeric::elementary::{cos, pow, sin};
 
-/// The way in which the elements of a head's query or key form pairs that are rotated together. `n` is the number of
-/// rotated elements per head.
+/// How the elements of a head's query or key are paired for the rotation. `n` is the number of rotated elements per
+/// head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopePairing {
-    /// Element `i` with element `i + n/2` (NeoX, Llama, Mistral, Qwen).
+    /// Pairs element `i` with element `i + n/2` (NeoX, Llama, Mistral, Qwen).
     Halves,
-    /// Element `2i` with element `2i + 1` (GPT-J).
+    /// Pairs element `2i` with element `2i + 1` (GPT-J).
     Neighbours,
 }
 
-/// The scaling of the frequencies for texts that are longer than the texts in training.
+/// The scaling of the rotation frequencies, for texts that are longer than those in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
     None,
@@ -21,21 +21,22 @@ pub enum RopeScaling {
     Linear {
         factor: f64,
     },
-    /// Low frequencies are divided by a factor, high frequencies are unchanged, and frequencies in between are
+    /// Low frequencies are divided by `factor`, high frequencies are unchanged, and frequencies in between are
     /// interpolated (Llama 3.1).
     Llama3 {
-        /// The divisor of the low frequencies.
         factor: f64,
-        /// `low_freq_factor`: frequencies with wavelengths above `original / low` are low.
+        /// `low_freq_factor` in config.json. A frequency is low if its wavelength, in tokens, is above `original /
+        /// low`.
         low: f64,
-        /// `high_freq_factor`: frequencies with wavelengths below `original / high` are high.
+        /// `high_freq_factor` in config.json. A frequency is high if its wavelength, in tokens, is below `original /
+        /// high`.
         high: f64,
-        /// `original_max_position_embeddings`: the original context length, in tokens.
+        /// `original_max_position_embeddings` in config.json: the context length before scaling, in tokens.
         original: f64,
     },
 }
 
-/// The RoPE of one model: which elements of a head form pairs, and how fast each pair rotates.
+/// The RoPE of one model: how elements are paired, and how fast each pair rotates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     pairing: RopePairing,
@@ -43,17 +44,17 @@ pub struct Rope {
     frequencies: Vec<f32>,
 }
 
-/// Cosine and sine of every pair for a range of positions.
+/// The cosine and the sine of the rotation angle of every pair, for a range of positions.
 pub struct RopeTable<'a> {
     rotary: &'a Rope,
     first: usize,
-    /// `[positions, pairs]` of (cosine, sine).
+    /// (cosine, sine) of each angle, `[positions, pairs]`.
     turns: Vec<(f32, f32)>,
 }
 
 impl Rope {
-    /// Creates a RoPE that rotates the first `numbers` elements of every head. Before scaling, the frequencies fall
-    /// from 1 to nearly `1 / base`, in radians per position.
+    /// Creates a RoPE that rotates the first `numbers` elements of every head. Before scaling, pair `i` rotates by
+    /// `base^(−2i / numbers)` radians per position.
     pub fn new(pairing: RopePairing, numbers: usize, base: f64, scaling: RopeScaling) -> Self {
         let pairs = numbers / 2;
         let frequency = |pair: usize| {
@@ -63,8 +64,8 @@ impl Rope {
         Self { pairing, frequencies: (0..pairs).map(frequency).collect() }
     }
 
-    /// Computes the cosine and sine of every pair at positions `first .. first + count`. Angles are rounded to f32, as
-    /// in other implementations.
+    /// Computes the cosines and sines for the positions `first .. first + count`. Angles are rounded to f32, as in
+    /// other implementations.
     pub fn table(&self, first: usize, count: usize) -> RopeTable<'_> {
         let angles = (first..first + count)
             .flat_map(|position| self.frequencies.iter().map(move |frequency| position as f32 * frequency));
@@ -92,12 +93,12 @@ fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
 }
 
 impl RopeTable<'_> {
-    /// Rotates the query or key of one head in place by the angles of `position`.
+    /// Rotates `head`, the query or key of one head at `position`, in place.
     pub fn apply_rope(&self, position: usize, head: &mut [f32]) {
         self.each(position, head, |a, b, cos, sin| (a * cos - b * sin, b * cos + a * sin));
     }
 
-    /// Applies the inverse rotation in place: the reverse pass of [`RopeTable::apply_rope`].
+    /// Applies the inverse rotation in place. This is the reverse pass of [`RopeTable::apply_rope`].
     pub fn apply_rope_inverse(&self, position: usize, head: &mut [f32]) {
         self.each(position, head, |a, b, cos, sin| (a * cos + b * sin, b * cos - a * sin));
     }

@@ -1,7 +1,7 @@
-//! Reads RoPE settings in the spellings that configs have used over the years: base and scaling under separate keys, or
-//! all settings in the object `rope_parameters`.
+//! Reads the RoPE settings of a config.json. Older configs state the base and the scaling under separate keys. Newer
+//! configs state all settings in the object `rope_parameters`.
 //!
-//! The reference is transformers 5. A config with two keys for one setting and different values is rejected, because
+//! The reference is transformers 5. If two keys state different values of one setting, the config is rejected, because
 //! programs disagree about which key takes precedence.
 
 use std::collections::BTreeMap;
@@ -12,18 +12,18 @@ use super::config::ConfigReader;
 use super::rope::{Rope, RopePairing, RopeScaling};
 use crate::model::ModelError;
 
-/// Upper bound of RoPE bases and scaling parameters. Larger values are rejected.
+/// Upper bound of RoPE bases and scaling parameters. Values that are not below it are rejected.
 const MAX_BASE: f64 = 1e12;
-/// The RoPE base (`rope_theta`) by default.
+/// The default of the RoPE base, `rope_theta`.
 const DEFAULT_BASE: f64 = 10_000.0;
-/// The keys of the two objects that may contain RoPE settings.
+/// The two keys of config.json under which an object with RoPE settings may be.
 const SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
-/// The end of every message about two settings that disagree.
+/// The last part of each error message about two RoPE settings that contradict each other.
 const DISAGREE: &str = "programs disagree on which one applies: keep the one that the model was trained with";
 
-/// Reads the RoPE of heads with `head` numbers each. `base` is the family's own key for the RoPE base; `rope_theta` is
-/// read as well. `part` gives the key and the default of the fraction of a head that is rotated; if `part` is `None`,
-/// the whole head is rotated.
+/// Reads the RoPE for heads with `head` elements each. `base` is the key under which the family states the RoPE base;
+/// the key `rope_theta` is read as well. `part` is the key and the default of the fraction of a head that is rotated.
+/// If `part` is `None`, the whole head is rotated.
 pub(crate) fn read_rope(
     config: &ConfigReader<'_>,
     head: usize,
@@ -44,15 +44,15 @@ pub(crate) fn read_rope(
     Ok(Rope::new(RopePairing::Halves, numbers, theta, scaling))
 }
 
-/// An object that contains RoPE settings, with its key in the config.
+/// The key of an object with RoPE settings in config.json, and the object.
 type RopeSection<'a> = (&'static str, ConfigReader<'a>);
 
-/// Returns the object with the RoPE settings; `None` if the config has neither `rope_parameters` nor `rope_scaling`. If
-/// the config has both objects, they must state the same settings.
+/// Returns the object `rope_parameters` or `rope_scaling`; `None` if the config has neither. Rejects a config with two
+/// objects that state different settings.
 fn section<'a>(config: &ConfigReader<'a>) -> Result<Option<RopeSection<'a>>, ModelError> {
     let mut found: Vec<RopeSection<'a>> = Vec::new();
     for key in SECTIONS {
-        // An empty object has no settings.
+        // An empty object states no settings, so it is ignored.
         if let Some(section) = config.object(key)?.filter(|section| section.entries().next().is_some()) {
             if let Some((kind, _)) = section.entries().find(|(_, value)| value.is_object()) {
                 let problem =
@@ -70,7 +70,8 @@ fn section<'a>(config: &ConfigReader<'a>) -> Result<Option<RopeSection<'a>>, Mod
     Ok(found.into_iter().next())
 }
 
-/// Returns the RoPE settings of an object in a canonical form, with defaults filled in, for comparison.
+/// Returns the RoPE settings of `section` by name, with defaults for missing settings, so that two objects can be
+/// compared.
 fn canonical(config: &ConfigReader<'_>, section: &ConfigReader<'_>) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
     let named = |key: &str| if key == "type" { "rope_type".to_owned() } else { key.to_owned() };
@@ -83,8 +84,8 @@ fn canonical(config: &ConfigReader<'_>, section: &ConfigReader<'_>) -> BTreeMap<
     stated
 }
 
-/// Returns the value of a setting that several keys can state. `stated` lists the keys that are present, with their
-/// values, which must all be equal. `None` if `stated` is empty.
+/// Returns the value of one setting that several keys may state. `stated` contains the name and the value of each key
+/// that is present. Rejects different values. Returns `None` if no key is present.
 fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
     let Some((first, number)) = stated.first() else { return Ok(None) };
     match stated.iter().find(|(_, other)| other != number) {
@@ -93,8 +94,8 @@ fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<
     }
 }
 
-/// Returns the number under `key`, which must be below `most`, and the full name of the key for messages, which starts
-/// with `inside`. `None` if the key is absent.
+/// Returns the name and the value of `key`; `None` if the key is absent. The name is `inside` followed by `key`, for
+/// error messages. Rejects a value that is not above 0 and below `most`.
 fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),
@@ -120,7 +121,7 @@ fn theta(config: &ConfigReader<'_>, section: Option<&RopeSection<'_>>, key: &str
     Ok(agreed(config, &stated)?.unwrap_or(DEFAULT_BASE))
 }
 
-/// Returns the fraction of a head's elements that are rotated; `default` if no key states the fraction.
+/// Returns the fraction of a head's elements that are rotated, or `default` if no key states it.
 fn share(
     config: &ConfigReader<'_>,
     section: Option<&RopeSection<'_>>,
@@ -137,8 +138,8 @@ fn share(
     Ok(agreed(config, &stated)?.unwrap_or(default))
 }
 
-/// Checks that `numbers`, the number of rotated numbers of a head, is even and from 2 to `head_width`. RoPE rotates
-/// pairs.
+/// Checks that `numbers`, the number of rotated elements per head, is at most `head_width` and a positive even number,
+/// because RoPE rotates pairs. Returns `numbers`.
 pub(crate) fn check_rotated(
     config: &ConfigReader<'_>,
     key: &str,
@@ -161,7 +162,7 @@ fn scaling(config: &ConfigReader<'_>, (name, section): &RopeSection<'_>) -> Resu
     match section.word(key, "default")? {
         "default" => Ok(RopeScaling::None),
         "linear" => Ok(RopeScaling::Linear { factor: needed("factor")? }),
-        // Dynamic scaling changes nothing up to the model's context length, and longer texts are rejected.
+        // Dynamic scaling has no effect up to the context length of the model, and longer texts are rejected.
         "dynamic" => needed("factor").map(|_| RopeScaling::None),
         "llama3" => {
             let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
@@ -199,8 +200,8 @@ mod tests {
         Ok(Rope::new(RopePairing::Halves, 8, theta, scaling))
     }
 
-    /// The expected values are those of transformers 5.24. Regression test: earlier versions of this reader misread
-    /// some of these configs without an error.
+    /// Regression test: earlier versions misread some of these configs without an error. The expected values are those
+    /// of transformers 5.24.
     #[test]
     fn the_base_counts_inside_and_outside() {
         let linear = RopeScaling::Linear { factor: 4.0 };
@@ -226,7 +227,8 @@ mod tests {
         }
     }
 
-    /// Regression test: an earlier version ignored yarn in `rope_scaling` if `rope_parameters` was present.
+    /// Regression test: an earlier version ignored the scaling type `yarn` in `rope_scaling` if the config also had
+    /// `rope_parameters`.
     #[test]
     fn two_places_must_agree() {
         let linear = json!({ "type": "linear", "factor": 4.0 });

@@ -1,5 +1,5 @@
-//! Reads the dimensions and options of a model from its config.json. An optional key that is missing gets the default
-//! of transformers; values that are not supported are rejected.
+//! Reads the dimensions and options of a model from its config.json. A missing optional key gets the default of
+//! transformers. Values that are not supported are rejected.
 
 use std::path::Path;
 
@@ -14,23 +14,23 @@ use super::windows::{local_layers, windows};
 use crate::model::ModelError;
 use crate::model::load::storage::config as stored;
 
-/// Which projections have a bias.
+/// Which projections of a model have biases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Biases {
     /// Whether the query, key and value projections have biases.
     pub attention_in: bool,
     /// Whether the output projection of attention has a bias.
     pub attention_out: bool,
-    /// Whether all matrices of the MLP (up-projection, down-projection, gate) have biases.
+    /// Whether the matrices of the MLP (up-projection, down-projection, gate) have biases.
     pub mlp: bool,
     /// Whether the output matrix (LM head) has a bias.
     pub head: bool,
 }
 
-/// The dimensions and options of one model, from its config.json.
+/// The dimensions and options of one model, read from its config.json.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// The architecture: tensor names and how tensors are stored.
+    /// The architecture: the names of the tensors, and how they are stored.
     pub family: &'static Family,
     pub layers: usize,
     /// Hidden size d.
@@ -39,28 +39,29 @@ pub struct Spec {
     pub intermediate_size: usize,
     /// Number of query heads.
     pub heads: usize,
-    /// Number of key/value heads. Each is shared by `heads / kv_heads` query heads.
+    /// Number of key/value heads. Each of them serves `heads / kv_heads` query heads.
     pub kv_heads: usize,
     pub head_width: usize,
     /// Context length, in tokens.
     pub max_positions: usize,
-    /// Number of token ids, which is the number of rows of the token embedding.
+    /// Number of token ids. The token embedding has one row per token id.
     pub vocabulary: usize,
-    /// The ε that every norm adds to the variance.
+    /// The ε of every norm, which is added to the variance (in RMSNorm, to the mean square).
     pub epsilon: f32,
     /// Whether the output matrix is the token embedding (`tie_word_embeddings`).
     pub tied: bool,
     pub activation: Activation,
-    /// Whether attention and MLP run in parallel on the same hidden state.
+    /// Whether attention and MLP of a block run in parallel, both on the block's input.
     pub parallel: bool,
     pub biases: Biases,
-    /// RoPE; `None` for models with learned position embeddings.
+    /// Rotary position embedding; `None` for models with learned position embeddings.
     pub rope: Option<Rope>,
-    /// Attention window of each layer, in positions, the query's own position included; `None` for full attention.
+    /// Attention window of each layer: the number of positions to which a query attends, with the query's position
+    /// included. `None` for full attention.
     pub windows: Vec<Option<usize>>,
     /// Whether attention scores are divided by √(head width).
     scaled: bool,
-    /// Whether attention scores are also divided by the number of the layer, counted from 1.
+    /// Whether attention scores are also divided by the number of the layer, where the first layer has the number 1.
     scaled_by_layer: bool,
 }
 
@@ -70,24 +71,24 @@ pub(crate) const MAX_LAYERS: usize = 1 << 12;
 pub(crate) const MAX_TOKENS: usize = 1 << 24;
 
 impl Spec {
-    /// Returns the factor by which attention scores of `layer` are multiplied.
+    /// Returns the factor by which the attention scores of `layer` are multiplied before the softmax.
     pub fn attention_scale(&self, layer: usize) -> f32 {
         let by_width = if self.scaled { 1.0 / (self.head_width as f32).sqrt() } else { 1.0 };
         if self.scaled_by_layer { by_width / (layer + 1) as f32 } else { by_width }
     }
 
-    /// Returns the module name, in transformers, of `layer`'s MLP down-projection, which an edit changes.
+    /// Returns the name that transformers gives to the module of `layer`'s MLP down-projection, which edits change.
     pub fn module(&self, layer: usize) -> String {
         self.family.module(layer)
     }
 
-    /// Returns the layer whose MLP down-projection weight has the tensor name `parameter`; `None` for other names and
-    /// for layers that the model does not have.
+    /// Returns the layer whose MLP down-projection has a weight with the tensor name `parameter`. Returns `None` for
+    /// the names of all other tensors, and for layers that the model does not have.
     pub fn layer_of(&self, parameter: &str) -> Option<usize> {
         self.family.layer_of(parameter).filter(|layer| *layer < self.layers)
     }
 
-    /// Checks that the model has the layer `layer`.
+    /// Checks that the model has a layer with the index `layer`, counted from 0.
     ///
     /// # Errors
     /// If `layer` is not below the number of layers.
@@ -95,7 +96,7 @@ impl Spec {
         if layer < self.layers { Ok(()) } else { Err(ModelError::NoLayer { layer, last: self.layers - 1 }) }
     }
 
-    /// Reads a parsed config.json. `path` is used in messages only.
+    /// Reads the dimensions and options from the parsed config.json, `config`. Only error messages use `path`.
     ///
     /// # Errors
     /// If the architecture is not supported, the weights are quantised, or a value is missing, invalid or not
@@ -141,9 +142,8 @@ fn epsilon(config: &ConfigReader<'_>, key: &str, default: f64) -> Result<f32, Mo
     Ok(config.positive(key, default, 1.0)? as f32)
 }
 
-/// Returns the values that most families share: as many key/value heads as query heads, full attention with scores
-/// divided by √(head width), blocks in sequence, no biases, no RoPE. The reader of each family sets the values that are
-/// 0 here.
+/// Returns a [`Spec`] with the values that most families share: full attention, as many key/value heads as query heads,
+/// sequential blocks, no biases, no RoPE. The caller replaces the values that are 0 here.
 fn base(family: &'static Family, hidden_size: usize, heads: usize, layers: usize) -> Spec {
     Spec {
         family,
@@ -167,7 +167,7 @@ fn base(family: &'static Family, hidden_size: usize, heads: usize, layers: usize
     }
 }
 
-/// Reads a GPT-2 config. GPT-J uses the same keys; its reader starts from this result and replaces some values.
+/// Reads the config of a GPT-2. The config of a GPT-J has the same keys; `gptj` replaces some of the resulting values.
 fn gpt2(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
     let activation = activation(config, "activation_function", "gelu_new")?;
     if config.flag("add_cross_attention", false)? {
@@ -246,7 +246,7 @@ fn gpt_neox(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, 
     })
 }
 
-/// Reads a config of Llama, Mistral, Ministral, Qwen or Seed-OSS.
+/// Reads the config of a Llama, Mistral, Ministral, Qwen or Seed-OSS model.
 fn llama(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
     let width = config.size("hidden_size", MAX_WIDTH)?;
     let heads = config.size("num_attention_heads", width)?;
@@ -282,8 +282,8 @@ fn llama(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, Mod
         tied: config.flag("tie_word_embeddings", false)?,
         activation: activation(config, "hidden_act", "silu")?,
         biases: match family.model_type {
-            // Qwen 2 always has biases on query, key and value, and Mistral never has them: as in transformers,
-            // `attention_bias` is ignored for both.
+            // Qwen 2 always has biases on query, key and value, and Mistral never has them. Both ignore
+            // `attention_bias`, as in transformers.
             "qwen2" => Biases { attention_in: true, attention_out: false, mlp, head: false },
             "mistral" | "ministral" => Biases { attention_in: false, attention_out: false, mlp, head: false },
             "seed_oss" => {

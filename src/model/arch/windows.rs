@@ -1,4 +1,4 @@
-//! Reads from a config which positions each layer attends to: all earlier positions, or a sliding window.
+//! Reads the attention window of each layer from config.json: full attention, or a sliding window.
 
 use serde_json::Value;
 
@@ -7,11 +7,11 @@ use super::family::Family;
 use super::spec::{MAX_LAYERS, MAX_TOKENS};
 use crate::model::ModelError;
 
-/// The attention window of a Mistral whose config does not have the key `sliding_window`, in positions.
+/// The default attention window of Mistral and Ministral, in positions, for a config without the key `sliding_window`.
 const MISTRAL_WINDOW: usize = 4096;
 
-/// Returns, for each layer of a GPT-Neo, whether it uses local attention. The config lists patterns, each with the
-/// number of its repetitions: `[[["global", "local"], 12]]` describes 24 layers.
+/// Returns, for each layer of a GPT-Neo, whether the layer uses local attention. The config states repeated patterns:
+/// `[[["global", "local"], 12]]` describes 24 layers with global and local attention in turn.
 pub(crate) fn local_layers(config: &ConfigReader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
     let wrong = |problem: &str| config.error("attention_types", problem);
     let default = serde_json::json!([[["global", "local"], layers / 2]]);
@@ -40,15 +40,16 @@ pub(crate) fn local_layers(config: &ConfigReader<'_>, layers: usize) -> Result<V
     }
 }
 
-/// Returns the attention window of each layer, in positions; `None` for full attention. The key `layer_types` lists the
-/// layers with a window. Without this key, all layers of a Mistral have a window, and the layers of a Qwen from
-/// `max_window_layers` on if `use_sliding_window` is set.
+/// Returns the attention window of each layer, in positions; `None` for full attention. Only Mistral and Ministral
+/// models, and Qwen models with `use_sliding_window`, have windows. The key `layer_types` states which of their layers
+/// have a window. Without this key, all layers of Mistral and Ministral models have a window, and the layers of Qwen
+/// models from `max_window_layers` on.
 pub(crate) fn windows(
     config: &ConfigReader<'_>,
     family: &Family,
     layers: usize,
 ) -> Result<Vec<Option<usize>>, ModelError> {
-    // A Mistral has a window unless its config sets `sliding_window` to null.
+    // A Mistral or Ministral model has windows, unless its config sets `sliding_window` to null.
     let always = matches!(family.model_type, "mistral" | "ministral");
     let first_windowed = match family.model_type {
         _ if always => 0,

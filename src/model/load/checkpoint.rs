@@ -1,5 +1,5 @@
-//! Opens checkpoints in the Hub's layout: validates their files and memory-maps the weights. The files are never
-//! written to.
+//! Opens checkpoints in the layout of the Hugging Face Hub: validates their files and memory-maps the weights. Never
+//! writes to the files.
 
 use std::path::{Path, PathBuf};
 
@@ -13,14 +13,14 @@ use crate::model::arch::family::{Family, NormKind, QkvLayout};
 use crate::model::arch::spec::Spec;
 use crate::safetensors::{Dtype, Layout};
 
-/// A linear projection: its weight, and its bias if it has one.
+/// A linear projection: its weight, and its bias if the model has one.
 #[derive(Clone, Debug)]
 pub(crate) struct Projection {
     pub weight: Tensor,
     pub bias: Option<Tensor>,
 }
 
-/// The parameters of a norm. RMSNorm has no bias.
+/// The parameters of a norm: gain and bias. RMSNorm has no bias.
 #[derive(Clone, Debug)]
 pub(crate) struct Norm {
     pub gain: Tensor,
@@ -31,12 +31,13 @@ pub(crate) struct Norm {
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     pub attention_norm: Norm,
-    /// One fused matrix, or three: query, key, value.
+    /// Either one fused projection, or three projections in the order query, key, value.
     pub attention_in: Vec<Projection>,
-    /// Norms of every head's query and key, `[head_width]` each; `None` if the family has no head norms.
+    /// Norms of the query and of the key of every head, `[head_width]` each; `None` if the family does not normalise
+    /// heads.
     pub head_norms: Option<[Norm; 2]>,
     pub attention_out: Projection,
-    /// `None` if the MLP shares the norm of attention.
+    /// Norm before the MLP; `None` if attention and MLP share `attention_norm`.
     pub mlp_norm: Option<Norm>,
     pub mlp_gate: Option<Projection>,
     pub mlp_in: Projection,
@@ -55,7 +56,7 @@ impl Block {
     }
 }
 
-/// An opened checkpoint. Cloning is cheap: clones share the mapped weights.
+/// An opened checkpoint. Clones share the memory-mapped weights, so cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     folder: PathBuf,
@@ -70,9 +71,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens `folder` and checks presence, shape and dtype of every tensor that the decoder reads. Reads only the
-    /// headers of the weights files, with one exception: if the output matrix is tied and the weights contain a copy of
-    /// the output matrix, the copy is compared with the embedding.
+    /// Opens the checkpoint in `folder`. Checks presence, shape and dtype of every tensor that the decoder reads. Only
+    /// the headers of the weights files are read, with one exception: if a model with tied embeddings also stores an
+    /// output matrix, this matrix is compared with the token embedding.
     ///
     /// # Errors
     /// If a file is missing or malformed, a file is a pickle, the architecture is not supported, or a tensor does not
@@ -109,23 +110,23 @@ impl Checkpoint {
         Ok(opened)
     }
 
-    /// Warnings about the model, which can be used nevertheless.
+    /// Warnings about a model that opened without an error.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
 
-    /// The path that was given to [`Checkpoint::open`].
+    /// The folder that was given to [`Checkpoint::open`].
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Returns the names of the files that determine the model's output, relative to the folder, sorted.
+    /// Returns the names of the files that determine the model's output, sorted and relative to the folder.
     pub fn files(&self) -> Vec<String> {
         self.weights.files()
     }
 
-    /// Returns every tensor that the decoder reads, in a fixed order: embeddings, output matrix and final norm, then
-    /// the blocks from first to last.
+    /// Returns every tensor that the decoder reads, in a fixed order: embeddings, output matrix, final norm, then the
+    /// blocks from first to last.
     pub fn tensors(&self) -> Vec<&Tensor> {
         let ends = [Some(&self.token_embedding), self.position_embedding.as_ref(), Some(&self.head.weight)];
         let ends = ends.into_iter().chain([self.head.bias.as_ref(), Some(&self.final_norm.gain)]);
@@ -138,7 +139,7 @@ impl Checkpoint {
         &self.spec
     }
 
-    /// The weight that an edit of `layer` changes: the weight of the MLP down-projection, oriented as in the file.
+    /// The weight of the MLP down-projection of `layer`, which edits change. It is oriented as in the file.
     pub fn edited(&self, layer: usize) -> &Tensor {
         &self.blocks[layer].mlp_out.weight
     }
@@ -165,7 +166,7 @@ impl Checkpoint {
         changed
     }
 
-    /// Checks that every element of a tensor is finite.
+    /// Checks that every element of `tensor` is finite.
     ///
     /// # Errors
     /// If an element is NaN or infinite. The error gives the index and the byte offset of the first such element.
@@ -184,7 +185,7 @@ impl Checkpoint {
     }
 }
 
-/// Looks up the decoder's tensors in the weight files by name.
+/// Looks up the tensors of the decoder by name in the weights files.
 struct Source<'a> {
     weights: &'a WeightFiles,
     spec: &'a Spec,
@@ -195,8 +196,8 @@ impl Source<'_> {
         self.spec.family
     }
 
-    /// Returns the name of a tensor in the files: `name` with the family's prefix if the files contain that name, else
-    /// `name` itself. `None` if the files contain neither name.
+    /// Returns the name of a tensor as the weights files spell it: `name` with the family's prefix if the files contain
+    /// that name, otherwise `name` alone. Returns `None` if the files contain neither.
     fn named(&self, name: &str) -> Option<String> {
         let full = format!("{}{name}", self.family().prefix);
         [full, name.to_owned()].into_iter().find(|name| self.weights.get(name).is_some())
@@ -209,7 +210,7 @@ impl Source<'_> {
         }
     }
 
-    /// Returns the error for a required tensor that is missing, with the likely cause.
+    /// Returns the error for a missing tensor that the decoder needs. The error states the likely cause.
     fn missing(&self, name: &str) -> ModelError {
         let bare = name.strip_prefix(self.family().prefix).unwrap_or(name);
         let absent = [name, bare].into_iter().find_map(|name| self.weights.absent.get_key_value(name));
@@ -219,7 +220,8 @@ impl Source<'_> {
         }
     }
 
-    /// Returns the tensor with exactly this name, and checks its dtype and shape.
+    /// Returns the tensor with the name `name`, without adding the family's prefix. Rejects an unexpected dtype or
+    /// shape.
     fn exact(&self, name: String, shape: &[usize]) -> Result<Tensor, ModelError> {
         let Some((shard, info)) = self.weights.get(&name) else {
             return Err(self.missing(&name));
@@ -232,7 +234,7 @@ impl Source<'_> {
         if info.shape != expected {
             return Err(ModelError::Shape { path: path(), tensor: name, expected, found: info.shape.clone() });
         }
-        // The header reader has checked the range against the length of the file, so it is inside the map.
+        // The header reader has checked that the byte range is inside the file, so the range is also inside the map.
         let range = info.start as usize..info.end as usize;
         Ok(Tensor::mapped(name, shape.to_vec(), stored, &shard.map, range))
     }
@@ -288,7 +290,8 @@ impl Source<'_> {
         })
     }
 
-    /// Returns the token embedding. A tied model may store only the output matrix, which is then used as the embedding.
+    /// Returns the token embedding. A model with tied embeddings may store only the output matrix, which is then used
+    /// as the token embedding.
     fn token_embedding(&self) -> Result<Tensor, ModelError> {
         let (name, head) = (format!("{}.weight", self.family().token_embedding), self.head_name());
         let shape = [self.spec.vocabulary, self.spec.hidden_size];
@@ -298,8 +301,8 @@ impl Source<'_> {
         self.tensor(&name, &shape)
     }
 
-    /// Returns the output matrix of a tied model that is stored in addition to the embedding. Rejects a matrix whose
-    /// shape differs from that of the embedding.
+    /// Returns the output matrix that a model with tied embeddings stores in addition to the token embedding. Rejects a
+    /// shape that differs from that of the token embedding.
     fn repeated(&self) -> Result<Tensor, ModelError> {
         let name = self.head_name();
         let shape = [self.spec.vocabulary, self.spec.hidden_size];
@@ -315,8 +318,8 @@ impl Source<'_> {
         format!("{}.weight", self.family().head)
     }
 
-    /// Returns the output matrix. A tied model uses the embedding; a copy that is stored as well must match the
-    /// embedding.
+    /// Returns the output matrix. If embeddings are tied, this is the token embedding, and an output matrix that the
+    /// files contain as well must have the same values up to rounding.
     fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;
         let weight = if spec.tied {

@@ -1,4 +1,5 @@
-//! Finds, checks and maps the files of a model folder. The weights are one file, or shards with an index.
+//! Finds, checks and memory-maps the files of a model folder. The weights are one file, or several files (shards) with
+//! an index.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -21,22 +22,22 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// All weights files of a model's folder.
+/// The weights files of a model folder.
 #[derive(Clone, Debug)]
 pub(crate) struct WeightFiles {
     pub shards: Vec<MappedFile>,
     /// Whether the shards are listed in an index.
     pub indexed: bool,
-    /// Tensors that the index lists but no file contains, with the file name that the index gives. They are an error
-    /// only if the decoder reads them: indices of tied models list an output matrix, and older indices list buffers
-    /// that programs compute themselves.
+    /// Tensors that the index lists but no file contains, with the file name that the index states. A missing tensor is
+    /// an error only if the decoder reads it. The index of a model with tied embeddings may list an output matrix, and
+    /// old indices list buffers that programs compute.
     pub absent: BTreeMap<String, String>,
-    /// The file to name in messages: the single weights file, or the index.
+    /// The file that error messages name: the single weights file, or the index.
     pub path: PathBuf,
 }
 
 impl WeightFiles {
-    /// Finds and maps the weights of `folder`.
+    /// Finds and memory-maps the weights files of the model in `folder`.
     pub(crate) fn open(folder: &Path) -> Result<Self, ModelError> {
         check_contained(folder, WHOLE)?;
         let whole = folder.join(WHOLE);
@@ -74,8 +75,8 @@ impl WeightFiles {
         Ok(weights)
     }
 
-    /// Checks that no tensor is in two shards, and that every tensor of the index is in the shard that the index gives.
-    /// A tensor that no shard contains is not an error: it is added to `absent`.
+    /// Checks that no tensor is in two shards, and that no tensor is in a shard other than the one that the index
+    /// states. Adds a tensor that no shard contains to `absent`, without an error.
     fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for shard in &self.shards {
@@ -95,23 +96,23 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Returns the error for a tensor that is not in the shard that the index gives.
+    /// Returns the error for a tensor that is not in the shard that the index states.
     pub(crate) fn not_there(&self, tensor: &str, shard: &str) -> ModelError {
         ModelError::NotInShard { index: self.path.clone(), tensor: tensor.to_owned(), shard: shard.to_owned() }
     }
 
-    /// The names of all tensors in the files.
+    /// Iterates over the names of all tensors in the weights files.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.shards.iter().flat_map(|shard| shard.file.header.tensors.keys().map(String::as_str))
     }
 
-    /// Returns the header entry of the tensor `name` and the shard that contains it.
+    /// Returns what the file header says about the tensor `name`, and the weights file that contains the tensor.
     pub(crate) fn get(&self, name: &str) -> Option<(&MappedFile, &TensorInfo)> {
         self.shards.iter().find_map(|shard| Some((shard, shard.file.tensor(name)?)))
     }
 
     /// Returns the names of the files that determine the model's output, sorted: config.json, tokenizer.json, the
-    /// weights files, and their index if there is one.
+    /// weights files, and the index of the weights files if there is one.
     pub(crate) fn files(&self) -> Vec<String> {
         let fixed = [CONFIG, TOKENIZER].into_iter().chain(self.indexed.then_some(INDEX)).map(str::to_owned);
         let mut names: Vec<String> = fixed.chain(self.shards.iter().map(|shard| shard.file.name.clone())).collect();
@@ -120,7 +121,7 @@ impl WeightFiles {
     }
 }
 
-/// Maps a weights file of `folder`. Rejects pickles.
+/// Memory-maps the weights file `name` of `folder`. Rejects pickles.
 fn open_shard(folder: &Path, name: &str) -> Result<MappedFile, ModelError> {
     let path = folder.join(name);
     let read_error = |source| ModelError::Read { path: path.clone(), source };
@@ -136,8 +137,8 @@ fn open_shard(folder: &Path, name: &str) -> Result<MappedFile, ModelError> {
     })
 }
 
-/// Reads the `weight_map` of an index: the file name of the shard for each tensor name. Rejects file names that lead
-/// out of the folder or do not end in `.safetensors`.
+/// Reads the `weight_map` of an index, which maps the name of each tensor to the file name of its shard. Rejects file
+/// names that lead out of the folder or do not end in `.safetensors`.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let index = read_json(path, INDEX_LIMIT)?;
     let wrong = |problem: String| ModelError::Index { path: path.to_owned(), problem };
@@ -152,15 +153,15 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     if map.is_empty() { Err(wrong("its `weight_map` is empty".into())) } else { map.iter().map(place).collect() }
 }
 
-/// Returns whether a shard name is a `.safetensors` file name without a folder: ASCII letters, digits, `-`, `_` and
-/// `.`, and no leading dot.
+/// Whether a shard's name is a file name without a folder, with the extension `.safetensors`: ASCII letters, digits,
+/// `-`, `_` and `.`, with no leading dot.
 fn is_shard(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     name.ends_with(".safetensors") && !name.starts_with('.') && name.chars().all(plain)
 }
 
-/// Returns the path of `config.json`. If the folder is not a model folder, the error describes what the folder
-/// contains.
+/// Returns the path of config.json in `folder`. If `folder` is not a model folder, the error describes the files that
+/// it contains.
 pub(crate) fn find_config(folder: &Path) -> Result<PathBuf, ModelError> {
     if let Some(refused) = refuse_pickle(folder, &[]) {
         return Err(refused.into());
@@ -189,8 +190,8 @@ pub(crate) fn read_config(path: &Path) -> Result<Value, ModelError> {
     read_json(path, CONFIG_LIMIT)
 }
 
-/// Rejects a file of a model's folder that is a link to a target outside the folder; for a snapshot of the Hugging Face
-/// cache, outside the `models--*` folder of the model. Accepts files that are not links, and missing files.
+/// Rejects a file of a model folder that is a link to a target outside the folder. In a snapshot of the Hugging Face
+/// cache, the target may be anywhere in the `models--*` folder of the model. A missing file is accepted.
 pub(crate) fn check_contained(folder: &Path, name: &str) -> Result<(), ModelError> {
     let path = folder.join(name);
     if !path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {

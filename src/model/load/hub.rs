@@ -1,41 +1,41 @@
 //! Resolves names of models on the Hugging Face Hub to folders of the local cache. Nothing is downloaded.
 //!
-//! The cache contains `models--ORG--NAME` with `refs/REVISION` (a file with a commit), `snapshots/COMMIT` (a folder of
-//! links) and `blobs` (the targets of the links). Links of a snapshot may lead anywhere in its `models--*` folder;
-//! links of any other model folder may not leave that folder.
+//! The cache contains a folder `models--ORG--NAME` per model, with `refs/REVISION` (a file that contains a commit
+//! hash), `snapshots/COMMIT` (a folder of links) and `blobs` (the targets of the links). The links of a snapshot may
+//! lead to any place in its `models--*` folder. The links of every other model folder must stay inside that folder.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Prefix that marks a model path as a Hub name.
+/// The prefix of a model path that is a name on the Hub and not a local path.
 const PREFIX: &str = "hf:";
-/// The revision of a Hub name without `@REVISION`.
+/// The default revision: the revision of a name without `@REVISION`.
 const MAIN: &str = "main";
 /// Minimum length of an abbreviated commit hash, in hexadecimal digits.
 const SHORTEST: usize = 7;
-/// Maximum size of a file in `refs`, in bytes. It contains only a commit hash.
+/// Maximum size of a file in `refs`, in bytes. The file contains only a commit hash.
 const LONGEST_REF: u64 = 256;
 
 /// The name of a model on the Hub: `hf:ORG/NAME@REVISION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubName {
-    /// `ORG/NAME`, or `NAME`.
+    /// `ORG/NAME`, or `NAME` for a model without an organisation.
     repository: String,
     revision: String,
 }
 
-/// A snapshot of a model in the cache.
+/// A folder of the Hugging Face cache with the files of a model at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Path of the snapshot, `models--ORG--NAME/snapshots/COMMIT` in the cache.
+    /// The path of the snapshot, which ends in `models--ORG--NAME/snapshots/COMMIT`.
     pub folder: PathBuf,
-    /// Commit hash of the snapshot, which is also the name of its folder.
+    /// The commit hash, which is also the name of the folder.
     pub commit: String,
 }
 
-/// The reason why a Hub name cannot be resolved.
+/// The reason why the name of a model on the Hub cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants")]
 pub enum HubError {
@@ -70,7 +70,7 @@ impl std::fmt::Display for HubName {
 impl FromStr for HubName {
     type Err = HubError;
 
-    /// Parses `hf:ORG/NAME@REVISION`. The revision is `main` by default.
+    /// Parses `hf:ORG/NAME@REVISION`. Without `@REVISION`, the revision is `main`.
     fn from_str(text: &str) -> Result<Self, HubError> {
         let wrong = |problem| HubError::Name { text: text.to_owned(), problem };
         let rest = text.strip_prefix(PREFIX).ok_or_else(|| wrong("it does not start with `hf:`"))?;
@@ -86,21 +86,22 @@ impl FromStr for HubName {
     }
 }
 
-/// Whether `part` has only letters, digits, `-`, `_` and `.`, does not start with `-` or `.`, and does not contain
-/// `..`. As a path segment such a part cannot lead out of a folder, and as an argument it is not a command-line option.
+/// Whether `part` has only ASCII letters, digits, `-`, `_` and `.`, does not start with `-` or `.`, and does not
+/// contain `..`. This ensures that `part` cannot lead out of a folder as a path segment, and is not read as an option
+/// on a command line.
 fn is_part(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !part.is_empty() && part.chars().all(plain) && !part.starts_with(['-', '.']) && !part.contains("..")
 }
 
 impl HubName {
-    /// Whether the model path of a project is a Hub name, which starts with `hf:`.
+    /// Whether a model path starts with `hf:`, and is therefore a name on the Hub and not a local path.
     pub fn is(path: &Path) -> bool {
         path.to_str().is_some_and(|text| text.starts_with(PREFIX))
     }
 
-    /// Guesses the Hub name that the user meant by a path of the form `ORG/NAME`, or by the URL of a model; `None` if
-    /// the path has neither form.
+    /// Guesses which name on the Hub the user meant by a path without `hf:`, for an error message. Accepts `ORG/NAME`
+    /// and the URL of a model. Returns `None` for every other path.
     pub fn meant(written: &Path) -> Option<Self> {
         let text = written.to_str()?;
         let name = if text.contains("://") { repository(text)? } else { text.to_owned() };
@@ -108,12 +109,13 @@ impl HubName {
         is_pair.then(|| format!("{PREFIX}{name}").parse().ok()).flatten()
     }
 
-    /// Formats the name as a project file states it: without the revision if the revision is `main`.
+    /// Formats the name as a project file states it. The revision `main` is left out.
     pub fn written(&self) -> String {
         if self.revision == MAIN { format!("{PREFIX}{}", self.repository) } else { self.to_string() }
     }
 
-    /// Returns the name of a snapshot from its folder, `models--ORG--NAME/snapshots/COMMIT`; `None` for other folders.
+    /// Returns the name of the model in the snapshot folder `models--ORG--NAME/snapshots/COMMIT`, with the commit as
+    /// revision. Returns `None` for every other folder.
     pub fn of_snapshot(folder: &Path) -> Option<Self> {
         let commit = folder.file_name()?.to_str()?;
         let snapshots = folder.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
@@ -121,23 +123,23 @@ impl HubName {
         format!("{PREFIX}{}@{commit}", model.replacen("--", "/", 1)).parse().ok()
     }
 
-    /// Whether a text is a valid `ORG/NAME` of the Hub.
+    /// Whether a text is a valid `ORG/NAME` on the Hub, without `hf:` and without a revision.
     pub fn is_repository(text: &str) -> bool {
         text.contains('/') && !text.contains('@') && format!("{PREFIX}{text}").parse::<Self>().is_ok()
     }
 
-    /// The repository on the Hub: `ORG/NAME`, or `NAME`.
+    /// The name without prefix and revision: `ORG/NAME`, or `NAME`.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// Returns the shell command that downloads the model into the cache.
+    /// Returns the shell command that downloads the model into the Hugging Face cache.
     pub fn command(&self) -> String {
         let revision = if self.revision == MAIN { String::new() } else { format!(" --revision {}", self.revision) };
         format!("hf download {}{revision}", self.repository)
     }
 
-    /// Returns the model's snapshot in `cache`.
+    /// Finds the snapshot of the model in `cache`, the Hugging Face cache.
     ///
     /// # Errors
     /// If the cache does not contain the model or the revision, or if an abbreviated commit is ambiguous.
@@ -151,8 +153,8 @@ impl HubName {
         if folder.is_dir() { Ok(Snapshot { folder, commit }) } else { Err(HubError::NoRevision { name: self.clone() }) }
     }
 
-    /// Resolves the revision to a commit. A branch or tag is the content of a file in `refs`; a commit, full or
-    /// abbreviated, is the name of a snapshot folder.
+    /// Resolves the revision to a commit hash. A branch or tag is a file in `refs`, which contains the hash. A hash,
+    /// full or abbreviated, is the name of a folder in `snapshots`.
     fn commit(&self, model: &Path) -> Result<String, HubError> {
         let place = model.join("refs").join(&self.revision);
         let short = fs::metadata(&place).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LONGEST_REF);
@@ -177,7 +179,8 @@ impl HubName {
     }
 }
 
-/// Returns the first two segments of a URL's path as `ORG/NAME`; `None` if `address` has no scheme or fewer segments.
+/// Returns the first two segments of a URL's path as `ORG/NAME`; `None` if `address` has no scheme or has fewer
+/// segments.
 pub(crate) fn repository(address: &str) -> Option<String> {
     let (_, rest) = address.split_once("://")?;
     let mut parts = rest.split('/').skip(1);
@@ -186,9 +189,8 @@ pub(crate) fn repository(address: &str) -> Option<String> {
     (!organization.is_empty() && !name.is_empty()).then(|| format!("{organization}/{name}"))
 }
 
-/// Returns the root of the Hugging Face cache. Reads the same environment variables as `huggingface_hub`, such as
-/// `HF_HUB_CACHE` and `HF_HOME`, through `env`. `None` if neither these variables nor the user's home directory are
-/// set.
+/// Returns the path of the Hugging Face cache; `None` if neither the variables of `huggingface_hub` (such as
+/// `HF_HUB_CACHE` and `HF_HOME`) nor the home directory are set. `env` returns the value of an environment variable.
 pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(hub) = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {
@@ -202,8 +204,8 @@ pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     home.map(|home| home.join("hub"))
 }
 
-/// Returns the folder that links of a model's folder may not leave: the `models--*` folder of a snapshot, or the folder
-/// itself otherwise.
+/// Returns the folder that the links in a model folder must not leave. For a snapshot of the Hugging Face cache, this
+/// is its `models--*` folder; otherwise, it is the model folder itself.
 ///
 /// # Errors
 /// If the folder's path cannot be resolved.
@@ -213,8 +215,7 @@ pub fn root(folder: &Path) -> std::io::Result<PathBuf> {
     Ok(model.unwrap_or(&real).to_owned())
 }
 
-/// Returns the path of a file of a model's folder with all links resolved; `None` if the resolved path is outside
-/// `root`.
+/// Resolves all links in `path`, the path of a file in a model folder. Returns `None` if the result is outside `root`.
 ///
 /// # Errors
 /// If the path cannot be resolved, for example because the target of a link is missing.

@@ -1,10 +1,12 @@
-//! Opens a model folder: validates it, maps its weights, and never writes to it.
+//! Opens a model folder: validates its files and memory-maps its weights. Never writes to the folder.
 //!
-//! - [`checkpoint`]: a folder in the Hub's layout, which is validated and memory-mapped;
-//! - [`tensor`]: one tensor of a checkpoint, in the type of the file; `tied`: output matrices that are stored twice;
-//! - [`hub`]: resolves names of models on the Hub in the local cache, and defines which targets links may have;
+//! - [`checkpoint`]: an opened model folder in the layout of the Hugging Face Hub;
+//! - [`tensor`]: one tensor of a checkpoint;
+//! - `tied`: checks the output matrix that a model with tied embeddings stores;
+//! - [`hub`]: finds models of the Hub in the local cache, and limits where links in a model folder may lead;
 //! - [`remark`]: warnings about a model that can be opened;
-//! - `storage`: errors that explain why a model cannot be opened; `files`: finds and maps the weight files.
+//! - `storage`: errors that explain why a model cannot be opened;
+//! - `files`: finds and memory-maps the weights files.
 
 pub mod checkpoint;
 pub(crate) mod files;

@@ -8,18 +8,19 @@ use super::storage::config::other_class;
 use super::storage::{ADAPTER, base_of_adapter};
 use crate::model::arch::family::Family;
 
-/// The subject of a [`Remark`], which determines the code of the printed warning.
+/// What a [`Remark`] warns about. It determines the code of the printed warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemarkKind {
-    /// The files contain tensors that belong to the decoder by name, but are not read.
+    /// The weights contain tensors with names of the decoder, but the decoder does not read them.
     TensorsUnread,
-    /// The class in `architectures` belongs to another family than `model_type`.
+    /// `architectures` in config.json names a class of a family other than `model_type`.
     ArchitectureDiffers,
-    /// The folder contains an adapter, which is not read.
+    /// The model folder contains a PEFT adapter, which is not read.
     AdapterUnread,
-    /// The output matrix is tied, and the weights contain a copy of the embedding that is rounded to another type.
+    /// The model has tied embeddings, and also stores an output matrix that is the token embedding rounded to another
+    /// dtype.
     HeadRounded,
-    /// The tokenizer appends special tokens to every text.
+    /// The tokenizer appends special tokens to every text, which are removed from prompts.
     TextsEnded,
 }
 
@@ -37,8 +38,8 @@ impl Remark {
     }
 }
 
-/// Returns the remarks about a folder and its config: a class in `architectures` of another family, and an adapter that
-/// is not read.
+/// Returns warnings about a model folder and its config.json: `architectures` names a class of another family, or the
+/// folder contains a PEFT adapter that is not read.
 pub(crate) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Family) -> Vec<Remark> {
     let mut found = Vec::new();
     if let Some(class) = other_class(path, config, family) {
@@ -61,7 +62,7 @@ pub(crate) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Fam
     found
 }
 
-/// Returns the remark about the tensors `names`, which are not read; `None` if `names` is empty.
+/// Returns a warning that the decoder does not read the tensors `names`; `None` if `names` is empty.
 pub(crate) fn unread(path: &Path, names: &[&str]) -> Option<Remark> {
     let (first, count) = (names.first()?, names.len());
     let more = if count == 1 { String::new() } else { format!(" and {} more", count - 1) };

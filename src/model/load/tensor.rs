@@ -1,5 +1,5 @@
-//! Stores one tensor of a model: mapped from the file in the type of the file, or in memory as f32 if the tensor was
-//! changed.
+//! Stores one tensor of a model. An unchanged tensor is memory-mapped from the file, in the dtype of the file. A
+//! changed tensor is in memory as f32.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -12,12 +12,12 @@ use crate::digest::{Digest, Hasher};
 use crate::numeric::half::append;
 use crate::numeric::{Elements, View, WeightDtype};
 
-/// One tensor of a model. Cloning is cheap: clones share the elements.
+/// One tensor of a model. Clones share the elements, so cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    /// Name of the tensor in the weights file.
+    /// The name of the tensor in the weights file.
     pub name: String,
-    /// Dimensions, outermost first.
+    /// The dimensions, outermost first.
     pub shape: Vec<usize>,
     pub dtype: WeightDtype,
     storage: Storage,
@@ -30,7 +30,8 @@ enum Storage {
 }
 
 impl Tensor {
-    /// Creates a tensor whose bytes are `range` of `map`. The header reader has checked the range.
+    /// Creates a tensor whose bytes are `range` of `map`, a memory-mapped weights file. The header reader has checked
+    /// the range.
     pub(crate) fn mapped(
         name: String,
         shape: Vec<usize>,
@@ -41,7 +42,7 @@ impl Tensor {
         Self { name, shape, dtype: stored, storage: Storage::Mapped(Arc::clone(map), range) }
     }
 
-    /// The elements, row-major, without copying: in the type of the file, or as f32 if the tensor was changed.
+    /// The elements in row-major order, not copied: in the dtype of the file, or as f32 if the tensor was changed.
     pub fn elements(&self) -> Elements<'_> {
         match &self.storage {
             Storage::Owned(data) => Elements::Own(data),
@@ -49,24 +50,24 @@ impl Tensor {
         }
     }
 
-    /// Converts the elements to f32, exactly. Elements that are already f32 in memory are borrowed, not copied.
+    /// Returns the elements as f32, without rounding. Elements that are already f32 in memory are borrowed, not copied.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
         self.elements().to_f32()
     }
 
-    /// The elements of a two-dimensional tensor as a matrix, oriented as in the file.
+    /// Views a two-dimensional tensor as a matrix, oriented as in the file.
     pub fn view(&self) -> View<'_> {
         View::of(self.elements(), self.shape[0], self.shape[1])
     }
 
-    /// Returns row `row` of a matrix as f32.
+    /// Returns row `row` of a two-dimensional tensor as f32.
     pub fn row(&self, row: usize) -> Vec<f32> {
         let mut out = vec![0.0; self.shape[1]];
         self.elements().widen_into(row * self.shape[1], &mut out);
         out
     }
 
-    /// Returns a copy of the tensor with the elements `data`, which must be exactly representable in the type of the
+    /// Returns a copy of the tensor with the elements `data`. They must be exactly representable in the dtype of the
     /// file.
     ///
     /// # Panics
@@ -76,7 +77,7 @@ impl Tensor {
         Self { storage: Storage::Owned(Arc::new(data)), ..self.clone() }
     }
 
-    /// Returns the digest of the elements' bytes in the type of the file. For a changed tensor, these are the bytes
+    /// Returns the digest of the elements' bytes in the dtype of the file. For a changed tensor, these are the bytes
     /// that a new file would contain.
     pub fn digest(&self) -> Digest {
         match &self.storage {
@@ -95,7 +96,7 @@ impl Tensor {
         }
     }
 
-    /// Whether both tensors are mapped from files and have the same type and the same bytes.
+    /// Whether both tensors are memory-mapped and have the same dtype and the same bytes.
     pub(crate) fn is_same_bytes(&self, other: &Self) -> bool {
         match (&self.storage, &other.storage) {
             (Storage::Mapped(a, from), Storage::Mapped(b, to)) => {

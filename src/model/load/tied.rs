@@ -1,5 +1,5 @@
-//! Checks a copy of the output matrix that is stored although config.json says that the output matrix is the token
-//! embedding (`tie_word_embeddings`).
+//! Checks the output matrix in the weights of a model with tied embeddings. config.json says that the model uses the
+//! token embedding as its output matrix (`tie_word_embeddings`).
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use super::tensor::Tensor;
 use crate::model::ModelError;
 use crate::numeric::half::round;
 
-/// Compares the stored copy, `head`, with the token embedding, which the decoder uses. Returns `None` if both matrices
-/// are equal, and a remark if `head` is the embedding rounded to the type of `head`.
+/// Compares `head`, the output matrix in the weights, with the token embedding, which the decoder uses instead. Returns
+/// `None` if they are equal, and a warning if `head` is the token embedding rounded to the dtype of `head`.
 ///
 /// # Errors
 /// If `head` is any other matrix, because some programs would use `head` and other programs the embedding.
@@ -38,7 +38,7 @@ pub(crate) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Op
     Ok((!exact).then(|| Remark::new(RemarkKind::HeadRounded, message, help)))
 }
 
-/// Returns the error for a stored output matrix that differs from the embedding.
+/// Returns the error for an output matrix, with the tensor name `head`, that differs from the token embedding.
 pub(crate) fn differs(path: &Path, head: &str) -> ModelError {
     let found = format!(
         "`tie_word_embeddings` says that the output matrix is the token embedding, but `{head}` is a different \

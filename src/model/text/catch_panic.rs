@@ -1,4 +1,4 @@
-//! Turns panics of a library into errors, without printing them.
+//! Turns a panic of a library into an error, and does not print the panic message.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether [`catch_panic`] is running on this thread. While the value is true, the panic hook prints nothing.
+    /// Whether [`catch_panic`] is running on this thread. If so, the panic hook prints nothing.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` and returns the message of a panic as the error. The message is not printed.
+/// Runs `f`. If `f` panics, returns the panic message as the error and does not print it.
 ///
 /// # Errors
 /// If `f` panics.

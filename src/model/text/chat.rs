@@ -1,9 +1,8 @@
-//! Renders a user message with the model's own chat template.
+//! Renders a user message with the chat template of the model, and appends the generation prompt.
 //!
-//! The chat template is Jinja as published on the Hub, and it is rendered as transformers renders it: one user message,
-//! followed by the generation prompt. A chat template cannot open files and cannot read the clock; a template with a
-//! fixed fallback date renders that date. The length of the template, the number of instructions and the stack are
-//! bounded. A hostile chat template can still end the process: it is trusted as a part of the model, like the weights.
+//! The chat template is a Jinja template as published on the Hugging Face Hub. It is rendered as in transformers, but
+//! it cannot open files or read the clock. Its length, the number of executed instructions and the stack are limited. A
+//! hostile chat template can still crash the process, so it must be trusted like the weights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,38 +23,36 @@ use crate::digest::{Digest, FieldHasher};
 use crate::model::ModelError;
 use crate::model::load::files::{check_contained, read_capped};
 
-/// The tokenizer's settings file. It may contain the chat template, and it lists the special tokens that the chat
-/// template may use.
+/// The settings file of the tokenizer, which may contain the chat template and lists the special tokens.
 const SETTINGS: &str = "tokenizer_config.json";
-/// The chat template as a separate file, which takes precedence over the chat template in [`SETTINGS`].
+/// The file that contains only the chat template. It takes precedence over a chat template in `tokenizer_config.json`.
 const TEMPLATE: &str = "chat_template.jinja";
-/// The name under which the chat template is registered in the renderer, and by which its error messages refer to it.
+/// The name of the chat template in the Jinja environment and in Jinja's error messages.
 const NAME: &str = "the template";
-/// The file in which older models store their special tokens.
+/// The file that lists the special tokens of older models.
 const SPECIAL: &str = "special_tokens_map.json";
-/// Maximum size of each file that this module reads, in bytes. Settings files can be large: some list every token of
-/// the vocabulary.
+/// Maximum size of each file that this module reads, in bytes. Some settings files list every token of the vocabulary.
 const LIMIT: u64 = 64 << 20;
-/// Maximum length of a chat template, in bytes: four times the length of the longest published templates. It also
-/// bounds how deeply a chat template can nest.
+/// Maximum length of a chat template in bytes, which also bounds its nesting depth. The longest published chat
+/// templates have a quarter of this length.
 const LONGEST: usize = 64 << 10;
-/// Maximum work of one rendering: instructions, and bytes of bulk text operations.
+/// Maximum number of steps of one rendering. Each Jinja instruction counts, and each byte of bulk text operations.
 const FUEL: u64 = 1 << 20;
-/// Stack size of the rendering thread, in bytes. The system commits only the pages that are used.
+/// Stack size of the thread that renders a chat template, in bytes. The system commits only the pages that are used.
 const STACK: usize = 256 << 20;
-/// Time limit of one rendering. Published chat templates take about a millisecond.
+/// Time limit for rendering a chat template once. Published templates need about a millisecond.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Placeholders for a user message and an answer. [`Chat::probe_template`] renders them to find the texts that the chat
-/// template writes around messages. They contain private-use characters, which chat templates do not write themselves.
+/// Placeholders for a user message and an answer, which are rendered to find the texts that the chat template writes
+/// around them. They contain private-use characters, which chat templates do not write.
 const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
 const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
 
-/// A text for the model: taken verbatim, or sent as a user message.
+/// A text for the model, which is either used verbatim or sent as a user message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prompt<'t> {
-    /// The text without the chat template.
+    /// The text, to which no chat template is applied yet.
     pub text: &'t str,
-    /// Whether the text is a user message, to be rendered with the model's chat template.
+    /// Whether the text is a user message, which is rendered with the chat template of the model.
     pub chat: bool,
 }
 
@@ -65,12 +62,12 @@ impl<'t> From<&'t str> for Prompt<'t> {
     }
 }
 
-/// A compiled chat template, with the texts that it writes around a user message.
+/// A compiled chat template, and the texts that it writes around a user message.
 #[derive(Clone)]
 pub struct Chat {
     environment: Arc<Environment<'static>>,
     special: BTreeMap<String, String>,
-    /// The name of the chat template in error messages, with the path of its file.
+    /// The description of the chat template in error messages, with the path of its file.
     name: String,
     affixes: TemplateAffixes,
     digest: Digest,
@@ -81,11 +78,11 @@ pub struct Chat {
 struct TemplateAffixes {
     prefix: String,
     suffix: String,
-    /// The text between the generation prompt and the answer, for example the empty thinking block of a reasoning
-    /// model.
+    /// The text that the chat template writes between the generation prompt and an answer, for example the empty
+    /// thinking block of a reasoning model.
     answer_prefix: String,
-    /// Whether a space precedes an answer. `None` if this is unknown, because the rendering with an answer does not
-    /// start with the rendering that ends in the generation prompt.
+    /// Whether the chat template writes a space before an answer. `None` if this is unknown, because the template
+    /// renders a conversation with an answer differently from the beginning.
     space: Option<bool>,
 }
 
@@ -118,7 +115,7 @@ impl Chat {
             digest: Digest::of(b""),
         };
         chat.affixes = chat.probe_template()?;
-        // The rendered texts are a part of the digest, so that a change in the renderer's output changes the digest.
+        // The digest includes rendered texts, so that it changes if a new version of the renderer writes other texts.
         let TemplateAffixes { prefix, suffix, answer_prefix, space } = &chat.affixes;
         canon.text("before", prefix).text("behind", suffix).text("more", answer_prefix);
         chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
@@ -134,12 +131,12 @@ impl Chat {
         };
         let mut affixes =
             TemplateAffixes { prefix: prefix.to_owned(), suffix: suffix.to_owned(), ..TemplateAffixes::default() };
-        // Some chat templates write no answers, and some do not write the generation prompt before an answer. The space
-        // is then unknown.
+        // Some chat templates write no answers, or leave out the generation prompt before an answer. It is then unknown
+        // whether a space precedes an answer.
         let answered = self.render(QUESTION, Some(ANSWER)).unwrap_or_default();
         let answered = answered.split_once(ANSWER).and_then(|(upto, _)| upto.strip_prefix(rendered.as_str()));
         if let Some(text) = answered {
-            // A space before an answer is tokenised with the answer, so it is not a part of `answer_prefix`.
+            // A space before an answer is tokenised with the answer, so it is left out of `answer_prefix`.
             let space = text.ends_with(' ');
             affixes.answer_prefix = text.strip_suffix(' ').unwrap_or(text).to_owned();
             affixes.space = Some(space);
@@ -148,14 +145,14 @@ impl Chat {
     }
 
     /// The digest of everything that determines the rendered text: the chat template, its special tokens, and the texts
-    /// that the template writes around a user message.
+    /// that it writes around a user message.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// Renders `text` as a user message. Returns the rendered text, the byte range of `text` in the rendered text
-    /// (without surrounding white space if the chat template strips it), and whether a space precedes an answer; `None`
-    /// if this is unknown.
+    /// Renders `text` as a user message. Returns the rendered text, the byte range of `text` in the rendered text, and
+    /// whether a space precedes an answer (`None` if unknown). The range excludes white space that the chat template
+    /// strips from `text`.
     ///
     /// # Errors
     /// If the chat template fails, or does not write `text` verbatim.
@@ -175,7 +172,7 @@ impl Chat {
         }
     }
 
-    /// Renders the user message `text`, followed by `answer`, or by the generation prompt if there is no answer.
+    /// Renders the user message `text`, followed by `answer`, or by the generation prompt if `answer` is `None`.
     fn render(&self, text: &str, answer: Option<&str>) -> Result<String, Error> {
         let message = |role: &str, content: &str| Value::from_pairs([("role", role), ("content", content)]);
         let answered = answer.map(|answer| message("assistant", answer));
@@ -189,9 +186,9 @@ impl Chat {
     }
 }
 
-/// Runs `work` on a thread with a large stack, and waits for the result at most [`TIMEOUT`]. The time limit is needed
-/// because the limit on instructions does not bound the work of a single instruction, such as printing nested lists.
-/// After a timeout the thread is abandoned, and an error is returned.
+/// Runs `work` on a thread with a large stack. If there is no result after [`TIMEOUT`], abandons the thread and returns
+/// an error. The limit on instructions does not replace the time limit, because a single instruction, such as printing
+/// nested lists, can take long.
 fn run_sandboxed<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, why.to_owned());
     let (sender, receiver) = mpsc::channel();
@@ -218,7 +215,7 @@ fn failed(what: &str, error: &Error) -> ModelError {
     ModelError::Chat { problem: format!("{what}: {text}{clock}") }
 }
 
-/// Creates a Jinja environment with the white-space rules, filters, functions and tests that transformers uses.
+/// Creates a Jinja environment with the white-space rules, filters, functions and tests of transformers.
 fn environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -234,7 +231,7 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     environment.add_function("raise_exception", |problem: String| -> Result<(), Error> {
         Err(Error::new(ErrorKind::InvalidOperation, problem))
     });
-    // As in Jinja2: `none` is not iterable, and strings and mappings are sequences.
+    // Jinja2 does not treat `none` as iterable, and treats strings and mappings as sequences.
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
@@ -243,15 +240,16 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// Whether a format string may ask for a width or precision of more than four digits, written out or in a nested field.
+/// Whether a format string contains a number of more than four digits, or a nested field, which could contain one.
+/// Either could give a very long text.
 fn is_wide(format: &str) -> bool {
     let digits = format.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0);
     let nested = format.split('{').skip(1).any(|part| part.contains(':') && !part.contains('}'));
     digits > 4 || nested
 }
 
-/// Rewrites a chat template for minijinja. CRLF becomes LF. `{% generation %}` blocks, which mark the tokens to train
-/// on and do not change the text, become `{% if true %}` blocks.
+/// Rewrites a chat template for minijinja. CRLF becomes LF. `{% generation %}` blocks mark the tokens for training and
+/// do not change the rendered text; they become `{% if true %}` blocks.
 fn without_marks(source: &str) -> String {
     let source = source.replace("\r\n", "\n");
     let mut out = String::with_capacity(source.len());
@@ -272,7 +270,7 @@ fn without_marks(source: &str) -> String {
 }
 
 /// Serialises a value as Python's `json.dumps(…, ensure_ascii=False)` does, without HTML escaping. Rejects formatting
-/// arguments for objects and lists; for other values they have no effect.
+/// arguments for objects and lists. Ignores them for other values, which they do not change.
 fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let shaped = ["indent", "separators", "sort_keys", "ensure_ascii"].iter().any(|name| arguments.has(name));
     if shaped && matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable) {
@@ -285,7 +283,7 @@ fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     Ok(Value::from_safe_string(String::from_utf8_lossy(&out).into_owned()))
 }
 
-/// A JSON formatter that writes one space after every comma and colon, as Python's `json.dumps` does.
+/// A JSON formatter that writes a space after every comma and colon, as Python's `json.dumps` does.
 struct Spaced;
 
 impl serde_json::ser::Formatter for Spaced {
@@ -302,7 +300,7 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// Reads a JSON file of the model's folder. Returns null if the file does not exist.
+/// Reads a JSON file of a model folder. Returns null if the file does not exist.
 fn json(folder: &Path, name: &str) -> Result<Json, ModelError> {
     let Some(bytes) = bytes(folder, name)? else { return Ok(Json::Null) };
     serde_json::from_slice(&bytes).map_err(|source| ModelError::NotJson { path: folder.join(name), source })
@@ -314,8 +312,9 @@ fn bytes(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, ModelError> {
     if path.is_file() { read_capped(&path, LIMIT).map(Some) } else { Ok(None) }
 }
 
-/// Returns the chat template and the name of its file: [`TEMPLATE`] if it exists, else [`SETTINGS`]. If the settings
-/// contain several named templates, returns the one named `default`. `None` if the model has no chat template.
+/// Returns the chat template and the name of its file: chat_template.jinja if it exists, otherwise
+/// tokenizer_config.json. If tokenizer_config.json contains several templates, returns the one named `default`. Returns
+/// `None` if the model has no chat template.
 fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String)>, ModelError> {
     if let Some(bytes) = bytes(folder, TEMPLATE)? {
         let text = String::from_utf8(bytes);
@@ -343,9 +342,9 @@ fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String
     }
 }
 
-/// Returns `bos_token` and the other special tokens by name. A file states a token as a string or as an object with a
-/// `content`. As in transformers, `special_tokens_map.json` takes precedence over the settings, but it is used only if
-/// the settings have no `added_tokens_decoder`.
+/// Returns the special tokens, such as `bos_token`, by name. A token is stated as a string or as an object with
+/// `content`. special_tokens_map.json takes precedence over `settings`, but is only used if `settings` has no
+/// `added_tokens_decoder`. Both rules are those of transformers.
 fn special_tokens(settings: &Json, map: &Json) -> BTreeMap<String, String> {
     let listed = settings.get("added_tokens_decoder").is_some();
     let extra = settings.get("extra_special_tokens").filter(|extra| extra.is_object());

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Creates a model folder that contains `files`, each given as (name, content).
+/// Creates a model folder that contains `files`, given as pairs (name, content).
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).expect("written"));
@@ -21,7 +21,7 @@ fn framed(template: &str, text: &str) -> Result<(String, Range<usize>, Option<bo
     chat.frame(text).map_err(|error| error.to_string())
 }
 
-/// Returns the part of the rendered text that is the user message.
+/// Renders a user message and returns the part of the rendered text that is the message.
 fn shown(template: &str, text: &str) -> String {
     let (rendered, place, _) = framed(template, text).expect("it is rendered");
     rendered[place].to_owned()
@@ -37,15 +37,15 @@ fn a_text_stands_where_the_template_puts_it() {
     assert_eq!(rendered, "<s>[user] Where is Rome?</s>[assistant]");
     assert_eq!(&rendered[place], "Where is Rome?");
     assert_eq!(shown(PLAIN, "  Where is Rome? "), "Where is Rome?");
-    // `user` as a user message is not confused with the word `user` that the chat template writes.
+    // The user message `user` is not confused with the word `user` in the chat template.
     assert_eq!(framed(PLAIN, "user").expect("rendered").1, 10..14);
-    // Jinja syntax in the user message is not interpreted.
+    // Jinja syntax in a user message is not interpreted.
     assert_eq!(shown(PLAIN, "{{ bos_token }} {% raise %}"), "{{ bos_token }} {% raise %}");
 }
 
 #[test]
 fn jinja_as_transformers_sets_it_up() {
-    // A line that contains only a `{% … %}` block writes no text, with LF and with CRLF.
+    // A line with only a `{% … %}` block writes no text, whether lines end in LF or in CRLF.
     let lines = "{% for m in messages %}\n    {% if m.role == 'user' %}\nQ: {{ m.content }}\n    {% endif %}\n\
         {% endfor %}\nA:\n";
     assert_eq!(framed(lines, "why").expect("rendered").0, "Q: why\nA:");
@@ -63,7 +63,7 @@ fn jinja_as_transformers_sets_it_up() {
     assert_eq!(framed(date, "why").expect("rendered").0, "26 Jul 2024 why", "`strftime_now` is not defined");
 }
 
-/// Chat templates write different texts before an answer: nothing, a space, or an empty thinking block.
+/// Depending on the chat template, the text before an answer is empty, a space, or an empty thinking block.
 #[test]
 fn answers_follow_as_the_template_writes_them() {
     let of = |begin: &str, said: &str| {
@@ -78,7 +78,8 @@ fn answers_follow_as_the_template_writes_them() {
     assert_eq!(of("", " {{ m.content }}"), ("[why]".to_owned(), Some(true)));
     assert_eq!(of("A:\n", "A:\n{{ m.content }}"), ("[why]A:\n".to_owned(), Some(false)));
     assert_eq!(of("A:", "A:<t></t>\n{{ m.content }}"), ("[why]A:<t></t>\n".to_owned(), Some(false)));
-    // If a chat template writes no answers, or no generation prompt before an answer, the space is unknown.
+    // If a chat template writes no answers, or no generation prompt before an answer, it is unknown whether a space
+    // precedes the answer.
     assert_eq!(of("A:", "B:{{ m.content }}"), ("[why]A:".to_owned(), None));
     assert_eq!(of("A:", "{{ raise_exception('no') }}"), ("[why]A:".to_owned(), None));
 }
@@ -95,8 +96,8 @@ fn where_a_template_is_found() {
     let none = folder(&[(SETTINGS, r#"{"bos_token": null}"#)]);
     assert!(Chat::open(none.path()).expect("readable").is_none());
     assert!(Chat::open(folder(&[]).path()).expect("readable").is_none());
-    // chat_template.jinja takes precedence over tokenizer_config.json. Older models store their special tokens in
-    // special_tokens_map.json.
+    // chat_template.jinja takes precedence over the template in tokenizer_config.json. Older models list their special
+    // tokens in special_tokens_map.json.
     let files = [
         (TEMPLATE, "{{ bos_token }}{{ pad_token }}{{ unk_token }}: {{ messages[0].content }}"),
         (SETTINGS, &settings("other {{ messages[0].content }}")),

@@ -1,8 +1,8 @@
 //! Converts between texts and tokens.
 //!
 //! - [`tokens`]: the tokenizer, and the last token of a subject;
-//! - [`chat`]: the chat template, rendered around a user message;
-//! - `tokenizer_check`: rejects tokenizer files that would end the process or exhaust memory in the library;
+//! - [`chat`]: renders a user message with the chat template of the model;
+//! - `tokenizer_check`: rejects a tokenizer.json that would crash the tokenizers library or exhaust memory;
 //! - `catch_panic`: turns a panic of a library into an error.
 
 pub(crate) mod catch_panic;

@@ -1,30 +1,29 @@
-//! Rejects tokenizer.json files that would crash the tokenizers library or exhaust memory in it, or that tokenise at
-//! random.
+//! Rejects a tokenizer.json that would crash the tokenizers library, exhaust memory, or give random tokens.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-/// Maximum length that a text of [`TEXT`] bytes may have after normalisation or decoding, in bytes: 1,024 times
-/// [`TEXT`]. Published tokenizers stay far below this limit.
+/// Maximum length, in bytes, that a text of [`TEXT`] bytes may have after normalisation or decoding. The limit allows
+/// growth by a factor of 1,024, which is far more than published tokenizers need.
 const MOST: usize = 1 << 22;
 const TEXT: usize = 1 << 12;
 
-/// Maximum number of normalisers, pre-tokenisers, post-processors and decoders together. Published tokenizers have at
-/// most about 24 of these steps.
+/// Maximum total number of normalizers, pre-tokenizers, post-processors and decoders. Published tokenizers have at most
+/// about 24 in total.
 const MOST_STEPS: usize = 256;
-/// Maximum total length of the added tokens, in bytes. The hundred thousand short tokens that audio and image models
-/// add take a few MiB.
+/// Maximum total length of the added tokens, in bytes. Some audio and image models add a hundred thousand short tokens,
+/// which take a few MiB.
 const MOST_ADDED_BYTES: usize = 1 << 22;
 
-/// Base64 with optional padding, as the tokenizers library decodes character maps.
+/// Base64 with optional padding, which is how the tokenizers library decodes character maps.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Rejects a tokenizer.json that is unsafe to load or not deterministic. `bytes` is the content of the file.
+/// Checks a tokenizer.json before the tokenizers library loads it. `bytes` is the content of the file.
 ///
 /// # Errors
 /// If the file is not JSON, or fails one of the checks. The `String` describes the problem.
@@ -37,9 +36,9 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
     check_growth(&[&file["decoder"]], "decoder")
 }
 
-/// Rejects a file with more than [`MOST_STEPS`] steps, or with more than [`MOST_ADDED_BYTES`] bytes of added tokens.
-/// Every text passes through all steps and is searched for all added tokens, so the limits bound the time and memory of
-/// tokenising.
+/// Rejects a tokenizer.json with more than [`MOST_STEPS`] steps (normalizers, decoders and so on), or with more than
+/// [`MOST_ADDED_BYTES`] bytes of added tokens. The limits bound the time and memory of tokenising, because each text
+/// passes through all steps and is searched for all added tokens.
 fn check_amount(file: &Value) -> Result<(), String> {
     let steps = ["normalizer", "pre_tokenizer", "post_processor", "decoder"].map(|key| count_steps(&file[key]));
     if steps.iter().sum::<usize>() > MOST_STEPS {
@@ -54,7 +53,8 @@ fn check_amount(file: &Value) -> Result<(), String> {
     }
 }
 
-/// Counts the steps in a part of the file. A step is an object with a `type`, at any depth.
+/// Counts the steps (normalizers, decoders and so on) in a part of tokenizer.json. A step is an object with a string
+/// `type`, at any depth.
 fn count_steps(value: &Value) -> usize {
     let own = usize::from(value.get("type").is_some_and(Value::is_string));
     let inner = value.as_object().into_iter().flat_map(|fields| fields.values());
@@ -62,7 +62,7 @@ fn count_steps(value: &Value) -> usize {
     own + inner.chain(listed).map(count_steps).sum::<usize>()
 }
 
-/// Rejects BPE dropout, which skips merges at random: the same text would give different tokens each time.
+/// Rejects BPE dropout, which skips merges at random, so that the same text gives different tokens each time.
 fn check_dropout(model: &Value) -> Result<(), String> {
     match model["dropout"].as_f64() {
         Some(dropout) if dropout != 0.0 => Err(format!(
@@ -72,8 +72,8 @@ fn check_dropout(model: &Value) -> Result<(), String> {
     }
 }
 
-/// Rejects steps that can lengthen a text excessively. The library allocates the memory for the longer text, and the
-/// process aborts if the allocation fails. `what` names the steps in the error.
+/// Rejects normalizers or decoders that can lengthen a text excessively. The tokenizers library allocates memory for
+/// the longer text, and the process aborts if the allocation fails. `what` names the steps in the error message.
 fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     let (mut length, mut growth, mut rest) = (TEXT, 1_usize, steps.to_vec());
     while let Some(value) = rest.pop() {
@@ -91,11 +91,11 @@ fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     }
 }
 
-/// Returns the maximum number of bytes that a step writes per byte that it reads; 1 for types of steps that the
-/// function does not list.
+/// Returns the maximum number of bytes that a normalizer or decoder writes per byte that it reads. Returns 1 for types
+/// that are not listed here.
 fn step_growth(step: &Value) -> Result<usize, String> {
     Ok(match step["type"].as_str() {
-        // Every byte that is not printable ASCII becomes a character that takes two bytes.
+        // A byte that is not printable ASCII becomes a character of two bytes.
         Some("ByteLevel") => 2,
         Some("Replace") => replaced(&step["pattern"], step["content"].as_str().map_or(0, str::len)),
         Some("Metaspace") => step["replacement"].as_str().map_or(1, str::len).max(1),
@@ -104,11 +104,11 @@ fn step_growth(step: &Value) -> Result<usize, String> {
     })
 }
 
-/// Returns the maximum growth factor of a step that replaces `pattern` by `content` bytes.
+/// Returns the maximum growth factor of a step that replaces each match of `pattern` by a text of `content` bytes.
 fn replaced(pattern: &Value, content: usize) -> usize {
     let least = match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
         (Some(text), _) => text.len(),
-        // A pattern that this parser does not support, such as lookaround, may match without consuming input.
+        // The parser does not support some patterns, such as lookaround. They may match the empty string.
         (_, Some(regex)) => regex_syntax::parse(regex).ok().and_then(|hir| hir.properties().minimum_len()).unwrap_or(0),
         _ => 0,
     };
@@ -118,9 +118,9 @@ fn replaced(pattern: &Value, content: usize) -> usize {
     }
 }
 
-/// Returns the length of the longest replacement in a precompiled character map, which consists of a trie and
-/// NUL-terminated texts. Rejects a map that ends before the stated end of its trie, because the library allocates the
-/// stated length.
+/// Returns the length of the longest replacement in a precompiled character map: the length of a trie, the trie, and
+/// NUL-terminated texts. Rejects a map that is shorter than the stated length, because the tokenizers library allocates
+/// that length.
 fn longest_of_map(map: &str) -> Result<usize, String> {
     let bytes = BASE64.decode(map).map_err(|problem| format!("its map of characters is not base 64: {problem}"))?;
     let Some((stated, rest)) = bytes.split_first_chunk::<4>() else { return Ok(1) };
@@ -131,8 +131,9 @@ fn longest_of_map(map: &str) -> Result<usize, String> {
     Ok(texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0).max(1))
 }
 
-/// Rejects merges whose parts are not in the vocabulary, or whose result is longer than every token: the tokenizers
-/// library copies results to a buffer as long as the longest token, and panics on longer results.
+/// Rejects BPE merges with parts that are not in the vocabulary, and merges whose result is longer than every token.
+/// The tokenizers library copies each result to a buffer of the length of the longest token, and panics if the result
+/// is longer.
 fn check_merges(model: &Value) -> Result<(), String> {
     let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
         return Ok(());
@@ -169,7 +170,7 @@ mod tests {
         assert!(longest_of_map("AAAA*").is_err_and(|said| said.contains("not base 64")));
         let said = longest_of_map("/////wAAAAAA").expect_err("four gibibytes");
         assert!(said.contains("4294967295 bytes"), "{said}");
-        // A trie of four bytes, followed by `ab` and `cde`.
+        // This character map has a trie of four bytes, followed by the texts `ab` and `cde`.
         assert_eq!(longest_of_map("BAAAAAAAAABhYgBjZGUA"), Ok(3));
         assert_eq!((longest_of_map(""), longest_of_map("AAAAAA==")), (Ok(1), Ok(1)));
         assert_eq!(longest_of_map("AAAAAA"), Ok(1));
@@ -188,7 +189,7 @@ mod tests {
         assert!(of(vec![tenfold(); 4]).is_err_and(|said| said.contains("1024 times as long")));
         assert!(of(vec![json!({ "type": "ByteLevel" }); 11]).is_err());
         assert!(of(vec![json!({ "type": "Prepend", "prepend": "a".repeat(1 << 22) })]).is_err());
-        // The patterns consume no input, and the replacement is inserted between all letters.
+        // The next two patterns match the empty string, so the replacement is inserted before every letter.
         assert!(of(vec![replace(json!({ "Regex": "(?=.)" }), "a"); 11]).is_err());
         assert!(of(vec![replace(json!({ "String": "" }), "a"); 11]).is_err());
     }

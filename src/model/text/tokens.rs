@@ -1,4 +1,4 @@
-//! Tokenises and decodes texts, frames prompts with the chat template, and finds the last token of a subject.
+//! Tokenises and decodes texts, renders prompts with the chat template, and finds the last token of a subject.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,49 +15,51 @@ use crate::model::load::files::{CONFIG, TOKENIZER, check_contained, read_capped}
 use crate::model::load::remark::{Remark, RemarkKind};
 use crate::model::load::storage;
 
-/// The error message if a chat template is requested and the model has no chat template.
+/// The error message for a prompt that needs a chat template, if the model has none.
 const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
                            tokenizer_config.json";
 
-/// Maximum size of tokenizer.json and of config.json, each, in bytes.
+/// Maximum size in bytes of each file that is read: tokenizer.json and config.json.
 const LIMIT: u64 = 64 << 20;
 
-/// Texts that are put before a continuation to tokenise it. The first text that the tokenizer does not merge with the
-/// continuation is used.
+/// Texts to put before a continuation when the continuation is tokenised. The first text is used that the tokenizer
+/// does not merge with the continuation.
 const ANCHORS: [&str; 3] = ["\n", ".", "a"];
 
-/// A loaded tokenizer.json, with the chat template of the same folder.
+/// A loaded tokenizer.json, and the chat template of the same model folder.
 #[derive(Clone)]
 pub struct Tokens {
     tokenizer: Tokenizer,
     vocabulary: usize,
-    /// Whether the tokenizer puts a mark such as `▁` before every text, which is correct only at the beginning of a
-    /// text.
+    /// Whether the tokenizer puts a mark, such as `▁`, before every text. The mark is only correct at the beginning of
+    /// a text.
     prepends: bool,
-    /// Special tokens that the tokenizer's post-processor appends to every text.
+    /// The special tokens that the tokenizer appends to every text.
     appended: Vec<u32>,
     folder: PathBuf,
-    /// The chat template, opened on first use. A broken chat template is therefore an error only if it is needed.
+    /// The chat template, which is opened on first use. An invalid chat template is therefore only an error for user
+    /// messages.
     chat: OnceLock<Result<Chat, String>>,
 }
 
-/// A prompt in the form in which the model receives it.
+/// A prompt as the model receives it: rendered and tokenised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedPrompt {
-    /// The whole text: the prompt, and the texts that the chat template writes around the prompt.
+    /// The rendered prompt. If a chat template is used, this includes the texts that the template writes around the
+    /// prompt.
     pub text: String,
-    /// The number that is added to a byte position in the prompt to get the position in `text`. It is negative if the
-    /// chat template strips white space before the prompt and writes less text before it.
+    /// The offset from a byte position in the prompt to the position in `text`. The offset is negative if the chat
+    /// template strips more white space before the prompt than the number of bytes that it writes there.
     shift: isize,
-    /// Whether a space precedes an answer; `None` if there is no chat template, or if the chat template does not define
-    /// this.
+    /// Whether the chat template puts a space before an answer; `None` if this is unknown or if no chat template is
+    /// used.
     space: Option<bool>,
     pub encoded: Encoded,
 }
 
 impl EncodedPrompt {
-    /// Returns `answer` in the form in which it continues the prompt. The chat template decides whether a space
-    /// precedes the answer; if the template does not define this, the rule of [`target_text`] applies.
+    /// Returns `answer` in the form in which it continues the prompt: with or without a space before it. The chat
+    /// template decides this; otherwise, the rule of [`target_text`] applies.
     pub fn answer(&self, answer: &str) -> String {
         match self.space {
             Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
@@ -66,7 +68,7 @@ impl EncodedPrompt {
         }
     }
 
-    /// Converts a byte range of the prompt to a byte range of the whole text.
+    /// Converts a byte range of the original prompt to a byte range of `text`, the rendered prompt.
     pub fn place(&self, range: &Range<usize>) -> Range<usize> {
         let moved = |at: usize| at.saturating_add_signed(self.shift);
         moved(range.start)..moved(range.end)
@@ -75,15 +77,15 @@ impl EncodedPrompt {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// Token ids, including the special tokens that the tokenizer's post-processor adds.
+    /// The token ids, special tokens included.
     pub ids: Vec<u32>,
-    /// The byte range of the text that each token covers; empty for special tokens.
+    /// The byte range of the text for each token; empty for special tokens.
     pub spans: Vec<Range<usize>>,
 }
 
 impl Encoded {
-    /// Returns the index of the last token that covers the last byte of `subject`, a byte range of the text; `None` if
-    /// no token covers that byte.
+    /// Returns the index of the last token that covers the last byte of `subject`, a byte range of the text. Returns
+    /// `None` if no token covers this byte.
     pub fn subject_last(&self, subject: &Range<usize>) -> Option<usize> {
         let last = subject.end.checked_sub(1)?;
         self.spans.iter().rposition(|span| span.contains(&last))
@@ -91,7 +93,7 @@ impl Encoded {
 }
 
 impl Tokens {
-    /// Loads the tokenizer of the model in `folder`, whose embedding has `vocabulary` rows.
+    /// Loads the tokenizer of the model in `folder`. `vocabulary` is the number of rows of the model's token embedding.
     ///
     /// # Errors
     /// If tokenizer.json is missing, too large, malformed, or would crash the tokenizers library.
@@ -105,7 +107,7 @@ impl Tokens {
         let fail = |problem: String| ModelError::Tokenizer { path: path.clone(), problem };
         tokenizer_check::check(&bytes).map_err(fail)?;
         let mut tokenizer = load(&bytes).map_err(fail)?;
-        // Texts are never truncated or padded, even if tokenizer.json configures truncation or padding.
+        // Texts are never truncated or padded, whatever tokenizer.json configures.
         tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
         tokenizer.with_padding(None);
         let mut tokens = Self {
@@ -117,26 +119,25 @@ impl Tokens {
             chat: OnceLock::new(),
         };
         tokens.appended = tokens.appended_tokens();
-        // A tokenizer that puts no mark (such as `▁`) before a text encodes `a` as the token `a`.
+        // A tokenizer that puts no mark before a text encodes the text `a` as the token `a`.
         tokens.prepends = tokens.encode_raw("a", false).is_ok_and(|one| {
             one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
         });
         Ok(tokens)
     }
 
-    /// Returns the special tokens that the post-processor appends to a text.
+    /// Returns the special tokens that the tokenizer appends to a text.
     fn appended_tokens(&self) -> Vec<u32> {
         let text = catch_panic(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
         let Some(text) = text else { return Vec::new() };
         let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
         let ids = text.get_ids();
-        // If all tokens are special, the letter `a` itself is a special token, and it is unknown which tokens are
-        // appended.
+        // If all tokens are special, then so is the letter `a`, and it is unknown which of the tokens are appended.
         if added == ids.len() { Vec::new() } else { ids[ids.len() - added..].to_vec() }
     }
 
-    /// Returns the remark that prompts are read without the special tokens that the tokenizer appends to texts; `None`
-    /// if the tokenizer appends no special tokens.
+    /// Returns a warning that the tokenizer appends special tokens to texts, and that they are removed from prompts.
+    /// Returns `None` if the tokenizer appends no tokens.
     pub fn remark(&self) -> Option<Remark> {
         if self.appended.is_empty() {
             return None;
@@ -152,23 +153,22 @@ impl Tokens {
         Some(Remark::new(RemarkKind::TextsEnded, message, help))
     }
 
-    /// Returns a digest of the rules for tokenising a prompt that tokenizer.json does not state. For a user message
-    /// (`chat`), the result is the digest of the chat template. For other prompts, it is a fixed digest if the
-    /// tokenizer appends special tokens, because these are removed from prompts. `None` if prompts are tokenised
-    /// exactly as tokenizer.json states.
+    /// Returns a digest of everything except tokenizer.json that determines the tokens of a prompt. For a user message
+    /// (`chat`), this is the digest of the chat template. For other prompts, it is a constant if the tokenizer appends
+    /// special tokens, which are removed from prompts. Returns `None` if tokenizer.json alone determines the tokens.
     ///
     /// # Errors
     /// As [`Tokens::chat`].
     pub fn reading(&self, chat: bool) -> Result<Option<Digest>, ModelError> {
         let template = if chat { Some(*self.chat()?.digest()) } else { None };
-        // A chat template writes the whole text, and the tokenizer appends nothing to it.
+        // No tokens are appended to a user message: the chat template writes the whole text.
         if chat || self.appended.is_empty() {
             return Ok(template);
         }
         Ok(Some(FieldHasher::new("prompt-without-its-end/1").finish()))
     }
 
-    /// Returns the model's chat template, and opens it on first use.
+    /// Returns the chat template of the model, and opens it on first use.
     ///
     /// # Errors
     /// If the model has no chat template, or the chat template cannot be used.
@@ -180,15 +180,15 @@ impl Tokens {
         self.chat.get_or_init(open).as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
     }
 
-    /// Returns the texts of the special tokens that mark the start and the end of a text, as config.json names them:
-    /// `bos_token_id`, then `eos_token_id`, without repetition. Only config.json is read, because a patch may depend
-    /// only on the files of the base model, and the other tokenizer settings are not among them.
+    /// Returns the texts of the special tokens `bos_token_id` and `eos_token_id` in config.json, without repetition.
+    /// tokenizer_config.json is not read, because a patch may depend only on the files of the base model, which do not
+    /// include this file.
     pub fn start_texts(&self) -> Vec<String> {
         let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
         let config: serde_json::Value =
             config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let config_id = |name: &str| match &config[name] {
-            // Some models have several end tokens, of which the first is used.
+            // Some models have several end tokens. The first one is used.
             serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
             one => one.as_u64(),
         };
@@ -199,9 +199,9 @@ impl Tokens {
         texts
     }
 
-    /// Tokenises a prompt. A plain prompt gets the special tokens that [`Tokens::encode`] puts before a text. A user
-    /// message is rendered with the chat template, which writes its own special tokens. Tokens that the tokenizer
-    /// appends are removed, because an answer follows.
+    /// Tokenises a prompt. A user message is rendered with the chat template, which writes the special tokens. Any
+    /// other prompt is tokenised as by [`Tokens::encode`], but special tokens at the end are removed, because an answer
+    /// follows.
     ///
     /// # Errors
     /// As [`Tokens::encode`]; or if the chat template is missing or fails.
@@ -220,7 +220,7 @@ impl Tokens {
         Ok(EncodedPrompt { text, shift: place.start.cast_signed() - trimmed.cast_signed(), space, encoded })
     }
 
-    /// Tokenises a whole text, with the special tokens that the tokenizer's post-processor adds.
+    /// Tokenises a whole text, and adds the special tokens that tokenizer.json prescribes.
     ///
     /// # Errors
     /// If the tokenizer rejects the text, or returns an id for which the model has no embedding.
@@ -228,8 +228,8 @@ impl Tokens {
         self.encode_raw(text, true)
     }
 
-    /// Tokenises a text that continues another text: without special tokens, and without the mark (such as `▁`) that
-    /// some tokenizers put before a text.
+    /// Tokenises a text that continues another text. Special tokens are not added, and neither is the mark, such as
+    /// `▁`, that some tokenizers put before a text.
     ///
     /// # Errors
     /// As [`Tokens::encode`]; or if the tokenizer merges the start of `text` with every text of `ANCHORS`.
@@ -258,23 +258,23 @@ impl Tokens {
         Ok(Encoded { ids: encoding.get_ids().to_vec(), spans })
     }
 
-    /// Returns one token as readable text. A token that is only a part of a character is returned as the vocabulary
-    /// spells it.
+    /// Returns one token as readable text. If the token is a part of a character, returns its spelling in the
+    /// vocabulary.
     pub fn piece(&self, id: u32) -> String {
         let text = catch_panic(|| self.tokenizer.decode(&[id], false).ok());
         let text = text.ok().flatten().filter(|text| !text.contains('\u{fffd}'));
         text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
     }
 
-    /// Decodes tokens and leaves out special tokens. If the tokenizer cannot decode the tokens, returns the
-    /// concatenated texts of the single tokens.
+    /// Decodes tokens and leaves out special tokens. If the tokenizer cannot decode them together, each token is
+    /// decoded separately.
     pub fn decode(&self, ids: &[u32]) -> String {
         let text = catch_panic(|| self.tokenizer.decode(ids, true).ok()).ok().flatten();
         text.unwrap_or_else(|| self.pieces(ids).concat())
     }
 
-    /// Decodes tokens that follow other tokens. Unlike [`Tokens::decode`], keeps a leading space, which some decoders
-    /// strip at the beginning of a text.
+    /// Decodes tokens that follow other tokens. Some decoders strip a space at the beginning of a text; this function
+    /// keeps the space.
     pub fn decode_behind(&self, ids: &[u32]) -> String {
         let own = || self.decode(ids);
         let Some(before) = self.encode_raw(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };
@@ -282,21 +282,20 @@ impl Tokens {
         whole.strip_prefix(&self.decode(&before.ids)).map_or_else(own, str::to_owned)
     }
 
-    /// Whether a token is special, for example the end of a document or padding.
+    /// Whether a token is special, for example the token for the end of a document or for padding.
     pub fn is_special(&self, id: u32) -> bool {
         self.tokenizer.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
 
-    /// Returns the text of each token by [`Tokens::piece`].
+    /// Returns each token as readable text, converted by [`Tokens::piece`].
     pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
         ids.iter().map(|&id| self.piece(id)).collect()
     }
 }
 
 impl Tokens {
-    /// Returns each token as readable text. Each of the tokens that together spell one character is shown as that
-    /// character with the token's number, for example `é 1/2` and `é 2/2`, because the vocabulary spells parts of a
-    /// character in unrelated letters.
+    /// Returns each token as readable text. If a character consists of two tokens, they are shown as `é 1/2` and `é
+    /// 2/2`, because the vocabulary spells parts of a character with unrelated letters.
     pub fn shown(&self, ids: &[u32]) -> Vec<String> {
         let decode = |tokens: &[u32]| {
             let text = catch_panic(|| self.tokenizer.decode(tokens, false).ok()).ok().flatten();
@@ -304,7 +303,7 @@ impl Tokens {
         };
         let (mut shown, mut rest) = (Vec::with_capacity(ids.len()), ids);
         while !rest.is_empty() {
-            // The shortest run of 2 to `MOST_SHARED` tokens that decodes to valid text.
+            // Find the smallest number of tokens, from 2 to `MOST_SHARED`, that decode to valid text together.
             let runs = 2..=rest.len().min(MOST_SHARED);
             let run = if decode(&rest[..1]).is_some() {
                 None
@@ -322,20 +321,20 @@ impl Tokens {
     }
 }
 
-/// Maximum number of tokens that may share one character: a character has at most four bytes, and a space may precede
+/// Maximum number of tokens that may spell one character. A character has at most four bytes, and a space may precede
 /// it.
 const MOST_SHARED: usize = 5;
 
-/// Returns `target` in the form in which it continues `prompt`: after one space, unless the prompt ends with white
-/// space, the target starts with white space, or the character on either side belongs to a script without spaces.
+/// Returns `target` in the form in which it continues `prompt`. A space is put before `target`, unless white space or a
+/// character of a script without spaces is on either side of the boundary.
 pub fn target_text(prompt: &str, target: &str) -> String {
     let (before, after) = (prompt.chars().next_back(), target.chars().next());
     let joined = [before, after].into_iter().flatten().any(|c| c.is_whitespace() || writes_no_spaces(c));
     if joined { target.to_owned() } else { format!(" {target}") }
 }
 
-/// Whether a character is a letter or punctuation of a script without spaces between words: Chinese, Japanese, Thai,
-/// Lao, Khmer, Burmese, Tibetan. Korean uses spaces.
+/// Whether a character belongs to a script without spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese
+/// or Tibetan. Korean uses spaces.
 fn writes_no_spaces(c: char) -> bool {
     matches!(c as u32,
         0x0E00..=0x0EFF | 0x0F00..=0x0FFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x2E80..=0x2FDF | 0x3000..=0x30FF

@@ -1,4 +1,4 @@
-//! Reads from config.json how a model is stored: its family, and whether its weights are quantised.
+//! Reads the family of a model from config.json, and rejects quantised weights.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::model::ModelError;
 use crate::model::arch::config::ConfigReader;
 use crate::model::arch::family::{FAMILIES, Family};
 
-/// Returns the supported family that the `model_type` of a config names.
+/// Returns the family that `model_type` in config.json names.
 ///
 /// # Errors
 /// If the family is not supported, or the config has no `model_type`. The error suggests a `model_type` if
@@ -32,7 +32,7 @@ fn named(model_type: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|family| family.model_type == model_type)
 }
 
-/// Returns the first class in the `architectures` of a config; `None` if there is none.
+/// Returns the first class that `architectures` in config.json lists; `None` if there is none.
 fn architecture<'a>(config: &ConfigReader<'a>) -> Option<&'a str> {
     config.get("architectures")?.as_array()?.first()?.as_str()
 }
@@ -50,14 +50,16 @@ fn without_type(config: &ConfigReader<'_>) -> ModelError {
     ModelError::stored(config.path(), "`model_type` is missing", help)
 }
 
-/// Whether a model class of transformers belongs to a family. For example, `LlamaForCausalLM` belongs to `llama`.
+/// Whether `class`, the name of a model class of transformers, belongs to `family`. For example, `LlamaForCausalLM`
+/// belongs to the family `llama`.
 fn is_of(class: &str, family: &Family) -> bool {
     let ends = ["For", "LMHeadModel", "DoubleHeadsModel", "Model"].map(|end| class.find(end));
     let stem = &class[..ends.into_iter().flatten().min().unwrap_or(class.len())];
     stem.eq_ignore_ascii_case(&family.model_type.replace('_', ""))
 }
 
-/// Returns the first class in `architectures` if it belongs to another family than `model_type`; `None` otherwise.
+/// Returns the first class that `architectures` in config.json lists, if this class does not belong to `family`;
+/// otherwise `None`.
 pub(in crate::model) fn other_class(path: &Path, config: &serde_json::Value, family: &Family) -> Option<String> {
     let config = ConfigReader::new(path, config.as_object()?);
     architecture(&config).filter(|class| !is_of(class, family)).map(str::to_owned)
@@ -69,7 +71,7 @@ pub(in crate::model) fn other_class(path: &Path, config: &serde_json::Value, fam
 /// If the config has quantisation settings. The error names the method.
 pub(in crate::model) fn refuse_quantised(config: &ConfigReader<'_>) -> Result<(), ModelError> {
     let quantised = |method: &str| ModelError::Quantised { path: config.path().to_owned(), method: method.to_owned() };
-    // MLX writes `quantization`, and in addition `quantization_config` without a method.
+    // MLX writes `quantization`, and also `quantization_config` without a method.
     if config.object("quantization")?.is_some_and(|said| said.get("bits").is_some()) {
         return Err(quantised("MLX"));
     }

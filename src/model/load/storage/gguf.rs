@@ -1,4 +1,4 @@
-//! Reads from the header of a GGUF file the name of the model from which the file was made. The weights are not read.
+//! Reads the header of a GGUF file to find the model from which the file was made. Does not read the weights.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -7,17 +7,17 @@ use std::path::Path;
 use crate::model::load::hub::repository;
 use crate::regular_file;
 
-/// The four bytes with which every GGUF file starts.
+/// The first four bytes of every GGUF file.
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
-/// Maximum number of bytes of a file that are read. The metadata about the source model comes before the vocabulary and
-/// takes far fewer bytes.
+/// Maximum number of bytes that are read from a GGUF file. The metadata about the source model is much shorter, and
+/// comes before the vocabulary.
 const MOST_BYTES: u64 = 1 << 20;
-/// Maximum length of one text in the header, in bytes. The reader stops at a longer text.
+/// Maximum length of one text in the header, in bytes. The reader stops at the first longer text.
 const MOST_TEXT: u64 = 1 << 12;
 const TEXT: u32 = 8;
 
-/// Returns the name of the model from which the file at `path` was made: `ORG/NAME` if the header contains the
-/// organisation or a URL, else the name alone. `None` if the header does not contain a name.
+/// Returns the name of the model from which the GGUF file at `path` was made: `ORG/NAME` if the header contains the
+/// organisation or a URL, otherwise the name alone. Returns `None` if the header contains no name.
 pub(crate) fn made_from(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     regular_file::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
@@ -30,7 +30,7 @@ pub(crate) fn made_from(path: &Path) -> Option<String> {
     })
 }
 
-/// Returns the text values of a header by key. Stops at the first array or malformed value.
+/// Returns the text values in a GGUF header by key. Stops at the first array or malformed value.
 fn texts(bytes: &[u8]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut rest = Rest(bytes);
@@ -52,8 +52,8 @@ fn texts(bytes: &[u8]) -> BTreeMap<String, String> {
     found
 }
 
-/// Returns the size of a number of the GGUF type `kind`, in bytes. Returns `None` for arrays and unknown types, at
-/// which the reader stops: the first arrays are those of the vocabulary, which comes after the texts.
+/// Returns the size in bytes of a number with the GGUF type `kind`. Returns `None` for arrays and unknown types, and
+/// the reader stops there. The first arrays are the vocabulary, which comes after the metadata about the source model.
 fn size(kind: u32) -> Option<usize> {
     match kind {
         0 | 1 | 7 => Some(1),
@@ -91,7 +91,7 @@ impl<'a> Rest<'a> {
 pub(crate) mod tests {
     use super::*;
 
-    /// Builds a GGUF header with a number, followed by `texts`, each given as (key, value).
+    /// Builds a GGUF header that contains one number and the pairs (key, value) in `texts`.
     pub(in crate::model::load::storage) fn header(texts: &[(&str, &str)]) -> Vec<u8> {
         let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
         let mut bytes = MAGIC.to_vec();

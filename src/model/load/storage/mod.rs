@@ -1,10 +1,9 @@
-//! Explains why a path cannot be opened as a model. Recognises other storage formats by their files; every error names
-//! the format and tells the user what to do.
+//! Explains why a path cannot be opened as a model. Recognises the formats of other programs by the names and the first
+//! bytes of files. Each error names the format and tells the user what to do.
 //!
-//! - [`config`]: reads the family and the quantisation from config.json;
-//! - [`names`]: finds the cause of a missing tensor in the names of the other tensors;
-//! - [`gguf`]: reads the source model of a GGUF file;
-//! - this module recognises files and folders by their names and first bytes.
+//! - [`config`]: reads the family from config.json and rejects quantised weights;
+//! - [`names`]: finds the cause of a missing tensor in the names of the existing tensors;
+//! - [`gguf`]: reads the name of the source model from a GGUF file.
 
 pub(crate) mod config;
 mod gguf;
@@ -21,18 +20,17 @@ use super::files::{CONFIG, TOKENIZER, WHOLE, read_json};
 use crate::model::ModelError;
 use crate::safetensors::refuse_pickle;
 
-/// The config file of a PEFT adapter. A folder that contains this file, but no model, is an adapter.
+/// The name of the config file of a PEFT adapter. A folder with this file and without a model is an adapter.
 pub(crate) const ADAPTER: &str = "adapter_config.json";
-/// Maximum size of [`ADAPTER`], in bytes.
+/// Maximum size of `adapter_config.json`, in bytes.
 const ADAPTER_LIMIT: u64 = 1 << 20;
-/// Advice on how to save a model in the Hub's format.
+/// Advice for the user on how to save a model in the format of the Hugging Face Hub.
 pub(crate) const SAVE: &str = "`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)` of transformers writes model A into \
                     the folder B in that form";
-/// Maximum number of file or folder names that a message lists.
+/// Maximum number of file or folder names that one error message lists.
 const LISTED: usize = 3;
 
-/// The names of the files and of the subfolders in a folder, each list sorted. A link to a folder is listed as a
-/// folder.
+/// The names of the files and subfolders of a folder, each list sorted. A link to a folder counts as a folder.
 struct Listing {
     files: Vec<String>,
     folders: Vec<String>,
@@ -59,7 +57,7 @@ impl Listing {
     }
 }
 
-/// Formats the first [`LISTED`] names and the number of the remaining names: `a, b, c and 4 more`.
+/// Formats the first names and the number of the remaining names, such as `a, b, c and 4 more`.
 fn listed(names: &[&String]) -> String {
     let shown: Vec<&str> = names.iter().take(LISTED).map(|name| name.as_str()).collect();
     match names.len().checked_sub(LISTED).filter(|more| *more > 0) {
@@ -68,7 +66,7 @@ fn listed(names: &[&String]) -> String {
     }
 }
 
-/// Returns the error for a file that was given in place of a model folder.
+/// Returns the error for `path`, which is a file and not a model folder.
 pub(crate) fn file(path: &Path) -> ModelError {
     let mut first = [0; 8];
     let read = File::open(path).and_then(|mut file| file.read(&mut first)).unwrap_or(0);
@@ -107,7 +105,7 @@ pub(crate) fn without_config(folder: &Path) -> ModelError {
     others(folder, &listing).unwrap_or_else(|| ModelError::NoFile { folder: folder.to_owned(), name: CONFIG })
 }
 
-/// Returns the error for a folder with config.json, but without model.safetensors and without an index.
+/// Returns the error for a folder that contains config.json, but neither model.safetensors nor an index of shards.
 pub(crate) fn without_weights(folder: &Path) -> ModelError {
     let listing = Listing::of(folder);
     if let Some(error) = adapter(folder, &listing) {
@@ -121,8 +119,8 @@ pub(crate) fn without_weights(folder: &Path) -> ModelError {
     found.unwrap_or_else(|| ModelError::NoFile { folder: folder.to_owned(), name: WHOLE })
 }
 
-/// Returns the error for a folder without tokenizer.json. The error names the tokenizer files of other formats in the
-/// folder.
+/// Returns the error for a folder without tokenizer.json. The error names the tokenizer files of other formats that the
+/// folder contains.
 pub(crate) fn without_tokenizer(folder: &Path) -> ModelError {
     let listing = Listing::of(folder);
     let known = ["vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt"];
@@ -143,13 +141,13 @@ fn cached(folder: &Path) -> Option<String> {
     Some(name.replacen("--", "/", 1))
 }
 
-/// Returns the base model that the config of an adapter names; `None` if the config names no base model.
+/// Returns the name of the base model in `adapter_config.json` of `folder`; `None` if the file states no base model.
 pub(crate) fn base_of_adapter(folder: &Path) -> Option<String> {
     let config = read_json(&folder.join(ADAPTER), ADAPTER_LIMIT).ok()?;
     config["base_model_name_or_path"].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Returns the error for a folder that contains an adapter without its base model; `None` for other folders.
+/// Returns the error for a folder that contains a PEFT adapter; `None` for other folders.
 fn adapter(folder: &Path, listing: &Listing) -> Option<ModelError> {
     if !listing.has(ADAPTER) {
         return None;
@@ -163,7 +161,7 @@ fn adapter(folder: &Path, listing: &Listing) -> Option<ModelError> {
     ))
 }
 
-/// Returns the error for a folder whose subfolders are models; `None` for other folders.
+/// Returns the error for a folder that contains models in subfolders; `None` for other folders.
 fn parent(folder: &Path, listing: &Listing) -> Option<ModelError> {
     let models: Vec<&String> = listing.folders.iter().filter(|name| folder.join(name).join(CONFIG).is_file()).collect();
     let found = match &models[..] {
@@ -177,8 +175,8 @@ fn parent(folder: &Path, listing: &Listing) -> Option<ModelError> {
     Some(ModelError::stored(folder, format!("this folder is not a model; {found}"), help))
 }
 
-/// Returns the error for a folder with weights in another format or under another name; `None` if it contains no
-/// weights.
+/// Returns the error for a folder whose weights have another format or unexpected file names; `None` if the folder
+/// contains no weights.
 fn others(folder: &Path, listing: &Listing) -> Option<ModelError> {
     if let Some(first) = listing.ending(".gguf").first() {
         return Some(of_gguf(&folder.join(first.as_str())));
@@ -195,7 +193,7 @@ fn others(folder: &Path, listing: &Listing) -> Option<ModelError> {
     Some(ModelError::stored(&folder.join(name), format!("this is {what}"), help))
 }
 
-/// Returns the error for safetensors files that do not have the names of the Hub's layout.
+/// Returns the error for a folder whose safetensors files, `names`, do not have the file names of the Hugging Face Hub.
 fn misnamed(folder: &Path, names: &[&String]) -> ModelError {
     let there = listed(names);
     let part = names.iter().any(|name| name.contains("-of-"));
@@ -213,8 +211,8 @@ fn misnamed(folder: &Path, names: &[&String]) -> ModelError {
     ModelError::stored(folder, format!("it has {there}, but {missing}"), help)
 }
 
-/// Recognises weights of other programs by the extension of the file name. Returns a description of the file and the
-/// advice for the user.
+/// Recognises the weights files of other programs by the extension of the file name. Returns a description of the file
+/// and the advice for the user; `None` for other extensions.
 fn foreign(name: &str) -> Option<(&'static str, &'static str)> {
     const MADE_FROM: &str = "name the model that it was made from, in safetensors";
     const OLD: &str = "fetch the model in safetensors; if it is published only in this format, load these weights with \

@@ -1,4 +1,4 @@
-//! Explains a missing tensor by the names of the other tensors, and lists tensors of the decoder that are not read.
+//! Explains why a tensor is missing, and lists tensors that are not read. Both use only the names of the tensors.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,10 @@ use crate::model::load::files::WeightFiles;
 /// Suffixes of tensor names that occur only in quantised weights.
 const QUANTISED: [&str; 8] =
     [".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".scales", ".absmax", ".SCB"];
-/// Prefixes of the names of output matrices of models that are not language models, such as classifiers.
+/// Prefixes of the names of output layers in models that are not language models, such as classifiers.
 const CLASSIFIERS: [&str; 5] = ["score.weight", "classifier.weight", "v_head.", "value_head.", "qa_outputs.weight"];
-/// Suffixes of the names of buffers that a decoder computes itself, and that older programs stored with its weights.
+/// Suffixes of the names of buffers, such as attention masks, that old programs stored with the weights. The decoder
+/// computes them.
 const COMPUTED: [&str; 9] = [
     ".rotary_emb.inv_freq",
     ".rotary_emb.cos_cached",
@@ -24,8 +25,8 @@ const COMPUTED: [&str; 9] = [
     ".position_ids",
 ];
 
-/// Returns the error for the missing tensor `wanted`, a name with or without the family's prefix. The error describes
-/// the likely cause, which is found in the names of the existing tensors.
+/// Returns the error for the missing tensor `wanted`, a name with or without the family's prefix. The error states the
+/// likely cause, which is derived from the names of the existing tensors.
 pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str) -> ModelError {
     let path = &weights.path;
     let names = || weights.names();
@@ -43,7 +44,7 @@ pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str
         );
     }
     let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
-    // Whether `start` consists of an outer prefix that ends in `.`, followed by the family's own prefix.
+    // Whether `start` is the family's prefix after another prefix that ends in `.`.
     let outer = |start: &str| start.strip_suffix(family.prefix).is_some_and(|outer| outer.ends_with('.'));
     if let Some(prefix) = prefix {
         let prefix = if outer(prefix) { &prefix[..prefix.len() - family.prefix.len()] } else { prefix };
@@ -68,7 +69,7 @@ pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str
     }
 }
 
-/// Returns the advice for weights whose tensor names have the additional prefix `prefix`.
+/// Returns the advice for weights whose tensor names start with the unexpected prefix `prefix`.
 fn unwrap(prefix: &str) -> String {
     let saved = |what: &str| format!("save the inner model: `{what}.save_pretrained(NEW)`");
     if prefix.starts_with("base_model.") {
@@ -88,7 +89,7 @@ fn unwrap(prefix: &str) -> String {
     }
 }
 
-/// Returns the names of the tensors that belong to the decoder by their names but are not in `read`.
+/// Returns the names of the tensors that have names of the decoder, but are not in `read`.
 pub(in crate::model) fn unread<'w>(weights: &'w WeightFiles, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
     let family = spec.family;
     let (blocks, _) = family.block.split_once("{}").unwrap_or((family.block, ""));
@@ -98,7 +99,7 @@ pub(in crate::model) fn unread<'w>(weights: &'w WeightFiles, spec: &Spec, read: 
         let bare = name.strip_prefix(family.prefix).unwrap_or(name);
         bare.starts_with(blocks) || name.starts_with(&head) || ends.iter().any(|end| bare.starts_with(end))
     };
-    // A stored copy of a tied head was already compared with the embedding.
+    // A model with tied embeddings may store an output matrix, which was already compared with the token embedding.
     let tied = format!("{head}weight");
     let kept = |name: &&str| {
         !(read.contains(name) || COMPUTED.iter().any(|end| name.ends_with(end)) || spec.tied && *name == tied)

@@ -1,11 +1,9 @@
-//! Tests the errors for folders that cannot be opened as a model.
-
 use std::path::Path;
 
 use super::gguf::tests::header;
 use crate::model::{Checkpoint, Tokens};
 
-/// Name and content of a file in the test folder.
+/// The name and the content of a file.
 type Entry = (&'static str, &'static str);
 
 fn write(folder: &Path, entries: &[Entry]) {
@@ -18,7 +16,7 @@ fn write(folder: &Path, entries: &[Entry]) {
     }
 }
 
-/// Opens `path` in a folder that contains `entries`. Returns the error message and the advice.
+/// Opens the model at `path` in a new folder that contains `entries`. Returns the error message and the advice.
 fn said(entries: &[Entry], path: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), entries);
