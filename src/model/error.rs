@@ -1,11 +1,11 @@
-//! Defines the error type of opening and running a model, with the advice for each error.
+//! Defines the error of opening or running a model, and the advice for the user.
 
 use std::path::{Path, PathBuf};
 
 use super::load::storage::SAVE;
 use crate::safetensors::{HeaderError, PickleError};
 
-/// An error of opening a model, or of running it on a text. [`ModelError::hint`] returns the advice for the user.
+/// An error of opening a model, or of running a model on a text. [`ModelError::hint`] returns the advice for the user.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants and their fields")]
 pub enum ModelError {
@@ -70,13 +70,13 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    /// Returns the error for a model in a storage format that cannot be read. `found` describes the format, and `help`
-    /// is the advice for the user.
+    /// Returns the error for a model in an unsupported storage format. `found` describes the format, and `help` is the
+    /// advice for the user.
     pub(super) fn stored(path: &Path, found: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Stored { path: path.to_owned(), found: found.into(), help: help.into() }
     }
 
-    /// Returns the help line for the user; `None` if there is no advice.
+    /// Returns the advice for the user; `None` if there is none.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoFolder(_) => "`[model] path` in corrigenda.toml is relative to the folder of that file".into(),

@@ -1,13 +1,13 @@
-//! Reads and runs decoder-only language models. The weights are read in place from the mapped file. A hook records the
-//! MLP keys (inputs of the down-projection) and MLP values (outputs of the down-projection) of one layer.
+//! Reads and runs decoder-only language models. The weights are memory-mapped and not copied. A hook records the MLP
+//! keys (inputs of the down-projection) and MLP values (outputs of the down-projection) of one layer.
 //!
 //! - [`arch`]: an architecture as data: tensor names, dimensions, RoPE, activation functions;
 //! - [`load`]: opens a model folder;
 //! - [`text`]: tokenizer and chat template;
 //! - [`run`]: forward and backward passes, caches, generation.
 //!
-//! The result of a row (the tokens of one text) depends only on the row: not on the other rows of the batch, and not on
-//! the number of threads.
+//! A batch consists of rows; a row is the tokens of one text. The results for a row depend neither on the other rows of
+//! the batch nor on the number of threads.
 
 pub mod arch;
 mod error;

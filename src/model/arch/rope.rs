@@ -25,11 +25,11 @@ pub enum RopeScaling {
     /// interpolated (Llama 3.1).
     Llama3 {
         factor: f64,
-        /// `low_freq_factor` in config.json. A frequency is low if its wavelength, in tokens, is above `original /
-        /// low`.
+        /// `low_freq_factor` in config.json. A frequency is low if its wavelength, in tokens, is above
+        /// `original / low`.
         low: f64,
-        /// `high_freq_factor` in config.json. A frequency is high if its wavelength, in tokens, is below `original /
-        /// high`.
+        /// `high_freq_factor` in config.json. A frequency is high if its wavelength, in tokens, is below
+        /// `original / high`.
         high: f64,
         /// `original_max_position_embeddings` in config.json: the context length before scaling, in tokens.
         original: f64,

@@ -1,4 +1,4 @@
-//! Runs rows (the tokens of texts) through a model and records their activations in every layer.
+//! Runs a batch of rows (token sequences) through a model and records the activations of every layer.
 
 use std::sync::Arc;
 
@@ -8,62 +8,63 @@ use super::model::Model;
 use super::rows::Rows;
 use crate::numeric::rows::add;
 
-/// One of the two outputs that a block adds to the residual stream.
+/// A part of a block whose output is added to the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
     Attention,
     Mlp,
 }
 
-/// The activations of a run, for every layer and every position of every row.
+/// The activations that were recorded in one forward pass, for every layer and every token position in the batch.
 pub struct ActivationCache {
-    /// Layout of the rows in the matrices below: the range of each row, and the number of cached positions before it.
+    /// The position range of each token sequence in the matrices below, and the number of cached positions before it.
     pub(super) rows: Rows,
-    /// Hidden size d.
+    /// The hidden size d, which is the number of columns of the `[positions, d]` matrices.
     pub(super) width: usize,
     /// The residual stream before every layer and after the last layer, `[layers + 1][positions, d]`.
     pub(super) resid_pre: Vec<Vec<f32>>,
-    /// Outputs of attention, `[layers][positions, d]`.
+    /// The outputs of attention, `[layers][positions, d]`.
     attention: Vec<Vec<f32>>,
-    /// Outputs of the MLP, `[layers][positions, d]`.
+    /// The outputs of the MLP, `[layers][positions, d]`.
     mlp: Vec<Vec<f32>>,
-    /// The KV cache of every layer, for the positions of the rows and of the prefix before them.
+    /// The KV cache of every layer, which covers the recorded positions and the prefix before them.
     pub(super) kv: Vec<KvCache>,
-    /// Attention queries, keys and values, `[layers][positions, qkv]`.
+    /// The queries, keys and values of attention. Each layer has a matrix with one row per position, which contains all
+    /// three.
     pub(super) qkv: Vec<Vec<f32>>,
 }
 
-/// A replacement of the outputs of attention or of the MLP: in every layer, the output at `position` is replaced by the
-/// output at the same position in another run, `source`.
+/// A replacement of the outputs of attention or of the MLP at one position. Every layer uses the output from an earlier
+/// forward pass, `source`, at the same position.
 #[derive(Clone, Copy)]
 pub struct Severed<'c> {
     pub component: Component,
-    /// The position, counted from the start of the text.
+    /// The position in the text, counted from 0.
     pub position: usize,
     pub source: &'c ActivationCache,
 }
 
-/// The first positions of row 0 of an earlier run, which precede every row of a new run.
+/// A prefix that is shared by all token sequences of a batch: the first `length` positions of the first sequence in
+/// `cache`, which an earlier forward pass recorded.
 #[derive(Clone, Copy)]
 pub struct RunPrefix<'c> {
     pub cache: &'c ActivationCache,
-    /// The number of positions of row 0 to use, counted from its start.
     pub length: usize,
 }
 
 impl ActivationCache {
-    /// Converts a position of the text of row `row` to its index in the matrices.
+    /// Converts a position in the text with the index `row` to a row index of the `[positions, d]` matrices.
     pub(super) fn index(&self, row: usize, position: usize) -> usize {
         self.rows.range(row).start + position - self.rows.cached(row)
     }
 
-    /// Returns the residual stream before `layer` at a position of a text, `[d]`. If `layer` is the number of layers,
-    /// returns the residual stream after the last layer.
+    /// Returns the residual stream before `layer`, `[d]`, at a position in the text with the index `row`. If `layer` is
+    /// the number of layers, returns the residual stream after the last layer.
     pub fn state(&self, layer: usize, row: usize, position: usize) -> &[f32] {
         &self.resid_pre[layer][self.index(row, position) * self.width..][..self.width]
     }
 
-    /// Returns the output of attention or of the MLP in `layer` at a position of a text, `[d]`.
+    /// Returns the output of attention or of the MLP in `layer`, `[d]`, at a position in the text with the index `row`.
     pub fn output(&self, component: Component, layer: usize, row: usize, position: usize) -> &[f32] {
         let outputs = match component {
             Component::Attention => &self.attention,
@@ -72,15 +73,16 @@ impl ActivationCache {
         &outputs[layer][self.index(row, position) * self.width..][..self.width]
     }
 
-    /// Returns the hidden states after the last layer at the last position of every row, `[rows, d]`.
+    /// Returns the hidden states after the last layer at the last position of every text, `[rows, d]`.
     pub fn last(&self) -> Vec<f32> {
         let layers = self.resid_pre.len() - 1;
         let last = |row: usize| self.state(layers, row, self.rows.cached(row) + self.rows.length(row) - 1);
         (0..self.rows.count()).flat_map(last).copied().collect()
     }
 
-    /// Replaces the output of `component` in `layer` at the position of `severed`, in every row, by the output of the
-    /// same row in `severed.source`. Changes nothing if `severed` is `None` or has the other component.
+    /// Replaces the output of `component` in `layer` at the position of `severed`, for every text of the batch. The new
+    /// output is that of the same text in `severed.source`. Does nothing if `severed` is `None` or names the other
+    /// component.
     fn sever(&self, component: Component, layer: usize, severed: Option<Severed<'_>>, outputs: &mut [f32]) {
         let Some(severed) = severed.filter(|severed| severed.component == component) else { return };
         for row in 0..self.rows.count() {
@@ -92,8 +94,9 @@ impl ActivationCache {
 }
 
 impl Model {
-    /// Runs `count` rows of `length` positions with the embeddings `x` through all layers and records their
-    /// activations. The positions of `prefix` precede every row. The outputs that `severed` describes are replaced.
+    /// Runs `count` token sequences of `length` positions each through all layers and records the activations. `x`
+    /// contains their embeddings. The positions of `prefix` precede every sequence. The outputs that `severed`
+    /// describes are replaced.
     pub fn run_with_cache(
         &self,
         x: Vec<f32>,
@@ -133,7 +136,7 @@ impl Model {
         out
     }
 
-    /// Returns the KV cache of a prefix in one layer, for `count` rows.
+    /// Returns the KV cache of `prefix` in `layer`, repeated for `count` token sequences.
     fn prefix_kv(&self, layer: usize, prefix: RunPrefix<'_>, count: usize) -> KvCache {
         let numbers = prefix.length * self.heads(layer).kv_width();
         let first_row = |part: &[Arc<Vec<f32>>]| {

@@ -1,9 +1,9 @@
-//! Resumes rows from an activation cache, with some hidden states or outputs replaced: the basis of causal tracing
-//! (Meng et al. 2022, section 2).
+//! Resumes recorded forward passes with some hidden states or outputs replaced. Causal tracing (Meng et al. 2022,
+//! section 2) is based on these patched runs.
 //!
-//! If the hidden state of one token is replaced in one layer, a row differs from the cached run only in the later
-//! layers, from that token on. All other hidden states are therefore read from the cache. A row is added to the batch
-//! at the first layer that it recomputes, so that each weight is read once for many rows.
+//! If one hidden state is replaced in one layer, only the later layers change, from that token position on. All other
+//! hidden states are read from the recorded pass. A patched run joins the batch at the first layer that changes. Many
+//! runs are computed together, so that each weight is read only once.
 
 use std::ops::Range;
 
@@ -13,58 +13,60 @@ use super::rows::Rows;
 use crate::numeric::attention::AttentionInput;
 use crate::numeric::rows::add;
 
-/// A row that resumes from a cached run at one position, from one layer on.
+/// A patched run: a forward pass that resumes a recorded one at one position and one layer of a text, with
+/// replacements.
 pub struct PatchedRun<'r> {
     pub cache: &'r ActivationCache,
-    /// The index of the row in `cache`.
+    /// The index of the text in `cache`.
     pub row: usize,
-    /// The first position that is computed. Earlier positions are read from the cache.
+    /// The first token position that is computed. Earlier positions are read from `cache`.
     pub position: usize,
-    /// The first layer that is computed. If `first` equals the number of layers, no layer is computed.
+    /// The first layer that is computed. If this is the number of layers, no layer is computed.
     pub first: usize,
-    /// The hidden states before the layer `first`, from `position` on.
+    /// The hidden states before the layer `first`, from the position `position` on.
     pub start: StartState<'r>,
-    /// Replacements for outputs of attention or of the MLP at `position`; `None` if no output is replaced.
+    /// The outputs of attention or of the MLP that are replaced at `position`; `None` for no replacement.
     pub outputs: Option<OutputPatch<'r>>,
 }
 
-/// The hidden states before the first computed layer of a patched run.
+/// The hidden states before the first layer that a patched run computes.
 #[derive(Clone, Copy)]
 pub enum StartState<'r> {
-    /// The given hidden state at the run's position, `[d]`, and the cached hidden states at the positions after it.
+    /// This hidden state, `[d]`, at the first computed position, and the recorded hidden states at later positions.
     State(&'r [f32]),
-    /// The hidden states of another run of the batch before the same layer; the number is the index of that run.
+    /// The hidden states of another patched run before the same layer. The number is the index of the other run in the
+    /// batch.
     Fork(usize),
 }
 
-/// Replacements for the outputs of attention or of the MLP at the position of a patched run.
+/// Outputs of attention or of the MLP that replace those of a patched run, at the first position of the run.
 pub struct OutputPatch<'r> {
     pub component: Component,
     /// The layers in which the outputs are replaced.
     pub layers: Range<usize>,
-    /// The run that contains the replacements, at the same position.
+    /// The recorded forward pass that contains the replacements, at the same position.
     pub source: &'r ActivationCache,
-    /// The index of the row in `source`.
+    /// The index of the text in `source`.
     pub row: usize,
 }
 
 impl PatchedRun<'_> {
-    /// Returns the end of the row, exclusive, as a position of its text.
+    /// Returns the end of the text, exclusive, as a token position.
     fn end(&self) -> usize {
         self.cache.rows.cached(self.row) + self.cache.rows.length(self.row)
     }
 
-    /// Returns the row's part of a cached matrix, from `position` to the end of the row. `width` is the number of
-    /// columns of the matrix.
+    /// Returns the part of a recorded matrix that belongs to the text, from `position` to the end of the text. `width`
+    /// is the number of columns.
     fn cached<'m>(&self, matrix: &'m [f32], width: usize, position: usize) -> &'m [f32] {
         &matrix[self.cache.index(self.row, position) * width..][..(self.end() - position) * width]
     }
 }
 
 impl Model {
-    /// Returns the hidden states after `layer` at each of `positions` in every row of `cache`, `[positions, rows, d]`,
-    /// with the output of `component` at that position replaced by the one in row 0 of `source`. Attention is not
-    /// recomputed, because its input is unchanged.
+    /// Returns the hidden states after `layer` at each of `positions` in every text of `cache`, `[positions, rows, d]`.
+    /// At each position, the output of `component` is replaced by the output for the first text of `source`. Attention
+    /// is not recomputed, because its input is unchanged.
     pub fn patch_one_layer(
         &self,
         layer: usize,
@@ -97,9 +99,9 @@ impl Model {
         out
     }
 
-    /// Runs rows through their remaining layers. Returns the hidden states after the last layer at the last position of
-    /// every row, `[rows, d]`. The rows must be sorted by their first layer. A row that forks from another row must
-    /// come after that row and have a later first layer.
+    /// Computes the remaining layers of patched runs. Returns the hidden states after the last layer at the last
+    /// position of each, `[rows, d]`. The runs must be sorted by their first layer. A run that starts from the hidden
+    /// states of another run must come after that run and have a later first layer.
     pub fn run_patched(&self, rows: &[PatchedRun<'_>]) -> Vec<f32> {
         let (layers, width) = (self.spec().layers, self.spec().hidden_size);
         let mut batch = RunBatch { rows: Rows::default(), joined: 0, settled: 0, x: Vec::new() };
@@ -107,8 +109,8 @@ impl Model {
             batch.join(rows, layer);
             self.run_patched_layer(layer, &rows[..batch.joined], &mut batch);
         }
-        // After the last layer, `x` contains only the last position of every row. A row that computes no layer is added
-        // here with its last position.
+        // After the last layer, `x` contains only the last position of every run. Runs that compute no layer are added
+        // now, with their last position.
         let mut out = batch.x;
         for row in &rows[batch.joined..] {
             match row.start {
@@ -148,9 +150,9 @@ impl Model {
         batch.settled = batch.joined;
     }
 
-    /// Returns the attention queries, keys and values of all rows. A row that starts in this layer with a replaced
-    /// hidden state differs from its cached run only at its first position, so the other positions are read from the
-    /// cache.
+    /// Returns the attention queries, keys and values of all patched runs. A run that starts in this layer with a
+    /// replaced hidden state differs from the recorded pass only at its first position, so its other positions are read
+    /// from the cache.
     fn patched_qkv(&self, layer: usize, rows: &[PatchedRun<'_>], batch: &RunBatch) -> Vec<f32> {
         let (width, columns) = (self.spec().hidden_size, self.heads(layer).qkv_width());
         let is_new = |index: usize| index >= batch.settled && matches!(rows[index].start, StartState::State(_));
@@ -176,17 +178,17 @@ impl Model {
     }
 }
 
-/// The rows of a batch that start at or before the current layer, with their current hidden states.
+/// The patched runs that start at or before the current layer, with their current hidden states.
 struct RunBatch {
     rows: Rows,
     joined: usize,
-    /// Number of rows that start before the current layer.
+    /// Number of patched runs that start before the current layer.
     settled: usize,
     x: Vec<f32>,
 }
 
 impl RunBatch {
-    /// Adds the rows whose first computed layer is `layer`.
+    /// Adds the patched runs whose first computed layer is `layer`.
     fn join(&mut self, rows: &[PatchedRun<'_>], layer: usize) {
         for row in rows[self.joined..].iter().take_while(|row| row.first == layer) {
             let width = row.cache.width;
@@ -207,8 +209,8 @@ impl RunBatch {
         self.rows = Rows::with_cached(rows[..self.joined].iter().map(|row| (row.position, row.end() - row.position)));
     }
 
-    /// Replaces the outputs of `component` at the first position of every row that has a replacement for this layer.
-    /// Skips a row whose first position is not computed in this layer.
+    /// Replaces the outputs of `component` at the first position of every patched run that has a replacement for
+    /// `layer`. Skips a run if `layer` does not compute its first position.
     fn patch(&self, component: Component, layer: usize, rows: &[PatchedRun<'_>], last_n: &[usize], output: &mut [f32]) {
         let mut first = 0;
         for (index, row) in rows.iter().enumerate() {

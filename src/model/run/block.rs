@@ -1,4 +1,5 @@
-//! Computes one transformer block: attention, and the MLP before and after its key (the input of the down-projection).
+//! Computes one transformer block: attention, then the MLP in two steps, before and after the MLP key (the input of the
+//! down-projection).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,45 +16,47 @@ use crate::numeric::rows::{NormTape, add, each_row};
 
 #[derive(Clone, Copy)]
 pub(crate) struct BlockInput<'a> {
-    /// Hidden states before the block, `[positions, d]`.
+    /// The hidden states before the block, `[positions, d]`.
     pub x: &'a [f32],
     pub rows: &'a Rows,
-    /// The KV cache of the block's layer, for the positions before each row.
+    /// The KV cache of the layer, for positions that precede the token sequences of the batch.
     pub cache: &'a KvCache,
-    /// How many positions at the end of each row are computed, one number per row.
+    /// How many positions at the end of each token sequence are computed.
     pub last_n: &'a [usize],
 }
 
 impl<'a> BlockInput<'a> {
-    /// Returns the input for rows without cached positions, with every position computed.
+    /// Returns the input for token sequences without cached positions, in which every position is computed.
     pub(crate) fn whole(x: &'a [f32], rows: &'a Rows) -> Self {
         Self { x, rows, cache: &EMPTY, last_n: rows.lengths() }
     }
 }
 
-/// Attention queries, keys and values of a layer, with the tapes (intermediate results) of the norms that were applied.
+/// The attention queries, keys and values of one layer, with the tapes of the norms. A tape holds the intermediate
+/// results that the reverse pass needs.
 pub(crate) struct Qkv {
     pub norm: NormTape,
-    /// Attention queries, keys and values after head norms and RoPE, `[positions, qkv]`.
+    /// Queries, keys and values after head norms and RoPE. The matrix has one row per position, which contains all
+    /// three.
     pub qkv: Vec<f32>,
-    /// Tapes of the norms of every head's attention query and key; `None` if the family has no head norms.
+    /// Tapes of the norms of all heads: first queries, then keys. `None` if the family does not normalise heads.
     pub head_norms: Option<[NormTape; 2]>,
 }
 
-/// The tape of a block's attention: the intermediate results that its reverse pass needs.
+/// The intermediate results of attention in one block, which its reverse pass needs.
 pub(crate) struct AttentionTape {
     pub inputs: Qkv,
-    /// Attention probabilities of every query, `[heads, attended positions]`.
+    /// Attention probabilities, one matrix `[heads, attended positions]` per query position.
     pub probabilities: Vec<Vec<f32>>,
 }
 
-/// The tape of a block's MLP: the intermediate results that its reverse pass needs.
+/// The intermediate results of the MLP in one block, which its reverse pass needs.
 pub(crate) struct MlpTape {
     pub norm: NormTape,
-    /// Input of the activation, `[positions, f]`.
+    /// The input of the activation function, `[positions, f]`.
     pub activation_input: Vec<f32>,
-    /// The output of the up-projection of a gated MLP, `[positions, f]`, by which the activation's output is
-    /// multiplied. `None` for an MLP without gate.
+    /// The output of the up-projection of a gated MLP, `[positions, f]`, which is multiplied by the activated gate.
+    /// `None` for an MLP without a gate.
     pub up: Option<Vec<f32>>,
 }
 
@@ -62,17 +65,18 @@ pub(crate) struct BlockTape {
     pub mlp: MlpTape,
 }
 
-/// The residual stream between attention and MLP (`resid_mid`).
+/// The residual stream between attention and MLP.
 pub(crate) struct ResidMid {
-    /// `x + attention`, `[positions, d]`, to which the MLP's output is added.
+    /// The sum of the block's input and the output of attention, `[positions, d]`. The output of the MLP is added to
+    /// it.
     pub resid: Vec<f32>,
-    /// In a parallel block, the input of the block, which is also the MLP's input. `None` in a sequential block, where
-    /// the MLP's input is `resid`.
+    /// In a parallel block, the block's input, which is also the input of the MLP. In a sequential block, `None`, and
+    /// the input of the MLP is `resid`.
     parallel_input: Option<Vec<f32>>,
 }
 
 impl ResidMid {
-    /// Returns the input of the MLP, before its norm.
+    /// Returns the input of the MLP, before the norm is applied.
     pub(crate) fn mlp_input(&self) -> &[f32] {
         self.parallel_input.as_deref().unwrap_or(&self.resid)
     }
@@ -90,14 +94,15 @@ impl Model {
         }
     }
 
-    /// Runs one block. Returns the hidden states after the block, `[Σ last_n, d]`.
+    /// Runs one block. Returns the hidden states after the block at the computed positions, `[Σ last_n, d]`.
     pub(crate) fn run_block(&self, layer: usize, input: BlockInput<'_>) -> Vec<f32> {
         let (mid, _) = self.run_attention(layer, input, false);
         let (key, _) = self.mlp_key(layer, &mid, false);
         self.resid_post(layer, &key, &mid)
     }
 
-    /// Does the same as [`run_block`](Self::run_block), and also returns the tape for the reverse pass.
+    /// Runs one block as [`run_block`](Self::run_block) does, and also returns the intermediate results for the reverse
+    /// pass.
     pub(crate) fn run_block_taped(&self, layer: usize, input: BlockInput<'_>) -> (Vec<f32>, BlockTape) {
         let (mid, attention) = self.run_attention(layer, input, true);
         let (key, mlp) = self.mlp_key(layer, &mid, true);
@@ -105,8 +110,8 @@ impl Model {
         (out, BlockTape { attention, mlp: mlp.expect("a tape was requested") })
     }
 
-    /// Computes `x + attention(norm(x))`, `[Σ last_n, d]`. The tape contains the attention probabilities only if `keep`
-    /// is set.
+    /// Computes `x + attention(norm(x))` at the computed positions, `[Σ last_n, d]`. Attention probabilities are only
+    /// kept for the reverse pass if `keep` is set.
     pub(crate) fn run_attention(&self, layer: usize, input: BlockInput<'_>, keep: bool) -> (ResidMid, AttentionTape) {
         let BlockInput { x, rows, last_n, .. } = input;
         let inputs = self.qkv(layer, x, rows);
@@ -122,16 +127,15 @@ impl Model {
         (mid, AttentionTape { inputs, probabilities })
     }
 
-    /// Computes `attention(norm(x))`, `[Σ last_n, d]`, bias included: the term that
-    /// [`run_attention`](Self::run_attention) adds to `x`, which causal tracing records or replaces. Also returns the
-    /// queries, keys and values.
+    /// Computes `attention(norm(x))` at the computed positions, `[Σ last_n, d]`, bias included. Causal tracing records
+    /// or replaces this output. Also returns the queries, keys and values.
     pub(crate) fn attention_output(&self, layer: usize, input: BlockInput<'_>) -> (Vec<f32>, Qkv) {
         let inputs = self.qkv(layer, input.x, input.rows);
         let output = self.attend_and_project(layer, &attention_inputs(input, &inputs.qkv, self.heads(layer)));
         (output, inputs)
     }
 
-    /// Computes attention queries, keys and values of every position of `x`, with head norms and RoPE applied.
+    /// Computes the attention queries, keys and values for all positions of `x`. Head norms and RoPE are applied.
     pub(crate) fn qkv(&self, layer: usize, x: &[f32], rows: &Rows) -> Qkv {
         let (norm, normed) = self.norm(x, self.spec().hidden_size, &self.checkpoint.blocks[layer].attention_norm);
         let mut qkv = self.project_qkv(layer, &normed);
@@ -140,13 +144,14 @@ impl Model {
         Qkv { norm, qkv, head_norms }
     }
 
-    /// Computes the output of attention for the queries in `inputs`, `[Σ last_n, d]`.
+    /// Computes the output of attention, `[Σ last_n, d]`, from queries, keys and values.
     pub(crate) fn attend_and_project(&self, layer: usize, inputs: &[AttentionInput<'_>]) -> Vec<f32> {
         let (attended, _) = attend(self.isa(), self.heads(layer), inputs, false);
         self.project(&attended, &self.checkpoint.blocks[layer].attention_out)
     }
 
-    /// Adds the output of attention at the last `last_n[row]` positions of every row to the block's input `x`.
+    /// Adds the block's input `x` to `output`, the output of attention at the last `last_n[i]` positions of each token
+    /// sequence `i`.
     pub(crate) fn add_attention(&self, output: Vec<f32>, x: &[f32], rows: &Rows, last_n: &[usize]) -> ResidMid {
         let (mut resid, width) = (output, self.spec().hidden_size);
         let positions = rows.last_positions(last_n);
@@ -154,7 +159,8 @@ impl Model {
         ResidMid { resid, parallel_input: self.spec().parallel.then(|| Rows::gather(x, width, &positions)) }
     }
 
-    /// Projects to attention queries, keys and values, concatenated for every position: `[positions, qkv]`.
+    /// Computes the attention queries, keys and values, before head norms and RoPE. The matrix has one row per
+    /// position, which contains all three.
     fn project_qkv(&self, layer: usize, normed: &[f32]) -> Vec<f32> {
         let (block, heads) = (&self.checkpoint.blocks[layer], self.heads(layer));
         let part = |which: usize| self.project(normed, &block.attention_in[which]);
@@ -173,7 +179,8 @@ impl Model {
         }
     }
 
-    /// Applies the head norms to every attention query and key in place, and returns their tapes.
+    /// Applies the norms of the heads to attention queries and keys in place, if the family has such norms. Returns
+    /// their tapes.
     fn norm_heads(&self, layer: usize, qkv: &mut [f32]) -> Option<[NormTape; 2]> {
         let norms = self.checkpoint.blocks[layer].head_norms.as_ref()?;
         let heads = self.heads(layer);
@@ -185,12 +192,13 @@ impl Model {
         Some([norm(&norms[0], heads.queries()), norm(&norms[1], heads.keys())])
     }
 
-    /// Applies RoPE to every attention query and key in place.
+    /// Applies RoPE to the attention queries and keys in place.
     fn apply_rope(&self, layer: usize, rows: &Rows, qkv: &mut [f32]) {
         self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope(position, head));
     }
 
-    /// Applies the inverse rotation of RoPE to every attention query and key in place, which the reverse pass needs.
+    /// Applies the inverse rotation of RoPE in place. The reverse pass needs it for the gradients of attention queries
+    /// and keys.
     pub(crate) fn apply_rope_inverse(&self, layer: usize, rows: &Rows, qkv: &mut [f32]) {
         self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope_inverse(position, head));
     }
@@ -212,8 +220,9 @@ impl Model {
         });
     }
 
-    /// Computes the MLP key (the input of the down-projection), `[positions, f]`: `activation(norm(x) W + b)`,
-    /// multiplied by the output of the up-projection in a gated MLP. Returns the tape if `keep` is set.
+    /// Computes the MLP key, which is the input of the down-projection, `[positions, f]`: `activation(norm(x) W + b)`,
+    /// multiplied by the output of the up-projection if the MLP is gated. Keeps the intermediate results for the
+    /// reverse pass if `keep` is set.
     pub(crate) fn mlp_key(&self, layer: usize, mid: &ResidMid, keep: bool) -> (Vec<f32>, Option<MlpTape>) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
@@ -236,19 +245,21 @@ impl Model {
         (key, activation_input.map(|activation_input| MlpTape { norm, activation_input, up }))
     }
 
-    /// Computes the MLP value, which is the output of the down-projection for the MLP key `key`, bias included,
-    /// `[positions, d]`.
+    /// Computes the MLP value, which is the output of the down-projection for the MLP key `key`, `[positions, d]`. The
+    /// bias is included.
     pub(crate) fn mlp_value(&self, layer: usize, key: &[f32]) -> Vec<f32> {
         self.project(key, &self.checkpoint.blocks[layer].mlp_out)
     }
 
-    /// Computes the hidden states after the block: the MLP's value added to the residual stream.
+    /// Computes the hidden states after the block: applies the down-projection to the MLP key `key` and adds the
+    /// residual stream.
     pub(crate) fn resid_post(&self, layer: usize, key: &[f32], mid: &ResidMid) -> Vec<f32> {
         self.project_onto(key, &self.checkpoint.blocks[layer].mlp_out, Some(&mid.resid))
     }
 }
 
-/// Collects the inputs of attention for every row: its KV cache, and its queries, keys and values in `qkv`.
+/// Collects the inputs of attention for each token sequence: cached keys and values, and the computed queries, keys and
+/// values.
 pub(crate) fn attention_inputs<'a>(input: BlockInput<'a>, qkv: &'a [f32], heads: Heads) -> Vec<AttentionInput<'a>> {
     let BlockInput { rows, cache, last_n, .. } = input;
     let row = |row: usize| {
@@ -263,7 +274,7 @@ pub(crate) fn attention_inputs<'a>(input: BlockInput<'a>, qkv: &'a [f32], heads:
     (0..rows.count()).map(row).collect()
 }
 
-/// Concatenates the query, key and value of every position: `[positions, qkv]`.
+/// Concatenates the query, the key and the value of each position, so that the result has one row per position.
 fn concat_qkv([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> {
     let (width, kv_width) = (heads.query_width(), heads.kv_width());
     let mut qkv = Vec::with_capacity(queries.len() + keys.len() + values.len());
@@ -275,8 +286,8 @@ fn concat_qkv([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> {
     qkv
 }
 
-/// Calls `pair` for every number of a `qkv` row, with its index in the order of this program (all queries, all keys,
-/// all values) and its index in a matrix that is grouped by head.
+/// Calls `pair` with two indices for each number of a row with queries, keys and values: the index in this program's
+/// order (all queries, all keys, all values) and the index in a matrix that is grouped by head.
 pub(crate) fn each_grouped_index(heads: Heads, mut pair: impl FnMut(usize, usize)) {
     for head in 0..heads.query_heads {
         for part in 0..3 {

@@ -1,4 +1,4 @@
-//! Runs the forward pass, block by block, over batches of whole rows.
+//! Runs the forward pass over batches of whole token sequences, block by block.
 
 use std::ops::Range;
 
@@ -10,14 +10,17 @@ use super::model::Model;
 use super::rows::Rows;
 use crate::model::load::tensor::Tensor;
 
-/// Maximum number of positions per batch when texts are scored. It bounds memory and does not affect results.
+/// Maximum number of token positions per batch for the computation of logits. The limit bounds memory and does not
+/// affect results.
 const BATCH: usize = 2048;
 
-/// Maximum number of positions per batch when MLP keys are computed: small, so that activations stay in the CPU cache.
+/// Maximum number of token positions per batch for the computation of MLP keys. The limit is small, so that activations
+/// stay in the CPU cache.
 const KEYS_BATCH: usize = 512;
 
 impl Model {
-    /// Returns the hidden states of all rows after the first `blocks` blocks (0: the embeddings), `[positions, d]`.
+    /// Returns the hidden states of all token sequences after the first `blocks` blocks, `[positions, d]`. If `blocks`
+    /// is 0, returns the embeddings.
     pub fn hidden_states(&self, tokens: &[&[u32]], blocks: usize) -> Vec<f32> {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let mut x = self.embed(tokens);
@@ -27,7 +30,7 @@ impl Model {
         x
     }
 
-    /// Returns the MLP keys (inputs of the down-projection) of every position of every row at `layer`,
+    /// Returns the MLP keys (inputs of the down-projection) in `layer` for all positions of all token sequences,
     /// `[positions, f]`.
     pub fn keys(&self, layer: usize, tokens: &[&[u32]]) -> Vec<f32> {
         let positions: usize = tokens.iter().map(|row| row.len()).sum();
@@ -36,9 +39,9 @@ impl Model {
         out
     }
 
-    /// Computes the MLP keys at several layers, given in ascending order, in one pass over the rows. For every batch of
-    /// rows and every layer, calls `seen` with the index of the layer in `layers` and the MLP keys,
-    /// `[positions, f]`. The bits of a layer's keys do not depend on the other layers.
+    /// Computes the MLP keys of several layers, in ascending order, in one forward pass. For each batch and each layer,
+    /// calls `seen` with the index in `layers` and the MLP keys, `[positions, f]`. The keys of a layer have the same
+    /// bits whichever other layers are requested.
     pub fn keys_at(&self, layers: &[usize], tokens: &[&[u32]], mut seen: impl FnMut(usize, Vec<f32>)) {
         let Some(&last) = layers.last() else { return };
         for part in batches(tokens, KEYS_BATCH) {
@@ -58,8 +61,9 @@ impl Model {
         }
     }
 
-    /// Computes `W k + b` (`[d]`) of `layer`'s MLP down-projection for one MLP key `k`, in f64, with the terms added in
-    /// order. Linking, which combines the edits of a layer, computes residuals from this output.
+    /// Computes `W k + b`, `[d]`, for the MLP key `k` and the MLP down-projection of `layer`. The terms are added in
+    /// f64, in a fixed order. Linking, which solves for all edits of a layer at once, computes residuals from the
+    /// result.
     pub fn mlp_output_f64(&self, layer: usize, key: &[f32]) -> Vec<f64> {
         let projection = &self.checkpoint.blocks[layer].mlp_out;
         let weight = self.weight(projection);
@@ -74,7 +78,8 @@ impl Model {
         (0..weight.columns()).into_par_iter().map(output).collect()
     }
 
-    /// Returns the logits of the last `last_n[row]` positions of every row, one `[last_n, vocabulary]` matrix per row.
+    /// Returns the logits at the last `last_n[i]` positions of each token sequence `i`, one matrix
+    /// `[last_n[i], vocabulary]` per sequence.
     pub fn logits(&self, tokens: &[&[u32]], last_n: &[usize]) -> Vec<Vec<f32>> {
         let mut out = Vec::with_capacity(tokens.len());
         for part in batches(tokens, BATCH) {
@@ -93,8 +98,8 @@ impl Model {
         }
     }
 
-    /// Returns the hidden states after the last block at the last `last_n[row]` positions of every row, `[Σ last_n,
-    /// d]`. [`Model::lm_head`] computes from them the logits of [`Model::logits`], bit for bit.
+    /// Returns the hidden states after the last block at the last `last_n[i]` positions of each token sequence `i`,
+    /// `[Σ last_n, d]`. [`Model::lm_head`] computes from them the same bits as [`Model::logits`].
     pub fn last_states(&self, tokens: &[&[u32]], last_n: &[usize]) -> Vec<f32> {
         let of_batch = |part: Range<usize>| self.last_of_batch(&tokens[part.clone()], &last_n[part]);
         batches(tokens, BATCH).into_iter().flat_map(of_batch).collect()
@@ -103,14 +108,14 @@ impl Model {
     fn last_of_batch(&self, tokens: &[&[u32]], last_n: &[usize]) -> Vec<f32> {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let last = self.spec().layers - 1;
-        // The last block computes only the requested positions.
+        // The last block computes only the requested positions. Earlier blocks compute all positions.
         let before = self.hidden_states(tokens, last);
         self.run_block(last, BlockInput { x: &before, rows: &rows, cache: &EMPTY, last_n })
     }
 }
 
-/// Splits the rows, in order, into ranges of at most `limit` positions together. A row that is longer than `limit` gets
-/// a separate range.
+/// Splits token sequences, in order, into batches of at most `limit` positions. A sequence that is longer than `limit`
+/// gets a separate batch.
 fn batches(tokens: &[&[u32]], limit: usize) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     let mut positions = 0;

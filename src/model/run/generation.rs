@@ -1,5 +1,5 @@
-//! Decodes incrementally: appends tokens to a text without recomputing the earlier tokens. The results are
-//! bit-identical to those of a full forward pass.
+//! Appends tokens to a text without recomputing the earlier tokens. The results are bit-identical to those of a full
+//! forward pass.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::kv_cache::KvCache;
 use super::model::Model;
 use super::rows::Rows;
 
-/// A text that is being decoded, with the KV cache of every layer for its tokens.
+/// A text to which tokens are appended, with the KV cache of every layer.
 pub struct Generation<'m> {
     model: &'m Model,
     layers: Vec<KvCache>,
@@ -16,14 +16,14 @@ pub struct Generation<'m> {
 }
 
 impl<'m> Generation<'m> {
-    /// Starts a generation with no tokens and empty KV caches.
+    /// Creates an empty text with empty KV caches.
     pub fn new(model: &'m Model) -> Self {
         let empty = || KvCache { keys: vec![Arc::default()], values: vec![Arc::default()] };
         Self { model, layers: (0..model.spec().layers).map(|_| empty()).collect(), length: 0 }
     }
 
-    /// Appends tokens and returns the logits of the next token, `[vocabulary]`. Appending tokens one at a time or all
-    /// at once gives the same bits.
+    /// Appends tokens to the text and returns the logits of the next token, `[vocabulary]`. The bits are the same if
+    /// the tokens are appended one at a time or together.
     ///
     /// # Panics
     /// If `tokens` is empty, or if the text becomes longer than the learned position embeddings of the model.

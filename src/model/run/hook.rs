@@ -1,5 +1,5 @@
 //! Records the MLP key (input of the down-projection) and the MLP value (output of the down-projection) of one layer,
-//! at one position per row.
+//! at one position of each token sequence.
 
 use super::block::BlockInput;
 use super::model::Model;
@@ -7,22 +7,22 @@ use super::prefix_cache::{CachedPrefixes, PrefixCache};
 use super::rows::Rows;
 use crate::numeric::rows::add;
 
-/// The MLP keys and values that the hook records in one layer, and the hidden states after that layer.
+/// The MLP keys and values that were recorded in one layer, and the hidden states after that layer.
 pub struct HookOutput {
-    /// Layout of the rows in `resid_post`, without their cached prefixes.
+    /// The position range of each token sequence in `resid_post`, which does not contain the cached prefixes.
     pub rows: Rows,
     pub prefixes: CachedPrefixes,
-    /// Per row, the MLP key at the requested position: the input of the down-projection, `[f]`.
+    /// The MLP key (input of the down-projection, `[f]`) at the requested position of each token sequence.
     pub keys: Vec<Vec<f32>>,
-    /// Per row, the MLP value at the requested position: the output of the down-projection, bias included, `[d]`.
+    /// The MLP value (output of the down-projection with bias, `[d]`) at the requested position of each token sequence.
     pub values: Vec<Vec<f32>>,
-    /// Hidden states after the block, `[positions, d]`.
+    /// The hidden states after the layer, `[positions, d]`.
     pub resid_post: Vec<f32>,
 }
 
 impl HookOutput {
-    /// Returns the hidden state of a row after the block, `[d]`. `position` counts from the start of the text and must
-    /// not be in the cached prefix.
+    /// Returns the hidden state after the layer, `[d]`, at a position in the text with the index `row`. `position`
+    /// counts from the start of the text and must not be in the cached prefix.
     pub fn state(&self, row: usize, position: usize) -> &[f32] {
         let width = self.resid_post.len() / self.rows.positions();
         &self.resid_post[(self.rows.range(row).start + position - self.rows.cached(row)) * width..][..width]
@@ -30,13 +30,14 @@ impl HookOutput {
 }
 
 impl Model {
-    /// Runs all rows through `layer` and records the MLP key and the MLP value at `positions[row]` of every row.
+    /// Runs all token sequences through the layers up to `layer`. Records the MLP key and the MLP value of `layer` at
+    /// position `positions[i]` of each sequence `i`.
     pub fn run_hook(&self, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> HookOutput {
         self.run_hook_cached(&PrefixCache::empty(), layer, tokens, positions)
     }
 
-    /// Does the same as [`Model::run_hook`], but reads the attention keys and values of each row's prefix from `cache`
-    /// if `cache` contains the prefix. Only positions before `positions[row]` are read from the cache.
+    /// Runs token sequences as [`Model::run_hook`] does, but reads attention keys and values of their prefixes from
+    /// `cache` if it contains them. Only positions before `positions[i]` of sequence `i` are read from `cache`.
     pub fn run_hook_cached(
         &self,
         cache: &PrefixCache,

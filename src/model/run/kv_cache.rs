@@ -1,4 +1,4 @@
-//! Stores the attention keys and values of positions that precede the computed positions.
+//! Stores the attention keys and values of positions that precede the computed positions of a text.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,19 +6,20 @@ use std::sync::Arc;
 use super::rows::Rows;
 use crate::numeric::attention::Heads;
 
-/// The KV cache of one layer: attention keys and values of the positions before each row,
-/// `[cached, kv_heads · head_width]` per row. Cloning is cheap.
+/// The KV cache of one layer. For each token sequence of a batch, it contains the attention keys and values of the
+/// preceding positions, `[cached positions, kv_heads · head_width]`. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct KvCache {
     pub keys: Vec<Arc<Vec<f32>>>,
     pub values: Vec<Arc<Vec<f32>>>,
 }
 
-/// The cache of rows without cached positions.
+/// The KV cache of a batch in which no position is cached.
 pub(crate) static EMPTY: KvCache = KvCache { keys: Vec::new(), values: Vec::new() };
 
 impl KvCache {
-    /// Returns this cache extended by the attention keys and values in a `[positions, qkv]` matrix, row by row.
+    /// Returns the KV cache with more positions: the attention keys and values from `qkv` are appended to those of each
+    /// token sequence. `qkv` has one row per position, which contains query, key and value.
     pub(crate) fn extended(&self, qkv: &[f32], rows: &Rows, heads: Heads) -> Self {
         let part = |cached: &[Arc<Vec<f32>>], row: usize, part: Range<usize>| {
             let positions = rows.range(row);
@@ -36,12 +37,13 @@ impl KvCache {
     }
 }
 
-/// Copies the columns `part` of a `[positions, qkv]` matrix, for example the columns of the queries.
+/// Copies the columns `part` of a matrix with one row per position, which contains query, key and value.
 pub(crate) fn copy_columns(qkv: &[f32], heads: Heads, part: Range<usize>) -> Vec<f32> {
     qkv.chunks(heads.qkv_width()).flat_map(|row| &row[part.clone()]).copied().collect()
 }
 
-/// Writes `numbers`, in the layout that [`copy_columns`] returns, to the columns `part` of a `[positions, qkv]` matrix.
+/// Writes the columns `part` of a matrix with one row per position, which contains query, key and value. `numbers` has
+/// the layout that [`copy_columns`] returns.
 pub(crate) fn write_columns(qkv: &mut [f32], heads: Heads, part: Range<usize>, numbers: &[f32]) {
     for (row, row_numbers) in qkv.chunks_mut(heads.qkv_width()).zip(numbers.chunks(part.len())) {
         row[part.clone()].copy_from_slice(row_numbers);

@@ -1,4 +1,4 @@
-//! Applies the projections and norms of a model to hidden states.
+//! Applies the projections and norms of a model to matrices of hidden states.
 
 use super::model::Model;
 use crate::model::arch::family::NormKind;
@@ -9,7 +9,7 @@ use crate::numeric::{View, matmul_then};
 use crate::safetensors::Layout;
 
 impl Model {
-    /// Returns a projection's weight as an `[inputs, outputs]` matrix, for either orientation in the file.
+    /// Returns a projection's weight as an `[inputs, outputs]` matrix, whichever orientation the file has.
     pub(crate) fn weight<'a>(&self, projection: &'a Projection) -> View<'a> {
         let view = projection.weight.view();
         match self.spec().family.layout {
@@ -18,12 +18,12 @@ impl Model {
         }
     }
 
-    /// Computes `x W + b` for every row of `x`.
+    /// Computes `x W + b` for each row vector of `x`.
     pub(crate) fn project(&self, x: &[f32], projection: &Projection) -> Vec<f32> {
         self.project_onto(x, projection, None)
     }
 
-    /// Computes `(x W + b) + onto` for every row of `x`, or `x W + b` if `onto` is `None`.
+    /// Computes `(x W + b) + onto` for each row vector of `x`, or `x W + b` if `onto` is `None`.
     pub(super) fn project_onto(&self, x: &[f32], projection: &Projection, onto: Option<&[f32]>) -> Vec<f32> {
         let weight = self.weight(projection);
         let (x, width) = (View::new(x, x.len() / weight.rows(), weight.rows()), weight.columns());
@@ -38,7 +38,8 @@ impl Model {
         })
     }
 
-    /// Applies a norm to every row of `width` numbers. Returns the tape and the output.
+    /// Applies a norm to each row vector of `x`, which has `width` elements. Returns the intermediate results for the
+    /// reverse pass, and the output.
     pub(crate) fn norm(&self, x: &[f32], width: usize, norm: &Norm) -> (NormTape, Vec<f32>) {
         let epsilon = self.spec().epsilon;
         match (&self.spec().family.norm, &norm.bias) {

@@ -1,16 +1,21 @@
 //! Runs a model forward and backward.
 //!
-//! - [`model`]: an opened model: embeddings and logits; `linear`: its projections and norms;
-//! - [`rows`]: ragged batches of texts, without padding; [`kv_cache`]: keys and values of earlier positions;
+//! - [`model`]: an opened model, with its embeddings and logits;
+//! - `linear`: projections and norms;
+//! - [`rows`]: ragged batches, which need no padding;
+//! - [`kv_cache`]: attention keys and values of earlier positions;
 //! - `block`: attention and MLP of one block;
-//! - [`forward`]: the forward pass over whole rows; [`hook`]: records the key and the value of one MLP;
-//! - [`reverse`]: the hand-written reverse pass, which computes gradients of hidden states and never of weights;
+//! - [`forward`]: the forward pass over whole token sequences;
+//! - [`hook`]: records the keys and values of one MLP;
+//! - [`reverse`]: the hand-written reverse pass, which computes gradients of hidden states;
 //! - [`generation`]: incremental decoding with a KV cache;
-//! - [`prefix_cache`]: the KV cache of prefixes that several rows share;
-//! - [`suffix_pass`]: the layers above the edited layer, for evaluations in which one hidden state of each row changes;
+//! - [`prefix_cache`]: the KV cache of prefixes that several token sequences share;
+//! - [`suffix_pass`]: the layers above the edited layer, for evaluations in which one hidden state per token sequence
+//!   changes;
 //! - [`weight_pass`]: the layers from one MLP down-projection upward, for evaluations in which its weight changes;
-//! - [`neurons`]: the inputs of one MLP's activation at one position, and their gradients;
-//! - [`activation_cache`]: the activations of whole runs; [`activation_patching`]: patched runs that resume from them.
+//! - [`neurons`]: the inputs of one MLP's activation function at one position, and their gradients;
+//! - [`activation_cache`]: the recorded activations of a forward pass;
+//! - [`activation_patching`]: resumes recorded forward passes with some activations replaced.
 
 pub mod activation_cache;
 pub mod activation_patching;

@@ -1,4 +1,4 @@
-//! Defines an opened model, and computes its embeddings and its logits.
+//! Defines an opened model and computes its embeddings and its logits.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::model::{ModelError, Spec};
 use crate::numeric::rows::{add, each_row};
 use crate::numeric::{Isa, View, matmul};
 
-/// A checkpoint, with the instruction set to compute with. Cloning is cheap: the weights are shared.
+/// A checkpoint, with the instruction set that computes it. Clones share the weights, so cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub(crate) checkpoint: Checkpoint,
@@ -15,7 +15,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the checkpoint in `folder`.
+    /// Opens the checkpoint in `folder`, to be computed with the instruction set `isa`.
     ///
     /// # Errors
     /// See [`Checkpoint::open`].
@@ -47,8 +47,8 @@ impl Model {
         Self { checkpoint: self.checkpoint.with_edited_bias(layer, data), isa: self.isa }
     }
 
-    /// Computes the embeddings of all rows, `[positions, d]`: token embeddings, plus position embeddings if the model
-    /// has position embeddings.
+    /// Computes the embeddings of all token sequences, `[positions, d]`: the token embeddings, plus the position
+    /// embeddings if the model has them.
     pub fn embed(&self, tokens: &[&[u32]]) -> Vec<f32> {
         self.embed_from(tokens, 0)
     }
@@ -58,14 +58,14 @@ impl Model {
         self.checkpoint.token_embedding.row(token as usize)
     }
 
-    /// Computes the embeddings of rows, `[positions, d]`. The first token of every row is at position `first` of the
-    /// row's text.
+    /// Computes the embeddings of token sequences, `[positions, d]`. The first token of each sequence is at the
+    /// position `first` of its text.
     pub(crate) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
         self.embed_with(tokens, first, |_, _, _| {})
     }
 
-    /// Computes the embeddings of rows, `[positions, d]`. Before the position embedding is added, calls `change` with
-    /// every token embedding, which it may modify. `change` receives the row, the position in the row, and the
+    /// Computes the embeddings of token sequences, `[positions, d]`, and lets `change` modify each token embedding
+    /// before the position embedding is added. `change` receives the index of the sequence, the position in it, and the
     /// embedding.
     pub fn embed_with(
         &self,
@@ -88,8 +88,8 @@ impl Model {
         out
     }
 
-    /// Applies the final norm and the output matrix: returns logits `[positions, vocabulary]` of hidden states after
-    /// the last block.
+    /// Applies the final norm and the output matrix to hidden states after the last block. Returns the logits,
+    /// `[positions, vocabulary]`.
     pub fn lm_head(&self, x: &[f32]) -> Vec<f32> {
         let (_, normed) = self.norm(x, self.spec().hidden_size, &self.checkpoint.final_norm);
         self.unembed(&normed)

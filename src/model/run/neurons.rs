@@ -1,5 +1,5 @@
-//! Computes the inputs of one MLP's activation at the last position of a row and their gradients, for the attribution
-//! of knowledge neurons (Dai et al. 2022).
+//! Computes the inputs of one MLP's activation function at the last position of a text, and their gradients. The
+//! attribution of knowledge neurons (Dai et al. 2022) uses them.
 
 use super::block::BlockInput;
 use super::kv_cache::EMPTY;
@@ -9,23 +9,23 @@ use super::suffix_pass::SuffixPass;
 use crate::numeric::rows::softmax;
 use crate::numeric::{View, matmul};
 
-/// A row of tokens, prepared for evaluations in which the inputs of one MLP's activation function are scaled at the
+/// A token sequence, prepared for evaluations in which the inputs of one MLP's activation function are scaled at the
 /// last position.
 pub struct Neurons<'m> {
     model: &'m Model,
     layer: usize,
     suffix: SuffixPass<'m>,
     copies: usize,
-    /// The inputs of the activation at the last position, `[f]`.
+    /// The inputs of the activation function at the last position, `[f]`.
     pub inputs: Vec<f32>,
-    /// The MLP's output for the unscaled inputs, `[d]`.
+    /// The output of the MLP for the unscaled inputs, `[d]`.
     value: Vec<f32>,
 }
 
 impl<'m> Neurons<'m> {
-    /// Prepares a row at the MLP of `layer`; [`Neurons::at`] then evaluates `copies` scaled copies of the row at a
-    /// time. Returns `None` if the MLP is gated, because the MLP key of a gated MLP depends on more than the
-    /// activation's inputs.
+    /// Prepares the token sequence `row` at the MLP of `layer`. Each call of [`Neurons::at`] evaluates `copies` scaled
+    /// copies of the sequence. Returns `None` if the MLP is gated, because the MLP key then depends on more than the
+    /// inputs of the activation function.
     pub fn new(model: &'m Model, layer: usize, row: &[u32], copies: usize) -> Option<Self> {
         if model.checkpoint().blocks[layer].mlp_gate.is_some() {
             return None;
@@ -43,9 +43,9 @@ impl<'m> Neurons<'m> {
         Some(Self { model, layer, suffix, copies, inputs, value })
     }
 
-    /// Evaluates one copy of the row per entry of `scales`, with [`Neurons::inputs`] multiplied by that entry. Returns,
-    /// for each copy, the probability of `token` after the row, and the gradient of this probability with respect to
-    /// the scaled inputs, `[copies, f]`.
+    /// Evaluates one copy of the token sequence for each factor in `scales`, with [`Neurons::inputs`] multiplied by
+    /// that factor. Returns the probability of `token` as the next token for each copy, and the gradients of these
+    /// probabilities with respect to the scaled inputs, `[copies, f]`.
     pub fn at(&self, scales: &[f32], token: u32) -> (Vec<f64>, Vec<f32>) {
         let (spec, isa) = (self.model.spec(), self.model.isa());
         assert_eq!(scales.len(), self.copies, "a scale for every copy");
@@ -62,7 +62,7 @@ impl<'m> Neurons<'m> {
         for row in gradient.chunks_mut(spec.vocabulary) {
             softmax(row);
             let p = row[token as usize];
-            // ∂p/∂logit = p (1{token} − softmax).
+            // ∂p/∂logits = p · (onehot(token) − softmax(logits)).
             row.iter_mut().for_each(|q| *q *= -p);
             row[token as usize] += p;
             probabilities.push(f64::from(p));

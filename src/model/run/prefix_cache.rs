@@ -1,7 +1,7 @@
-//! Caches the attention keys and values of prefixes that many rows share, so that they are computed once.
+//! Caches the attention keys and values of prefixes that many token sequences share, so that they are computed once.
 //!
-//! The prompt of every edit is run after the same context templates (short texts that precede it), which are a large
-//! part of the rows. Attention is causal: the keys and values of a prefix do not depend on the text after it.
+//! Each prompt is run after the same context templates (short texts that precede it), which make up a large part of all
+//! tokens. Attention is causal: the keys and values of a prefix do not depend on the text after it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,29 +11,30 @@ use super::kv_cache::{EMPTY, KvCache};
 use super::model::Model;
 use super::rows::Rows;
 
-/// Token prefixes, one per row, with their KV cache in every layer.
+/// The first tokens of each token sequence of a batch, with their KV cache in every layer.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixCache {
     tokens: Vec<Vec<u32>>,
     layers: Vec<KvCache>,
 }
 
-/// The cached prefixes of a batch, cut to the tokens that each row has in common with its prefix.
+/// The cached prefixes of one batch, cut to the tokens that each token sequence has in common with its prefix.
 #[derive(Clone, Debug, Default)]
 pub struct CachedPrefixes {
-    /// Length of the cached prefix of every row, in positions.
+    /// The length of the cached prefix of each token sequence, in positions.
     pub lengths: Vec<usize>,
-    /// KV cache of the prefixes, one entry per layer.
+    /// The KV cache of the prefixes, one element per layer.
     layers: Vec<KvCache>,
 }
 
 impl PrefixCache {
-    /// Returns an empty cache: every row is computed from its first token.
+    /// Returns a cache without prefixes. Token sequences are then computed from their first token.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Runs prefixes, one per row, through the first `layers` layers of `model`. A prefix may be empty.
+    /// Runs prefixes, one per token sequence of later batches, through the first `layers` layers of `model`. A prefix
+    /// may be empty.
     ///
     /// # Panics
     /// If `layers` is 0.
@@ -48,8 +49,8 @@ impl PrefixCache {
         Self { tokens, layers }
     }
 
-    /// Returns the cached prefix of every row: the first tokens that row `i` has in common with prefix `i`, at most
-    /// `limits[i]` tokens.
+    /// Returns the cached prefixes for a batch: the first tokens that `rows[i]` has in common with the cached prefix
+    /// `i`, at most `limits[i]` tokens.
     pub fn lookup(&self, model: &Model, rows: &[&[u32]], limits: &[usize]) -> CachedPrefixes {
         let shared = |(index, row): (usize, &&[u32])| {
             self.tokens.get(index).map_or(0, |prefix| common_prefix_len(prefix, row).min(limits[index]))
@@ -70,7 +71,7 @@ impl PrefixCache {
 }
 
 impl CachedPrefixes {
-    /// The KV cache of one layer for all rows; empty if no prefix is cached.
+    /// Returns the KV cache of the prefixes in `layer`. It is empty if no prefix is cached.
     ///
     /// # Panics
     /// If the prefixes were run through fewer layers.
@@ -79,14 +80,14 @@ impl CachedPrefixes {
     }
 }
 
-/// Returns the length of the common prefix of two texts, in tokens.
+/// Returns the number of tokens that two token sequences have in common at the beginning.
 pub fn common_prefix_len(one: &[u32], other: &[u32]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
-/// Runs positions whose hidden states do not change between evaluations through `layers`. `x` contains the hidden
-/// states before the first of the layers, `[positions, d]`. Returns the KV cache of every row in each of these layers,
-/// cached prefixes included. In the last of the layers only attention keys and values are computed.
+/// Runs the positions of `x` through `layers` and returns the KV cache of each layer, with the cached prefixes
+/// included. `x` contains the hidden states before the first of the layers, `[positions, d]`. The last of the layers
+/// only computes attention keys and values.
 pub(crate) fn run_and_cache(
     model: &Model,
     layers: Range<usize>,

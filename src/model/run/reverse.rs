@@ -1,7 +1,7 @@
 //! Computes the hand-written reverse pass: from the gradient of a block's output to the gradient of its input.
 //!
-//! Only hidden states need a gradient, so there are four rules: norm, matrix product (for its input), attention, and
-//! activation. This module computes no gradient of weights.
+//! Only hidden states need gradients, so there are four rules: norm, matrix product, attention, and activation
+//! function. Gradients of weights are not computed here.
 
 use super::block::{AttentionTape, BlockInput, BlockTape, MlpTape, Qkv, attention_inputs, each_grouped_index};
 use super::kv_cache::{copy_columns, write_columns};
@@ -14,14 +14,16 @@ use crate::numeric::rows::{NormTape, add, each_row, layer_norm_reverse, rms_norm
 use crate::numeric::{View, matmul};
 
 impl Model {
-    /// Computes `g Wᵀ`: the gradient of a projection's input, where `g` is the gradient of its output.
+    /// Computes `g Wᵀ`, the gradient of a projection's input, where `g` is the gradient of the projection's output and
+    /// `W` its weight.
     fn project_reverse(&self, gradient: &[f32], projection: &Projection) -> Vec<f32> {
         let weight = self.weight(projection);
         let width = weight.columns();
         matmul(self.isa(), View::new(gradient, gradient.len() / width, width), weight.transposed())
     }
 
-    /// Back-propagates through a norm, in place. `gradient` consists of rows of `width` numbers.
+    /// Back-propagates through a norm in place: replaces the gradient of the norm's output by that of its input.
+    /// `gradient` has rows of `width` elements.
     pub(crate) fn norm_reverse(&self, gradient: &mut [f32], width: usize, norm: &Norm, tape: &NormTape) {
         let reverse = match self.spec().family.norm {
             NormKind::Layer => layer_norm_reverse,
@@ -30,8 +32,8 @@ impl Model {
         reverse(gradient, width, &norm.gain.to_f32(), tape);
     }
 
-    /// Back-propagates through one block: from the gradient of its output, `[Σ last_n, d]`, to the gradient of its
-    /// input at all positions. `shape` is the input of the forward pass; its hidden states are not read.
+    /// Back-propagates through one block: from the gradient of the block's output, `[Σ last_n, d]`, to the gradient of
+    /// its input at all positions. `shape` is the input of the forward pass, without its hidden states.
     pub(crate) fn block_reverse(
         &self,
         layer: usize,
@@ -42,8 +44,8 @@ impl Model {
         let (rows, last_n, width) = (shape.rows, shape.last_n, self.spec().hidden_size);
         let mut through = self.mlp_reverse(layer, &tape.mlp, &gradient);
         add(&mut through, &gradient);
-        // In a parallel block, attention's output gets only the incoming gradient. In a sequential block, it also gets
-        // the gradient that returns through the MLP.
+        // In a sequential block, the gradient of attention's output includes the gradient through the MLP. In a
+        // parallel block, it does not, because the MLP does not read that output.
         let by_resid = if self.spec().parallel { &gradient } else { &through };
         let mut out = self.attention_reverse(layer, &tape.attention, shape, by_resid);
         if last_n == rows.lengths() {
@@ -56,7 +58,7 @@ impl Model {
         out
     }
 
-    /// Back-propagates through `mlp(norm(x))`.
+    /// Back-propagates through `mlp(norm(x))`: from the gradient of its output to the gradient of `x`.
     fn mlp_reverse(&self, layer: usize, tape: &MlpTape, gradient: &[f32]) -> Vec<f32> {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let (isa, activation) = (self.isa(), spec.activation);
@@ -102,7 +104,7 @@ impl Model {
         out
     }
 
-    /// Back-propagates through the head norms of attention queries and keys, in place.
+    /// Back-propagates in place through the norms that are applied to the heads of attention queries and keys.
     fn norm_heads_reverse(&self, layer: usize, inputs: &Qkv, qkv: &mut [f32]) {
         let (Some(norms), Some(tapes)) = (&self.checkpoint.blocks[layer].head_norms, &inputs.head_norms) else {
             return;
@@ -115,8 +117,8 @@ impl Model {
         }
     }
 
-    /// Back-propagates from the gradient of queries, keys and values, `[positions, qkv]`, to the gradient of the input
-    /// of their projections.
+    /// Back-propagates through the query, key and value projections. `qkv` contains the gradients of queries, keys and
+    /// values, with one row per position. Returns the gradient of the input of the projections.
     fn project_qkv_reverse(&self, layer: usize, qkv: &[f32]) -> Vec<f32> {
         let (projections, heads) = (&self.checkpoint.blocks[layer].attention_in, self.heads(layer));
         match (self.spec().family.attention_in, &projections[..]) {

@@ -1,9 +1,9 @@
-//! Describes ragged batches, which are several rows of tokens, concatenated without padding.
+//! Describes ragged batches: rows (token sequences) of different lengths, concatenated without padding.
 
 use std::ops::Range;
 
-/// The layout of a ragged batch: where each row is in a `[positions, width]` matrix, and how many cached positions
-/// precede it.
+/// The layout of a ragged batch: the position range of each row (token sequence) in a `[positions, width]` matrix, and
+/// the number of cached positions before it.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     starts: Vec<usize>,
@@ -12,12 +12,12 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Lays out rows of the given lengths, without cached positions.
+    /// Creates the layout for token sequences with the given lengths, without cached positions.
     pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
         Self::with_cached(lengths.into_iter().map(|length| (0, length)))
     }
 
-    /// Lays out rows, each given as (number of cached positions, length).
+    /// Creates the layout for token sequences, each given as (number of cached positions before it, length).
     pub fn with_cached(rows: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut out = Self::default();
         let mut start = 0;
@@ -30,42 +30,44 @@ impl Rows {
         out
     }
 
-    /// Number of rows (texts) in the batch.
+    /// Returns the number of token sequences in the batch.
     pub fn count(&self) -> usize {
         self.starts.len()
     }
 
-    /// Number of positions of all rows, cached positions not counted.
+    /// Returns the number of positions in the batch, without cached positions.
     pub fn positions(&self) -> usize {
         self.starts.last().map_or(0, |start| start + self.lengths[self.lengths.len() - 1])
     }
 
-    /// The positions of row `row` in the `[positions, width]` matrix.
+    /// Returns the range of matrix rows that belong to the token sequence with the index `row`.
     pub fn range(&self, row: usize) -> Range<usize> {
         self.starts[row]..self.starts[row] + self.lengths[row]
     }
 
-    /// Length of row `row`, cached positions not counted.
+    /// Returns the length of the token sequence with the index `row`, without cached positions.
     pub fn length(&self, row: usize) -> usize {
         self.lengths[row]
     }
 
-    /// Lengths of all rows, cached positions not counted.
+    /// Returns the lengths of all token sequences, without cached positions.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
 
-    /// Number of cached positions before row `row`.
+    /// Returns the number of cached positions before the token sequence with the index `row`.
     pub fn cached(&self, row: usize) -> usize {
         self.past[row]
     }
 
-    /// Returns, for every position of the matrix, the position in the row's text, cached positions counted.
+    /// Returns the text position of each row of a `[positions, width]` matrix. Cached positions are counted, so a text
+    /// with 3 cached positions starts at 3.
     pub fn text_positions(&self) -> Vec<usize> {
         (0..self.count()).flat_map(|row| self.past[row]..self.past[row] + self.lengths[row]).collect()
     }
 
-    /// Returns the indices, in a `[positions, width]` matrix, of the last `tails[row]` positions of every row.
+    /// Returns the indices of the last `tails[i]` positions of each token sequence `i` in a `[positions, width]`
+    /// matrix.
     pub fn last_positions(&self, tails: &[usize]) -> Vec<usize> {
         let mut out = Vec::new();
         for (row, &tail) in tails.iter().enumerate() {
@@ -75,7 +77,7 @@ impl Rows {
         out
     }
 
-    /// Copies the rows at `positions` of a `[positions, width]` matrix, in the given order.
+    /// Copies the matrix rows at `positions` of a `[positions, width]` matrix, in the given order.
     pub fn gather(matrix: &[f32], width: usize, positions: &[usize]) -> Vec<f32> {
         let mut out = Vec::with_capacity(positions.len() * width);
         for &position in positions {

@@ -1,15 +1,14 @@
-//! Runs the layers above the edited layer, forward and backward, for rows in which one hidden state changes.
+//! Runs the layers above the edited layer, forward and backward, for token sequences in which one hidden state changes.
 //!
-//! Value optimisation evaluates the same rows many times, and only one hidden state of each row changes between the
-//! evaluations. [`SuffixPass::new`] does the constant part of the work once:
+//! The optimisation of a value evaluates the same token sequences many times. Only one hidden state of each sequence
+//! changes, so [`SuffixPass::new`] computes the constant part once:
 //!
-//! - everything up to the edited layer, that layer included, is constant;
-//! - in the layers above, the positions before the changing position are constant too, because attention is causal:
-//!   their attention keys and values are cached;
-//! - after the last block only the labelled positions (those whose next token is scored) are needed, so the last block,
-//!   the final norm and the output matrix compute only these.
+//! - everything up to the edited layer is constant;
+//! - in the layers above, the positions before the changing position are constant, because attention is causal; their
+//!   attention keys and values are cached.
 //!
-//! The results are bit-identical to those of a full forward pass: every output is the same sum in the same order.
+//! After the last block, only the labelled positions (those whose next token is scored) are computed. The results are
+//! bit-identical to those of a full forward pass.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,31 +21,32 @@ use super::prefix_cache::run_and_cache;
 use super::rows::Rows;
 use crate::numeric::rows::{NormTape, add};
 
-/// The layers above the edited layer, prepared for a set of rows: the constant attention keys, attention values and
-/// hidden states are cached.
+/// The layers above the edited layer, prepared for a batch of token sequences. The constant attention keys, attention
+/// values and hidden states are cached.
 pub struct SuffixPass<'a> {
     model: &'a Model,
     first_layer: usize,
     rows: Rows,
     last_n: Vec<usize>,
-    /// The KV cache of the positions before the changing position, one entry per layer above the edited layer.
+    /// The KV cache of the positions before the changing position, one element per layer above the edited layer.
     caches: Vec<KvCache>,
-    /// Hidden states after the edited layer, from the changing position on, `[positions, d]`.
+    /// The hidden states after the edited layer, from the changing position on, `[positions, d]`.
     resid_start: Vec<f32>,
 }
 
-/// The logits of one forward pass through the layers above the edited layer, with the tape for its reverse pass.
+/// The logits of one forward pass through the layers above the edited layer, and the intermediate results for its
+/// reverse pass.
 pub struct SuffixTape {
-    /// Logits of the labelled positions (those whose next token is scored), row by row, `[Σ last_n, vocabulary]`.
+    /// The logits of the labelled positions (those whose next token is scored), `[Σ last_n, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: NormTape,
 }
 
 impl<'a> SuffixPass<'a> {
-    /// Prepares the rows of `hooked`, which was recorded at the edited layer, `layer`. `changing[row]` is the position
-    /// of the hidden state that will change. The last `last_n[row]` positions of a row are labelled; none of them is
-    /// before `changing[row]`.
+    /// Prepares the token sequences that `hooked` recorded at `layer`, the edited layer. `changing[i]` is the position
+    /// of the changing hidden state in sequence `i`. The last `last_n[i]` positions of the sequence are labelled; none
+    /// of them is before `changing[i]`.
     pub fn new(model: &'a Model, layer: usize, hooked: &HookOutput, changing: &[usize], last_n: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
         // The index of the changing position in `hooked.resid_post`, which does not contain the cached prefix.
@@ -67,8 +67,8 @@ impl<'a> SuffixPass<'a> {
         Self { model, first_layer: layer + 1, rows, last_n: last_n.to_vec(), caches, resid_start }
     }
 
-    /// Joins several preparations of the same model and layer. The result contains the rows of all preparations, in
-    /// order; the KV caches are shared, not copied.
+    /// Joins preparations of the same model and layer. The result contains the token sequences of all preparations, in
+    /// order. KV caches are shared, not copied.
     ///
     /// # Panics
     /// If `all` is empty.
@@ -93,7 +93,7 @@ impl<'a> SuffixPass<'a> {
         }
     }
 
-    /// Returns the preparation of row `row` alone. The KV cache is shared, not copied.
+    /// Returns the preparation of one token sequence, the one with the index `row`. The KV cache is shared, not copied.
     pub fn row(&self, row: usize) -> Self {
         let part = |all: &[Arc<Vec<f32>>]| vec![Arc::clone(&all[row])];
         let width = self.model.spec().hidden_size;
@@ -111,29 +111,29 @@ impl<'a> SuffixPass<'a> {
         }
     }
 
-    /// Number of positions that an evaluation computes, over all rows.
+    /// Returns the number of token positions that one evaluation computes in each layer before the last one.
     pub fn positions(&self) -> usize {
         self.rows.positions()
     }
 
-    /// Estimates how many f32 numbers this preparation and the tape of one evaluation take in memory.
+    /// Estimates the memory for this preparation and the intermediate results of one evaluation, in f32 numbers.
     pub fn stored_floats(&self) -> usize {
         let spec = self.model.spec();
         let cached = |cache: &KvCache| cache.keys.iter().chain(&cache.values).map(|part| part.len()).sum::<usize>();
-        // Per position and layer, about 8 d numbers for norms, queries, keys and values, and 2 f for the input and the
-        // output of the activation.
+        // Estimate per position and layer: 8 d numbers for norms, queries, keys and values, and 2 f numbers for the
+        // input and the output of the activation function.
         let tape = self.positions() * self.caches.len() * (8 * spec.hidden_size + 2 * spec.intermediate_size);
-        // Logits and their gradient.
+        // The logits and their gradient are both in memory.
         let logits = 2 * self.last_n.iter().sum::<usize>() * spec.vocabulary;
         tape + logits + self.caches.iter().map(cached).sum::<usize>()
     }
 
-    /// Computes the logits with `change` (`[d]`) added to every row's changing hidden state.
+    /// Computes the logits after `change`, `[d]`, is added to the changing hidden state of every token sequence.
     pub fn evaluate(&self, change: &[f32]) -> SuffixTape {
         self.evaluate_each(&vec![change; self.rows.count()])
     }
 
-    /// Computes the logits with `changes[row]` (`[d]`) added to the changing hidden state of each row.
+    /// Computes the logits after `changes[i]`, `[d]`, is added to the changing hidden state of each token sequence `i`.
     pub fn evaluate_each(&self, changes: &[&[f32]]) -> SuffixTape {
         let spec = self.model.spec();
         let mut x = self.resid_start.clone();
@@ -156,8 +156,8 @@ impl<'a> SuffixPass<'a> {
         SuffixTape { logits: self.model.unembed(&normed), blocks, norm }
     }
 
-    /// Returns the gradient with respect to each row's change, `[d]` each. `logits` is the gradient with respect to the
-    /// logits of `evaluation`.
+    /// Returns the gradient with respect to the change of each token sequence, `[d]` each. `logits` is the gradient
+    /// with respect to the logits of `evaluation`.
     pub fn reverse_each(&self, evaluation: &SuffixTape, logits: &[f32]) -> Vec<Vec<f32>> {
         let (model, width) = (self.model, self.model.spec().hidden_size);
         let mut gradient = model.unembed_reverse(logits);
@@ -175,14 +175,14 @@ impl<'a> SuffixPass<'a> {
         (0..self.rows.count()).map(row).collect()
     }
 
-    /// Returns, for every row, how many positions at its end `layer` computes: all positions, or only the labelled
-    /// positions in the last block.
+    /// Returns the number of positions at the end of each token sequence that `layer` computes: in the last layer only
+    /// the labelled positions, in other layers all positions.
     fn last_n_of(&self, layer: usize) -> Vec<usize> {
         if layer + 1 == self.model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }
 
-    /// Copies the gradients of the labelled positions into a matrix of all positions, with zeros elsewhere. Used only
-    /// if the edited layer is the last layer.
+    /// Copies the gradients of the labelled positions into a matrix of all positions, with zeros elsewhere. This is
+    /// only needed if the edited layer is the last layer.
     fn scatter(&self, labelled: &[f32]) -> Vec<f32> {
         let width = self.model.spec().hidden_size;
         let mut out = vec![0.0; self.rows.positions() * width];

@@ -1,10 +1,9 @@
-//! Runs the layers from one MLP down-projection upward, forward and backward, for changes to the weight of that
-//! projection.
+//! Runs the layers from one MLP down-projection upward, forward and backward, for evaluations with different weights of
+//! that projection.
 //!
-//! A changed weight matrix affects every position. Its inputs (the MLP keys) and the residual stream to which its
-//! output is added do not change, so they are computed once. The layers above are recomputed for every change. The
-//! reverse pass returns the gradient of the MLP outputs; the gradient of a weight matrix is the product of the MLP keys
-//! and that gradient.
+//! A change of the weight affects every position, but not the inputs of the projection (the MLP keys) and not the
+//! residual stream to which its output is added. These are computed once. The reverse pass returns the gradient of the
+//! MLP outputs. The product of the MLP keys and this gradient is the gradient of the weight.
 
 use super::block::{BlockInput, BlockTape};
 use super::kv_cache::EMPTY;
@@ -13,38 +12,38 @@ use super::rows::Rows;
 use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{NormTape, add};
 
-/// Rows of tokens, computed up to the MLP key of one layer.
+/// A batch of token sequences, computed up to the MLP key of one layer.
 pub struct WeightPass {
     layer: usize,
     rows: Rows,
     last_n: Vec<usize>,
-    /// The MLP keys of every position, `[positions, f]`.
+    /// The MLP keys of all positions, `[positions, f]`.
     keys: Vec<f32>,
-    /// The residual stream to which the layer's MLP output is added, `[positions, d]`.
+    /// The residual stream to which the MLP output of the layer is added, `[positions, d]`.
     resid_mid: Vec<f32>,
 }
 
-/// The logits of one forward pass, with the tape for its reverse pass.
+/// The logits of one forward pass, and the intermediate results for its reverse pass.
 pub struct WeightTape {
-    /// Logits of the labelled positions (those whose next token is scored), row by row, `[Σ last_n, vocabulary]`.
+    /// The logits of the labelled positions (those whose next token is scored), `[Σ last_n, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: NormTape,
 }
 
-/// The inputs of one layer's down-projection and the gradient of its outputs, with one matrix row per computed
-/// position.
+/// The inputs of the MLP down-projection in one layer, and the gradient of its outputs. The matrices have one row per
+/// computed position.
 pub struct LayerGradient<'a> {
     pub layer: usize,
-    /// The inputs of the down-projection, `[positions, f]`.
+    /// The inputs of the down-projection, which are the MLP keys, `[positions, f]`.
     pub keys: &'a [f32],
     /// The gradient of the loss with respect to the outputs of the down-projection, `[positions, d]`.
     pub gradient: &'a [f32],
 }
 
 impl WeightPass {
-    /// Runs rows up to the MLP key of `layer`. The last `last_n[row]` positions of each row are labelled: only their
-    /// logits are computed.
+    /// Runs token sequences up to the MLP key of `layer`. The last `last_n[i]` positions of each sequence `i` are
+    /// labelled: logits are only computed for them.
     pub fn new(model: &Model, layer: usize, tokens: &[&[u32]], last_n: &[usize]) -> Self {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let x = model.hidden_states(tokens, layer);
@@ -53,12 +52,12 @@ impl WeightPass {
         Self { layer, last_n: last_n.to_vec(), keys, resid_mid: mid.resid, rows }
     }
 
-    /// Total number of positions of all rows.
+    /// Returns the total number of positions of all token sequences.
     pub fn positions(&self) -> usize {
         self.rows.positions()
     }
 
-    /// Runs the rows through `model`, from the layer's down-projection to the logits.
+    /// Runs the token sequences through `model`, from the MLP down-projection of the layer to the logits.
     pub fn forward(&self, model: &Model) -> WeightTape {
         let width = model.spec().hidden_size;
         let (x, blocks) = self.run_blocks(model);
@@ -88,8 +87,8 @@ impl WeightPass {
         (x, blocks)
     }
 
-    /// Back-propagates `logits`, the gradient of the logits. Calls `seen` with the inputs and the output gradient of
-    /// every layer's down-projection, from the last layer down to the layer that was given to [`WeightPass::new`].
+    /// Back-propagates `logits`, the gradient of the logits. Calls `seen` for each layer, from the last layer down to
+    /// the layer given to [`WeightPass::new`], with the inputs and the output gradient of the MLP down-projection.
     pub fn reverse(
         &self,
         model: &Model,
@@ -117,15 +116,15 @@ impl WeightPass {
         seen(LayerGradient { layer: self.layer, keys: &self.keys, gradient: &gradient });
     }
 
-    /// Returns, for every row, the number of final positions that `layer` computes. The last layer computes only the
-    /// labelled positions; every other layer computes all positions.
+    /// Returns the number of positions at the end of each token sequence that `layer` computes: in the last layer only
+    /// the labelled positions, in other layers all positions.
     fn last_n_of(&self, model: &Model, layer: usize) -> Vec<usize> {
         if layer + 1 == model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }
 }
 
-/// Recomputes the MLP keys of a block, the inputs of its down-projection, from its tape. The tape does not store the
-/// keys, but only the input of the activation and, for a gated MLP, the output of the up-projection.
+/// Recomputes the MLP keys of a block from its tape. The tape does not store the keys, but the input of the activation
+/// function and, for a gated MLP, the output of the up-projection.
 fn keys_of(model: &Model, tape: &BlockTape) -> Vec<f32> {
     let mut keys = tape.mlp.activation_input.clone();
     model.spec().activation.apply(model.isa(), &mut keys);

@@ -294,8 +294,8 @@ impl Tokens {
 }
 
 impl Tokens {
-    /// Returns each token as readable text. If a character consists of two tokens, they are shown as `é 1/2` and `é
-    /// 2/2`, because the vocabulary spells parts of a character with unrelated letters.
+    /// Returns each token as readable text. If a character consists of two tokens, they are shown as `é 1/2` and
+    /// `é 2/2`, because the vocabulary spells parts of a character with unrelated letters.
     pub fn shown(&self, ids: &[u32]) -> Vec<String> {
         let decode = |tokens: &[u32]| {
             let text = catch_panic(|| self.tokenizer.decode(tokens, false).ok()).ok().flatten();
