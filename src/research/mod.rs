@@ -1,8 +1,8 @@
-//! Implements the measurements and experiments of `bench` and `trace`. No build depends on this module; `init` and
-//! `trace --suggest-layer` use its layer search.
+//! Implements the commands `bench` and `trace`, and the search for the best layer, which `init` and `trace
+//! --suggest-layer` use. `build` does not use this module.
 //!
 //! - [`bench`]: compares editing methods on published datasets and metrics;
-//! - [`trace`]: measures, by causal tracing, which states of the model carry a fact;
+//! - [`trace`]: finds by causal tracing which hidden states of a model carry a fact;
 //! - [`layers`]: searches for the layer at which edits work best;
 //! - [`figure`]: draws figures as SVG and PNG, and builds HTML pages with figures.
 

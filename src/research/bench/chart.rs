@@ -13,8 +13,8 @@ const HEIGHT: f64 = 240.0;
 const BOTTOM: f64 = 46.0;
 const MARGIN: f64 = 18.0;
 
-/// The colours of editors, in the order of the table; distinguishable in bright light and with colour vision
-/// deficiency.
+/// The colours of the editors in a chart, in the order in which the chart lists the editors. Readers with colour vision
+/// deficiency can distinguish them.
 const COLOURS: [&str; 12] = [
     "#c0392b", "#1f3a6d", "#e6a23c", "#2e8b57", "#8e6bb0", "#7fb3d5", "#767676", "#a0522d", "#d4679e", "#4daf9c",
     "#8c8c1a", "#1a1a1a",
@@ -50,8 +50,8 @@ impl Plot {
     }
 }
 
-/// Draws a horizontal bar per editor with its mean score over the records, where each record is edited alone. The score
-/// is the first column of the table. `None` if the table has no columns or no rows.
+/// Draws a bar chart with one bar per row of `grid`, which is an editor or the base. The length of a bar is the value
+/// in the first column: the mean score over records, each edited alone. Returns `None` if the table has no columns.
 pub fn scores(grid: &ResultsTable) -> Option<Figure> {
     let column = *grid.columns.first()?;
     let rows: Vec<(&str, f64)> =
@@ -76,11 +76,11 @@ pub fn scores(grid: &ResultsTable) -> Option<Figure> {
     Some(Figure { name: "scores".to_owned(), shows, svg: svg.finish() })
 }
 
-/// The height of a bar including the space around it, in SVG units.
+/// The height of a bar with the space above and below it, in SVG units.
 const BAR: f64 = 24.0;
 
-/// Draws a scatter plot of efficacy (horizontal) and specificity (vertical) with one point per editor: ES and NS for
-/// CounterFact. `None` if no editor has both values.
+/// Draws a scatter plot with one point per editor: efficacy on the horizontal axis, specificity on the vertical axis.
+/// For CounterFact these are the metrics ES and NS. Returns `None` if no editor has both values.
 pub fn trade(grid: &ResultsTable) -> Option<Figure> {
     let [along, up] = if grid.columns.contains(&"ES") { ["ES", "NS"] } else { ["efficacy", "specificity"] };
     let point = |(name, _): &(String, Vec<Option<super::table::TableCell>>)| {
@@ -111,8 +111,9 @@ fn entry(svg: &mut Svg, index: usize, name: &str) {
     svg.text([x + 17.0, y], Anchor::Start, TEXT, INK, name);
 }
 
-/// Draws a line chart of one metric against the number of facts edited at once, with one line per editor. `None` if the
-/// lines have fewer than two different numbers of facts.
+/// Draws a line chart of one metric against the number of facts edited at once. `lines` has one line per editor, with
+/// the points (number of facts, metric). Returns `None` if all points have the same number of facts, or there are no
+/// points.
 pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f64)>)]) -> Option<Figure> {
     let mut sizes: Vec<usize> = lines.iter().flat_map(|(_, points)| points.iter().map(|(size, _)| *size)).collect();
     sizes.sort_unstable();
@@ -125,7 +126,7 @@ pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f6
     }
     let room = ((high - low) * 0.06).max(1e-3);
     let mut plot = Plot::new(title, up, (low - room, high + room), 130.0);
-    // The numbers of facts usually grow by factors, so they are equally spaced on the axis.
+    // The numbers of facts usually grow exponentially, such as 1, 10, 100, so the axis spaces them equally.
     let x = |size: usize| {
         let place = sizes.iter().position(|other| *other == size).unwrap_or(0);
         LEFT + WIDTH * (place as f64 + 0.5) / sizes.len() as f64

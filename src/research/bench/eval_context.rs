@@ -1,5 +1,5 @@
-//! Provides the common input of all editors: one base, one corpus and one set of settings. It tokenizes records, and
-//! caches second moments, values and projectors, so that all editors use the same ones.
+//! Holds what all editors of a benchmark share: the base model, the corpus and the settings. The module also tokenizes
+//! dataset records, and caches intermediate results that several editors use.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -24,61 +24,60 @@ use crate::project::edits::edit::meaning;
 use crate::store::{EntryKind, Store};
 
 pub struct PreparedCase {
-    /// The record as read from the dataset.
     pub case: Case,
-    /// The tokenized prompt of the record, one row per prompt template; the first row is the bare prompt.
+    /// The tokenized prompt: one token sequence per context template. The first sequence is the prompt alone.
     pub resolved: Resolved,
-    /// The meaning digest of the edit that the record describes; the record's value is cached under it.
+    /// The digest of subject, prompt and target. The value vector of the record is cached under an address that
+    /// contains it.
     pub meaning: Digest,
     /// The tokenized prompts and answers on which an edited model is measured.
     pub questions: CaseQuestions,
 }
 
-/// The tokenized prompts and answers of one record, by the metrics that apply to its dataset.
+/// The tokenized prompts and answers of one record. The variant depends on the metrics of the dataset.
 pub enum CaseQuestions {
-    /// Pairs of answers whose likelihoods are compared (CounterFact).
+    /// For CounterFact: pairs of answers whose likelihoods are compared.
     Likelihoods(counterfact::LikelihoodQuestions),
-    /// Tokens to predict, which are compared with the correct ones (zsRE).
+    /// For zsRE: the answer tokens that the model should predict.
     Tokens(zsre::TokenQuestions),
 }
 
 /// The MLP key and the value vector of one record at one layer.
 #[derive(Clone, Debug)]
 pub struct KeyValue {
-    /// The MLP key `k*`, `[f]` with f = the MLP width.
+    /// The MLP key `k*`, `[f]` with f = the size of the MLP's hidden layer.
     pub key: Vec<f32>,
-    /// The value `v*`, `[d]` with d = the hidden size.
+    /// The value vector `v*`, `[d]` with d = the hidden size.
     pub value: Vec<f32>,
-    /// Whether the optimisation of the value converged.
     pub converged: bool,
 }
 
 pub struct EvalContext<'a> {
     pub project: &'a Project,
-    /// The base model, which every editor starts from.
     pub base: &'a Base,
-    /// The store from which statistics, values and factors are read, and to which they are written.
+    /// The cache of second moments, Cholesky factors and value vectors.
     pub store: &'a Store,
-    /// The resolved settings of the project: layer, prompt templates, settings of the value optimisation, statistics.
+    /// The settings of the project with all defaults filled in: layer, context templates, value optimisation,
+    /// statistics.
     pub setup: Setup,
-    /// The number of values that were read from the store instead of being computed.
+    /// The number of value vectors that were read from the store instead of being computed.
     pub from_store: Cell<usize>,
     factors: RefCell<BTreeMap<usize, Rc<Factor>>>,
     projectors: RefCell<BTreeMap<usize, Rc<Projector>>>,
 }
 
 impl<'a> EvalContext<'a> {
-    /// Resolves the settings of a project without computing statistics.
+    /// Creates the context from the settings of a project. Statistics are computed later, when an editor needs them.
     ///
     /// # Errors
-    /// If the project's layer, prompt templates or corpus cannot be used.
+    /// If the layer, the context templates or the corpus of the project cannot be used.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Failure> {
         let setup = Setup::new(project, base, store, CorpusDigest::Remembered)?;
         let (factors, projectors) = (RefCell::default(), RefCell::default());
         Ok(Self { project, base, store, setup, from_store: Cell::new(0), factors, projectors })
     }
 
-    /// Returns the Cholesky factor of a layer's second moment, which is computed on the first call for the layer.
+    /// Returns the Cholesky factor of a layer's second moment. The factor is computed in the first call for the layer.
     ///
     /// # Errors
     /// If the corpus or the store cannot be read, or the statistics cannot be computed.
@@ -94,28 +93,25 @@ impl<'a> EvalContext<'a> {
         Ok(found)
     }
 
-    /// Returns the context for the steps of a build, with this setup.
     pub(crate) fn build_context<'c>(&'c self, setup: &'c Setup, progress: &'c dyn Progress) -> BuildContext<'c> {
         BuildContext { project: self.project, base: self.base, setup, store: self.store, progress }
     }
 
-    /// Returns AlphaEdit's projector of a layer; `None` if it has not been cached yet.
+    /// Returns the null-space projector of AlphaEdit for a layer; `None` if the projector is not cached yet.
     pub(crate) fn projector(&self, layer: usize) -> Option<Rc<Projector>> {
         self.projectors.borrow().get(&layer).map(Rc::clone)
     }
 
-    /// Caches AlphaEdit's projector of a layer in memory and returns it.
     pub(crate) fn keep_projector(&self, layer: usize, projector: Projector) -> Rc<Projector> {
         let projector = Rc::new(projector);
         self.projectors.borrow_mut().insert(layer, Rc::clone(&projector));
         projector
     }
 
-    /// Tokenizes a record. If `likelier` is true, the record is measured by comparing the likelihoods of two answers,
-    /// otherwise by the share of correct tokens.
+    /// Tokenizes a record: for the metrics of CounterFact if `likelier` is true, otherwise for the metrics of zsRE.
     ///
     /// # Errors
-    /// If the tokenizer rejects a text of the record, or a text does not fit the context.
+    /// If the tokenizer rejects a text of the record, or a text is longer than the context of the model.
     pub fn prepare(&self, case: Case, likelier: bool) -> Result<PreparedCase, ResolveError> {
         let (tokens, limit) = (&self.base.tokens, self.base.model.spec().max_positions);
         let fact = Fact { subject: &case.subject, prompt: &case.prompt, target: &case.target, chat: false };
@@ -130,8 +126,8 @@ impl<'a> EvalContext<'a> {
         Ok(PreparedCase { case, resolved, meaning, questions })
     }
 
-    /// Returns the MLP key and the value vector of a record, read from the store, or computed and stored. A value that
-    /// did not converge is stored under an address that `build` never reads.
+    /// Returns the MLP key and the value vector of a record. They are read from the store, or computed and then stored.
+    /// A value that did not converge is stored under a separate address, which `build` never reads.
     ///
     /// # Errors
     /// If the store cannot be read or written.
@@ -143,9 +139,10 @@ impl<'a> EvalContext<'a> {
         settings: &Settings,
         hook: Hook,
     ) -> Result<KeyValue, Failure> {
-        // `resolved` has one row per prompt template, but an editor may use fewer templates than the project has.
+        // An editor may use only the first context templates of the project. `resolved` then has fewer rows than the
+        // project has templates.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
-        // A record is never a chat message.
+        // The argument is false because the prompts of dataset records are not chat messages.
         let reading = self.base.tokens.reading(false).ok().flatten();
         let own = address(&self.base.locked.digest, reading.as_ref(), meaning, layer, templates, settings);
         let own = match hook {

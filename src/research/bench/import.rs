@@ -1,7 +1,8 @@
-//! Converts dataset records to edit files with stable ids, and reports the records that cannot become edits.
+//! Converts dataset records to edit files of a project, and reports the records that cannot become edits.
 //!
-//! The rules of edit files are defined only in [`crate::project`]: all drafts are parsed together with the project's
-//! existing edits, and a record is rejected with the error that the parser reports for its draft.
+//! The rules of edit files are defined in [`crate::project`] and not repeated here. This module writes a draft file per
+//! record, parses all drafts together with the existing edit files of the project, and rejects a record if the parser
+//! reports an error in its draft.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +16,10 @@ use crate::project::edits::edit::words_to_key;
 use crate::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use crate::project::{Edit, parse_files};
 
-/// The number of consecutive case numbers whose edit files share a folder; larger folders are slow to list.
+/// The number of case numbers per folder of edit files. Larger folders are slow to list.
 const IN_A_FOLDER: u64 = 1000;
 
-/// Returns the edit of a record, with its paraphrases and neighbours.
+/// Converts a record to an edit. The paraphrases and neighbours of the record become the expectations of the edit.
 pub fn draft_of(case: &Case) -> DraftEdit {
     let mut paraphrase = sentences(&case.paraphrases);
     let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
@@ -43,7 +44,7 @@ pub fn id(case: u64, subject: &str) -> String {
 }
 
 /// Normalises texts for an edit file: removes duplicates, applies Unicode normal form C, and replaces line breaks by
-/// spaces. Texts with other control characters are dropped.
+/// spaces. Texts with control characters other than line breaks are dropped.
 pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let joined = texts.into_iter().map(|text| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
@@ -51,19 +52,18 @@ pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String>
     normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
 }
 
-/// The edit files that are made from dataset records, and the records that are rejected.
+/// The edit files that are made from dataset records, and the rejected records.
 #[derive(Debug, Default)]
 pub struct ImportedEdits {
     /// The contents of the edit files, by path relative to the project's folder.
     pub files: BTreeMap<String, String>,
-    /// The records that cannot be edits, each with the reason.
     pub refused: Vec<RejectedRecord>,
     /// The number of neighbour prompts that were dropped because they contain an edited subject.
     pub dropped: usize,
 }
 
-/// Converts records to edit files that are valid together with the files `present` of the project. Of several records
-/// that contradict one another, all but one are rejected.
+/// Converts records to edit files in `folder`. The files are valid together with `present`, the existing edit files of
+/// the project. If records contradict each other, only one of them is converted.
 pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> ImportedEdits {
     let mut imported = ImportedEdits::default();
     let mut drafts: BTreeMap<String, (&Case, DraftEdit)> = BTreeMap::new();
@@ -77,7 +77,7 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
                 imported.refused.push(refused(case, format!("it has the number of record {}", first.record)));
             }
             None => match keys.get(&words_to_key(&draft.prompt, &draft.subject)) {
-                // Exact duplicates are reported by the project's parser, with a message of their own.
+                // An exact duplicate is not rejected here, because the parser reports it with a more specific message.
                 Some((other, words)) if *words != (draft.prompt.clone(), draft.subject.clone()) => {
                     let why = format!("one-key: its subject is edited by `{other}`, after the same words");
                     imported.refused.push(refused(case, why));
@@ -94,8 +94,8 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported.dropped = drop_edited_neighbours(&mut drafts);
     let mut texts: BTreeMap<String, String> =
         drafts.iter().map(|(path, (.., draft))| (path.clone(), edit_file(std::slice::from_ref(draft)))).collect();
-    // Rejected files are not tried again, although the rejection of a second file may make a first one valid. The check
-    // is repeated on the remaining files until it rejects no file.
+    // Some errors appear only after files with earlier errors are removed, so the check is repeated until it rejects no
+    // file. A rejected file is not tried again, although it may become valid when a conflicting file is removed.
     loop {
         let found = look(&texts, present);
         if found.is_empty() {
@@ -112,12 +112,11 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported
 }
 
-/// The edits by the text that determines their MLP key: the prompt up to the end of the subject. The value is the edit
-/// id, and the prompt with the subject.
+/// Edits by the text of the prompt up to the end of the subject, which determines the MLP key. Each value is the edit
+/// id, and the pair of prompt and subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
-/// Returns the edits in the project's existing files by the text that determines their MLP key; empty if these files
-/// are invalid.
+/// Returns the edits in the project's existing files; empty if the files are invalid.
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };
@@ -126,7 +125,8 @@ fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
             |(name, _): (&str, _)| (edit.words_to_key(name), (edit.id.clone(), (edit.prompt.clone(), name.to_owned())));
         edit.names().map(key).collect::<Vec<_>>()
     };
-    // A chat template puts other text before the subject, so a chat edit cannot have the same MLP key.
+    // A chat template adds text before the subject, so the MLP key of a chat edit differs from the MLP key of each
+    // record.
     set.edits.iter().filter(|edit| !edit.chat).flat_map(keys).collect()
 }
 
@@ -134,8 +134,8 @@ fn refused(case: &Case, why: String) -> RejectedRecord {
     RejectedRecord { record: case.record, id: Some(case.id), why }
 }
 
-/// Returns the path of a record's file. Paths sort by case number, so of two contradictory records the one with the
-/// larger case number is rejected.
+/// Returns the path of a record's edit file. Paths sort by case number, so the record with the larger case number is
+/// rejected if two records contradict each other.
 fn path(folder: &str, case: u64, id: &str) -> String {
     format!("{folder}/{:05}/{case:08}{}.toml", case / IN_A_FOLDER, id.trim_start_matches(&format!("case-{case}")))
 }
@@ -161,7 +161,8 @@ fn drop_edited_neighbours(drafts: &mut BTreeMap<String, (&Case, DraftEdit)>) -> 
     dropped
 }
 
-/// Returns the new files that the project's parser rejects, each with its first error.
+/// Parses the new files together with the existing ones. Returns the path of each rejected new file, with its first
+/// error.
 fn look(texts: &BTreeMap<String, String>, present: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
     let own = texts.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes()));
     let there = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
@@ -175,8 +176,8 @@ fn look(texts: &BTreeMap<String, String>, present: &BTreeMap<String, Vec<u8>>) -
     refused
 }
 
-/// Returns the new file that a diagnostic refers to, with the error code and message; `None` if all labels are in
-/// existing files.
+/// Returns the path of the new file to which a diagnostic refers, and the error text; `None` if the diagnostic refers
+/// only to existing files.
 fn blamed(finding: &Diagnostic, sources: &Sources, texts: &BTreeMap<String, String>) -> Option<(String, String)> {
     let mut paths = finding.labels.iter().map(|label| sources.path(label.file).to_owned());
     let path = paths.find(|path| texts.contains_key(path))?;
@@ -232,7 +233,7 @@ mod tests {
         let cases: Vec<Case> = (0..).zip(cases).map(|(record, case)| Case { record, ..case }).collect();
         let imported = import(&cases, "edits", &BTreeMap::new());
         let said: Vec<String> = imported.refused.iter().map(ToString::to_string).collect();
-        // Two records with the same case number and different subjects have different ids.
+        // Two records with the same case number and different subjects get different ids.
         assert_eq!(imported.files.len(), 2, "{said:?}");
         assert!(said[0].starts_with("record 1 (case 2): contradiction: `case-1-rome` and `case-2-rome`"), "{said:?}");
         assert!(said[1].contains("duplicate-edit"), "{said:?}");

@@ -1,17 +1,20 @@
-//! Benchmarks editing methods that need no trained network, with published datasets and metrics (Meng et al. 2022).
+//! Compares methods that edit facts in language models, on published datasets and metrics (Meng et al. 2022). Methods
+//! that train an auxiliary network are not included.
 //!
-//! - [`data`]: reads records of CounterFact, zsRE, EasyEdit and requests as one type;
+//! - [`data`]: reads dataset files (CounterFact, zsRE, EasyEdit, edit requests) into one record type;
 //! - [`import`](mod@import): converts dataset records to edit files of a project;
-//! - [`eval_context`]: provides the common input of all editors;
-//! - [`editors`]: implements the editors by name;
+//! - [`eval_context`]: holds the base model, the settings and the caches that all editors share;
+//! - [`editors`]: implements the editing methods;
 //! - [`metrics`]: measures an edited model with the published metrics;
-//! - [`sample`]: samples the records of a run;
-//! - [`run`]: edits each record alone, and many at once; [`peak_memory`]: measures the peak memory;
-//! - [`results_log`]: writes the results to a file, so that an interrupted run can be resumed;
-//! - [`references`]: reads the published reference texts;
-//! - [`table`]: builds tables in the published form; [`chart`]: draws charts.
+//! - [`sample`]: samples the records to edit;
+//! - [`run`]: edits each record alone, or many records at once, and measures the edited models;
+//! - [`peak_memory`]: measures the peak memory of an edit;
+//! - [`results_log`]: writes the results to a file, so that an interrupted benchmark can be resumed;
+//! - [`references`]: reads the reference texts published with CounterFact;
+//! - [`table`]: builds tables in the published form;
+//! - [`chart`]: draws charts of the scores.
 //!
-//! Nothing here affects the bytes of a patch that `build` writes.
+//! `build` does not use this module.
 
 pub mod chart;
 pub mod data;

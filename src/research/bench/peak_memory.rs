@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The interval between two samples; a peak that is shorter may be missed.
+/// The time between two samples. A shorter peak may be missed.
 const EVERY: Duration = Duration::from_millis(10);
 
 /// A thread that samples the anonymous memory of this process until [`PeakMemory::stop`] is called.

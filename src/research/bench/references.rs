@@ -28,8 +28,8 @@ struct Snippet {
     text: String,
 }
 
-/// Reads the three files in a folder. Only the snippets for the relations and answers of the given records are
-/// returned.
+/// Reads `attribute_snippets.json`, `tfidf_vocab.json` and `idf.npy` from a folder. Snippets are returned only for the
+/// relations and new answers of `cases`.
 ///
 /// # Errors
 /// If a file is missing or does not have the published format; the error text names the file and the problem.
@@ -60,8 +60,8 @@ pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     }
 }
 
-/// Returns the numbers of a one-dimensional `.npy` file of doubles. Pickled objects are rejected, so the file cannot
-/// execute code.
+/// Reads a one-dimensional `.npy` file of `f64` numbers. A file with pickled Python objects is rejected, because
+/// unpickling can execute code.
 fn numbers(path: &Path) -> Result<Vec<f64>, String> {
     let bytes = regular_file::read(path, MOST).map_err(|error| error.to_string())?;
     let array = NpyArray::parse(&bytes)?;

@@ -1,15 +1,16 @@
-//! Samples the records of a run by a seed. Equal files and seeds give equal samples.
+//! Samples records of a dataset. The sample depends only on the records and the seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::data::{Case, RejectedRecord};
 use crate::digest::{Digest, FieldHasher};
 
-/// Samples up to `limit` of the records for which `wanted` returns true, without replacement; without a limit, returns
-/// all such records. Records are tested in the order of a digest of the seed and the case number, and the result is in
-/// the order of the file. If several such records have the same prompt after filling in the subject, only the first one
-/// in the file can be sampled; a later one is returned as rejected when its turn comes. `wanted` is called for as few
-/// records as possible.
+/// Samples up to `limit` records for which `wanted` returns true, without replacement; without a limit, returns all of
+/// these records. The sample is in the order of `cases`.
+///
+/// If several wanted records have the same prompt with the subject filled in, only the first one can be sampled. A
+/// later one is returned as rejected when it is drawn. `wanted` is called for as few records as possible, because it
+/// may run the model.
 pub fn sample_records(
     cases: Vec<Case>,
     limit: Option<usize>,

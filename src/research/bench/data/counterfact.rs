@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::{Case, Neighbour, RecordSchema};
 
-/// One record as published. The prompts of `attribute_prompts` are parsed but not used, because the published tables do
-/// not include them.
+/// A record in the published JSON schema. `attribute_prompts` is parsed but not used, because no metric of the
+/// published tables uses it.
 #[derive(Deserialize)]
 pub(crate) struct CounterfactRecord {
     case_id: u64,
@@ -38,7 +38,7 @@ struct CounterfactAnswer {
 impl RecordSchema for CounterfactRecord {
     fn case(self, record: u64) -> Result<Case, String> {
         let Rewrite { prompt, subject, relation_id, target_new, target_true } = self.requested_rewrite;
-        // The correct answer to a neighbour prompt is the true answer of the edited record.
+        // In CounterFact, the correct answer to each neighbour prompt is the true answer of the edited fact.
         let neighbour = |text| Neighbour { prompt: text, answer: target_true.str.clone() };
         Ok(Case {
             record,

@@ -1,5 +1,6 @@
-//! Reads CounterFact records in EasyEdit's flat form: one paraphrase, one neighbour, and prompts that contain the
-//! subject. WikiBigEdit has the same form, but its records may lack the old answer.
+//! Reads CounterFact records in the JSON schema of EasyEdit. A record has at most one paraphrase and one neighbour
+//! prompt, and its prompt contains the subject's text instead of the placeholder `{}`. WikiBigEdit has the same schema,
+//! but its records may lack the old answer.
 
 use serde::Deserialize;
 

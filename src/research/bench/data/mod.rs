@@ -1,8 +1,8 @@
 //! Reads the records of published datasets and converts them to one type, [`Case`].
 //!
 //! A dataset file is a JSON array of records, or has one record per line (JSON Lines). The file is read record by
-//! record, so its size is not limited. A record that does not have the schema is rejected, and the remaining records
-//! are still read.
+//! record, so its size is not limited. A record that does not match the dataset's schema is rejected, and reading
+//! continues with the next record.
 
 mod counterfact;
 mod easyedit;
@@ -23,24 +23,23 @@ use crate::digest::FieldHasher;
 use crate::project::edits::edit::PLACEHOLDER;
 use crate::regular_file;
 
-/// The longest text of a record that is accepted, in bytes (64 KiB).
+/// The maximum length of a text in a record, in bytes (64 KiB).
 const MOST_TEXT: usize = 1 << 16;
 
-/// The schema of a dataset file, which the user names on the command line.
+/// The schema of a dataset file, by its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Dataset {
-    /// CounterFact, the full schema of ROME's evaluation
+    /// CounterFact, in the schema published with ROME
     Counterfact,
-    /// zsRE, the schema of MEND's question answering
+    /// zsRE, in the schema published with MEND
     Zsre,
-    /// CounterFact in EasyEdit's flat form
+    /// CounterFact, in the schema of EasyEdit
     Easyedit,
-    /// The requests of ROME's and MEMIT's notebooks and of AlphaEdit
+    /// Edit requests, as in the notebooks of ROME and MEMIT and in AlphaEdit
     Request,
 }
 
 impl Dataset {
-    /// Returns the name of the dataset on the command line and in reports, such as `counterfact`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counterfact => "counterfact",
@@ -53,42 +52,41 @@ impl Dataset {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// The complete prompt, without a placeholder for the subject.
+    /// The text of the prompt. Unlike [`Case::prompt`], it has no placeholder `{}`.
     pub prompt: String,
-    /// The answer that counts as correct for the prompt.
+    /// The correct answer to the prompt, which an edit should not change.
     pub answer: String,
 }
 
-/// One record: a fact to change, prompts whose answers should change with the fact, and prompts whose answers should
-/// not.
+/// One record of a dataset: a fact to change, and the prompts on which the edited model is tested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
-    /// The index of the record in the file, from 0.
+    /// The index of the record in the dataset file, from 0.
     pub record: u64,
-    /// The number by which the dataset identifies the record; the index of the record if the dataset states no number.
+    /// The case number in the dataset (`case_id`), or the index of the record if the record has no case number.
     pub id: u64,
-    /// The entity that the fact is about.
+    /// The entity that the fact is about, such as `Eiffel Tower`.
     pub subject: String,
     /// The prompt, with `{}` in place of the subject.
     pub prompt: String,
-    /// The new answer, which the edited model should give after the prompt.
+    /// The new answer, which the edited model should predict after the prompt.
     pub target: String,
-    /// The answer that was true before the edit; `None` if the record does not state it.
+    /// The answer before the edit; `None` if the record does not state the old answer.
     pub was: Option<String>,
-    /// The Wikidata id of the relation; `None` if the record does not state it.
+    /// The Wikidata id of the relation, such as `P17`; `None` if the record has none.
     pub relation: Option<String>,
-    /// The Wikidata id of the new answer; `None` if the record does not state it.
+    /// The Wikidata id of the new answer, such as `Q419`; `None` if the record has none.
     pub target_id: Option<String>,
-    /// Paraphrases of the prompt, each containing the subject.
+    /// Paraphrases of the prompt. Each contains the text of the subject.
     pub paraphrases: Vec<String>,
-    /// Prompts about other subjects, whose answers should be the same before and after the edit.
+    /// Prompts about subjects that are not edited. The edit should not change the answers.
     pub neighbours: Vec<Neighbour>,
-    /// Prompts for free generation, each containing the subject; GE and RS are measured on the generated text.
+    /// Prompts for free text generation. Fluency (GE) and consistency (RS) are measured on the generated text.
     pub generation: Vec<String>,
 }
 
 impl Case {
-    /// Adds all fields of the record to a digest. The results of the record are stored under this digest.
+    /// Adds all fields of the record to a hash. The hash identifies a benchmark in its results file.
     pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("record", self.record).number("case", self.id).text("subject", &self.subject);
         canon.text("prompt", &self.prompt).text("target", &self.target);
@@ -110,11 +108,10 @@ impl Case {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedRecord {
-    /// The index of the record in the file, from 0.
+    /// The index of the record in the dataset file, from 0.
     pub record: u64,
-    /// The record's case number in its dataset; `None` if the record has none.
+    /// The case number of the record (`case_id`); `None` if the record has none.
     pub id: Option<u64>,
-    /// The reason for rejecting the record, shown to the user.
     pub why: String,
 }
 
@@ -128,7 +125,6 @@ impl fmt::Display for RejectedRecord {
     }
 }
 
-/// The error for a file that cannot be read or is not a dataset of this schema.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages explain the fields")]
 pub enum DataError {
@@ -140,15 +136,15 @@ pub enum DataError {
     Json { path: PathBuf, source: serde_json::Error },
 }
 
-/// The maximum number of rejected records; a file with more is rejected as a whole.
+/// The maximum number of rejected records in a dataset file. A file with more probably has a different schema, so the
+/// whole file is rejected.
 const MOST_REFUSED: usize = 100_000;
 
-/// Reads a dataset file record by record. `seen` is called with every record, or with the reason why the record is
-/// rejected.
+/// Reads a dataset file, and calls `seen` with each record or, for a rejected record, with the reason.
 ///
 /// # Errors
-/// If the file cannot be read or is not valid JSON; `seen` was called for the records before the error. Also if more
-/// than 100,000 records are rejected.
+/// If the file cannot be read, is not valid JSON, or has more than 100,000 rejected records. `seen` may already have
+/// been called for some of the records.
 pub fn for_each_record(
     path: &Path,
     dataset: Dataset,
@@ -166,7 +162,8 @@ pub fn for_each_record(
     if refused > MOST_REFUSED { Err(DataError::Foreign { path: path.to_owned(), refused }) } else { Ok(()) }
 }
 
-/// Calls `seen` with every record of a file as a JSON value, without checking the schema.
+/// Calls `seen` with each record of a file, which is a JSON array or JSON Lines. The schema of the records is not
+/// checked.
 pub(crate) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(), DataError> {
     let failed = |source| DataError::Read { path: path.to_owned(), source };
     let file = regular_file::open(path).and_then(regular_file::NormalizedText::new).map_err(failed)?;
@@ -186,13 +183,13 @@ pub(crate) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(),
     })
 }
 
-/// Returns whether the first buffered bytes start with `{`, that is, whether the file is JSON Lines and not a JSON
+/// Returns whether the first character that is not white space is `{`. If so, the file is JSON Lines and not a JSON
 /// array.
 fn begins_with_object(reader: &mut impl BufRead) -> std::io::Result<bool> {
     Ok(reader.fill_buf()?.trim_ascii_start().starts_with(b"{"))
 }
 
-/// Reads a whole file and returns its records, and the rejected records with the reasons.
+/// Reads a whole dataset file. Returns the accepted records, and the rejected records with the reasons.
 ///
 /// # Errors
 /// As for [`for_each_record`].
@@ -205,7 +202,8 @@ pub fn read_all(path: &Path, dataset: Dataset) -> Result<(Vec<Case>, Vec<Rejecte
     Ok((cases, refused))
 }
 
-/// Deserializes a JSON array by calling the function `F` with every element, so that only one element is in memory.
+/// A deserializer of a JSON array that passes each element to a function of type `F`. Only one element is in memory at
+/// a time.
 struct Records<F>(F);
 
 impl<'de, F: FnMut(Value)> DeserializeSeed<'de> for Records<F> {
@@ -231,7 +229,7 @@ impl<'de, F: FnMut(Value)> Visitor<'de> for Records<F> {
     }
 }
 
-/// One answer, or a list of answers of which the first non-blank one is used.
+/// One answer, or a list of answers. In a list, only the first answer that is not blank is used.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "an answer is a text, or a list of texts")]
 enum Answers {
@@ -240,7 +238,6 @@ enum Answers {
 }
 
 impl Answers {
-    /// Returns the first answer that is not blank.
     fn first(self) -> Option<String> {
         let all = match self {
             Self::One(text) => vec![text],
@@ -250,10 +247,10 @@ impl Answers {
     }
 }
 
-/// A record in the JSON schema of one dataset, before it is converted to a [`Case`].
+/// A record type with the fields of one dataset's JSON schema.
 trait RecordSchema: DeserializeOwned {
-    /// Converts the record to a [`Case`]; `record` is its index in the file, used as the case number if the record has
-    /// none.
+    /// Converts the record to a [`Case`]. `record` is the index of the record in the dataset file. The index becomes
+    /// the case number if the record has none.
     fn case(self, record: u64) -> Result<Case, String>;
 }
 
@@ -272,8 +269,8 @@ fn read<S: RecordSchema>(record: u64, value: Value) -> Result<Case, String> {
     S::deserialize(value).map_err(|error| error.to_string())?.case(record)
 }
 
-/// Checks the rules that apply to cases of all schemas: `{}` in the prompt can be filled with the subject, no text is
-/// blank or too long, and subject, prompt and target have no control characters.
+/// Rejects a record of any schema if its prompt cannot be filled with the subject, if a text is blank or longer than
+/// [`MOST_TEXT`], or if the subject, the prompt or the target contains a control character.
 fn sound(case: &Case) -> Result<(), String> {
     fill(&case.prompt, &case.subject).map_err(|error| error.to_string())?;
     let answers = case.neighbours.iter().flat_map(|asked| [&asked.prompt, &asked.answer]);
@@ -292,7 +289,7 @@ fn sound(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-/// Replaces the subject in the prompt by `{}`. The subject must occur exactly once, and the prompt must not contain
+/// Replaces the subject in a prompt by `{}`. The subject must occur exactly once, and the prompt must not contain
 /// braces.
 fn placed(prompt: &str, subject: &str) -> Result<String, String> {
     if prompt.contains(['{', '}']) {

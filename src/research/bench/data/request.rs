@@ -1,5 +1,5 @@
-//! Reads edit requests as in the notebooks of ROME and MEMIT and in AlphaEdit's program. A request states only the fact
-//! to change, without paraphrases or neighbours.
+//! Reads edit requests in the JSON schema of the ROME, MEMIT and AlphaEdit repositories. A request has only the fact to
+//! change, without paraphrases or neighbour prompts.
 
 use serde::Deserialize;
 
@@ -21,7 +21,7 @@ pub(crate) struct RequestRecord {
     ground_truth: Option<Answers>,
 }
 
-/// An answer, as a text or as an object with an optional Wikidata id.
+/// An answer in an edit request: a string, or an object with the string and an optional Wikidata id.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "an answer is a text, or an object with `str`")]
 enum RequestTarget {
@@ -34,7 +34,8 @@ enum RequestTarget {
 }
 
 impl RequestTarget {
-    /// Returns the answer without surrounding spaces, and its Wikidata id. The notebooks write a leading space.
+    /// Returns the answer and its Wikidata id. The answers in the published notebooks begin with a space, which is
+    /// removed.
     fn parts(self) -> (String, Option<String>) {
         let (text, id) = match self {
             Self::Named { str, id } => (str, id),

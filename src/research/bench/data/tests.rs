@@ -55,7 +55,7 @@ fn requests_of_notebooks() {
     let why: Vec<String> = refused.iter().map(ToString::to_string).collect();
     assert!(why[0].contains("record 2: an answer is a text") && why[1].contains("target_new"), "{why:?}");
     assert_eq!(why.len(), 4, "{why:?}");
-    // The file is in JSON Lines and has three records, of which one is invalid.
+    // A JSON Lines file with three records; the second record is invalid.
     let lines = "\u{feff}{\"prompt\": \"{} is\", \"subject\": \"a\", \"target_new\": \"x\"}\r\n\r\n3\r\n{\"prompt\": \"{} was\", \"subject\": \"a\", \"target_new\": \"x\"}\r\n";
     let (line_cases, invalid) = read(Dataset::Request, lines).expect("records");
     assert_eq!((line_cases.len(), line_cases[1].id, invalid.len()), (2, 2, 1));

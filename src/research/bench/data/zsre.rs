@@ -1,5 +1,6 @@
-//! Reads zsRE records in MEND's schema, as ROME evaluates them. The target of an edit is the true answer, which a small
-//! model usually does not know. A neighbour is a question from Natural Questions.
+//! Reads zsRE records in the JSON schema of MEND. The new answer of an edit is the true answer to the record's
+//! question, which a small model usually does not know. The neighbour prompt is an unrelated question from the dataset
+//! Natural Questions.
 
 use serde::Deserialize;
 

@@ -1,8 +1,10 @@
-//! Implements FT and FT+L: fine-tuning of one layer's MLP down-projection and its bias on the target after the prompt,
-//! until the loss is below 0.01. FT+L bounds the change of every weight (Zhu et al. 2020).
+//! Implements fine-tuning as an editing method (FT and FT+L in Meng et al. 2022). FT trains the MLP down-projection of
+//! one layer, with its bias, to predict the new answer after the prompt. Training stops when the mean loss is below
+//! 0.01 nats. FT+L also limits the change of each weight (Zhu et al. 2020).
 //!
-//! The published code scores all tokens of a target with the next-token distribution after the prompt alone. For a
-//! target with several tokens this is not its likelihood. [`FineTuning::published`] reproduces that behaviour.
+//! The published code scores every token of an answer with the distribution of the first token after the prompt. This
+//! is not the likelihood of the answer if the answer has several tokens. [`FineTuning::published`] selects this
+//! behaviour.
 
 use super::{EditError, Edited, Editor};
 use crate::compile::optimiser::Adam;
@@ -16,40 +18,41 @@ use crate::safetensors::Layout;
 
 /// The learning rate of Adam in the published code.
 pub(crate) const RATE: f64 = 5e-4;
-/// The published bounds of FT+L on the absolute change of each weight, by the model's number of layers: GPT-2 XL (48)
-/// and GPT-2 large (36).
+/// The published limits of FT+L on the absolute change of a weight, by the number of layers of the model: 48 for GPT-2
+/// XL, 36 for GPT-2 large.
 const BOUNDS: [(usize, f64); 2] = [(48, 5e-4), (36, 1e-3)];
-/// The bound of FT+L for models that are neither in [`BOUNDS`] nor GPT-J.
+/// The limit of FT+L on the absolute change of a weight, for models that are neither in [`BOUNDS`] nor GPT-J.
 const SMALL: f64 = 2e-3;
-/// The published bound of FT+L on the absolute change of each weight of GPT-J.
+/// The published limit of FT+L on the absolute change of a weight of GPT-J.
 const GPT_J: f64 = 5e-5;
-/// The maximum number of passes over the facts; training stops earlier if the loss is below [`ENOUGH`].
+/// The maximum number of passes over the facts. Training stops earlier if the mean loss is below [`ENOUGH`].
 const EPOCHS: usize = 25;
-/// The number of facts per step of the optimiser.
+/// The maximum number of facts per step of the optimiser.
 const BATCH: usize = 128;
-/// The mean loss of a pass, in nats, below which training stops.
+/// The mean loss of one pass over the facts, in nats, below which training stops.
 const ENOUGH: f64 = 1e-2;
 
 pub(crate) struct FineTuning {
-    /// The learning rate of the Adam optimiser; [`RATE`] in the published code.
+    /// The learning rate of the Adam optimiser. The published code uses [`RATE`].
     pub rate: f64,
-    /// The layer to tune; `None` means the project's layer.
+    /// The layer to fine-tune; `None` means the layer that the project's settings name.
     pub layer: Option<usize>,
     pub bound: Bound,
-    /// Whether all tokens of a target are scored with the next-token distribution after the prompt, as in the published
-    /// code.
+    /// Whether every token of an answer is scored with the distribution of the first token after the prompt, as in the
+    /// published code.
     pub published: bool,
 }
 
-/// The limit on the change of each weight from its original value.
+/// The limit on the difference between a weight and its original value.
 pub(crate) enum Bound {
     /// No limit, as in FT.
     None,
-    /// The maximum absolute change of each weight, as in FT+L; `None` means the published bound for the model's size.
+    /// The maximum absolute difference, as in FT+L; `None` means the published limit for the model.
     Of(Option<f64>),
 }
 
-/// The tuned parameters in one vector: the matrix in the layout of the base (`matrix` elements), then the bias.
+/// The trained parameters of one layer. `start` and `now` each hold the down-projection matrix (`matrix` numbers, in
+/// the memory layout of the base model) and then its bias.
 struct TunedWeights {
     layer: usize,
     layout: Layout,
@@ -119,11 +122,12 @@ impl TunedWeights {
     }
 }
 
-/// The facts of one optimiser step, as token sequences: a prompt and its target without the last token. The logits at
-/// the last positions of each sequence are scored.
+/// The facts of one optimiser step as token sequences, and the tokens that are scored at the last positions of each
+/// sequence.
 struct TrainingBatch {
     upper: WeightPass,
-    /// For each scored position, the tokens that are scored with its logits, and the weight of each token in the loss.
+    /// For each scored position: the tokens that are scored with the logits at this position, and the weight of each
+    /// token in the loss.
     labels: Vec<(Vec<u32>, f64)>,
 }
 
@@ -147,8 +151,7 @@ impl TrainingBatch {
         Self { upper: WeightPass::new(base, layer, &rows, &tails), labels }
     }
 
-    /// Returns the mean loss over the facts, and its gradient: first with respect to the matrix, then to the bias, as
-    /// in [`TunedWeights`].
+    /// Returns the mean loss over the facts and its gradient: first for the down-projection matrix, then for the bias.
     fn at(&self, model: &Model, tuned: &TunedWeights) -> (f64, Vec<f64>) {
         let spec = model.spec();
         let passed = self.upper.forward(model);
@@ -173,9 +176,9 @@ impl TrainingBatch {
     }
 }
 
-/// Returns the gradient of the loss with respect to the down-projection matrix, `Kᵀ G` in the layout of the base, and
-/// after it that of the bias, `Σ G`. The rows of `K` are the MLP keys, the inputs of the down-projection; the rows of
-/// `G` are the gradients at its outputs.
+/// Returns the gradient of the loss: `Kᵀ G` for the down-projection matrix, in the layout of the base model, then the
+/// sum of the rows of `G` for the bias. Each row of `K` is an input of the down-projection at one token, and the row of
+/// `G` is the gradient at the output for the same token.
 fn by_matrix(model: &Model, tuned: &TunedWeights, slopes: &LayerGradient<'_>) -> Vec<f64> {
     let spec = model.spec();
     let positions = slopes.keys.len() / spec.intermediate_size;

@@ -1,9 +1,9 @@
-//! Implements knowledge neurons (Dai et al. 2022) as the ROME paper ran them. The activations of every MLP are
-//! attributed to the old answer by integrated gradients. For each neuron with an attribution above the threshold, the
-//! row of the down-projection loses twice the embedding of the answer that the model predicts and gains the embeddings
-//! of the new answer.
+//! Implements knowledge neurons (Dai et al. 2022) as the ROME paper evaluates them. A neuron is one element of the
+//! hidden layer of an MLP. Integrated gradients measure the contribution of each neuron to the old answer. For each
+//! neuron with a large contribution, the editor changes one row of the down-projection: it subtracts twice the
+//! embedding of the predicted token, and adds the embeddings of the new answer's tokens.
 //!
-//! The published code tokenizes the answers without the leading space. [`KnowledgeNeurons::published`] reproduces that
+//! The published code tokenizes the answers without a leading space. [`KnowledgeNeurons::published`] selects this
 //! behaviour.
 
 use rayon::prelude::*;
@@ -18,13 +18,12 @@ use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::safetensors::Layout;
 
-/// The number of points at which the gradient is computed for the integral, from activations scaled by 0 to activations
-/// scaled by 1.
+/// The number of points that approximate the integral of the gradient. At these points the activations are multiplied
+/// by factors from 0 to 1.
 const STEPS: usize = 20;
-/// A neuron is changed if its attribution is larger than this share of the largest attribution.
+/// The share of the largest integrated gradient of all neurons above which a neuron is edited.
 const THRESHOLD: f64 = 0.2;
 
-/// The reason why this editor does not edit models with gated MLPs.
 pub(crate) const GATED: &str =
     "kn: the MLPs of the model are gated, but knowledge neurons are defined for plain MLPs only";
 
@@ -71,7 +70,8 @@ fn top(model: &Model, row: &[u32]) -> u32 {
     logits.iter().position(|logit| *logit == most).unwrap_or(0) as u32
 }
 
-/// Returns the `(layer, neuron)` pairs with an attribution above the threshold; `None` if the MLPs are gated.
+/// Returns the `(layer, neuron)` pairs whose integrated gradient is above [`THRESHOLD`] times the largest one; `None`
+/// if the model has gated MLPs.
 fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, usize)>> {
     let layers: Vec<Option<Vec<f64>>> =
         (0..model.spec().layers).into_par_iter().map(|layer| attributed(model, layer, prompt, answer)).collect();
@@ -83,8 +83,8 @@ fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, 
     Some(kept.collect())
 }
 
-/// Returns the integrated gradient of every neuron of a layer, averaged over the tokens of the answer; `None` if the
-/// MLP is gated.
+/// Returns the integrated gradient of each neuron of a layer, averaged over the tokens of the answer; `None` if the MLP
+/// is gated.
 fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Option<Vec<f64>> {
     let scales: Vec<f32> = (0..STEPS).map(|step| step as f32 / (STEPS - 1) as f32).collect();
     let mut total = vec![0.0; model.spec().intermediate_size];
@@ -102,8 +102,8 @@ fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Op
     Some(total)
 }
 
-/// Returns a copy of the model in which the vector `change`, whose length is the hidden size, is added to the
-/// down-projection's row of each `(layer, neuron)` pair in `kept`.
+/// Returns a copy of the model with the vector `change`, `[hidden size]`, added to the down-projection's row of each
+/// `(layer, neuron)` pair in `kept`.
 fn with_neurons_changed(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
     let (mut out, spec) = (model.clone(), model.spec());
     for layer in 0..spec.layers {

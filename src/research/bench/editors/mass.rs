@@ -1,5 +1,5 @@
-//! Implements MEMIT, EMMET and AlphaEdit: one target hidden state per fact is optimised after the last edited layer,
-//! and the change of the hidden state is distributed over the edited layers.
+//! Implements MEMIT, EMMET and AlphaEdit. For each fact, the hidden state after the last edited layer is optimised
+//! until the model predicts the new answer. The change of the hidden state is then distributed over the edited layers.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,12 +18,12 @@ use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, KeyValue, PreparedCase};
 use crate::stats;
 
-/// The published settings for one model, from MEMIT, EasyEdit and AlphaEdit.
+/// The hyper-parameters for one model, as published with MEMIT, EasyEdit or AlphaEdit.
 struct PublishedSettings {
     model: &'static str,
-    /// The first and last layer that MEMIT and AlphaEdit change.
+    /// The first and the last edited layer, both included.
     layers: (usize, usize),
-    /// The maximum norm of δ, the optimised change of the hidden state, relative to the norm of the hidden state.
+    /// The maximum norm of δ, the optimised change of the hidden state, as a multiple of the norm of the hidden state.
     clamp: f64,
     /// The coefficient of AlphaEdit's L2 regularisation.
     ridge: f64,
@@ -33,35 +33,35 @@ const PUBLISHED: [PublishedSettings; 7] = [
     PublishedSettings { model: "gpt2-xl", layers: (13, 17), clamp: CLAMP, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "gpt-j-6b", layers: (3, 8), clamp: CLAMP, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
-    // The clamp is from AlphaEdit. The ridge is from EasyEdit, as for Qwen.
+    // For this model, `clamp` is from AlphaEdit and `ridge` is from EasyEdit.
     PublishedSettings { model: "llama-3-8b", layers: (4, 8), clamp: CLAMP, ridge: 1.0 },
     PublishedSettings { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     PublishedSettings { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
 ];
 
-/// The maximum norm of δ, the optimised change of the hidden state, relative to the norm of the hidden state, for
-/// models without published settings. The value is the published one for GPT-2 XL.
+/// The published maximum norm of δ for GPT-2 XL (see [`PublishedSettings::clamp`]), which is also used for models
+/// without published settings.
 const CLAMP: f64 = 0.75;
-/// The number of prompt templates that the published code uses: the bare prompt and five context prefixes.
+/// The number of context templates in the published code: the prompt alone, and the prompt after five different texts.
 const TEMPLATES: usize = 6;
-/// The published eigenvalue threshold of AlphaEdit: the null space is spanned by the eigenvectors of the second moment
-/// with smaller eigenvalues.
+/// The published eigenvalue threshold of AlphaEdit. The eigenvectors of the second moment with smaller eigenvalues span
+/// the null space.
 const BELOW: f64 = 2e-2;
-/// The default null space of AlphaEdit is spanned by the eigenvectors of the second moment with the smallest
-/// eigenvalues, whose sum is at most this share of the trace. Unlike the published threshold, the share does not depend
-/// on the scale of the MLP keys.
+/// The default size of AlphaEdit's null space, as a share of the second moment's trace. The smallest eigenvalues are
+/// added up to this share, and their eigenvectors span the null space. Unlike the published threshold, the share does
+/// not depend on the scale of the MLP keys.
 const SHARE: f64 = 0.2;
-/// The weight of the second moment for models without published settings. Published weights cannot be reused because
-/// they depend on the scale of a model's MLP keys. On `counterfact-gpt2` all values up to 10 are equally good (a sweep
-/// over 100 records).
+/// The weight of the second moment for models without published settings. Published weights depend on the scale of a
+/// model's MLP keys, so they do not fit a different model. On the model `counterfact-gpt2`, all weights up to 10 gave
+/// equally good results for 100 records.
 const WEIGHT: f64 = 1.0;
-/// The coefficient of AlphaEdit's L2 regularisation for models without published settings, from the same sweep as
-/// [`WEIGHT`].
+/// The coefficient of AlphaEdit's L2 regularisation for models without published settings, chosen by trials on
+/// `counterfact-gpt2`.
 const RIDGE: f64 = 0.1;
 
-/// Returns whether settings were published for this model. If so, the published weights of the second moment match the
-/// scale of the model's MLP keys.
+/// Returns whether settings were published for the base model. If not, the published weights of the second moment do
+/// not fit the scale of the model's MLP keys.
 fn has_published_settings(context: &EvalContext<'_>) -> bool {
     presets::published(context.base.model.spec()).is_some()
 }
@@ -75,18 +75,17 @@ pub(crate) struct MassEditSettings {
     pub kind: EditorName,
     /// The number of layers that MEMIT and AlphaEdit change; 0 means the default for the model.
     pub layers: usize,
-    /// The maximum norm of δ, the optimised change of the hidden state, relative to the norm of the hidden state;
+    /// The maximum norm of δ, the optimised change of the hidden state, as a multiple of the norm of the hidden state;
     /// `None` means the default for the model.
     pub clamp: Option<f64>,
-    /// The weight of the second moment; `None` means the default for the model.
+    /// The weight of the second moment in MEMIT and EMMET; `None` means the default for the model.
     pub weight: Option<f64>,
     /// The coefficient of AlphaEdit's L2 regularisation; `None` means the default for the model.
     pub ridge: Option<f64>,
-    /// The share of the second moment's trace that determines AlphaEdit's null space; `None` means the default
-    /// ([`SHARE`]).
+    /// The size of AlphaEdit's null space as a share of the second moment's trace; `None` means [`SHARE`].
     pub share: Option<f64>,
-    /// Whether to use the published schedule of one attempt with 20 steps, and the published eigenvalue threshold of
-    /// AlphaEdit.
+    /// Whether to optimise as in the published code, in one attempt of 20 steps, and to use AlphaEdit's published
+    /// eigenvalue threshold.
     pub published: bool,
 }
 
@@ -102,7 +101,7 @@ impl Editor for MassEditSettings {
         let usual = &context.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
         let clamp = self.clamp.or(published(context).map(|one| one.clamp)).unwrap_or(CLAMP);
-        // The methods in this file use no margin when they optimise a value; only ROME does.
+        // The margin is an extension of ROME in this program; MEMIT, EMMET and AlphaEdit are optimised without it.
         let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
         let (mut found, mut resolved): (Vec<KeyValue>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {
@@ -122,13 +121,12 @@ impl Editor for MassEditSettings {
 }
 
 impl MassEditSettings {
-    /// Returns the layers to change. EMMET changes only the project's layer. MEMIT and AlphaEdit change:
+    /// Returns the layers to edit. EMMET edits only the project's layer. MEMIT and AlphaEdit edit:
     ///
-    /// - if a number of layers is set: that number of layers, up to the project's layer, or the first ones if the
-    ///   project's layer has too few layers below it;
+    /// - if the number of layers is set: the project's layer and the layers directly below it; if there are too few,
+    ///   the first layers of the model;
     /// - otherwise, if the project's layer is the published one: the published layers;
-    /// - otherwise: the project's layer and up to four layers below it, as published for GPT-2 XL; if the project's
-    ///   layer is the first one, the first two layers.
+    /// - otherwise: the project's layer and up to four layers below it; for layer 0, the first two layers.
     fn layers(&self, context: &EvalContext<'_>) -> Vec<usize> {
         let (layer, spec) = (context.setup.layer, context.base.model.spec());
         let count = spec.layers;

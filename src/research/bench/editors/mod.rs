@@ -1,7 +1,8 @@
-//! Implements the editing methods in the tables of Meng et al. 2022 and 2023 that need no trained network.
+//! Implements the editing methods that the benchmark compares. Methods that train an auxiliary network are not
+//! included.
 //!
-//! Editors whose changes can be stored in a patch use the solvers in [`crate::link`]. The remaining editors are
-//! baselines and never produce a patch: they edit a model that is already edited, or tensors that a patch cannot store.
+//! Methods whose result fits in a patch use the solvers in [`crate::link`]. The remaining methods are baselines and
+//! never produce a patch: they edit the model several times in sequence, or change tensors that a patch cannot store.
 
 mod ft;
 mod kn;
@@ -23,16 +24,17 @@ use crate::progress::Progress;
 pub struct Edited {
     /// A copy of the base model with all edits applied.
     pub model: Model,
-    /// The number of facts whose value did not converge; `None` if the editor computes no values.
+    /// The number of facts for which the optimisation of the value vector did not converge; `None` if the method
+    /// optimises no value vectors.
     pub unconverged: Option<usize>,
 }
 
-/// The error of an editor, by whether the run can continue.
+/// An error of an editor. The variant determines whether the benchmark continues.
 #[derive(Debug)]
 pub enum EditError {
-    /// These facts cannot be edited, for this reason. The run continues with the next facts.
+    /// The facts cannot be edited; the text is the reason. The benchmark continues with the next facts.
     Facts(String),
-    /// An input that all edits need failed, so the run ends.
+    /// An input of all edits, such as the second moment, is not available. The benchmark ends.
     Stop(Failure),
 }
 
@@ -43,7 +45,7 @@ impl From<Failure> for EditError {
 }
 
 pub trait Editor {
-    /// Returns the base model with all facts edited at once.
+    /// Returns a copy of the base model in which all `facts` are edited.
     ///
     /// # Errors
     /// If an input of the editor is not available, or a computed weight is not finite.
@@ -55,34 +57,33 @@ pub trait Editor {
     ) -> Result<Edited, EditError>;
 }
 
-/// The editors, as named on the command line.
+/// The editing methods, by their names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum EditorName {
-    /// ROME as `build` does it: unified keys, retried values, refinement of large sets
+    /// ROME as in `build`: retries values that do not converge, and refines large sets
     Rome,
-    /// ROME as `build` does it, without refinement
+    /// ROME as in `build`, without refinement
     RomeClosed,
-    /// ROME as in the released code: keys that do not match, one attempt of 20 steps
+    /// ROME as in its released code: two different keys in one update, one attempt of 20 steps
     RomeReleased,
-    /// ROME, one edit after the other, each on the model that the previous edits made
+    /// ROME, one edit after another, each on the model with the previous edits
     RomeSequential,
-    /// MEMIT
+    /// MEMIT (Meng et al. 2023)
     Memit,
-    /// EMMET
+    /// EMMET (Gupta et al. 2024)
     Emmet,
-    /// AlphaEdit, all facts at once
+    /// AlphaEdit (Fang et al. 2025), all facts at once
     Alphaedit,
     /// Fine-tuning of one layer's MLP down-projection
     Ft,
-    /// Fine-tuning with a bound on the change of every weight
+    /// Fine-tuning with a limit on the change of each weight
     #[value(name = "ft+l", alias = "ft-l")]
     FtL,
-    /// Knowledge neurons
+    /// Knowledge neurons (Dai et al. 2022)
     Kn,
 }
 
 impl EditorName {
-    /// Returns the name on the command line and in tables.
     pub fn text(self) -> &'static str {
         match self {
             Self::Rome => "rome",
@@ -98,21 +99,21 @@ impl EditorName {
         }
     }
 
-    /// Returns the reason why this editor cannot edit any fact of the model; `None` if it can edit the model.
+    /// Returns the reason why the editor does not support the model; `None` if the editor supports it.
     pub fn refuses(self, model: &Model) -> Option<&'static str> {
         (self == Self::Kn && model.spec().family.mlp_gate.is_some()).then_some(kn::GATED)
     }
 
-    /// Returns whether the editor is benchmarked on sets of facts; KN is only benchmarked on single facts.
+    /// Returns whether the editor is benchmarked on sets of facts that are edited at once.
     pub fn edits_batches(self) -> bool {
         self != Self::Kn
     }
 }
 
-/// Numeric settings that override the defaults of editors, by `EDITOR.SETTING`, such as `rome.refine-steps`.
+/// Numbers that replace default settings of editors, by names such as `rome.refine-steps`.
 pub type Overrides = BTreeMap<String, f64>;
 
-/// The settings that can be overridden, each with a description for the help lines of errors.
+/// The settings that can be overridden, each with a description for error messages.
 pub const NUMBERS: [(&str, &str); 20] = [
     ("rome.refine-steps", "steps of refinement"),
     ("rome.refine-rate", "Adam's learning rate for it"),
@@ -136,8 +137,8 @@ pub const NUMBERS: [(&str, &str); 20] = [
     ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
 ];
 
-/// Creates an editor with its default settings, changed by `overrides`. If `published` is true, the editor reproduces
-/// the published code.
+/// Creates an editor. `overrides` replaces default settings of the editor. If `published` is true, the editor follows
+/// the published code where the defaults differ from it.
 pub fn editor(name: EditorName, overrides: &Overrides, published: bool) -> Box<dyn Editor> {
     let number = |key: &str, default: f64| overrides.get(key).copied().unwrap_or(default);
     let whole = |key: &str, default: usize| overrides.get(key).map_or(default, |value| *value as usize);

@@ -1,6 +1,6 @@
-//! Implements ROME as `build` does, with the same linker: the closed form with one mean MLP key per edit, several
-//! attempts until a value converges, and refinement of large sets. Unlike `build`, an edit whose value did not converge
-//! is not rejected.
+//! Implements ROME with the linker of `build`. Each edit has one MLP key, averaged over context templates. The
+//! optimisation of a value is retried until it converges, and large sets of edits are refined. Unlike `build`, this
+//! editor accepts an edit whose value did not converge.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Hook;
@@ -58,7 +58,8 @@ impl Editor for Rome {
     }
 }
 
-/// Computes the linear systems of the refined layers above the edited one, and reads neutral sentences from the corpus.
+/// Computes the linear systems of the layers above the edited layer that the refinement changes, and reads neutral
+/// sentences from the corpus.
 fn refinement_inputs<'a>(
     context: &EvalContext<'_>,
     order: &[&PreparedCase],

@@ -1,7 +1,10 @@
-//! Implements ROME as its released code does: the direction `u = C⁻¹k̄` uses the second moment `C` and the mean `k̄` of
-//! the MLP keys over the prompt templates, but the numerator and the denominator of the update use the MLP key of the
-//! bare prompt. If this key is nearly orthogonal to `u`, the update explodes ("disabling edits"). Each value has one
-//! attempt of 20 steps. Facts are edited one after another, each on the model with the previous edits.
+//! Implements ROME as in its released code. The update is `δ uᵀ / (kᵀ u)` with `u = C⁻¹ k̄`: `C` is the second moment
+//! of the MLP keys, `k̄` the mean MLP key over the context templates, `k` the MLP key of the prompt alone, and `δ` the
+//! optimised change of the MLP output. If `k` is nearly orthogonal to `u`, the update is very large and damages the
+//! model.
+//!
+//! Each value has one attempt of 20 steps. Facts are edited one after another, each on the model with the previous
+//! edits.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Objective;
@@ -10,7 +13,6 @@ use crate::link::LayerUpdate;
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 
-/// The editor `rome-released`, which has no settings.
 pub(crate) struct RomeReleased;
 
 impl Editor for RomeReleased {
@@ -25,7 +27,7 @@ impl Editor for RomeReleased {
         let settings = published(context);
         for stated in facts {
             let objective = Objective::new(&model, layer, &stated.resolved, &settings);
-            // The published code uses the last iterate, not the best one.
+            // The published code uses the value of the last optimisation step, not the best one.
             let mut last = (Vec::new(), f64::INFINITY);
             objective.descend(settings.schedule[0], |delta, loss| last = (delta.to_vec(), loss.nll));
             let (delta, nll) = last;
@@ -46,7 +48,7 @@ impl Editor for RomeReleased {
     }
 }
 
-/// Returns the published settings for the model or, if none were published, the settings for GPT-2 XL. The project's
+/// Returns the published settings for the model, or the settings for GPT-2 XL if none were published. The project's
 /// settings are not used.
 fn published(context: &EvalContext<'_>) -> Settings {
     let known = presets::published(context.base.model.spec()).map(|(_, settings)| settings);

@@ -1,7 +1,8 @@
-//! Implements ROME with unified keys, one edit after another. Unified keys means that the same mean MLP key `k*` is in
-//! the numerator and the denominator of the update `(v* − W k* − b) (C⁻¹ k*)ᵀ / (k*ᵀ C⁻¹ k*)`. Here `v*` is the value
-//! vector, `W` and `b` are the weight and the bias of the down-projection, and `C` is the second moment of the MLP
-//! keys. `k*` and `v*` of each edit are computed on the model with the previous edits, but `C` is computed on the base.
+//! Implements ROME for one edit after another. The MLP key `k*` and the value `v*` of each edit are computed on the
+//! model with the previous edits. The second moment `C` of the MLP keys is computed once, on the base model.
+//!
+//! The update is `(v* − W k* − b) (C⁻¹ k*)ᵀ / (k*ᵀ C⁻¹ k*)`, where `W` and `b` are the weight and the bias of the
+//! down-projection.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::compile;
@@ -9,7 +10,6 @@ use crate::link::{KeySystem, LayerUpdate, LinkPair, residual};
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 
-/// The editor `rome-sequential`, which has no settings.
 pub(crate) struct RomeSequential;
 
 impl Editor for RomeSequential {
