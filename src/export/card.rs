@@ -1,7 +1,7 @@
 //! Writes the section of a model card (`README.md`) that lists the edited facts.
 //!
-//! The texts of facts are untrusted input, and Markdown allows HTML. Therefore control characters are replaced by
-//! visible escapes, and characters that are special in Markdown or HTML are escaped.
+//! The texts of facts are untrusted input, and Markdown allows HTML. Therefore control characters become visible
+//! escapes, and characters that are special in Markdown or HTML are escaped.
 
 use std::fmt::Write as _;
 
@@ -15,11 +15,12 @@ pub const CARD_FILE: &str = "README.md";
 const BEGIN: &str = "<!-- corrigenda:begin -->";
 const END: &str = "<!-- corrigenda:end -->";
 
-/// Returns the Markdown section with one table row per fact, between two HTML comments that mark its start and end.
+/// Returns the section of the model card, a Markdown table with one row per fact. Two HTML comments mark the start and
+/// the end of the section.
 pub fn section(base: &Digest, patch: &Digest, facts: &[ExportedFact], settings: Option<&Digest>) -> String {
     let count = format!("{} fact{}", facts.len(), if facts.len() == 1 { " was" } else { "s were" });
-    // The digest covers the facts and the settings. If the manifest is changed later, the digest in the card no longer
-    // matches.
+    // The card states a digest of the facts and the settings, so `verify` detects a later change of them in the
+    // manifest.
     let record = serde_json::to_vec(&(facts, settings)).expect("texts and digests always serialise");
     let record = Digest::of(&record);
     let mut out = format!(
@@ -41,8 +42,8 @@ pub fn section(base: &Digest, patch: &Digest, facts: &[ExportedFact], settings: 
     out
 }
 
-/// Returns the whole card: the base's card `readme` unchanged, an empty line, and the section. Without a base card,
-/// returns only the section.
+/// Returns the whole model card: the base's card `readme` unchanged, an empty line, and `section`. If the base has no
+/// card, returns only `section`.
 pub fn card(readme: Option<&[u8]>, section: &str) -> Vec<u8> {
     let Some(readme) = readme.filter(|readme| !readme.is_empty()) else { return section.as_bytes().to_vec() };
     let gap: &[u8] = if readme.ends_with(b"\n") { b"\n" } else { b"\n\n" };

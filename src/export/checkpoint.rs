@@ -1,8 +1,8 @@
 //! Exports a checkpoint: the base's files with the patch applied to the weights.
 //!
-//! The files are written to a staging folder next to the destination, read back, and moved with one rename. All files
-//! of the base are copied except pickles and weights that are not part of the locked base. In the weights files only
-//! the byte ranges of the edited tensors change; all other bytes, including the headers, stay the same.
+//! All files are written to a staging folder next to the destination, read back, and moved to the destination with one
+//! rename. Pickle files are omitted, and also weights that are not part of the base, such as a GGUF copy of the model.
+//! In a weights file, only the bytes of the edited tensors change.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,29 +22,29 @@ use crate::project::LockedBase;
 use crate::safetensors;
 use crate::store::memo;
 
-/// The input and the destination of an export, for checkpoints and adapters.
+/// The input and the destination of a checkpoint export or an adapter export.
 pub struct ExportRequest<'a> {
     pub folder: &'a Path,
-    /// The base's files with their digests, from `corrigenda.lock` or read from the folder.
+    /// The base's files with their digests, as listed in `corrigenda.lock` or read from `folder`.
     pub base: &'a LockedBase,
     /// The patch to export, which must have been made for this base.
     pub patch: &'a Patch,
-    /// The facts of the patch as they are listed in the model card and the manifest.
+    /// The facts of the patch, as the model card and the manifest list them.
     pub facts: &'a [ExportedFact],
-    /// The digest of the settings that made the patch; `None` if `corrigenda.lock` does not name the patch.
+    /// The digest of the settings with which the patch was built; `None` if `corrigenda.lock` does not name the patch.
     pub settings: Option<Digest>,
     /// The folder of the store; a destination inside it is rejected.
     pub store: &'a Path,
     /// The path of the folder or file to create.
     pub to: &'a Path,
-    /// Receives the number of files written so far.
+    /// Receives the number of files written so far. An adapter export reports no progress.
     pub progress: &'a dyn Progress,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportedCheckpoint {
     pub manifest: ExportManifest,
-    /// The names of the base's pickles, which are not exported. Further omitted files are listed in the manifest.
+    /// The names of the base's pickle files, which are not exported. The manifest lists other omitted files.
     pub pickles: Vec<String>,
     /// The names of the base's subfolders, which are not exported.
     pub folders: Vec<String>,
@@ -53,8 +53,8 @@ pub struct ExportedCheckpoint {
 /// Writes the base's files, with the patch applied to the weights, to the destination folder.
 ///
 /// # Errors
-/// If the destination or the base is rejected, the patch was made for a different base, or an I/O operation fails. In
-/// each case the staging folder is removed and nothing is written to the destination.
+/// If the destination or a file of the base is rejected, the patch was made for a different base, or an I/O operation
+/// fails. In each case the staging folder is removed and nothing is written to the destination.
 pub fn checkpoint(request: &ExportRequest<'_>) -> Result<ExportedCheckpoint, ExportError> {
     let place = Destination::folder(request.to, request.folder, request.store)?;
     let listing = list(request.folder)?;
@@ -141,7 +141,7 @@ impl CheckpointWriter<'_> {
         self.staging.write(name, |out| out.write_all(bytes))
     }
 
-    /// Reads a written file back and checks its digest. For a weights file, also checks the header and the digest of
+    /// Reads a written file back and checks its digest. In a weights file, also checks the header and the digest of
     /// every tensor.
     fn read_back(&self, file: &FileEntry) -> Result<(), ExportError> {
         self.staging.read_back(file)?;
@@ -165,13 +165,13 @@ impl CheckpointWriter<'_> {
     }
 }
 
-/// Returns the names of the files that contain weights but are not part of the locked base; these files are not
-/// exported.
+/// Returns the names of the weights files that are not part of the base, such as a copy of the model in another format.
+/// These files are not exported.
 pub fn left_out(listing: &FolderListing, base: &LockedBase) -> Vec<String> {
     listing.files.iter().filter(|member| member.is_left_out(base)).map(|member| member.name.clone()).collect()
 }
 
-/// Checks that the files of the base still have their digests, that is, that no file changed during the export.
+/// Checks that no file of the base changed during the export.
 ///
 /// # Errors
 /// If a file of the base is missing or its digest differs.

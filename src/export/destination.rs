@@ -48,7 +48,7 @@ impl Destination {
     /// Checks the destination of an exported file, which must not exist.
     ///
     /// # Errors
-    /// As for [`Destination::folder`]; also if the destination is an empty folder.
+    /// If the destination exists, is inside the base's folder or the store, or has a parent that is not a folder.
     pub fn file(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
         let place = Self::outside(to, base, store)?;
         match taken(to)? {
@@ -70,7 +70,8 @@ impl Destination {
         Ok(Self { named: to.to_owned(), path, parent })
     }
 
-    /// Rejects a parent that cannot be a folder. Missing parent folders are created in [`Destination::stage`].
+    /// Rejects a destination whose closest existing parent is not a folder. [`Destination::stage`] creates missing
+    /// parent folders.
     fn in_a_folder(self) -> Result<Self, ExportError> {
         match self.parent.ancestors().find(|above| above.symlink_metadata().is_ok()) {
             Some(above) if above.is_dir() => Ok(self),
@@ -82,7 +83,7 @@ impl Destination {
         ExportError::Taken { path: self.named.clone(), what }
     }
 
-    /// Returns the last component of the path; empty if the path has none.
+    /// Returns the file name of the destination; empty if the path has none.
     pub fn name(&self) -> String {
         self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
@@ -96,7 +97,8 @@ impl Destination {
         let made = CreatedFolders::above(&self.path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".corrigenda-").suffix(".tmp");
-        // `tempfile` creates folders with 0700. An export has the permissions that the umask allows.
+        // `tempfile` creates folders with mode 0700. With mode 0777, the umask determines the permissions of the
+        // export.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let folder = builder.tempdir_in(&self.parent);
@@ -105,7 +107,8 @@ impl Destination {
     }
 }
 
-/// Returns the kind of the existing entry at a path; `None` if there is no entry. Links are not followed.
+/// Returns what exists at a path: a symbolic link, a folder or a file. `None` if nothing exists. Links are not
+/// followed.
 fn taken(path: &Path) -> Result<Option<&'static str>, ExportError> {
     match fs::symlink_metadata(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -138,7 +141,7 @@ impl CreatedFolders {
                     folder.parent().map(sync_directory).transpose()?;
                     made.0.push(folder);
                 }
-                // The folder was created by another process in the meantime, so this export must not remove it.
+                // Another process created the folder in the meantime, so this export must not remove it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
                 Err(error) => return Err(ExportError::io("creating the folder", &folder)(error)),
             }
@@ -162,14 +165,14 @@ impl Drop for CreatedFolders {
 /// An export in its staging folder, which is removed on drop unless the export is committed.
 #[derive(Debug)]
 pub struct Staging {
-    // Fields are dropped in order: the staging folder must be removed before the created folders that contain it.
+    // Fields are dropped in declaration order: the staging folder must be removed before the parent folders that
+    // contain it.
     folder: TempDir,
     made: CreatedFolders,
     place: Destination,
 }
 
 impl Staging {
-    /// Returns the path of a file in the staging folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -195,7 +198,7 @@ impl Staging {
         write().map_err(ExportError::io("writing", &named))
     }
 
-    /// Reads a written file back and compares its digest.
+    /// Reads a written file back and compares its digest with the digest in `file`.
     ///
     /// # Errors
     /// If the file cannot be read or its digest differs.
@@ -212,7 +215,8 @@ impl Staging {
     /// # Errors
     /// If syncing or renaming fails.
     pub fn commit(self) -> Result<(), ExportError> {
-        // If the rename fails, the staging folder is dropped before the created folders that contain it.
+        // Variables are dropped in reverse order. If the rename fails, the staging folder is removed before its parent
+        // folders.
         let Self { made, folder, place } = self;
         sync_directory(folder.path())?;
         // On systems other than Unix, a rename does not replace an empty folder, so the folder is removed first.
@@ -225,7 +229,7 @@ impl Staging {
         Ok(sync_directory(&place.parent)?)
     }
 
-    /// Moves one file from the staging folder to the destination, for an export that is a single file.
+    /// Moves a single file from the staging folder to the destination.
     ///
     /// # Errors
     /// If the destination exists by now, or the rename fails.

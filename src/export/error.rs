@@ -22,7 +22,7 @@ pub enum ExportError {
     #[error("`{}` is {what}: an export needs a new name, or an empty folder", path.display())]
     Taken {
         path: PathBuf,
-        /// The kind of the existing entry, such as `a file`.
+        /// What exists at the path, such as `a file`.
         what: &'static str,
     },
     #[error("`{}` cannot be created: `{}` is not a folder and cannot be created", path.display(), parent.display())]
@@ -30,14 +30,13 @@ pub enum ExportError {
     #[error("`{}` is inside {what}, where exports are not written: name another place", path.display())]
     Inside {
         path: PathBuf,
-        /// The location, `the base model` or `the store`.
+        /// What contains the path: `the base model` or `the store`.
         what: &'static str,
     },
-    /// The checkpoint folder contains entries that are not copied, for example links that point out of the folder.
     #[error("`{}` contains entries that cannot be exported: {}", folder.display(), said(names))]
     Refused {
         folder: PathBuf,
-        /// The names of the entries, each with the reason why the entry is not copied.
+        /// The name of each entry, with the reason why the entry is not exported.
         names: Vec<(String, String)>,
     },
     #[error("`{}`: {source}", path.display())]
@@ -65,7 +64,7 @@ pub enum ExportError {
     NoModule { parameter: String },
     #[error("llama.cpp does not support the architecture `{family}`: a GGUF adapter cannot be written")]
     NoArchitecture {
-        /// The architecture, as in `model_type` of the configuration.
+        /// The architecture, from `model_type` in `config.json`.
         family: &'static str,
     },
     /// The patch does not fit the base, or a patched weight would not be finite.
@@ -100,7 +99,7 @@ impl ExportError {
         move |source| Self::Io { operation, path, source }
     }
 
-    /// Converts the error of opening a weights file, and adds the path.
+    /// Converts an error of opening a weights file, and adds the path of the file.
     pub(crate) fn weights(path: &Path, error: FileError) -> Self {
         match error {
             FileError::Read(source) => Self::io("reading", path)(source),
@@ -116,7 +115,6 @@ impl ExportError {
         differs || matches!(self, Self::NotOnce { count: 0, .. })
     }
 
-    /// Returns the diagnostic of the error, with help lines.
     pub fn finding(&self) -> Diagnostic {
         let code = match self {
             Self::Io { .. } | Self::Store(_) | Self::Differs { .. } => Code::StoreFailed,

@@ -1,7 +1,8 @@
 //! Collects the texts of the facts in a patch.
 //!
-//! A patch contains only digests of meanings. The texts are taken from the project's edits with the same meanings; a
-//! fact without such an edit has only its digest.
+//! A patch identifies a fact only by its meaning digest, the digest of subject, prompt, target and chat flag. The texts
+//! come from the project's edit with the same meaning digest. If the project does not have the edit, the fact has no
+//! texts.
 
 use std::collections::BTreeSet;
 
@@ -17,13 +18,13 @@ use crate::project::{Edit, EditSet, Prefaces};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExportedFact {
-    /// The aliases of the subject that the patch also edits.
+    /// The aliases of the subject for which the patch also changes the answer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// Whether the prompt is a user message in the model's chat template.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub chat: bool,
-    /// The id of the edit in the project; `None` if no edit has this meaning.
+    /// The id of the edit in the project; absent if the project has no edit with this meaning digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The digest of subject, prompt, target and chat flag, by which the patch identifies the fact.
@@ -32,14 +33,14 @@ pub struct ExportedFact {
     /// The person or team responsible for the fact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// The preface: text put in front of the prompt when the subject would otherwise start at an attention sink.
-    /// `None` if there is none.
+    /// The text that is put before the prompt because the subject would otherwise be at an attention sink; absent if
+    /// the prompt needs no such text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preface: Option<String>,
-    /// The prompt: the text up to the answer, with `{}` for the subject.
+    /// The text before the answer, with `{}` in place of the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// The reason for the change; `None` if the edit states none.
+    /// The reason for the change; absent if the edit does not state it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The source where the fact can be checked.
@@ -51,10 +52,10 @@ pub struct ExportedFact {
     /// The new answer, which follows the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The ticket of the change in an issue tracker; `None` if the edit states none.
+    /// The ticket of the change in an issue tracker; absent if the edit does not state it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// The answer that was correct before the edit; `None` if the edit does not state it.
+    /// The answer that was correct before the edit; absent if the edit does not state it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
 }
@@ -79,8 +80,8 @@ impl ExportedFact {
         }
     }
 
-    /// Returns the prompt with the subject filled in, for display: `user: …` for a chat message, `after "…": …` for a
-    /// prompt with a preface. `None` if the fact has no texts.
+    /// Returns the prompt with the subject filled in, for display. A chat message becomes `user: …`, and a prompt with
+    /// a preface becomes `after "…": …`. `None` if the fact has no texts.
     pub fn filled_prompt(&self) -> Option<String> {
         let filled = self.prompt.as_ref()?.replacen("{}", self.subject.as_ref()?, 1);
         Some(match &self.preface {
@@ -90,8 +91,8 @@ impl ExportedFact {
         })
     }
 
-    /// Returns the meaning digests computed from the texts: first that of the subject, then one per alias. Empty if the
-    /// fact has no texts.
+    /// Computes the meaning digests of the fact from its texts: one for the subject, then one for each alias. Empty if
+    /// the fact has no texts.
     pub fn meanings(&self) -> Vec<Digest> {
         let (Some(subject), Some(prompt), Some(target)) = (&self.subject, &self.prompt, &self.target) else {
             return Vec::new();
@@ -101,7 +102,8 @@ impl ExportedFact {
     }
 }
 
-/// Returns the facts of a patch, sorted by id, with the texts of the project's edits that have the same meanings.
+/// Returns the facts of a patch, sorted by id. Their texts come from the edits in `edits` with the same meaning
+/// digests.
 pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<ExportedFact> {
     let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
     let mut facts = Vec::new();

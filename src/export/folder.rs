@@ -1,8 +1,8 @@
-//! Lists the files of a checkpoint folder and limits where its links may point.
+//! Lists the files of a checkpoint folder, and rejects links to files outside.
 //!
-//! A snapshot in a Hugging Face cache consists of links into the neighbouring folder `blobs`. Therefore links are
-//! followed, but only inside the folder, or, in such a cache, inside the `models--*` folder of the snapshot. Subfolders
-//! are not entered.
+//! A snapshot in a Hugging Face cache consists of links to files in another folder, `blobs`. Therefore links are
+//! followed, but only to targets inside the checkpoint folder or, in a Hugging Face cache, inside the `models--*`
+//! folder of the snapshot. Subfolders are not entered.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -22,17 +22,16 @@ pub struct FolderFile {
     pub path: PathBuf,
     /// The size in bytes; for a link, the size of its target.
     pub size: u64,
-    /// Whether the name or the first bytes identify a pickle.
+    /// Whether the file is a Python pickle, judged by its name or its first bytes.
     pub pickle: bool,
-    /// Whether the file contains weights in any format, or makes a program load further weights, judging by its name or
-    /// its first bytes.
+    /// Whether the file contains weights or refers to a file with weights, judged by its name or its first bytes. False
+    /// for a pickle.
     pub weights: bool,
 }
 
 impl FolderFile {
-    /// Returns whether the file contains weights that are not part of the locked base. Such a file is usually the same
-    /// model in a different format. It is not patched, so a program that prefers this format would give the old
-    /// answers.
+    /// Returns whether the file contains weights that are not part of the base, usually the same model in another
+    /// format. The file is not patched, so a program that loads it would give the old answers.
     pub fn is_left_out(&self, base: &LockedBase) -> bool {
         self.weights && !base.has(&self.name)
     }
@@ -42,14 +41,13 @@ impl FolderFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FolderListing {
     pub files: Vec<FolderFile>,
-    /// The entries that are not read, each with the reason.
+    /// The names of the rejected entries, such as broken links, each with the reason.
     pub refused: Vec<(String, String)>,
     /// The names of the subfolders, which are not entered.
     pub folders: Vec<String>,
 }
 
 impl FolderListing {
-    /// Returns the file with this name; `None` if the folder has no such file.
     pub fn get(&self, name: &str) -> Option<&FolderFile> {
         self.files.iter().find(|member| member.name == name)
     }
@@ -118,7 +116,8 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>, ExportError> {
 /// The first bytes of files in the formats GGUF, GGML and HDF5.
 const MAGIC: [&[u8]; 5] = [b"GGUF", b"lmgg", b"tjgg", b"\x89HDF", b"fmgg"];
 
-/// The endings of weights file names, except pickles.
+/// The endings of the names of weights files and of the indexes of sharded checkpoints. Pickles are detected
+/// separately.
 const ENDINGS: [&str; 25] = [
     ".safetensors",
     ".gguf",
@@ -147,9 +146,8 @@ const ENDINGS: [&str; 25] = [
     ".index.json",
 ];
 
-/// Returns whether a file with this name contains weights or makes a program load further weights: the index of a
-/// sharded checkpoint; an `OpenVINO` graph, whose weights in `.bin` are left out; an adapter configuration, which names
-/// a base.
+/// Returns whether a file with this name contains weights or refers to a file with weights. The index of a sharded
+/// checkpoint, an `OpenVINO` graph and an adapter configuration refer to another file.
 fn holds_weights(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let tensorflow = name.contains(".ckpt.") || name.contains(".ckpt-");
@@ -157,15 +155,16 @@ fn holds_weights(name: &str) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending)) || tensorflow || graph || name == "adapter_config.json"
 }
 
-/// Returns the folder that the targets of links in `folder` must be inside.
+/// Returns the folder that must contain the targets of all links in `folder`: `folder` itself or, for a snapshot in a
+/// Hugging Face cache, its `models--*` folder.
 ///
 /// # Errors
-/// If `folder` cannot be resolved.
+/// If the path of `folder` cannot be resolved.
 pub fn root(folder: &Path) -> Result<PathBuf, ExportError> {
     hub::root(folder).map_err(ExportError::io("reading", folder))
 }
 
-/// Returns whether `name` is a file name without a path on all operating systems.
+/// Returns whether `name` is a file name without a path, on every operating system.
 pub fn is_plain_name(name: &str) -> bool {
     let odd = |character: char| matches!(character, '/' | '\\' | ':' | '\0');
     !name.is_empty() && name != "." && name != ".." && !name.contains(odd)
@@ -259,7 +258,7 @@ mod tests {
         assert_eq!(listing.folders, [".git"]);
         let refused: Vec<_> = listing.refused.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(refused, ["dangling", "out"]);
-        // If the folder is not part of a cache, the same links are rejected because they leave the folder.
+        // Outside a Hugging Face cache, a link to a file in `blobs` leaves the checkpoint folder and is rejected.
         let plain = top.path().join("plain");
         fs::create_dir(&plain).expect("made");
         symlink("../models--a--b/blobs/ab", plain.join("config.json")).expect("linked");

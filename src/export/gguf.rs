@@ -19,16 +19,14 @@ const F32: u32 = 0;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetadataValue {
-    /// A 32-bit float, for example the LoRA alpha.
     Float(f32),
-    /// A UTF-8 text, for example the architecture or a digest.
     Text(String),
 }
 
 /// An F32 matrix of a GGUF file, for example the factor A of a LoRA module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
-    /// The number of rows and of columns. The file stores the number of columns first.
+    /// The shape `[rows, columns]`. The file stores the number of columns first.
     pub shape: [usize; 2],
     /// The elements, row-major.
     pub data: Vec<f32>,
@@ -48,23 +46,19 @@ pub struct Gguf {
 pub enum GgufError {
     #[error("it does not begin with `GGUF`")]
     Magic,
-    /// The format version of the file, which is not 3.
     #[error("it is GGUF version {0}; expected version {VERSION}")]
     Version(u32),
-    /// The byte offset of the value within which the file ends.
     #[error("it is truncated: the value at byte {0} is incomplete")]
     Short(usize),
-    /// The byte offset of the text, value or tensor shape that `export` does not write.
     #[error("the value at byte {0} has a type that `export` does not write")]
     Kind(usize),
-    /// The byte offset at which the file first differs from the canonical encoding of the same content.
     #[error("from byte {0} on, its bytes differ from those that `export` writes for the same content")]
     NotCanonical(usize),
 }
 
 impl Gguf {
-    /// Returns the only encoding that [`Gguf::from_bytes`] accepts: keys and tensors sorted by name, and tensor data
-    /// aligned to 32 bytes.
+    /// Returns the only encoding that [`Gguf::from_bytes`] accepts: metadata keys and tensors sorted by name, and
+    /// tensor data aligned to 32 bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend(VERSION.to_le_bytes());
@@ -118,7 +112,7 @@ impl Gguf {
         }
         let (tensors, pairs) = (reader.long()?, reader.long()?);
         let mut file = Self::default();
-        // The counts are untrusted: no memory is allocated from a count, and a missing item ends the loop with an
+        // The counts are untrusted, so no memory is allocated for them in advance. A missing item ends the loop with an
         // error.
         for _ in 0..pairs {
             let (key, value) = (reader.text()?, reader.value()?);
@@ -134,8 +128,8 @@ impl Gguf {
             reader.align()?;
             file.tensors.insert(name, Matrix { shape, data });
         }
-        // Encoding the result again detects a wrong order, wrong offsets or padding, duplicate names, and trailing
-        // bytes.
+        // A comparison with the canonical encoding detects a wrong order, wrong offsets or padding, duplicate names,
+        // and trailing bytes.
         let canonical = file.to_bytes();
         if canonical == bytes {
             Ok(file)
@@ -200,8 +194,8 @@ impl GgufReader<'_> {
         }
     }
 
-    /// Reads the shape of an F32 matrix. The offset is skipped, because the comparison of the canonical bytes checks
-    /// it.
+    /// Reads the dimensions and the type of an F32 matrix. The data offset is not checked here: [`Gguf::from_bytes`]
+    /// compares the whole file with its canonical encoding.
     fn shape(&mut self) -> Result<[usize; 2], GgufError> {
         let at = self.at;
         let sides = self.word()?;
@@ -276,7 +270,7 @@ mod tests {
         }
         let longer = [bytes.as_slice(), &[0; 32]].concat();
         assert_eq!(Gguf::from_bytes(&longer), Err(GgufError::NotCanonical(bytes.len())));
-        // Counts and dimensions that no memory could contain.
+        // Counts and lengths that exceed any memory are rejected without an allocation.
         for at in [8, 16, 24] {
             let mut other = bytes.clone();
             other[at..at + 8].fill(0xff);

@@ -1,8 +1,8 @@
 //! Exports a LoRA adapter in GGUF, for llama.cpp and programs built on it.
 //!
-//! llama.cpp scales each pair of factors by `alpha / rank`. All pairs have the same rank, and `alpha = rank`, so the
-//! scale is 1. The digests of the patch and the base are stored under keys with the prefix `corrigenda.`, which
-//! llama.cpp ignores.
+//! llama.cpp scales the product of two LoRA factors by `alpha / rank`. All modules have the same rank, and `alpha =
+//! rank`, so the scale is 1. The digests of the patch and the base are stored under metadata keys with the prefix
+//! `corrigenda.`, which llama.cpp ignores.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +30,6 @@ const ALPHA: &str = "adapter.lora.alpha";
 pub struct ExportedGguf {
     /// The name, size and digest of the written file.
     pub file: FileEntry,
-    /// The id of the exported patch.
     pub patch: Digest,
     /// The name of the architecture in llama.cpp, such as `gpt2`.
     pub architecture: &'static str,
@@ -89,7 +88,7 @@ fn matrices(pair: &FactorPair, rank: usize) -> [(String, Matrix); 2] {
 /// Reads the LoRA factors of an exported adapter.
 ///
 /// # Errors
-/// If the content is not an exported adapter for this model; the text describes the difference.
+/// If the file is not an adapter that was exported for this model. The error text describes the difference.
 pub fn parse(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
     let Some(MetadataValue::Float(alpha)) = file.pairs.get(ALPHA) else { return Err(format!("`{ALPHA}` is missing")) };
     let rank = *alpha as usize;
@@ -111,7 +110,8 @@ pub fn parse(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
 /// Exports the patch as one GGUF file. The file is read back and compared before it is moved to the destination.
 ///
 /// # Errors
-/// As for [`peft`](super::peft()); also if llama.cpp does not support the model's architecture.
+/// If the destination is rejected, llama.cpp does not support the model's architecture, an adapter cannot represent the
+/// patch, the patch was made for a different base, or an I/O operation fails.
 pub fn llama_cpp(request: &ExportRequest<'_>, spec: &Spec) -> Result<ExportedGguf, ExportError> {
     let place = Destination::file(request.to, request.folder, request.store)?;
     let architecture = architecture(spec)?;

@@ -1,9 +1,10 @@
-//! Converts a patch to LoRA factors: one pair of factors per module, with one rank for all modules.
+//! Converts a patch to LoRA factors: one pair of factors per changed module, all with the same rank.
 //!
 //! Programs derive the scale from the rank in different ways. With one rank for all modules and `alpha = rank`, the
-//! scale is 1 in all these programs. The factors of modules with fewer edits are padded with zeros. The two vectors of
-//! an edit are balanced by a power of two, because some programs round them to half precision; balancing does not
-//! change any bit of their product.
+//! scale is 1 in all of these programs. If a module has fewer edits than the rank, its factors are padded with zeros.
+//!
+//! Some programs round factors to half precision. Therefore the two vectors of an edit are first brought to similar
+//! norms. They are scaled by a power of two, so their product stays exactly the same.
 
 use crate::model::Spec;
 use crate::patch::{Patch, Target};
@@ -11,14 +12,14 @@ use crate::safetensors::Layout;
 
 use super::ExportError;
 
-/// The LoRA factors of one MLP down-projection, whose update is `B · A`.
+/// The LoRA factors A and B of one MLP down-projection. The adapter adds `B · A` to its weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FactorPair {
     /// The index of the layer, from 0.
     pub layer: usize,
-    /// The path of the module in transformers.
+    /// The path of the module in transformers, such as `transformer.h.0.mlp.c_proj`.
     pub module: String,
-    /// The orientation in which the base stores the weight.
+    /// Whether the base stores the weight as `[out, in]` or as `[in, out]`.
     pub layout: Layout,
     /// The output width of the module, which is the hidden size.
     pub out: usize,
@@ -30,17 +31,17 @@ pub struct FactorPair {
     pub b: Vec<f32>,
 }
 
-/// The LoRA factors that together have the same effect as a patch.
+/// A patch in the form of LoRA factors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
-    /// The rank of every pair: the largest number of edits in one layer.
+    /// The rank of every factor pair: the largest number of edits in one layer.
     pub rank: usize,
-    /// One pair per changed module, sorted by layer.
+    /// One factor pair per changed module, sorted by layer.
     pub pairs: Vec<FactorPair>,
 }
 
 impl Adapter {
-    /// Builds the adapter whose update of a model of this shape equals that of `patch`.
+    /// Converts `patch` to LoRA factors for a model with the shape `spec`.
     ///
     /// # Errors
     /// If the patch is empty, or changes a weight that is not an MLP down-projection of the model.
@@ -55,15 +56,16 @@ impl Adapter {
         };
         let mut pairs = patch.targets().iter().map(factor_pair).collect::<Result<Vec<_>, ExportError>>()?;
         pairs.sort_by_key(|pair| pair.layer);
-        // Two parameter names refer to the same layer, but the model has only one of these weights.
+        // Two names, such as `h.0…` and `transformer.h.0…`, can refer to the same layer, but the model has only one of
+        // these tensors.
         match pairs.windows(2).find(|pair| pair[0].layer == pair[1].layer) {
             Some(pair) => Err(ExportError::NoModule { parameter: pair[1].module.clone() }),
             None => Ok(Self { rank, pairs }),
         }
     }
 
-    /// Describes the first difference between the update of the adapter and that of `patch`, for a message; `None` if
-    /// they are equal.
+    /// Returns where the weight change by the adapter first differs from that by `patch`, as text for a message. `None`
+    /// if all compared elements are equal.
     pub fn difference(&self, patch: &Patch, spec: &Spec) -> Option<String> {
         if self.pairs.len() != patch.targets().len() {
             return Some("the list of modules".to_owned());
@@ -95,7 +97,7 @@ impl FactorPair {
     }
 }
 
-/// Returns an element of the weight's update, the product `u · v` of the patch's factors `u`, `[out, edits]`, and `v`,
+/// Returns the element of `u · v` at a row and column. The factors of the patch are `u`, `[out, edits]`, and `v`,
 /// `[edits, in]`.
 fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     let edits = target.edits.len();
@@ -106,11 +108,12 @@ fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     sum
 }
 
-/// The largest number of elements of a weight for which all elements are compared.
+/// The number of elements up to which a weight is compared in full; of a larger weight, only some elements are
+/// compared.
 const ALL: usize = 1 << 16;
 
-/// Returns the rows and columns of the elements to compare: all elements of a small weight; of a large weight `max(out,
-/// in)` elements, chosen so that every row and every column occurs.
+/// Returns the rows and columns of the elements to compare. A small weight is compared in full. Of a large weight,
+/// `max(out, in)` elements are compared, with at least one in every row and every column.
 fn places(out: usize, inner: usize) -> Box<dyn Iterator<Item = (usize, usize)>> {
     if out.saturating_mul(inner) <= ALL {
         return Box::new((0..out * inner).map(move |place| (place / inner, place % inner)));
@@ -120,7 +123,7 @@ fn places(out: usize, inner: usize) -> Box<dyn Iterator<Item = (usize, usize)>> 
     Box::new((0..out.max(inner)).map(move |place| (place.wrapping_mul(STEP) % out, place % inner)))
 }
 
-/// Returns the LoRA factors A and B of one changed weight, balanced and padded with zeros to `rank`.
+/// Returns the LoRA factors A and B of one changed weight, scaled by [`balanced`] and padded with zeros to `rank`.
 fn factors(target: &Target, rank: usize) -> (Vec<f32>, Vec<f32>) {
     let (edits, inner) = (target.edits.len(), target.inner);
     let (mut a, mut b) = (vec![0.0; rank * inner], vec![0.0; target.out * rank]);
@@ -135,16 +138,16 @@ fn factors(target: &Target, rank: usize) -> (Vec<f32>, Vec<f32>) {
     (a, b)
 }
 
-/// Scales the two vectors of an edit and returns `u · 2^-e` and `v · 2^e`, so that their product is unchanged. The
-/// exponent e is chosen so that the norms differ by less than a factor of two. If this scaling would round an element,
-/// the closest e that rounds no element is used.
+/// Returns `u · 2^-e` and `v · 2^e`, which have the same product as `u` and `v`. The exponent `e` is chosen so that the
+/// two norms differ by less than a factor of two. If this would round an element, `e` is moved towards 0 until no
+/// element is rounded.
 fn balanced(u: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut exponent = (log2(norm(u) / norm(v)) + 1).div_euclid(2);
     loop {
         if let Some(pair) = scaled(u, -exponent).zip(scaled(v, exponent)) {
             return pair;
         }
-        // The loop ends, because scaling by 2^0 is always exact.
+        // The loop ends at exponent 0 at the latest, because scaling by 2^0 is exact.
         exponent -= exponent.signum();
     }
 }
@@ -160,7 +163,7 @@ fn scaled(numbers: &[f32], exponent: i32) -> Option<Vec<f32>> {
     numbers.iter().map(scale).collect()
 }
 
-/// Returns `2^exponent`; the exponent must be in the range of normal `f64` numbers.
+/// Returns `2^exponent`. The exponent must be in the range of normal `f64` numbers.
 fn power(exponent: i32) -> f64 {
     f64::from_bits(((1023 + i64::from(exponent)) as u64) << 52)
 }
@@ -194,7 +197,7 @@ pub(super) mod samples {
         Spec::parse(std::path::Path::new("config.json"), &config).expect("a shape")
     }
 
-    /// Returns the update of one weight by `edits` edits, with elements of very different magnitudes.
+    /// Returns the change of one weight by `edits` edits, with elements of very different magnitudes.
     pub(in super::super) fn target(edits: usize, out: usize, inner: usize) -> Target {
         let mut digests: Vec<_> = (0..edits).map(|edit| Digest::of(&[edit as u8])).collect();
         digests.sort_unstable();
@@ -211,7 +214,7 @@ pub(super) mod samples {
         }
     }
 
-    /// Returns a patch of two layers, with one edit in the first and three edits in the other.
+    /// Returns a patch with one edit in layer 0 and three edits in layer 2.
     pub(in super::super) fn patch() -> Patch {
         let targets =
             [("transformer.h.2.mlp.c_proj.weight", target(3, 8, 32)), ("h.0.mlp.c_proj.weight", target(1, 8, 32))];
@@ -236,7 +239,7 @@ mod tests {
         assert!(adapter.pairs[0].a[32..].iter().all(|number| *number == 0.0));
         assert!(adapter.pairs.iter().all(|pair| (pair.a.len(), pair.b.len()) == (96, 24)));
         assert_eq!(adapter.difference(&patch, &spec()), None);
-        // Changing any one of the numbers is detected and located.
+        // A change of any single number is detected and located.
         for at in 0..96 {
             let mut other = adapter.clone();
             other.pairs[1].a[at] = f32::from_bits(other.pairs[1].a[at].to_bits() ^ 1);
@@ -275,7 +278,7 @@ mod tests {
 
     #[test]
     fn balancing_never_rounds_a_number() {
-        // Scaling down the smallest number of `u`, which is almost subnormal, would lose bits.
+        // Scaling down `tiny`, which is almost subnormal, would lose bits.
         let tiny = f32::from_bits(0x0080_0001);
         let (u, v) = (vec![1e30, tiny], vec![1e-30]);
         let (b, a) = balanced(&u, &v);

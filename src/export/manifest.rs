@@ -1,7 +1,8 @@
 //! Reads and writes `corrigenda-manifest.json`, the machine-readable description of an export.
 //!
-//! The bytes are canonical: sorted keys, an indentation of two spaces, a line break at the end. They contain no time,
-//! host or path. A manifest is untrusted input: `verify` compares every claim in it with the files.
+//! Equal content has equal bytes: keys are sorted, the indentation is two spaces, and the file ends with a line break.
+//! A manifest contains no time, host or path. It is untrusted input: `verify` compares every claim in it with the
+//! files.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,8 @@ use crate::digest::Digest;
 use crate::numeric::NUMERICS;
 use crate::project::{LockedBase, LockedFile};
 
-/// The file name of the manifest in an exported folder.
 pub const MANIFEST_FILE: &str = "corrigenda-manifest.json";
-/// The format number that this version of the program writes and reads.
+/// The format number of the manifests that this version of the program writes and reads.
 pub const MANIFEST_FORMAT: u64 = 1;
 /// The maximum size of a manifest that is read, in bytes (64 MiB).
 pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
@@ -32,16 +32,16 @@ pub struct ExportManifest {
     pub files: Vec<FileEntry>,
     /// The format number of the manifest, [`MANIFEST_FORMAT`].
     pub format: u64,
-    /// The name of the arithmetic with which the patch was applied, such as `portable-1`; a different name means that
-    /// computed bits may differ.
+    /// The name of the arithmetic with which the patch was applied, such as `portable-1`. Results with another
+    /// arithmetic may differ in some bits.
     pub numerics: String,
-    /// The names of the base folder's weights files that the locked base does not include, usually the same weights in
-    /// a different format. They are not edited and not exported.
+    /// The names of the weights files in the base's folder that are not part of the base, usually the same model in
+    /// another format. They are neither edited nor exported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
     /// The id of the patch: the digest of its bytes.
     pub patch: Digest,
-    /// The digest of the settings that made the patch; `None` if `corrigenda.lock` does not name this patch.
+    /// The digest of the settings with which the patch was built; absent if `corrigenda.lock` does not name the patch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Digest>,
     /// The tensors that differ from the base, sorted by file and name.
@@ -52,7 +52,7 @@ pub struct ExportManifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaseEntry {
-    /// The digest of the base, computed from the list `files`.
+    /// The digest of the base, computed from `files`.
     pub digest: Digest,
     /// The files that determine the model's output: weights, configuration, tokenizer.
     pub files: Vec<FileEntry>,
@@ -103,7 +103,6 @@ pub fn tensor_entries(applied: &AppliedTensors) -> Vec<TensorEntry> {
 }
 
 impl ExportManifest {
-    /// Builds the manifest of an export of `patch` on `base`.
     pub fn new(
         base: &LockedBase,
         patch: Digest,
@@ -127,15 +126,15 @@ impl ExportManifest {
     /// Parses the bytes of a manifest file from an untrusted source.
     ///
     /// # Errors
-    /// If the JSON is invalid, the format number is not [`MANIFEST_FORMAT`], or a file name contains a path. The text
-    /// describes the problem.
+    /// If the JSON is invalid, the format number is not [`MANIFEST_FORMAT`], or a file name contains a path. The error
+    /// text describes the problem.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Format {
             format: u64,
         }
-        // The format number is checked first, because a newer manifest may have unknown keys and a message about these
-        // would be less helpful.
+        // The format number is checked first. A newer manifest may have unknown keys, and a message about them would
+        // help less.
         let unreadable = |error: serde_json::Error| format!("it is not a manifest: {error}");
         match serde_json::from_slice::<Format>(bytes).map_err(unreadable)?.format {
             MANIFEST_FORMAT => {}

@@ -10,10 +10,8 @@
 //! - [`peft`](mod@peft): exports the factors as a PEFT adapter, for transformers;
 //! - [`gguf`], [`llama_cpp`](mod@llama_cpp): encode and export the factors as a GGUF adapter, for llama.cpp.
 //!
-//! A checkpoint export uses only tensor names and headers, so it does not depend on the model family. An adapter names
-//! modules, and these names depend on the family. The bytes of an export depend only on the base, its name, the patch,
-//! the facts and the settings; they contain no time, host or path. Every export is read back and compared before it is
-//! moved to its destination. No file of the base is changed.
+//! The bytes of an export depend only on the base, its name, the patch, the facts and the settings. Every export is
+//! read back and compared before it is moved to its destination. Files of the base are never changed.
 
 pub mod card;
 pub mod checkpoint;

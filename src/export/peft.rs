@@ -1,8 +1,8 @@
 //! Exports a PEFT adapter: a folder that `transformers` and programs built on it load in addition to a base model.
 //!
 //! The bytes depend only on the base, its name, the patch, the facts and the settings. Modules are listed by their full
-//! paths, because the last part of a path alone could also match attention matrices. Only fields that every PEFT
-//! version accepts are written.
+//! paths, because the last part of a path, such as `c_proj`, could also match attention matrices. Only configuration
+//! fields that every PEFT version accepts are written.
 
 use std::fs;
 
@@ -34,13 +34,12 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 #[derive(Clone, Copy, Debug)]
 pub struct AdapterBase<'a> {
     pub spec: &'a Spec,
-    /// The name of the base, as written to the adapter's files.
     pub name: BaseName<'a>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct BaseName<'a> {
-    /// The repository name or path, as written to the configuration.
+    /// The repository name or the path of the base, as written to `adapter_config.json`.
     pub name: &'a str,
     /// Whether `name` is a repository on the Hugging Face Hub; if not, the model card does not name the base.
     pub on_hub: bool,
@@ -53,7 +52,7 @@ pub struct ExportedPeft {
     pub rank: usize,
 }
 
-/// The content of `adapter_config.json`, with the fields in alphabetical order.
+/// The content of `adapter_config.json`. The fields are in alphabetical order, as PEFT writes them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PeftConfig {
@@ -131,7 +130,7 @@ pub fn files(
     ]
 }
 
-/// Returns the safetensors names of a module's factors A and B.
+/// Returns the tensor names of the LoRA factors A and B of a module.
 fn keys(module: &str) -> [String; 2] {
     ["A", "B"].map(|factor| format!("base_model.model.{module}.lora_{factor}.weight"))
 }
@@ -160,7 +159,7 @@ pub fn name_of(config: &[u8]) -> Option<String> {
 /// Reads the LoRA factors from the untrusted bytes of an adapter's two files.
 ///
 /// # Errors
-/// If the files are not an exported adapter for this model; the text describes the difference.
+/// If the files are not an adapter that was exported for this model. The error text describes the difference.
 pub fn parse(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, String> {
     let config: PeftConfig = serde_json::from_slice(config).map_err(|error| format!("{CONFIG_FILE}: {error}"))?;
     let header = Header::parse(weights.len() as u64, weights).map_err(|error| format!("{WEIGHTS_FILE}: {error}"))?;
@@ -212,7 +211,8 @@ pub(super) fn list_and_apply(request: &ExportRequest<'_>) -> Result<(FolderListi
 /// destination.
 ///
 /// # Errors
-/// As for [`checkpoint`](super::checkpoint()); also if an adapter cannot represent the patch.
+/// If the destination is rejected, an adapter cannot represent the patch, the patch was made for a different base, or
+/// an I/O operation fails.
 pub fn peft(request: &ExportRequest<'_>, named: AdapterBase<'_>) -> Result<ExportedPeft, ExportError> {
     let ExportRequest { base, patch, facts, settings, .. } = *request;
     let place = Destination::folder(request.to, request.folder, request.store)?;
@@ -234,7 +234,7 @@ pub fn peft(request: &ExportRequest<'_>, named: AdapterBase<'_>) -> Result<Expor
     Ok(ExportedPeft { manifest, rank: adapter.rank })
 }
 
-/// Parses the written bytes, and compares the LoRA factors with the patch.
+/// Parses the written files, and compares their LoRA factors with the patch.
 fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<(), ExportError> {
     let differs = |what| ExportError::Differs { file: WEIGHTS_FILE.to_owned(), what };
     let adapter = parse(config, weights, spec).map_err(differs)?;
@@ -312,7 +312,7 @@ mod tests {
         for end in [0, 7, 100, weights.len() - 1] {
             assert!(parse(&config, &weights[..end], &spec()).is_err(), "{end}");
         }
-        // The adapter with a changed factor is valid, but does not match the patch.
+        // An adapter with one changed number can be parsed, but does not match the patch.
         let mut other = weights.clone();
         let last = other.len() - 4;
         other[last] ^= 1;

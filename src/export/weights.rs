@@ -1,6 +1,6 @@
 //! Opens the weights files of a checkpoint and computes the tensors that a patch replaces.
 //!
-//! Files are read by byte range: of the tensors that do not change, at most one is in memory at a time.
+//! Files are read by byte range, so large files do not have to fit in memory.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -23,19 +23,19 @@ pub struct ReplacedTensor {
     pub before: Digest,
     /// The digest of the patched bytes.
     pub after: Digest,
-    /// The patched bytes; their number is the same as in the base.
+    /// The patched bytes, as many as in the base.
     pub bytes: Vec<u8>,
 }
 
-/// The tensors that a patch replaces, by the name of the weights file and the name of the tensor.
+/// The tensors that a patch replaces, by the name of the weights file and then by the name of the tensor.
 pub type AppliedTensors = BTreeMap<String, BTreeMap<String, ReplacedTensor>>;
 
-/// Returns whether a file name is a standard name of weights: `model.safetensors` or `model-*.safetensors`.
+/// Returns whether a weights file has a standard name: `model.safetensors` or `model-*.safetensors`.
 pub fn is_weights(name: &str) -> bool {
     name == "model.safetensors" || name.starts_with("model-") && name.ends_with(".safetensors")
 }
 
-/// Opens the safetensors files of the locked base, which are those that the model was loaded from.
+/// Opens the safetensors files from which the base is loaded.
 ///
 /// # Errors
 /// If a file cannot be read or its header is invalid.
