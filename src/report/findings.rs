@@ -1,12 +1,11 @@
-//! Converts a diagnostic, whose spans point into source texts, to a finding of a report, which has paths, lines and
-//! columns.
+//! Converts diagnostics to findings of a report. Spans in source texts become paths, lines and columns.
 
 use super::{Finding, Related};
 use crate::diagnostics::{Diagnostic, Label, Place, Severity, Sources};
 
 impl Finding {
-    /// Converts a diagnostic to a finding. The spans become lines and columns, because a report does not contain the
-    /// source texts.
+    /// Converts a diagnostic to a finding. Spans become lines and columns, because a report does not contain the source
+    /// texts.
     pub fn new(diagnostic: &Diagnostic, sources: &Sources) -> Self {
         let primary = diagnostic.primary();
         let is_primary = |label: &Label| primary.is_some_and(|primary| std::ptr::eq(primary, label));

@@ -2,8 +2,8 @@
 
 use super::{Answer, Culprit, Gate, GateName};
 
-/// Formats a probability or a share in percent with one decimal. A value between 0 and 1 that would be rounded to 0 or
-/// 100 % is shown as `<0.1%` or `>99.9%`.
+/// Formats a probability or a share in percent with one decimal. A value between 0 and 1 that would be rounded to 0 %
+/// or 100 % is shown as `<0.1%` or `>99.9%`.
 pub(crate) fn percent(share: f64) -> String {
     match share {
         share if share > 0.0 && share < 0.0005 => "<0.1%".to_owned(),
@@ -20,8 +20,8 @@ pub(crate) fn nats(divergence: f64) -> String {
     }
 }
 
-/// Formats a number with one to four decimals, fewer for larger values. A value below 0.0001 is shown with an exponent,
-/// a value from 1000 as a whole number.
+/// Formats a number with one to four decimals, fewer for larger numbers. A number from 1000 has no decimals, and a
+/// number below 0.0001 has an exponent.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -33,13 +33,13 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// Formats the measured value of a gate: a share in percent, other values as numbers.
+/// Formats the measured value of a gate: a share in percent, any other quantity as a plain number.
 pub(crate) fn gate(name: GateName, value: f64) -> String {
     if name.is_share() { percent(value) } else { number(value) }
 }
 
-/// Formats the limit of a gate with its sign, `≥` for a minimum and `≤` for a maximum; `None` if no limit is set.
-/// Shares are shown in percent; other limits are rounded only if their decimal form is longer than eight characters.
+/// Formats the limit of a gate, with `≥` before a minimum and `≤` before a maximum; `None` if the gate has no limit.
+/// Shares are in percent. Other limits are rounded only if their decimal form has more than eight characters.
 pub(crate) fn limit(gate: &Gate) -> Option<String> {
     let sign = if gate.more_is_better { "≥" } else { "≤" };
     let limit = gate.limit?;
@@ -82,9 +82,8 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Formats the answer to the prompt of a failed expectation if the edit of `culprit.nearest` is left out: the
-/// probability `P` of the wanted answer, or the KL divergence `KL` in nats for a prompt without a wanted answer. `None`
-/// if `culprit.nearest` is `None`.
+/// Formats the number in `culprit.nearest`: `P` and the probability of the wanted answer or, for a prompt without a
+/// wanted answer, `KL` and the divergence in nats. `None` if `culprit.nearest` is `None`.
 pub(crate) fn nearest(culprit: &Culprit, answers: &[Answer]) -> Option<String> {
     let (_, value) = culprit.nearest.as_ref()?;
     let own = |one: &&Answer| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt);

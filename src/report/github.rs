@@ -1,4 +1,4 @@
-//! Formats findings as workflow commands, which GitHub shows at their lines in the pull request.
+//! Formats findings as workflow commands of GitHub Actions. GitHub shows each finding at its line in the pull request.
 
 use super::{Finding, Report};
 use crate::diagnostics::{Place, escape_controls};

@@ -13,12 +13,11 @@ use crate::diagnostics::escape_controls;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 
-/// The terminal width, in columns, below which column headers are shortened, so that they are not wider than their
-/// columns.
+/// The terminal width, in columns, below which the table of `test` has shorter column headers.
 const NARROW: usize = 72;
 
-/// Formats the report of `test`: one line per edit, the details of the edit's failed answers (of all its answers if
-/// `all` is true), then the gates and the damage.
+/// Formats the report of `test`: one line per edit with the details of its failed answers, then the limits, the damage
+/// and the totals. If `all` is true, the details of all answers are listed.
 pub fn test(report: &Report, width: usize, all: bool) -> String {
     let groups = groups(&report.answers);
     let mut rows = Table::new(&[2], &[3, 4, 5]);
@@ -57,7 +56,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     out + &totals(report, &groups)
 }
 
-/// The answers that the report of `test` lists together: those to the prompts of one edit, or those to all probes.
+/// The answers that the report of `test` lists together: those of one edit, or those of all probes.
 struct Group<'r> {
     id: &'r str,
     answers: Vec<&'r Answer>,
@@ -78,8 +77,7 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Returns the number of passed answers and of all judged answers to prompts of `kinds`. Accepted failures do not count
-/// as passed.
+/// Returns how many answers to prompts of these kinds pass, and how many are judged. An accepted failure does not pass.
 fn count(answers: &[&Answer], kinds: &[PromptKind]) -> (usize, usize) {
     let of = answers.iter().filter(|answer| kinds.contains(&answer.asked) && answer.verdict.is_some());
     of.fold((0, 0), |(met, all), answer| (met + usize::from(answer.verdict == Some(Verdict::Pass)), all + 1))
@@ -113,8 +111,8 @@ fn row(group: &Group<'_>) -> [String; 6] {
     ]
 }
 
-/// Formats the probabilities of the target on the earlier and the later side. A probability that was not measured is
-/// shown as 0.
+/// Formats the probabilities of the target before and after the change. A probability that was not measured is shown as
+/// 0.
 fn probabilities(answer: &Answer) -> String {
     table::change(answer.before.probability.unwrap_or_default(), answer.after.probability.unwrap_or_default())
 }
@@ -152,8 +150,8 @@ fn detail(out: &mut String, answer: &Answer) {
     );
 }
 
-/// Returns whether the likeliest token is a proper prefix of the target, so that the answer can differ from the target
-/// only in later tokens.
+/// Returns whether the likeliest token is a proper prefix of the target. If the answer is wrong nevertheless, only
+/// later tokens are wrong.
 fn begins(target: &str, says: &SideAnswer) -> bool {
     let Some(token) = says.top.first() else { return false };
     let rest = target.trim_start().strip_prefix(token.text.trim_start()).filter(|_| !token.text.trim().is_empty());
@@ -164,7 +162,7 @@ fn change_line(answer: &Answer) -> String {
     format!("{} → {}, KL {:.3}", top(&answer.before), top(&answer.after), answer.divergence)
 }
 
-/// Formats the likeliest next token on one side, with the token's probability.
+/// Formats the likeliest next token with its probability.
 fn top(says: &SideAnswer) -> String {
     says.top.first().map_or_else(String::new, |token| format!("{:?} {}", token.text, percent(token.probability)))
 }
@@ -193,7 +191,7 @@ fn culprit_line(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
 fn limit(gate: &Gate) -> String {
     let limit = gate.limit.unwrap_or_default();
     let kept = if gate.more_is_better { gate.value >= limit } else { gate.value <= limit };
-    // If the policy only warns about a limit, a gate that misses that limit still passes.
+    // If the policy only warns about a limit, a gate beyond this limit still passes.
     let word = match (gate.pass, kept) {
         (false, _) => "FAIL",
         (true, false) => "warn",
@@ -332,8 +330,8 @@ fn weights_of(out: &mut String, weights: &WeightDiff, facts: &[FactChange], widt
         let _ =
             writeln!(out, "  {}  {before} → {after}  ‖Δ‖/‖W‖ {:.4}", escape_controls(&tensor.name), tensor.relative);
     }
-    // If one edit changes, the norms of all edits of the set change slightly, so only the norms of edits whose facts
-    // changed are shown.
+    // A change of one edit slightly changes the norms of all edits, so only the norms of edits with changed facts are
+    // shown.
     let ids: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
     let mut rows = Table::new(&[1], &[2, 4]);
     for one in weights.edits.iter().filter(|one| ids.contains(one.edit.id.as_str())) {
@@ -347,8 +345,7 @@ fn weights_of(out: &mut String, weights: &WeightDiff, facts: &[FactChange], widt
 const LISTED_DIVERGENCE: f64 = 0.01;
 /// The minimum terminal width, in columns, at which each answer is shown on one line.
 const ROOMY: usize = 140;
-/// The maximum number of prompts in a list without `-v`. There are two lists: prompts with a target, and all other
-/// prompts.
+/// The maximum number of prompts that a list shows without `-v`.
 const MOST_SHOWN: usize = 20;
 
 fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
@@ -364,7 +361,7 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     }
 }
 
-/// Returns whether the likeliest next token differs between the two sides.
+/// Returns whether the likeliest next token changed.
 fn is_other(answer: &Answer) -> bool {
     let token = |says: &SideAnswer| says.top.first().map(|token| token.text.clone());
     token(&answer.before) != token(&answer.after)
@@ -407,8 +404,8 @@ fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bo
     }
 }
 
-/// Appends the generated continuations. Words that only one side generates are in brackets with a sign, as in
-/// `[-Paris-] {+Rome+}`.
+/// Appends the generated continuations. Words that only one of the two models generates are marked, as in `[-Paris-]
+/// {+Rome+}`.
 fn continuations(out: &mut String, report: &Report, width: usize) {
     if report.continuations.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! Formats a report as one line of JSON, for programs. Characters on which a terminal or a build log would act are
+//! Formats a report as one line of JSON, for programs. Characters that a terminal or a build log would interpret are
 //! escaped.
 
 use std::fmt::Write as _;
@@ -17,8 +17,8 @@ pub fn render(report: &Report) -> String {
 
 /// Escapes the characters that a terminal or a build log would interpret.
 ///
-/// These characters occur only inside strings, where they become `\u…`, so the parsed JSON stays the same. A build log
-/// reads `##[` as a command, and a terminal acts on control characters.
+/// A build log reads `##[` as a command, and a terminal interprets control characters. In JSON, these characters occur
+/// only inside strings. They become `\u…`, so the parsed JSON stays the same.
 pub(crate) fn inert(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for (at, character) in json.char_indices() {

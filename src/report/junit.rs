@@ -1,7 +1,8 @@
 //! Formats a report as JUnit XML, for build servers that show tests.
 //!
-//! The report of `check` becomes one suite with a case per file. The report of `test` becomes one suite per edit and
-//! one for the probes, with a case per judged answer, and one suite for the gates.
+//! The report of `check` becomes one test suite with a test case per file. The report of `test` becomes one suite per
+//! edit, one for the probes, and one for the measurements of the whole edit set. Each judged answer and each
+//! measurement is a test case.
 
 use super::format::{gate, limit, nats, percent};
 use super::xml::{attribute, text};
@@ -13,9 +14,9 @@ use crate::project::PROJECT_FILE;
 /// The result of a JUnit test case.
 enum Ending {
     Passed,
-    /// The expectation is not met, but the failure was accepted. The text is the reason.
+    /// The expectation is not met, but the failure is accepted. The text is the reason.
     Skipped(String),
-    /// The case failed, with the message on one line and the full text.
+    /// The test case failed. The first text is the message on one line, the second is the full text.
     Failed(String, String),
 }
 
@@ -23,7 +24,7 @@ struct TestCase {
     class: String,
     name: String,
     ending: Ending,
-    /// The additional output of the case, such as warnings.
+    /// The additional output of the test case, such as warnings.
     said: String,
 }
 
@@ -46,7 +47,6 @@ impl TestSuite {
     }
 }
 
-/// Returns the report as an XML document.
 pub fn render(report: &Report) -> String {
     let mut suites = Vec::new();
     if report.verb == ReportVerb::Check || report.findings.iter().any(|finding| !has_case(report, finding)) {
@@ -91,14 +91,14 @@ fn write(out: &mut String, suite: &TestSuite) {
     *out += "  </testsuite>\n";
 }
 
-/// Returns whether the finding has a test case outside the suite of files. In a report of `test`, a failed expectation
-/// is a case of its edit's suite, and an exceeded limit is a case of the suite of gates.
+/// Returns whether the finding is shown by the test case of an answer or a gate, and therefore not in the suite of
+/// files. This holds for failed expectations and broken limits in a report of `test`.
 fn has_case(report: &Report, finding: &Finding) -> bool {
     report.verb == ReportVerb::Test
         && (finding.code == Code::ExpectationFailed || (is_limit(finding.code) && !report.gates.is_empty()))
 }
 
-/// Returns whether findings with this code state that the edit set exceeds a limit.
+/// Returns whether findings with this code state that the edit set breaks a limit of the policy.
 fn is_limit(code: Code) -> bool {
     use Code::{
         MaxDamage, MaxEdits, MaxNeighbourhoodKl, MaxPerplexity, MaxRelativeNorm, MinEfficacy, MinParaphrase,
@@ -117,8 +117,8 @@ fn is_limit(code: Code) -> bool {
     )
 }
 
-/// Returns a suite with one case per file of edits. Another file also has a case if a finding is in it and [`has_case`]
-/// is false for that finding.
+/// Returns the suite with one test case per file of edits. Another file has a test case only if [`has_case`] is false
+/// for one of its findings.
 fn files(report: &Report) -> TestSuite {
     let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
     let told: Vec<&Finding> = report.findings.iter().filter(|finding| !has_case(report, finding)).collect();
@@ -147,7 +147,7 @@ fn line(finding: &Finding) -> String {
     format!("{}{}[{}]: {}{help}", numbers.unwrap_or_default(), finding.severity.as_str(), finding.code, finding.message)
 }
 
-/// Returns one suite per edit and one for the probes, in the order of the report.
+/// Returns one test suite per edit and one for the probes, in the order of the report.
 fn edits(report: &Report) -> Vec<TestSuite> {
     let mut suites: Vec<TestSuite> = Vec::new();
     let mut known = std::collections::BTreeMap::new();
@@ -222,8 +222,7 @@ mod tests {
     use crate::report::samples;
     use crate::report::xml::tests::{Element, read};
 
-    /// Parses the XML of a report and checks that every `tests`, `failures` and `skipped` attribute equals the number
-    /// of the elements that it counts.
+    /// Parses the XML of a report and checks the counts in its `tests`, `failures` and `skipped` attributes.
     fn counted(report: &Report) -> Element {
         let root = read(&render(report)).expect("valid XML");
         let count = |element: &Element, name: &str| element.attributes[name].parse::<usize>().expect("a number");

@@ -1,8 +1,8 @@
-//! Formats a report as a comment on a pull request: a summary sentence, the tables that a reviewer needs, and the other
-//! tables in folded sections.
+//! Formats a report as a comment on a pull request: a summary sentence, the tables that a reviewer needs, and further
+//! tables in collapsed sections.
 //!
-//! The first line is a marker by which a later run finds the comment to replace. The folded section of answers is
-//! usually the longest, so it comes last and uses the remaining space.
+//! The first line is a marker by which a later run finds the comment and replaces it. The section of answers is usually
+//! the longest, so it comes last and uses the remaining space.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +16,19 @@ use crate::behaviour::word_diff::WordChange;
 use crate::diagnostics::Place;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 
-/// The maximum number of characters of a text in a cell.
+/// The maximum number of characters of a text in a table cell.
 const TEXT: usize = 120;
-/// The maximum number of characters of a name or an answer in a cell.
+/// The maximum number of characters of a name or an answer in a table cell.
 const NAME: usize = 60;
 
-/// Returns the report as a comment of less than 60,000 bytes.
+/// Returns the report as a comment of fewer than 60,000 bytes.
 pub fn render(report: &Report) -> String {
     let mut start = format!("<!-- corrigenda:{} -->\n\n**{}**\n", report.verb.as_str(), sentence(report));
     start += &sides(report);
     for note in report.notes.iter().take(8) {
         start += &format!("\n> {}\n", code(note, 2 * TEXT));
     }
-    // Errors come first, because a report with an error has no other result. Warnings are in a folded section.
+    // Errors come first, because a report with an error has no other result. Warnings are in a collapsed section.
     let wrong = report.findings.iter().any(Finding::is_error);
     let sections = [
         wrong.then(|| findings(report, false)).flatten(),
@@ -141,10 +141,11 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
     section("Findings".to_owned(), folded, heads, report.findings.iter().map(line))
 }
 
-/// Returns the answer to the edit prompt of each edit, by edit id. The table of facts shows these answers.
+/// Returns, for each edit id, the answer to the edit's own prompt, not to a paraphrase.
 fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
     let asked = report.answers.iter().filter(|answer| answer.asked == PromptKind::Edit);
-    // A report has one answer per edit prompt. Of several, the first would be used, because the last insertion wins.
+    // The order is reversed because the last insertion into the map wins: if an edit had several answers, the first
+    // would stay.
     asked.rev().map(|answer| (answer.id.as_str(), answer)).collect()
 }
 
@@ -154,13 +155,13 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         let answer = wanted.get(fact.id.as_str());
         let named = |name: &str| fact.fields.iter().find(|field| field.name == name);
         let (target, was) = (named("target"), named("was"));
-        // An added fact has no earlier target. Its `was` is the answer that the model gave before.
+        // An added fact has no earlier target. Its field `was` states the answer before the edit.
         let before = target.map(|field| &field.before).filter(|texts| !texts.is_empty());
         let before = before.or(was.filter(|_| fact.change == ChangeKind::Added).map(|field| &field.after));
         let text = |texts: Option<&Vec<String>>, says: Option<&SideAnswer>| match texts.and_then(|texts| texts.first())
         {
             Some(text) => code(text, NAME),
-            // If the fact states no answer for this side, the model's likeliest token is shown.
+            // If the fact states no answer, the model's likeliest token is shown.
             None => {
                 says.and_then(|says| says.top.first()).map(|token| code(token.text.trim(), NAME)).unwrap_or_default()
             }

@@ -3,7 +3,7 @@
 use super::format::thousands;
 use super::markdown_text::code;
 
-/// The maximum size of a comment in bytes; a comment must be smaller than this.
+/// The size in bytes that a comment must stay below.
 pub(super) const MOST: usize = 60_000;
 /// The number of bytes that a section needs in addition to its rows, for its title, its headers, its last lines, and
 /// the line about omitted rows.
@@ -11,7 +11,7 @@ const FRAME: usize = 1024;
 /// The maximum size of an escaped command in bytes. A longer command is shown only at the end of the comment.
 const MOST_COMMAND: usize = 256;
 
-/// A section of a comment: a table with a title.
+/// A section of a comment on a pull request: a table with a title.
 pub(super) struct Section<'a> {
     pub title: String,
     /// Whether the section is collapsed until the reader opens it.
@@ -22,7 +22,7 @@ pub(super) struct Section<'a> {
     pub rows: Box<dyn ExactSizeIterator<Item = String> + 'a>,
 }
 
-/// A comment to which sections can be appended.
+/// A comment on a pull request, to which sections can be appended.
 pub(super) struct Comment {
     text: String,
     end: String,

@@ -1,5 +1,3 @@
-//! Tests comments on pull requests: their form, their size, and that no text of a report acts as markup.
-
 use proptest::prelude::*;
 
 use super::super::markdown_page::MOST;
@@ -7,7 +5,8 @@ use super::super::{ReportVerb, samples};
 use super::*;
 use crate::diagnostics::{is_bidi, is_control};
 
-/// Panics if a table row, a tag or a folded section is incomplete.
+/// Panics if the comment is too long, has an incomplete table row, tag or collapsed section, or contains a control
+/// character.
 fn assert_whole(comment: &str) {
     assert!(comment.len() < MOST, "{} bytes", comment.len());
     let mut columns = None;
@@ -42,7 +41,7 @@ fn bones(comment: &str) -> String {
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (inside, rest) = part.split_once("</code>").expect("every code ends");
-        // In a continuation, the words that only one side generates are inside `<ins>` or `<del>`.
+        // In a continuation, the words that only one of the two models generates are inside `<ins>` or `<del>`.
         out.extend(["<ins>", "<del>"].into_iter().filter(|element| inside.contains(element)));
         out += rest;
     }

@@ -1,21 +1,22 @@
-//! Escapes untrusted texts for a comment, so that they are inactive both as Markdown and as HTML.
+//! Escapes untrusted texts for a comment on a pull request, so that they are inactive both as Markdown and as HTML.
 
 use std::fmt::Write as _;
 
 use super::format::cut;
 use crate::diagnostics::escape_controls;
 
-/// The characters with a meaning in GitHub-flavoured Markdown, in HTML, or in GitHub's processing after the parser.
+/// The characters with a meaning in GitHub-flavoured Markdown, in HTML, or in GitHub's processing after the Markdown
+/// parser.
 ///
-/// The colon is escaped because it ends the scheme of a link and encloses the name of an emoji. Without an active
-/// colon, the rest of a link is plain text.
+/// The colon is escaped because it ends the scheme of a URL and encloses the name of an emoji. A URL without its colon
+/// is not made a link.
 const ACTIVE: &str = "<>&\"'`|*_[](){}!#~@$\\^=+:";
 
-/// Escapes a text: every active character becomes a character reference.
+/// Escapes a text: every active character becomes a character reference, which the Markdown parser treats as text.
 ///
-/// The parser treats a reference as text. GitHub looks for mail addresses after parsing, in runs of text, so an empty
-/// comment ends such a run. GitHub also looks for mentions, issues, commits and emoji after parsing, when references
-/// are already decoded, but not inside `<code>`. Texts are therefore shown with [`code`].
+/// After parsing, GitHub looks for mail addresses in runs of text, so an empty HTML comment after each `@` ends the
+/// run. GitHub also looks for mentions, issues, commits and emoji, but not inside `<code>`. Texts are therefore shown
+/// with [`code`].
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
@@ -35,7 +36,7 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// Formats a text as code, shortened to `most` characters. Returns an empty string for an empty text.
+/// Formats a text as a `<code>` element, shortened to `most` characters. Returns an empty string for an empty text.
 pub(super) fn code(text: &str, most: usize) -> String {
     wrapped("code", text, most)
 }

@@ -1,13 +1,11 @@
-//! Represents the result of a command (a verb) as one value, and formats it for people and programs.
+//! Represents the result of `check`, `test` or `diff` as one value, and formats it for people and programs.
 //!
-//! A [`Report`] is plain data: a renderer formats it and adds nothing. Its texts are untrusted and not escaped; each
-//! renderer escapes them for its own format. Each renderer is one function, usually `render`:
+//! A [`Report`] is plain data: a formatter renders it and adds nothing. Its texts are untrusted and not escaped; each
+//! formatter escapes them for its output:
 //!
 //! - [`human`] is for a terminal, and [`json`] is the report itself, for programs;
 //! - [`markdown`] is a comment on a pull request, and [`html`] is a page that contains the whole report;
 //! - [`sarif`], [`junit`] and [`github`] are for build servers.
-//!
-//! `summary` writes the summary sentence, and `format` formats numbers.
 
 mod findings;
 mod format;
@@ -45,8 +43,8 @@ pub use sampling::ContinuationSettings;
 use crate::diagnostics::Place;
 use crate::project::edits::diff::FactChange;
 
-/// The version of the JSON format. It stays the same if a field is added, and increases if a field is removed or
-/// changes its meaning.
+/// The version of the JSON format of reports. It increases if a field is removed or changes its meaning, and stays the
+/// same if a field is added.
 pub const VERSION: u32 = 1;
 
 /// The result of `check`, `test` or `diff`.
@@ -56,15 +54,15 @@ pub const VERSION: u32 = 1;
 pub struct Report {
     /// The version of this JSON format, an integer from 1.
     pub version: u32,
-    /// The verb that made the report.
+    /// The command that made the report.
     pub verb: ReportVerb,
-    /// The outcome, which corresponds to the exit code.
+    /// The outcome, which determines the exit code.
     pub outcome: Outcome,
     /// The command line that produces this report again.
     pub command: String,
     /// Errors and warnings, each with its place in a file if it has one.
     pub findings: Vec<Finding>,
-    /// The files of edits that the command read.
+    /// The files with edits that the command read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
     /// The number of edits that the command read.
@@ -73,31 +71,31 @@ pub struct Report {
     /// The base model; absent if the command did not read one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<ReportBase>,
-    /// The earlier side of the comparison.
+    /// The earlier of the two compared models; for `test`, the base.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<ReportSide>,
-    /// The later side of the comparison.
+    /// The later of the two compared models; for `test`, the patched model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<ReportSide>,
-    /// The facts that differ between the two sides, ordered by id.
+    /// The facts that differ between the two compared models, ordered by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<FactChange>,
-    /// The differences of the weights between the two sides.
+    /// The differences between the weights of the two compared models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightDiff>,
-    /// The answers to all prompts. A diff orders them by decreasing divergence, a test by edit.
+    /// The answers to all prompts, ordered by edit for `test` and by decreasing divergence for `diff`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
-    /// Measurements of the whole edit set, each with its limit if the project sets one.
+    /// The measurements over the whole edit set, each with its limit if the project sets one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
-    /// The damage on neutral text.
+    /// The damage: how far the predictions of the two models differ on text that is unrelated to the edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
     /// The settings with which the continuations were generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drawn: Option<ContinuationSettings>,
-    /// The texts that both sides generate after prompts.
+    /// The texts with which the two models continue prompts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub continuations: Vec<Continuation>,
     /// The expectations that fail, each with the edits that cause the failure.
@@ -108,21 +106,20 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// The verbs whose answer is a report.
+/// A command whose result is a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReportVerb {
-    /// `check`: reads the files of the project.
+    /// `check`: checks the files of the project, without a model.
     #[default]
     Check,
     /// `test`: judges the answers of the patched model.
     Test,
-    /// `diff`: compares two sides.
+    /// `diff`: compares two models, such as the models of two git revisions.
     Diff,
 }
 
 impl ReportVerb {
-    /// Returns the verb as it is written on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Check => "check",
@@ -139,31 +136,31 @@ pub struct Finding {
     /// The stable name of this kind of finding, such as duplicate-id.
     #[schemars(with = "String")]
     pub code: Code,
-    /// The severity, after the policy is applied.
+    /// The severity, which the project's policy can change.
     pub severity: Severity,
     /// The problem, in one sentence.
     pub message: String,
-    /// The place in a file, if the finding has one.
+    /// The file and the position of the problem; null if the finding is not about a file.
     pub place: Option<Place>,
-    /// The message about `place`; empty if there is none.
+    /// The text to show at `place`; may be empty.
     pub label: String,
-    /// Other places that are involved in the problem, each with its message.
+    /// Further places that are involved in the problem, such as the first of two duplicates.
     pub related: Vec<Related>,
     /// How to fix the problem, one sentence each.
     pub help: Vec<String>,
 }
 
-/// Another place that is involved in a finding.
+/// A further place that is involved in a finding, such as the first of two duplicates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Related {
-    /// The place in a file.
+    /// The file and the position in it.
     pub place: Place,
-    /// The message for this place.
+    /// The text to show at this place.
     pub label: String,
 }
 
-/// The base model.
+/// The base model that the project edits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Base")]
 pub struct ReportBase {
@@ -173,28 +170,28 @@ pub struct ReportBase {
     pub digest: String,
 }
 
-/// One side of a comparison.
+/// One of the two models that a report compares: the base, usually with a patch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Side")]
 pub struct ReportSide {
-    /// The name as given on the command line: base, worktree, main, a digest, a path.
+    /// The name of the model as given on the command line, such as `base`, `worktree`, a git revision or a path.
     pub name: String,
-    /// What the name refers to.
+    /// What `name` refers to.
     pub kind: SideKind,
-    /// The commit, if the side is a revision.
+    /// The git commit, if `name` is a revision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// The id of the patch; absent if the side has no patch.
+    /// The id of the patch; absent if the model has no patch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
     /// The size of the patch in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// The number of facts on this side.
+    /// The number of facts that are edited in this model.
     pub facts: usize,
 }
 
-/// What the name of a side refers to.
+/// What the name of a compared model refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SideKind {
@@ -208,33 +205,33 @@ pub enum SideKind {
     Patch,
     /// A project in another folder.
     Project,
-    /// The model in a folder.
+    /// A model in a folder, such as an exported checkpoint.
     Checkpoint,
 }
 
-/// The differences of the weights between the two sides.
+/// The differences between the weights of two models.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "Weights")]
 pub struct WeightDiff {
-    /// The tensors that differ between the two sides.
+    /// The tensors that differ between the two models.
     pub tensors: Vec<TensorDiff>,
-    /// The edits of both sides, with the norm of the weight change of each edit.
+    /// The edits in the patches of the two models, with the norms of their weight changes.
     pub edits: Vec<EditWeight>,
 }
 
-/// A tensor that differs between the two sides.
+/// A tensor that differs between two models.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "Tensor")]
 pub struct TensorDiff {
     /// The name of the tensor in the base.
     pub name: String,
-    /// The digest of the tensor's bytes on the earlier side.
+    /// The digest of the tensor's bytes in the earlier model.
     pub before: String,
-    /// The digest of the tensor's bytes on the later side.
+    /// The digest of the tensor's bytes in the later model.
     pub after: String,
     /// The Frobenius norm of the difference between the two tensors, after rounding to the stored type.
     pub norm: f64,
-    /// The Frobenius norm of the difference, divided by that of the base's tensor.
+    /// The Frobenius norm of the difference, divided by that of the tensor in the base.
     pub relative: f64,
 }
 
@@ -242,7 +239,7 @@ pub struct TensorDiff {
 /// `ID` or `ID as "ALIAS"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditName {
-    /// The id of the edit, or the digest of its meaning if the id is unknown.
+    /// The id of the edit or, if the id is unknown, the digest by which the patch identifies the edit.
     pub id: String,
     /// The alias of the subject; `None` for the subject's own name.
     pub alias: Option<String>,
@@ -263,73 +260,74 @@ impl Serialize for EditName {
     }
 }
 
-/// The Frobenius norms of the weight change that one edit contributes to the patch of each side.
+/// The weight changes that one edit contributes to the patches of the two models, as Frobenius norms.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct EditWeight {
-    /// The id of the edit, with an alias of its subject if it has one: `ID as "ALIAS"`.
+    /// The id of the edit; for an alias of its subject, `ID as "ALIAS"`.
     #[serde(rename = "id")]
     #[schemars(with = "String")]
     pub edit: EditName,
-    /// The norm of the edit's part of the earlier patch; null if that patch does not contain the edit.
+    /// The norm of the edit's weight change in the earlier model's patch; null if that patch does not contain the edit.
     pub before: Option<f64>,
-    /// The norm of the edit's part of the later patch; null if that patch does not contain the edit.
+    /// The norm of the edit's weight change in the later model's patch; null if that patch does not contain the edit.
     pub after: Option<f64>,
 }
 
-/// The answers of both sides to a prompt.
+/// The answers of the two compared models to a prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Answer {
-    /// The origin of the prompt.
+    /// The kind of the prompt, such as the prompt of an edit, a paraphrase or a probe.
     pub asked: PromptKind,
-    /// The id of the edit or of the probe.
+    /// The id of the edit or the probe that has the prompt.
     pub id: String,
     /// The prompt, with its subject filled in.
     pub prompt: String,
-    /// The wanted answer; absent if the prompt has none.
+    /// The wanted answer; absent if the project wants no particular answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The answer of the earlier side.
+    /// The answer of the earlier model.
     pub before: SideAnswer,
-    /// The answer of the later side.
+    /// The answer of the later model.
     pub after: SideAnswer,
-    /// The KL divergence KL(before ‖ after) between the next-token distributions of the two sides, in nats.
+    /// The KL divergence KL(before ‖ after) between the next-token distributions of the two models, in nats.
     pub divergence: f64,
-    /// The verdict on the later side's answer; absent if the answer is not judged.
+    /// The verdict on the later model's answer; absent if the answer is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// The requirement of an expectation that fails although the answer is right. It is shown because the numbers alone
-    /// do not explain the failure. The field is not in JSON, because the label of the finding contains the requirement.
+    /// The requirement that is not met although the answer is right, such as a minimum probability. It is not in JSON,
+    /// because the label of the finding contains it.
     #[serde(skip)]
     pub requirement: Option<String>,
-    /// The place where the prompt is declared.
+    /// The place in the project's files that declares the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
 
-/// What one side predicts after a prompt.
+/// What one model predicts after a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "Says")]
 pub struct SideAnswer {
     /// The likeliest next tokens, in order of decreasing probability.
     pub top: Vec<Token>,
-    /// The probability of the wanted answer: the product over its tokens.
+    /// The probability of the wanted answer: the product of the probabilities of its tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// Whether the model gives the wanted answer, or another accepted one: each of its tokens is the arg-max.
+    /// Whether the model gives the wanted answer or another accepted answer: each token of the answer is the likeliest
+    /// one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holds: Option<bool>,
 }
 
-/// A token and its probability.
+/// A predicted next token and its probability.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Token {
-    /// The text of the token, with its leading space.
+    /// The text of the token, including a leading space.
     pub text: String,
     /// The probability of the token after the prompt, from 0 to 1.
     pub probability: f64,
 }
 
-/// The verdict on an expectation.
+/// The verdict on an expectation, which a project states for the answer to a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -342,7 +340,6 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the name of the variant in JSON, which is also shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -352,26 +349,25 @@ impl Verdict {
     }
 }
 
-/// A measured quantity of the whole set.
+/// A quantity that is measured over the whole edit set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GateName {
-    /// The share of edits that hold.
+    /// The share of edits whose new answer the model gives.
     Efficacy,
-    /// The share of paraphrases that hold.
+    /// The share of paraphrases to which the model gives the new answer.
     Paraphrase,
     /// The share of `unchanged` prompts and probes whose answer stays the same.
     Unchanged,
-    /// The KL divergence on `unchanged` prompts and probes, in nats.
+    /// The largest KL divergence on an `unchanged` prompt or a probe, in nats.
     NeighbourhoodKl,
-    /// The mean KL divergence on neutral text, in nats.
+    /// The mean KL divergence on text that is unrelated to the edits, in nats.
     Damage,
-    /// The growth of the perplexity on neutral text.
+    /// The relative growth of the perplexity on text that is unrelated to the edits.
     Perplexity,
 }
 
 impl GateName {
-    /// Returns the name in JSON, which is also shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Efficacy => "efficacy",
@@ -389,38 +385,39 @@ impl GateName {
     }
 }
 
-/// A measurement of the whole set, and its limit.
+/// A measurement over the whole edit set, with its limit if the project sets one.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Gate {
     /// The measured quantity.
     pub name: GateName,
     /// The measured value; a share is between 0 and 1.
     pub value: f64,
-    /// The project's limit for this quantity: a minimum if `more_is_better`, otherwise a maximum; absent if the project
-    /// sets none.
+    /// The project's limit for this quantity; absent if the project sets none. The limit is a minimum if
+    /// `more_is_better`, otherwise a maximum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<f64>,
-    /// Whether higher values are better.
+    /// Whether higher values are better, as for every share.
     pub more_is_better: bool,
-    /// Whether the gate passes. A value beyond the limit still passes, with a warning, if the policy only warns about
-    /// this limit.
+    /// Whether the value is accepted. A value beyond the limit is accepted with a warning if the policy only warns
+    /// about this limit.
     pub pass: bool,
 }
 
-/// The continuations of a prompt on both sides.
+/// The texts with which two models continue a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Continuation {
-    /// The id of the edit or of the probe.
+    /// The id of the edit or the probe that has the prompt.
     pub id: String,
     /// The prompt, with its subject filled in.
     pub prompt: String,
-    /// The text that the earlier side generates.
+    /// The text that the earlier model generates.
     pub before: String,
-    /// The text that the later side generates.
+    /// The text that the later model generates.
     pub after: String,
     /// The two texts, compared word by word.
     pub words: Vec<WordRun>,
-    /// Present if the later side's continuation disagrees with its answer to the same prompt; states the difference.
+    /// A sentence about how the later model's continuation disagrees with its answer to the same prompt; absent if they
+    /// agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -428,16 +425,16 @@ pub struct Continuation {
 /// An expectation that fails, with the edits that cause the failure.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Culprit {
-    /// The id of the edit or of the probe that has the expectation.
+    /// The id of the edit or the probe that has the expectation.
     pub id: String,
     /// The prompt, with its subject filled in.
     pub prompt: String,
-    /// Whether the expectation is met if its edit is the only edit of the patch.
+    /// Whether the expectation is met by a patch that contains only the edit that states it; true for a probe.
     pub alone: bool,
-    /// The edits that break the expectation: it is met if any one of them is left out of the patch.
+    /// The edits that break the expectation: the expectation is met if any one of them is left out of the patch.
     pub breaks: Vec<String>,
-    /// Present if no single edit breaks the expectation: the edit whose omission helps most, and the probability of the
-    /// wanted answer without that edit. For a prompt without a wanted answer, the number is the KL divergence in nats.
+    /// The edit whose omission from the patch helps most, with the probability of the wanted answer without that edit.
+    /// For a prompt without a wanted answer, the number is the KL divergence in nats. Absent if `breaks` names edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<(String, f64)>,
 }

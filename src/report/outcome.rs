@@ -1,23 +1,23 @@
-//! Defines the outcome of a run, which every answer states and which determines the exit code.
+//! Defines the outcome of a command, which determines the exit code.
 
 use std::process::ExitCode;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The result of a run, which determines the exit code. The variants are ordered from best to worst, and a run over
-/// several models has the worst of their outcomes.
+/// The result of a command, which determines the exit code. The variants are ordered from best to worst. A command that
+/// runs for several models has the worst of their outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The run finished without findings. Exit code 0.
+    /// The command finished without findings. Exit code 0.
     #[default]
     Ok,
-    /// The run finished with findings, such as a failed expectation. Exit code 1.
+    /// The command finished with findings, such as a failed expectation. Exit code 1.
     Findings,
-    /// The lock is out of date, or the base is not the one in the lock. Exit code 3.
+    /// `corrigenda.lock` is out of date or names a different base. Exit code 3.
     Stale,
-    /// The run could not finish, for example because the input is invalid. Exit code 2.
+    /// The command could not finish, for example because the input is invalid. Exit code 2.
     Error,
 }
 

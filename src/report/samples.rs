@@ -10,7 +10,6 @@ pub(crate) fn name(report: &Report) -> &'static str {
     if report.command.is_empty() { "empty" } else { report.verb.as_str() }
 }
 
-/// Returns a report without content.
 pub(crate) fn empty() -> Report {
     Report { version: VERSION, ..Report::default() }
 }

@@ -1,19 +1,20 @@
-//! Describes the settings with which the continuations of a report were generated.
+//! Describes how the continuations of a report were generated.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The settings with which the continuations of both sides were generated.
+/// The settings with which the two compared models generated their continuations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(rename = "Drawn")]
 pub struct ContinuationSettings {
     /// The maximum number of tokens that are generated after a prompt.
     pub tokens: usize,
-    /// The seed of the sampling; absent if the likeliest token was taken each time.
+    /// The seed of the sampling; absent if each token is the likeliest one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// The number of prompts without a continuation, because a report continues only a limited number of prompts.
+    /// The number of prompts without a continuation. They are left out because a report continues only a limited number
+    /// of prompts.
     pub left_out: usize,
 }
 

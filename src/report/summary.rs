@@ -91,8 +91,8 @@ fn gates(report: &Report) -> Option<String> {
     (failed > 0).then(|| format!("{} {verb}", plural(failed, "gate")))
 }
 
-/// Returns the worst verdict on the answers of every edit that has judged answers, by edit id. A failure is worse than
-/// an accepted failure.
+/// Returns, for each edit id with judged answers, the worst verdict on these answers. A failure is worse than an
+/// accepted failure.
 pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
     let mut edits = BTreeMap::new();
     let judged = report.answers.iter().filter(|answer| answer.asked != PromptKind::Probe && answer.verdict.is_some());
@@ -107,13 +107,12 @@ pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
     edits
 }
 
-/// Returns whether the prompt is an `unchanged` expectation or a probe. The answers to these prompts should stay the
-/// same.
+/// Returns whether the prompt is an `unchanged` expectation or a probe, whose answer should stay the same.
 pub(super) fn is_watched(answer: &Answer) -> bool {
     matches!(answer.asked, PromptKind::Unchanged | PromptKind::Probe)
 }
 
-/// Returns whether the likeliest next token differs between the two sides, or an `unchanged` expectation is not met.
+/// Returns whether the likeliest next token changed, or an `unchanged` expectation is not met.
 pub(super) fn answer_changed(answer: &Answer) -> bool {
     let first = |top: &[super::Token]| top.first().map(|token| token.text.clone());
     let broken =
@@ -121,7 +120,7 @@ pub(super) fn answer_changed(answer: &Answer) -> bool {
     broken || first(&answer.before.top) != first(&answer.after.top)
 }
 
-/// Returns the changed answers to prompts for which [`is_watched`] is true, in order of decreasing divergence.
+/// Returns the changed answers to watched prompts (see [`is_watched`]), in order of decreasing divergence.
 pub(super) fn changed_answers(report: &Report) -> Vec<&Answer> {
     let mut changed: Vec<&Answer> =
         report.answers.iter().filter(|answer| is_watched(answer) && answer_changed(answer)).collect();

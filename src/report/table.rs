@@ -1,4 +1,4 @@
-//! Formats tables with aligned columns, paragraphs and sizes for a terminal.
+//! Formats tables, wrapped paragraphs and sizes in bytes for a terminal.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -15,7 +15,7 @@ pub(crate) struct Table {
     right: &'static [usize],
 }
 
-/// The width, in terminal columns, below which no column is shortened.
+/// The width, in terminal columns, to which a table column can be shortened.
 const LEAST: usize = 6;
 const GAP: usize = 2;
 
@@ -28,13 +28,13 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| escape_controls(cell.as_ref()).to_string()).collect());
     }
 
-    /// Returns whether the table has no rows except the header, which is the first row.
+    /// Returns whether the table has no rows after the header, which is the first row.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() <= 1
     }
 
-    /// Returns the lines of the table. Elastic columns are shortened, but not below [`LEAST`], so that lines have at
-    /// most `width` columns. If that is not enough, lines are wider.
+    /// Returns the lines of the table, with at most `width` terminal columns. Elastic columns are shortened for this,
+    /// but not below [`LEAST`], so lines can be wider.
     pub(crate) fn render(&self, width: usize) -> String {
         let widths = self.widths(width);
         let mut out = String::new();
@@ -139,7 +139,8 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     out
 }
 
-/// Formats a probability on the earlier and the later side, with aligned arrows.
+/// Formats two probabilities as `before → after`. The second has a fixed width, which aligns the arrows if the cells
+/// are aligned to the right.
 pub(crate) fn change(before: f64, after: f64) -> String {
     format!("{} → {:>6}", percent(before), percent(after))
 }

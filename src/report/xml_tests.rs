@@ -1,4 +1,4 @@
-//! A strict XML reader for tests: it rejects everything that a parser would reject, and more.
+//! A strict XML reader for tests. It accepts only the subset of XML that this program writes.
 
 use std::collections::BTreeMap;
 
