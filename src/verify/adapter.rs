@@ -1,8 +1,8 @@
 //! Compares an exported adapter with its patch.
 //!
-//! Base, patch and facts determine every byte of both adapter formats, so each byte has one expected value. In
-//! addition, the product of the factors in the file is compared with the update of the patch. This second check does
-//! not use the expected bytes.
+//! Base, patch and facts determine every byte of an adapter, so each byte has one expected value. In addition, the
+//! product of the LoRA factors in the file is compared with the weight change by the patch. The comparison of products
+//! does not use the expected bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -29,19 +29,19 @@ use crate::store::memo;
 /// The maximum size of an adapter file that is read, in bytes (4 GiB).
 const MOST_BYTES: u64 = 4 << 30;
 
-/// Returns whether a folder contains a PEFT adapter: its configuration or its weights file.
+/// Returns whether a folder contains `adapter_config.json` or `adapter_model.safetensors`, the files of a PEFT adapter.
 pub fn is_peft(folder: &Path) -> bool {
     [CONFIG_FILE, WEIGHTS_FILE].iter().any(|name| folder.join(name).exists())
 }
 
-/// A candidate patch, and the adapter for the opened base to which it is converted.
+/// A patch that an adapter may contain, and the LoRA factors of this patch.
 pub(crate) struct AdapterCandidate {
     pub patch: Candidate,
     pub adapter: Adapter,
 }
 
 impl Reference<AdapterCandidate> {
-    /// Selects the candidate patch whose adapter has the same factors as `found`.
+    /// Selects the candidate patch whose LoRA factors are the same as those of `found`.
     pub(crate) fn of_adapter(
         context: &VerifyContext<'_>,
         found: Option<&Adapter>,
@@ -61,13 +61,14 @@ impl Reference<AdapterCandidate> {
         Ok(Self::select(candidates(context, claim, claimed)?, load, contains))
     }
 
-    /// Returns the id of the patch and the description of how it was identified; `None` if no candidate was selected.
+    /// Returns the id of the selected patch and a description of how it was identified; `None` if no patch was
+    /// selected.
     pub(crate) fn name(&self) -> Option<(Digest, &'static str)> {
         self.candidate.as_ref().map(|candidate| (candidate.patch.id, candidate.patch.source))
     }
 
-    /// Adds one check per module that compares the factors with the expected ones, and one failed check if the product
-    /// of the factors is not the update of the patch.
+    /// Compares the LoRA factors of each module with the expected factors. If all are equal, also compares the product
+    /// of the factors with the weight change by the patch.
     pub(crate) fn modules(&self, audit: &mut Audit, found: &Adapter, spec: &Spec) {
         let Some(candidate) = &self.candidate else {
             for pair in &found.pairs {
@@ -89,14 +90,14 @@ impl Reference<AdapterCandidate> {
                 (None, _) => Check::wrong("module", name, "extra: the patch does not change it"),
             });
         }
-        // This program computed the expected factors, so the product is also compared with the patch itself.
+        // The expected factors could be wrong too, so their product is compared with the patch itself.
         if let Some(place) = found.difference(&candidate.patch.patch, spec).filter(|_| audit.failures() == before) {
             audit.add(Check::wrong("sum", place, "not what the patch adds"));
         }
     }
 }
 
-/// Returns the rank and, by layer, the bits of all factors, for an exact comparison.
+/// Returns the rank and, by layer, the bits of all factors, for a comparison in which `-0.0` differs from `0.0`.
 fn bits(adapter: &Adapter) -> (usize, Vec<(usize, Vec<u32>)>) {
     let bits = |pair: &FactorPair| (pair.layer, pair.a.iter().chain(&pair.b).map(|number| number.to_bits()).collect());
     (adapter.rank, adapter.pairs.iter().map(bits).collect())
@@ -129,8 +130,8 @@ fn factors(name: String, rank: usize, ours: &FactorPair, (found, theirs): (usize
     check
 }
 
-/// Sets the verdict of the audit. Adds `command` as the fix if a check failed, or an import into the store if checks
-/// could not be made because the patch is missing.
+/// Sets the verdict of the audit and adds a fix. The fix is `command` if a check failed, or an import into the store if
+/// checks could not be made because the patch is missing.
 pub(crate) fn end(
     audit: &mut Audit,
     context: &VerifyContext<'_>,
@@ -190,7 +191,7 @@ pub fn peft_adapter(context: &VerifyContext<'_>, folder: &Path) -> Result<Audit,
     Ok(audit)
 }
 
-/// The content of an adapter folder. `digests` has the size and the digest of each file, by name.
+/// The content of an adapter folder. `digests` has the size in bytes and the digest of each file, by name.
 struct AdapterFolder {
     listing: FolderListing,
     digests: BTreeMap<String, (u64, Digest)>,
@@ -224,9 +225,9 @@ impl AdapterFolder {
         }
     }
 
-    /// Returns the expected digest of each file, by file name, computed from the reference patch. Without a reference
-    /// patch, the digests are computed from the adapter in the folder and the claims of its manifest; `None` if one of
-    /// these is missing.
+    /// Returns the digest that each file should have, by file name. It is computed from the reference patch or, without
+    /// one, from the adapter in the folder and the claims of its manifest. `None` if a needed file is missing or
+    /// invalid.
     fn expected(
         &self,
         context: &VerifyContext<'_>,
@@ -253,7 +254,7 @@ impl AdapterFolder {
             let files = files(adapter, base, &id, &facts, settings.as_ref(), named);
             files.into_iter().map(|(file, bytes)| (file, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
         };
-        // Whether the base's name is a repository of the Hub is recorded only in the card, so both variants are tried.
+        // Only the model card shows whether the base's name is a repository of the Hub, so both variants are tried.
         let found = self.digests.get(CARD_FILE).map(|(_, digest)| digest);
         let (named, plain) = (digests(true), digests(false));
         Some(if found == named.get(CARD_FILE) { named } else { plain })
@@ -272,7 +273,7 @@ impl AdapterFolder {
                     ManifestFile::Invalid(why) => wrong("not valid").detail(why),
                     _ => Check::ok("file", name, "read; its claims are below"),
                 },
-                // Without the patch, the digest of the weights file can only be compared with the manifest.
+                // Without the patch, the weights file can only be compared with the digest in the manifest.
                 (Some((_, digest)), _) if name == WEIGHTS_FILE && reference.candidate.is_none() => {
                     self.claim(name, digest)
                 }
@@ -291,7 +292,7 @@ impl AdapterFolder {
         }
     }
 
-    /// Checks a file whose expected digest is stated only by the manifest.
+    /// Checks a file whose expected digest only the manifest states.
     fn claim(&self, name: &str, digest: &Digest) -> Check {
         let mut files = self.manifest().into_iter().flat_map(|manifest| &manifest.files);
         if files.any(|file| file.path == name && file.digest == *digest) {

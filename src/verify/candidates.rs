@@ -1,6 +1,6 @@
-//! Lists the patches that an export may contain, and reports the facts of the patch that it contains.
+//! Finds the patch that an export contains, and reports its facts.
 //!
-//! Patches are tried in this order: the one that the export claims, the one that the user named, the one in
+//! Patches are tried in this order: the patch that the export claims, the patch that the user named, the patch in
 //! `corrigenda.lock`, all patches in the store.
 
 use std::collections::BTreeSet;
@@ -13,13 +13,9 @@ use crate::export::weights::AppliedTensors;
 use crate::patch::Patch;
 use crate::store::EntryKind;
 
-/// The description, for the report, of a patch that the manifest of the export claims.
 pub(crate) const CLAIMED_BY_MANIFEST: &str = "claimed by the manifest";
-/// The description, for the report, of the patch in `corrigenda.lock`.
 const NAMED_BY_LOCK: &str = "named by the lock";
-/// The description, for the report, of a patch that the user named on the command line.
 const NAMED_BY_USER: &str = "named by the user";
-/// The description, for the report, of a patch that is in the store and is not named elsewhere.
 pub(crate) const FOUND_IN_STORE: &str = "found in the store";
 
 /// A patch that the export may contain, with the tensors that it replaces in the base.
@@ -31,18 +27,17 @@ pub(crate) struct Candidate {
     pub source: &'static str,
 }
 
-/// The patch with which an export is compared, as selected from the candidates.
+/// The patch with which an export is compared, selected from the candidates.
 pub(crate) struct Reference<C> {
-    /// The selected candidate; `None` if no candidate can be loaded.
+    /// The selected candidate patch; `None` if no candidate was selected.
     pub candidate: Option<C>,
-    /// Whether the export contains exactly this candidate's patch.
+    /// Whether the export contains exactly this patch.
     pub contained: bool,
 }
 
 impl<C> Reference<C> {
-    /// Selects the first candidate that the export contains. If the export contains none of them, selects the first
-    /// candidate that a claim, the user or `corrigenda.lock` names; a patch that is only in the store is then not a
-    /// reference.
+    /// Selects the first candidate patch that the export contains. If the export contains none of them, selects the
+    /// first one that the export, the user or `corrigenda.lock` names, but not a patch that is only in the store.
     pub(crate) fn select(
         ids: Vec<(Digest, &'static str)>,
         load: impl Fn(Digest, &'static str) -> Option<C>,
@@ -78,7 +73,7 @@ pub(crate) fn candidates(
 }
 
 /// Returns a patch that the user named or that is in the store; `None` if the patch is missing or damaged. The empty
-/// patch is returned only if a claim, the user or `corrigenda.lock` names it.
+/// patch is returned only if the export, the user or `corrigenda.lock` names it.
 pub(crate) fn load_patch(context: &VerifyContext<'_>, id: &Digest, source: &'static str) -> Option<Patch> {
     let named = context.named_patch.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
     let bytes = named.or_else(|| context.store.get(EntryKind::Patch, id).ok()?)?;
@@ -107,8 +102,8 @@ pub(crate) fn patch_check(
     }
 }
 
-/// Adds one passed check per fact of the patch, with the texts of the project's edit or, if the project has no such
-/// edit, of the manifest. Without either text, the check shows only the digest.
+/// Adds one passed check per fact of the patch. The check shows the texts of the project's edit or, if the project does
+/// not have the edit, the texts in the manifest.
 pub(crate) fn add_facts(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch, claimed: &[ExportedFact]) {
     for fact in facts(patch, &context.edits, &context.prefaces()) {
         // The texts of the manifest are untrusted: they are used only if their meaning digest is in the patch.

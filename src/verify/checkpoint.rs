@@ -1,8 +1,8 @@
 //! Checks that an exported checkpoint is the base with the patch applied, file by file and tensor by tensor.
 //!
 //! The manifest is untrusted: it only determines which patch is tried first. The patch is applied to the base again and
-//! the result is compared with the checkpoint; if they differ, the next candidate patch is tried. Files are read only
-//! by the listing of the folder, so a name in a manifest is never used as a path.
+//! the result is compared with the checkpoint. If they differ, the next candidate patch is tried. Only files in the
+//! listing of the folder are read, so a name in a manifest is never used as a path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,7 +27,8 @@ use crate::project::LockedBase;
 use crate::safetensors::File;
 use crate::store::memo;
 
-/// The names of folders that tools create in a checkpoint, and from which no program loads weights.
+/// The names of folders that git and download tools create in a checkpoint. No program loads weights from these
+/// folders.
 pub(crate) const TOOLS: [&str; 2] = [".cache", ".git"];
 
 /// Checks the checkpoint in `folder` against the base and the patch that it contains.
@@ -79,7 +80,7 @@ struct OpenedCheckpoint<'a> {
     claimed: ManifestFile,
 }
 
-/// Returns whether a file of this name is a weights file of the locked base, even if the name is not a standard one.
+/// Returns whether the file `name` is a weights file of the base, even if it does not have a standard name.
 fn is_own(base: &LockedBase, name: &str) -> bool {
     name.ends_with(".safetensors") && base.has(name)
 }
@@ -116,15 +117,14 @@ impl<'a> OpenedCheckpoint<'a> {
     }
 
     /// Returns the base digest in the manifest if the checkpoint was exported from a different model: the digest is not
-    /// that of the opened base, and no tensor of the checkpoint equals the base's. Otherwise `None`.
+    /// that of the opened base, and no tensor is the same as in the base. Otherwise `None`.
     fn of_another_model(&self) -> Option<Digest> {
         let other = self.manifest()?.base.digest;
         let nothing = !self.pairs.iter().any(TensorPair::is_unchanged);
         (other != self.context.base.locked.digest && nothing).then_some(other)
     }
 
-    /// Selects the candidate patch that the weights of the checkpoint contain, or else the patch that the checkpoint
-    /// should contain.
+    /// Selects the candidate patch that the checkpoint contains, or else the patch that the checkpoint should contain.
     fn reference(&self) -> Result<Reference<Candidate>, Failure> {
         let claim = self.manifest().map(|manifest| manifest.patch);
         let ids = candidates(self.context, claim, CLAIMED_BY_MANIFEST)?;
@@ -175,7 +175,7 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the manifest if no candidate patch is available, so that its claims about the weights cannot be checked;
+    /// Returns the manifest if no candidate patch was selected, so that its claims about the weights cannot be checked;
     /// otherwise `None`.
     fn unproved(&self, reference: &Reference<Candidate>) -> Option<&ExportManifest> {
         self.manifest().filter(|_| reference.candidate.is_none())

@@ -15,7 +15,7 @@ use crate::patch::Patch;
 /// The manifest of an export, as read from its folder.
 pub(crate) enum ManifestFile {
     Absent,
-    /// The manifest is not valid, for this reason.
+    /// The reason why the manifest is not valid.
     Invalid(String),
     /// The parsed manifest and the bytes of its file.
     Valid(Box<ExportManifest>, Vec<u8>),
@@ -41,12 +41,12 @@ pub struct ExportContent<'a> {
     pub patch: Option<(&'a Patch, Digest, &'a AppliedTensors)>,
     /// The size and digest of every file except the manifest, by name.
     pub files: &'a BTreeMap<String, (u64, Digest)>,
-    /// The names of the base's files that the export omits, such as weights in a second format.
+    /// The names of the base's files that the export omits, such as a copy of the weights in another format.
     pub omitted: &'a [String],
 }
 
-/// Compares every claim of a manifest with the content of the export; `bytes` is the content of the manifest file.
-/// Returns the failed checks, or one passed check if no check failed.
+/// Compares every claim of a manifest with the content of the export, `truth`. `bytes` is the content of the manifest
+/// file. Returns the failed checks, or one passed check if no check failed.
 pub fn check_claims(
     context: &VerifyContext<'_>,
     manifest: &ExportManifest,
@@ -138,8 +138,8 @@ impl ClaimChecks {
         self.equal("tensors", "the patch changes a tensor that the manifest does not name", all);
     }
 
-    /// Checks that the texts of every fact match its digest, that every fact is in the patch, and that the manifest
-    /// lists all facts of the patch.
+    /// Checks three claims: the texts of every fact match its digest, every fact is in the patch, and no fact of the
+    /// patch is missing.
     fn facts(&mut self, manifest: &ExportManifest, patch: &Patch) {
         let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
         for fact in &manifest.facts {
@@ -151,8 +151,8 @@ impl ClaimChecks {
             if meanings.is_empty() {
                 meanings.extend(fact.meaning);
             }
-            // The patch must contain the meaning digest of every name of the subject, and no two facts may claim the
-            // same digest.
+            // The patch must contain a meaning digest for the subject and for each alias, and no two facts may claim
+            // the same digest.
             let known = !meanings.is_empty()
                 && meanings.iter().filter(|meaning| left.remove(meaning)).count() == meanings.len();
             self.equal(&name, "a fact that is not in the patch", known);

@@ -1,4 +1,4 @@
-//! Checks an adapter for llama.cpp, a single file of which every byte has one expected value.
+//! Checks a GGUF adapter for llama.cpp. Every byte of the file has one expected value.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -14,7 +14,6 @@ use crate::export::gguf::{Gguf, MAGIC, MetadataValue};
 use crate::export::llama_cpp;
 use crate::regular_file;
 
-/// The description, for the report, of a patch that the metadata of the file names.
 const CLAIMED: &str = "claimed by the file";
 
 /// Returns whether `path` is a GGUF file, by its extension `gguf` or its first bytes.
@@ -68,8 +67,8 @@ fn text<'a>(file: &'a Gguf, key: &str) -> Option<&'a str> {
     }
 }
 
-/// Compares the metadata of the file with that of an export of the patch. Without a patch, compares only the digests of
-/// the base and of the tensor data.
+/// Compares the metadata of the file with the metadata of an export of the patch. Without a patch, compares only the
+/// digests of the base and of the tensor data.
 fn pairs(
     audit: &mut Audit,
     context: &VerifyContext<'_>,

@@ -2,16 +2,15 @@
 //!
 //! - [`project`](mod@project): checks the store, `corrigenda.lock` and the base;
 //! - [`patch`](mod@patch): checks the digest and the encoding of a patch, and the base for which it was made;
-//! - [`checkpoint`](mod@checkpoint): compares an exported checkpoint with the patched base, file by file and tensor
-//!   by tensor ([`tensors`]);
+//! - [`checkpoint`](mod@checkpoint): compares an exported checkpoint with the patched base, file by file and tensor by
+//!   tensor ([`tensors`]);
 //! - [`adapter`], [`gguf`](mod@gguf): compare an adapter for transformers and one for llama.cpp with the patch;
-//! - [`candidates`]: lists the patches that an export may contain, and reports the facts of the contained patch;
+//! - [`candidates`]: finds the patch that an export contains, and reports its facts;
 //! - [`claims`]: compares the claims of a manifest with the content of the export;
 //! - [`rebuild`](mod@rebuild): repeats the build in an empty store and compares the results with `corrigenda.lock`.
 //!
-//! All these functions return an [`Audit`], which lists every check with its state in the order of the report. A failed
-//! check does not end the run, so one run reports all failures. Nothing here writes to the project, the store or the
-//! base.
+//! Each check function returns an [`Audit`], the list of its checks in the order of the report. A failed check does not
+//! end the run, so one run reports all failures. `verify` never writes to the project, the store or the base.
 
 pub mod adapter;
 pub mod candidates;
@@ -88,13 +87,12 @@ impl Check {
         Self { state: CheckState::Wrong, ..Self::ok(group, name, said) }
     }
 
-    /// Replaces the state, for a check that is [`CheckState::Unknown`] or [`CheckState::Stale`].
     #[must_use]
     pub fn state(self, state: CheckState) -> Self {
         Self { state, ..self }
     }
 
-    /// Appends a line, which the report shows indented below the check.
+    /// Appends a line that the report shows indented below the check.
     #[must_use]
     pub fn detail(mut self, line: impl Into<String>) -> Self {
         self.details.push(line.into());
@@ -108,7 +106,7 @@ impl Check {
     }
 }
 
-/// The checks of one run of `verify`, with what the report says in addition.
+/// The result of one run of `verify`: the checks, and further content of the report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
     /// What was verified: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
@@ -116,7 +114,7 @@ pub struct Audit {
     pub checks: Vec<Check>,
     /// The sentence that is shown if all checks passed.
     pub verdict: String,
-    /// The fixes of the failures, in order and without duplicates; most of them are commands.
+    /// How to fix the failures, without duplicates. Most fixes are commands.
     pub repairs: Vec<String>,
     /// Additional fields of the JSON output, as a JSON object.
     pub fields: Value,
@@ -143,33 +141,34 @@ impl Audit {
         self.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Ok)
     }
 
-    /// Returns the number of checks whose state is not `Ok`.
+    /// Returns the number of checks that did not pass.
     pub fn failures(&self) -> usize {
         self.checks.iter().filter(|check| check.state != CheckState::Ok).count()
     }
 }
 
-/// The base, the store and the project's files with which an audit compares the checked items.
+/// The base, the store and the project's files, with which a checked export or patch is compared.
 pub struct VerifyContext<'a> {
     /// The project's edits; empty if there is no project.
     pub edits: EditSet,
-    /// The base, all of whose files were hashed again instead of using memos.
+    /// The base model. All its files are hashed when it is opened, without cached digests.
     pub base: Base,
     /// The store from which statistics, objects and candidate patches are read.
     pub store: &'a Store,
     /// The content of `corrigenda.lock`; `None` if there is no project or nothing was built yet.
     pub lock: Option<Lock>,
-    /// The digest and the bytes of a patch that the user named; the audited export may contain it.
+    /// The digest and the bytes of a patch that the user named; the checked export may contain this patch.
     pub named_patch: Option<(Digest, Vec<u8>)>,
 }
 
 impl<'a> VerifyContext<'a> {
-    /// Returns the prefaces that `corrigenda.lock` records for the edits; empty if nothing was built yet.
+    /// Returns the texts to put before prompts (prefaces), as `corrigenda.lock` records them; empty if nothing was
+    /// built yet.
     pub(super) fn prefaces(&self) -> Prefaces {
         self.lock.as_ref().map(|lock| lock.prefaces(&self.edits)).unwrap_or_default()
     }
 
-    /// Opens the project's base and hashes all its files again.
+    /// Opens the project's base and hashes all files of the base, without cached digests.
     ///
     /// # Errors
     /// If the base or `corrigenda.lock` cannot be read.
@@ -179,7 +178,7 @@ impl<'a> VerifyContext<'a> {
         Ok(Self { edits: project.edits.clone(), base, store, lock, named_patch: None })
     }
 
-    /// Opens a base folder without a project and hashes all its files again.
+    /// Opens a base folder without a project and hashes all its files, without cached digests.
     ///
     /// # Errors
     /// If the base cannot be read.
@@ -189,7 +188,7 @@ impl<'a> VerifyContext<'a> {
         Ok(Self { edits: EditSet::default(), base, store, lock: None, named_patch: None })
     }
 
-    /// Adds a patch that the audited export may contain, such as one that is not in the store.
+    /// Adds a patch that the checked export may contain, such as a patch that is not in the store.
     ///
     /// # Errors
     /// If the patch cannot be read or is not valid.

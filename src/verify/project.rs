@@ -76,7 +76,8 @@ fn check_base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     same
 }
 
-/// Checks the digest of the corpus. A missing corpus is not a failure, because the statistics in the store replace it.
+/// Checks the digest of the corpus. A missing corpus is not a failure, because the store has the statistics of the
+/// corpus.
 fn check_corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     let Some(statistics) = &project.config.statistics else { return };
     let (path, name) = (project.config.resolve(&statistics.corpus), statistics.corpus.display().to_string());
@@ -95,8 +96,8 @@ fn check_corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     audit.add(check);
 }
 
-/// Checks the edits and the settings against `corrigenda.lock`, as `build --locked` does, and the statistics of every
-/// layer in the store.
+/// Checks the edits and the settings against `corrigenda.lock`, as `build --locked` does. Also checks the statistics of
+/// every layer in the store.
 fn check_inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Failure> {
     let base = Base::open(project, store, isa, false)?;
     let setup = Setup::new(project, &base, store, CorpusDigest::of_lock(lock))?.with_imports_of(lock);
@@ -114,7 +115,7 @@ fn check_inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, l
     for locked in &lock.statistics {
         let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
         let provenance = setup.for_layer(layer).provenance;
-        // Statistics imported by an earlier version of this program are at a different address.
+        // Statistics that an earlier version of this program imported have a different address in the store.
         let stored = stats::find(store, &provenance).ok().flatten();
         let address = stored.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
@@ -141,8 +142,8 @@ fn add_changes(audit: &mut Audit, changes: &[EditChange]) {
     }
 }
 
-/// Returns the check of a store entry, which passes if the entry exists and is intact and `judge` accepts the digest of
-/// the payload. The error of `judge` is the expected and the found digest.
+/// Returns the check of a store entry. The check passes if the entry is intact and `judge` accepts the digest of its
+/// payload. The error of `judge` is the expected and the found digest.
 fn entry_check(
     group: &'static str,
     name: &str,
@@ -214,12 +215,10 @@ fn check_store(audit: &mut Audit, store: &Store) {
     audit.add(check);
 }
 
-/// Adds to the audit the commands that rebuild missing entries; the commands that remove damaged entries were added
-/// before. `same` is true if the base matches `corrigenda.lock`.
+/// Adds the commands that rebuild missing entries of the store. `same` is true if the base matches `corrigenda.lock`.
 fn add_rebuild_commands(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != CheckState::Ok);
-    // `build` does not compile objects again if the report of the build is in the store, so the report must be removed
-    // first.
+    // `build` compiles no objects if the store has the report of the build, so the report must be removed first.
     let report = store.path(EntryKind::Report, &BuildInputs::of_lock(lock).record_address());
     if failed("object") && report.exists() {
         audit.repair(removal(&report));

@@ -1,4 +1,5 @@
-//! Repeats the build of `corrigenda.lock` in an empty store, and compares statistics, objects and patch with it.
+//! Repeats the build of `corrigenda.lock` in an empty store, and compares the statistics, the objects and the patch
+//! with those that `corrigenda.lock` names.
 //!
 //! Imported statistics cannot be computed again, so they are copied from the project's store.
 
@@ -54,7 +55,7 @@ pub fn rebuild(
     let options = BuildOptions { isa, locked: true, update_base: false };
     match build(project, &empty, options, progress) {
         Ok(built) => compare_results(&mut audit, context, &empty, (&built, &imported))?,
-        // The inputs match `corrigenda.lock`, so this error means that the results differ.
+        // The inputs match `corrigenda.lock`, so this error means that the results of the build differ.
         Err(stop) if stop.findings.iter().any(|one| one.code == Code::LockStale) => {
             report_difference(&mut audit, &stop)
         }
@@ -67,7 +68,7 @@ pub fn rebuild(
     Ok(audit)
 }
 
-/// Copies imported statistics to the empty store and returns their layers.
+/// Copies imported statistics to the empty store and returns their layer indices.
 fn copy_imported_statistics(
     audit: &mut Audit,
     context: &VerifyContext<'_>,

@@ -1,4 +1,4 @@
-//! Compares the tensors of a checkpoint, byte by byte, with those of its base after applying the patch.
+//! Compares the tensors of a checkpoint, byte by byte, with those of the patched base.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use crate::safetensors::{Dtype, File, TensorInfo};
 
 use super::Check;
 
-/// A tensor of the base, and the tensor of the same name in the checkpoint's weights file of the same name. One of the
-/// two may be missing.
+/// A tensor of the base, and the tensor with the same file name and tensor name in the checkpoint. One of the two may
+/// be missing.
 #[derive(Clone, Debug)]
 pub struct TensorPair {
     /// The name of the weights file in both folders.
@@ -53,8 +53,8 @@ fn with_digest(file: &File, name: &str) -> Result<Option<(TensorInfo, Digest)>, 
 }
 
 impl TensorPair {
-    /// Returns the expected digest of the tensor: that of the patched bytes or, if the patch does not replace the
-    /// tensor, of the base's bytes. `None` if neither exists.
+    /// Returns the digest that the tensor should have. If the patch replaces the tensor, it is the digest of the
+    /// patched bytes, otherwise that of the base's bytes. `None` if the tensor is in neither.
     pub fn expected(&self, applied: &AppliedTensors) -> Option<Digest> {
         let after = applied.get(&self.file).and_then(|tensors| tensors.get(&self.name)).map(|one| one.after);
         after.or(self.base.as_ref().map(|(_, digest)| *digest))
@@ -66,8 +66,8 @@ impl TensorPair {
         digest(&self.base) == digest(&self.found)
     }
 
-    /// Returns whether the manifest claims exactly this change of the tensor. False if the base or the checkpoint has
-    /// no such tensor.
+    /// Returns whether the manifest lists this tensor with its actual digests in the base and in the checkpoint. False
+    /// if the base or the checkpoint does not have the tensor.
     pub fn is_claimed(&self, manifest: &ExportManifest) -> bool {
         let (Some((_, before)), Some((_, after))) = (&self.base, &self.found) else { return false };
         let claims = |tensor: &TensorEntry| {
@@ -77,8 +77,8 @@ impl TensorPair {
         manifest.tensors.iter().any(claims)
     }
 
-    /// Returns the check of the tensor, which passes if its bytes are the patched ones, or those of the base for a
-    /// tensor that the patch does not replace.
+    /// Checks the bytes of the tensor. They must be the patched bytes or, if the patch does not replace the tensor, the
+    /// bytes of the base.
     ///
     /// # Errors
     /// If a file cannot be read.
