@@ -27,10 +27,10 @@ pub(super) struct Arguments {
     /// Accept a base model that differs from the one in the lock
     #[arg(long)]
     update_base: bool,
-    /// Write a record of what the patch was built from to this file: an unsigned in-toto statement with SLSA provenance
+    /// Write an unsigned in-toto statement with SLSA provenance to this file: it records what the patch was built from
     #[arg(long, value_name = "FILE")]
     provenance: Option<PathBuf>,
-    /// The URI of the builder, for that statement
+    /// The URI of the builder in the provenance statement
     #[arg(long, value_name = "URI", requires = "provenance", default_value = provenance::BUILDER)]
     builder: String,
 }

@@ -14,25 +14,25 @@ use crate::store::Store;
 
 /// Show what changes between two states: facts, weights, and what the model says.
 ///
-/// A side is `base` (the model without a patch), `worktree` (the project's files on disk), a git revision, a patch id,
+/// A state is `base` (the model without a patch), `worktree` (the project's files on disk), a git revision, a patch id,
 /// or a folder with a project or a model (`./base` is a folder). `diff main` means `diff main worktree`, and `diff`
 /// alone means `diff HEAD worktree`. Revisions are read from git's database without a checkout. A patch that is not in
 /// the store is built.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The earlier side
+    /// The earlier of the two states
     #[arg(default_value = "HEAD")]
     before: String,
-    /// The later side
+    /// The later of the two states
     #[arg(default_value = WORKTREE)]
     after: String,
     /// Exit with code 1 if facts or weights differ
     #[arg(long)]
     exit_code: bool,
-    /// Number of tokens that each side generates after each prompt whose answer changed (0: none)
+    /// Number of tokens that both models generate after each prompt whose answer changed (0: none)
     #[arg(long, value_name = "N", default_value_t = 24)]
     tokens: u16,
-    /// Sample these tokens with this seed, the same for both sides; by default, the likeliest token is taken each time
+    /// Seed with which the tokens are sampled in both states; by default, the likeliest token is taken each time
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Do not measure damage on neutral text

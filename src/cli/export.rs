@@ -53,8 +53,8 @@ pub(super) enum ExportVerb {
         patch: PatchArgument,
         /// The name under which programs find the base: its name on the Hub, or a path on the machine where they run
         ///
-        /// Written as `base_model_name_or_path`. The default is the name on the Hub if the base is in the Hub's cache,
-        /// else the name of the base's folder.
+        /// The name is written as `base_model_name_or_path`. The default is the name on the Hub if the base is in the
+        /// Hub's cache, else the name of the base's folder.
         #[arg(long, value_name = "ORG/NAME|PATH")]
         base_name: Option<String>,
         /// The folder to create; it must not exist, or must be empty

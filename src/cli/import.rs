@@ -22,7 +22,7 @@ use crate::store::{StoreError, atomic};
 /// Records that are left out are listed, with the reason, in a separate file.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Schema of the file
+    /// The dataset, which determines the schema of the records in the file
     #[arg(value_enum)]
     dataset: Dataset,
     /// File with one JSON array of records, or with one record per line (JSON Lines)

@@ -39,7 +39,7 @@ use common_options::CommonOptions;
 use context::Context;
 use format::Format;
 
-/// Facts to change in a language model, declared in versioned files.
+/// Change facts in a language model; the facts are declared in versioned files.
 #[derive(Debug, Parser)]
 #[command(name = "corrigenda", version, long_version = version::long(), propagate_version = true)]
 pub struct Arguments {

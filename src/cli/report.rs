@@ -92,7 +92,7 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     match context.format {
         // An empty answer is not printed, because it would appear as an empty line.
         _ if answer.is_empty() => {}
-        // GitHub reads workflow commands from the answer, so it must not be escaped as `Ui::answer` does.
+        // GitHub reads workflow commands from the answer, so the answer must not be escaped as `Ui::answer` does.
         Format::Github => context.ui.raw(answer.as_bytes()),
         _ => context.ui.answer(&answer),
     }

@@ -11,7 +11,7 @@ use crate::store::atomic;
 /// Print the completion script of a shell.
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
-    /// The shell
+    /// The shell that will run the script
     shell: clap_complete::Shell,
 }
 

@@ -15,7 +15,7 @@ use crate::report::table::{Table, bytes, thousands};
 use crate::stats::{self, CachedStatistics, published};
 use crate::store::{EntryKind, Store, requested};
 
-/// Compute, show or import the second moments of the keys.
+/// Compute, show or import the second moments of the MLP keys.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum StatsVerb {
     /// Compute the statistics of the edited layer over the corpus; an interrupted run is resumed
@@ -33,7 +33,7 @@ pub(super) enum StatsVerb {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// The .npz file, as published
+    /// The published .npz file with the second moment
     file: PathBuf,
     #[command(flatten)]
     layer: LayerArgument,

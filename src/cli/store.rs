@@ -31,7 +31,7 @@ pub(super) enum Action {
     Dir,
     /// List all entries: kind, key and size
     Ls {
-        /// Print all 64 digits of the keys
+        /// Print all 64 hexadecimal digits of the entries' keys
         #[arg(long)]
         full: bool,
     },
@@ -55,7 +55,7 @@ pub(super) enum Action {
         /// Copy all compiled edits and all patches
         #[arg(long)]
         all: bool,
-        /// Also copy the statistics, so that the other machine needs no corpus
+        /// Also copy the statistics, so that a build on another machine needs no corpus
         #[arg(long, conflicts_with = "all")]
         statistics: bool,
         /// The target folder; it is created if it does not exist
@@ -64,7 +64,7 @@ pub(super) enum Action {
     },
     /// Import what `store export` wrote; every file is checked (exit code 1 if a file is rejected)
     Import {
-        /// The folder that was exported to
+        /// The folder that `store export` wrote
         #[arg(value_name = "DIR")]
         from: PathBuf,
     },
@@ -212,8 +212,8 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     Ok(answer(context, outcome, StoreImport { new, present, refused }, &text))
 }
 
-/// Returns the entries that the locks of all models need. `gc` keeps these entries. `export` copies those of them that
-/// are exportable.
+/// Returns the store entries that `corrigenda.lock` needs, for the locks of all models. `gc` keeps these entries, and
+/// `export` copies those of them that are exportable.
 fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
     Ok(kept.into_iter().flatten().collect())

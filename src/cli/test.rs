@@ -27,7 +27,7 @@ use crate::store::{Store, atomic};
 /// Failures that were accepted with --update are in corrigenda.accepted, which is reviewed like the facts.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Only these edits (repeatable, or separated by commas)
+    /// Test only these edits (repeatable, or separated by commas)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
     /// Accept all failures: write them to corrigenda.accepted (refused if CI is set)

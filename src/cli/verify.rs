@@ -39,7 +39,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns whether `verify` runs without a project, which is so if `--base` is set.
+    /// Returns whether `verify` needs no project, because `--base` is set.
     pub(super) fn is_apart(&self) -> bool {
         self.base.is_some()
     }
@@ -92,8 +92,8 @@ fn without_project(
     })
 }
 
-/// Checks the adapter, checkpoint or patch `name`. Finds out which of the three `name` is before `ground` opens the
-/// base, which takes longer.
+/// Checks the adapter, checkpoint or patch `name`. Its kind is determined before `ground` opens the base model, so that
+/// a wrong name is reported at once.
 fn artefact<'g>(
     name: &str,
     store: &Store,

@@ -11,7 +11,7 @@ use crate::research::bench::table::GridRow;
 /// written to `bench.json` in that folder.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BenchAnswer<'a> {
-    /// The model that the editors change, by name and digest.
+    /// The model that the editing methods change, with its digest.
     pub base: NamedBase,
     /// The name of the dataset, as on the command line, such as `counterfact`. It determines the schema of the records.
     pub dataset: &'static str,
@@ -23,23 +23,23 @@ pub(in crate::cli) struct BenchAnswer<'a> {
     pub records: &'a [u64],
     /// The records that could not be used, each with the reason, such as a malformed record or a repeated prompt.
     pub left_out: Vec<RejectedEntry<'a>>,
-    /// The edits that an editor could not make, each with the reason.
+    /// The edits that an editing method could not make, each with the reason.
     pub failed: Vec<&'a FailedEdit>,
     /// The settings of the run, from the command line and from the project.
     pub settings: &'a BenchSettings,
-    /// The table for records that are edited one at a time, with one row of metrics per editor; null if no record is
-    /// edited alone.
+    /// The table for records that are edited one at a time, with one row of metrics per editing method; null if no
+    /// record is edited alone.
     pub alone: Option<Vec<GridRow<'a>>>,
-    /// The table for sets of records that are edited at once, with one row of metrics per set size and editor; null
-    /// without `--batch`.
+    /// The table for sets of records that are edited at once, with one row of metrics per set size and editing method;
+    /// null without `--batch`.
     pub together: Option<Vec<GridRow<'a>>>,
-    /// The metrics of each record: for every editor that edited it alone, and for the unedited base.
+    /// The metrics of each record: for every editing method, which edited it alone, and for the unedited base.
     pub rows: Vec<&'a RecordResult>,
-    /// The metrics of each set of records that was edited at once, for every editor.
+    /// The metrics of each set of records that was edited at once, for every editing method.
     pub sets: Vec<&'a BatchResult>,
 }
 
-/// The settings that a `bench` run used. Together with the records and the editors, they determine the metrics.
+/// The settings that a `bench` run used. Together with the records and the editing methods, they determine the metrics.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BenchSettings {
     /// The seed for the sampling of records and of generated text.
@@ -48,11 +48,12 @@ pub(in crate::cli) struct BenchSettings {
     pub limit: Option<u32>,
     /// Whether only those records were used whose true answer the base gives before any edit.
     pub known: bool,
-    /// How often text is generated: for every Nth record; 0 if no text is generated.
+    /// The interval N of text generation: text is generated for every Nth record; 0 if for none.
     pub generate: usize,
-    /// Whether the editors reproduce what are believed to be errors of the published code, such as the tokenization of
-    /// the answers in the editor `kn`.
+    /// Whether the editing methods reproduce what are believed to be errors of their published code, such as the
+    /// tokenization of the answers in `kn` (knowledge neurons).
     pub published: bool,
-    /// The numeric settings of editors that `--set` or the project changed, by name, such as `rome.refine-steps`.
+    /// The numeric settings of editing methods that `--set` or the project changed, by name, such as
+    /// `rome.refine-steps`.
     pub set: Overrides,
 }

@@ -48,14 +48,14 @@ pub(in crate::cli) struct UsedStatistics {
     pub ridge: f64,
 }
 
-/// An edit under one name of its subject, with its measurements.
+/// An edit with one name of its subject (its own name or an alias), and its measurements.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuiltEdit<'a> {
     /// The id that the edit file declares.
     pub id: &'a str,
     /// The alias with which the edit was measured; null if it was measured with the subject's own name.
     pub alias: Option<&'a str>,
-    /// The file that declares the edit.
+    /// The path of the edit file that declares the edit.
     pub file: &'a str,
     /// The line in `file` that contains the edit's id, from 1.
     pub line: usize,
@@ -77,16 +77,16 @@ pub(in crate::cli) struct BuiltEdit<'a> {
 /// The difference between an edit and the edit with the same id in the previous `corrigenda.lock`.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum LockChange {
-    /// The lock has the same edit.
+    /// `corrigenda.lock` has the same edit.
     #[serde(rename = "")]
     Unchanged,
-    /// The lock does not have the edit.
+    /// `corrigenda.lock` does not have the edit.
     #[serde(rename = "+")]
     Added,
-    /// The lock has the edit with different contents.
+    /// `corrigenda.lock` has the edit with different contents.
     #[serde(rename = "~")]
     Changed,
-    /// The lock has the edit, but the project does not.
+    /// `corrigenda.lock` has the edit, but the project does not.
     #[serde(rename = "-")]
     Removed,
 }

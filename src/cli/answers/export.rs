@@ -48,7 +48,7 @@ pub(in crate::cli) struct GgufAnswer<'a> {
     pub path: String,
     /// The digest of the bytes of the GGUF file.
     pub digest: Digest,
-    /// The size of the file in bytes.
+    /// The size of the GGUF file in bytes.
     pub size: u64,
     /// The digest of the base model's files.
     pub base: Digest,

@@ -88,9 +88,9 @@ pub(in crate::cli) struct LoggedCommit<'a> {
 /// A trailer of a commit message: a line `NAME: VALUE` at the end of the message.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct Trailer<'a> {
-    /// The name before the colon, such as `Reviewed-by`.
+    /// The name of the trailer, such as `Reviewed-by`.
     pub name: &'a str,
-    /// The text after the colon.
+    /// The text after the name and the colon.
     pub value: &'a str,
 }
 

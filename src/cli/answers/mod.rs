@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::behaviour::AnswerScore;
 use crate::report::{Finding, Outcome};
 
-/// An answer of any verb: the fields that all answers have, followed by the fields of the verb.
+/// The JSON answer of a verb: the fields that all answers have, followed by the fields of the verb.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Answered<'a, T> {
     /// The version of the JSON format, an integer from 1.
@@ -38,7 +38,7 @@ pub(super) struct Answered<'a, T> {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Unfinished {}
 
-/// A base model with its name and digest.
+/// A base model, identified by its name and the digest of its files.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Base")]
 pub(super) struct NamedBase {
@@ -48,7 +48,7 @@ pub(super) struct NamedBase {
     pub digest: String,
 }
 
-/// The most probable token after a prompt.
+/// The token that a model predicts as the most probable one after a prompt, with its probability.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct TopToken<'a> {
     /// The text of the token, including its leading space if it has one.

@@ -40,7 +40,7 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub change: PlannedChange,
     /// The parts of the edit that differ from `corrigenda.lock`: `meaning`, `expectation` or `record`.
     pub changed: Vec<&'static str>,
-    /// The file that declares the edit.
+    /// The path of the edit file that declares the edit.
     pub file: &'a str,
     /// The line in `file` that contains the edit's id, from 1.
     pub line: usize,
@@ -55,7 +55,7 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub position: u64,
     /// The indices of the layers that the edit changes, from 0.
     pub layers: Vec<u64>,
-    /// The digest under which the store keeps the compiled edit, even if it is not compiled yet.
+    /// The digest under which the store keeps the compiled edit, or will keep it after a build.
     pub object: Digest,
     /// The most probable token that the base predicts after the prompt.
     pub says: TopToken<'a>,
@@ -70,16 +70,16 @@ pub(in crate::cli) struct PlanEntry<'a> {
 /// The difference between an edit and the edit with the same id in `corrigenda.lock`.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum PlannedChange {
-    /// The lock has the same edit.
+    /// `corrigenda.lock` has the same edit.
     #[serde(rename = "=")]
     Unchanged,
-    /// The lock does not have the edit.
+    /// `corrigenda.lock` does not have the edit.
     #[serde(rename = "+")]
     Added,
-    /// The lock has the edit with different contents.
+    /// `corrigenda.lock` has the edit with different contents.
     #[serde(rename = "~")]
     Changed,
-    /// The lock has the edit, but the project does not.
+    /// `corrigenda.lock` has the edit, but the project does not.
     #[serde(rename = "-")]
     Removed,
 }
@@ -95,7 +95,7 @@ impl From<Option<&EditChange>> for PlannedChange {
     }
 }
 
-/// An alias of an edit's subject, as a build would compile it.
+/// An alias of an edit's subject, with the tokens for which a build would compile the edit.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlanAlias {
     /// The alias, as the edit declares it.
@@ -107,7 +107,7 @@ pub(in crate::cli) struct PlanAlias {
     pub preface: Option<String>,
     /// The position of the alias's last token, from 0.
     pub position: u64,
-    /// The digest under which the store keeps the edit compiled for this alias, even if it is not compiled yet.
+    /// The digest under which the store keeps the edit compiled for this alias, or will keep it after a build.
     pub object: Digest,
 }
 
@@ -139,7 +139,7 @@ pub(in crate::cli) struct ModelShape {
     pub width: usize,
 }
 
-/// A fact under one name of its subject, with the answers of the model of `--base`.
+/// A fact with one name of its subject (its own name or an alias), and the answers of the model of `--base`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OtherBaseEdit<'a> {
     /// The id of the edit, as its edit file declares it.

@@ -47,7 +47,7 @@ pub(in crate::cli) fn store_entries(entries: &[StoreEntry]) -> Vec<ListedEntry> 
 /// The JSON that `store verify --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreCheck<'a> {
-    /// The number of entries that were checked.
+    /// The number of entries that were read and compared with their digests.
     pub checked: usize,
     /// The damaged entries and other problems that the check found.
     pub problems: Vec<ListedProblem<'a>>,
@@ -60,7 +60,7 @@ pub(in crate::cli) struct ListedProblem<'a> {
     pub path: String,
     /// What is wrong with the file or folder.
     pub why: &'a str,
-    /// How to repair the problem, as a sentence.
+    /// The advice on how to repair the problem, such as `remove it`.
     pub repair: &'static str,
 }
 
@@ -86,7 +86,7 @@ pub(in crate::cli) struct StoreImport<'a> {
     pub refused: Vec<RefusedFile<'a>>,
 }
 
-/// A file that `store import` rejected.
+/// A file that `store import` rejected, for example because its content does not match its digest.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct RefusedFile<'a> {
     /// The path of the file in the imported folder.

@@ -22,7 +22,7 @@ pub(in crate::cli) struct TraceAnswer<'a> {
 /// folder.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceNumbers<'a> {
-    /// The traced model.
+    /// The name and the digest of the traced model.
     pub base: NamedBase,
     /// The noise that is added to the embeddings of the subject's tokens.
     pub noise: NoiseUsed,
@@ -31,9 +31,9 @@ pub(in crate::cli) struct TraceNumbers<'a> {
     /// The noise of the runs in which MLP or attention outputs are fixed at corrupted values: `same` as in the
     /// corrupted run that gave these values, or the `next` noise of the random stream.
     pub severed_noise: &'static str,
-    /// The mean effects over all facts.
+    /// The mean effects of noise and of restored hidden states, over all traced facts.
     pub effects: MeanEffects<'a>,
-    /// The facts that were traced.
+    /// The traced facts, with the probabilities of their answers.
     pub facts: Vec<TracedFact<'a>>,
     /// The facts that were not traced, each with the reason.
     pub left_out: Vec<LeftOutEntry<'a>>,
@@ -44,7 +44,7 @@ pub(in crate::cli) struct TraceNumbers<'a> {
 pub(in crate::cli) struct NoiseUsed {
     /// The rule for the distribution and the strength of the noise, as on the command line: `s3`, `0.1` or `u0.2`.
     pub rule: String,
-    /// The factor by which every random number is multiplied.
+    /// The scale of the noise: the factor by which its random numbers are multiplied.
     pub scale: f64,
     /// The number of noise samples per subject.
     pub samples: usize,
@@ -115,7 +115,7 @@ pub(in crate::cli) struct TracedFact<'a> {
 /// The JSON that `trace --suggest-layer --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LayerSearchAnswer<'a> {
-    /// The traced model.
+    /// The name and the digest of the traced model.
     pub base: NamedBase,
     /// The ids of the edits that were built and tested at each layer.
     pub edits: &'a [String],

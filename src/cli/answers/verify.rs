@@ -9,7 +9,7 @@ use crate::verify::Check;
 pub(in crate::cli) struct VerifyAnswer<'a> {
     /// What was verified: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
     pub kind: &'static str,
-    /// The checks, in the order of the report.
+    /// The results of all checks, in the order in which they are printed.
     pub checks: Vec<CheckResult<'a>>,
     /// The number of checks whose `state` is not `ok`.
     pub failures: usize,
@@ -21,7 +21,7 @@ pub(in crate::cli) struct VerifyAnswer<'a> {
     pub fields: &'a Value,
 }
 
-/// One check of `verify`, with its result.
+/// The result of one comparison that `verify` made, for example of a file or a tensor.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct CheckResult<'a> {
     /// The result in one word: `ok`, `wrong`, `stale` (a new build is needed) or `unknown` (the check could not be

@@ -38,12 +38,12 @@ use output::{BenchOutput, answer, write};
 /// value of a column, ! marks a value that the paper counts as a clear failure.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Schema of the file
+    /// The dataset, which determines the schema of the records in the file
     #[arg(value_enum)]
     pub(super) dataset: Dataset,
     /// File with one JSON array of records, or with one record per line (JSON Lines)
     pub(super) file: PathBuf,
-    /// Editors to compare; by default, rome
+    /// Editing methods to compare; by default, rome
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', default_values_t = [EditorName::Rome])]
     pub(super) editors: Vec<EditorName>,
     /// Number of records, sampled with the seed; by default, all records
@@ -52,25 +52,27 @@ pub(super) struct Arguments {
     /// Seed for the sampling of records and of generated text
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Use only records whose true answer the base gives
+    /// Use only records whose true answer the base model gives
     #[arg(long)]
     pub(super) known: bool,
     /// Also edit sets of this many records at once: 1,10,100, or `all` for all records
     #[arg(long, value_name = "N", value_delimiter = ',')]
     pub(super) batch: Vec<Size>,
-    /// Do not edit the records alone
+    /// Do not edit single records, only the sets of `--batch`
     #[arg(long, requires = "batch")]
     batch_only: bool,
-    /// Generate text after the generation prompts of every Nth record, for the metrics GE and RS; 0 for none
+    /// Generate text after the generation prompts of every Nth record, for the metrics GE (entropy) and RS (similarity
+    /// to reference texts); 0 for none
     #[arg(long, value_name = "N", default_value_t = 1)]
     generate: usize,
     /// Folder with attribute_snippets.json, tfidf_vocab.json and idf.npy, as published with CounterFact; needed for RS
     #[arg(long, value_name = "DIR")]
     references: Option<PathBuf>,
-    /// Reproduce the published code where it is believed to be wrong: one attempt per value, targets of FT and KN
+    /// Reproduce what are believed to be errors of the published code: one attempt per value, and the targets of the
+    /// editors ft and kn
     #[arg(long)]
     published: bool,
-    /// Change a number of an editor, such as rome.refine-steps=40
+    /// Change a numeric setting of an editor, such as rome.refine-steps=40
     #[arg(long, value_name = "EDITOR.NUMBER=X")]
     set: Vec<Setting>,
     /// File with the results of an earlier run; they are not computed again, and new ones are appended
@@ -100,8 +102,8 @@ impl std::str::FromStr for Size {
     }
 }
 
-/// Settings of editors whose names have one of these endings are counts or layer indices, so only whole numbers are
-/// accepted.
+/// Settings of editing methods whose names have one of these endings are counts or layer indices, so only whole numbers
+/// are accepted.
 const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
 
 /// The value of `--set`: the name of a numeric setting of an editor, such as `rome.refine-steps`, and its new value.
@@ -198,7 +200,8 @@ fn unkept(error: ResultsLogError) -> Failure {
     refused(error.to_string())
 }
 
-/// Runs every editor on the sampled records. Results that are already in the file of `--resume` are not computed again.
+/// Runs every editing method on the sampled records. Results that are already in the file of `--resume` are not
+/// computed again.
 fn run_editors(
     context: &Context,
     arguments: &Arguments,
@@ -305,7 +308,7 @@ fn prepare_cases(
     Ok((prepared, left))
 }
 
-/// Returns the digest of all inputs that determine the results, except the editor's name. Results in the file of
+/// Returns the digest of all inputs that determine the results, except the editing methods. Results in the file of
 /// `--resume` are reused only if that file has the same digest.
 fn identity(
     arguments: &Arguments,
@@ -315,10 +318,10 @@ fn identity(
     changed: &Overrides,
 ) -> Result<Digest, Failure> {
     let mut canon = FieldHasher::new("bench/2");
-    // The program's version covers the default settings of the editors, which change only with a new version.
+    // The program's version covers the default settings of the editing methods, which change only with a new version.
     canon.text("version", env!("CARGO_PKG_VERSION"));
     Refinement::default().describe(&mut canon);
-    // Of the project's `[link]` settings, only the ridge affects the editors, so the others are not hashed.
+    // Of the project's `[link]` settings, only the ridge affects the editing methods, so the others are not hashed.
     let settings = Setup { refinement: None, ..eval.setup.clone() }.digest();
     canon.float("ridge", eval.setup.ridge.unwrap_or(-1.0));
     if let Some(path) = eval.project.config.test.neutral.as_ref().map(|path| eval.project.config.resolve(path)) {
@@ -409,7 +412,8 @@ fn run_batches(
     Ok(())
 }
 
-/// Returns the settings for the JSON answer. `changed` has the settings of editors that `--set` or the project changed.
+/// Returns the settings for the JSON answer. `changed` has the settings of editing methods that `--set` or the project
+/// changed.
 fn settings(arguments: &Arguments, changed: &Overrides) -> BenchSettings {
     BenchSettings {
         seed: arguments.seed,

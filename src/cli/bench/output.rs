@@ -45,7 +45,7 @@ impl BenchOutput {
     fn together(&self) -> Vec<&BatchResult> {
         let mut all: Vec<&BatchResult> =
             self.editors.iter().flat_map(|name| self.results.batches(name.text())).collect();
-        // The results are sorted by set size, so that those of all editors for one size are adjacent.
+        // The results are sorted by set size, so that those of all editing methods for one size are adjacent.
         all.sort_by_key(|one| one.size);
         all
     }
@@ -73,7 +73,7 @@ impl BenchOutput {
         lines
     }
 
-    /// Returns one line for each editor that failed to make an edit: the number of failed edits, and the reason of the
+    /// Returns one line for each editing method with failed edits: the number of failed edits, and the reason of the
     /// first one. If `many` is true, the line counts sets of records, otherwise single records.
     fn failed(&self, many: bool) -> Vec<String> {
         let of = |name: &EditorName| {

@@ -37,7 +37,7 @@ fn cells(texts: &[String]) -> String {
     texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the text so that spreadsheets do not evaluate it as a formula, and build servers do not execute it as a
+/// Escapes a text so that spreadsheets do not evaluate it as a formula, and build servers do not execute it as a
 /// command.
 fn cell(text: &str) -> String {
     let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']) || text.trim_start().starts_with("::");

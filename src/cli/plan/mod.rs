@@ -1,5 +1,4 @@
-//! Implements `plan`: shows what a build would do, and how the base answers the prompts of the edits. Writes nothing
-//! but measurements in the store.
+//! Implements `plan`: shows what a build would do, and how the base answers the prompts of the edits. Writes nothing.
 
 pub(crate) mod other_base;
 
@@ -27,14 +26,15 @@ use crate::store::Store;
 /// Show what a build would do and what the base says today; writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Only these edits (repeatable, or separated by commas)
+    /// Show only these edits (repeatable, or separated by commas)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Exit with code 1 if a build would change the lock; with `--base`, if a fact is needed there or cannot be read
+    /// Exit with code 1 if a build would change the lock; with `--base`, if that model needs a fact or a fact cannot be
+    /// read
     #[arg(long)]
     exit_code: bool,
-    /// Plan for this model instead: show which facts it needs, which are already true there, and whose subject has
-    /// other tokens
+    /// Plan for this model instead of the project's: show which facts it needs, which facts it already gives, and which
+    /// subjects have other tokens
     #[arg(long, value_name = "DIR|hf:NAME")]
     base: Option<String>,
 }

@@ -1,5 +1,3 @@
-//! Defines the arguments of `trace`.
-
 use std::path::PathBuf;
 
 use crate::diagnostics::{Code, Diagnostic, Failure};
@@ -36,8 +34,8 @@ pub(in crate::cli) struct Arguments {
     /// Trace this model instead of the project's; with `--prompt` or `--facts`, no project is needed
     #[arg(long, value_name = "DIR|hf:NAME")]
     pub base: Option<PathBuf>,
-    /// Noise: s3 (normal, 3 standard deviations of the subjects' embeddings), 0.1 (normal, this standard deviation),
-    /// u0.2 (uniform, up to this value)
+    /// Distribution of the noise: s3 (normal, 3 standard deviations of the subjects' embeddings), 0.1 (normal, this
+    /// standard deviation), u0.2 (uniform, up to this value)
     #[arg(long, value_name = "RULE", default_value_t)]
     pub noise: NoiseRule,
     /// Number of noise samples per subject
@@ -50,7 +48,7 @@ pub(in crate::cli) struct Arguments {
     /// fewer than 28
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub window: Option<u16>,
-    /// Measure which layer takes edits best, and show the results of tracing for comparison
+    /// Measure at which layer edits work best, and show the results of tracing for comparison
     ///
     /// Each edit is built alone at a layer and tested against its expectations. In a model with more than eight layers,
     /// layers far apart are tried first, then layers around the best ones; `--layers 0-29` tries all layers of a model
@@ -61,11 +59,11 @@ pub(in crate::cli) struct Arguments {
     /// Try only these layers: 3, or 2-5, or 0,4,8-9
     #[arg(long, value_name = "LAYERS", value_delimiter = ',', requires = "suggest_layer")]
     pub layers: Vec<Layers>,
-    /// Skip the severed variants
+    /// Skip the runs with severed MLP or attention outputs
     #[arg(long)]
     pub no_severed: bool,
-    /// Noise of a run with severed outputs: `same` as in the corrupted run from which these outputs are taken
-    /// (default), or the `next` noise of the stream, as in the published code
+    /// Noise of the runs with severed outputs, which are fixed at the values of a corrupted run: `same` as in that
+    /// corrupted run (default), or the `next` noise of the stream, as in the published code
     #[arg(
         long,
         value_enum,

@@ -27,10 +27,11 @@ pub(super) fn trace_all(
     traced
 }
 
-/// Traces all facts with the function `one`, and reports the progress.
+/// Traces all facts with the function `one`, and reports the progress. A fact for which `one` returns [`Skipped`] does
+/// not end the run.
 ///
 /// # Errors
-/// If `one` returns the outer error, which ends the run.
+/// If `one` returns an error of the type `E`.
 pub(super) fn trace_each<E>(
     context: &Context,
     facts: Vec<KnownFact>,
