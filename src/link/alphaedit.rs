@@ -1,8 +1,8 @@
-//! Implements AlphaEdit (Fang et al. 2025), which changes the weight only in directions in which the MLP keys of the
-//! corpus are small.
-//! `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`, where the columns of `K` are the keys of the edits, the columns of `R` are their
-//! residuals, μ is a ridge, and `P` is the projector onto the span of the eigenvectors with small eigenvalues of `C`,
-//! the second moment of the corpus keys.
+//! Implements AlphaEdit (Fang et al. 2025), which changes a weight only in directions in which the MLP keys of the
+//! corpus are small. The change is `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`.
+//!
+//! The columns of `K` are the MLP keys of the edits, the columns of `R` are the desired changes of the outputs, and μ
+//! is a ridge. `P` projects onto the eigenvectors with small eigenvalues of `C`, the second moment of the corpus keys.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,28 +13,28 @@ use super::distribute::MassEditor;
 use super::system::{KeySystem, ParallelKeys};
 use crate::numeric::eigen::Eigen;
 
-/// The criterion for small eigenvalues of the second moment `C`.
+/// The rule that selects the small eigenvalues of `C`, the second moment of the corpus keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EigenCutoff {
-    /// Eigenvalues below an absolute threshold, as published. The right threshold depends on the scale of a model's
+    /// The eigenvalues below an absolute threshold, as published. A good threshold depends on the scale of a model's
     /// keys.
     Below(f64),
-    /// The smallest eigenvalues whose sum is at most this share of the trace.
+    /// The smallest eigenvalues whose sum is at most this share of the trace of `C`.
     Share(f64),
 }
 
-/// The projector onto the span of the eigenvectors of `C` that the cutoff selects. To save memory, it stores either
-/// these eigenvectors or the other eigenvectors of `C`, whichever are fewer.
+/// The projector `P` onto the eigenvectors of `C` that an [`EigenCutoff`] selects. To save memory, the projector stores
+/// the selected or the remaining eigenvectors, whichever are fewer.
 pub struct Projector {
-    /// Orthonormal eigenvectors of `C`, each of length f.
+    /// Orthonormal eigenvectors of `C`, each `[intermediate_size]`.
     vectors: Vec<Vec<f64>>,
-    /// Whether `vectors` are the selected eigenvectors. Otherwise `vectors` are the remaining eigenvectors, and `P k`
-    /// is `k` minus the projection of `k` onto their span.
+    /// Whether `vectors` are the selected eigenvectors. Otherwise they are the remaining eigenvectors, and `P k` is `k`
+    /// minus the projection of `k` onto them.
     kept: bool,
 }
 
 impl Projector {
-    /// Builds the projector onto the span of the eigenvectors of `C` that `small` selects.
+    /// Returns the projector onto the eigenvectors of `C` whose eigenvalues `small` selects.
     pub fn new(eigen: &Eigen, small: EigenCutoff) -> Self {
         let order = eigen.values.len();
         let mut trace = 0.0;
@@ -56,7 +56,7 @@ impl Projector {
         Self { vectors: vectors.to_vec(), kept }
     }
 
-    /// Returns the rank of the projector; `order` is the order of `C`.
+    /// Returns the rank of the projector. `order` is the number of rows of `C`.
     pub fn rank(&self, order: usize) -> usize {
         if self.kept { self.vectors.len() } else { order - self.vectors.len() }
     }
@@ -78,15 +78,15 @@ impl Projector {
     }
 }
 
-/// The method AlphaEdit: computes the rows of a layer from the projected keys `P K` instead of `C⁻¹K`.
+/// The AlphaEdit editor. It solves the linear system of a layer with the projected keys `P K` in place of `C⁻¹K`.
 pub struct AlphaEdit {
     /// The projector of each edited layer, by layer index.
     pub projectors: BTreeMap<usize, Rc<Projector>>,
-    /// The absolute ridge μ, called `L2` in the published code.
+    /// The ridge μ, as a number and not as a share of the diagonal. The published code calls it `L2`.
     pub ridge: f64,
 }
 
-/// The absolute ridge μ in the published settings.
+/// The ridge μ in the published settings, as a number and not as a share of the diagonal.
 pub const RIDGE: f64 = 10.0;
 
 impl MassEditor for AlphaEdit {

@@ -1,9 +1,9 @@
 //! Spreads a change over several layers (Meng et al. 2023, "Mass-editing memory in a transformer", section 4.3).
 //!
-//! For every fact, a target hidden state `z` after the last of the layers is optimised on the unchanged model. Then,
-//! from the lowest layer upward and with the lower layers already changed, each layer takes an equal share of the
-//! remaining difference to `z`. The change of a layer is a sum over the facts of a column times a row. The editors
-//! differ only in how they compute the rows from the MLP keys of the layer.
+//! For each fact, the caller has optimised a target hidden state after the last of these layers. The layers are then
+//! changed from the lowest to the highest. Each layer takes an equal share of the difference that remains to the
+//! target: a third of the difference if three layers remain, for example. Editors differ only in the linear system that
+//! they solve for a layer.
 
 use super::layer_update::LayerUpdate;
 use super::system::{KeySystem, ParallelKeys};
@@ -12,17 +12,17 @@ use crate::compile::value::mean_key;
 use crate::model::Model;
 use crate::patch::PatchError;
 
-/// A method that computes the rows of a layer's change from the layer's MLP keys.
+/// An editor of many facts, such as MEMIT. It computes the right factor of a layer's change from the layer's MLP keys.
 pub trait MassEditor {
-    /// Returns one row, `[f]`, per fact. For an input `x` of the down-projection, the output changes by the sum over
-    /// the facts of the fact's column times the dot product of the fact's row and `x`.
+    /// Returns the right factor `v` of the layer's change `Σ u v`, one `[intermediate_size]` per fact. `u` is the
+    /// desired change of the output for the fact's key.
     ///
     /// # Errors
     /// If keys are linearly dependent and the method's ridge does not separate them.
     fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, ParallelKeys>;
 }
 
-/// The reason why a change could not be spread.
+/// The reason why a change could not be spread over several layers.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants")]
 pub enum DistributeError {
@@ -32,9 +32,9 @@ pub enum DistributeError {
     Patch(#[from] PatchError),
 }
 
-/// Spreads a change over `layers`, which are ascending. `targets` are the target hidden states `z` after the last of
-/// these layers, at the last token of each subject, one `[d]` per fact. Returns the change of every layer, and the
-/// changed model.
+/// Changes `layers` (ascending) so that the hidden states after the last one approach `targets`. A target is the
+/// desired hidden state at the last token of a fact's subject, `[hidden_size]`. Returns the change of every layer, and
+/// the changed model.
 ///
 /// # Errors
 /// If keys of a layer are linearly dependent and the ridge does not separate them, or a changed weight is not finite.
@@ -77,8 +77,8 @@ fn state(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     hooked.state(0, row.position).to_vec()
 }
 
-/// Computes a layer's rows from the Cholesky factor of its second moment and an absolute ridge. MEMIT and EMMET differ
-/// only in the ridge that they pass.
+/// Computes the right factor of a layer's change from the Cholesky factor of the second moment. `ridge` is the number
+/// that is added to the diagonal. MEMIT and EMMET differ only in this number.
 pub(super) fn rows_with_ridge(
     factor: &crate::numeric::cholesky::Factor,
     keys: &[&[f32]],
@@ -127,7 +127,7 @@ mod tests {
             BTreeMap::from([(0, Rc::new(Factor::new(F, self.moment.clone()).expect("positive definite")))])
         }
 
-        /// Returns `matrix` plus `weight · Σ k kᵀ`.
+        /// Returns `matrix` plus `weight · Σ k kᵀ` over the keys `k` of the test.
         fn plus_keys(&self, matrix: &[f64], weight: f64) -> Vec<f64> {
             let at = |i: usize, j: usize| self.keys.iter().map(|k| f64::from(k[i]) * f64::from(k[j])).sum::<f64>();
             (0..F * F).map(|index| matrix[index] + weight * at(index / F, index % F)).collect()
@@ -147,7 +147,7 @@ mod tests {
     fn memit_is_its_equation() {
         let case = case();
         let rows = case.rows(&Memit { factors: case.factors(), weight: 3.0 });
-        // Kᵀ (λ C + K Kᵀ)⁻¹, one row per fact.
+        // The expected rows are those of MEMIT's equation 14, Kᵀ (λ C + K Kᵀ)⁻¹.
         let scaled: Vec<f64> = case.moment.iter().map(|x| 3.0 * x).collect();
         let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
         case.near(&rows, |key| direct.solve(key));
@@ -157,7 +157,7 @@ mod tests {
     fn emmet_is_its_equation() {
         let case = case();
         let rows = case.rows(&Emmet { factors: case.factors(), weight: 5.0, ridge: 0.2 });
-        // With A = (w C)⁻¹K, (KᵀA + μ I)⁻¹ Aᵀ = Kᵀ (μ w C + K Kᵀ)⁻¹ by the same identity.
+        // By the push-through identity with A = (w C)⁻¹K, (KᵀA + μ I)⁻¹ Aᵀ = Kᵀ (μ w C + K Kᵀ)⁻¹.
         let scaled: Vec<f64> = case.moment.iter().map(|x| x * 5.0 * 0.2).collect();
         let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
         case.near(&rows, |key| direct.solve(key));
@@ -171,7 +171,7 @@ mod tests {
             let projector = Rc::new(Projector::new(&eigen, small));
             let rank = projector.rank(F);
             let rows = case.rows(&AlphaEdit { projectors: BTreeMap::from([(0, projector)]), ridge: 0.3 });
-            // P from its eigenvectors; (P K Kᵀ P + μ I)⁻¹ P k.
+            // The projector P is computed from its eigenvectors. The expected row of a key k is (P K Kᵀ P + μ I)⁻¹ P k.
             let at = |i: usize, j: usize| eigen.vectors[..rank].iter().map(|v| v[i] * v[j]).sum::<f64>();
             let apply = |key: &[f64]| -> Vec<f64> { (0..F).map(|i| (0..F).map(|j| at(i, j) * key[j]).sum()).collect() };
             let keys: Vec<Vec<f32>> = (case.keys.iter())

@@ -1,7 +1,8 @@
 //! Implements EMMET (Gupta et al. 2024, "A unified framework for model editing"), which treats the values as equality
-//! constraints:
-//! `Δ = R (Kᵀ(w C)⁻¹K + μ I)⁻¹ ((w C)⁻¹K)ᵀ`, which is `R (KᵀC⁻¹K + μ w I)⁻¹ (C⁻¹K)ᵀ`. The columns of `K` are the MLP
-//! keys of the edits, the columns of `R` are their residuals, and `C` is the second moment of the corpus keys.
+//! constraints. The change of a weight is `Δ = R (KᵀC⁻¹K + μ w I)⁻¹ (C⁻¹K)ᵀ`.
+//!
+//! The columns of `K` are the MLP keys of the edits, and the columns of `R` are the desired changes of the outputs. `C`
+//! is the second moment of the corpus keys, w is its weight, and μ is a ridge.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,13 +18,13 @@ pub const WEIGHT_GPTJ_LLAMA: f64 = 100_000.0;
 /// The ridge μ in EasyEdit's settings.
 pub const RIDGE: f64 = 0.1;
 
-/// The method EMMET: computes the rows of a layer with the ridge `μ w`.
+/// The EMMET editor. It solves the linear system of a layer with `μ w` as the ridge.
 pub struct Emmet {
     /// The Cholesky factor of the second moment `C` of each edited layer, by layer index.
     pub factors: BTreeMap<usize, Rc<Factor>>,
     /// The weight w of the second moment.
     pub weight: f64,
-    /// The absolute ridge μ.
+    /// The ridge μ, as a number and not as a share of the diagonal.
     pub ridge: f64,
 }
 

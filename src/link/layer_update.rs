@@ -1,4 +1,4 @@
-//! Represents the change of one layer by a set of edits, and applies it to a model.
+//! Represents the change that a set of edits makes to the weight of one layer, and applies the change to a model.
 
 use crate::digest::Digest;
 use crate::model::Model;
@@ -9,17 +9,16 @@ use crate::patch::{PatchError, Target, materialise};
 pub struct LayerUpdate {
     /// The index of the changed layer, from 0.
     pub layer: usize,
-    /// The columns `u`, one `[d]` per edit. With the ridge μ = 0, the edit adds its column to the matrix's output for
-    /// an input equal to the edit's key.
+    /// The columns `u`, one `[hidden_size]` per edit. For an input equal to an edit's key, the changed weight adds the
+    /// edit's column to the output. This holds exactly if the linear system has no ridge.
     pub columns: Vec<Vec<f64>>,
-    /// The rows `v`, one `[f]` per edit: the rows of `S⁻¹Aᵀ` in the closed form, whose symbols the module `system`
-    /// defines.
+    /// The rows `v`, one `[intermediate_size]` per edit. They are the solution of the layer's linear system.
     pub rows: Vec<Vec<f64>>,
 }
 
 impl LayerUpdate {
-    /// Returns the change as a target of a patch (the change of one weight). `edits` are the digests of the edits'
-    /// meanings, and `digest` is the SHA-256 of the base weight.
+    /// Converts the change to the form in which a patch contains it. `digest` is the SHA-256 of the base weight, and
+    /// `edits` are the digests of the edits' meanings.
     pub fn target(&self, model: &Model, digest: Digest, edits: Vec<Digest>) -> Target {
         let (spec, weight) = (model.spec(), model.checkpoint().edited(self.layer));
         Target {
@@ -40,7 +39,7 @@ impl LayerUpdate {
     /// If a number of the changed weight is not finite.
     pub fn apply_to(&self, model: &Model) -> Result<Model, PatchError> {
         let weight = model.checkpoint().edited(self.layer);
-        // The digest and the meanings do not affect the weight, so placeholders suffice.
+        // The digests do not affect the weight, so placeholders suffice.
         let target = self.target(model, Digest::of(b""), vec![Digest::of(b""); self.columns.len()]);
         Ok(model.with_edited(self.layer, materialise(&weight.name, &target, &weight.to_f32())?))
     }

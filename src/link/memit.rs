@@ -1,6 +1,8 @@
-//! Implements MEMIT (Meng et al. 2023, equation 14): `Δ = R Kᵀ (λ C + K Kᵀ)⁻¹`, which is `R (KᵀC⁻¹K + λ I)⁻¹ (C⁻¹K)ᵀ`.
-//! The columns of `K` are the MLP keys of the edits, the columns of `R` are their residuals, and `C` is the second
-//! moment of the corpus keys.
+//! Implements MEMIT (Meng et al. 2023, equation 14). The change of a weight is `Δ = R Kᵀ (λ C + K Kᵀ)⁻¹ = R (KᵀC⁻¹K + λ
+//! I)⁻¹ (C⁻¹K)ᵀ`.
+//!
+//! The columns of `K` are the MLP keys of the edits, and the columns of `R` are the desired changes of the outputs. `C`
+//! is the second moment of the corpus keys, and λ is its weight.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,10 +13,10 @@ use crate::numeric::cholesky::Factor;
 
 /// The weight λ of the second moment that was published for GPT-2 XL.
 pub const WEIGHT: f64 = 20_000.0;
-/// The weight λ that was published for GPT-J, and that EasyEdit uses for Llama and others.
+/// The weight λ that was published for GPT-J. EasyEdit also uses it for Llama and other models.
 pub const WEIGHT_GPTJ_LLAMA: f64 = 15_000.0;
 
-/// The method MEMIT: computes the rows of a layer with the ridge λ.
+/// The MEMIT editor. It solves the linear system of a layer with λ as the ridge.
 pub struct Memit {
     /// The Cholesky factor of the second moment `C` of each edited layer, by layer index.
     pub factors: BTreeMap<usize, Rc<Factor>>,

@@ -1,9 +1,10 @@
 //! Combines all edits of a set into one low-rank change of the weights, with one column and one row per edit and layer.
 //!
-//! - [`system`]: the closed form: one solve for all edits of a layer;
-//! - [`layer_update`]: the change of one layer, with one column and one row per edit;
-//! - [`refine`](mod@refine): joint optimisation of the columns of all edits;
-//! - [`distribute`](mod@distribute): editors that spread a change over layers: [`memit`], [`emmet`], [`alphaedit`].
+//! - [`system`]: the linear system of all edits of a layer, solved in closed form;
+//! - [`layer_update`]: the change of the weight of one layer;
+//! - [`refine`](mod@refine): the joint optimisation of the values of all edits;
+//! - [`distribute`](mod@distribute): editors that spread a change over several layers: [`memit`], [`emmet`],
+//!   [`alphaedit`].
 
 pub mod alphaedit;
 pub mod distribute;

@@ -1,40 +1,43 @@
-//! Solves for all edits of one layer in closed form.
+//! Solves the linear system of all edits of one layer. The solution is the change `Δ = R S⁻¹ Aᵀ` of the weight `W`,
+//! computed in f64 without fused multiply-add.
 //!
-//! With the MLP keys `K` (`[f, B]`) and values `V` (`[d, B]`) of `B` edits, the second moment `C` of the corpus keys
-//! and a ridge `μ`: `A = C⁻¹K`, `S = KᵀA + μI`, `R = V − (W K + b)`, `Δ = R S⁻¹ Aᵀ`. For one edit this is the ROME
-//! formula. Column `e` of `u = R` and row `e` of `v = S⁻¹Aᵀ` belong to edit `e`. All arithmetic is in f64 without fused
-//! multiply-add.
+//! - `K` and `V` contain the MLP keys and values of the edits, one per column. `b` is the bias of the layer.
+//! - `C` is the second moment of the corpus keys, and μ is a ridge.
+//! - `A = C⁻¹K`, `S = KᵀA + μI`, and the residuals are `R = V − (W K + b)`.
+//!
+//! Column `e` of `R` and row `e` of `S⁻¹Aᵀ` belong to edit `e`. For one edit, this is the ROME formula.
 
 use crate::numeric::cholesky::{Factor, NotPositiveDefinite};
 
-/// The key and the value of one edit.
+/// The MLP key and the MLP value of one edit.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkPair<'a> {
-    /// The MLP key `k*`, `[f]`.
+    /// The MLP key `k*`, `[intermediate_size]`.
     pub key: &'a [f32],
-    /// The MLP value `v*`, `[d]`.
+    /// The MLP value `v*`, `[hidden_size]`.
     pub value: &'a [f32],
 }
 
-/// The solution of [`link`]: one column and one row per edit, in the order of the pairs.
+/// The change `Σ u v` of a weight, with one column `u` and one row `v` per edit. [`link`] returns it in the order of
+/// its pairs.
 #[derive(Clone, Debug)]
 pub struct ClosedForm {
-    /// The residuals `R`, one `[d]` per edit. If μ is 0, the edit adds its residual to the matrix's output for an input
-    /// equal to the edit's key.
+    /// The residuals, one `[hidden_size]` per edit: the value of the edit minus the output of the base weight for its
+    /// key.
     pub u: Vec<Vec<f64>>,
-    /// The rows of `S⁻¹Aᵀ`, one `[f]` per edit.
+    /// The rows of `S⁻¹Aᵀ` (defined in the module documentation), one `[intermediate_size]` per edit.
     pub v: Vec<Vec<f64>>,
 }
 
-/// Two edits with similar MLP keys. As an error: the keys are so similar that the edits cannot have different values.
+/// Two edits with similar MLP keys. As an error, it means that the keys are too similar for different values.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("the key of edit {edit} depends linearly on the keys of the edits before it, most of all on that of {partner}")]
 pub struct ParallelKeys {
-    /// The index of the edit whose key depends linearly on the keys of earlier edits.
+    /// The index of the later edit. In an error, the key of this edit depends linearly on the keys of earlier edits.
     pub edit: usize,
-    /// The index of the earlier edit with the most similar key.
+    /// The index of the earlier edit. In an error, no other earlier edit has a more similar key.
     pub partner: usize,
-    /// The cosine of the two keys in the metric of `C⁻¹`.
+    /// The cosine of the two keys in the metric of the inverse second moment, from −1 to 1.
     pub cosine: f64,
 }
 
@@ -48,27 +51,29 @@ impl ParallelKeys {
     }
 }
 
-/// The Gram matrix of a layer's MLP keys in the metric of `C⁻¹`: the part of the solve that does not depend on which
-/// edits are linked.
+/// The Gram matrix of a layer's MLP keys in the metric of `C⁻¹`, where `C` is the second moment of the corpus keys. It
+/// is computed once, and then used to solve for any subset of the edits.
 #[derive(Clone, Debug)]
 pub struct KeySystem {
-    /// `A = C⁻¹K`, one `[f]` per key.
+    /// `C⁻¹k` for each MLP key `k`, `[intermediate_size]`.
     whitened: Vec<Vec<f64>>,
-    /// `KᵀA`, `[B, B]`.
+    /// The Gram matrix `KᵀC⁻¹K` of the keys `K`, `[keys, keys]` row-major.
     coupling: Vec<f64>,
 }
 
-/// The rows of the closed form, and the condition number of the matrix `S` that is inverted to compute them.
+/// The right factor of a layer's change, and the condition number of the linear system.
 #[derive(Clone, Debug)]
 pub struct Solution {
-    /// The rows of `S⁻¹Aᵀ`, one `[f]` per chosen edit.
+    /// The rows of `S⁻¹Aᵀ` (defined in the module documentation), one `[intermediate_size]` per chosen edit.
     pub rows: Vec<Vec<f64>>,
-    /// The condition number of `S`: the ratio of its largest to its smallest eigenvalue.
+    /// The condition number of `S`, the matrix of the linear system: the ratio of its largest to its smallest
+    /// eigenvalue.
     pub condition: f64,
 }
 
 impl KeySystem {
-    /// Computes `A` and `KᵀA` for keys of length f each.
+    /// Computes the Gram matrix of `keys`. `factor` is the Cholesky factor of `C`, the second moment of the corpus
+    /// keys.
     pub fn new(factor: &Factor, keys: &[&[f32]]) -> Self {
         let count = keys.len();
         let whitened: Vec<Vec<f64>> = keys.iter().map(|key| factor.solve(&wide(key))).collect();
@@ -83,8 +88,8 @@ impl KeySystem {
         Self { whitened, coupling }
     }
 
-    /// Does the same as [`KeySystem::new`], with `whitened` as `A` instead of `C⁻¹K`, for editors that weight
-    /// directions differently.
+    /// Does the same as [`KeySystem::new`], but takes `whitened` in place of `C⁻¹K`, for editors that weight directions
+    /// differently.
     pub fn of(keys: &[&[f32]], whitened: Vec<Vec<f64>>) -> Self {
         let coupling = keys.iter().flat_map(|key| whitened.iter().map(|whitened| dot(key, whitened))).collect();
         Self { whitened, coupling }
@@ -108,8 +113,8 @@ impl KeySystem {
         found
     }
 
-    /// Returns the rows of `S⁻¹Aᵀ` for the chosen edits as if the set had no other edits. `ridge` is μ as a share of
-    /// the mean diagonal of `KᵀA`.
+    /// Solves for the edits with the indices `chosen`, as if there were no other edits. `ridge` is μ as a share of the
+    /// mean diagonal of `KᵀC⁻¹K`.
     ///
     /// # Errors
     /// If keys are linearly dependent and the ridge does not separate them.
@@ -121,10 +126,10 @@ impl KeySystem {
         self.solve_with(chosen, ridge * (trace / chosen.len() as f64))
     }
 
-    /// Does the same as [`KeySystem::solve`], with `ridge` as the absolute μ.
+    /// Does the same as [`KeySystem::solve`], but `ridge` is the number that is added to the diagonal.
     ///
     /// # Errors
-    /// If keys are linearly dependent and μ does not separate them.
+    /// If keys are linearly dependent and the ridge does not separate them.
     pub fn solve_with(&self, chosen: &[usize], ridge: f64) -> Result<Solution, ParallelKeys> {
         let count = chosen.len();
         let mut coupling: Vec<f64> =
@@ -138,18 +143,19 @@ impl KeySystem {
     }
 }
 
-/// The number of power iterations. 60 give two significant digits, and only the order of magnitude is used.
+/// The number of power iterations. 60 iterations give two significant digits, and only the order of magnitude is used.
 const ROUNDS: usize = 60;
 
-/// Returns the condition number of a matrix, from power iterations with the matrix and with its inverse.
+/// Returns the condition number of `matrix`, from power iterations with the matrix and with its inverse. `factor` is
+/// the Cholesky factor of `matrix`.
 fn condition(factor: &Factor, matrix: &[f64]) -> f64 {
     let count = matrix.len().isqrt();
     let times = |x: &[f64]| (0..count).map(|row| dot_wide(&matrix[row * count..][..count], x)).collect::<Vec<_>>();
     greatest(count, times) * greatest(count, |x| factor.solve(x))
 }
 
-/// Returns the largest eigenvalue of a symmetric positive definite map on vectors of `count` elements, by power
-/// iteration.
+/// Returns the largest eigenvalue of a symmetric positive definite matrix by power iteration. `map` multiplies the
+/// matrix with a vector of `count` elements.
 fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     // A non-uniform start vector makes orthogonality to the dominant eigenvector unlikely.
     let mut x: Vec<f64> = (0..count).map(|index| 1.0 + (index % 7) as f64 / 8.0).collect();
@@ -164,8 +170,8 @@ fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     value
 }
 
-/// Solves for all pairs at once. `output` returns `W k + b` (`[d]`) in f64; `ridge` is μ as a share of the mean
-/// diagonal of `KᵀC⁻¹K`.
+/// Solves the linear system for all edits at once. `output` returns the output `W k + b` of the base weight for a key
+/// `k`, `[hidden_size]`. `ridge` is μ as a share of the mean diagonal of `KᵀC⁻¹K`.
 ///
 /// # Errors
 /// If keys are linearly dependent and the ridge does not separate them.
@@ -181,13 +187,14 @@ pub fn link(
     Ok(ClosedForm { u: pairs.iter().map(|pair| residual(pair, &output(pair.key))).collect(), v: solved.rows })
 }
 
-/// Returns the residual `v* − (W k + b)`, `[d]`. `output` is `W k + b`. If μ is 0, the edit adds its residual to the
-/// matrix's output for an input equal to the edit's key.
+/// Returns the residual of an edit, `[hidden_size]`: the value of the edit minus `output`, the output of the base
+/// weight for the edit's key.
 pub fn residual(pair: &LinkPair, output: &[f64]) -> Vec<f64> {
     pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
 }
 
-/// Returns `S⁻¹ Aᵀ` row by row: `v_e = Σ_j (S⁻¹)_ej a_j`, `j` ascending.
+/// Returns the rows `Σ_j (S⁻¹)_ej a_j`, one per edit `e`, summed with `j` ascending. `solved` is the Cholesky factor of
+/// `S`, and `a_j` is `whitened[j]`.
 fn solve_rows(solved: &Factor, whitened: &[&[f64]]) -> Vec<Vec<f64>> {
     let count = whitened.len();
     let column = |e: usize| {
@@ -241,10 +248,10 @@ mod tests {
 
     #[test]
     fn the_condition_number_is_that_of_the_eigenvalues() {
-        // Orthogonal keys of norms 3 and 1: S = diag(9, 1).
+        // For orthogonal keys of norms 3 and 1, S is diag(9, 1).
         let system = KeySystem::new(&identity(2), &[&[3.0, 0.0], &[0.0, 1.0]]);
         assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-9);
-        // Unit keys with cosine c: the eigenvalues are 1 ± c.
+        // For unit keys with cosine c, the eigenvalues are 1 ± c. Here c is 0.8.
         let oblique = KeySystem::new(&identity(2), &[&[1.0, 0.0], &[0.8, 0.6]]);
         assert!((oblique.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-5);
         assert!((oblique.alike(0.7)[0].cosine - 0.8).abs() < 1e-6);

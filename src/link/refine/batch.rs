@@ -1,4 +1,5 @@
-//! Groups the token rows of refinement into batches, and computes the loss and the gradient of a batch's logits.
+//! Groups the token sequences of refinement into batches, and computes the loss of the logits of a batch and its
+//! gradient.
 
 use rayon::prelude::*;
 
@@ -7,38 +8,40 @@ use crate::model::Model;
 use crate::model::run::weight_pass::WeightPass;
 use crate::numeric::rows::softmax;
 
-/// The maximum number of positions in a batch of more than one row. The division into batches determines which sums
-/// are computed in f32, so the size depends only on the model and never on the machine.
+/// The maximum number of token positions in a batch; a single sequence may have more. The division into batches affects
+/// the bits of the result, so it depends on the model and never on the machine.
 const POSITIONS: usize = 1024;
 /// The approximate maximum number of f32 activations that a batch stores for the backward pass: half a gibibyte per
 /// thread.
 const TAPE: usize = 1 << 27;
-/// The maximum number of logits in a batch of more than one row.
+/// The maximum number of logits in a batch; a single sequence may have more.
 const LOGITS: usize = 1 << 24;
 
-/// The reference that the loss compares the logits of a batch with.
+/// The reference with which the loss compares the logits of a batch.
 pub(super) enum LossTarget {
-    /// The label of every position, with the weight of its log-likelihood.
+    /// For every scored position, the correct next token and the weight of its log-likelihood.
     Labels(Vec<(u32, f64)>),
-    /// The base's hidden states after the last layer, `[positions, d]`; their distributions should not change.
+    /// The hidden states of the base model after its last layer, `[positions, hidden_size]`. The next-token
+    /// distributions should stay those of the base model.
     BaseStates(Vec<f32>),
 }
 
-/// Token rows that pass through the model together, with the reference for their logits.
+/// Token sequences that pass through the model together, with the reference for their logits.
 pub(super) struct Batch {
     pub pass: WeightPass,
     pub target: LossTarget,
 }
 
-/// A row of tokens with the labels of its last positions; without labels, the base's distributions are the targets.
+/// A token sequence. `labels` are the tokens that should follow its last positions. If `labels` is empty, the
+/// next-token distributions of the base model are the reference.
 pub(super) struct TokenRow {
     pub ids: Vec<u32>,
     pub labels: Vec<u32>,
     pub weight: f64,
 }
 
-/// Returns the token rows of an edit: its bare prompt and its prompt in `contexts` context templates, each followed by
-/// the target without its last token.
+/// Returns the token sequences of an edit: the bare prompt, and the prompt in `contexts` context templates. Each prompt
+/// is followed by the target without its last token.
 pub(super) fn edit_rows(edit: &Resolved, contexts: usize, edits: usize) -> Vec<TokenRow> {
     let rows: Vec<_> = edit.rows.iter().take(1 + contexts).collect();
     let weight = 1.0 / (edits * rows.len() * edit.target.len()) as f64;
@@ -47,11 +50,12 @@ pub(super) fn edit_rows(edit: &Resolved, contexts: usize, edits: usize) -> Vec<T
     rows.into_iter().map(|row| token_row(&row.ids)).collect()
 }
 
-/// Splits rows into batches in their order. Either all rows must have labels, or no row may have labels.
+/// Splits token sequences into batches, in order. Either every sequence must have labels, or no sequence.
 pub(super) fn batches(base: &Model, layer: usize, edit_rows: Vec<TokenRow>) -> Vec<Batch> {
     let spec = base.spec();
     let vocabulary = spec.vocabulary;
-    // The activations per layer: norms, queries, keys and values, and both sides of the activation function.
+    // The number of stored activations per position: norms, attention inputs, and the inputs and outputs of the
+    // activation function.
     let kept = (spec.layers - layer) * (8 * spec.hidden_size + 2 * spec.intermediate_size);
     let most = (TAPE / kept).min(POSITIONS);
     let tail = |row: &TokenRow| if row.labels.is_empty() { row.ids.len() } else { row.labels.len() };
@@ -80,7 +84,7 @@ pub(super) fn batches(base: &Model, layer: usize, edit_rows: Vec<TokenRow>) -> V
     out
 }
 
-/// Returns `Σ weight · −log softmax` at the labels; replaces the logits by their gradient.
+/// Returns the weighted sum of the negative log-likelihoods of `labels`. Replaces `logits` by the gradient of this sum.
 pub(super) fn likelihood(logits: &mut [f32], labels: &[(u32, f64)]) -> f64 {
     let vocabulary = logits.len() / labels.len();
     let mut total = 0.0;
@@ -93,7 +97,8 @@ pub(super) fn likelihood(logits: &mut [f32], labels: &[(u32, f64)]) -> f64 {
     total
 }
 
-/// Returns the sum over rows of KL(base ‖ edited); replaces the edited logits by their gradient times `weight`.
+/// Returns the sum over positions of KL(base ‖ edited), from the logits `base` of the base model and the logits
+/// `logits` of the edited model. Replaces `logits` by the gradient of this sum times `weight`.
 pub(super) fn divergence(base: &mut [f32], logits: &mut [f32], vocabulary: usize, weight: f64) -> f64 {
     let row = |(base_row, edited_row): (&mut [f32], &mut [f32])| {
         let (before, now) = (base_row.to_vec(), edited_row.to_vec());

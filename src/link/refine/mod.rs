@@ -1,12 +1,12 @@
-//! Optimises the values of a linked set together (refinement). Values that were optimised for each edit alone disturb
-//! one another when they are linked, because the change of each edit also affects the outputs for the keys of the other
-//! edits. Refinement fixes the rows `P = S⁻¹Aᵀ` of the closed form and optimises the columns `R` again in the linked
-//! model, in which the edited matrix has the output `W x + b + R (P x)` at every position.
+//! Optimises the values of a set of edits together (refinement). Values that were optimised one by one disturb each
+//! other, because the change for one edit also affects the outputs for the keys of other edits.
 //!
-//! The loss has three terms: the negative log-likelihood of the target, averaged over the edits and a few context
-//! templates of each; the drift KL(base ‖ edited), averaged over all positions of corpus sentences that contain no
-//! edited subject; and the relative size of the change. The optimiser is full-batch Adam in a fixed order, so the
-//! result depends only on the set. The result still has the form `Σ u v` with one column and one row per edit.
+//! The change of a layer is `R P`, with one column of `R` and one row of `P` per edit. Refinement keeps `P` from the
+//! closed form and optimises `R` with full-batch Adam, in a fixed order of operations. The loss has three terms:
+//!
+//! - the negative log-likelihood of the targets, averaged over the edits and some context templates;
+//! - the drift KL(base ‖ edited), averaged over the positions of corpus sentences without an edited subject;
+//! - the size of the change relative to the weight.
 
 mod batch;
 
@@ -23,29 +23,28 @@ use crate::numeric::{View, matmul};
 use crate::patch::{PatchError, norm};
 use crate::progress::Progress;
 
-/// The settings of refinement: the optimiser, the texts that it uses, and the weights of the loss.
+/// The settings of refinement: the optimiser, the texts, and the weights of the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refinement {
     pub steps: usize,
     pub rate: f64,
     /// The number of layers that are changed, from the edited layer upward.
     pub layers: usize,
-    /// The ridge μ of the closed form if the project does not set a ridge, as a share of the mean diagonal of `KᵀC⁻¹K`,
-    /// the Gram matrix of the MLP keys.
+    /// The ridge of the linear system, as a share of its mean diagonal. It is used if the project does not set a ridge.
     pub ridge: f64,
     /// The factor by which the columns of the closed form are multiplied before the first step, if more than one layer
     /// is changed.
     pub start: f64,
-    /// The number of context templates of each edit, in addition to its bare prompt.
+    /// The number of context templates per edit, in addition to the bare prompt.
     pub contexts: usize,
-    /// The maximum number of corpus sentences whose distributions should not change.
+    /// The maximum number of corpus sentences on which the drift is measured.
     pub sentences: usize,
     /// The maximum number of tokens of a sentence; longer sentences are truncated.
     pub tokens: usize,
-    /// The weight of the drift in the loss.
+    /// The weight in the loss of the drift, KL(base ‖ edited) on corpus sentences.
     pub drift: f64,
-    /// The weight of the size `Σ ‖Δ‖² / ‖W‖²` in the loss; the sum is over the changed layers, and Δ is the change of a
-    /// layer's weight W.
+    /// The weight in the loss of the size of the change: `‖Δ‖² / ‖W‖²`, where Δ is the change of a weight W, summed
+    /// over the changed layers.
     pub size: f64,
 }
 
@@ -77,14 +76,15 @@ impl Refinement {
     }
 }
 
-/// The terms of the loss at one step.
+/// The terms of the loss at one step of refinement.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RefineLoss {
     /// The mean negative log-likelihood of the targets, in nats.
     pub nll: f64,
-    /// The mean drift in nats, without its weight.
+    /// The mean of KL(base ‖ edited) over the positions of the corpus sentences, in nats, without its weight in the
+    /// loss.
     pub drift: f64,
-    /// `Σ ‖Δ‖² / ‖W‖²` over the changed layers, without its weight.
+    /// The size of the change, `‖Δ‖² / ‖W‖²` summed over the changed layers, without its weight in the loss.
     pub size: f64,
 }
 
@@ -92,35 +92,35 @@ pub struct RefineLoss {
 struct BatchLoss {
     nll: f64,
     drift: f64,
-    /// For each update, the gradient of the batch's part of the loss with respect to the columns of the update,
-    /// `[d, B]`, where `B` is the number of edits.
+    /// For each changed layer, the gradient of the batch's part of the loss with respect to the columns of the layer's
+    /// update, `[hidden_size, edits]`.
     column_gradients: Vec<Vec<f32>>,
 }
 
-/// The refinement of one set: the updates to optimise, and the batches that every step evaluates.
+/// The refinement of one set of edits: the changes of the layers, and the batches that every step evaluates.
 pub struct RefinementRun<'a> {
     base: &'a Model,
     settings: &'a Refinement,
     updates: Vec<LayerUpdate>,
     batches: Vec<Batch>,
-    /// The number of positions over which the drift is averaged.
+    /// The number of positions of the corpus sentences, over which the drift is averaged.
     drift_positions: usize,
     fixed: Vec<FixedPart>,
 }
 
-/// The values of one layer that do not change during refinement.
+/// The numbers of one layer that stay constant during refinement.
 struct FixedPart {
-    /// The rows `P` as f32, `[B, f]`, where `B` is the number of edits.
+    /// The rows of the layer's update as f32, `[edits, intermediate_size]`.
     rows: Vec<f32>,
-    /// `P Pᵀ`, `[B, B]`.
+    /// `P Pᵀ`, where `P` are the rows of the layer's update, `[edits, edits]`.
     gram: Vec<f64>,
     /// `‖W‖²`, the squared Frobenius norm of the layer's weight.
     weight_square: f64,
 }
 
 impl<'a> RefinementRun<'a> {
-    /// Prepares the batches. `updates` starts with the edited layer, `edits` has the order of the updates' columns, and
-    /// `sentences` are the token rows whose output distributions should not change.
+    /// Prepares the batches. `updates` starts with the edited layer. `edits` has the order of the columns of each
+    /// update. `sentences` are the token ids of the sentences on which the drift is measured.
     pub fn new(
         base: &'a Model,
         updates: Vec<LayerUpdate>,
@@ -143,7 +143,7 @@ impl<'a> RefinementRun<'a> {
         self.batches.iter().map(|batch| batch.pass.positions()).sum()
     }
 
-    /// Runs all steps and returns the updates with the optimised columns.
+    /// Runs all optimiser steps and returns the updates with the optimised columns.
     ///
     /// # Errors
     /// If a changed weight is not finite.
@@ -163,7 +163,8 @@ impl<'a> RefinementRun<'a> {
         Ok(self.with_columns(&x))
     }
 
-    /// Returns the updates with the columns in `x`, which is ordered by update and then by edit.
+    /// Returns the updates with their columns replaced by `x`, which contains all columns, ordered by update and then
+    /// by edit.
     fn with_columns(&self, x: &[f64]) -> Vec<LayerUpdate> {
         let mut updates = self.updates.clone();
         let columns = updates.iter_mut().flat_map(|update| &mut update.columns);
@@ -171,8 +172,8 @@ impl<'a> RefinementRun<'a> {
         updates
     }
 
-    /// Returns the loss with the columns in `x` (ordered by update and then by edit), and the gradient with respect to
-    /// `x`.
+    /// Returns the loss and its gradient with respect to `x`. `x` contains the columns of all updates, ordered by
+    /// update and then by edit.
     ///
     /// # Errors
     /// If a changed weight is not finite.
@@ -185,8 +186,8 @@ impl<'a> RefinementRun<'a> {
         let (edits, width) = (self.updates[0].columns.len(), self.base.spec().hidden_size);
         let mut loss = RefineLoss::default();
         let mut gradients = vec![vec![0.0_f64; edits * width]; self.updates.len()];
-        // As many batches as there are threads are evaluated at once. Their results are added in batch order, so that
-        // the sums do not depend on timing.
+        // One batch per thread is evaluated at a time. The results are added in batch order, so that the sums do not
+        // depend on timing.
         for some in self.batches.chunks(rayon::current_num_threads()) {
             let added: Vec<BatchLoss> = some.par_iter().map(|batch| self.batch_loss(&model, batch)).collect();
             for one in added {
@@ -208,8 +209,8 @@ impl<'a> RefinementRun<'a> {
         Ok((loss, out))
     }
 
-    /// Returns `‖Σ u v‖² / ‖W‖²` of an update, without its weight in the loss, and the gradient of the weighted term
-    /// with respect to every column.
+    /// Returns the size `‖Δ‖² / ‖W‖²` of an update, where Δ is the change of the weight W. Also returns the gradient of
+    /// the size, times its weight in the loss, with respect to every column.
     fn size(&self, update: &LayerUpdate, fixed: &FixedPart) -> (f64, Vec<Vec<f64>>) {
         let (edits, width) = (update.columns.len(), self.base.spec().hidden_size);
         let mixed: Vec<Vec<f64>> = (0..edits)
@@ -255,9 +256,9 @@ impl<'a> RefinementRun<'a> {
         BatchLoss { nll, drift, column_gradients }
     }
 
-    /// Returns the gradient of a batch's part of the loss with respect to an update's columns: `Gᵀ (X Pᵀ)`, `[d, B]`,
-    /// where `X` are the inputs of the edited matrix, `G` is the gradient with respect to its outputs, and `B` is the
-    /// number of edits.
+    /// Returns the gradient of a batch's loss with respect to the columns of an update: `Gᵀ (X Pᵀ)`, `[hidden_size,
+    /// edits]`. `X` are the inputs of the changed weight, `G` is the gradient with respect to its outputs, and `P` are
+    /// the rows of the update.
     fn column_gradients(&self, index: usize, layer: &LayerGradient<'_>) -> Vec<f32> {
         let (spec, isa) = (self.base.spec(), self.base.isa());
         let (rows, edits) = (&self.fixed[index].rows, self.updates[index].columns.len());
@@ -269,7 +270,7 @@ impl<'a> RefinementRun<'a> {
     }
 }
 
-/// Refines a linked set; the parameters are those of [`RefinementRun::new`].
+/// Runs the refinement that [`RefinementRun::new`] prepares from the same parameters.
 ///
 /// # Errors
 /// If a changed weight is not finite.
