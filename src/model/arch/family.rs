@@ -3,7 +3,7 @@
 
 use crate::safetensors::Layout;
 
-/// The storage of the query, key and value projections of attention. The texts are tensor names.
+/// The storage of the query, key and value projections of attention, with their tensor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QkvLayout {
     /// One matrix, whose outputs are all queries, then all keys, then all values.
@@ -131,7 +131,7 @@ pub static GPT_NEOX: Family = Family {
     layout: Layout::Linear,
 };
 
-/// Llama 2 and Llama 3.
+/// The architecture of Llama 2 and Llama 3.
 pub static LLAMA: Family = Family {
     model_type: "llama",
     gguf: Some("llama"),

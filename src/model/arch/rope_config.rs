@@ -85,7 +85,7 @@ fn canonical(config: &ConfigReader<'_>, section: &ConfigReader<'_>) -> BTreeMap<
 }
 
 /// Returns the value of one setting that several keys may state. `stated` contains the name and the value of each key
-/// that is present. Rejects different values. Returns `None` if no key is present.
+/// that is present. Rejects values that differ. Returns `None` if no key is present.
 fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
     let Some((first, number)) = stated.first() else { return Ok(None) };
     match stated.iter().find(|(_, other)| other != number) {
@@ -94,8 +94,8 @@ fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<
     }
 }
 
-/// Returns the name and the value of `key`; `None` if the key is absent. The name is `inside` followed by `key`, for
-/// error messages. Rejects a value that is not above 0 and below `most`.
+/// Returns the full name and the value of `key`; `None` if the key is absent. The full name, for error messages, is
+/// `inside` followed by `key`. Rejects a value that is not above 0 and below `most`.
 fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),

@@ -14,7 +14,7 @@ use super::windows::{local_layers, windows};
 use crate::model::ModelError;
 use crate::model::load::storage::config as stored;
 
-/// Which projections of a model have biases.
+/// For each projection of a model, whether it has a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Biases {
     /// Whether the query, key and value projections have biases.

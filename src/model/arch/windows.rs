@@ -11,7 +11,7 @@ use crate::model::ModelError;
 const MISTRAL_WINDOW: usize = 4096;
 
 /// Returns, for each layer of a GPT-Neo, whether the layer uses local attention. The config states repeated patterns:
-/// `[[["global", "local"], 12]]` describes 24 layers with global and local attention in turn.
+/// `[[["global", "local"], 12]]` describes 24 layers that alternate between global and local attention.
 pub(crate) fn local_layers(config: &ConfigReader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
     let wrong = |problem: &str| config.error("attention_types", problem);
     let default = serde_json::json!([[["global", "local"], layers / 2]]);

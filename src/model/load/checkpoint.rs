@@ -318,8 +318,8 @@ impl Source<'_> {
         format!("{}.weight", self.family().head)
     }
 
-    /// Returns the output matrix. If embeddings are tied, this is the token embedding, and an output matrix that the
-    /// files contain as well must have the same values up to rounding.
+    /// Returns the output matrix. If embeddings are tied, returns the token embedding. If the files also contain an
+    /// output matrix, it must equal the token embedding up to rounding.
     fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;
         let weight = if spec.tied {

@@ -22,7 +22,7 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// The weights files of a model folder.
+/// The memory-mapped weights files of a model folder.
 #[derive(Clone, Debug)]
 pub(crate) struct WeightFiles {
     pub shards: Vec<MappedFile>,
@@ -106,7 +106,8 @@ impl WeightFiles {
         self.shards.iter().flat_map(|shard| shard.file.header.tensors.keys().map(String::as_str))
     }
 
-    /// Returns what the file header says about the tensor `name`, and the weights file that contains the tensor.
+    /// Returns the header entry of the tensor `name` (dtype, shape, byte range), and the weights file that contains the
+    /// tensor.
     pub(crate) fn get(&self, name: &str) -> Option<(&MappedFile, &TensorInfo)> {
         self.shards.iter().find_map(|shard| Some((shard, shard.file.tensor(name)?)))
     }

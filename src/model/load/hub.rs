@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 /// The prefix of a model path that is a name on the Hub and not a local path.
 const PREFIX: &str = "hf:";
-/// The default revision: the revision of a name without `@REVISION`.
+/// The revision of a name without `@REVISION`.
 const MAIN: &str = "main";
 /// Minimum length of an abbreviated commit hash, in hexadecimal digits.
 const SHORTEST: usize = 7;

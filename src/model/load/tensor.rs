@@ -42,7 +42,8 @@ impl Tensor {
         Self { name, shape, dtype: stored, storage: Storage::Mapped(Arc::clone(map), range) }
     }
 
-    /// The elements in row-major order, not copied: in the dtype of the file, or as f32 if the tensor was changed.
+    /// Returns the elements in row-major order without copying them. They have the dtype of the file, or f32 if the
+    /// tensor was changed.
     pub fn elements(&self) -> Elements<'_> {
         match &self.storage {
             Storage::Owned(data) => Elements::Own(data),
@@ -106,7 +107,6 @@ impl Tensor {
         }
     }
 
-    /// Whether both tensors share the same memory.
     pub fn is_same_memory(&self, other: &Self) -> bool {
         match (&self.storage, &other.storage) {
             (Storage::Mapped(a, from), Storage::Mapped(b, to)) => Arc::ptr_eq(a, b) && from == to,

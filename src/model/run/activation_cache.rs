@@ -17,7 +17,7 @@ pub enum Component {
 
 /// The activations that were recorded in one forward pass, for every layer and every token position in the batch.
 pub struct ActivationCache {
-    /// The position range of each token sequence in the matrices below, and the number of cached positions before it.
+    /// The range of matrix rows of each token sequence, and the number of cached positions before the sequence.
     pub(super) rows: Rows,
     /// The hidden size d, which is the number of columns of the `[positions, d]` matrices.
     pub(super) width: usize,

@@ -13,8 +13,8 @@ use super::rows::Rows;
 use crate::numeric::attention::AttentionInput;
 use crate::numeric::rows::add;
 
-/// A patched run: a forward pass that resumes a recorded one at one position and one layer of a text, with
-/// replacements.
+/// A patched run of one text: a forward pass that reads the first positions and layers from a recorded pass, and
+/// replaces some hidden states or outputs.
 pub struct PatchedRun<'r> {
     pub cache: &'r ActivationCache,
     /// The index of the text in `cache`.
@@ -39,7 +39,7 @@ pub enum StartState<'r> {
     Fork(usize),
 }
 
-/// Outputs of attention or of the MLP that replace those of a patched run, at the first position of the run.
+/// Replacements for the outputs of attention or of the MLP in a patched run. They apply at the first computed position.
 pub struct OutputPatch<'r> {
     pub component: Component,
     /// The layers in which the outputs are replaced.
@@ -110,7 +110,7 @@ impl Model {
             self.run_patched_layer(layer, &rows[..batch.joined], &mut batch);
         }
         // After the last layer, `x` contains only the last position of every run. Runs that compute no layer are added
-        // now, with their last position.
+        // here, with their last position.
         let mut out = batch.x;
         for row in &rows[batch.joined..] {
             match row.start {

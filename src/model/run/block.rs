@@ -21,7 +21,7 @@ pub(crate) struct BlockInput<'a> {
     pub rows: &'a Rows,
     /// The KV cache of the layer, for positions that precede the token sequences of the batch.
     pub cache: &'a KvCache,
-    /// How many positions at the end of each token sequence are computed.
+    /// The number of positions to compute at the end of each token sequence.
     pub last_n: &'a [usize],
 }
 
@@ -39,7 +39,8 @@ pub(crate) struct Qkv {
     /// Queries, keys and values after head norms and RoPE. The matrix has one row per position, which contains all
     /// three.
     pub qkv: Vec<f32>,
-    /// Tapes of the norms of all heads: first queries, then keys. `None` if the family does not normalise heads.
+    /// The tapes of the norms of the heads: first that of queries, then that of keys. `None` if the family does not
+    /// normalise heads.
     pub head_norms: Option<[NormTape; 2]>,
 }
 
@@ -94,7 +95,8 @@ impl Model {
         }
     }
 
-    /// Runs one block. Returns the hidden states after the block at the computed positions, `[Σ last_n, d]`.
+    /// Runs one block at the last `last_n[i]` positions of each token sequence `i` in `input`. Returns the hidden
+    /// states after the block, `[Σ last_n, d]`.
     pub(crate) fn run_block(&self, layer: usize, input: BlockInput<'_>) -> Vec<f32> {
         let (mid, _) = self.run_attention(layer, input, false);
         let (key, _) = self.mlp_key(layer, &mid, false);
@@ -110,8 +112,8 @@ impl Model {
         (out, BlockTape { attention, mlp: mlp.expect("a tape was requested") })
     }
 
-    /// Computes `x + attention(norm(x))` at the computed positions, `[Σ last_n, d]`. Attention probabilities are only
-    /// kept for the reverse pass if `keep` is set.
+    /// Computes `x + attention(norm(x))` at the last `last_n[i]` positions of each token sequence `i` in `input`,
+    /// `[Σ last_n, d]`. The tape contains the attention probabilities only if `keep` is set.
     pub(crate) fn run_attention(&self, layer: usize, input: BlockInput<'_>, keep: bool) -> (ResidMid, AttentionTape) {
         let BlockInput { x, rows, last_n, .. } = input;
         let inputs = self.qkv(layer, x, rows);
@@ -127,8 +129,9 @@ impl Model {
         (mid, AttentionTape { inputs, probabilities })
     }
 
-    /// Computes `attention(norm(x))` at the computed positions, `[Σ last_n, d]`, bias included. Causal tracing records
-    /// or replaces this output. Also returns the queries, keys and values.
+    /// Computes `attention(norm(x))` at the last `last_n[i]` positions of each token sequence `i` in `input`,
+    /// `[Σ last_n, d]`, bias included. Causal tracing records or replaces this output. Also returns the queries, keys
+    /// and values.
     pub(crate) fn attention_output(&self, layer: usize, input: BlockInput<'_>) -> (Vec<f32>, Qkv) {
         let inputs = self.qkv(layer, input.x, input.rows);
         let output = self.attend_and_project(layer, &attention_inputs(input, &inputs.qkv, self.heads(layer)));
@@ -144,7 +147,7 @@ impl Model {
         Qkv { norm, qkv, head_norms }
     }
 
-    /// Computes the output of attention, `[Σ last_n, d]`, from queries, keys and values.
+    /// Computes the output of attention from queries, keys and values, `[query positions, d]`.
     pub(crate) fn attend_and_project(&self, layer: usize, inputs: &[AttentionInput<'_>]) -> Vec<f32> {
         let (attended, _) = attend(self.isa(), self.heads(layer), inputs, false);
         self.project(&attended, &self.checkpoint.blocks[layer].attention_out)
@@ -179,8 +182,8 @@ impl Model {
         }
     }
 
-    /// Applies the norms of the heads to attention queries and keys in place, if the family has such norms. Returns
-    /// their tapes.
+    /// Applies the norms of the heads to attention queries and keys in place. Returns their tapes; `None` if the family
+    /// does not normalise heads.
     fn norm_heads(&self, layer: usize, qkv: &mut [f32]) -> Option<[NormTape; 2]> {
         let norms = self.checkpoint.blocks[layer].head_norms.as_ref()?;
         let heads = self.heads(layer);

@@ -39,9 +39,9 @@ impl Model {
         out
     }
 
-    /// Computes the MLP keys of several layers, in ascending order, in one forward pass. For each batch and each layer,
-    /// calls `seen` with the index in `layers` and the MLP keys, `[positions, f]`. The keys of a layer have the same
-    /// bits whichever other layers are requested.
+    /// Computes the MLP keys of several layers in one forward pass; `layers` must be ascending. For each batch and each
+    /// layer, calls `seen` with the index in `layers` and the MLP keys, `[positions, f]`. The keys of a layer do not
+    /// depend on which other layers are requested, bit for bit.
     pub fn keys_at(&self, layers: &[usize], tokens: &[&[u32]], mut seen: impl FnMut(usize, Vec<f32>)) {
         let Some(&last) = layers.last() else { return };
         for part in batches(tokens, KEYS_BATCH) {

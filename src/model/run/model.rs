@@ -7,7 +7,7 @@ use crate::model::{ModelError, Spec};
 use crate::numeric::rows::{add, each_row};
 use crate::numeric::{Isa, View, matmul};
 
-/// A checkpoint, with the instruction set that computes it. Clones share the weights, so cloning is cheap.
+/// An opened checkpoint, and the instruction set for computing with it. Clones share the weights, so cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub(crate) checkpoint: Checkpoint,

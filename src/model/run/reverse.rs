@@ -32,8 +32,8 @@ impl Model {
         reverse(gradient, width, &norm.gain.to_f32(), tape);
     }
 
-    /// Back-propagates through one block: from the gradient of the block's output, `[Σ last_n, d]`, to the gradient of
-    /// its input at all positions. `shape` is the input of the forward pass, without its hidden states.
+    /// Back-propagates through one block: from the gradient of the block's output at the computed positions to the
+    /// gradient of its input at all positions. `shape` is the input of the forward pass, without its hidden states.
     pub(crate) fn block_reverse(
         &self,
         layer: usize,
@@ -84,8 +84,8 @@ impl Model {
         out
     }
 
-    /// Back-propagates through `attention(norm(x))`: from the gradient of its output, `[Σ last_n, d]`, to the gradient
-    /// of `x` at all positions.
+    /// Back-propagates through `attention(norm(x))`: from the gradient of its output at the computed positions to the
+    /// gradient of `x` at all positions.
     fn attention_reverse(
         &self,
         layer: usize,

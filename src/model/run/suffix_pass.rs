@@ -37,7 +37,7 @@ pub struct SuffixPass<'a> {
 /// The logits of one forward pass through the layers above the edited layer, and the intermediate results for its
 /// reverse pass.
 pub struct SuffixTape {
-    /// The logits of the labelled positions (those whose next token is scored), `[Σ last_n, vocabulary]`.
+    /// The logits of the labelled positions (those whose next token is scored), `[labelled positions, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: NormTape,
@@ -67,8 +67,8 @@ impl<'a> SuffixPass<'a> {
         Self { model, first_layer: layer + 1, rows, last_n: last_n.to_vec(), caches, resid_start }
     }
 
-    /// Joins preparations of the same model and layer. The result contains the token sequences of all preparations, in
-    /// order. KV caches are shared, not copied.
+    /// Joins passes of the same model and layer into one pass. It contains the token sequences of all passes, in order.
+    /// KV caches are shared, not copied.
     ///
     /// # Panics
     /// If `all` is empty.
@@ -93,7 +93,8 @@ impl<'a> SuffixPass<'a> {
         }
     }
 
-    /// Returns the preparation of one token sequence, the one with the index `row`. The KV cache is shared, not copied.
+    /// Returns a pass for only one of the token sequences, the one with the index `row`. The KV cache is shared, not
+    /// copied.
     pub fn row(&self, row: usize) -> Self {
         let part = |all: &[Arc<Vec<f32>>]| vec![Arc::clone(&all[row])];
         let width = self.model.spec().hidden_size;
@@ -116,7 +117,7 @@ impl<'a> SuffixPass<'a> {
         self.rows.positions()
     }
 
-    /// Estimates the memory for this preparation and the intermediate results of one evaluation, in f32 numbers.
+    /// Estimates the memory for this pass and for the intermediate results of one evaluation, in f32 numbers.
     pub fn stored_floats(&self) -> usize {
         let spec = self.model.spec();
         let cached = |cache: &KvCache| cache.keys.iter().chain(&cache.values).map(|part| part.len()).sum::<usize>();

@@ -1,9 +1,9 @@
 //! Runs the layers from one MLP down-projection upward, forward and backward, for evaluations with different weights of
 //! that projection.
 //!
-//! A change of the weight affects every position, but not the inputs of the projection (the MLP keys) and not the
-//! residual stream to which its output is added. These are computed once. The reverse pass returns the gradient of the
-//! MLP outputs. The product of the MLP keys and this gradient is the gradient of the weight.
+//! A change of the weight affects every position. It does not affect the inputs of the projection (the MLP keys) or the
+//! residual stream to which its output is added, so they are computed once. The reverse pass returns the gradient of
+//! the MLP outputs. The product of the MLP keys and this gradient is the gradient of the weight.
 
 use super::block::{BlockInput, BlockTape};
 use super::kv_cache::EMPTY;
@@ -25,7 +25,7 @@ pub struct WeightPass {
 
 /// The logits of one forward pass, and the intermediate results for its reverse pass.
 pub struct WeightTape {
-    /// The logits of the labelled positions (those whose next token is scored), `[Σ last_n, vocabulary]`.
+    /// The logits of the labelled positions (those whose next token is scored), `[labelled positions, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: NormTape,
@@ -65,7 +65,8 @@ impl WeightPass {
         WeightTape { logits: model.unembed(&normed), blocks, norm }
     }
 
-    /// Returns the hidden states after the last layer of `model` at the labelled positions, `[Σ last_n, d]`.
+    /// Returns the hidden states after the last layer of `model`, `[labelled positions, d]`. A position is labelled if
+    /// its next token is scored.
     pub fn last_states(&self, model: &Model) -> Vec<f32> {
         self.run_blocks(model).0
     }
@@ -123,8 +124,8 @@ impl WeightPass {
     }
 }
 
-/// Recomputes the MLP keys of a block from its tape. The tape does not store the keys, but the input of the activation
-/// function and, for a gated MLP, the output of the up-projection.
+/// Recomputes the MLP keys of a block from its tape, the stored intermediate results. The tape contains the input of
+/// the activation function and, for a gated MLP, the output of the up-projection.
 fn keys_of(model: &Model, tape: &BlockTape) -> Vec<f32> {
     let mut keys = tape.mlp.activation_input.clone();
     model.spec().activation.apply(model.isa(), &mut keys);

@@ -50,7 +50,7 @@ const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
 /// A text for the model, which is either used verbatim or sent as a user message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prompt<'t> {
-    /// The text, to which no chat template is applied yet.
+    /// The text as the user wrote it, before a chat template is applied.
     pub text: &'t str,
     /// Whether the text is a user message, which is rendered with the chat template of the model.
     pub chat: bool,
@@ -81,8 +81,8 @@ struct TemplateAffixes {
     /// The text that the chat template writes between the generation prompt and an answer, for example the empty
     /// thinking block of a reasoning model.
     answer_prefix: String,
-    /// Whether the chat template writes a space before an answer. `None` if this is unknown, because the template
-    /// renders a conversation with an answer differently from the beginning.
+    /// Whether the chat template writes a space before an answer. `None` if this is unknown: the text of a conversation
+    /// with an answer does not start with the text of the same conversation without the answer.
     space: Option<bool>,
 }
 
@@ -240,8 +240,8 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// Whether a format string contains a number of more than four digits, or a nested field, which could contain one.
-/// Either could give a very long text.
+/// Whether a format string may ask for a width or a precision above 9,999: it contains a number of more than four
+/// digits, or a nested field, whose value is unknown here.
 fn is_wide(format: &str) -> bool {
     let digits = format.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0);
     let nested = format.split('{').skip(1).any(|part| part.contains(':') && !part.contains('}'));

@@ -118,9 +118,9 @@ fn replaced(pattern: &Value, content: usize) -> usize {
     }
 }
 
-/// Returns the length of the longest replacement in a precompiled character map: the length of a trie, the trie, and
-/// NUL-terminated texts. Rejects a map that is shorter than the stated length, because the tokenizers library allocates
-/// that length.
+/// Returns the length of the longest replacement in a precompiled character map. The map consists of the length of a
+/// trie, the trie, and NUL-terminated replacements. Rejects a map that ends before the stated end of the trie, because
+/// the tokenizers library allocates the stated length.
 fn longest_of_map(map: &str) -> Result<usize, String> {
     let bytes = BASE64.decode(map).map_err(|problem| format!("its map of characters is not base 64: {problem}"))?;
     let Some((stated, rest)) = bytes.split_first_chunk::<4>() else { return Ok(1) };

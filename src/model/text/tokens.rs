@@ -22,8 +22,8 @@ const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_temp
 /// Maximum size in bytes of each file that is read: tokenizer.json and config.json.
 const LIMIT: u64 = 64 << 20;
 
-/// Texts to put before a continuation when the continuation is tokenised. The first text is used that the tokenizer
-/// does not merge with the continuation.
+/// Texts to put before a continuation when the continuation is tokenised. The first one that the tokenizer does not
+/// merge with the continuation is used.
 const ANCHORS: [&str; 3] = ["\n", ".", "a"];
 
 /// A loaded tokenizer.json, and the chat template of the same model folder.
@@ -49,7 +49,7 @@ pub struct EncodedPrompt {
     /// prompt.
     pub text: String,
     /// The offset from a byte position in the prompt to the position in `text`. The offset is negative if the chat
-    /// template strips more white space before the prompt than the number of bytes that it writes there.
+    /// template strips N bytes of white space before the prompt and writes fewer than N bytes there.
     shift: isize,
     /// Whether the chat template puts a space before an answer; `None` if this is unknown or if no chat template is
     /// used.
@@ -59,7 +59,7 @@ pub struct EncodedPrompt {
 
 impl EncodedPrompt {
     /// Returns `answer` in the form in which it continues the prompt: with or without a space before it. The chat
-    /// template decides this; otherwise, the rule of [`target_text`] applies.
+    /// template decides this. If it does not, or if none is used, the rule of [`target_text`] applies.
     pub fn answer(&self, answer: &str) -> String {
         match self.space {
             Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
@@ -126,7 +126,7 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Returns the special tokens that the tokenizer appends to a text.
+    /// Tokenises the letter `a` to find the special tokens that the tokenizer appends to every text.
     fn appended_tokens(&self) -> Vec<u32> {
         let text = catch_panic(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
         let Some(text) = text else { return Vec::new() };
@@ -181,8 +181,8 @@ impl Tokens {
     }
 
     /// Returns the texts of the special tokens `bos_token_id` and `eos_token_id` in config.json, without repetition.
-    /// tokenizer_config.json is not read, because a patch may depend only on the files of the base model, which do not
-    /// include this file.
+    /// tokenizer_config.json is not read, because the digest of the base model does not cover it, and a patch may
+    /// depend only on files that the digest covers.
     pub fn start_texts(&self) -> Vec<String> {
         let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
         let config: serde_json::Value =
@@ -273,8 +273,8 @@ impl Tokens {
         text.unwrap_or_else(|| self.pieces(ids).concat())
     }
 
-    /// Decodes tokens that follow other tokens. Some decoders strip a space at the beginning of a text; this function
-    /// keeps the space.
+    /// Decodes tokens that follow other tokens. A space at the beginning is kept, although some decoders strip a space
+    /// at the beginning of a text.
     pub fn decode_behind(&self, ids: &[u32]) -> String {
         let own = || self.decode(ids);
         let Some(before) = self.encode_raw(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };

@@ -89,7 +89,7 @@ fn unwrap(prefix: &str) -> String {
     }
 }
 
-/// Returns the names of the tensors that have names of the decoder, but are not in `read`.
+/// Returns the tensors that belong to the decoder according to their names, but are not in `read`.
 pub(in crate::model) fn unread<'w>(weights: &'w WeightFiles, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
     let family = spec.family;
     let (blocks, _) = family.block.split_once("{}").unwrap_or((family.block, ""));
@@ -99,7 +99,8 @@ pub(in crate::model) fn unread<'w>(weights: &'w WeightFiles, spec: &Spec, read: 
         let bare = name.strip_prefix(family.prefix).unwrap_or(name);
         bare.starts_with(blocks) || name.starts_with(&head) || ends.iter().any(|end| bare.starts_with(end))
     };
-    // A model with tied embeddings may store an output matrix, which was already compared with the token embedding.
+    // The output matrix of a model with tied embeddings is not reported: it was already compared with the token
+    // embedding.
     let tied = format!("{head}weight");
     let kept = |name: &&str| {
         !(read.contains(name) || COMPUTED.iter().any(|end| name.ends_with(end)) || spec.tied && *name == tied)
