@@ -1,7 +1,6 @@
 //! Defines the codes of findings in one table, with their default severities.
 //!
-//! The codes are part of the public interface, because users filter findings by code and link to codes. A code is never
-//! renamed, and its meaning never changes. A new code is one line in the table below.
+//! Users filter findings by code, so a code is never renamed and its meaning never changes.
 
 use std::fmt;
 
@@ -12,9 +11,9 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// The project cannot be built until this is fixed.
+    /// The project cannot be built until the finding is fixed.
     Error,
-    /// The user should look at this; it does not stop a build.
+    /// The user should look at the finding, but it does not stop a build.
     Warning,
 }
 
@@ -29,7 +28,7 @@ impl Severity {
 
 /// The default severity of a code, and whether a policy may change it.
 enum Weight {
-    /// Always an error, because it makes the meaning of the project unclear; a policy cannot change it.
+    /// An error that a policy cannot change, because the finding makes the meaning of the project unclear.
     Error,
     /// A warning by default; a policy may make it an error or hide it.
     Warning,
@@ -46,34 +45,34 @@ impl Weight {
     }
 }
 
-/// Declares every code once: variant, public name, [`Weight`], and one sentence that says when it is reported.
+/// Declares every code once: variant, public name, [`Weight`], and a sentence that says when the finding is reported.
 macro_rules! codes {
     ($($variant:ident $name:literal $severity:ident $description:literal)*) => {
-        /// The stable identifier of a kind of finding, such as `duplicate-id`. Its public name never changes.
+        /// The stable identifier of a type of finding, such as `duplicate-id`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code { $(#[doc = $description] $variant,)* }
 
         impl Code {
-            /// All codes, in the order of the table.
+            /// All codes, in the order in which they are declared.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Returns the public name, in kebab case.
+            /// Returns the public name in kebab case, such as `duplicate-id`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Returns one sentence that says when the code is reported.
+            /// Returns a sentence that says when a finding with this code is reported.
             pub fn description(self) -> &'static str {
                 match self { $(Self::$variant => $description,)* }
             }
 
-            /// Returns the default severity; a policy may change it if [`Code::is_adjustable`].
+            /// Returns the default severity. A policy may change it if [`Code::is_adjustable`] returns true.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Weight::$severity.severity(),)* }
             }
 
-            /// Returns whether a policy may change the severity. A policy cannot change it for findings that make the
-            /// meaning of the project unclear.
+            /// Returns whether a policy may change the severity. It may not if the finding makes the meaning of the
+            /// project unclear.
             pub fn is_adjustable(self) -> bool {
                 // The store is not part of the project, so the project's policy does not apply to it.
                 let own = self != Self::StoreDamaged;

@@ -1,20 +1,20 @@
 //! Defines a diagnostic: a code, a message, labels that mark texts in files, and help.
 //!
-//! A diagnostic never stops the run. All diagnostics are collected, and the caller decides whether the command fails.
+//! A diagnostic does not stop the run. All diagnostics are collected, and the caller decides whether the command fails.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Code, FileId, Severity, Sources, truncate_middle};
 
-/// A label of a diagnostic: a byte range in a file, with a text to show below it.
+/// A mark in a file: a byte range, with a text to show below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     pub file: FileId,
     pub span: Range<usize>,
     /// The explanation that is shown below the byte range; may be empty.
     pub text: String,
-    /// Whether the label marks the cause of the finding; other labels give context.
+    /// Whether the label marks the cause of the finding. Other labels give context.
     pub primary: bool,
 }
 
@@ -22,12 +22,12 @@ pub struct Label {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     pub code: Code,
-    /// The effective severity: the default of `code`, until `Policy::apply` replaces it.
+    /// The severity in effect: the default of `code`, until `Policy::apply` replaces it.
     pub severity: Severity,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
     pub labels: Vec<Label>,
-    /// Advice on what to do, one sentence per entry.
+    /// Advice for the user, one sentence per entry.
     pub help: Vec<String>,
 }
 
@@ -77,11 +77,11 @@ impl Diagnostic {
     }
 }
 
-/// A list of findings with at most 1,000 of each code. The limit bounds the memory for untrusted projects.
+/// A list of findings with at most 1,000 of each code, so that an untrusted project cannot exhaust memory.
 #[derive(Debug, Default)]
 pub struct CappedFindings {
     shown: Vec<Diagnostic>,
-    /// The number of pushed findings per code; dropped findings count too.
+    /// The number of findings per code, including those that were dropped.
     counts: BTreeMap<Code, usize>,
 }
 
@@ -114,8 +114,8 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     });
 }
 
-/// The error of a check: its findings, of which at least one is an error, and the file texts that their labels refer
-/// to.
+/// The error of a check. It contains at least one finding that is an error, and the texts of the files that the labels
+/// mark.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {

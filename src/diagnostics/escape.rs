@@ -1,5 +1,4 @@
-//! Escapes untrusted texts for terminals and messages: control characters, characters that reorder a line, and texts
-//! that are too long.
+//! Makes untrusted texts safe for terminals and messages: escapes control characters, and shortens long texts.
 
 use std::fmt::Write as _;
 
@@ -14,7 +13,7 @@ pub fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// Returns the text with control and bidi characters escaped as `\u{…}`, so that it is on one line.
+/// Escapes control characters and characters that reorder a line, as `\u{…}`. The result is one line.
 pub fn escape_controls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -28,12 +27,12 @@ pub fn escape_controls(text: &str) -> String {
     shown
 }
 
-/// Returns the text in double quotes, with invisible characters escaped.
+/// Returns the text in double quotes, with escapes for control characters and characters that reorder a line.
 pub fn quoted(text: &str) -> String {
     escape_controls(&format!("{text:?}"))
 }
 
-/// The maximum length of a text in a message, in bytes; project files may contain huge names.
+/// The maximum length of a text in a message, in bytes. Project files may contain very long names.
 const MOST_BYTES: usize = 4096;
 
 /// Shortens a text of more than 4,096 bytes for a message, to about 3,072 bytes of its beginning and 1,024 of its end.
@@ -46,7 +45,7 @@ pub fn truncate_middle(text: &str) -> String {
     format!("{} … ({} bytes) … {}", &text[..head], tail - head, &text[tail..])
 }
 
-/// Escapes lines that a GitHub workflow reads as commands: those that begin with `::`, and those that contain `##[`.
+/// Escapes the lines that GitHub Actions would execute as commands: those that begin with `::` or contain `##[`.
 pub fn escape_workflow_commands(text: &str) -> String {
     let line = |line: &str| {
         let begins = line.trim_start().starts_with("::");

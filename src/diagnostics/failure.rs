@@ -1,25 +1,25 @@
-//! Defines the error of a command: findings, and the kind that determines the exit code.
+//! Defines the error of a command: its findings, and the kind of failure, which determines the exit code.
 
 use super::{Diagnostic, Findings, Sources};
 
-/// The kind of a failure; it determines the exit code.
+/// The kind of a failure. It determines the exit code of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The input cannot be used: a file of the project, the base, the store or an option.
     Invalid,
-    /// The lock is missing or out of date, or the lock names another base.
+    /// The project's `corrigenda.lock` is missing or out of date, or names another base.
     Stale,
     /// Every step succeeded, but a rule of the project's policy is broken.
     Denied,
 }
 
-/// The error of a command: its findings and the file texts that their labels refer to.
+/// The error of a command: its findings, and the texts of the files that the labels of the findings mark.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub kind: FailureKind,
-    /// The findings of the command. Among them is at least one error.
+    /// The findings of the command. At least one of them is an error.
     pub findings: Vec<Diagnostic>,
-    /// The file texts that the labels of the findings refer to.
+    /// The texts of the files that the labels of the findings mark.
     pub sources: Sources,
 }
 
@@ -34,15 +34,15 @@ impl Failure {
         Self { kind: FailureKind::Stale, ..Self::from(finding) }
     }
 
-    /// Returns a failure for findings of mixed severity: [`FailureKind::Denied`] if every error is a policy rule, or
-    /// else [`FailureKind::Invalid`].
+    /// Returns a failure for a list of errors and warnings. Its kind is [`FailureKind::Denied`] if every error is a
+    /// broken policy rule, and otherwise [`FailureKind::Invalid`].
     pub fn from_findings(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
         let denied = findings.iter().filter(|one| one.is_error()).all(|one| one.code.is_adjustable());
         let kind = if denied { FailureKind::Denied } else { FailureKind::Invalid };
         Self { kind, findings, sources: sources.clone() }
     }
 
-    /// Sets the file texts that the labels refer to. A failure that is created with `From` has none.
+    /// Sets the texts of the files that the labels mark. A failure that was created from one [`Diagnostic`] has none.
     #[must_use]
     pub fn with_sources(self, sources: &Sources) -> Self {
         Self { sources: sources.clone(), ..self }

@@ -1,15 +1,16 @@
 //! Defines findings: errors and warnings about a project, a model, the store or an export. All modules return findings
 //! as values, and only the command line prints them.
 //!
-//! - [`Code`] is the table of all codes: stable name, default severity, one sentence.
-//! - [`Diagnostic`] is one finding, with labels that mark texts in [`Sources`], and help.
-//! - [`Findings`] is a list of diagnostics with the texts that the labels point into.
-//! - [`Failure`] is the error of a command: findings, and the kind that determines the exit code.
+//! - [`Code`] is the stable name of a type of finding.
+//! - [`Diagnostic`] is one finding, with help and with labels that mark texts in [`Sources`].
+//! - [`Findings`] is a list of diagnostics with the texts that their labels mark.
+//! - [`Failure`] is the error of a command: its findings, and the kind that determines the exit code.
 //! - [`Place`] is a range in a file by lines and columns, for output to other programs.
-//! - [`render()`] shows a diagnostic on a terminal; [`escape_controls`], [`quoted`] and [`truncate_middle`] make texts
-//!   safe to print; [`nearest`] and [`most_similar`] suggest names.
+//! - [`render()`] formats a diagnostic for a terminal.
+//! - [`escape_controls`], [`quoted`] and [`truncate_middle`] make texts safe to print.
+//! - [`nearest`] and [`most_similar`] find the name that the user probably meant.
 //!
-//! This module depends on no other module of the crate.
+//! This module uses no other module of the crate.
 
 mod code;
 mod diagnostic;

@@ -1,4 +1,4 @@
-//! Defines a range in a file by lines and columns instead of byte offsets, for people and other programs.
+//! Represents a range in a file by lines and columns instead of byte offsets, for people and other programs.
 
 use std::ops::Range;
 
@@ -24,8 +24,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Converts a byte range to lines and columns. The result has no lines if the file could not be read and its text
-    /// is therefore empty.
+    /// Converts a byte range to lines and columns. If the text of the file is empty, because the file could not be
+    /// read, the result has no lines and columns.
     pub fn new(file: FileId, span: &Range<usize>, sources: &Sources) -> Self {
         let known = !sources.text(file).is_empty();
         let start = known.then(|| sources.position(file, span.start));

@@ -1,13 +1,13 @@
-//! Renders a diagnostic for the terminal: the message, the lines of the file that its labels mark, and the help.
+//! Formats a diagnostic for the terminal: the message, the lines that its labels mark, and the help.
 //!
-//! All texts are untrusted input: control characters, and characters that reorder a line, are escaped or replaced
-//! before they reach the terminal.
+//! All texts are untrusted input. Control characters and characters that reorder a line are escaped or replaced.
 
 use std::ops::Range;
 
 use super::{Diagnostic, FileId, Label, Severity, Sources, escape_controls, is_bidi, is_control};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+/// The style in which [`render`] formats a diagnostic.
 #[derive(Clone, Copy, Debug)]
 pub struct RenderStyle {
     /// Whether to use ANSI colours; false by default.
@@ -22,10 +22,8 @@ impl Default for RenderStyle {
     }
 }
 
-/// Replaces characters that are unsafe to print by characters of the same length in bytes, so that byte ranges stay
-/// valid.
-///
-/// The renderer replaces ASCII control characters (by `␛`, for example); this function replaces those of 2 and 3 bytes.
+/// Replaces unsafe characters of 2 or 3 bytes by characters with the same number of bytes, so that byte ranges stay
+/// valid. The renderer replaces unsafe ASCII characters itself.
 fn mask_controls(text: &str) -> String {
     let mask = |character: char| match character.len_utf8() {
         2 if is_control(character) || is_bidi(character) => '¤',
@@ -35,7 +33,7 @@ fn mask_controls(text: &str) -> String {
     text.chars().map(mask).collect()
 }
 
-/// Renders a diagnostic in the style of rustc.
+/// Formats a diagnostic for a terminal, like an error message of rustc.
 pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -58,7 +56,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) ->
     renderer.term_width(style.width).render(&[group])
 }
 
-/// Returns the files in which the diagnostic has labels, the file of the primary label first.
+/// Returns the files in which the diagnostic has labels. The file of the primary label is first.
 fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     let mut files: Vec<FileId> = diagnostic.primary().map(|label| label.file).into_iter().collect();
     for label in &diagnostic.labels {
@@ -69,10 +67,10 @@ fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     files
 }
 
-/// The maximum number of bytes in a snippet after its last label, which is more than a terminal shows in one line.
+/// The maximum number of bytes that a snippet contains after its last label. A line of a terminal is shorter.
 const MAX_BYTES_AFTER_LABEL: usize = 1 << 12;
 
-/// Groups the labels in a file into snippets of nearby labels; the snippet with the primary label is first.
+/// Groups the labels in a file into snippets of nearby labels. The snippet with the primary label is first.
 fn group_labels(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
     let mut labels: Vec<&Label> = diagnostic.labels.iter().filter(|label| label.file == file).collect();
     labels.sort_by_key(|label| label.span.start);
@@ -89,11 +87,11 @@ fn group_labels(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
     pieces
 }
 
-/// The minimum distance between two labels, in bytes, at which they are shown in separate snippets.
+/// The distance in bytes from which two labels are shown in separate snippets.
 const MAX_LABEL_DISTANCE: usize = 1 << 13;
 
-/// Returns a snippet that contains only the part of the file near its labels. With the whole file, the renderer would
-/// index all lines of the file for every finding.
+/// Returns a snippet that contains only the part of the file near its labels. If it contained the whole file, the
+/// renderer would index all lines of the file for every finding.
 fn snippet(
     labels: Vec<&Label>,
     file: FileId,
@@ -114,8 +112,7 @@ fn snippet(
         .annotations(annotations)
 }
 
-/// Cuts `window`, a part of a file, [`MAX_BYTES_AFTER_LABEL`] bytes after `end`, where the last label of the window
-/// ends.
+/// Cuts the text `window` at [`MAX_BYTES_AFTER_LABEL`] bytes after the offset `end`, where its last label ends.
 fn clip(window: &str, end: usize) -> &str {
     &window[..window.ceil_char_boundary(end.saturating_add(MAX_BYTES_AFTER_LABEL))]
 }

@@ -1,4 +1,4 @@
-//! Stores the files that the labels of diagnostics point into, and converts byte offsets to lines and columns.
+//! Stores the files in which the labels of diagnostics mark texts, and converts byte offsets to lines and columns.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId(u32);
 
-/// A line and a column as editors count them: both from 1, the column in characters.
+/// A line and a column as editors count them: both start at 1, and the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     pub line: usize,
@@ -17,18 +17,18 @@ pub struct Position {
 struct SourceFile {
     path: String,
     text: String,
-    /// The byte offsets at which the lines of the text begin.
+    /// The byte offset of the beginning of each line of the text.
     lines: Vec<usize>,
 }
 
-/// The files that diagnostics point into, each with its display path and its text.
+/// The files in which diagnostics mark texts, each with its path for messages and its text.
 #[derive(Clone, Debug, Default)]
 pub struct Sources(Vec<SourceFile>);
 
 impl Sources {
-    /// Adds a file. A byte order mark is dropped, and offsets count from the first character after the mark.
+    /// Adds a file. A byte order mark is dropped, and byte offsets count from the first character after it.
     ///
-    /// For a file that could not be read, the text is empty, and messages show only the path.
+    /// For a file that could not be read, `text` is empty, and messages show only the path.
     pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> FileId {
         let mut text = text.into();
         if text.starts_with('\u{feff}') {
@@ -41,7 +41,7 @@ impl Sources {
     }
 
     fn source(&self, file: FileId) -> &SourceFile {
-        // Only `add` creates ids, so this panics only if the id belongs to another `Sources`.
+        // Only `add` creates ids, so this panics only for an id from another `Sources`.
         &self.0[file.0 as usize]
     }
 
@@ -55,8 +55,7 @@ impl Sources {
         &self.source(file).text
     }
 
-    /// Converts a byte offset to a line and a column; an offset after the end of the text gives the position of the
-    /// end.
+    /// Converts a byte offset to a line and a column. An offset after the end of the text is treated as the end.
     pub fn position(&self, file: FileId, offset: usize) -> Position {
         let source = self.source(file);
         let offset = source.text.floor_char_boundary(offset);
@@ -74,7 +73,7 @@ impl Sources {
         (source.lines[first - 1]..end, first)
     }
 
-    /// Formats the location of a byte offset as `path:line`.
+    /// Returns the place of a byte offset as `path:line`.
     pub fn place(&self, file: FileId, offset: usize) -> String {
         format!("{}:{}", self.path(file), self.position(file, offset).line)
     }

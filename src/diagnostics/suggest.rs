@@ -1,16 +1,16 @@
-//! Formats names for messages: suggests the name that the user probably meant, lists names, and shortens long names.
+//! Formats names for messages: suggests the name that the user probably meant, and lists or shortens names.
 
 use super::Diagnostic;
 
-/// Returns the known name with the smallest Damerau-Levenshtein distance to `name`, if the distance is at most a third
-/// of the length of `name`, or 1.
+/// Returns the known name that is nearest to `name`. The Damerau-Levenshtein distance must be at most a third of the
+/// length of `name`, or at most 1 for a shorter name.
 pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
     (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
 }
 
-/// Returns the known name that is most similar to `name`, of which the user may remember only a part, if their
-/// Jaro-Winkler similarity is more than 0.8. Of equally similar names, the last one is returned.
+/// Returns the known name that is most similar to `name`, which may be only a part of a name. The Jaro-Winkler
+/// similarity must be above 0.8. The last of several equally similar names is returned.
 pub fn most_similar<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let similar = known.into_iter().map(|known| (strsim::jaro_winkler(known, name), known));
     similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.8).map(|(_, found)| found)
@@ -21,14 +21,14 @@ pub fn did_you_mean(name: &str) -> String {
 }
 
 impl Diagnostic {
-    /// Adds the help line that suggests `name` ("did you mean …"), or the help line `otherwise` if `name` is `None`.
+    /// Adds the help line "did you mean …" for the name `name`, or the help line `otherwise` if `name` is `None`.
     #[must_use]
     pub fn suggest(self, name: Option<&str>, otherwise: impl Into<String>) -> Self {
         self.help(name.map_or_else(|| otherwise.into(), did_you_mean))
     }
 }
 
-/// Limits a text to 80 characters for a message.
+/// Cuts a text after 80 characters.
 pub fn shorten(text: &str) -> String {
     const MOST: usize = 80;
     match text.char_indices().nth(MOST) {

@@ -1,22 +1,20 @@
-//! Defines the errors of reading a project's history, with messages and advice for the user.
-
 use std::path::Path;
 
 use git2::ErrorCode;
 
 use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 
-/// An error of reading the history of a project or one of its commits.
+/// An error of reading the git history of a project.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
     #[error("`{folder}` is not in a git repository")]
     NoRepository { folder: String },
-    /// The repository belongs to a different user, and git's setting `safe.directory` does not list it.
+    /// The repository belongs to a different user, and git's setting `safe.directory` does not list the repository.
     #[error("the git repository `{folder}` belongs to another user")]
     NotOwned { folder: String },
     #[error("the git repository at `{folder}` is bare: it has no working tree")]
     Bare { folder: String },
-    /// The project's folder is outside the working tree of the repository, which `core.worktree` sets.
+    /// This happens if git's setting `core.worktree` names a folder that does not contain the project's folder.
     #[error("`{folder}` is not below `{worktree}`, the working tree of its git repository")]
     OutsideWorktree { folder: String, worktree: String },
     #[error("the git repository has no commit yet")]
@@ -33,12 +31,12 @@ pub enum HistoryError {
     Ambiguous { spec: String },
     #[error("`{spec}` is not a commit")]
     NotACommit { spec: String },
-    /// An object of the repository is damaged, or is of a kind or size that is rejected, such as a link or a submodule.
+    /// A git object is damaged, or has a kind or size that is rejected. Links and submodules are rejected.
     #[error("{what} cannot be read: {why}")]
     Unreadable {
-        /// The file, folder, revision or commit, as named in the message.
+        /// What cannot be read: a file, folder, revision or commit, in words for the message.
         what: String,
-        /// The reason, as the end of the message.
+        /// The reason, for the end of the message.
         why: String,
     },
     #[error("git: {0}")]
@@ -86,7 +84,7 @@ impl HistoryError {
         }
     }
 
-    /// Converts git's error for opening the repository that contains `folder`.
+    /// Converts the error that git returned when it opened the repository that contains `folder`.
     pub(super) fn opening(folder: &Path, error: &git2::Error) -> Self {
         // The user must add the root folder of the repository to `safe.directory`, so the message names that folder.
         let whole = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
@@ -98,12 +96,14 @@ impl HistoryError {
         }
     }
 
-    /// Returns the error for an object that git cannot read, with git's message as the reason.
+    /// Returns the error for a git object that git cannot read. `what` names the object, and git's message is the
+    /// reason.
     pub(super) fn unreadable(what: impl Into<String>, error: &git2::Error) -> Self {
         Self::refused(what, error.message())
     }
 
-    /// Returns the error for an object that exists but is rejected for the reason `why`.
+    /// Returns the error for a git object that exists but is rejected. `what` names the object, and `why` is the
+    /// reason.
     pub(super) fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Unreadable { what: what.into(), why: why.into() }
     }

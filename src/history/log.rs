@@ -1,9 +1,10 @@
-//! Finds the commits that changed a fact, by comparing the facts of every commit with those of its parents.
+//! Finds the commits that changed a fact: compares the facts of every commit with those of its parents.
 //!
-//! The facts of a merge count as changed only if they differ from those of all parents, because a change on one side of
-//! the merge has a commit of its own. If the edit files of a commit cannot be read, the log reports this once, and the
-//! children of the commit are compared with its last ancestor whose edit files can be read. Parsed edit sets are
-//! cached. The edit files of a commit are not parsed if their folder has the same git object id as that of a parent.
+//! A merge counts as a change only if its facts differ from those of all parents, because the changes on one branch
+//! have their own commits. If the edit files of a commit cannot be read, the log reports this once. The children of the
+//! commit are then compared with its last readable ancestor.
+//!
+//! Parsed edit sets are cached. Edit files are not parsed if their folder has the same git object id as in a parent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -18,18 +19,19 @@ use crate::project::config::DEFAULT_EDITS;
 use crate::project::edits::diff::{FactChange, ID, common, compare};
 use crate::project::{ChangeKind, EditChange, EditPart, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
 
-/// The facts and the patch that one commit changed.
+/// A commit with the facts and the patch that it changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub commit: Commit,
     /// The facts that the commit added, changed or removed, in ascending order of id.
     pub facts: Vec<FactChange>,
-    /// The reason why the edit files of the commit cannot be read. Later commits with the same unreadable files have
-    /// `None`.
+    /// The reason why the edit files of the commit cannot be read. `None` if they can be read, or if a parent has the
+    /// same edit files.
     pub unreadable: Option<String>,
-    /// The patch in the `corrigenda.lock` of the first parent; [`RecordedPatch::Unlocked`] if the commit has no parent.
+    /// The patch that `corrigenda.lock` names at the first parent; [`RecordedPatch::Unlocked`] if the commit has no
+    /// parent.
     pub before: RecordedPatch,
-    /// The patch in the `corrigenda.lock` of the commit.
+    /// The patch that `corrigenda.lock` names at this commit.
     pub patch: RecordedPatch,
 }
 
@@ -42,7 +44,7 @@ pub enum RecordedPatch {
 }
 
 impl RecordedPatch {
-    /// Returns the id of the patch; `None` if `corrigenda.lock` is missing or cannot be read.
+    /// Returns the id of the patch; `None` if `corrigenda.lock` is missing, cannot be read, or names no patch.
     pub fn id(&self) -> Option<&Digest> {
         match self {
             Self::Patch(id) => Some(id),
@@ -55,14 +57,15 @@ impl RecordedPatch {
 pub struct Log {
     /// The commits that changed a fact or the patch, newest first.
     pub entries: Vec<LogEntry>,
-    /// The facts of the newest commit, or of its last ancestor whose edit files can be read.
+    /// The facts of the newest commit. If its edit files cannot be read, these are the facts of its last readable
+    /// ancestor.
     pub facts: Rc<EditSet>,
     /// The reason why the edit files of the newest commit cannot be read; `None` if they can be read.
     pub unreadable: Option<String>,
-    /// The patch in the `corrigenda.lock` of the newest commit.
+    /// The patch that `corrigenda.lock` names at the newest commit.
     pub patch: RecordedPatch,
-    /// Whether the facts in the `corrigenda.lock` of the newest commit differ from those in its edit files, so that a
-    /// build is needed.
+    /// Whether the newest commit needs a build, because the facts in its `corrigenda.lock` differ from those in its
+    /// edit files.
     pub unbuilt: bool,
 }
 
@@ -73,7 +76,7 @@ impl Log {
         facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former_id(fact))).collect()
     }
 
-    /// Returns the log with only the changes of one fact, under all ids that the fact has had.
+    /// Keeps only the changes of the fact that has, had or will have the id `id`, under all its ids.
     #[must_use]
     pub fn follow(mut self, id: &str) -> Self {
         let mut names = BTreeSet::from([id.to_owned()]);
@@ -81,8 +84,8 @@ impl Log {
             let pair = |fact: &FactChange| Some((former_id(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
-        // Renames are followed forwards from `id` to the current id, and then backwards to the former ids. An earlier
-        // fact may have had one of these ids, so the direction matters.
+        // Renames are followed forwards from `id` to the newest id, and then backwards from there to the former ids.
+        // The order matters, because an id may have belonged to another fact before.
         for (old, new) in self.entries.iter().rev().flat_map(renames) {
             if names.contains(&old) {
                 names.insert(new);
@@ -100,14 +103,14 @@ impl Log {
     }
 }
 
-/// Returns the id that a fact had before the commit; `None` if the commit did not rename the fact.
+/// Returns the id that a fact had before a change; `None` if the change did not rename the fact.
 fn former_id(fact: &FactChange) -> Option<&str> {
     let field = fact.fields.iter().find(|field| field.name == ID)?;
     field.before.first().map(String::as_str)
 }
 
-/// Returns the history of the facts in `head` and its ancestors, and of the patch of `model`. If `model` is `None`, the
-/// patch is that of the only model in `corrigenda.lock`.
+/// Returns the history of the facts in `head` and its ancestors, and of the patch of the model named `model`. If
+/// `model` is `None`, the patch is that of the only model in `corrigenda.lock`.
 ///
 /// # Errors
 /// If a commit is missing or cannot be read. A file that cannot be read is recorded in the log and is not an error.
@@ -119,15 +122,15 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
-    // A build is needed if an edit is added or removed, or if its subject, prompt or target changes, but not if only
-    // its metadata or expectations change.
+    // Changes of metadata or expectations do not need a build. A new or removed edit needs one, and so does a changed
+    // subject, prompt or target.
     let weighs = |change: &EditChange| change.kind != ChangeKind::Changed || change.parts.contains(&EditPart::Meaning);
     let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
 }
 
-/// Returns the newest commit at or before `instant` on the first-parent line of `head`; `None` if all commits are
-/// later.
+/// Returns the newest commit at or before `instant`. From `head`, only first parents are followed. Returns `None` if
+/// all these commits are later.
 ///
 /// # Errors
 /// If a commit is missing or cannot be read.
@@ -140,13 +143,13 @@ pub fn as_of(repository: &Repository, head: &Commit, instant: Timestamp) -> Resu
     Ok(Some(commit))
 }
 
-/// The folder of edits at a commit.
+/// The location of the folder of edits at a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum EditsLocation {
     /// The commit has no project file, or the folder of edits does not exist.
     #[default]
     Nowhere,
-    /// The path of the folder of edits, and the git object of the folder.
+    /// The path of the folder of edits, and its git object.
     In(String, GitObject),
     Unreadable(String),
 }
@@ -155,21 +158,22 @@ enum EditsLocation {
 #[derive(Clone, Debug, Default)]
 struct CommitState {
     facts: EditsLocation,
-    /// The folder of edits of this commit, or of its last ancestor whose edit files can be read.
+    /// The folder of edits of this commit or, if its files cannot be read, of the last ancestor whose files can be
+    /// read.
     readable: EditsLocation,
     lock: Option<Result<GitObject, String>>,
 }
 
-/// A reader of the facts and patches at commits, which caches what it has parsed.
+/// A reader of the facts and patches at commits. It caches the files that it has parsed.
 struct LogReader<'r> {
     repository: &'r Repository,
     model: Option<&'r str>,
     states: BTreeMap<String, CommitState>,
-    /// The path of the folder of edits, by the git object of the project file that names the folder.
+    /// The folder of edits that a project file names, by the git object of the project file.
     folders: BTreeMap<GitObject, String>,
     locks: BTreeMap<GitObject, RecordedPatch>,
     broken: BTreeMap<EditsLocation, String>,
-    /// The most recently parsed edit sets. The edit set of a commit is needed again for the children of the commit.
+    /// The edit sets that were parsed last. The edit set of a commit is needed again for the children of the commit.
     sets: VecDeque<(EditsLocation, Rc<EditSet>)>,
 }
 
@@ -182,8 +186,8 @@ impl<'r> LogReader<'r> {
         Self { repository, model, states, folders, locks, broken: BTreeMap::new(), sets: VecDeque::new() }
     }
 
-    /// Returns the changes by a commit; `None` if the commit changed neither facts nor the patch. Must be called for
-    /// the parents of the commit first.
+    /// Returns the log entry of a commit; `None` if the commit changed neither facts nor the patch. This function must
+    /// be called for the parents of the commit first.
     fn entry(&mut self, commit: Commit) -> Option<LogEntry> {
         let parents: Vec<CommitState> = commit.parents.iter().filter_map(|id| self.states.get(id).cloned()).collect();
         let mut state = self.state(&commit);
@@ -211,7 +215,7 @@ impl<'r> LogReader<'r> {
         told.then_some(LogEntry { commit, facts, unreadable, before, patch })
     }
 
-    /// Returns the facts at `after` that differ from those of all parents.
+    /// Returns the facts in `after` that differ from those of every parent.
     fn facts(&mut self, parents: &[CommitState], after: &EditsLocation) -> Vec<FactChange> {
         if parents.iter().any(|parent| parent.readable == *after) {
             return Vec::new();
@@ -242,13 +246,13 @@ impl<'r> LogReader<'r> {
         Ok(found.map_or(EditsLocation::Nowhere, |found| EditsLocation::In(folder, found)))
     }
 
-    /// Returns the edit set in a folder of edits; empty if the edit files cannot be read.
+    /// Returns the edit set in a folder of edits; an empty set if the edit files cannot be read.
     fn set(&mut self, facts: &EditsLocation) -> Rc<EditSet> {
         self.read(facts).unwrap_or_default()
     }
 
-    /// Returns the edit set in a folder of edits, from the cache or parsed, or the reason why the edit files cannot be
-    /// read.
+    /// Returns the edit set in a folder of edits, from the cache or by parsing the edit files. The error is the reason
+    /// why they cannot be read.
     fn read(&mut self, facts: &EditsLocation) -> Result<Rc<EditSet>, String> {
         if let Some((_, set)) = self.sets.iter().find(|(one, _)| one == facts) {
             return Ok(Rc::clone(set));
@@ -274,7 +278,7 @@ impl<'r> LogReader<'r> {
         Ok(set)
     }
 
-    /// Returns the lock of the selected model in a `corrigenda.lock`; `None` if the file is missing or cannot be read.
+    /// Returns the part of `corrigenda.lock` for the selected model; `None` if the file is missing or cannot be read.
     fn lock(&self, lock: &Option<Result<GitObject, String>>) -> Option<Lock> {
         let found = lock.as_ref()?.as_ref().ok()?;
         locks(self.repository, *found)?.nearest(self.model).cloned()
@@ -301,8 +305,8 @@ fn locks(repository: &Repository, found: GitObject) -> Option<LockFile> {
     LockFile::parse(LOCK_FILE, &text).ok()
 }
 
-/// Converts the findings of parsing an edit set. If the only error is that there are no edits, which is normal at the
-/// first commits of a project, returns an empty set; otherwise returns an error message.
+/// Converts the findings of parsing edit files. If the only error is that there are no edits, returns an empty set,
+/// because the first commits of a project may have no edits. Otherwise returns an error message.
 fn none_if_missing(findings: Findings) -> Result<EditSet, String> {
     let errors = findings.diagnostics.iter().filter(|finding| finding.is_error());
     let (count, empty) = errors.fold((0, true), |(count, empty), one| (count + 1, empty && one.code == Code::NoEdits));
@@ -314,8 +318,8 @@ fn none_if_missing(findings: Findings) -> Result<EditSet, String> {
     }
 }
 
-/// Returns the folder of edits that a project file names, or the default folder if it names none. Errors in the rest of
-/// the file are ignored.
+/// Returns the folder of edits that a project file names, or the default folder. Errors in the rest of the file are
+/// ignored.
 fn folder_of_edits(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let (tree, _) = toml::de::DeTable::parse_recoverable(&text);

@@ -1,13 +1,13 @@
 //! Reads the git history of a project: the files at a commit, and the changes of facts. No module outside this one uses
 //! git.
 //!
-//! - [`Repository`]: finds the repository of a project, resolves revisions and lists commits;
-//! - `tree`: reads the files of a commit;
-//! - [`log`](mod@log): compares the facts of every commit with those of its parents.
+//! - [`Repository`] finds the repository of a project, resolves revisions and lists commits.
+//! - `tree` reads the files of a commit.
+//! - [`log`](mod@log) compares the facts of every commit with those of its parents.
 //!
-//! All data are read from git's object database. Nothing is checked out or written, and no hooks and no filters are
-//! run. Of git's settings, only the location of the working tree is used. Commits are untrusted input: all sizes and
-//! depths have a limit, and in names that are not UTF-8, invalid bytes are shown as replacement characters.
+//! All data are read from git's object database. Nothing is checked out or written, and no hooks or filters are run.
+//! The only git setting that is used is the location of the working tree. Commits are untrusted input, so all sizes and
+//! depths are limited, and invalid UTF-8 in names is replaced.
 
 mod error;
 pub mod log;
@@ -36,8 +36,8 @@ pub struct Repository {
 pub struct Commit {
     /// The full hexadecimal git object id.
     pub id: String,
-    /// The ids of the parents. The first parent of a merge is the commit into which the other parents were merged.
-    /// Empty for the first commit, and at the end of a shallow clone.
+    /// The ids of the parents. The first parent of a merge is the commit into which the other parents were merged. The
+    /// list is empty for the first commit, and at the end of a shallow clone.
     pub parents: Vec<String>,
     pub author: String,
     pub email: String,
@@ -49,7 +49,7 @@ pub struct Commit {
     /// The first paragraph of the message, joined to one line.
     pub summary: String,
     pub message: String,
-    /// The trailers of the message in their order, as pairs of name and value, such as `Fixes` and `#12`.
+    /// The trailers of the message in order: pairs of name and value, such as `Fixes` and `#12`.
     pub trailers: Vec<(String, String)>,
     /// Whether the repository is a shallow clone that lacks the parents of this commit.
     pub is_shallow_boundary: bool,
@@ -93,7 +93,7 @@ impl Commit {
     }
 }
 
-/// Converts a git time. A time outside the range of [`Timestamp`] becomes the nearest time in that range.
+/// Converts a git time. A time that [`Timestamp`] cannot represent becomes the nearest time that it can represent.
 fn instant(time: git2::Time) -> Timestamp {
     let nearest = if time.seconds() < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_second(time.seconds()).unwrap_or(nearest)
@@ -124,7 +124,7 @@ impl Repository {
         Ok(Self { git, prefix })
     }
 
-    /// Returns the commit of a revision: a branch, a tag, an id, or an expression such as `HEAD~2`.
+    /// Returns the commit that a revision names: a branch, a tag, an id, or an expression such as `HEAD~2`.
     ///
     /// # Errors
     /// If the revision does not exist, is ambiguous, is not a commit, or cannot be read.
@@ -157,8 +157,8 @@ impl Repository {
         })
     }
 
-    /// Returns `from` and all its ancestors, newest first, with every commit before its parents. If several commits may
-    /// come next, the one with the latest commit time does (ties: by id), so the order is deterministic.
+    /// Returns `from` and all its ancestors, every commit before its parents. Apart from that rule, the newest commit
+    /// comes first, and commits of the same time are ordered by id.
     ///
     /// # Errors
     /// If a commit is missing or cannot be read.
@@ -206,7 +206,8 @@ impl Repository {
         self.git.head().is_err_and(|error| error.code() == ErrorCode::UnbornBranch)
     }
 
-    /// Returns the error for a revision that does not exist. The error names the most similar branch or tag.
+    /// Returns the error for a revision that does not exist. The error suggests the branch or tag with the most similar
+    /// name.
     fn unknown(&self, revision: &str) -> HistoryError {
         let mut names: Vec<String> = self.git.references().map_or_else(
             |_| Vec::new(),

@@ -91,7 +91,7 @@ fn a_folder_outside_a_repository_is_refused() {
     let mut config = sample.git.config().expect("a configuration");
     config.set_str("core.worktree", &bare.to_string_lossy()).expect("set");
     assert!(refused(sample.folder.path()).contains("is not below"));
-    // Only the operating system sets the owner of a folder, so this test checks only the message.
+    // A test cannot change the owner of a folder, so only the message is checked.
     let error = git2::Error::new(ErrorCode::Owner, git2::ErrorClass::Config, "not owned");
     let inside = sample.folder.path().join("edits");
     let whole = format!("safe.directory '{}'", sample.folder.path().display());

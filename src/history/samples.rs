@@ -1,5 +1,4 @@
-//! Creates git repositories for unit tests and for the tests in `tests/`. All names and times are fixed, so the commit
-//! ids are reproducible.
+//! Creates git repositories for tests. All names and times are fixed, so the commit ids are always the same.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,8 +30,8 @@ impl SampleRepository {
         self.folder.path().join(&self.prefix)
     }
 
-    /// Creates a commit with the project file and `files`, dated `day` days after 1970-01-01, and sets the branch
-    /// `main` to that commit. Returns its id.
+    /// Creates a commit with the project file and `files`, dated `day` days after 1970-01-01. Moves the branch `main`
+    /// to the commit and returns its id.
     pub(crate) fn commit(&self, day: i64, message: &str, files: &[(&str, &str)], parents: &[Oid]) -> Oid {
         let mut all = BTreeMap::from([("corrigenda.toml", PROJECT)]);
         all.extend(files.iter().copied());
@@ -52,8 +51,8 @@ impl SampleRepository {
         id
     }
 
-    /// Writes a git tree with entries in the project's folder, each given by path, file mode and text. The text of a
-    /// submodule is its commit id.
+    /// Writes a git tree and returns its id. An entry is a path in the project's folder, a file mode and a text. For a
+    /// submodule, the text is a commit id.
     pub(crate) fn tree(&self, entries: &[(&str, i32, &str)]) -> Oid {
         let mut update = git2::build::TreeUpdateBuilder::new();
         for (path, mode, text) in entries {
@@ -74,7 +73,7 @@ impl SampleRepository {
     }
 }
 
-/// Returns the text of an edit file with one edit, to which the TOML lines `more` are appended.
+/// Returns the text of an edit file with one edit. `more` is appended to the edit as further TOML lines.
 pub(crate) fn edit(id: &str, subject: &str, target: &str, more: &str) -> String {
     let prompt = "{} is in";
     format!(
@@ -82,14 +81,14 @@ pub(crate) fn edit(id: &str, subject: &str, target: &str, more: &str) -> String 
     )
 }
 
-/// Returns the text of a `corrigenda.lock` whose patch id consists of repetitions of `name`.
+/// Returns the text of a `corrigenda.lock` whose patch id repeats `name` up to 64 digits.
 pub(crate) fn lock(name: &str) -> String {
     let lock = include_str!("../../corrigenda.lock");
     let (head, _) = lock.rsplit_once("\nid = ").expect("a lock with a patch");
     format!("{head}\nid = \"sha256:{}\"\n", &name.repeat(64)[..64])
 }
 
-/// Overwrites a loose object of the repository with invalid data.
+/// Damages a git object: overwrites its file with invalid data.
 pub(crate) fn damage(sample: &SampleRepository, id: Oid) {
     let hex = id.to_string();
     let path = sample.git.path().join("objects").join(&hex[..2]).join(&hex[2..]);

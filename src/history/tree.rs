@@ -13,11 +13,11 @@ use crate::project::{MOST_FILE_BYTES, MOST_LOCK_BYTES};
 /// The maximum total size of the files that are read from one folder, in bytes (256 MiB).
 const MOST_FOLDER_BYTES: u64 = 1 << 28;
 const MOST_DEPTH: usize = 32;
-/// The maximum number of entries in a folder and its subfolders. The limit is needed because a small repository can
-/// have a huge number of paths: 30 nested trees that each list the next tree twice have 2^30 paths.
+/// The maximum number of entries in a folder and its subfolders. Without a limit, a small repository could have a huge
+/// number of paths: 30 nested trees that each list the next tree twice have 2^30 paths.
 const MOST_ENTRIES: usize = 2 * MOST_EDITS;
 
-/// An entry of a git tree: the id of the entry's git object, and its file mode.
+/// A file, folder, link or submodule in a git tree: its git object id and its file mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GitObject {
     pub(super) id: Oid,
@@ -47,7 +47,7 @@ impl GitObject {
     }
 }
 
-/// The files and counts of a folder that is being read with its subfolders.
+/// The files and counts found so far while a folder and its subfolders are read.
 struct FolderRead<'a> {
     extension: &'a str,
     files: Vec<(String, Vec<u8>)>,
@@ -59,16 +59,17 @@ impl Repository {
     /// Returns the content of the file at a path in the project's folder; `None` if the commit has no such file.
     ///
     /// # Errors
-    /// If the path is a link, a submodule or a folder; if the file is too large; or if the object cannot be read.
+    /// If the path is a link, a submodule or a folder; if the file is too large; or if the git object cannot be read.
     pub fn file(&self, commit: &Commit, path: &str) -> Result<Option<Vec<u8>>, HistoryError> {
         self.find(commit, path)?.map(|found| self.read(found, path)).transpose()
     }
 
-    /// Returns the paths and contents of all files with an extension in a folder and its subfolders, sorted by the
-    /// bytes of the paths; empty if the commit has no such folder. `folder` is relative to the project's folder.
+    /// Returns the paths and contents of all files with the given extension in a folder and its subfolders, sorted by
+    /// the bytes of the paths. The list is empty if the commit has no such folder. `folder` is relative to the
+    /// project's folder.
     ///
     /// # Errors
-    /// If a file with the extension is a link; if the folder contains a submodule; if a limit is exceeded; or if an
+    /// If a file with the extension is a link; if the folder contains a submodule; if a limit is exceeded; or if a git
     /// object cannot be read.
     pub fn files(
         &self,
@@ -102,8 +103,8 @@ impl Repository {
         Ok(Some(at))
     }
 
-    /// Converts a path relative to the project's folder to a path relative to the root of the repository. `..` may lead
-    /// out of the project's folder, but not out of the repository.
+    /// Converts a path relative to the project's folder to a path relative to the root of the repository. With `..`,
+    /// the path may leave the project's folder, but not the repository.
     fn within(&self, path: &str) -> Result<PathBuf, HistoryError> {
         let outside = || HistoryError::refused(named(path), "it is outside the repository");
         let mut whole = self.prefix.clone();
@@ -118,16 +119,17 @@ impl Repository {
         Ok(whole)
     }
 
-    /// Returns the content of a file. Rejects links, submodules and folders, and files above the maximum size.
+    /// Returns the content of the git object `found`, which must be a file at `path`. Links, submodules, folders and
+    /// large files are rejected.
     pub(super) fn read(&self, found: GitObject, path: &str) -> Result<Vec<u8>, HistoryError> {
         if found.kind() != GitObjectKind::File {
             return Err(refused(path, found));
         }
-        // A file that is not TOML may be a `corrigenda.lock`, which has a larger limit.
+        // Files without the extension `.toml` have the larger limit, because `corrigenda.lock` is one of them.
         let most = if is_toml(path) { MOST_FILE_BYTES } else { MOST_LOCK_BYTES };
         let damaged = |error: git2::Error| HistoryError::unreadable(named(path), &error);
         let database = self.git.odb().map_err(damaged)?;
-        // The size is in the object's header, so a file that is too large is rejected before it is read.
+        // The size is in the header of the git object, so a file that is too large is rejected before it is read.
         let (size, kind) = database.read_header(found.id).map_err(damaged)?;
         if kind != ObjectType::Blob {
             return Err(HistoryError::refused(named(path), "it is not a file in the repository"));
@@ -138,8 +140,8 @@ impl Repository {
         Ok(database.read(found.id).map_err(damaged)?.data().to_vec())
     }
 
-    /// Returns the paths and contents of all files with an extension in a folder and its subfolders, sorted by the
-    /// bytes of the paths. `found` is the git object of the folder.
+    /// Returns the paths and contents of all files with the given extension in a folder and its subfolders, sorted by
+    /// the bytes of the paths. `found` is the git object of the folder.
     pub(super) fn read_folder(
         &self,
         found: GitObject,
@@ -172,8 +174,8 @@ impl Repository {
             let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
             let wanted = Path::new(&*name).extension().is_some_and(|extension| extension == reading.extension);
             let found = GitObject::new(&entry);
-            // Two names that are not UTF-8 may be equal after lossy conversion, and then one file would replace the
-            // other.
+            // Names that are not UTF-8 may become equal when they are converted, and then one file would replace
+            // another.
             if matches!(name, Cow::Owned(_)) && (wanted || found.kind() == GitObjectKind::Folder) {
                 return Err(HistoryError::refused(named(&below), "its name is not UTF-8"));
             }

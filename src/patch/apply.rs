@@ -1,4 +1,4 @@
-//! Computes a patched weight: adds the change of a target to the base weight in f64, and rounds once at the end.
+//! Computes a patched weight: adds the change by the patch to the base weight in f64, and rounds once at the end.
 
 use rayon::prelude::*;
 
@@ -6,16 +6,17 @@ use super::{PatchError, Target};
 use crate::numeric::half::round;
 use crate::safetensors::Layout;
 
-/// Returns the patched weight: `W' = round(f64(W) + Σ u·v)`, rounded to the dtype in which the base stores it and then
+/// Returns the patched weight `W' = round(f64(W) + Σ u·v)`. It is rounded to the dtype of the base weight and then
 /// widened to f32, which is exact.
 ///
-/// `base` is the weight of `parameter` in the shape that the base stores ([`Target::shape`]). The products are added to
-/// the weight in f64, one by one in the order of the edits; only the last step rounds to the stored dtype.
+/// `base` is the weight `W` of the parameter named `parameter`, in the shape in the base file ([`Target::shape`]). The
+/// products `u·v` are added one by one in f64, in the order of the edits.
 ///
 /// # Errors
-/// If the length of `base` does not match the target's shape, or a result is not finite in the stored dtype.
+/// If the length of `base` does not match the target's shape, or a result is not finite in the dtype of the base
+/// weight.
 pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec<f32>, PatchError> {
-    // The dtype of a valid target is F32, F16 or BF16.
+    // This is an error only for an invalid target: the dtype of a valid target is F32, F16 or BF16.
     let stored = target
         .dtype
         .weight_dtype()
@@ -23,7 +24,7 @@ pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec
     materialise_with(parameter, target, base, |sum| round(stored, sum))
 }
 
-/// Does the same as [`materialise`], with `round` as the rounding from f64. `round` returns `None` for a result that is
+/// Computes the same sums as [`materialise`], but rounds them with `round`, which returns `None` for a result that is
 /// not finite.
 ///
 /// # Errors
@@ -39,7 +40,7 @@ pub fn materialise_with<T: Send>(
         return Err(PatchError::WeightLength { parameter: parameter.to_owned(), expected, found: base.len() });
     }
     let plan = OrientedFactors::new(target);
-    // Rows are independent, so the number of threads does not affect the result.
+    // The rows of the weight are independent, so the number of threads does not affect the result.
     let rows: Vec<Result<Vec<T>, usize>> = base
         .par_chunks_exact(plan.width)
         .enumerate()
@@ -49,7 +50,7 @@ pub fn materialise_with<T: Send>(
         })
         .collect();
     let mut patched = Vec::with_capacity(expected);
-    // The rows are checked in order, so that the error names the first number that is not finite for any number of
+    // The rows are checked in order, so that the error names the first number that is not finite, with any number of
     // threads.
     for (row, numbers) in rows.into_iter().enumerate() {
         patched.extend(numbers.map_err(|column| {
@@ -60,7 +61,7 @@ pub fn materialise_with<T: Send>(
     Ok(patched)
 }
 
-/// The factors of a target in the orientation in which the base stores the weight. For edit `e`, `along[e]` has one
+/// The factors `u` and `v` in the orientation in which the base stores the weight. For edit `e`, `along[e]` has one
 /// number per column of the stored weight, and `across[e]` has one number per row.
 struct OrientedFactors {
     along: Vec<Vec<f64>>,
@@ -79,9 +80,9 @@ impl OrientedFactors {
         }
     }
 
-    /// Returns one row of the stored weight with the change of all edits, before rounding. The product of two f32 is
-    /// exact in f64, so the order of the factors does not matter. The order of the additions matters: it is the order
-    /// of the edits.
+    /// Returns one row of the stored weight plus the change by all edits, before rounding. The products are exact,
+    /// because the product of two f32 numbers fits in f64. The order of the additions matters: it is the order of the
+    /// edits.
     fn row(&self, row: usize, weights: &[f32]) -> Vec<f64> {
         let mut sums: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
         for (along, across) in self.along.iter().zip(&self.across) {
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
     use crate::safetensors::Dtype;
 
-    /// Returns one element of the patched weight, computed directly from the definition.
+    /// Returns one element of the patched weight, computed directly from the formula.
     fn expected(target: &Target, base: &[f32], out: usize, inner: usize) -> f32 {
         let index = match target.layout {
             Layout::Linear => out * target.inner + inner,
@@ -133,8 +134,8 @@ mod tests {
     fn every_product_is_added_to_the_weight_on_its_own() {
         let mut target = target(Layout::Linear);
         (target.out, target.inner) = (1, 1);
-        // The spacing of f64 numbers at 2^60 is 256. Adding 100 alone changes nothing there, but adding the sum of all
-        // products at once would.
+        // The spacing of f64 numbers above 2^60 is 256. Adding 100 twice changes nothing there, but adding the sum of
+        // all products at once would.
         let third = crate::digest::Digest::of(b"a third edit");
         target.edits.push(third);
         (target.u, target.v) = (vec![1.0, 1.0, -1.0], vec![100.0, 100.0, 2_f32.powi(60)]);

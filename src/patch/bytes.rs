@@ -9,13 +9,13 @@ use crate::digest::Digest;
 use crate::safetensors::Layout;
 use crate::safetensors::{Dtype, Header, TensorData, write};
 
-/// The version number of the patch format that this program writes. The program reads patches up to this version.
+/// The version of the patch format that this program writes. A patch with a later version is rejected.
 pub const FORMAT: u64 = 1;
 
-/// The only metadata key of the safetensors file; its value is the [`Manifest`] as JSON.
+/// The only metadata key of the safetensors file. Its value is a [`Manifest`] as JSON.
 const KEY: &str = "corrigenda";
 
-/// The JSON value of the metadata key. Its fields are in alphabetical order, so that the JSON is canonical.
+/// The JSON in the metadata of a patch file. The fields are in alphabetical order, so that the JSON is canonical.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -23,7 +23,7 @@ struct Manifest {
     targets: BTreeMap<String, TargetEntry>,
 }
 
-/// The JSON of one target. The fields are in alphabetical order, so that the JSON is canonical.
+/// The JSON about one edited weight. The fields are in alphabetical order, so that the JSON is canonical.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TargetEntry {
@@ -35,8 +35,10 @@ struct TargetEntry {
 }
 
 impl Patch {
-    /// Returns the canonical bytes: one safetensors file with `<parameter>.u` `[out, n]` and `<parameter>.v` `[n, in]`,
-    /// F32, and one metadata key with canonical JSON. Equal patches have equal bytes.
+    /// Returns the bytes of the patch file. They are canonical: equal patches have equal bytes.
+    ///
+    /// The file is a safetensors file. For each edited weight, it has the F32 tensors `<parameter>.u`, `[out, n]`, and
+    /// `<parameter>.v`, `[n, in]`, where n is the number of edits. The metadata has one key, whose value is JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         let manifest = Manifest { format: FORMAT, targets: self.targets.iter().map(entry).collect() };
         let json = serde_json::to_string(&manifest).expect("a manifest of texts and numbers always serialises");
@@ -53,12 +55,12 @@ impl Patch {
         write(&tensors, &BTreeMap::from([(KEY.to_owned(), json)]))
     }
 
-    /// Reads and validates a patch. `bytes` must equal the canonical bytes of the returned patch.
+    /// Reads and validates a patch file. Only the canonical bytes of a patch are accepted ([`Patch::to_bytes`]).
     ///
     /// # Errors
-    /// If the bytes are not a safetensors file, not a patch, of a newer format or not canonical; if a key is unknown;
-    /// if a tensor is missing, unexpected or of the wrong shape; if the edits are out of order; or if a number is not
-    /// finite or an edit is null.
+    /// If the bytes are not a safetensors file, not a patch, of a newer format or not canonical; if the JSON has an
+    /// unknown key; if a tensor is missing, unexpected or of the wrong shape; if the edits are out of order; or if a
+    /// number is not finite or an edit changes nothing.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PatchError> {
         let header = Header::parse(bytes.len() as u64, bytes)?;
         let manifest = manifest(&header)?;
@@ -107,8 +109,8 @@ fn factors((parameter, target): (&String, &Target)) -> [(String, [u64; 2], Vec<u
 fn manifest(header: &Header) -> Result<Manifest, PatchError> {
     let text = header.metadata.get(KEY).filter(|_| header.metadata.len() == 1);
     let text = text.ok_or_else(|| PatchError::NotAPatch { found: header.metadata.keys().cloned().collect() })?;
-    // The format is read first: a newer format may have unknown keys, and the error for a newer format is more helpful
-    // than the error for an unknown key.
+    // The version is read first, because a newer format may have unknown keys. An error about the version then helps
+    // the user more than an error about a key.
     #[derive(Deserialize)]
     struct Format {
         format: u64,
@@ -150,7 +152,7 @@ fn read_factor(header: &Header, bytes: &[u8], tensor: String, expected: [u64; 2]
     if info.dtype != Dtype::F32 || info.shape != expected {
         return Err(PatchError::Shape { tensor, expected, dtype: info.dtype, found: info.shape.clone() });
     }
-    // The header was checked against the length of `bytes`, so the range is valid and fits in `usize`.
+    // The header was checked against the length of `bytes`, so the byte range is valid and fits in `usize`.
     let data = &bytes[info.start as usize..info.end as usize];
     let (numbers, _) = data.as_chunks::<4>();
     Ok(numbers.iter().map(|&number| f32::from_le_bytes(number)).collect())

@@ -1,10 +1,8 @@
-//! Tests of the canonical bytes: golden file, round trips, and rejected input.
-
 use super::super::samples::patch;
 use super::*;
 use proptest::prelude::*;
 
-/// Returns the canonical bytes with changed metadata or tensors.
+/// Returns the bytes of the sample patch after `change` has changed its metadata and tensors.
 fn rewritten(change: impl FnOnce(&mut String, &mut Vec<TensorData<'_>>)) -> Vec<u8> {
     let bytes = patch().to_bytes();
     let header = Header::parse(bytes.len() as u64, &bytes).expect("a valid sample");

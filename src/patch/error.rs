@@ -1,11 +1,9 @@
-//! Defines the errors of reading, making and applying a patch.
-
 use crate::digest::Digest;
 use crate::safetensors::{Dtype, HeaderError};
 
 use super::bytes::FORMAT;
 
-/// A patch that cannot be read, made or applied. In the variants, `parameter` is the name of the weight in the base's
+/// An error of reading, making or applying a patch. In the variants, `parameter` is the name of a weight in the base's
 /// files, and `factor` is `u` or `v`.
 #[derive(Debug, thiserror::Error)]
 pub enum PatchError {
@@ -13,7 +11,7 @@ pub enum PatchError {
     Header(#[from] HeaderError),
     #[error("this is not a patch: its metadata should have the single key `corrigenda`, but has {found:?}")]
     NotAPatch {
-        /// The metadata keys that the file has instead.
+        /// The metadata keys of the file.
         found: Vec<String>,
     },
     #[error("the patch has format {found}, but this version reads up to {FORMAT}: use a newer corrigenda")]
@@ -26,27 +24,25 @@ pub enum PatchError {
     /// The patch file lacks `u` or `v`, one of the two low-rank factors of an edited weight.
     #[error("the patch lacks the tensor `{tensor}`")]
     Missing {
-        /// The name that is missing: `<parameter>.u` or `<parameter>.v`.
+        /// The name of the missing tensor: `<parameter>.u` or `<parameter>.v`.
         tensor: String,
     },
-    /// The patch file contains a tensor that is not a factor of any of the edited weights.
     #[error("the patch contains the tensor `{tensor}`, which does not belong to any of its targets")]
     Extra {
-        /// The name in the patch file, which can be any text.
+        /// The name of the unexpected tensor. It can be any text.
         tensor: String,
     },
-    /// A factor in the patch file is not F32, or does not have the shape that follows from the shape of the edited
-    /// weight and the number of edits.
+    /// The dtype or the shape is wrong. The shape follows from the shape of the edited weight and the number of edits.
     #[error("patch tensor `{tensor}`: expected F32 of shape {expected:?}, found {dtype} of shape {found:?}")]
     Shape {
         tensor: String,
-        /// The required numbers of rows and columns.
+        /// The required numbers of rows and columns of the tensor.
         expected: [u64; 2],
         dtype: Dtype,
         found: Vec<u64>,
     },
-    /// The content is valid, but the bytes are not canonical. Such bytes are rejected, because the same patch would
-    /// otherwise have two addresses.
+    /// The content is valid, but not in the form that this program writes. Such a file is rejected, because otherwise
+    /// one patch could have two ids.
     #[error("the patch is not in canonical form: its bytes differ from byte {offset} on")]
     NotCanonical {
         /// The offset in bytes of the first byte that differs from the canonical bytes.
@@ -58,7 +54,6 @@ pub enum PatchError {
         /// The dtype in which the base stores the weight.
         found: Dtype,
     },
-    /// The edited weight has an empty name or a dimension of 0, or no edit changes it.
     #[error("patching `{parameter}` changes nothing: it has no name, no edit or no size")]
     Nothing {
         /// The name of the weight in the base's files; may be empty.
@@ -68,14 +63,14 @@ pub enum PatchError {
     EditOrder {
         parameter: String,
         first: Digest,
-        /// The digest of the subject, prompt and target of the next edit; it must be larger than `first`, but is not.
+        /// The digest that follows `first` in the list of edits, although it is not larger.
         second: Digest,
     },
     #[error("patching `{parameter}`: {factor} should have {expected:?} numbers, but has {found}")]
     FactorLength {
         parameter: String,
         factor: &'static str,
-        /// The expected numbers of rows and columns.
+        /// The required numbers of rows and columns of the factor.
         expected: [usize; 2],
         found: usize,
     },
@@ -83,17 +78,16 @@ pub enum PatchError {
     NotFinite {
         parameter: String,
         factor: &'static str,
-        /// The row in the factor, from 0.
+        /// The row of the number in the factor, from 0.
         row: usize,
-        /// The column in the factor, from 0.
+        /// The column of the number in the factor, from 0.
         column: usize,
         value: f32,
     },
-    /// An edit changes nothing, because its column of `u` or its row of `v` is zero.
     #[error("patching `{parameter}`: the edit {edit} changes nothing: its part of {factor} is all zero")]
     Null {
         parameter: String,
-        /// The factor in which the part of the edit is zero: `u` or `v`.
+        /// The factor that is zero for this edit: `u` or `v`.
         factor: &'static str,
         edit: Digest,
     },
@@ -108,14 +102,14 @@ pub enum PatchError {
     )]
     BaseDtype {
         parameter: String,
-        /// The dtype in the base for which the patch was made.
+        /// The dtype of the weight in the base for which the patch was made.
         expected: Dtype,
         found: Dtype,
     },
     #[error("`{parameter}` has shape {found:?} in this base, but the patch was made for {expected:?}")]
     BaseShape {
         parameter: String,
-        /// The shape in the base for which the patch was made.
+        /// The shape of the weight in the base for which the patch was made.
         expected: [u64; 2],
         found: Vec<u64>,
     },
@@ -129,7 +123,7 @@ pub enum PatchError {
     #[error("applying the patch to `{parameter}`: expected {expected} numbers, found {found}")]
     WeightLength {
         parameter: String,
-        /// The number of elements in the target's shape.
+        /// The number of elements of the weight for which the patch was made.
         expected: usize,
         found: usize,
     },
@@ -138,11 +132,11 @@ pub enum PatchError {
     )]
     Diverged {
         parameter: String,
-        /// The row in the stored orientation, from 0.
+        /// The row in the weight as the base stores it, from 0.
         row: usize,
-        /// The column in the stored orientation, from 0.
+        /// The column in the weight as the base stores it, from 0.
         column: usize,
-        /// The index into the stored tensor, from 0.
+        /// The index in the weight as the base stores it, row-major and from 0.
         index: usize,
     },
 }

@@ -1,4 +1,5 @@
-//! Measures the size of a patch and the share of it that survives rounding, in f64 and in a fixed order.
+//! Measures how large the change by a patch is, and how much of it survives rounding. All sums are in f64 and have a
+//! fixed order.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +8,18 @@ use rayon::prelude::*;
 use super::{Patch, Target};
 use crate::digest::Digest;
 
-/// The Frobenius norms of a target's change.
+/// The Frobenius norms of the change of one weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeltaNorms {
-    /// `‖u_e‖·‖v_e‖` for each edit e, the norm of the product of its column of `u` and its row of `v`, in the order of
-    /// the edits.
+    /// The norm of the change by each edit e: `‖u_e‖·‖v_e‖`, where `u_e` is its column of `u` and `v_e` is its row of
+    /// `v`.
     pub edits: Vec<f64>,
-    /// `‖Σ_e u_e v_e‖`, the norm of the whole change.
+    /// The norm of the whole change, `‖Σ_e u_e v_e‖`.
     pub total: f64,
 }
 
-/// Returns the Frobenius norm of each edit's change over all weights of the patch, by the meaning digest of the edit
-/// (the digest of its subject, prompt and target).
+/// Returns the Frobenius norm of the change by each edit over all weights of the patch. The keys are the digests of the
+/// subject, prompt and target of the edits.
 pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
     let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
     for target in patch.targets().values() {
@@ -29,14 +30,14 @@ pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
     squares.into_iter().map(|(meaning, square)| (meaning, square.sqrt())).collect()
 }
 
-/// Returns the norms of `target`'s change. They are computed from the Gram matrices of the factors, without forming the
-/// change itself.
+/// Returns the norms of the change of one weight. They are computed from the inner products of the columns of `u` and
+/// of the rows of `v`, without computing the change.
 pub fn delta_norms(target: &Target) -> DeltaNorms {
     let edits = 0..target.edits.len();
     let u: Vec<Vec<f64>> = edits.clone().map(|edit| target.column(edit)).collect();
     let v: Vec<Vec<f64>> = edits.map(|edit| target.row(edit).iter().map(|&x| f64::from(x)).collect()).collect();
-    // ‖Σ u v‖² = Σ_ef (u_e·u_f)(v_e·v_f) is symmetric in e and f, so each pair is computed once and doubled off the
-    // diagonal. The rows of this sum are computed in parallel and added in order.
+    // The summand of ‖Σ u v‖² = Σ_ef (u_e·u_f)(v_e·v_f) is symmetric in e and f, so each pair e < f is computed once
+    // and doubled. The rows of the sum are computed in parallel and added in order.
     let rows: Vec<f64> = (0..u.len())
         .into_par_iter()
         .map(|e| {
@@ -49,21 +50,21 @@ pub fn delta_norms(target: &Target) -> DeltaNorms {
         .collect();
     let square = sum(&rows);
     let norms = u.iter().zip(&v).map(|(u, v)| dot(u, u).sqrt() * dot(v, v).sqrt()).collect();
-    // For edits that cancel, rounding can make the square negative.
+    // If edits cancel, rounding errors can make the square negative.
     DeltaNorms { edits: norms, total: if square > 0.0 { square.sqrt() } else { 0.0 } }
 }
 
-/// Returns the share of the change that survives rounding: `‖W' − W‖ / ‖Σ u v‖`, about 1 if rounding hardly matters.
+/// Returns the share of the change that survives rounding: `‖W' − W‖ / ‖Σ u v‖`. It is about 1 if rounding hardly
+/// matters, and 0 if the edits cancel completely.
 ///
-/// `base` and `materialised` are the weights `W` and `W'`, in the same orientation, converted exactly to f32. If the
-/// edits cancel completely, the result is 0.
+/// `base` and `materialised` are the weights `W` and `W'` in the same orientation, converted exactly to f32.
 ///
 /// # Panics
 /// If the two weights have different lengths.
 pub fn surviving_share(base: &[f32], materialised: &[f32], target: &Target) -> f64 {
     assert_eq!(base.len(), materialised.len(), "a weight keeps its size");
     let total = delta_norms(target).total;
-    // The blocks have a fixed length, so that the order of the sum does not depend on the machine.
+    // The blocks have a fixed length, so that the order of the sum does not depend on the number of threads.
     let blocks: Vec<f64> = base
         .par_chunks(BLOCK)
         .zip(materialised.par_chunks(BLOCK))

@@ -1,10 +1,11 @@
-//! Defines the patch: the change of a model by a set of edits, as a value with a content address.
+//! Defines the patch of a model: the change of its weights by a set of edits.
 //!
-//! For each base parameter, a patch contains one column of `u` and one row of `v` per edit, so that every part of a
-//! change can be traced to its fact: `W += Σ u·v` in `[out, in]` orientation, for either orientation in the base
-//! file. The [canonical bytes](Patch::to_bytes) are a safetensors file, and the [`PatchId`] is their SHA-256.
-//! Invariants: every [`Patch`] value is valid; this module does no I/O and does not depend on a model; a patch contains
-//! no ids, paths, times or program version.
+//! For each edited weight `W`, a patch has a factor `u` with one column per edit, and a factor `v` with one row per
+//! edit. The weight becomes `W + Σ u·v` in `[out, in]` orientation, so the part of each edit in the change is known.
+//! The base may store the weight in either orientation.
+//!
+//! A patch is stored as canonical bytes ([`Patch::to_bytes`]), and its id is the SHA-256 of these bytes. It contains no
+//! fact ids, paths, times or program versions. Every value of type [`Patch`] is valid.
 
 mod apply;
 mod bytes;
@@ -24,20 +25,20 @@ pub use bytes::FORMAT;
 pub use error::PatchError;
 pub use measure::{DeltaNorms, delta_norms, edit_norms, norm, surviving_share};
 
-/// The change of one weight of the base: `Σ u·v` over the edits, of a column of `u` times a row of `v`.
+/// The change of one weight of the base: the sum over all edits of a column of `u` times a row of `v`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The SHA-256 of the tensor's bytes in the base file.
+    /// The SHA-256 of the weight's bytes in the base file.
     pub base: Digest,
-    /// The dtype in which the base stores the parameter: F32, F16 or BF16.
+    /// The dtype in which the base stores the weight: F32, F16 or BF16.
     pub dtype: Dtype,
-    /// The orientation in which the base stores the parameter.
+    /// The orientation in which the base stores the weight: `[out, in]` or `[in, out]`.
     pub layout: Layout,
-    /// The number of outputs of the linear map, in either layout.
+    /// The number of outputs of the linear map, in either orientation.
     pub out: usize,
-    /// The number of inputs of the linear map, in either layout.
+    /// The number of inputs of the linear map, in either orientation.
     pub inner: usize,
-    /// The meaning digests of the n edits (digests of subject, prompt and target), strictly ascending.
+    /// The digests of the subject, prompt and target of the n edits, strictly ascending.
     pub edits: Vec<Digest>,
     /// The left factor, `[out, n]`, row-major: column e belongs to `edits[e]`.
     pub u: Vec<f32>,
@@ -54,11 +55,11 @@ impl Target {
         }
     }
 
-    /// Checks that the tensor named `parameter` in a base is the tensor for which this patch was made.
+    /// Checks that the tensor named `parameter` in a base is the weight for which this patch was made.
     ///
     /// # Errors
-    /// If the dtype, the shape or the digest differs. The dtype is compared first, because the error for another dtype
-    /// of the same model is more helpful than the error for another digest.
+    /// If the dtype, the shape or the digest differs. The dtype is compared first, because the user may have another
+    /// dtype of the right model.
     pub fn check_base(&self, parameter: &str, dtype: Dtype, shape: &[u64], digest: &Digest) -> Result<(), PatchError> {
         let parameter = parameter.to_owned();
         if dtype != self.dtype {
@@ -74,7 +75,7 @@ impl Target {
         }
     }
 
-    /// Returns the target with only the edit at index `edit`, to measure or apply that edit's part of the change.
+    /// Returns the target with only the edit at index `edit`, to measure or apply the change by that edit.
     pub fn alone(&self, edit: usize) -> Self {
         Self {
             edits: vec![self.edits[edit]],
@@ -133,11 +134,11 @@ pub struct Patch {
 }
 
 impl Patch {
-    /// Returns a patch of `targets`, whose keys are the names of the parameters in the base.
+    /// Returns the patch with the given changes of weights. The keys are the names of the weights in the base.
     ///
     /// # Errors
-    /// If a target is malformed: the edits are out of order, or a factor has the wrong length, is not finite or is
-    /// null.
+    /// If a target is not valid: its edits are out of order, or a factor has the wrong length, is not finite or is
+    /// zero.
     pub fn new(targets: BTreeMap<String, Target>) -> Result<Self, PatchError> {
         for (parameter, target) in &targets {
             target.verify(parameter)?;
@@ -145,13 +146,12 @@ impl Patch {
         Ok(Self { targets })
     }
 
-    /// Returns the change of each parameter, by its name in the base.
+    /// Returns the change of each edited weight, by the name of the weight in the base.
     pub fn targets(&self) -> &BTreeMap<String, Target> {
         &self.targets
     }
 
-    /// Returns the meaning digests of all edits in the patch (digests of subject, prompt and target), ascending and
-    /// without duplicates.
+    /// Returns the digests of the subject, prompt and target of all edits, ascending and without duplicates.
     pub fn edits(&self) -> Vec<Digest> {
         let mut edits: Vec<Digest> = self.targets.values().flat_map(|target| target.edits.iter().copied()).collect();
         edits.sort_unstable();
@@ -165,7 +165,7 @@ impl Patch {
     }
 }
 
-/// The address of a patch: the SHA-256 of its canonical bytes.
+/// The id of a patch: the SHA-256 of its canonical bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PatchId(pub Digest);

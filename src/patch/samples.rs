@@ -1,5 +1,3 @@
-//! Builds small patches for the tests of this module.
-
 use std::collections::BTreeMap;
 
 use super::{Patch, Target};
@@ -7,7 +5,7 @@ use crate::digest::Digest;
 use crate::safetensors::Dtype;
 use crate::safetensors::Layout;
 
-/// Returns a target with two edits of a linear map from two inputs to three outputs.
+/// Returns the change of a linear map from two inputs to three outputs by two edits.
 pub(super) fn target(layout: Layout) -> Target {
     let mut edits = vec![Digest::of(b"one"), Digest::of(b"two")];
     edits.sort_unstable();
@@ -23,7 +21,7 @@ pub(super) fn target(layout: Layout) -> Target {
     }
 }
 
-/// Returns a patch with one target of each layout.
+/// Returns a patch of two weights, one in each orientation.
 pub(super) fn patch() -> Patch {
     let targets =
         BTreeMap::from([("h.0.w".to_owned(), target(Layout::Linear)), ("h.1.w".to_owned(), target(Layout::Conv1d))]);

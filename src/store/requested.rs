@@ -1,4 +1,4 @@
-//! Records in the store which statistics a project requested with `stats import`.
+//! Records in the store which statistics a project requested with the command `stats`.
 //!
 //! Several projects may share a store. A project uses imported statistics only if it requested them, or if its
 //! `corrigenda.lock` names them. The next build writes them to `corrigenda.lock` and removes the request. The key of a
