@@ -1,7 +1,7 @@
-//! Reads and writes `corrigenda.accepted`: the unmet expectations that a reviewer has accepted.
+//! Reads and writes `corrigenda.accepted`, the list of unexpected answers that a reviewer has accepted.
 //!
-//! `corrigenda test --update` writes the file, and reviewers review it like the facts. The file has one entry per
-//! prompt that the patched model does not answer as expected. An entry accepts only the answer that it records.
+//! `corrigenda test --update` writes the file. It has one entry per prompt that the patched model does not answer as
+//! expected. An entry accepts only the recorded answer, and no other unexpected answer.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -15,12 +15,12 @@ use crate::project::read::toml_reader::TomlReader;
 
 pub const ACCEPTED_FILE: &str = "corrigenda.accepted";
 
-/// Returns the file name for a model; `None` is the model without a name.
+/// Returns the name of the acceptance file: `corrigenda.accepted`, or `corrigenda.NAME.accepted` for a named model.
 pub fn accepted_file(model: Option<&str>) -> String {
     model.map_or_else(|| ACCEPTED_FILE.to_owned(), |name| format!("corrigenda.{name}.accepted"))
 }
 
-/// Returns whether `name` is a file name that [`accepted_file`] returns.
+/// Returns whether `name` is a name that [`accepted_file`] can return.
 pub fn is_accepted_file(name: &str) -> bool {
     let model = name.strip_prefix("corrigenda.").and_then(|rest| rest.strip_suffix(".accepted"));
     name == ACCEPTED_FILE || model.is_some_and(crate::project::config::models::is_model_name)
@@ -33,8 +33,7 @@ const ANEW: &str = "the file is generated: run `corrigenda test --update` to wri
 const KEYS: &[&str] = &["id", "asked", "prompt", "says"];
 pub const MOST_BYTES: u64 = 1 << 24;
 
-/// An accepted shortfall: a prompt that the patched model does not answer as expected, with the answer that was
-/// accepted.
+/// A prompt that the patched model does not answer as expected, with the answer that it gives.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Accepted {
     /// The id of the edit or of the probe that the prompt belongs to.
@@ -43,7 +42,7 @@ pub struct Accepted {
     pub asked: String,
     /// The prompt, with the subject filled in.
     pub prompt: String,
-    /// The accepted answer: the most probable next token of the patched model, as text.
+    /// The answer: the most probable next token of the patched model, as text.
     pub says: String,
 }
 
@@ -54,20 +53,21 @@ impl Accepted {
     }
 }
 
-/// The entries of `corrigenda.accepted` for one model.
+/// The entries of the acceptance file of one model.
 #[derive(Clone, Debug, Default)]
 pub struct Acceptances {
     /// The entries, each with its byte range in the file.
     pub entries: Vec<(Accepted, Range<usize>)>,
-    /// The id of the acceptance file in the sources; `None` if the file does not exist.
+    /// The id of the acceptance file in the sources of error messages; `None` if the file does not exist.
     pub file: Option<FileId>,
 }
 
 impl Acceptances {
-    /// Reads the acceptances of `model` in `root` and adds the file to `sources`. A missing file means no acceptances.
+    /// Reads the acceptance file of `model` in the folder `root`, and adds its text to `sources`. If the file does not
+    /// exist, the result has no entries.
     ///
     /// # Errors
-    /// If the file cannot be read, or is not in the generated form.
+    /// If the file cannot be read or is invalid.
     pub fn load(root: &Path, model: Option<&str>, sources: &mut Sources) -> Result<Self, Findings> {
         let name = accepted_file(model);
         let path = root.join(&name);
@@ -105,12 +105,13 @@ impl Acceptances {
         if findings.is_empty() { Ok(Self { entries, file: Some(file) }) } else { Err(advised(findings)) }
     }
 
-    /// Returns whether an entry has the same prompt and the same answer as this shortfall.
+    /// Returns whether the file has an entry with the same prompt and the same answer.
     pub fn has(&self, shortfall: &Accepted) -> bool {
         self.entries.iter().any(|(accepted, _)| accepted == shortfall)
     }
 
-    /// Returns a finding for every entry that accepts nothing: no current shortfall has the same prompt and answer.
+    /// Returns a finding for every entry that is not in `shortfalls`, the current unexpected answers. The model now
+    /// answers the prompt as expected, or gives another unexpected answer.
     pub fn orphans(&self, shortfalls: &[Accepted]) -> Vec<Diagnostic> {
         let Some(file) = self.file else { return Vec::new() };
         let orphans = self.entries.iter().filter(|(accepted, _)| !shortfalls.contains(accepted));
@@ -128,7 +129,7 @@ impl Acceptances {
     }
 }
 
-/// Adds to the last finding the help line that advises generating the acceptance file again.
+/// Adds to the last finding a help line with the command that generates the acceptance file again.
 fn advised(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Some(last) = findings.last_mut() {
         last.help.push(ANEW.to_owned());
@@ -136,7 +137,8 @@ fn advised(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     findings
 }
 
-/// Renders the text of the file, sorted and without duplicates, so the same entries always give the same bytes.
+/// Returns the text of the acceptance file. The entries are sorted, and duplicates are removed, so that the same
+/// entries always give the same bytes.
 pub fn render(accepted: &[Accepted]) -> String {
     let mut out = format!("{HEADER}version = {ACCEPTED_VERSION}\n");
     let mut sorted: Vec<&Accepted> = accepted.iter().collect();

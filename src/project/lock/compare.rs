@@ -1,4 +1,4 @@
-//! Compares a lock with a fresh build, and with the current edits.
+//! Compares a lock with the lock of a fresh build, and with the current edits of the project.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
@@ -8,16 +8,16 @@ use crate::digest::Digest;
 use crate::project::edits::EditSet;
 use crate::project::edits::diff::ChangeKind;
 
-/// An entry of the lock that is compared; the variants are in the order of the file.
+/// A part of `corrigenda.lock` that is compared. The variants are in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockItem {
     Lock,
     Base,
-    /// A file of the base, by path.
+    /// A file of the base model, by path.
     BaseFile(String),
-    /// The record of the second moments of the MLP keys at a layer, counted from 0.
+    /// The second moments of the MLP keys at the layer with this index, from 0.
     Statistics(u64),
-    /// An edit with one name of its subject: the id, followed by `as ALIAS` if the name is an alias.
+    /// An edit with its subject or with an alias: the id of the edit, followed by `as ALIAS` for an alias.
     Edit(String),
     Patch,
 }
@@ -35,10 +35,10 @@ impl Display for LockItem {
     }
 }
 
-/// Declares the fields of the lock; messages use the names that the fields have in the file.
+/// Declares the enum `LockField`, and the name of each variant for messages.
 macro_rules! fields {
     ($($variant:ident $name:literal)*) => {
-        /// A field of a [`LockItem`] whose values are compared, or the presence of the whole item.
+        /// A field of a [`LockItem`] that is compared. `Presence` means that only one of the two locks has the item.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum LockField { $($variant,)* }
 
@@ -72,14 +72,14 @@ fields! {
     Id "id"
 }
 
-/// A field in which a fresh build differs from the lock.
+/// A field of the lock that differs in the lock of a fresh build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub item: LockItem,
     pub field: LockField,
     /// The value in the lock, as text.
     pub locked: String,
-    /// The value of the fresh build, as text.
+    /// The value in the lock of the fresh build, as text.
     pub fresh: String,
 }
 
@@ -88,18 +88,18 @@ impl Difference {
         self.item == *item && self.field == field
     }
 
-    /// Returns whether the weights depend on the field, that is, on any field but `expectation` and `record`.
+    /// Returns whether the weights depend on the field. They depend on all fields except `expectation` and `record`.
     pub fn changes_weights(&self) -> bool {
         !matches!(self.field, LockField::Expectation | LockField::Record)
     }
 }
 
-/// A part of an edit for which the lock has its own digest.
+/// A group of fields of an edit for which the lock has one digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EditPart {
     /// Subject, prompt, target and `chat`.
     Meaning,
-    /// The old answer and the expectations.
+    /// The old answer (`was`) and the expectations.
     Expectation,
     /// Id, reason, source, owner, ticket and expiry date.
     Record,
@@ -115,12 +115,12 @@ impl EditPart {
     }
 }
 
-/// An edit that differs from the lock.
+/// An edit that differs between the lock and the edit files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditChange {
     pub kind: ChangeKind,
     pub id: String,
-    /// The changed parts; empty if the edit was added or removed.
+    /// The changed groups of fields; empty if the edit was added or removed.
     pub parts: Vec<EditPart>,
 }
 
@@ -134,8 +134,8 @@ impl LockComparison {
         ItemComparison { item, differences: &mut self.0 }
     }
 
-    /// Matches two lists by `item`. Calls `compare` for an entry that is in both lists, and records a difference in
-    /// presence for an entry that is in only one list.
+    /// Pairs the entries of two lists by the [`LockItem`] that `item` returns. Calls `compare` for each pair. Records a
+    /// difference in `Presence` for an entry that is in only one list.
     fn lists<'l, T>(
         &mut self,
         item: impl Fn(&T) -> LockItem,
@@ -182,13 +182,13 @@ impl ItemComparison<'_> {
     }
 }
 
-/// Formats an optional digest or text of the lock for messages; `None` becomes `none`.
+/// Returns the text of an optional value of the lock for messages; `none` if the lock has no value.
 fn or_none(value: Option<String>) -> String {
     value.unwrap_or_else(|| "none".to_owned())
 }
 
 impl Lock {
-    /// Returns all differences between this lock and a fresh build, in the order of the file.
+    /// Returns all differences between this lock and the lock of a fresh build, in the order of the file.
     pub fn differences(&self, fresh: &Self) -> Vec<Difference> {
         use LockField::{Corpus, Count, Digest, Imported, Numerics, Size};
         let mut comparison = LockComparison(Vec::new());
@@ -224,8 +224,8 @@ impl Lock {
         comparison.0
     }
 
-    /// Returns the differences between the current edits and the edits in the lock, sorted by id. Without a lock, all
-    /// edits are new.
+    /// Returns the edits that differ between the lock and the edit files, sorted by id. Without a lock, all edits are
+    /// new.
     pub fn changes(lock: Option<&Self>, edits: &EditSet) -> Vec<EditChange> {
         let mut before: BTreeMap<&str, Vec<&LockedEdit>> = BTreeMap::new();
         for edit in lock.into_iter().flat_map(|lock| &lock.edits) {

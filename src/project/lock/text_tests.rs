@@ -36,7 +36,7 @@ pub(in crate::project) fn sample() -> Lock {
     }
 }
 
-/// Parses a lock file whose only lock has no name.
+/// Parses a lock file and returns the lock of the model without a name.
 fn parse(text: &str) -> Result<Lock, Findings> {
     LockFile::parse(LOCK_FILE, text).map(|file| file.of(None).expect("one without a name").clone())
 }
@@ -115,7 +115,7 @@ fn each_model_has_its_own_lock() {
     insta::assert_snapshot!(text);
     assert_eq!(LockFile::parse(LOCK_FILE, &text).expect("just written"), file);
     assert!(text.parse::<toml::Table>().is_ok());
-    // Except for the table names, the block of a named model equals a lock without a name.
+    // Except for the table names, the lock of a named model has the same text as the lock of a model without a name.
     let single = sample().render();
     let body = text.split("[model.b-2]\n").nth(1).expect("the second").replace("model.b-2.", "");
     assert_eq!(body, single.split("version = 1\n").nth(1).expect("the locks"));
@@ -138,7 +138,7 @@ fn replacing_one_lock_keeps_the_others() {
     let names = ["a", "b"];
     let file = LockFile::default().with(None, sample(), &[]);
     assert_eq!((file.of(None), file.of(Some("a")), file.nearest(Some("a"))), (Some(&sample()), None, Some(&sample())));
-    // After the model got a name, the lock without a name belongs to no model and is removed.
+    // The project now has named models, so the lock without a name belongs to none of them and is removed.
     let file = file.with(Some("a"), sample(), &names).with(Some("b"), other.clone(), &names);
     assert_eq!((file.of(None), file.of(Some("a")), file.of(Some("b"))), (None, Some(&sample()), Some(&other)));
     assert_eq!(file.nearest(Some("c")), None);

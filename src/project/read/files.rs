@@ -1,4 +1,4 @@
-//! Finds and reads the files of a project, and returns a diagnostic for every rejected file.
+//! Finds and reads the files of a project, and returns a finding for every rejected file.
 //!
 //! Symbolic links, special files, files that are not UTF-8 and files over the size limit are rejected.
 
@@ -9,26 +9,28 @@ use std::path::{Path, PathBuf};
 use crate::diagnostics::{Code, Diagnostic, FileId, Sources};
 use crate::regular_file;
 
-/// The maximum size of a TOML file of the project, in bytes.
+/// The maximum size of a project file that people write, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1 << 20;
 
 /// The maximum depth of nested folders below the folder of edits.
 const MOST_DEPTH: usize = 32;
 
-/// Returns the path relative to `root`, with `/` as the separator on every system.
+/// Returns the path relative to `root`, for messages. The separator is `/` on every system.
 pub(crate) fn display_path(path: &Path, root: &Path) -> String {
     let below = path.strip_prefix(root).unwrap_or(path);
     let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     parts.join("/").replacen("//", "/", 1)
 }
 
-/// Returns the finding for a file that is rejected before its text is read, so that its label has no byte range.
+/// Returns the finding for a file that is rejected before it is read. The finding names the file, without a place in
+/// its text.
 pub(crate) fn refusal(sources: &mut Sources, path: &str, code: Code, message: impl Into<String>) -> Diagnostic {
     let file = sources.add(path, "");
     Diagnostic::new(code, message).at(file, &(0..0), "")
 }
 
-/// Returns every `*.toml` file under `folder`, sorted by the bytes of its path; adds findings for rejected files.
+/// Returns the path of every `*.toml` file in `folder` and its subfolders, with the path that messages show, sorted by
+/// path. Adds a finding for every rejected file.
 pub(crate) fn toml_files(
     folder: &Path,
     root: &Path,
@@ -56,7 +58,8 @@ pub(crate) fn toml_files(
                     let message = format!("folders are nested more than {MOST_DEPTH} deep");
                     findings.push(refusal(sources, &shown, Code::FileIrregular, message));
                 }
-                // Two names that are not UTF-8 can have the same display path, so one file would replace the other.
+                // Messages can show two names that are not UTF-8 as the same path, so one file would replace the other
+                // file.
                 PathKind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
                     let finding = refusal(sources, &shown, Code::FileIrregular, "the name of this file is not UTF-8");
                     findings.push(finding.help("rename the file: reports name the file of every fact"));
@@ -80,8 +83,8 @@ enum PathKind {
     Other,
 }
 
-/// Classifies a path. A symbolic link is only reported if its name ends in `.toml` or if it leads to a folder, because
-/// then edits would be missing.
+/// Classifies a path. A symbolic link is `Link` only if it may lead to edits: its name ends in `.toml`, or its target
+/// is a folder.
 fn kind(path: &Path) -> PathKind {
     let named_toml = path.extension().is_some_and(|extension| extension == "toml");
     match fs::symlink_metadata(path) {
@@ -92,14 +95,14 @@ fn kind(path: &Path) -> PathKind {
     }
 }
 
-/// The file name extensions in which other tools store facts.
+/// The extensions of data files that may contain facts, although only `.toml` files are read.
 const DATA_EXTENSIONS: &[&str] = &["yaml", "yml", "json", "jsonl", "json5", "csv", "tsv"];
 
 /// The suffixes of backup and temporary files that editors and merge tools write.
 const BACKUP_ENDINGS: &[&str] = &["~", ".bak", ".orig", ".swp", ".swo", ".tmp", "#"];
 
-/// Returns whether a file without the extension `.toml` seems to contain facts. The name decides; if it has no
-/// extension or ends in `.txt`, the content decides.
+/// Returns whether a file whose name does not end in `.toml` seems to contain facts. If the name has no extension or
+/// ends in `.txt`, the file is searched for an `[[edit]]` line.
 fn seems_facts(path: &Path) -> bool {
     let name = shown_name(path).to_lowercase();
     if is_backup(path, &name) {
@@ -116,13 +119,12 @@ fn seems_facts(path: &Path) -> bool {
     }
 }
 
-/// Returns the file name; bytes that are not UTF-8 are replaced.
+/// Returns the file name as text; bytes that are not UTF-8 are replaced.
 fn shown_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Returns whether a file is an editor's backup or temporary copy of an existing file, such as `.a.toml.swp` of
-/// `a.toml`.
+/// Returns whether a file is a backup or temporary copy of an existing `.toml` file, such as `.a.toml.swp` of `a.toml`.
 fn is_backup(path: &Path, name: &str) -> bool {
     let start = name.trim_start_matches(['.', '#']);
     let Some(end) = start.find(".toml").map(|at| at + ".toml".len()) else { return false };
@@ -141,7 +143,7 @@ pub(crate) fn declares(path: &Path) -> bool {
     read.is_ok() && first.split(|byte| *byte == b'\n').any(|line| line.trim_ascii().starts_with(b"[[edit]]"))
 }
 
-/// Returns the warning that a file is not read although it seems to contain facts.
+/// Returns the warning that a file seems to contain facts but is not read.
 fn ignored(sources: &mut Sources, path: &Path, shown: &str) -> Diagnostic {
     let finding =
         refusal(sources, shown, Code::FileIgnored, format!("`{shown}` is not read: its name does not end in `.toml`"));
@@ -163,12 +165,12 @@ fn listing(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads a file of the project: a regular file of at most [`MOST_FILE_BYTES`] bytes. `shown` is its path in messages.
+/// Reads a regular file of at most [`MOST_FILE_BYTES`] bytes. Error messages show the path `shown`.
 pub(crate) fn read(path: &Path, shown: &str, sources: &mut Sources) -> Result<Vec<u8>, Diagnostic> {
     read_up_to(MOST_FILE_BYTES, path, shown, sources)
 }
 
-/// Reads a regular file of at most `most` bytes; symbolic links are rejected.
+/// Reads a regular file of at most `most` bytes. Error messages show the path `shown`. Symbolic links are rejected.
 pub(crate) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sources) -> Result<Vec<u8>, Diagnostic> {
     let unreadable = |all_sources: &mut Sources, error: std::io::Error| {
         refusal(all_sources, shown, Code::FileUnreadable, format!("the file cannot be read: {error}"))
@@ -186,15 +188,16 @@ pub(crate) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sour
     })
 }
 
-/// Decodes the bytes of a file as UTF-8 and adds the text to the sources. If the bytes are not UTF-8, the finding
-/// points at the first invalid byte.
+/// Decodes the bytes of a file as UTF-8 and adds the text to `sources`. If the bytes are not UTF-8, the finding marks
+/// the first invalid byte.
 pub(crate) fn add(path: &str, bytes: Vec<u8>, sources: &mut Sources) -> Result<FileId, Diagnostic> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(sources.add(path, text)),
         Err(error) => {
             let offset = error.utf8_error().valid_up_to();
             let file = sources.add(path, String::from_utf8_lossy(error.as_bytes()));
-            // Up to the first invalid byte, the lossy text equals the file, except for a byte order mark.
+            // Before the first invalid byte, the lossy text equals the file, but `Sources` has removed a byte order
+            // mark.
             let mark = if error.as_bytes().starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
             let at = offset.saturating_sub(mark);
             let message = if regular_file::is_utf16(error.as_bytes()) {

@@ -1,4 +1,4 @@
-//! Checks the first line of a project's file, `format = 1`: a file of another version is rejected.
+//! Checks the format version of a file, such as `format = 1`. A file of another version is rejected.
 
 use toml::Spanned;
 
@@ -6,7 +6,7 @@ use super::toml_reader::{TomlReader, TomlTable};
 use crate::diagnostics::{Code, Diagnostic};
 
 impl TomlReader {
-    /// Returns whether the file has the required line `key = newest`; adds a finding otherwise.
+    /// Returns whether the file has the line `key = newest`, for example `format = 1`. Adds a finding otherwise.
     pub(crate) fn format(&mut self, root: &TomlTable<'_, '_>, key: &str, newest: i64) -> bool {
         if !root.has(key) {
             let finding = Diagnostic::new(Code::MissingKey, format!("{} lacks `{key}`", root.what))

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-/// Returns the byte ranges of the lines that begin with a conflict marker. No line of a generated file begins with one.
+/// Returns the byte ranges of the lines that begin with a conflict marker. The other lines of a generated file never
+/// begin with the characters of a marker.
 pub(crate) fn merge_markers(text: &str) -> Vec<Range<usize>> {
     let mut markers = Vec::new();
     let mut start = 0;

@@ -1,9 +1,10 @@
-//! Reads the files that people write, and continues after a mistake, so that one run reports all mistakes.
+//! Reads the files that people write. A mistake does not stop the reading, so one run reports all mistakes.
 //!
-//! - `files`: finds and reads files, and reports rejected files as findings;
-//! - `toml_reader`: reads TOML tables key by key; `numbers`: numbers, booleans and dates with their ranges;
-//! - `format_version`: checks the line `format = 1`;
-//! - `rules`: checks the texts of a single edit;
+//! - `files`: finds and reads files, and reports rejected files as findings.
+//! - `toml_reader`: reads the keys of TOML tables. `numbers`: reads numbers, booleans and dates, and checks their
+//!   ranges.
+//! - `format_version`: checks the line `format = 1`.
+//! - `rules`: checks the texts of one edit.
 //! - `merge_markers`: finds the conflict markers of git.
 
 pub(crate) mod files;

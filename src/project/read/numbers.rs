@@ -1,5 +1,4 @@
-//! Reads numbers, booleans and dates from TOML. Values that are out of range or not finite give findings and are not
-//! returned.
+//! Reads numbers, booleans and dates from TOML. An invalid value gives a finding, and the result is `None`.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -10,7 +9,7 @@ use toml::de::DeValue;
 use super::toml_reader::{TomlReader, TomlTable, in_backticks};
 use crate::diagnostics::Code;
 
-/// Whether zero is a valid value of a number.
+/// Whether a number, which must not be negative, may be zero.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LowerBound {
     IncludesZero,
@@ -18,7 +17,7 @@ pub(crate) enum LowerBound {
 }
 
 impl TomlReader {
-    /// Reads an optional integer; an integer outside `range` gives a finding.
+    /// Reads the optional integer `key`. An integer outside `range` gives a finding.
     pub(crate) fn integer(&mut self, entry: &TomlTable<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.optional(entry, key)?;
         let DeValue::Integer(digits) = value.get_ref() else {
@@ -37,8 +36,8 @@ impl TomlReader {
         number
     }
 
-    /// Reads an optional finite number, which may be written as an integer. It must be at least 0, and above 0 with
-    /// `ExcludesZero`.
+    /// Reads the optional number `key`, which may be written as an integer. It must be finite and at least 0, or above
+    /// 0 with `ExcludesZero`.
     pub(crate) fn number(&mut self, entry: &TomlTable<'_, '_>, key: &str, bound: LowerBound) -> Option<f64> {
         let value = self.optional(entry, key)?;
         let number = match value.get_ref() {
@@ -63,7 +62,7 @@ impl TomlReader {
         number
     }
 
-    /// Reads an optional boolean with its byte range.
+    /// Reads the optional boolean `key` with its byte range.
     pub(crate) fn boolean(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<(bool, Range<usize>)> {
         let value = self.optional(entry, key)?;
         match value.get_ref() {
@@ -75,7 +74,7 @@ impl TomlReader {
         }
     }
 
-    /// Reads an optional share: a number from 0 to 1.
+    /// Reads the optional share `key`, a number from 0 to 1.
     pub(crate) fn share(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<f64> {
         let number = self.number(entry, key, LowerBound::IncludesZero)?;
         if number > 1.0 {
@@ -86,7 +85,8 @@ impl TomlReader {
         (number <= 1.0).then_some(number)
     }
 
-    /// Reads an optional day with its byte range; a TOML date or a string such as `2027-01-31`.
+    /// Reads the optional day `key` with its byte range. A day is written as a TOML date, or as a string such as
+    /// `2027-01-31`.
     pub(crate) fn date(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<(Date, Range<usize>)> {
         let value = self.optional(entry, key)?;
         let text = match value.get_ref() {
@@ -97,7 +97,7 @@ impl TomlReader {
                 return None;
             }
         };
-        // `parse` would ignore a time of day, so the text must be the date alone.
+        // `parse` also accepts a date with a time of day, which must be rejected here.
         let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
         if day.is_none() {
             let message = format!("`{key}` must be a day such as 2027-01-31");

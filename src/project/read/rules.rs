@@ -1,4 +1,4 @@
-//! Checks the texts of a single edit, and the paths of the project file, and adds a finding for every broken rule.
+//! Checks the texts of one edit, and the paths in `corrigenda.toml`. Every broken rule gives a finding.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,8 +15,8 @@ pub const MOST_TEXT_BYTES: usize = 4096;
 /// The maximum length of an id, in bytes.
 pub const MOST_ID_BYTES: usize = 128;
 
-/// Checks a text that the model reads. It must not be empty, too long, or contain control characters, and it should be
-/// in Unicode normal form C.
+/// Checks a text that the model reads: whether it is empty, too long, contains control characters, or is not in Unicode
+/// normal form C.
 pub(crate) fn fact(reader: &mut TomlReader, key: &str, text: &TomlText) {
     if text.value.trim().is_empty() {
         let state = if text.value.is_empty() { "empty" } else { "only white space" };
@@ -32,13 +32,13 @@ pub(crate) fn fact(reader: &mut TomlReader, key: &str, text: &TomlText) {
     }
 }
 
-/// Checks a text that only people read, such as `reason`. It may have several lines.
+/// Checks a text that only people read, such as `reason`. The text may be empty and may have several lines.
 pub(crate) fn record(reader: &mut TomlReader, key: &str, text: &TomlText) {
     length(reader, key, text);
     characters(reader, key, text, |character| is_control(character) && !matches!(character, '\n' | '\r' | '\t'));
 }
 
-/// Checks a path in the project file, and returns whether it is not empty.
+/// Checks a path in `corrigenda.toml`, and returns whether it is not empty. The file itself is not opened.
 pub(crate) fn path(reader: &mut TomlReader, key: &str, text: &TomlText) -> bool {
     if text.value.trim().is_empty() {
         reader.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "write a path here");
@@ -48,8 +48,8 @@ pub(crate) fn path(reader: &mut TomlReader, key: &str, text: &TomlText) -> bool 
     !text.value.trim().is_empty()
 }
 
-/// Checks the path of the folder of edits, and returns it without `.` components. It must be below the project's
-/// folder, because other folders are not in the project's git repository and not reviewed.
+/// Checks the path of the folder of edits, and returns it without `.` components. The folder must be inside the
+/// project's folder, so that its edits are in the same git repository and can be reviewed.
 pub(crate) fn path_below(reader: &mut TomlReader, key: &str, text: &TomlText) -> Option<PathBuf> {
     let parts = Path::new(&text.value).components().filter(|part| *part != Component::CurDir);
     let below: Option<PathBuf> = parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect();
@@ -95,7 +95,7 @@ fn code_point(character: char) -> String {
     format!("U+{:04X}{name}", u32::from(character))
 }
 
-/// Adds a finding for an invalid id, with a similar valid id as a suggestion.
+/// Adds a finding if an id is invalid, and suggests a similar valid id.
 pub(crate) fn id(reader: &mut TomlReader, id: &TomlText) {
     if is_id(&id.value) {
         return;
@@ -133,7 +133,7 @@ pub(crate) fn subject(reader: &mut TomlReader, subject: &TomlText) {
     }
 }
 
-/// Checks the aliases of a subject: the aliases must differ from each other and from `own`, the subject.
+/// Checks the aliases of the subject `own`. The subject and the aliases must all be different.
 pub(crate) fn aliases(reader: &mut TomlReader, aliases: &[TomlText], own: Option<&TomlText>) {
     for (index, alias) in aliases.iter().enumerate() {
         fact(reader, "aliases", alias);
@@ -154,7 +154,7 @@ pub(crate) fn aliases(reader: &mut TomlReader, aliases: &[TomlText], own: Option
     }
 }
 
-/// Checks a prompt: it must contain the placeholder exactly once, and should not end in white space.
+/// Checks a prompt: it must contain the placeholder `{}` exactly once, and should not end in white space.
 pub(crate) fn prompt(reader: &mut TomlReader, prompt: &TomlText, subject: Option<&TomlText>) {
     fact(reader, "prompt", prompt);
     trailing_space(reader, "the prompt", prompt);
@@ -198,7 +198,8 @@ fn toml_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Checks a list of expected prompts: each is a full prompt without the placeholder, and no prompt is repeated.
+/// Checks a list of prompts that must not contain the placeholder `{}`, such as `paraphrase`. No prompt may be
+/// repeated.
 pub(crate) fn expectations(reader: &mut TomlReader, key: &str, texts: &[TomlText]) {
     let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
     for text in texts {
@@ -224,7 +225,7 @@ pub(crate) fn expectations(reader: &mut TomlReader, key: &str, texts: &[TomlText
     }
 }
 
-/// Checks rules that relate several texts of one edit, for example that the target differs from the old answer.
+/// Checks the rules that involve several texts of one edit. For example, the target must differ from the old answer.
 pub(crate) fn whole_edit(reader: &mut TomlReader, edit: &Edit) {
     let spans = &edit.spans;
     if let (Some(was), Some(span)) = (&edit.was, &spans.was)
@@ -255,13 +256,13 @@ pub(crate) fn whole_edit(reader: &mut TomlReader, edit: &Edit) {
     }
 }
 
-/// Checks the accepted answers: an answer must not be the old answer or its first words, and must not be repeated.
+/// Checks the answers in `expect.accept`: none may be the old answer or its first words, and none may be repeated.
 fn accepted(reader: &mut TomlReader, edit: &Edit) {
     let spans = &edit.spans;
     let old = edit.was.as_deref().map(folded).zip(spans.was.as_ref());
     let mut seen = vec![(edit.target.trim(), &spans.target)];
     for (text, span) in edit.expect.accept.iter().zip(&spans.accept) {
-        // An empty text is already reported by `fact`.
+        // `fact` already reports an empty text.
         if text.trim().is_empty() {
             continue;
         }
@@ -284,8 +285,8 @@ fn accepted(reader: &mut TomlReader, edit: &Edit) {
     }
 }
 
-/// Returns whether `start` equals `whole` or is its first words. A model that answers with `whole` then also gives the
-/// tokens of `start`.
+/// Returns whether `start` equals `whole` or is its first words. A model that answers `whole` then also gives the
+/// answer `start`.
 fn begins(whole: &str, start: &str) -> bool {
     whole.strip_prefix(start).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }

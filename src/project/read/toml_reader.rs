@@ -1,8 +1,8 @@
 //! Reads TOML files that may have several mistakes.
 //!
-//! `serde` stops at the first invalid value. Here, a recovering parser returns a tree with byte ranges, and the methods
-//! of [`TomlReader`] return the valid values and add a finding for every invalid value. A method that returns `None`
-//! has added a finding, unless the key is optional and missing.
+//! `serde` stops at the first invalid value. This module uses a parser that continues after a syntax error and returns
+//! a tree with byte ranges. The methods of [`TomlReader`] read values from the tree and add a finding for every invalid
+//! value. If a method returns `None`, it has added a finding, or an optional key is missing.
 
 use std::ops::Range;
 
@@ -11,12 +11,14 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostics::{CappedFindings, Code, Diagnostic, FileId, list_in_words, nearest, shorten};
 
-/// The maximum number of syntax errors that are reported for a file, because a binary file has millions.
+/// The maximum number of syntax errors that are reported for one file. A binary file can have millions of syntax
+/// errors.
 const MOST_SYNTAX_ERRORS: usize = 100;
 
-/// The maximum number of delimiters (`,`, `[`, `=` …) in a file; a larger file may contain one per eight bytes. The
-/// limit bounds memory, because two bytes of a file may take two hundred bytes in memory. Real project files and locks
-/// have about one delimiter per fifteen bytes.
+/// The maximum number of delimiters (`,`, `[`, `=` …) in a file. In a file of more than 1.2 MB, the maximum is one
+/// delimiter per eight bytes. Real project files and locks have about one delimiter per fifteen bytes.
+///
+/// The limit bounds memory: two bytes of a file can take two hundred bytes in the parsed tree.
 const MOST_PARTS: usize = 150_000;
 
 /// A TOML string with its byte range, which includes the quotes.
@@ -26,7 +28,7 @@ pub(crate) struct TomlText {
     pub(crate) span: Range<usize>,
 }
 
-/// A TOML table with its byte range and the words that name it in messages.
+/// A TOML table with its byte range, and with the words `what` that name the table in messages.
 #[derive(Clone)]
 pub(crate) struct TomlTable<'a, 'i> {
     pub(crate) table: &'a DeTable<'i>,
@@ -53,7 +55,7 @@ fn last_byte(table: &DeTable<'_>) -> usize {
     ends.max().unwrap_or(0)
 }
 
-/// Reads one TOML file key by key, and collects the findings about it.
+/// A reader of one TOML file that collects a finding for every mistake.
 pub(crate) struct TomlReader {
     pub(crate) file: FileId,
     findings: CappedFindings,
@@ -62,21 +64,23 @@ pub(crate) struct TomlReader {
     tables: KeysByTable,
 }
 
-/// The names of arrays of tables, whose headers have double brackets: `[[edit]]`.
+/// The keys that must be arrays of tables, written with double brackets: `[[edit]]` and `[[probe]]`.
 const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
 
-/// Wrong keys with the valid key that the user means, for keys that are more similar to another valid key.
+/// Pairs of a wrong key and the valid key that the user probably means. By spelling alone, another valid key would be
+/// suggested.
 const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 
-/// The tables of one kind of file: a description of each table in words, and its valid keys. Messages use the
-/// description to say to which table a misplaced key belongs.
+/// The tables of one kind of file. Each table has a description and its valid keys, so that a message can say to which
+/// table a misplaced key belongs.
 ///
 /// In TOML, keys are easily misplaced: every key after `[edit.expect]` is in that table, even if it was meant for the
 /// edit.
 pub(crate) type KeysByTable = &'static [(&'static str, &'static [&'static str])];
 
 impl TomlReader {
-    /// Parses a text into a tree. A part with a syntax error gives a finding and is missing from the tree.
+    /// Parses a text into a tree. Every syntax error gives a finding, and the invalid part of the text is missing from
+    /// the tree.
     pub(crate) fn document(file: FileId, text: &str, tables: KeysByTable) -> (Self, DeTable<'_>) {
         let mut reader = Self { file, findings: CappedFindings::default(), broken: Vec::new(), tables };
         let most = MOST_PARTS.max(text.len() / 8);
@@ -86,7 +90,7 @@ impl TomlReader {
             reader.broken.push(0..text.len());
             return (reader, DeTable::new());
         }
-        // `Sources` has dropped one byte order mark, and the parser would silently drop a second one.
+        // `Sources` has removed one byte order mark, and the parser would silently ignore a second one.
         if text.starts_with('\u{feff}') {
             reader.note(
                 Code::Syntax,
@@ -113,7 +117,8 @@ impl TomlReader {
         (reader, tree.into_inner())
     }
 
-    /// Reports a repeated table header once, instead of an error for every key after it.
+    /// Reports a repeated table header as one finding, because the parser gives an error for every key under the
+    /// header.
     fn merge_repeated_headers(&mut self, text: &str, errors: &mut Vec<toml::de::Error>) {
         let line = |error: &toml::de::Error| text.get(whole_lines(text, &error.span()?)).map(str::trim);
         let is_twice = |error: &toml::de::Error| error.message().contains("duplicate key");
@@ -137,7 +142,6 @@ impl TomlReader {
         self.push(finding.help(help));
     }
 
-    /// Returns the top-level table of a document.
     pub(crate) fn root<'a, 'i>(tree: &'a DeTable<'i>) -> TomlTable<'a, 'i> {
         TomlTable { table: tree, span: 0..0, what: "the file" }
     }
@@ -150,8 +154,8 @@ impl TomlReader {
         self.push(Diagnostic::new(code, message).at(self.file, span, label));
     }
 
-    /// Returns the findings, except those that only follow from a syntax error: a key on an unreadable line is not
-    /// reported as missing, and the value on such a line is not reported to be of the wrong type.
+    /// Returns the findings. If the file has syntax errors, no key is reported as missing, and no other finding is
+    /// reported on the lines with syntax errors.
     pub(crate) fn finish(self) -> Vec<Diagnostic> {
         let Self { findings, broken, .. } = self;
         let findings = findings.finish();
@@ -164,7 +168,7 @@ impl TomlReader {
         if broken.is_empty() { findings } else { findings.into_iter().filter(|finding| !echo(finding)).collect() }
     }
 
-    /// Adds a finding for every key of the table that is not in `known`, with a suggestion of the right key or table.
+    /// Adds a finding for every key of the table that is not in `known`, and suggests the right key or table.
     pub(crate) fn known_keys(&mut self, entry: &TomlTable<'_, '_>, known: &[&str]) {
         for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = shorten(key.get_ref());
@@ -192,7 +196,8 @@ impl TomlReader {
         entry.table.get(key).filter(|value| self.is_written(value))
     }
 
-    /// Returns whether a value is in the file; false for a value that the parser inserts after a syntax error.
+    /// Returns whether a value is in the file. After a syntax error, the parser inserts values that are not in the
+    /// file.
     fn is_written(&self, value: &Spanned<DeValue<'_>>) -> bool {
         self.broken.is_empty() || !value.span().is_empty()
     }
@@ -210,7 +215,7 @@ impl TomlReader {
         value.filter(|value| self.is_written(value))
     }
 
-    /// Adds a finding for a value of the wrong type; `what` is the name of the value in the message.
+    /// Adds a finding that a value has the wrong type. The message names the value by `what`.
     pub(crate) fn wrong_type(&mut self, what: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
         let found = with_article(value.get_ref().type_str());
         let message = format!("{what} must be {expected}, not {found}");
@@ -227,7 +232,7 @@ impl TomlReader {
         self.as_text(&in_backticks(key), value)
     }
 
-    /// Returns a TOML value as a string; adds a finding if it has another type.
+    /// Returns a TOML value as a string; adds a finding if the value has another type.
     fn as_text(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<TomlText> {
         match value.get_ref() {
             DeValue::String(text) => Some(TomlText { value: text.clone().into_owned(), span: value.span() }),
@@ -238,7 +243,7 @@ impl TomlReader {
         }
     }
 
-    /// Reads an optional list of at most `most` strings; a longer list and entries of other types give findings.
+    /// Reads an optional list of strings. A list of more than `most` items, and an item of another type, give findings.
     pub(crate) fn texts(&mut self, entry: &TomlTable<'_, '_>, key: &str, most: usize) -> Vec<TomlText> {
         let Some(items) = self.array(entry, key, "an array of strings") else { return Vec::new() };
         if items.len() > most {
@@ -277,7 +282,7 @@ impl TomlReader {
         self.as_table(&in_backticks(key), what, value)
     }
 
-    /// Returns a TOML value as a table; adds a finding if it has another type.
+    /// Returns a TOML value as a table; adds a finding if the value has another type.
     pub(crate) fn as_table<'a, 'i>(
         &mut self,
         value_is: &str,
@@ -293,7 +298,7 @@ impl TomlReader {
         }
     }
 
-    /// Reads an optional array of tables, written `[[key]]` in the file.
+    /// Reads an optional array of tables, which is written as `[[key]]` in the file.
     pub(crate) fn tables<'a, 'i>(
         &mut self,
         entry: &TomlTable<'a, 'i>,
