@@ -56,7 +56,7 @@ pub struct Family {
     /// Name of the second MLP matrix, the down-projection, which edits change.
     pub mlp_out: &'static str,
     pub final_norm: &'static str,
-    /// Name of the output matrix (LM head), a tensor `[vocabulary, width]`. The name never has the prefix `prefix`. A
+    /// Name of the output matrix (LM head), a tensor `[vocabulary, width]`. `prefix` is never put before this name. A
     /// model with tied embeddings uses the token embedding as its output matrix.
     pub head: &'static str,
     pub norm: NormKind,
@@ -173,7 +173,7 @@ pub static MINISTRAL: Family = Family { model_type: "ministral", gguf: None, ..L
 /// Seed-OSS, with the tensor names of Llama. The query, key and value projections have biases by default.
 pub static SEED_OSS: Family = Family { model_type: "seed_oss", gguf: Some("seed_oss"), ..LLAMA };
 
-/// All supported families. No two of them have the same `model_type`.
+/// All supported families. Each family has a different `model_type`.
 pub static FAMILIES: [&Family; 10] =
     [&GPT2, &GPTJ, &GPT_NEO, &GPT_NEOX, &LLAMA, &MISTRAL, &MINISTRAL, &QWEN2, &QWEN3, &SEED_OSS];
 

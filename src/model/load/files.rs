@@ -28,11 +28,11 @@ pub(crate) struct WeightFiles {
     pub shards: Vec<MappedFile>,
     /// Whether the shards are listed in an index.
     pub indexed: bool,
-    /// Tensors that the index lists but no file contains, with the file name that the index states. A missing tensor is
-    /// an error only if the decoder reads it. The index of a model with tied embeddings may list an output matrix, and
-    /// old indices list buffers that programs compute.
+    /// Tensors that the weights index lists but no file contains, with the file name that the index states. A missing
+    /// tensor is an error only if the decoder reads it. The index of a model with tied embeddings may list an output
+    /// matrix, and old indices list buffers that programs compute.
     pub absent: BTreeMap<String, String>,
-    /// The file that error messages name: the single weights file, or the index.
+    /// The file that error messages name: the single weights file, or the weights index.
     pub path: PathBuf,
 }
 
@@ -75,8 +75,8 @@ impl WeightFiles {
         Ok(weights)
     }
 
-    /// Checks that no tensor is in two shards, and that no tensor is in a shard other than the one that the index
-    /// states. Adds a tensor that no shard contains to `absent`, without an error.
+    /// Checks that no tensor is in two shards, and that no tensor is in a shard other than the one that the weights
+    /// index states. Adds a tensor that no shard contains to `absent`, without an error.
     fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for shard in &self.shards {
@@ -96,7 +96,7 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Returns the error for a tensor that is not in the shard that the index states.
+    /// Returns the error for a tensor that is not in the shard that the weights index states.
     pub(crate) fn not_there(&self, tensor: &str, shard: &str) -> ModelError {
         ModelError::NotInShard { index: self.path.clone(), tensor: tensor.to_owned(), shard: shard.to_owned() }
     }
@@ -138,8 +138,8 @@ fn open_shard(folder: &Path, name: &str) -> Result<MappedFile, ModelError> {
     })
 }
 
-/// Reads the `weight_map` of an index, which maps the name of each tensor to the file name of its shard. Rejects file
-/// names that lead out of the folder or do not end in `.safetensors`.
+/// Reads the `weight_map` of a weights index, which maps the name of each tensor to the file name of its shard. Rejects
+/// file names that lead out of the folder or do not end in `.safetensors`.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let index = read_json(path, INDEX_LIMIT)?;
     let wrong = |problem: String| ModelError::Index { path: path.to_owned(), problem };

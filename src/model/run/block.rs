@@ -71,8 +71,8 @@ pub(crate) struct ResidMid {
     /// The sum of the block's input and the output of attention, `[positions, d]`. The output of the MLP is added to
     /// it.
     pub resid: Vec<f32>,
-    /// In a parallel block, the block's input, which is also the input of the MLP. In a sequential block, `None`, and
-    /// the input of the MLP is `resid`.
+    /// The input of the MLP in a parallel block, which is also the input of the block. `None` in a sequential block, in
+    /// which the input of the MLP is `resid`.
     parallel_input: Option<Vec<f32>>,
 }
 

@@ -9,7 +9,8 @@ use crate::numeric::{View, matmul_then};
 use crate::safetensors::Layout;
 
 impl Model {
-    /// Returns a projection's weight as an `[inputs, outputs]` matrix, whichever orientation the file has.
+    /// Returns a projection's weight as an `[inputs, outputs]` matrix. The file may store the weight in either
+    /// orientation.
     pub(crate) fn weight<'a>(&self, projection: &'a Projection) -> View<'a> {
         let view = projection.weight.view();
         match self.spec().family.layout {

@@ -107,7 +107,7 @@ impl Tokens {
         let fail = |problem: String| ModelError::Tokenizer { path: path.clone(), problem };
         tokenizer_check::check(&bytes).map_err(fail)?;
         let mut tokenizer = load(&bytes).map_err(fail)?;
-        // Texts are never truncated or padded, whatever tokenizer.json configures.
+        // Texts are never truncated or padded, even if tokenizer.json configures truncation or padding.
         tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
         tokenizer.with_padding(None);
         let mut tokens = Self {
@@ -132,7 +132,7 @@ impl Tokens {
         let Some(text) = text else { return Vec::new() };
         let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
         let ids = text.get_ids();
-        // If all tokens are special, then so is the letter `a`, and it is unknown which of the tokens are appended.
+        // If all tokens are special, the letter `a` is special too, and it is unknown which tokens are appended.
         if added == ids.len() { Vec::new() } else { ids[ids.len() - added..].to_vec() }
     }
 
@@ -228,8 +228,8 @@ impl Tokens {
         self.encode_raw(text, true)
     }
 
-    /// Tokenises a text that continues another text. Special tokens are not added, and neither is the mark, such as
-    /// `▁`, that some tokenizers put before a text.
+    /// Tokenises a text that continues another text. Adds neither special tokens nor the mark (such as `▁`) that some
+    /// tokenizers put before a text.
     ///
     /// # Errors
     /// As [`Tokens::encode`]; or if the tokenizer merges the start of `text` with every text of `ANCHORS`.
