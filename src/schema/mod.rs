@@ -1,11 +1,12 @@
-//! Generates the JSON Schemas of project files and of reports. Text editors use those of project files to check a file
-//! while it is written.
+//! Generates the JSON Schemas of the files of a project and of reports. Text editors use a schema to check a file while
+//! the user writes it.
 //!
-//! The schemas are derived from the types of the settings if these types have the form of the file, and otherwise from
-//! types that exist only for the schema. Files are not read with `serde`, because it stops at the first invalid value,
-//! and a user wants to see all mistakes at once. A test checks that each schema and the reader of the file accept the
-//! same keys, and judge a corpus of documents alike. The reader is stricter, because a schema cannot compare edits or
-//! check Unicode: the reader rejects every document that the schema rejects.
+//! A schema is derived from the type of the settings. If the program stores the settings in another form than the file,
+//! the schema is derived from a type that exists only for this purpose.
+//!
+//! The files are not read with `serde`, which stops at the first mistake. Tests check that a schema and the reader of
+//! the file accept the same keys. The reader also checks rules that a schema cannot express, such as conflicts between
+//! edits.
 
 mod project_file;
 
@@ -32,7 +33,7 @@ pub enum SchemaKind {
 }
 
 impl SchemaKind {
-    /// All kinds of schemas; each has a file in `schemas/`.
+    /// All kinds; the schema of each is a file in `schemas/`.
     pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
 
     /// Returns the argument of `corrigenda schema` that selects this schema.
@@ -56,11 +57,11 @@ impl SchemaKind {
     }
 }
 
-/// Returns the text of a schema, which equals the committed file in `schemas/`.
+/// Returns the text of a schema. A test checks that the file in `schemas/` has the same text.
 pub fn render(kind: SchemaKind) -> String {
     let mut schema = value(kind);
     without_formats(&mut schema);
-    // In reports, null stands for an unknown value, so it stays in their schema. TOML files have no null.
+    // A report uses null for an unknown value, so its schema keeps null. TOML has no null.
     if kind != SchemaKind::Report {
         without_null(&mut schema);
     }
@@ -79,7 +80,8 @@ fn value(kind: SchemaKind) -> Value {
     }
 }
 
-/// Removes number formats such as `uint32`, which are specific to Rust and which editors do not know.
+/// Removes number formats such as `uint32` from a schema. JSON Schema does not define them, and editors do not know
+/// them.
 pub(crate) fn without_formats(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -95,7 +97,7 @@ pub(crate) fn without_formats(schema: &mut Value) {
     }
 }
 
-/// Removes null from the types of optional keys, because TOML has no null: an optional key is omitted instead.
+/// Removes null from the types of optional keys. TOML has no null; an optional key is omitted instead.
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -109,7 +111,7 @@ fn without_null(schema: &mut Value) {
             if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
                 choices.retain(|choice| choice["type"] != "null");
                 if let [only] = choices.as_slice() {
-                    // In draft 7, keywords next to a `$ref` are ignored, but those next to an `allOf` are not.
+                    // In JSON Schema draft 7, keywords next to `$ref` are ignored, so the `$ref` is put into `allOf`.
                     let only = only.clone();
                     object.remove("anyOf");
                     object.insert("allOf".into(), Value::Array(vec![only]));
@@ -122,16 +124,16 @@ fn without_null(schema: &mut Value) {
     }
 }
 
-/// A file of facts for corrigenda: each [[edit]] is one sentence whose answer a language model should change.
+/// A file of edits for corrigenda. Each [[edit]] is a fact that a language model should state.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(title = "corrigenda edits")]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct EditsFile {
-    /// The format of this file: 1.
+    /// The version of the file format; always 1.
     #[schemars(range(min = 1, max = 1))]
     format: u8,
-    /// The facts of this file.
+    /// The edits, each as one [[edit]] table.
     #[schemars(default)]
     edit: Vec<EditEntry>,
 }
@@ -142,7 +144,7 @@ struct EditsFile {
 #[schemars(title = "edit", extend("dependencies" = { "status": ["status-reason"], "status-reason": ["status"] }))]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct EditEntry {
-    /// A stable name, unique in the project, for example "eiffel-tower.city". Renaming it changes no weight.
+    /// A stable name, unique in the project, for example "eiffel-tower.city". A new name does not change the weights.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
     id: String,
     /// The entity that the fact is about, as it is written in the sentence.
@@ -155,7 +157,8 @@ struct EditEntry {
     /// The sentence up to the answer, with one {} in place of the subject.
     #[schemars(length(min = 2, max = 4096), regex(pattern = r"\{\}"))]
     prompt: String,
-    /// Whether the prompt and the expected prompts are user messages under the model's chat template; false by default.
+    /// Whether the prompts of the edit are user messages, to which the model's chat template is applied; false by
+    /// default.
     chat: Option<bool>,
     /// The answer that the model should give after the edit.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
@@ -163,7 +166,7 @@ struct EditEntry {
     /// The answer that the model gives before the edit.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     was: Option<String>,
-    /// The reason for the edit.
+    /// The reason for the edit, for reviewers.
     #[schemars(length(max = 4096))]
     reason: Option<String>,
     /// A source in which the fact can be checked, for example a link.
@@ -178,32 +181,32 @@ struct EditEntry {
     /// The day on which the edit expires and must be reviewed again, for example 2027-01-31.
     #[schemars(regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
     expires: Option<String>,
-    /// `parked`: the edit is checked, but not built.
+    /// The value "parked" for an edit that is checked, but not built; no value for an edit that is built.
     #[schemars(regex(pattern = r"^parked$"))]
     status: Option<String>,
     /// The reason why the edit is parked.
     #[schemars(rename = "status-reason")]
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     status_reason: Option<String>,
-    /// The expectations on the patched model, in addition to the target of the edit itself.
+    /// The expectations on the patched model, in addition to the target of the edit's own prompt.
     expect: Option<Expect>,
 }
 
-/// Prompts whose answers a project watches, independent of its edits.
+/// The file of probes: prompts whose answers a project watches, independently of its edits.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "corrigenda probes")]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct ProbesFile {
-    /// The format of this file: 1.
+    /// The version of the file format; always 1.
     #[schemars(range(min = 1, max = 1))]
     format: u8,
-    /// The prompts whose answers are watched.
+    /// The probes, each as one [[probe]] table.
     #[serde(default)]
     probe: Vec<ProbeEntry>,
 }
 
-/// A prompt whose answers the project watches.
+/// A prompt whose answer the project watches, independently of its edits.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "probe")]
@@ -212,10 +215,10 @@ struct ProbeEntry {
     /// A stable name, unique among the probes.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
     id: String,
-    /// The full prompt.
+    /// The full text of the prompt, without a placeholder.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     prompt: String,
-    /// Whether the prompt is a user message under the model's chat template; false by default.
+    /// Whether the prompt is a user message, to which the model's chat template is applied; false by default.
     chat: Option<bool>,
     /// Whether the answer should stay unchanged; true by default.
     unchanged: Option<bool>,

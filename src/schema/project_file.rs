@@ -1,5 +1,5 @@
-//! Defines types from which the JSON Schema of `corrigenda.toml` is derived, for those tables that the program stores
-//! in a different form. The types are not used to read the file.
+//! Defines the types from which the JSON Schema of `corrigenda.toml` is derived, for the tables that the program stores
+//! in another form. These types are not used to read the file.
 
 use std::collections::BTreeMap;
 
@@ -14,64 +14,64 @@ use crate::project::{LinkConfig, RomeConfig, StatisticsConfig, TestConfig};
 #[schemars(title = "corrigenda project")]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 pub(crate) struct ProjectFile {
-    /// The format of this file: 1.
+    /// The version of the file format; always 1.
     #[schemars(range(min = 1, max = 1))]
     format: u8,
-    /// The folder of edits, below the project's folder; "edits" by default.
+    /// The folder of edits, inside the project's folder; "edits" by default.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     edits: Option<String>,
     /// The base model, or several base models by name.
     model: Models,
-    /// The settings of the value optimisation (ROME).
+    /// The settings of the ROME optimisation, which is run for every edit.
     rome: Option<RomeConfig>,
-    /// The settings for solving all edits of the set together.
+    /// The settings of the linear solve that combines all edits into one patch.
     link: Option<LinkConfig>,
     /// The source of the second moments of the MLP keys.
     statistics: Option<StatisticsConfig>,
-    /// The thresholds of `corrigenda test`.
+    /// The thresholds and minimum shares that `corrigenda test` checks.
     test: Option<TestConfig>,
-    /// The rules that the project sets for itself; a build that breaks one writes no patch.
+    /// The rules that the project sets for itself. A build that breaks a rule writes no patch.
     policy: Option<PolicyTable>,
 }
 
-/// The base model: one model given by its path, or several models by name.
+/// The base model: one model with its path, or several named models.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 enum Models {
-    /// The only model.
+    /// The only model of the project, which has no name.
     One(ModelTable),
-    /// The models by name.
+    /// Several models, each under its name.
     Several(
         #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": NAME, "maxLength": 64 }))]
         BTreeMap<String, NamedTable>,
     ),
 }
 
-/// The regular expression that every name of a model must match.
+/// The regular expression for the name of a model.
 const NAME: &str = r"^[a-z0-9][a-z0-9-]*$";
 
-/// A named model. Each key under the model's `rome` and `statistics` overrides the key of the project.
+/// A named model. A key under the model's `rome` or `statistics` overrides the same key of the project.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct NamedTable {
-    /// The folder of the model, or its name on the Hub.
+    /// The folder of the model, or its name on the Hugging Face Hub.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     path: String,
-    /// The settings of the value optimisation (ROME).
+    /// The settings of the ROME optimisation for this model.
     rome: Option<RomeConfig>,
-    /// The source of the second moments of the MLP keys.
+    /// The source of the second moments of the MLP keys for this model.
     statistics: Option<OwnStatisticsTable>,
 }
 
-/// The source of the second moments of the MLP keys for one model; missing keys are taken from the project's
+/// The source of the second moments of the MLP keys for one model. A missing key has the value from the project's
 /// `statistics`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct OwnStatisticsTable {
-    /// The path of the corpus whose tokens give the MLP keys.
+    /// The path of the text file over which the second moments are summed, one document per line.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     corpus: Option<String>,
     /// The maximum number of tokens per document; longer documents are truncated. By default the model's context
@@ -83,17 +83,17 @@ struct OwnStatisticsTable {
     max_documents: Option<u64>,
 }
 
-/// The base model.
+/// The base model of a project with one model.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct ModelTable {
-    /// The folder of the model, or its name on the Hub.
+    /// The folder of the model, or its name on the Hugging Face Hub.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     path: String,
 }
 
-/// The rules that the project sets for itself; a build that breaks one writes no patch.
+/// The rules that the project sets for itself. A build that breaks a rule writes no patch.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
@@ -102,37 +102,38 @@ struct PolicyTable {
     #[serde(default)]
     #[schemars(length(max = 8))]
     require: Vec<Requirable>,
-    /// The maximum number of edits in the set.
+    /// The maximum number of edits that are built.
     #[schemars(range(min = 1))]
     max_edits: Option<u32>,
-    /// The maximum of ‖Δ‖ / ‖W‖ (Frobenius norms) for any tensor, where Δ is the change of the weight W.
+    /// The maximum of ‖Δ‖ / ‖W‖ (Frobenius norms) for each changed tensor, where Δ is the change of the weight W.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_relative_norm: Option<f64>,
-    /// The minimum share of edits whose target the patched model gives.
+    /// The minimum share of edits for which the patched model gives the target.
     #[schemars(range(min = 0, max = 1))]
     min_efficacy: Option<f64>,
     /// The minimum share of paraphrases to which the patched model gives the target.
     #[schemars(range(min = 0, max = 1))]
     min_paraphrase: Option<f64>,
-    /// The minimum share of neighbours whose answer stays unchanged.
+    /// The minimum share of neighbour prompts whose answer stays unchanged.
     #[schemars(range(min = 0, max = 1))]
     min_unchanged: Option<f64>,
-    /// The maximum KL divergence of any neighbour from the base model, in nats.
+    /// The maximum KL divergence from the base model on any neighbour prompt, in nats.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_neighbourhood_kl: Option<f64>,
     /// The maximum mean KL divergence from the base model on neutral text, in nats.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_damage: Option<f64>,
-    /// The maximum relative growth of the perplexity on neutral text; 0.1 is 10 %.
+    /// The maximum relative growth of the perplexity of neutral text; 0.1 means 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_perplexity: Option<f64>,
     /// Subjects that no edit may change.
     #[serde(default)]
     protected: Vec<ProtectedEntry>,
-    /// The severity of findings, by their code.
+    /// The severity of findings, by the code of the finding.
     #[serde(default)]
     levels: BTreeMap<String, LevelName>,
-    /// The reasons for the rules, by the key of a rule or the code of a finding; shown with each finding.
+    /// The reason for a rule, by the key of the rule or by the code of a finding. Findings about the rule show the
+    /// reason.
     #[serde(default)]
     reasons: BTreeMap<String, String>,
 }
@@ -151,7 +152,7 @@ enum Requirable {
     Unchanged,
 }
 
-/// The severity of a finding: an error, a warning, or hidden.
+/// The severity of a finding: an error (deny), a warning (warn), or not shown (allow).
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum LevelName {
@@ -160,12 +161,12 @@ enum LevelName {
     Allow,
 }
 
-/// Subjects that no edit may change.
+/// A name or pattern of subjects that no edit may change.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct ProtectedEntry {
-    /// The name of the subject; * matches any text, and case is ignored.
+    /// The name of the subject, or a pattern: * matches any text, and case is ignored.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     subject: String,
     /// The reason for the protection.

@@ -1,5 +1,3 @@
-//! Tests that the committed schemas are current, and that a schema and the reader of a file accept the same documents.
-
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -18,7 +16,7 @@ use crate::project::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
 use crate::project::read::rules::is_id;
 use crate::report::{ReportVerb, samples};
 
-// The suite checks the answers of the program with the same file.
+// The integration tests use this file too, to check the JSON answers of the commands.
 #[path = "../../tests/support/json_schema.rs"]
 mod json_schema;
 
@@ -76,7 +74,7 @@ max-edits = "a review has an end"
 base-disagrees = "an edit of what is not there"
 "#;
 
-/// The named models that replace `[model]` in a test document, followed by the tables whose settings all models share.
+/// Two named models, which replace `[model]` in a test document, and the settings that both models share.
 const MODELS: &str = r#"
 format = 1
 [model.small]
@@ -317,7 +315,7 @@ fn judge(kind: SchemaKind, full: &str, cases: &[Case], reader: impl Fn(&str) -> 
     }
 }
 
-/// Checks mistakes that a schema cannot detect, so only the reader rejects them.
+/// Covers mistakes that a schema cannot express, so that only the reader rejects them.
 #[test]
 fn the_reader_is_stricter_than_the_schema() {
     for (from, to) in [("{} is", "{} {} is"), ("\"Rome\"", "\"Paris\""), ("\"Rome\"", "\"Rome\\u0000\"")] {
@@ -350,7 +348,7 @@ fn accepts(schema: &Value, value: &Value) -> bool {
     Schema { root: schema, matches }.check(schema, value).is_ok()
 }
 
-/// Returns whether a text matches a pattern. Supports only the patterns that our schemas use.
+/// Returns whether a text matches a pattern. Supports only the patterns in the schemas of this crate.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         r"^[a-z0-9][a-z0-9.-]*$" => text.is_empty() || is_id(text),
