@@ -30,7 +30,7 @@ pub struct ExportManifest {
     pub facts: Vec<ExportedFact>,
     /// Every file of the export except the manifest, sorted by name.
     pub files: Vec<FileEntry>,
-    /// The format number of the manifest, [`MANIFEST_FORMAT`].
+    /// The format number of the manifest, currently 1.
     pub format: u64,
     /// The name of the arithmetic with which the patch was applied, such as `portable-1`. Results with another
     /// arithmetic may differ in some bits.

@@ -33,13 +33,13 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// Formats the measured value of a gate: a share in percent, any other quantity as a plain number.
+/// Formats a measured value: a share in percent, any other quantity as a plain number.
 pub(crate) fn gate(name: GateName, value: f64) -> String {
     if name.is_share() { percent(value) } else { number(value) }
 }
 
-/// Formats the limit of a gate, with `≥` before a minimum and `≤` before a maximum; `None` if the gate has no limit.
-/// Shares are in percent. Other limits are rounded only if their decimal form has more than eight characters.
+/// Formats the limit of a measured value, with `≥` before a minimum and `≤` before a maximum; `None` if no limit is
+/// set. Shares are in percent. Other limits are rounded only if their decimal form has more than eight characters.
 pub(crate) fn limit(gate: &Gate) -> Option<String> {
     let sign = if gate.more_is_better { "≥" } else { "≤" };
     let limit = gate.limit?;

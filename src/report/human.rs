@@ -191,7 +191,7 @@ fn culprit_line(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
 fn limit(gate: &Gate) -> String {
     let limit = gate.limit.unwrap_or_default();
     let kept = if gate.more_is_better { gate.value >= limit } else { gate.value <= limit };
-    // If the policy only warns about a limit, a gate beyond this limit still passes.
+    // If the policy only warns about a limit, a value beyond the limit still passes.
     let word = match (gate.pass, kept) {
         (false, _) => "FAIL",
         (true, false) => "warn",
@@ -290,8 +290,8 @@ fn fields(out: &mut String, fields: &[FieldChange], width: usize, said: impl Fn(
     out.push_str(&rows.render_wrapped(width));
 }
 
-/// Appends paragraphs that describe an added or removed fact: the fact, its reason and its source. `side` selects the
-/// values before or after the change.
+/// Appends paragraphs about an added or removed fact: the fact, its reason and its source. `side` selects the values
+/// before or after the change.
 fn sentence<'f>(
     out: &mut String,
     fields: &'f [FieldChange],

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::diagnostics::{is_bidi, is_control};
 
-    /// Returns the text that a browser shows for an escaped text, to check that escaping loses nothing.
+    /// Returns the text that a browser shows for `escaped`. The tests use it to check that escaping loses nothing.
     fn read(escaped: &str) -> String {
         let escaped = escaped.replace("<!-- -->", "");
         let mut parts = escaped.split("&#");

@@ -62,7 +62,7 @@ pub struct Report {
     pub command: String,
     /// Errors and warnings, each with its place in a file if it has one.
     pub findings: Vec<Finding>,
-    /// The files with edits that the command read.
+    /// The paths of the files of edits that the command read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
     /// The number of edits that the command read.
@@ -98,7 +98,7 @@ pub struct Report {
     /// The texts with which the two models continue prompts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub continuations: Vec<Continuation>,
-    /// The expectations that fail, each with the edits that cause the failure.
+    /// The failed expectations, each with the edits that cause the failure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub culprits: Vec<Culprit>,
     /// Notes that help to interpret the numbers, one sentence each.
@@ -133,7 +133,7 @@ impl ReportVerb {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
-    /// The stable name of this kind of finding, such as duplicate-id.
+    /// The stable name of the kind of problem, such as duplicate-id.
     #[schemars(with = "String")]
     pub code: Code,
     /// The severity, which the project's policy can change.
@@ -327,7 +327,7 @@ pub struct Token {
     pub probability: f64,
 }
 
-/// The verdict on an expectation, which a project states for the answer to a prompt.
+/// The verdict on an expectation about the answer to a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -388,7 +388,7 @@ impl GateName {
 /// A measurement over the whole edit set, with its limit if the project sets one.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Gate {
-    /// The measured quantity.
+    /// The measured quantity, such as the share of edits that hold.
     pub name: GateName,
     /// The measured value; a share is between 0 and 1.
     pub value: f64,
@@ -422,14 +422,14 @@ pub struct Continuation {
     pub note: Option<String>,
 }
 
-/// An expectation that fails, with the edits that cause the failure.
+/// A failed expectation, with the edits that cause the failure.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Culprit {
     /// The id of the edit or the probe that has the expectation.
     pub id: String,
     /// The prompt, with its subject filled in.
     pub prompt: String,
-    /// Whether the expectation is met by a patch that contains only the edit that states it; true for a probe.
+    /// Whether a patch of only the edit `id` meets the expectation; true for a probe.
     pub alone: bool,
     /// The edits that break the expectation: the expectation is met if any one of them is left out of the patch.
     pub breaks: Vec<String>,

@@ -1,5 +1,5 @@
-//! Makes sample reports for the tests of all formats: one report per verb, an empty report, and a report in which every
-//! text tries to inject markup or commands.
+//! Makes sample reports for the tests of all formats: one report each for `check`, `test` and `diff`, an empty report,
+//! and a report in which every text tries to inject markup or commands.
 
 use super::*;
 use crate::behaviour::word_diff::WordChange;
@@ -251,7 +251,7 @@ fn findings() -> Vec<Finding> {
     ]
 }
 
-/// Returns a report of `diff` in which every field that `diff` can fill is set.
+/// Returns a report of `diff` with a value in every field that `diff` can fill.
 pub(crate) fn diff() -> Report {
     Report {
         version: VERSION,
@@ -276,7 +276,7 @@ pub(crate) fn diff() -> Report {
     }
 }
 
-/// Returns a report of `test` in which every field that `test` can fill is set.
+/// Returns a report of `test` with a value in every field that `test` can fill.
 pub(crate) fn test() -> Report {
     let mut answers = answers();
     if let Some(probe) = answers.pop() {

@@ -33,8 +33,8 @@ impl Table {
         self.rows.len() <= 1
     }
 
-    /// Returns the lines of the table, with at most `width` terminal columns. Elastic columns are shortened for this,
-    /// but not below [`LEAST`], so lines can be wider.
+    /// Returns the lines of the table. To fit into `width` terminal columns, elastic columns are shortened, but not
+    /// below [`LEAST`], so lines can be wider.
     pub(crate) fn render(&self, width: usize) -> String {
         let widths = self.widths(width);
         let mut out = String::new();

@@ -1,6 +1,6 @@
 //! Finds the patch that an export contains, and reports its facts.
 //!
-//! Patches are tried in this order: the patch that the export claims, the patch that the user named, the patch in
+//! Patches are tried in this order: the patch named by the export, the patch named by the user, the patch in
 //! `corrigenda.lock`, all patches in the store.
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ const NAMED_BY_LOCK: &str = "named by the lock";
 const NAMED_BY_USER: &str = "named by the user";
 pub(crate) const FOUND_IN_STORE: &str = "found in the store";
 
-/// A patch that the export may contain, with the tensors that it replaces in the base.
+/// A patch that may be in the export, and the tensors that it replaces in the base.
 pub(crate) struct Candidate {
     pub patch: Patch,
     pub id: Digest,
@@ -36,8 +36,8 @@ pub(crate) struct Reference<C> {
 }
 
 impl<C> Reference<C> {
-    /// Selects the first candidate patch that the export contains. If the export contains none of them, selects the
-    /// first one that the export, the user or `corrigenda.lock` names, but not a patch that is only in the store.
+    /// Selects the first candidate patch that the export contains. If there is none, selects the first candidate named
+    /// by the export, the user or `corrigenda.lock`. A patch known only from the store is then not selected.
     pub(crate) fn select(
         ids: Vec<(Digest, &'static str)>,
         load: impl Fn(Digest, &'static str) -> Option<C>,
@@ -72,8 +72,8 @@ pub(crate) fn candidates(
     Ok(ids.chain(patches.map(|entry| (entry.key, FOUND_IN_STORE))).filter(|(id, _)| tried.insert(*id)).collect())
 }
 
-/// Returns a patch that the user named or that is in the store; `None` if the patch is missing or damaged. The empty
-/// patch is returned only if the export, the user or `corrigenda.lock` names it.
+/// Returns a patch named by the user or in the store; `None` if the patch is missing or damaged. The empty patch is
+/// returned only if the export, the user or `corrigenda.lock` names it.
 pub(crate) fn load_patch(context: &VerifyContext<'_>, id: &Digest, source: &'static str) -> Option<Patch> {
     let named = context.named_patch.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
     let bytes = named.or_else(|| context.store.get(EntryKind::Patch, id).ok()?)?;

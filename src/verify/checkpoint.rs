@@ -124,7 +124,7 @@ impl<'a> OpenedCheckpoint<'a> {
         (other != self.context.base.locked.digest && nothing).then_some(other)
     }
 
-    /// Selects the candidate patch that the checkpoint contains, or else the patch that the checkpoint should contain.
+    /// Selects the candidate patch that the checkpoint contains, or else the patch that it should contain.
     fn reference(&self) -> Result<Reference<Candidate>, Failure> {
         let claim = self.manifest().map(|manifest| manifest.patch);
         let ids = candidates(self.context, claim, CLAIMED_BY_MANIFEST)?;

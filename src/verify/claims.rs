@@ -36,8 +36,7 @@ pub(crate) fn read_manifest(found: &FolderListing) -> Result<ManifestFile, Expor
 
 /// The content of an export, with which the claims of its manifest are compared.
 pub struct ExportContent<'a> {
-    /// The patch that the export contains, its id, and the tensors that it replaces; `None` if the patch was not
-    /// identified.
+    /// The patch in the export, its id, and the tensors that it replaces; `None` if the patch was not identified.
     pub patch: Option<(&'a Patch, Digest, &'a AppliedTensors)>,
     /// The size and digest of every file except the manifest, by name.
     pub files: &'a BTreeMap<String, (u64, Digest)>,

@@ -153,7 +153,7 @@ pub struct VerifyContext<'a> {
     pub edits: EditSet,
     /// The base model. All its files are hashed when it is opened, without cached digests.
     pub base: Base,
-    /// The store from which statistics, objects and candidate patches are read.
+    /// The store with the statistics, the compiled edits and the candidate patches.
     pub store: &'a Store,
     /// The content of `corrigenda.lock`; `None` if there is no project or nothing was built yet.
     pub lock: Option<Lock>,
@@ -188,7 +188,7 @@ impl<'a> VerifyContext<'a> {
         Ok(Self { edits: EditSet::default(), base, store, lock: None, named_patch: None })
     }
 
-    /// Adds a patch that the checked export may contain, such as a patch that is not in the store.
+    /// Adds a patch that the checked export may contain, for example a patch outside the store.
     ///
     /// # Errors
     /// If the patch cannot be read or is not valid.

@@ -10,8 +10,8 @@ use crate::export::{ExportError, folder, weights};
 use crate::patch::{Patch, PatchError, Target, delta_norms, edit_norms};
 use crate::pipeline::patch_ref::NamedPatch;
 
-/// Checks that the bytes of the patch match its id and are a valid encoding, and that the base has the weights that the
-/// patch changes.
+/// Checks that the bytes of the patch match its id and are a valid encoding, and that the patch fits the weights of the
+/// base.
 ///
 /// # Errors
 /// If the patch or the base cannot be read.
@@ -67,8 +67,8 @@ fn targets(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch) -> Res
     Ok(())
 }
 
-/// Returns the failed check of a tensor whose type, shape or bytes in the base are not those that the patch expects.
-/// The check shows the expected and the found value.
+/// Returns the failed check of a tensor of the base whose type, shape or bytes do not fit the patch. The check shows
+/// the expected and the found value.
 fn refused(name: &str, target: &Target, error: &ExportError) -> Check {
     let check = Check::wrong("tensor", name, "not as in the base");
     let pair = match error {

@@ -1,4 +1,4 @@
-//! Checks that `corrigenda.lock` matches the project, and that the entries of the store are intact.
+//! Checks `corrigenda.lock` against the project, and the entries of the store for damage.
 
 use std::path::Path;
 
@@ -178,7 +178,7 @@ fn check_objects(audit: &mut Audit, store: &Store, lock: &Lock) {
     }
 }
 
-/// Checks that the patch that `corrigenda.lock` names is in the store and intact, and fits the base.
+/// Checks the patch that `corrigenda.lock` names: it must be in the store, intact and fit the base.
 fn check_patch(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Failure> {
     let name = lock.patch.id.short();
     let check = match store.get(EntryKind::Patch, &lock.patch.id) {
@@ -218,7 +218,7 @@ fn check_store(audit: &mut Audit, store: &Store) {
 /// Adds the commands that rebuild missing entries of the store. `same` is true if the base matches `corrigenda.lock`.
 fn add_rebuild_commands(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != CheckState::Ok);
-    // `build` compiles no objects if the store has the report of the build, so the report must be removed first.
+    // `build` compiles no edits if the store has the report of the build, so the report must be removed first.
     let report = store.path(EntryKind::Report, &BuildInputs::of_lock(lock).record_address());
     if failed("object") && report.exists() {
         audit.repair(removal(&report));

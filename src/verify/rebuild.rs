@@ -1,5 +1,5 @@
-//! Repeats the build of `corrigenda.lock` in an empty store, and compares the statistics, the objects and the patch
-//! with those that `corrigenda.lock` names.
+//! Repeats the build of `corrigenda.lock` in an empty store, and compares the results with the digests in
+//! `corrigenda.lock`.
 //!
 //! Imported statistics cannot be computed again, so they are copied from the project's store.
 
@@ -117,7 +117,7 @@ fn compare_results(
     Ok(())
 }
 
-/// Adds a failed check: the same inputs gave bytes that differ from those in `corrigenda.lock`.
+/// Adds a failed check, because the same inputs did not give the patch that `corrigenda.lock` names.
 fn report_difference(audit: &mut Audit, stop: &Failure) {
     let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
     for line in stop.findings.iter().flat_map(|finding| &finding.help) {
