@@ -133,8 +133,8 @@ impl ExportManifest {
         struct Format {
             format: u64,
         }
-        // The format number is checked first. A newer manifest may have unknown keys, and a message about them would
-        // help less.
+        // The format number is checked first. A newer manifest may have unknown keys, and a message about unknown keys
+        // would be less helpful.
         let unreadable = |error: serde_json::Error| format!("it is not a manifest: {error}");
         match serde_json::from_slice::<Format>(bytes).map_err(unreadable)?.format {
             MANIFEST_FORMAT => {}

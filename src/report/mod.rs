@@ -294,8 +294,8 @@ pub struct Answer {
     /// The verdict on the later model's answer; absent if the answer is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// The requirement that is not met although the answer is right, such as a minimum probability. It is not in JSON,
-    /// because the label of the finding contains it.
+    /// The requirement that is not met although the answer is right, such as a minimum probability. The field is not in
+    /// JSON, because the label of the finding contains the requirement.
     #[serde(skip)]
     pub requirement: Option<String>,
     /// The place in the project's files that declares the prompt.
@@ -353,9 +353,9 @@ impl Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GateName {
-    /// The share of edits whose new answer the model gives.
+    /// The share of edits for which the model gives the new answer.
     Efficacy,
-    /// The share of paraphrases to which the model gives the new answer.
+    /// The share of paraphrases for which the model gives the new answer.
     Paraphrase,
     /// The share of `unchanged` prompts and probes whose answer stays the same.
     Unchanged,

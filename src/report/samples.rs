@@ -5,7 +5,7 @@ use super::*;
 use crate::behaviour::word_diff::WordChange;
 use crate::project::edits::diff::{ChangeKind, FieldChange};
 
-/// Returns the name of a sample for snapshot files: `empty`, or the verb.
+/// Returns the name of a sample for snapshot files: `empty`, `check`, `test` or `diff`.
 pub(crate) fn name(report: &Report) -> &'static str {
     if report.command.is_empty() { "empty" } else { report.verb.as_str() }
 }
