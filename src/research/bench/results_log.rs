@@ -1,7 +1,7 @@
-//! Stores the results of a run in a JSON Lines file, so that an interrupted run can be resumed.
+//! Stores the results of a benchmark in a JSON Lines file, so that an interrupted benchmark can be resumed.
 //!
-//! The first line is a digest of all inputs that affect the results, so a run never reuses the results of a run with
-//! other inputs.
+//! The first line is a digest of all inputs that affect the results. A benchmark rejects a file with a different
+//! digest.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -14,8 +14,8 @@ use super::run::{BatchResult, FailedEdit, RecordResult};
 use crate::digest::Digest;
 use crate::regular_file;
 
-/// The maximum length of a line that is read, in bytes (16 MiB). The line of a set of records has about 200 bytes per
-/// record.
+/// The maximum length of a line in the results file, in bytes (16 MiB). The longest lines are the results of sets of
+/// records, with about 200 bytes per record.
 const MOST_LINE_BYTES: u64 = 1 << 24;
 
 /// One line of the results file, as JSON.
@@ -24,16 +24,15 @@ const MOST_LINE_BYTES: u64 = 1 << 24;
 pub enum LogLine {
     /// The digest of all inputs that affect the results; always the first line.
     Of(Digest),
-    /// The result of one record, edited alone or measured on the base.
+    /// The result of one record, either edited alone or measured on the unedited base.
     Row(RecordResult),
     /// The result of a set of records edited at once.
     #[serde(rename = "together")]
     Batch(BatchResult),
-    /// A record or a set whose edit failed, with the reason.
+    /// The reason why the edit of one record or of one set of records failed.
     Failed(FailedEdit),
 }
 
-/// The error for a results file to which the run cannot append.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages explain the fields")]
 pub enum ResultsLogError {
@@ -47,7 +46,7 @@ pub enum ResultsLogError {
     Busy(PathBuf),
 }
 
-/// The results of a run in memory, and the file to which new results are appended.
+/// The results of a benchmark in memory, and the file to which new results are appended.
 pub struct ResultsLog {
     out: Option<(PathBuf, File)>,
     rows: BTreeMap<(Option<String>, u64), RecordResult>,
@@ -56,19 +55,21 @@ pub struct ResultsLog {
 }
 
 impl ResultsLog {
-    /// Creates an empty set of results without a file, for a run that is not resumed.
+    /// Creates an empty log without a file, for a benchmark that cannot be resumed.
     pub fn in_memory() -> Self {
         Self { out: None, rows: BTreeMap::new(), batches: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
-    /// Opens the results file of the run with this digest, or creates the file. A truncated last line is removed. The
-    /// file is locked while it is open, so that two runs never append to it at once.
+    /// Opens or creates a results file. `of` is the digest of the benchmark's inputs, which must be in the first line
+    /// of an existing file. A truncated last line is removed. The file stays locked, so that two processes cannot
+    /// append to it at the same time.
     ///
     /// # Errors
-    /// If the file cannot be read or written, belongs to a run with other inputs, or is locked by a second run.
+    /// If the file cannot be read or written, has a different digest or an invalid line, or is locked by another
+    /// process.
     pub fn open(path: &Path, of: &Digest) -> Result<Self, ResultsLogError> {
         let failed = |source| ResultsLogError::Io { path: path.to_owned(), source };
-        // Links are rejected because they may point anywhere; `regular_file::open` rejects pipes and devices.
+        // A symbolic link is rejected because it may point to any file. `regular_file::open` rejects pipes and devices.
         if path.is_symlink() {
             return Err(failed(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -94,7 +95,7 @@ impl ResultsLog {
         Ok(kept)
     }
 
-    /// Reads all complete lines and returns their total length in bytes. A file is rejected if its first line is not
+    /// Reads all complete lines and returns their total length in bytes. Rejects a file whose first line is not
     /// `first`.
     fn read(&mut self, reader: &mut impl BufRead, first: &str, path: &Path) -> Result<u64, ResultsLogError> {
         let other = || ResultsLogError::Other(path.to_owned());
@@ -110,8 +111,8 @@ impl ResultsLog {
                 let why = format!("it is longer than {MOST_LINE_BYTES} bytes");
                 return Err(ResultsLogError::Damaged { path: path.to_owned(), line: number, why });
             }
-            // Only a truncated last line of this run is removed; a file of a different run or program must not be
-            // changed.
+            // A truncated last line is removed only if the first line matches. A file of a different benchmark or
+            // program must not be changed.
             match text.strip_suffix('\n') {
                 None if number == 1 && !first.starts_with(&text) => return Err(other()),
                 None => break,
@@ -153,33 +154,34 @@ impl ResultsLog {
         Ok(())
     }
 
-    /// Returns whether the log has a result or a failure of this editor for the record; `editor` is `None` for the
-    /// base.
+    /// Returns whether the log has a result or a failure of the editor for the record; `editor` is `None` for the
+    /// unedited base.
     pub fn has(&self, editor: Option<&str>, record: u64) -> bool {
         let failed = |name: &str| self.failed.contains_key(&(name.to_owned(), Some(record), None));
         self.rows.contains_key(&(editor.map(str::to_owned), record)) || editor.is_some_and(failed)
     }
 
-    /// Returns whether the log has a result or a failure of this editor for the set of the first `size` records.
+    /// Returns whether the log has a result or a failure of the editor for the set of the first `size` records.
     pub fn has_batch(&self, editor: &str, size: usize) -> bool {
         let failed = self.failed.contains_key(&(editor.to_owned(), None, Some(size)));
         failed || self.batches.contains_key(&(editor.to_owned(), size))
     }
 
-    /// Returns the results of an editor for these records, in the order of `records`; `editor` is `None` for the base.
-    /// Records without a result are skipped.
+    /// Returns the results of an editor for the given records, in the order of `records`; `editor` is `None` for the
+    /// unedited base. Records without a result are skipped.
     pub fn rows(&self, editor: Option<&str>, records: &[u64]) -> Vec<&RecordResult> {
         records.iter().filter_map(|record| self.rows.get(&(editor.map(str::to_owned), *record))).collect()
     }
 
-    /// Returns the failed edits of an editor: single records in the order of the dataset, then sets by size.
+    /// Returns the failed edits of an editor: first single records in the order of the dataset, then sets of records in
+    /// ascending order of size.
     pub fn failed(&self, editor: &str) -> Vec<&FailedEdit> {
         let mut all: Vec<&FailedEdit> = self.failed.values().filter(|one| one.editor == editor).collect();
         all.sort_by_key(|one| (one.size, one.record));
         all
     }
 
-    /// Returns the results of an editor for sets, the smallest set first.
+    /// Returns the results of an editor for sets of records, in ascending order of size.
     pub fn batches(&self, editor: &str) -> Vec<&BatchResult> {
         self.batches.values().filter(|one| one.editor == editor).collect()
     }

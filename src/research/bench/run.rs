@@ -1,4 +1,4 @@
-//! Runs editors on records, each record alone or many at once, and measures the edited models.
+//! Edits dataset records, each record alone or many records at once, and measures the edited models.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -20,38 +20,38 @@ use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::{Model, ModelError};
 use crate::progress::Progress;
 
-/// The results of a record; the dataset determines which metrics apply.
+/// The metrics of one record. The dataset determines which metrics are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaseMetrics {
-    /// Comparisons of the likelihoods of two answers, as for CounterFact.
+    /// Success rates and magnitudes from the likelihoods of two answers, as for CounterFact.
     #[serde(rename = "likelier")]
     Likelihoods(counterfact::LikelihoodMetrics),
-    /// Shares of correct tokens, as for zsRE.
+    /// Shares of correctly predicted tokens, as for zsRE.
     #[serde(rename = "right")]
     Tokens(zsre::TokenMetrics),
 }
 
-/// The result of one record, edited alone or measured on the base.
+/// The result of one record, either edited alone or measured on the unedited base.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordResult {
     /// The name of the editor; `None` for the unedited base.
     pub editor: Option<String>,
-    /// The index of the record in the file, from 0.
+    /// The index of the record in the dataset file, from 0.
     pub record: u64,
     /// The case number of the record in its dataset.
     pub case: u64,
-    /// The metrics of the edited model, or of the base.
+    /// The metrics of the edited model, or of the unedited base.
     pub measured: CaseMetrics,
     /// The fluency (GE) of the generated text: its n-gram entropy in bits. `None` if no text was generated.
     pub fluency: Option<f64>,
     /// The consistency (RS) of the generated text with the reference texts; `None` if there are no reference texts.
     pub consistency: Option<f64>,
-    /// The duration of the edit in seconds; `None` for the base, or if the value was read from the store.
+    /// The duration of the edit in seconds; `None` for the base, or if the value vector was read from the store.
     pub seconds: Option<f64>,
-    /// The peak anonymous memory during the edit, in bytes; `None` if the system does not report it.
+    /// The peak anonymous memory during the edit, in bytes; `None` if the operating system does not report the memory.
     pub memory: Option<u64>,
-    /// Whether the value did not converge; `None` if the editor computes no value.
+    /// Whether the optimisation of the value vector did not converge; `None` if the editor optimises no value vector.
     pub unconverged: Option<bool>,
 }
 
@@ -62,31 +62,32 @@ pub struct BatchResult {
     pub editor: String,
     /// The number of records in the set.
     pub size: usize,
-    /// The metrics of each record of the set, in order.
+    /// The metrics of each record of the set, in the order of the dataset file.
     pub measured: Vec<CaseMetrics>,
-    /// The number of facts outside the set that the edited model still predicts, and the number of facts tested: at
-    /// most 60, all of which the base predicts. `None` if no fact was tested.
+    /// The number of tested facts that the edited model still predicts, and the number of tested facts. At most 60
+    /// facts are tested; they are outside the set, and the base predicts them. `None` if no fact was tested.
     pub untouched: Option<(usize, usize)>,
     /// The damage on neutral text: the mean KL(base ‖ edited) in nats, and the relative growth of perplexity. `None` if
-    /// it was not measured.
+    /// the damage was not measured.
     pub damage: Option<(Finite, Finite)>,
-    /// The duration of the edit in seconds; values read from the store take almost no time.
+    /// The duration of the edit in seconds. The duration is shorter if value vectors are read from the store.
     pub seconds: f64,
-    /// The peak anonymous memory during the edit, in bytes; `None` if the system does not report it.
+    /// The peak anonymous memory during the edit, in bytes; `None` if the operating system does not report the memory.
     pub memory: Option<u64>,
-    /// The number of values that did not converge; `None` if the editor computes no values.
+    /// The number of value vectors whose optimisation did not converge; `None` if the editor optimises no value
+    /// vectors.
     pub unconverged: Option<usize>,
 }
 
-/// A number, or `None` if it is not finite, which JSON cannot represent.
+/// A number; `None` stands for infinity and NaN, which JSON cannot represent.
 pub type Finite = Option<f64>;
 
-/// A failed edit of one record or of one set.
+/// A failed edit of one record or of one set of records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FailedEdit {
     /// The name of the editor that failed, as on the command line.
     pub editor: String,
-    /// The index of the record in the file; `None` if a set was edited.
+    /// The index of the record in the dataset file, from 0; `None` if a set was edited.
     pub record: Option<u64>,
     /// The number of records in the set; `None` if one record was edited alone.
     pub size: Option<usize>,
@@ -95,10 +96,10 @@ pub struct FailedEdit {
 }
 
 impl FailedEdit {
-    /// Converts an editor's error to a failed edit, which is reported in the results.
+    /// Converts an editor's error to a failed edit for the results.
     ///
     /// # Errors
-    /// If the error stops the run ([`EditError::Stop`]).
+    /// If the error ends the benchmark ([`EditError::Stop`]).
     pub fn of(error: EditError, name: EditorName, record: Option<u64>, size: Option<usize>) -> Result<Self, Failure> {
         match error {
             EditError::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, why }),
@@ -107,25 +108,24 @@ impl FailedEdit {
     }
 }
 
-/// The maximum number of facts outside a set on which the edited model is tested ([`BatchResult::untouched`]).
+/// The maximum number of facts outside a set that are tested after the set is edited ([`BatchResult::untouched`]).
 const MOST_UNTOUCHED: usize = 60;
 
 pub struct GenerationOptions<'a> {
-    /// Text is generated for the first of every N records; 0 disables generation.
+    /// The interval between two records for which text is generated: 1 means every record, 0 means no record.
     pub every: usize,
-    /// The seed of the run, from which the seed of each text is derived.
+    /// The seed of the benchmark, from which the random numbers of each generated text are derived.
     pub seed: u64,
-    /// The reference texts and TF-IDF weights for RS; `None` if the user gives no folder of reference texts.
+    /// The reference texts for the consistency RS; `None` if the user gives no folder of reference texts.
     pub references: Option<&'a References>,
 }
 
-/// The published reference texts and TF-IDF weights, from which the consistency RS of generated texts is computed.
+/// The reference texts and TF-IDF weights published with CounterFact, from which the consistency RS is computed.
 #[derive(Debug, Default)]
 pub struct References {
-    /// The TF-IDF weights of the published vocabulary.
     pub weights: TfIdf,
-    /// The reference texts, joined to one string, by the Wikidata ids of relation and answer. The texts are about
-    /// subjects with that answer.
+    /// Reference texts by the Wikidata ids of relation and answer. All texts about subjects with the answer are joined
+    /// to one string.
     pub texts: BTreeMap<(String, String), String>,
 }
 
@@ -138,10 +138,10 @@ pub struct Bench<'a> {
     pub neutral: Option<Neutral>,
 }
 
-/// Returns whether a model predicts the true answer of a record; false if the record does not state a true answer.
+/// Returns whether a model predicts the true answer of a record; false if the record does not state the true answer.
 ///
 /// # Errors
-/// If the tokenizer rejects a text, or a text does not fit the context.
+/// If the tokenizer rejects a text, or a text is longer than the context of the model.
 pub fn knows(context: &EvalContext<'_>, model: &Model, case: &Case) -> Result<bool, ModelError> {
     let Some(was) = &case.was else { return Ok(false) };
     let limit = context.base.model.spec().max_positions;
@@ -202,7 +202,7 @@ impl Bench<'_> {
         })
     }
 
-    /// Edits the first `size` records as one set and measures the edited model.
+    /// Edits the first `size` records as one set, and measures the edited model.
     ///
     /// # Errors
     /// If the editor fails or the tokenizer rejects a text.
@@ -217,7 +217,7 @@ impl Bench<'_> {
         let facts: Vec<&PreparedCase> = some.iter().collect();
         let (edited, seconds, memory) = timed(|| editor.edit(self.context, &facts, progress))?;
         let damaged = self.neutral.as_ref().map(|neutral| {
-            // An editor may break a model so that its output is not finite. The base was checked before the run.
+            // `damage` fails if the edited model's output is not finite. The base was checked before the benchmark.
             let Ok(found) = damage(&self.context.base.model, &edited.model, neutral) else { return (None, None) };
             let finite = |number: f64| Some(number).filter(|number| number.is_finite());
             (finite(found.divergence), finite(found.growth()))
@@ -234,8 +234,9 @@ impl Bench<'_> {
         })
     }
 
-    /// Tests facts about subjects outside the set that the base predicts, at most [`MOST_UNTOUCHED`]. Returns how many
-    /// of them the edited model predicts too, and how many were tested; `None` if the base predicts none of the facts.
+    /// Tests whether the edited model still predicts facts about unedited subjects. Only facts that the base predicts
+    /// are tested, at most [`MOST_UNTOUCHED`]. Returns the number of facts still predicted and the number tested;
+    /// `None` if no fact was tested.
     fn untouched(
         &self,
         edited: &Edited,
@@ -257,7 +258,8 @@ impl Bench<'_> {
         Ok((all > 0).then_some((kept, all)))
     }
 
-    /// Returns GE and RS of the text generated for a record; both are `None` if no text is generated for it.
+    /// Generates text for a record. Returns the fluency GE and the consistency RS, which are `None` if no text is
+    /// generated.
     fn generated_scores(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Failure> {
         let GenerationOptions { every, seed, references } = self.generation;
         let case = &self.cases[index].case;
@@ -274,7 +276,6 @@ impl Bench<'_> {
 }
 
 impl PreparedCase {
-    /// Runs the prompts of the record on a model and returns the metrics that apply to the dataset.
     fn measure(&self, model: &Model) -> CaseMetrics {
         match &self.questions {
             CaseQuestions::Likelihoods(questions) => CaseMetrics::Likelihoods(questions.measure(model)),
@@ -292,7 +293,7 @@ fn timed(edit: impl FnOnce() -> Result<Edited, EditError>) -> Result<(Edited, f6
     Ok((edited?, seconds, memory))
 }
 
-/// Converts the error for a text that the model cannot read to a failure of the command.
+/// Converts an error in tokenizing a prompt or an answer to a failure of the command `bench`.
 pub fn text_error(error: ModelError) -> Failure {
     Failure::from(Diagnostic::new(Code::BenchRefused, error.to_string()))
 }

@@ -1,6 +1,6 @@
-//! Computes consistency, RS: the cosine of the TF-IDF vectors of the generated text and of reference texts about
-//! subjects for which the new answer is true (Meng et al. 2022, section 3.4; scikit-learn's `TfidfVectorizer` with the
-//! published vocabulary).
+//! Computes the consistency RS of generated text: the cosine of its TF-IDF vector and that of reference texts (Meng et
+//! al. 2022, section 3.4). The reference texts are about subjects for which the new answer is true. The TF-IDF vectors
+//! are those of scikit-learn's `TfidfVectorizer` with the published vocabulary.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -9,14 +9,13 @@ use fancy_regex::Regex;
 
 use crate::digest::FieldHasher;
 
-/// The published TF-IDF weights: the column of every term, and the inverse document frequency of every column.
+/// The published TF-IDF vocabulary: the vector index of each term, and the inverse document frequency at each index.
 #[derive(Clone, Debug, Default)]
 pub struct TfIdf {
     columns: BTreeMap<String, usize>,
     frequencies: Vec<f64>,
 }
 
-/// The error for a vocabulary with a column for which there is no frequency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the vocabulary has column {column}, but there are frequencies for {columns} columns only")]
 pub struct VocabularyMismatch {
@@ -24,14 +23,14 @@ pub struct VocabularyMismatch {
     columns: usize,
 }
 
-/// Matches a term: a run of letters, numbers and `_`.
+/// Matches one term, which consists of letters, digits and `_`.
 static RUN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("a pattern"));
 
 impl TfIdf {
-    /// Combines a vocabulary with the inverse document frequencies of its columns.
+    /// Combines the vector index of each term (`columns`) with the inverse document frequencies.
     ///
     /// # Errors
-    /// If a column of the vocabulary has no frequency.
+    /// If a term has an index without a frequency.
     pub fn new(columns: BTreeMap<String, usize>, frequencies: Vec<f64>) -> Result<Self, VocabularyMismatch> {
         match columns.values().max().filter(|most| **most >= frequencies.len()) {
             Some(&column) => Err(VocabularyMismatch { column, columns: frequencies.len() }),
@@ -39,7 +38,8 @@ impl TfIdf {
         }
     }
 
-    /// Adds the vocabulary and all frequencies to a digest, so that results with other weights are not reused.
+    /// Adds the vocabulary and the frequencies to the hash that identifies a benchmark, so that results with a
+    /// different vocabulary are not reused.
     pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("terms", self.columns.len() as u64);
         for (term, column) in &self.columns {
@@ -63,8 +63,8 @@ impl TfIdf {
         if lengths > 0.0 { total / lengths } else { 0.0 }
     }
 
-    /// Returns the TF-IDF vector: the count of each lower-case term of at least two characters, times its inverse
-    /// document frequency.
+    /// Returns the TF-IDF vector of a text by vector index: the count of each term times its inverse document
+    /// frequency. Terms are lower-cased, and terms of one character are ignored.
     fn vector(&self, text: &str) -> BTreeMap<usize, f64> {
         let text = text.to_lowercase();
         let mut counts: BTreeMap<usize, f64> = BTreeMap::new();

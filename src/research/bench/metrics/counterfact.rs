@@ -1,10 +1,10 @@
-//! Computes the metrics of CounterFact by comparing the likelihoods of two answers: the success rates ES, PS and NS,
-//! the magnitudes EM, PM and NM, and the score S.
+//! Computes the metrics of CounterFact (Meng et al. 2022) from the likelihoods of the new and the true answer: the
+//! success rates ES, PS and NS, the magnitudes EM, PM and NM, and the score S.
 //!
-//! The likelihood of an answer is the geometric mean of its tokens' probabilities. The rewrite, which is the prompt of
-//! the edit, and a paraphrase succeed if the new answer is likelier than the true one. A neighbour succeeds if its true
-//! answer is likelier. Equal likelihoods are not a success. A record contributes the mean over its paraphrases and the
-//! mean over its neighbours.
+//! The letters E, P and N stand for efficacy (the edited prompt), paraphrases and neighbours. The likelihood of an
+//! answer is the geometric mean of the probabilities of its tokens. An edited prompt or a paraphrase succeeds if the
+//! new answer is likelier than the true answer. A neighbour succeeds if its true answer is likelier than the new
+//! answer. Equal likelihoods are not a success.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,28 +15,29 @@ use crate::numeric::Mean;
 use crate::numeric::elementary::exp64;
 use crate::research::bench::data::Case;
 
-/// The tokenized questions of one record: for each prompt the answer that should be likelier, then the less likely one.
+/// The tokenized questions of one record, two per prompt: first with the answer that should be likelier, then with the
+/// answer that should be less likely.
 pub struct LikelihoodQuestions {
     questions: Vec<Question>,
     paraphrases: usize,
 }
 
-/// The results of one record for one kind of prompt: rewrite, paraphrases or neighbours.
+/// The results of one record for its edited prompt, its paraphrases or its neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PromptMetrics {
-    /// The share of prompts for which the expected answer is likelier than the other answer, from 0 to 1.
+    /// The share of prompts, from 0 to 1, for which the expected answer is likelier than the unexpected one.
     pub success: f64,
-    /// The mean difference of the likelihoods: the answer that should be likelier minus the other one.
+    /// The mean likelihood of the expected answers minus the mean likelihood of the unexpected ones.
     pub magnitude: f64,
-    /// The share of prompts for which every token of the expected answer is the arg-max.
+    /// The share of prompts for which the model predicts every token of the expected answer.
     pub exact: f64,
 }
 
-/// The results of one record for all kinds of prompts.
+/// The results of one record for its edited prompt, its paraphrases and its neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CounterFactMetrics")]
 pub struct LikelihoodMetrics {
-    /// The results for the prompt of the edit itself: ES (`success`) and EM (`magnitude`).
+    /// The results for the edited prompt: ES (`success`) and EM (`magnitude`).
     pub rewrite: PromptMetrics,
     /// The results for the paraphrases: PS (`success`) and PM (`magnitude`). `None` if the record has no paraphrases.
     pub paraphrase: Option<PromptMetrics>,
@@ -45,10 +46,10 @@ pub struct LikelihoodMetrics {
 }
 
 impl LikelihoodQuestions {
-    /// Tokenizes the questions of a record, which must state the true answer.
+    /// Tokenizes the prompts and answers of a record, which must state the true answer.
     ///
     /// # Errors
-    /// If the tokenizer rejects a text, or a text does not fit the context.
+    /// If the tokenizer rejects a text, or a text is longer than `limit` tokens.
     pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
         let (new, old) = (case.target.as_str(), case.was.as_deref().unwrap_or_default());
         let filled = case.filled();
@@ -64,7 +65,6 @@ impl LikelihoodQuestions {
         Ok(Self { questions, paraphrases: case.paraphrases.len() })
     }
 
-    /// Runs the questions on a model and aggregates the results by kind of prompt.
     pub fn measure(&self, model: &Model) -> LikelihoodMetrics {
         self.of(&scores(model, &self.questions))
     }
@@ -82,10 +82,10 @@ impl LikelihoodQuestions {
 }
 
 impl PromptMetrics {
-    /// Aggregates scores in pairs: first the score of the answer that should be likelier, then that of the less likely
-    /// answer.
+    /// Aggregates pairs of scores. The first score of a pair is that of the expected answer, the second that of the
+    /// unexpected answer.
     fn of(scores: &[AnswerScore]) -> Self {
-        // If the logits are not finite, the likelihood counts as 0.
+        // The likelihood counts as 0 if the logits are not finite.
         let likelihood = |score: &AnswerScore| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
         let (pairs, mut part) = (scores.as_chunks::<2>().0, Self::default());
         for [wanted, other] in pairs {
@@ -98,19 +98,19 @@ impl PromptMetrics {
     }
 }
 
-/// The means over all records. Success rates and exact shares are between 0 and 1, magnitudes between −1 and 1.
+/// The means of the results of all records.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LikelihoodMeans {
-    /// The means of `success` (ES), `magnitude` (EM) and `exact` over the prompts of the edits.
+    /// The means of `success` (ES), `magnitude` (EM) and `exact` for the edited prompts.
     pub rewrite: [Mean; 3],
-    /// The means of `success` (PS), `magnitude` (PM) and `exact` over the records with paraphrases.
+    /// The means of `success` (PS), `magnitude` (PM) and `exact` for the paraphrases, over the records that have any.
     pub paraphrase: [Mean; 3],
-    /// The means of `success` (NS), `magnitude` (NM) and `exact` over the records with neighbours.
+    /// The means of `success` (NS), `magnitude` (NM) and `exact` for the neighbours, over the records that have any.
     pub neighbour: [Mean; 3],
 }
 
 impl LikelihoodMeans {
-    /// Returns the means over the records, with the population standard deviation (divided by n).
+    /// Computes the means over the records. Their intervals use the population standard deviation (divisor n).
     pub fn of(measured: &[LikelihoodMetrics]) -> Self {
         let means = |select: &dyn Fn(&LikelihoodMetrics) -> Option<PromptMetrics>| {
             let parts: Vec<PromptMetrics> = measured.iter().filter_map(select).collect();
@@ -125,7 +125,7 @@ impl LikelihoodMeans {
         }
     }
 
-    /// Returns the score S: the harmonic mean of ES, PS and NS. A rate for which no record has prompts is left out.
+    /// Returns the score S: the harmonic mean of ES, PS and NS. A rate is left out if no record has prompts for it.
     pub fn score(&self) -> f64 {
         let parts = [self.rewrite[0], self.paraphrase[0], self.neighbour[0]];
         harmonic(parts.iter().filter(|part| part.count > 0).map(|part| part.value))
@@ -156,12 +156,12 @@ mod tests {
         let measured = questions.of(&[
             score(0.6, true),
             score(0.1, false),
-            // The first paraphrase succeeds; the second has equal likelihoods, so it does not succeed.
+            // The first paraphrase succeeds. The second does not, because both answers are equally likely.
             score(0.5, true),
             score(0.25, false),
             score(0.25, false),
             score(0.25, false),
-            // The true answer of the neighbour is less likely.
+            // The true answer of the neighbour is less likely than the new answer.
             score(0.2, false),
             score(0.7, true),
         ]);
@@ -183,7 +183,7 @@ mod tests {
         near(figures.score(), 3.0 / (1.0 + 2.0 + 4.0));
     }
 
-    /// The numbers are rows of table 4 in the paper: S is reproduced from ES, PS and NS.
+    /// The numbers are ES, PS, NS and the score S in rows of table 4 of Meng et al. 2022.
     #[test]
     fn published_scores_are_reproduced() {
         for (es, ps, ns, s) in [(22.2, 24.7, 78.1, 30.5), (100.0, 96.4, 75.4, 89.2), (99.1, 48.7, 70.3, 66.9)] {

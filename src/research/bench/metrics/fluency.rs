@@ -1,20 +1,20 @@
-//! Computes fluency, GE: the weighted entropy of generated text (Meng et al. 2022, section 3.4, after Zhang et al.
-//! 2018). Repetitive text has a low entropy.
+//! Computes the fluency GE of generated text: a weighted entropy of its word bigrams and trigrams (Meng et al. 2022,
+//! section 3.4, after Zhang et al. 2018). Repetitive text has a low entropy.
 
 use std::collections::BTreeMap;
 
 use super::words::words;
 use crate::numeric::elementary::ln;
 
-/// Returns `(2/3 H₂ + 4/3 H₃) / 2` in bits, with H₂ and H₃ the entropies of the word bigrams and trigrams. `None` if
-/// the text has fewer than three words.
+/// Returns GE in bits, `(2/3 H₂ + 4/3 H₃) / 2`, where H₂ and H₃ are the entropies of the word bigrams and trigrams of
+/// the text. Returns `None` if the text has fewer than three words.
 pub fn entropy(text: &str) -> Option<f64> {
     let words = words(text);
     let of = |length: usize| entropy_of(&words, length);
     Some((2.0 / 3.0 * of(2)? + 4.0 / 3.0 * of(3)?) / 2.0)
 }
 
-/// Returns the mean GE of several texts. Texts with fewer than three words are skipped; `None` if all texts are
+/// Returns the mean GE of several texts. Texts with fewer than three words are skipped. Returns `None` if all texts are
 /// skipped.
 pub fn fluency<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<f64> {
     let found: Vec<f64> = texts.into_iter().filter_map(entropy).collect();
@@ -25,7 +25,7 @@ pub fn fluency<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<f64> {
     (!found.is_empty()).then(|| total / found.len() as f64)
 }
 
-/// Returns the entropy of the distribution of word n-grams with n = `length`, in bits.
+/// Returns the entropy of the word n-grams with n = `length`, in bits; `None` if there are fewer than n words.
 fn entropy_of(words: &[String], length: usize) -> Option<f64> {
     let mut counts: BTreeMap<&[String], usize> = BTreeMap::new();
     words.windows(length).for_each(|run| *counts.entry(run).or_default() += 1);

@@ -1,6 +1,8 @@
-//! Generates text after a prompt as the published evaluation does: top-5 sampling, up to 100 tokens including the
-//! prompt. The published code sets no seed. Here the seed of a text is derived from the seed of the run, the prompt and
-//! the prompt's index.
+//! Generates text after prompts as in the evaluation of Meng et al. 2022: top-5 sampling, up to 100 tokens including
+//! the prompt.
+//!
+//! The published code sets no seed. Here the random numbers of a text depend only on the seed of the benchmark, the
+//! prompt and the index of the prompt.
 
 use rayon::prelude::*;
 use unicode_normalization::UnicodeNormalization;
@@ -15,7 +17,7 @@ use crate::numeric::random::NumpyRandomState;
 const LIKELIEST: usize = 5;
 /// The maximum length of a generated text in tokens, including the prompt.
 const LENGTH: usize = 100;
-/// The marker that the published evaluation removes from generated texts.
+/// The end-of-text marker of GPT-2, which the published evaluation removes from generated texts.
 const END: &str = "<|endoftext|>";
 
 /// Generates one text per prompt and returns the texts in the order of the prompts.
@@ -35,7 +37,7 @@ pub fn generate(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -
 }
 
 fn number(digest: &Digest) -> u32 {
-    // The result is the first four bytes of the digest, which are its first eight hexadecimal digits.
+    // The first eight hexadecimal digits are the first four bytes of the digest.
     u32::from_str_radix(&digest.to_string().trim_start_matches("sha256:")[..8], 16).unwrap_or(0)
 }
 
@@ -59,7 +61,8 @@ fn generate_one(
     Ok(plain(&tokens.decode(&ids)))
 }
 
-/// Selects a token from `likeliest` in proportion to its probability; `at` is a random number in `[0, 1)`.
+/// Selects one of the `(token, probability)` pairs in proportion to the probabilities. `at` is a random number in `[0,
+/// 1)`.
 fn sample(likeliest: &[(u32, f64)], at: f64) -> u32 {
     let mut total = 0.0;
     for (_, probability) in likeliest {
@@ -75,7 +78,8 @@ fn sample(likeliest: &[(u32, f64)], at: f64) -> u32 {
     likeliest.last().map_or(0, |(token, _)| *token)
 }
 
-/// Normalises a text as the published evaluation does: applies NFKD, and removes empty lines and `<|endoftext|>`.
+/// Normalises a text as the published evaluation does: applies Unicode normal form NFKD, replaces empty lines by
+/// spaces, and removes `<|endoftext|>`.
 fn plain(text: &str) -> String {
     text.nfkd().collect::<String>().replace("\n\n", " ").replace(END, "")
 }

@@ -1,11 +1,11 @@
-//! Computes the published metrics of an edited model as the released evaluation does (Meng et al. 2022, section 3.4 and
-//! appendix).
+//! Computes the metrics of Meng et al. 2022 (section 3.4 and appendix) as in the released evaluation code.
 //!
-//! - [`counterfact`]: computes ES, PS, NS and their magnitudes, by comparing the likelihoods of two answers;
-//! - [`zsre`]: computes shares of correct tokens;
+//! - [`counterfact`]: computes success rates and magnitudes from the likelihoods of two answers;
+//! - [`zsre`]: computes shares of correctly predicted tokens;
 //! - [`generate`]: generates text after prompts;
-//! - [`fluency`], [`consistency`]: compute GE and RS of generated text;
-//! - [`words`]: splits text into words, for GE.
+//! - [`fluency`]: computes GE, the entropy of generated text;
+//! - [`consistency`]: computes RS, the similarity of generated texts and reference texts;
+//! - [`words`]: splits texts into words for GE.
 
 pub mod consistency;
 pub mod counterfact;

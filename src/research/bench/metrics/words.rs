@@ -1,7 +1,8 @@
-//! Splits a text into words as the published evaluation does: with the Penn Treebank rules of NLTK's `word_tokenize`,
-//! but with `preserve_line=True`, which treats the text as one line. The released evaluation lets NLTK split the text
-//! into sentences first. There the full stop of an inner sentence is a separate word; here the full stop is part of the
-//! last word.
+//! Splits a text into words by the Penn Treebank rules of NLTK, as `word_tokenize(text, preserve_line=True)` does.
+//!
+//! The released evaluation calls `word_tokenize` without `preserve_line`. NLTK then splits the text into sentences
+//! first, and the full stop of each sentence is a separate word. In this module only the full stop at the end of the
+//! text is a separate word.
 
 use std::sync::LazyLock;
 
@@ -10,17 +11,17 @@ use fancy_regex::Regex;
 /// The pattern of a word character, equivalent to Python's `\w`.
 const LETTER: &str = r"[\p{L}\p{N}_]";
 
-/// A substitution: the pattern, and the text that replaces its matches.
+/// A substitution: a regular expression, and the text that replaces each match.
 type Rule = (Regex, &'static str);
 
-/// Compiles a pattern after replacing every `W` in it by [`LETTER`].
+/// Compiles a regular expression in which `W` stands for [`LETTER`].
 fn rule(pattern: &str, with: &'static str) -> Rule {
     let pattern = pattern.replace('W', LETTER);
     (Regex::new(&pattern).expect("every pattern below is one"), with)
 }
 
-/// The substitutions, in the order in which they are applied. `open` handles opening quotes, punctuation and brackets.
-/// Then a space is added on both sides of the text, and `close` handles closing quotes and contractions.
+/// The substitutions in their order: first `open` for opening quotes, punctuation and brackets, then `close` for
+/// closing quotes and contractions. [`words`] adds a space before and after the text between the two steps.
 struct Rules {
     open: Vec<Rule>,
     close: Vec<Rule>,
@@ -70,7 +71,7 @@ fn apply(rules: &[Rule], text: String) -> String {
     rules.iter().fold(text, |text, (found, with)| found.replace_all(&text, *with).into_owned())
 }
 
-/// Returns the words and punctuation marks of a text, in order.
+/// Splits a text into words and punctuation marks.
 pub fn words(text: &str) -> Vec<String> {
     let text = apply(&RULES.open, text.to_owned());
     let text = apply(&RULES.close, format!(" {text} "));
@@ -82,7 +83,7 @@ pub fn words(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// Covers a few examples; a golden file of the integration tests has many more, produced by NLTK.
+    /// Covers a few examples. The integration tests compare many more texts with the output of NLTK.
     #[test]
     fn words_are_the_treebanks() {
         let said = |text: &str| words(text).join(" ");

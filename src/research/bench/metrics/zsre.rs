@@ -1,6 +1,6 @@
-//! Computes the metrics of zsRE: shares of correct tokens. Every token of an answer is predicted from the prompt and
-//! the text of the answer's earlier tokens. This input is tokenized again, so its token boundaries may differ from
-//! those of the answer.
+//! Computes the metrics of zsRE: shares of correctly predicted tokens. Each token of an answer is predicted after the
+//! prompt and the earlier tokens of the answer. As in the released evaluation, this input is joined as text and
+//! tokenized as a whole.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,32 +17,32 @@ struct TokenPrediction {
     right: u32,
 }
 
-/// The tokens to predict for one record, for all its prompts.
+/// The tokens to predict for the edited prompt, the paraphrases and the neighbours of one record.
 pub struct TokenQuestions {
     predictions: Vec<TokenPrediction>,
-    /// The numbers of predictions for the rewrite and for the paraphrases; the remaining predictions are for the
-    /// neighbours.
+    /// The number of predictions for the edited prompt, and the number for the paraphrases. The remaining predictions
+    /// are for the neighbours.
     parts: [usize; 2],
 }
 
-/// The results of one record, as shares of correct tokens.
+/// The results of one record, as shares of correctly predicted tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "ZsreMetrics")]
 pub struct TokenMetrics {
-    /// Efficacy: the share of correct tokens for the rewrite prompt.
+    /// Efficacy: the share of correct tokens for the edited prompt.
     pub rewrite: f64,
-    /// The share of correct tokens for the paraphrases; `None` if the record has none.
+    /// The share of correct tokens for the paraphrases; `None` if the record has no paraphrases.
     pub paraphrase: Option<f64>,
-    /// Specificity: the share of correct tokens for the neighbours; `None` if the record has none. Tokens are compared
-    /// with the answer in the record, not with the base's prediction.
+    /// Specificity: the share of correct tokens for the neighbours; `None` if the record has no neighbours. Tokens are
+    /// compared with the answer in the record, not with the prediction of the base model.
     pub neighbour: Option<f64>,
 }
 
 impl TokenQuestions {
-    /// Tokenizes the questions of a record.
+    /// Tokenizes the prompts and answers of a record.
     ///
     /// # Errors
-    /// If the tokenizer rejects a text, or a text does not fit the context.
+    /// If the tokenizer rejects a text, or a text is longer than `limit` tokens.
     pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
         let mut predictions = predict(&case.filled(), &case.target, tokens, limit)?;
         let rewrite = predictions.len();
@@ -56,7 +56,7 @@ impl TokenQuestions {
         Ok(Self { predictions, parts: [rewrite, paraphrase] })
     }
 
-    /// Predicts the tokens with a model and returns the share of correct ones by kind of prompt.
+    /// Returns the shares of tokens that the model predicts correctly.
     pub fn measure(&self, model: &Model) -> TokenMetrics {
         let rows: Vec<Vec<u32>> = self.predictions.iter().map(|predictions| predictions.row.clone()).collect();
         let said = next(model, &rows);
@@ -77,8 +77,8 @@ impl TokenQuestions {
     }
 }
 
-/// Returns one prediction per token of an answer. The input is the prompt and the text of the answer's earlier tokens.
-/// The token is decoded and tokenized again alone; the first token of the result is the correct one.
+/// Returns the input and the correct next token for each token of an answer. The correct token is decoded and tokenized
+/// again without context, as in the released evaluation.
 fn predict(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Vec<TokenPrediction>, ModelError> {
     let answer = tokens.continuation(&target_text(text, answer))?;
     let mut predictions = Vec::with_capacity(answer.len());

@@ -1,8 +1,5 @@
-//! Builds result tables in the published form: means with 95 % intervals, and marks for the best value of a column and
-//! for clear failures.
-//!
-//! This module computes the values and the marks. [`render`](mod@render) formats a table for a terminal and as
-//! Markdown, HTML and JSON.
+//! Builds result tables as in Meng et al. 2022: means with 95 % intervals, and marks for the best value of a column and
+//! for clear failures. [`render`](mod@render) formats the tables for a terminal and as Markdown, HTML and JSON.
 
 mod render;
 
@@ -16,28 +13,29 @@ use crate::numeric::Mean;
 
 pub use render::GridRow;
 
-/// A value in a table, with its interval and its marks.
+/// A value in a table, with its 95 % interval and its marks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct TableCell {
-    /// The value as shown; multiplied by 100 where the published tables do so.
+    /// The value as shown. Rates and magnitudes are multiplied by 100, as in the published tables.
     pub value: f64,
     /// Half the width of the 95 % interval, in the unit of `value`; `None` if the value has no interval.
     pub half: Option<f64>,
     /// The number of decimal places to show.
     #[serde(skip)]
     pub digits: usize,
-    /// Whether the value is the best of its column; values that look equal are all marked.
+    /// Whether the value is the best of its column. Values that are equal after rounding are all marked.
     pub best: bool,
-    /// Whether the value is a clear failure: below the limit of its column (red in the paper's tables), or not finite.
+    /// Whether the value is a clear failure: not finite, or below the limit of its column (red in the tables of Meng et
+    /// al. 2022).
     pub fails: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Column {
     name: &'static str,
-    /// The limit below which an editor clearly fails (the red numbers in the paper's tables).
+    /// The limit below which a value is a clear failure (red in the tables of Meng et al. 2022).
     failing: Option<f64>,
-    /// Whether larger values are better; `None` if the column has no best value.
+    /// Whether larger values are better; `None` if no value of the column is marked as the best.
     more: Option<bool>,
 }
 
@@ -105,9 +103,9 @@ const TOGETHER_RIGHT: [Column; 9] = [
 pub struct ResultsTable {
     /// The header of the first column, which contains the row names.
     pub of: &'static str,
-    /// The headers of the other columns, such as `ES`.
+    /// The headers of the columns with values, such as `ES`.
     pub columns: Vec<&'static str>,
-    /// The rows: a name, and one cell per column; a cell is `None` if the value was not measured.
+    /// The rows: a name, and one value per column; `None` if the value was not measured.
     pub rows: Vec<(String, Vec<Option<TableCell>>)>,
 }
 
@@ -136,16 +134,16 @@ impl ResultsTable {
             let cells = if likelier { of_likelier(rows) } else { of_right(rows) };
             (name.clone(), cells)
         };
-        // An editor that failed on some records was measured on fewer records than the others. The means are not
-        // comparable, so they are not marked as the best.
+        // An editor that failed on some records has means over fewer records. They are not comparable with the means of
+        // the other editors, so they are not marked as the best.
         let most = editors.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
         let apart = |name: &str| name == BASE || editors.iter().any(|(other, rows)| other == name && rows.len() < most);
         let rows = editors.iter().filter(|(_, rows)| !rows.is_empty()).map(row).collect();
         Self::of_rows("editor", columns, &mark(columns, rows, apart))
     }
 
-    /// Builds the table of records edited as sets, one row per editor and set size; the best value is marked per set
-    /// size.
+    /// Builds the table of sets of records edited at once, one row per editor and set size. The best value is marked
+    /// separately for each set size.
     pub fn batches(all: &[&BatchResult]) -> Self {
         let likelier = all.iter().flat_map(|one| &one.measured).all(|measured| measured.likelihoods().is_some());
         let columns: &[Column] = if likelier { &TOGETHER } else { &TOGETHER_RIGHT };
@@ -174,11 +172,11 @@ impl ResultsTable {
     }
 }
 
-/// A row of a table: its name and its cells.
+/// The name and the cells of a row of a table.
 type TableRow = (String, Vec<Option<TableCell>>);
 
-/// Marks the clear failures, and the best value of every column. Rows for which `left_out` returns true are not
-/// candidates for the best value.
+/// Marks the clear failures, and the best value of each column. A row for which `left_out` returns true cannot have the
+/// best value.
 fn mark(columns: &[Column], mut rows: Vec<TableRow>, left_out: impl Fn(&str) -> bool) -> Vec<TableRow> {
     for (index, column) in columns.iter().enumerate() {
         let shown = |cell: &TableCell| format!("{:.*}", cell.digits, cell.value);
@@ -247,8 +245,8 @@ fn shares(measured: impl Iterator<Item = zsre::TokenMetrics>) -> Vec<Option<Tabl
     std::iter::once(number(score, 1)).chain(parts.map(hundredths)).collect()
 }
 
-/// Returns the cells of S, ES, PS and NS for CounterFact. Three more cells have the shares of rewrites, paraphrases and
-/// neighbours for which the model predicts every token of the expected answer.
+/// Returns the cells of S, ES, PS and NS for CounterFact, and three cells with the shares of edited prompts,
+/// paraphrases and neighbours for which the model predicts every token of the expected answer.
 fn comparisons(measured: impl Iterator<Item = counterfact::LikelihoodMetrics>) -> Vec<Option<TableCell>> {
     let figures = LikelihoodMeans::of(&measured.collect::<Vec<_>>());
     let parts = [figures.rewrite, figures.paraphrase, figures.neighbour];
@@ -272,12 +270,12 @@ fn of_together(one: &BatchResult, likelier: bool) -> Vec<Option<TableCell>> {
 }
 
 impl CaseMetrics {
-    /// Returns the metrics of CounterFact; `None` if the dataset is measured by shares of correct tokens.
+    /// Returns the metrics of CounterFact; `None` if the record has the metrics of zsRE.
     pub fn likelihoods(&self) -> Option<counterfact::LikelihoodMetrics> {
         if let Self::Likelihoods(measured) = self { Some(*measured) } else { None }
     }
 
-    /// Returns the metrics of zsRE; `None` if the dataset is measured by comparing likelihoods.
+    /// Returns the metrics of zsRE; `None` if the record has the metrics of CounterFact.
     pub fn tokens(&self) -> Option<zsre::TokenMetrics> {
         if let Self::Tokens(measured) = self { Some(*measured) } else { None }
     }

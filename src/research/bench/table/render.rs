@@ -24,8 +24,7 @@ impl TableCell {
 }
 
 impl TableCell {
-    /// Returns `*` for the best value of a column, `!` for a clear failure, `*!` for both; `None` if the cell is not
-    /// marked.
+    /// Returns `*` for the best value of a column, `!` for a clear failure, `*!` for both; `None` for any other value.
     fn marks(&self) -> Option<&'static str> {
         match (self.best, self.fails) {
             (true, true) => Some("*!"),
@@ -124,12 +123,12 @@ impl ResultsTable {
     }
 }
 
-/// A row of a table: its name, and the cell of each column; null if a value was not measured.
+/// A row of a result table as JSON.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct GridRow<'a> {
-    /// The name of the editor or of the set.
+    /// The name of the editor or of the set of records.
     pub name: &'a str,
-    /// The cells, by the names of the columns.
+    /// The values by column name; null if a value was not measured.
     #[serde(flatten)]
     pub cells: BTreeMap<&'a str, Option<&'a TableCell>>,
 }
