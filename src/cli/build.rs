@@ -18,13 +18,13 @@ use crate::report::Outcome;
 use crate::report::table;
 use crate::report::table::{Table, bytes, percent, plural, thousands};
 
-/// Compile the edits into a patch, show what changed, and write the lock.
+/// Compile the edits into a patch, show what changed, and write corrigenda.lock.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Fail with exit code 3 instead of changing the lock; all base files are read again
+    /// Fail with exit code 3 instead of changing corrigenda.lock; all base files are read again
     #[arg(long, conflicts_with = "update_base")]
     locked: bool,
-    /// Accept a base model that differs from the one in the lock
+    /// Accept a base model that differs from the one in corrigenda.lock
     #[arg(long)]
     update_base: bool,
     /// Write an unsigned in-toto statement with SLSA provenance to this file: it records what the patch was built from

@@ -7,7 +7,7 @@ use crate::project::Project;
 use crate::report::Outcome;
 use crate::report::{Report, ReportVerb};
 
-/// Check the project file and every edit: syntax, keys, contradictions, policy (reads no model)
+/// Check the project file and every edit: syntax, TOML keys, contradictions, policy (reads no model)
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]

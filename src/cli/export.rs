@@ -76,7 +76,8 @@ pub(super) enum ExportVerb {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PatchArgument {
-    /// The patch to export: its id, the first digits of the id, or its file; by default, the patch of the lock
+    /// The patch to export: its id, the first digits of the id, or its file; by default, the patch that corrigenda.lock
+    /// names
     #[arg(long, value_name = "ID|FILE")]
     patch: Option<String>,
 }
@@ -280,7 +281,7 @@ fn noted(mut text: String, notes: &[String]) -> String {
     text
 }
 
-/// The values in the first lines of the answer of every export.
+/// The base, the patch, the number of facts and the tensors, which are the first lines of the answer of every export.
 struct Head<'a> {
     base: &'a Base,
     patch: Digest,

@@ -85,7 +85,7 @@ enum Verb {
     },
     Completions(shell::Completions),
     Man(shell::Man),
-    /// Print the JSON Schema of a project's files or of the JSON answer
+    /// Print the JSON Schema of a project's files or of a JSON answer
     #[command(hide = true)]
     Schema {
         /// The schema to print

@@ -18,16 +18,16 @@ use crate::store::{EntryKind, Store, requested};
 /// Compute, show or import the second moments of the MLP keys.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum StatsVerb {
-    /// Compute the statistics of the edited layer over the corpus; an interrupted run is resumed
+    /// Compute the second moment of the edited layer's MLP keys over the corpus; an interrupted run is resumed
     Build(LayerArgument),
-    /// Show where the statistics come from
+    /// Show from which inputs the second moment was computed
     Show(LayerArgument),
     /// Import the second moment that ROME published for the model, instead of computing it
     ///
-    /// The file states neither its model nor its layer. By importing it, you assert that it belongs to the project's
-    /// base and to this layer, and this is recorded as your assertion. Builds of this project use it instead of
-    /// statistics over the corpus; builds of other projects do not. The lock names its digest, so another machine must
-    /// import the same file.
+    /// The file does not name its model and its layer. By importing the file, you assert that it belongs to the
+    /// project's base and to this layer, which is recorded as your assertion. Builds of this project then use the
+    /// imported second moment instead of one over the corpus; builds of other projects do not. corrigenda.lock names
+    /// the digest of the file, so another machine must import the same file.
     Import(Import),
 }
 
@@ -37,14 +37,14 @@ pub(super) struct Import {
     file: PathBuf,
     #[command(flatten)]
     layer: LayerArgument,
-    /// Replace the statistics that the project already has
+    /// Replace the second moment that the project already has
     #[arg(long)]
     replace: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LayerArgument {
-    /// The layer to use instead of the edited one
+    /// The layer to use instead of the layer that the project edits
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
 }

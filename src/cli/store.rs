@@ -29,7 +29,7 @@ use crate::store::{Collected, EntryKind, Store, StoreEntry, StoreError};
 pub(super) enum Action {
     /// Print the store's folder
     Dir,
-    /// List all entries: kind, key and size
+    /// List all entries of the store: kind, key and size
     Ls {
         /// Print all 64 hexadecimal digits of the entries' keys
         #[arg(long)]
@@ -37,7 +37,7 @@ pub(super) enum Action {
     },
     /// Read all entries in full and check them (exit code 1 if an entry is damaged)
     Verify,
-    /// Remove all entries that the project's lock does not name
+    /// Remove all entries that the project's corrigenda.lock does not name
     ///
     /// The compiled edits, the patch and the statistics that corrigenda.lock names are kept, and so is everything
     /// computed or measured from them. Entries younger than an hour are kept too, because another build may have just
@@ -48,9 +48,10 @@ pub(super) enum Action {
         #[arg(long)]
         all: bool,
     },
-    /// Copy the compiled edits and the patch that the project's lock names to a folder
+    /// Copy the compiled edits and the patch that the project's corrigenda.lock names to a folder
     ///
-    /// The measurements of the build are copied too. Without a lock, all compiled edits and all patches are copied.
+    /// The measurements of the build are copied too. Without a corrigenda.lock, all compiled edits and all patches are
+    /// copied.
     Export {
         /// Copy all compiled edits and all patches
         #[arg(long)]
@@ -213,7 +214,7 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
 }
 
 /// Returns the store entries that `corrigenda.lock` needs, for the locks of all models. `gc` keeps these entries, and
-/// `export` copies those of them that are exportable.
+/// `export` copies those that can be exported.
 fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
     Ok(kept.into_iter().flatten().collect())
@@ -223,8 +224,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (EntryKind::Object, edit.object)).collect();
     kept.insert((EntryKind::Patch, lock.patch.id));
     for StoreEntry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Statistics) {
-        // A lock names statistics by the digest of their content, but their key in the store is the digest of their
-        // inputs. Damaged statistics match no lock.
+        // `corrigenda.lock` names statistics by the digest of their content, but their key in the store is the digest
+        // of their inputs. Damaged statistics match no digest in the lock.
         let content = match store.content_digest(kind, &key) {
             Err(StoreError::Damaged { .. }) => None,
             content => content?,
@@ -238,8 +239,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     Ok(kept)
 }
 
-/// Returns the measurements to keep. A measurement is kept if a lock has its base model, and if locks with this base
-/// model name all its patches.
+/// Returns the measurements to keep, for the locks of all models in `corrigenda.lock`. A measurement is kept if a lock
+/// has its base model, and if locks with this base model name all its patches.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let own = |head: &CacheHeader| {
         let patches: BTreeSet<Digest> = head.patches().collect();

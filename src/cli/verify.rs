@@ -14,14 +14,13 @@ use crate::report::table::{Table, plural};
 use crate::store::Store;
 use crate::verify::{Audit, Check, CheckState, VerifyContext, adapter, checkpoint, gguf, patch, project, rebuild};
 
-/// Verify the lock and the store, an exported checkpoint or adapter, or a patch
+/// Verify corrigenda.lock and the store, an exported checkpoint or adapter, or a patch
 ///
-/// Without WHAT, the base and the corpus are read again and compared with the lock, and every entry that the lock names
-/// is checked in the store. A folder is checked as an exported checkpoint, tensor by tensor, against the base and the
-/// patch. A folder with adapter_config.json is checked as a PEFT adapter, and a file that begins with GGUF as a
-/// llama.cpp adapter; their factors are compared with the patch. With `--base`, they are compared with that model, and
-/// no project is needed. Exit code 1: a check failed; 3: the lock is out of date, or the base is not the one in the
-/// lock.
+/// Without WHAT, the base and the corpus are read again and compared with corrigenda.lock, and every entry that this
+/// file names is checked in the store. A folder is checked as an exported checkpoint, tensor by tensor, against the
+/// base and the patch. A folder with adapter_config.json is checked as a PEFT adapter, and a file that begins with GGUF
+/// as a llama.cpp adapter; their factors are compared with the patch. With `--base`, they are compared with that model,
+/// and no project is needed. Exit code 1: a check failed; 3: corrigenda.lock is out of date, or names another base.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// An exported checkpoint or adapter, or a patch: its id, the first digits of the id, or its file

@@ -117,8 +117,8 @@ impl Context {
     }
 }
 
-/// Returns whether `path` is a file of the project in `root`: `corrigenda.toml`, the lock, the probes, a file of
-/// accepted failures, or a file in the folder of edits.
+/// Returns whether `path` is a file of the project in `root`: `corrigenda.toml`, `corrigenda.lock`, the probes, a file
+/// of accepted failures, or a file in the folder of edits.
 fn is_own(paths: &Paths, root: &Path, path: &Path) -> bool {
     let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };

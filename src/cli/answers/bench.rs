@@ -48,7 +48,7 @@ pub(in crate::cli) struct BenchSettings {
     pub limit: Option<u32>,
     /// Whether only those records were used whose true answer the base gives before any edit.
     pub known: bool,
-    /// The interval N of text generation: text is generated for every Nth record; 0 if for none.
+    /// The interval N of text generation: text is generated for every Nth record; 0 if text is generated for no record.
     pub generate: usize,
     /// Whether the editing methods reproduce what are believed to be errors of their published code, such as the
     /// tokenization of the answers in `kn` (knowledge neurons).

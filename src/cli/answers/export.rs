@@ -92,7 +92,7 @@ pub(in crate::cli) struct PatchedTensor<'a> {
     pub shape: [u64; 2],
     /// The number of edits that change the tensor.
     pub edits: usize,
-    /// The Frobenius norm of the change of the tensor.
+    /// The Frobenius norm of the patch's change to the tensor.
     pub norm: f64,
 }
 

@@ -28,8 +28,8 @@ pub(in crate::cli) struct FactsInForce<'a> {
     pub patch: Option<String>,
     /// Whether `corrigenda.lock` lists other facts than `facts`, so that the patch is out of date.
     pub unbuilt: bool,
-    /// The reason why the edit files of `commit` cannot be read; null if they can be read. If they cannot, `facts` are
-    /// those of the last ancestor whose edit files can be read.
+    /// The reason why the edit files of `commit` cannot be read; null if they can be read. If the reason is set,
+    /// `facts` are those of the last ancestor whose edit files can be read.
     pub unreadable: Option<&'a str>,
     /// The facts that the edit files of `commit` declare.
     pub facts: Vec<FactInForce<'a>>,

@@ -11,7 +11,7 @@ use crate::project::edits::diff::ChangeKind;
 pub(in crate::cli) struct PlanAnswer<'a> {
     /// The base model that a build would edit.
     pub base: NamedBase,
-    /// Whether the base is the one that `corrigenda.lock` names; null without that file.
+    /// Whether `corrigenda.lock` names this base; null without that file.
     pub locked: Option<bool>,
     /// The second moment of the MLP keys that a build needs.
     pub statistics: PlannedStatistics,

@@ -51,8 +51,8 @@ pub(in crate::cli) enum AnswerKind {
 }
 
 impl AnswerKind {
-    /// Returns the argument of `corrigenda schema` that selects this schema. It is also the name of the file in
-    /// `schemas/answers/`, without its extension.
+    /// Returns the argument of `corrigenda schema` that selects the schema, which is also the name of the schema's file
+    /// in `schemas/answers/`, without its extension.
     pub(in crate::cli) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
@@ -87,7 +87,7 @@ fn schema<T: JsonSchema>() -> Schema {
     SchemaSettings::draft07().for_serialize().into_generator().into_root_schema_for::<Answered<'static, T>>()
 }
 
-/// Returns the text of a schema, equal to the file in `schemas/answers/`.
+/// Returns the text of the JSON Schema of an answer. A test compares it with the file in `schemas/answers/`.
 pub(in crate::cli) fn render(kind: AnswerKind) -> String {
     let mut schema = kind.schema().to_value();
     schema["title"] = Value::String(format!("corrigenda {} answer", kind.name()));

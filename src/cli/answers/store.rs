@@ -67,7 +67,7 @@ pub(in crate::cli) struct ListedProblem<'a> {
 /// The JSON that `store gc --format json` prints, without the fields that all answers share.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreCleanup {
-    /// The removed entries, none of which the project's lock needs.
+    /// The removed entries, which `corrigenda.lock` does not need.
     pub removed: Vec<ListedEntry>,
     /// The paths of the removed files that are not entries, such as temporary files.
     pub others: Vec<String>,

@@ -308,8 +308,8 @@ fn prepare_cases(
     Ok((prepared, left))
 }
 
-/// Returns the digest of all inputs that determine the results, except the editing methods. Results in the file of
-/// `--resume` are reused only if that file has the same digest.
+/// Returns the digest of all inputs of the results, except the editing methods. Results in the file of `--resume` are
+/// reused only if they were computed from inputs with this digest.
 fn identity(
     arguments: &Arguments,
     eval: &EvalContext<'_>,

@@ -45,7 +45,7 @@ impl BenchOutput {
     fn together(&self) -> Vec<&BatchResult> {
         let mut all: Vec<&BatchResult> =
             self.editors.iter().flat_map(|name| self.results.batches(name.text())).collect();
-        // The results are sorted by set size, so that those of all editing methods for one size are adjacent.
+        // The results are sorted by set size, so that all editing methods are adjacent for each size.
         all.sort_by_key(|one| one.size);
         all
     }

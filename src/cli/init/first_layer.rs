@@ -51,7 +51,7 @@ margin = 2
 ";
 
 impl ChosenLayer {
-    /// Returns the layer of `--layer`.
+    /// Returns the layer that the user set with `--layer`.
     ///
     /// # Errors
     /// If the model has no such layer.

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     stray: Option<PathBuf>,
 }
 
-/// The folder of the bundled model, relative to a root folder of this program's repository.
+/// The path of the bundled model in this program's repository.
 const BUNDLED: &str = "examples/atlas";
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {

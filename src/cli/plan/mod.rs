@@ -29,8 +29,8 @@ pub(super) struct Arguments {
     /// Show only these edits (repeatable, or separated by commas)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Exit with code 1 if a build would change the lock; with `--base`, if that model needs a fact or a fact cannot be
-    /// read
+    /// Exit with code 1 if a build would change corrigenda.lock; with `--base`, if that model needs a fact or a fact
+    /// cannot be read
     #[arg(long)]
     exit_code: bool,
     /// Plan for this model instead of the project's: show which facts it needs, which facts it already gives, and which
