@@ -23,9 +23,9 @@ pub enum Dtype {
     F8E4m3,
     /// Eight-bit exponent of a power of two.
     F8E8m0,
-    /// Eight-bit float, 4 exponent and 3 mantissa bits, no negative zero.
+    /// Eight-bit float, 4 exponent and 3 mantissa bits, without negative zero.
     F8E4m3Fnuz,
-    /// Eight-bit float, 5 exponent and 2 mantissa bits, no negative zero.
+    /// Eight-bit float, 5 exponent and 2 mantissa bits, without negative zero.
     F8E5m2Fnuz,
     I16,
     U16,
@@ -36,7 +36,7 @@ pub enum Dtype {
     I32,
     U32,
     F32,
-    /// Complex, two F32.
+    /// A complex number of two F32.
     C64,
     F64,
     I64,
@@ -75,13 +75,13 @@ impl Dtype {
         TABLE[self as usize].1
     }
 
-    /// Size of one element, in bits.
+    /// Returns the size of one element in bits.
     pub fn bits(self) -> u64 {
         TABLE[self as usize].2
     }
 
-    /// Size of one element, in bytes. The packed types `F4` and `F6_*` return 1: use [`Dtype::byte_len`] for their
-    /// tensors.
+    /// Returns the size of one element in bytes. For the packed types `F4` and `F6_*`, the result is 1; use
+    /// [`Dtype::byte_len`] for their tensors.
     pub fn size(self) -> usize {
         self.bits().div_ceil(8) as usize
     }
@@ -91,8 +91,8 @@ impl Dtype {
         TABLE.iter().find(|(_, known, _)| *known == name).map(|(dtype, ..)| *dtype)
     }
 
-    /// Returns the size of a tensor of `shape`, in bytes; `None` if a product overflows or a packed type ends inside a
-    /// byte.
+    /// Returns the size of a tensor of `shape`, in bytes; `None` if the size overflows or is not a whole number of
+    /// bytes.
     pub fn byte_len(self, shape: &[u64]) -> Option<u64> {
         let elements = shape.iter().try_fold(1_u64, |product, &side| product.checked_mul(side))?;
         let bits = elements.checked_mul(self.bits())?;

@@ -73,7 +73,7 @@ impl File {
         Ok(bytes)
     }
 
-    /// Returns the digest of a tensor's bytes without loading them into memory.
+    /// Returns the SHA-256 of a tensor's bytes. The tensor is read in pieces, not into memory as a whole.
     ///
     /// # Errors
     /// If the bytes cannot be read.
@@ -83,8 +83,8 @@ impl File {
         Digest::of_reader(file.take(info.end - info.start)).map(|(digest, _)| digest)
     }
 
-    /// Writes the file with some byte ranges replaced; all other bytes are copied unchanged. `replaced` has the start
-    /// and the new bytes of every range, in ascending order.
+    /// Copies the file to `out` with some byte ranges replaced. `replaced` has the start and the new bytes of each
+    /// range, in ascending order.
     ///
     /// # Errors
     /// If reading or writing fails.

@@ -24,7 +24,7 @@ pub struct TensorInfo {
     pub end: u64,
 }
 
-/// A verified header: the tensors cover the file's data exactly once.
+/// A verified header: every byte of the file's data belongs to exactly one tensor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// The tensors of the file, by name.
@@ -44,14 +44,14 @@ pub enum HeaderError {
     TooLong(u64),
     #[error("the header claims {header} bytes, but only {left} follow its length: the file is truncated")]
     PastEnd {
-        /// Length of the header as the file states it, in bytes, without the 8 bytes of the length itself.
+        /// Length of the header in bytes, as the file states it. The 8 bytes of the length itself are not counted.
         header: u64,
         left: u64,
     },
     /// The caller passed only a part of the file, which ends inside the header.
     #[error("reading the header needs the first {needed} bytes of the file, but {given} were given")]
     NotGiven {
-        /// Length of the header with its 8-byte length, in bytes.
+        /// Number of bytes from the start of the file to the end of the header.
         needed: u64,
         given: u64,
     },
@@ -69,10 +69,10 @@ pub enum HeaderError {
     #[error("tensor `{tensor}` has the unknown dtype `{dtype}`")]
     UnknownDtype {
         tensor: String,
-        /// The name of the element type in the header.
+        /// Name of the element type, as the header states it.
         dtype: String,
     },
-    /// The size of a tensor overflows 64 bits, or a packed type ends inside a byte.
+    /// The size of a tensor overflows 64 bits, or is not a whole number of bytes.
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} has no length in whole bytes below 2^64")]
     ShapeOverflow {
         tensor: String,
@@ -88,15 +88,14 @@ pub enum HeaderError {
         /// End of the tensor, from the first byte after the header.
         end: u64,
     },
-    /// The shape of a tensor needs another number of bytes than its byte range has.
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} is {expected} bytes, its offsets hold {found}")]
     WrongLength {
         tensor: String,
         dtype: Dtype,
         shape: Vec<u64>,
-        /// Size according to the shape, in bytes.
+        /// Size of the tensor in bytes, according to its shape.
         expected: u64,
-        /// Size according to the offsets, in bytes.
+        /// Size of the tensor in bytes, according to its offsets.
         found: u64,
     },
     /// Two tensors share at least one byte.
@@ -104,7 +103,7 @@ pub enum HeaderError {
     Overlap {
         /// Name of the tensor that starts later.
         tensor: String,
-        /// End of the tensor before it, from the first byte after the header.
+        /// End of the earlier tensor, from the first byte after the header.
         expected: u64,
         /// Start of the later tensor, from the first byte after the header.
         found: u64,
@@ -277,7 +276,7 @@ fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
         serde_json::error::Category::Data => HeaderError::Malformed(error.to_string()),
         _ => HeaderError::NotJson(error.to_string()),
     })?;
-    // The caller merges all metadata into one map, so a second `__metadata__` must be detected before that.
+    // The caller merges all metadata into one map, which would hide a second `__metadata__`.
     let mut metadata = pairs.0.iter().filter(|(_, entry)| matches!(entry, Entry::Metadata(_)));
     if metadata.next().is_some() && metadata.next().is_some() {
         return Err(HeaderError::Duplicate("__metadata__".to_owned()));
@@ -289,8 +288,8 @@ fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
 /// file.
 const MOST_ENTRIES: usize = 40_000;
 
-/// Rejects a further entry if `pairs` already has [`MOST_ENTRIES`] entries. The limit bounds memory, because an entry
-/// in memory takes several times its size in the file.
+/// Returns an error if `pairs` already has [`MOST_ENTRIES`] entries. The limit bounds memory, because an entry in
+/// memory takes several times its size in the file.
 fn room<V, E: serde::de::Error>(pairs: &[(String, V)]) -> Result<(), E> {
     if pairs.len() < MOST_ENTRIES { Ok(()) } else { Err(E::custom(format!("it has more than {MOST_ENTRIES} entries"))) }
 }

@@ -1,5 +1,3 @@
-//! Tests that each kind of malformed header is rejected, and that written files can be parsed.
-
 use super::*;
 use crate::safetensors::{TensorData, write};
 use proptest::prelude::*;
@@ -15,7 +13,7 @@ fn parse(bytes: &[u8]) -> Result<Header, HeaderError> {
     Header::parse(bytes.len() as u64, bytes)
 }
 
-/// Asserts that the header is rejected with a message that contains `part`.
+/// Asserts that a file with this header and `data` zero bytes is rejected with a message that contains `part`.
 fn refused(header: &str, data: usize, part: &str) {
     let error = parse(&file(header, data)).expect_err(header).to_string();
     assert!(error.contains(part), "{error:?} does not contain {part:?}");

@@ -32,7 +32,7 @@ pub enum PickleError {
 /// The usual extensions of pickle files, in lower case.
 const EXTENSIONS: [&str; 6] = ["bin", "ckpt", "pickle", "pkl", "pt", "pth"];
 
-/// Returns the error for a file that is a pickle by its first bytes or by its name; `None` if the file may be read.
+/// Returns an error if the first bytes or the name of a file are those of a pickle; `None` if the file may be read.
 /// `first_bytes` is the beginning of the file at `path`; 16 bytes are enough.
 pub fn refuse_pickle(path: &Path, first_bytes: &[u8]) -> Option<PickleError> {
     if let Some(what) = magic(first_bytes) {

@@ -12,7 +12,7 @@ use crate::numeric::NUMERICS;
 use crate::numeric::cholesky::Factor;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The reason why statistics are not available.
+/// The reason why a second moment is not available.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants")]
 pub enum StatisticsError {
@@ -33,26 +33,24 @@ pub enum StatisticsError {
 /// A second moment in the store: its address, and the values in its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachedStatistics {
-    /// The address of the statistics in the store.
     pub address: Digest,
-    /// The SHA-256 of the payload, which `corrigenda.lock` records.
+    /// The SHA-256 of the statistics file, which `corrigenda.lock` records.
     pub content: Digest,
     /// The number of documents that were read; 0 if the statistics were imported.
     pub documents: u64,
     /// The number of MLP keys in the sum, one key per token.
     pub keys: u64,
-    /// The size of the entry's payload in bytes, without the seal.
+    /// The size of the statistics file in bytes, without the checksum that the store adds.
     pub size: u64,
     /// The digest of the file from which the statistics were imported; `None` if this program summed them.
     pub imported: Option<Digest>,
 }
 
-/// The number of bytes at the start of a file that are read for its header. The header, which contains the provenance,
-/// is much shorter.
+/// The number of bytes at the start of a statistics file that are read for its header. The header is much shorter.
 const HEAD: u64 = 1 << 16;
 
-/// Returns the finished statistics of `provenance` after checking all of their bytes, or `None` if the store does not
-/// have them. Damaged statistics are treated as missing. Imported statistics are returned only if `provenance` names
+/// Returns the statistics of `provenance` after checking all of their bytes, or `None` if the store does not have them.
+/// Damaged or unfinished statistics are treated as missing. Imported statistics are returned only if `provenance` names
 /// their file.
 ///
 /// # Errors
@@ -89,8 +87,8 @@ fn find_at(
     Ok(Some(CachedStatistics { address, content, documents, keys, size, imported }))
 }
 
-/// Moves imported statistics of an earlier version, which stored them at the address of the sum, to the address of
-/// imported statistics.
+/// Moves imported statistics from the address of a sum to the address of imported statistics. Earlier versions of the
+/// program stored them at the address of a sum.
 pub(super) fn move_imported(store: &Store, provenance: &Provenance) -> Result<(), StatisticsError> {
     let address = provenance.address();
     let there = find_at(store, provenance, address)?;
@@ -152,7 +150,8 @@ pub fn factor_address(statistics: &Digest) -> Digest {
     FieldHasher::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
 }
 
-/// Returns the Cholesky factor of `C` and its ridge, from the store or computed from the statistics and stored.
+/// Returns the Cholesky factor of the second moment `C`, and the ridge that was added to `C`. Reads the factor from the
+/// store, or computes it and stores it.
 ///
 /// # Errors
 /// If the store fails, the statistics have another provenance than `provenance`, or `C` cannot be factored with any

@@ -1,4 +1,4 @@
-//! Writes and reads second moments: a safetensors file with the lower triangle of the sum, and its provenance.
+//! Writes and reads second moments: safetensors files with the lower triangle of a sum and the provenance of the sum.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ pub struct Provenance {
     pub base: Digest,
     /// The index of the layer whose MLP keys are summed.
     pub layer: usize,
-    /// The length f of an MLP key.
+    /// The length of an MLP key.
     pub inner: usize,
     /// The digest of the corpus text.
     pub corpus: Digest,
@@ -29,8 +29,8 @@ pub struct Provenance {
     pub max_tokens: usize,
     /// The maximum number of documents that are read; `None` for all documents of the corpus.
     pub max_documents: Option<u64>,
-    /// The digest of the file to import instead of a sum; `None` requests a sum. It is not written with the provenance;
-    /// the statistics record their own file in [`Statistics::imported`].
+    /// The digest of the file from which the statistics are imported; `None` for statistics that this program sums. The
+    /// field is not serialised, because the statistics record the digest in [`Statistics::imported`].
     #[serde(skip)]
     pub imported: Option<Digest>,
 }
@@ -42,9 +42,8 @@ pub struct Statistics {
     /// The number of documents that were read; 0 for imported statistics.
     pub documents: u64,
     /// The digest of the file from which the second moment was imported; `None` if this program summed it. The user
-    /// states the provenance of an import, which is not verified.
+    /// states the provenance of imported statistics, and the program does not verify it.
     pub imported: Option<Digest>,
-    /// The sum of the keys' outer products.
     pub moment: SecondMoment,
 }
 
@@ -58,7 +57,7 @@ pub enum StatisticsFileError {
     Damaged(String),
     #[error("these statistics are of another {field}: expected {expected}, found {found}")]
     Foreign {
-        /// The name of the field that differs.
+        /// The name of the field of the provenance that differs.
         field: &'static str,
         /// The value of the field in the requested provenance.
         expected: String,
@@ -83,8 +82,8 @@ const TENSOR: &str = "sum";
 const KEY: &str = "corrigenda";
 
 impl Provenance {
-    /// Returns the address of these statistics in the store. The address of imported statistics also depends on the
-    /// digest of their file.
+    /// Returns the address in the store of statistics with this provenance. The address of imported statistics also
+    /// depends on the digest of the imported file.
     pub fn address(&self) -> Digest {
         let mut canon = FieldHasher::new("statistics/1");
         canon.text("numerics", &self.numerics).digest("base", &self.base).number("layer", self.layer as u64);
@@ -97,7 +96,7 @@ impl Provenance {
         canon.finish()
     }
 
-    /// Returns the same provenance without an imported file, which requests a sum over the corpus.
+    /// Returns the provenance of a sum that this program computes: a copy without the imported file.
     #[must_use]
     pub fn summed(&self) -> Self {
         Self { imported: None, ..self.clone() }
@@ -171,7 +170,7 @@ impl Statistics {
     }
 }
 
-/// The header of a statistics file.
+/// The header of a statistics file: everything except the sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatisticsHeader {
     pub provenance: Provenance,
@@ -184,7 +183,7 @@ pub struct StatisticsHeader {
 }
 
 impl Provenance {
-    /// Returns the provenance of a sum over all documents with this program's numerics.
+    /// Returns the provenance of a sum over all documents of a corpus, with the arithmetic of this program.
     pub fn new(base: Digest, layer: usize, inner: usize, corpus: Digest, max_tokens: usize) -> Self {
         Self {
             numerics: NUMERICS.to_owned(),
@@ -199,7 +198,8 @@ impl Provenance {
     }
 }
 
-/// Writes a safetensors file with one lower triangle, row by row, and one metadata key.
+/// Writes a safetensors file with one F64 tensor: the lower triangle of a matrix with `order` rows, row by row.
+/// `metadata` is the text under the only metadata key.
 pub(super) fn write_triangle<'r>(
     out: &mut dyn Write,
     tensor: &str,

@@ -1,17 +1,16 @@
-//! Computes the second moments of MLP keys (the inputs of the down-projection): `C = (1/n) Σ k kᵀ` over the tokens of a
-//! corpus (ROME, appendix E.1).
+//! Computes the second moment of the MLP keys of a layer (the inputs of its down-projection): `C = (1/n) Σ k kᵀ` over
+//! the n tokens of a corpus (ROME, appendix E.1).
 //!
-//! - [`moment`]: the running sum and its Cholesky factor;
-//! - [`file`](mod@file): the sum as bytes, with its provenance;
+//! - [`moment`]: the sum of one layer, and its Cholesky factor;
+//! - [`file`](mod@file): the file of a sum, with its provenance;
 //! - [`corpus`]: the documents of a text file, one per line;
-//! - [`sum`](mod@sum): the sums of several layers in one streamed, resumable pass over a corpus;
-//! - [`build`](mod@build): sums in the store, addressed by their provenance, and their factors;
+//! - [`sum`](mod@sum): the sums of several layers in one pass over a corpus, which can be interrupted and resumed;
+//! - [`build`](mod@build): the sums in the store, and their Cholesky factors;
 //! - [`published`]: the sums that the authors of ROME published.
 //!
-//! The order of the sum is part of the numerics. Documents are read in the order of the file, in batches of
-//! [`sum::DOCUMENTS`]. The MLP keys of all tokens of a batch are concatenated; blocks of
-//! [`crate::numeric::matmul::BLOCK`] keys are summed in f32, and the blocks in f64. The last block of a batch may be
-//! shorter. The number of threads and interruptions do not affect the result.
+//! The order of a sum is fixed, because the bytes depend on it. Documents are read in the order of the file, in batches
+//! of [`sum::DOCUMENTS`]. The MLP keys of a batch are summed in f32 in blocks of [`crate::numeric::matmul::BLOCK`]
+//! keys, and the block sums are added in f64. The number of threads and interruptions do not affect the result.
 
 pub mod build;
 pub mod corpus;

@@ -6,26 +6,26 @@ use crate::numeric::cholesky::{Factor, NotPositiveDefinite};
 use crate::numeric::matmul::BLOCK;
 use crate::numeric::{Isa, View, matmul};
 
-/// The running sum `Σ k kᵀ` over the MLP keys `k` of one layer, each of length f.
+/// The running sum `Σ k kᵀ` over the MLP keys `k` of one layer.
 ///
-/// Keys are added in blocks of [`BLOCK`]. Products are summed in f32 within a block and in f64 across blocks, so the
-/// bytes depend on the order of the corpus and on the boundaries of the calls to [`SecondMoment::add`], but not on
-/// threads.
+/// Keys are added in blocks of [`BLOCK`]. Products are summed in f32 within a block and in f64 across blocks. The bytes
+/// therefore depend on the order of the keys and on how the keys are split over calls of [`SecondMoment::add`], but not
+/// on threads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecondMoment {
     inner: usize,
     count: u64,
-    /// Row-major `[f, f]`; only the lower triangle is used.
+    /// The sum, `[inner, inner]` row-major. Only the lower triangle is used.
     sum: Vec<f64>,
 }
 
-/// Buffers the MLP keys of one layer until a block is complete, so that the sum does not depend on how the keys are
-/// split over calls.
+/// A buffer for the MLP keys of one layer. Keys stay in the buffer until a block is complete, so that the sum does not
+/// depend on how the keys are split over calls.
 #[derive(Debug, Default)]
 pub(super) struct KeyBuffer(Vec<f32>);
 
 impl KeyBuffer {
-    /// Appends MLP keys, `[n, f]`, and adds all complete blocks to the sum.
+    /// Appends MLP keys, `[keys, inner]`, and adds all complete blocks to the sum.
     pub(super) fn take(&mut self, moment: &mut SecondMoment, isa: Isa, keys: &[f32]) {
         self.0.extend_from_slice(keys);
         let block = BLOCK * moment.inner;
@@ -41,7 +41,7 @@ impl KeyBuffer {
     }
 }
 
-/// The error for a rank-deficient `C` that is not positive definite even with the largest ridge.
+/// The error for a second moment that is not positive definite even with the largest ridge.
 #[derive(Debug, thiserror::Error)]
 #[error("the second moment of {count} keys of width {inner} cannot be factored: {last}")]
 pub struct RankDeficient {
@@ -59,7 +59,7 @@ impl SecondMoment {
         Self { inner, count: 0, sum: vec![0.0; inner * inner] }
     }
 
-    /// Adds the outer products of MLP keys, `[n, f]`, in blocks of [`BLOCK`] keys.
+    /// Adds the outer products of MLP keys, `[keys, inner]`, in blocks of [`BLOCK`] keys.
     pub fn add(&mut self, isa: Isa, keys: &[f32]) {
         let f = self.inner;
         for block in keys.chunks(BLOCK * f) {
@@ -81,8 +81,8 @@ impl SecondMoment {
         }
     }
 
-    /// Returns the sum of `count` MLP keys from its lower triangle, row by row. `None` if `lower` does not have
-    /// `inner (inner + 1) / 2` elements.
+    /// Returns a sum over `count` MLP keys. `lower` is the lower triangle of the sum, row by row. Returns `None` if
+    /// `lower` does not have `inner (inner + 1) / 2` elements.
     pub fn from_lower(inner: usize, count: u64, lower: impl ExactSizeIterator<Item = f64>) -> Option<Self> {
         if lower.len() != inner.checked_mul(inner + 1)? / 2 {
             return None;
@@ -102,24 +102,25 @@ impl SecondMoment {
         self.sum.chunks(self.inner).enumerate().map(|(row, sum)| &sum[..=row])
     }
 
-    /// Returns f, the length of an MLP key.
+    /// Returns the length of an MLP key.
     pub fn inner(&self) -> usize {
         self.inner
     }
 
-    /// Returns the number n of MLP keys in the sum. [`SecondMoment::matrix`] divides the sum by n.
+    /// Returns the number of MLP keys in the sum.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Returns `C`, row-major `[f, f]`; only its lower triangle is used.
+    /// Returns the second moment: the sum divided by the number of keys, `[inner, inner]` row-major. Only the lower
+    /// triangle is used.
     pub fn matrix(&self) -> Vec<f64> {
         let count = self.count as f64;
         self.sum.iter().map(|sum| sum / count).collect()
     }
 
-    /// Returns the Cholesky factor of `C + ridge · mean diagonal · I` and the ridge. The ridge is the smallest of 0,
-    /// 1e-8, 1e-6 and 1e-4 with which this matrix is positive definite: 0 for a `C` of full rank.
+    /// Returns the Cholesky factor of `C + ridge · mean diagonal · I`, where `C` is the second moment, and the ridge.
+    /// The ridge is the smallest of 0, 1e-8, 1e-6 and 1e-4 with which this matrix is positive definite.
     ///
     /// # Errors
     /// If the matrix is not positive definite even with the largest ridge.

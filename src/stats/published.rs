@@ -23,7 +23,7 @@ const COUNT: &str = "mom2.count.npy";
 const HEADER: u64 = 1 << 12;
 /// The maximum size in bytes of the archive apart from the sum and its header.
 const REST: u64 = 1 << 20;
-/// The maximum number of members; published files have four.
+/// The maximum number of archive members; published files have four.
 const MOST_MEMBERS: u16 = 64;
 
 /// The error for a file without a published second moment for this model.
@@ -91,14 +91,15 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     Ok(Published { file, moment })
 }
 
-/// Returns the number of members that the archive's end record states, or `None` if the archive has no end record. If
-/// several byte ranges look like end records, returns the largest number. Returns `u16::MAX` for a zip64 archive, which
-/// stores the number in another record. The number is checked before the archive is opened, because the zip library
-/// allocates memory for all members, several times the size of the file, before it reads the first member.
+/// Returns the number of members that the zip archive states; `None` if the archive has no end record, and `u16::MAX`
+/// for a zip64 archive. If several byte ranges look like end records, returns the largest number.
+///
+/// The number is checked before the zip library opens the archive, because the library allocates memory for all members
+/// at once.
 fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
-    /// The size in bytes of the end record without its comment.
+    /// The size in bytes of the end record of a zip archive, without the comment in the record.
     const END: usize = 22;
-    /// The number of bytes at the end of the file in which the end record is searched; a comment is shorter.
+    /// The number of bytes at the end of the file in which the end record is searched. A comment is shorter.
     const COMMENT: u64 = 1 << 17;
     let tail = length.min(COMMENT);
     file.seek(SeekFrom::Start(length - tail))?;
@@ -115,7 +116,7 @@ fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
     Ok(ends.map(count).max())
 }
 
-/// Returns the bytes of an uncompressed member of at most `most` bytes.
+/// Returns the bytes of the archive member `name`, which must be uncompressed and have at most `most` bytes.
 fn member(
     archive: &mut ZipArchive<BufReader<File>>,
     path: &Path,
@@ -141,15 +142,15 @@ fn member(
 fn count_of(bytes: &[u8]) -> Result<u64, String> {
     let array = NpyArray::parse(bytes)?;
     let count = array.numbers().next().filter(|_| array.shape.iter().all(|side| *side == 1));
-    // f64 represents integers exactly in this range.
+    // f64 represents all integers below 9e15 exactly.
     count
         .filter(|count| *count >= 1.0 && *count < 9e15 && count.fract() == 0.0)
         .map(|count| count as u64)
         .ok_or_else(|| "it is not a number of keys".to_owned())
 }
 
-/// Returns the sum after checking that it can be a sum of outer products `k kᵀ`: square, finite, symmetric, and without
-/// a negative diagonal element.
+/// Parses the sum, and checks that it can be a sum of outer products `k kᵀ`: square, finite, symmetric, and without a
+/// negative diagonal element.
 fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<SecondMoment, String> {
     let array = NpyArray::parse(bytes)?;
     if array.shape != [inner, inner] {

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::store::{EntryKind, Store, StoreError};
 
 /// The number of documents in a batch. Another number would give other bytes, so a change requires a new version of the
-/// numerics.
+/// arithmetic.
 pub const DOCUMENTS: usize = 32;
 
 /// The default interval at which unfinished sums are saved. The interval grows if saving is slow.
@@ -33,13 +33,13 @@ pub struct SumRun<'a> {
     pub corpus: &'a Path,
     /// The store for finished and unfinished sums.
     pub store: &'a Store,
-    /// The receiver of progress reports, in documents.
+    /// The receiver of progress reports, which count documents.
     pub progress: &'a dyn Progress,
     /// The minimum interval at which unfinished sums are saved.
     pub save_every: Duration,
 }
 
-/// Sums `k kᵀ` over the MLP keys `k` of the provenance's layer, and stores the sum.
+/// Sums `k kᵀ` over the MLP keys `k` of the layer in `run.provenance`, and stores the sum.
 ///
 /// # Errors
 /// If the corpus or the store fails, or an MLP key is not finite.
@@ -48,12 +48,13 @@ pub fn build(run: &SumRun) -> Result<CachedStatistics, StatisticsError> {
     Ok(cached.into_iter().next().expect("sums of every layer that was asked for"))
 }
 
-/// Sums `k kᵀ` of the MLP keys `k` of several layers (ascending) in one pass over the corpus and stores the sums, which
-/// are byte-identical to those of [`build`] for each layer alone. The layer in the run's provenance is ignored. All
-/// sums are in memory at the same time; [`groups`] splits layers into groups that fit.
+/// Sums `k kᵀ` over the MLP keys `k` of each of `layers` (ascending) in one pass over the corpus, and stores the sums.
+/// They are byte-identical to those of [`build`]. The layer in `run.provenance` is ignored. All sums are in memory at
+/// the same time; [`groups`] splits layers into groups that fit.
 ///
 /// # Errors
-/// As for [`build`]. If the MLP keys of a layer are not finite, the sums of the lower layers are already stored.
+/// If the corpus or the store fails, or the MLP keys of a layer are not finite. The sums of the lower layers are then
+/// already stored.
 pub fn build_all(run: &SumRun, layers: &[usize]) -> Result<Vec<CachedStatistics>, StatisticsError> {
     run.store.check_writable()?;
     let before = state(run.corpus);
@@ -85,7 +86,7 @@ fn named(layers: &[usize]) -> String {
 }
 
 impl SumRun<'_> {
-    /// Returns the error that the corpus changed if `yes` is false.
+    /// Returns [`CorpusError::Changed`] if `yes` is false.
     fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
         if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
     }
@@ -101,7 +102,8 @@ impl SumRun<'_> {
         Ok((partial.unwrap_or_else(|| Statistics::new(provenance)), KeyBuffer::default()))
     }
 
-    /// Stores a finished sum and removes its unfinished entry. Rejects a sum with a number that is not finite.
+    /// Stores a finished sum, and removes the unfinished sum of the same layer from the store. Rejects a sum with a
+    /// number that is not finite.
     fn keep(&self, sum: &Statistics) -> Result<CachedStatistics, StatisticsError> {
         if sum.moment.lower().any(|row| row.iter().any(|x| !x.is_finite())) {
             return Err(StatisticsError::NotFinite { layer: sum.provenance.layer });
@@ -115,7 +117,7 @@ impl SumRun<'_> {
     }
 }
 
-/// The state of a pass over a corpus.
+/// A pass over a corpus: the sums so far, and the number of documents to read.
 struct CorpusPass<'r, 'a> {
     run: &'r SumRun<'a>,
     /// One sum per layer. After an interrupted run, the sums may have different numbers of documents.
@@ -203,7 +205,7 @@ mod tests {
         let layers: Vec<usize> = (0..30).collect();
         let sizes = |inner| groups(&layers, inner).map(<[usize]>::len).collect::<Vec<_>>();
         assert_eq!(sizes(1536), [30]);
-        // GPT-2 XL: 328 MB per sum.
+        // In GPT-2 XL, an MLP key has 6400 elements, and a sum takes 328 MB.
         assert_eq!(sizes(6400), [6; 5]);
         assert_eq!(sizes(1 << 20), [1; 30]);
         assert_eq!(groups(&[], 4).count(), 0);
