@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     context.expect_reports(ReportVerb::Check, &arguments.reports);
     match Project::load(&context.root) {
         Ok(mut project) => {
-            // `check` reads the files of all models, so `--model` has no effect except that its name is checked.
+            // `check` reads the files of all models, so `--model` has no effect except that the given name is checked.
             let unknown = context.selected_model().and_then(|name| project.config.choose(Some(&name)).err());
             let expired = context.expired(&project);
             let findings = [unknown.into_iter().collect(), project.warnings.clone(), expired].concat();

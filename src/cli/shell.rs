@@ -18,7 +18,7 @@ pub(super) struct Completions {
 /// Print the manual page, or write the pages of all verbs into a folder.
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
-    /// The folder to write to; by default, the main page is printed
+    /// The folder for the pages; without it, the main page is printed
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }

@@ -42,7 +42,7 @@ impl Context {
         taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not overwritten", path.display())))
     }
 
-    /// Checks that `path` may be written as [`Context::may_write`] does, but returns the error as a finding.
+    /// Does the check of [`Context::may_write`], but returns the error as a finding.
     pub(super) fn may_export(&self, path: &Path) -> Result<(), Diagnostic> {
         self.may_write(path).map_err(|why| Diagnostic::new(Code::ExportRefused, why))
     }

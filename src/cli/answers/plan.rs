@@ -38,7 +38,8 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub id: &'a str,
     /// How the edit differs from the edit with the same id in `corrigenda.lock`.
     pub change: PlannedChange,
-    /// The parts of the edit that differ from `corrigenda.lock`: `meaning`, `expectation` or `record`.
+    /// The parts of the edit that differ from `corrigenda.lock`: `meaning` (what determines the weights), `expectation`
+    /// (what is tested) or `record` (the documentation of the fact).
     pub changed: Vec<&'static str>,
     /// The path of the edit file that declares the edit.
     pub file: &'a str,

@@ -99,7 +99,7 @@ pub(in crate::cli) struct TracedFact<'a> {
     /// The range of the subject's tokens in `tokens`: the position of the first one, and the position after the last
     /// one.
     pub subject_tokens: [usize; 2],
-    /// The first token of the answer; all probabilities of this fact are those of this token.
+    /// The first token of the answer. All probabilities of the fact are probabilities of this token.
     pub answer: &'a str,
     /// The number of tokens of the given answer; null if no answer was given.
     pub answer_tokens: Option<usize>,

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// cannot be read
     #[arg(long)]
     exit_code: bool,
-    /// Plan for this model instead of the project's: show which facts it needs, which facts it already gives, and which
+    /// Plan for this model instead of the project's: show which facts it needs, which facts it already knows, and which
     /// subjects have other tokens
     #[arg(long, value_name = "DIR|hf:NAME")]
     base: Option<String>,

@@ -73,7 +73,7 @@ impl TraceOutput {
         counts.join("; ")
     }
 
-    /// Returns the number of traced facts whose answer has several tokens, of which only the first is traced.
+    /// Returns the number of traced facts whose answer has several tokens. Only the first token of an answer is traced.
     fn in_part(&self) -> usize {
         self.traced.iter().filter(|one| one.answer_tokens.is_some_and(|tokens| tokens > 1)).count()
     }
