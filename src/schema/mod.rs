@@ -33,7 +33,7 @@ pub enum SchemaKind {
 }
 
 impl SchemaKind {
-    /// All kinds; the schema of each is a file in `schemas/`.
+    /// All kinds. The folder `schemas/` has one file per kind.
     pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
 
     /// Returns the argument of `corrigenda schema` that selects this schema.
@@ -188,7 +188,7 @@ struct EditEntry {
     #[schemars(rename = "status-reason")]
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     status_reason: Option<String>,
-    /// The expectations on the patched model, in addition to the target of the edit's own prompt.
+    /// The expectations on the patched model, in addition to the answer to the edit's prompt.
     expect: Option<Expect>,
 }
 

@@ -18,8 +18,7 @@ use crate::regular_file;
 /// The paths that a project file names. Relative paths are relative to the project's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// The folder of edits, as git writes paths: without `./`. The default folder if the file does not name a valid
-    /// folder.
+    /// The folder of edits, without a leading `./`; `edits` if the file does not name a valid folder.
     pub edits: String,
     pub templates: BTreeSet<String>,
     /// The input files that the project file names: context templates, corpora and neutral texts.

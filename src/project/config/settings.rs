@@ -147,7 +147,7 @@ pub struct TestConfig {
     /// counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
-    /// The minimum probability of the target after the edit's own prompt.
+    /// The minimum probability of the target after the prompt of the edit.
     #[schemars(range(min = 0, max = 1))]
     pub min_probability: Option<f64>,
     /// The minimum share of edits for which the patched model gives the target; all edits by default.

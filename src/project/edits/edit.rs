@@ -11,7 +11,7 @@ use crate::digest::{Digest, FieldHasher};
 /// The placeholder for the subject in a prompt. A prompt has no other special characters.
 pub const PLACEHOLDER: &str = "{}";
 
-/// The expectations that `test` checks in addition to the edit's own prompt.
+/// The expectations that `test` checks in addition to the answer to the edit's prompt.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "ExpectTable", title = "expectations", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Expect {
@@ -25,7 +25,7 @@ pub struct Expect {
     /// Answers that count as correct in addition to the target, for all prompts of the edit.
     #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub accept: Vec<String>,
-    /// The minimum probability of the target after the edit's own prompt.
+    /// The minimum probability of the target after the prompt of the edit.
     #[schemars(range(min = 0, max = 1))]
     pub min_probability: Option<f64>,
     /// The minimum share of paraphrases to which the model gives the target; all paraphrases by default.

@@ -147,8 +147,8 @@ pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Di
     )
 }
 
-/// Reads every edit file in `folder`, and returns its path for messages and its bytes. Adds a finding for every file
-/// that cannot be read.
+/// Reads the edit files in `folder`. Returns the bytes of each file with its path for messages, and adds a finding for
+/// every file that cannot be read.
 fn texts(
     folder: &Path,
     display_root: &Path,
@@ -165,8 +165,8 @@ fn texts(
     texts
 }
 
-/// Reads every edit file in `folder`, and returns its bytes by its path relative to `root`; empty if the folder does
-/// not exist.
+/// Reads the edit files in `folder`. Returns the bytes of each file by its path relative to `root`; empty if the folder
+/// does not exist.
 ///
 /// # Errors
 /// If a file cannot be read.

@@ -10,14 +10,14 @@ use crate::project::Edit;
 pub struct Prefaces(BTreeMap<(String, String), String>);
 
 impl Prefaces {
-    /// Returns the preface of an edit's prompt with `name`, the subject or an alias, in place of `{}`; empty if the
-    /// prompt needs no preface.
+    /// Returns the preface of an edit's prompt; empty if the prompt needs no preface. `name` is the subject or alias in
+    /// the prompt.
     pub fn of(&self, edit: &Edit, name: &str) -> &str {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }
 
-    /// Returns the preface of a paraphrase, which depends on the subject or alias at its beginning; empty if the
-    /// paraphrase does not begin with the subject or an alias.
+    /// Returns the preface of a paraphrase. If the paraphrase begins with the subject or an alias, it has the same
+    /// preface as the prompt with this name; otherwise the result is empty.
     pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
         let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
         begins.map(|name| self.of(edit, name)).find(|text| !text.is_empty()).unwrap_or_default()

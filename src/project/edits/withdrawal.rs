@@ -36,7 +36,7 @@ pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
     (Empty::Allowed, (!ids.is_empty()).then(finding))
 }
 
-/// If the folder `edits` does not exist, returns a folder next to it that contains edits; otherwise `None`.
+/// Returns a folder next to `edits` that contains edits, if `edits` itself does not exist; otherwise `None`.
 pub(crate) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
     if edits.exists() {
         return None;

@@ -1,5 +1,5 @@
-//! Writes new edits as the text of an edit file. The texts are not checked here; the caller parses the result to check
-//! it.
+//! Writes new edits as the text of an edit file. The texts are not checked here; the caller parses the result to find
+//! mistakes.
 
 use serde::Serialize;
 

@@ -15,7 +15,8 @@ use crate::project::read::toml_reader::TomlReader;
 
 pub const ACCEPTED_FILE: &str = "corrigenda.accepted";
 
-/// Returns the name of the acceptance file: `corrigenda.accepted`, or `corrigenda.NAME.accepted` for a named model.
+/// Returns the name of the file of accepted answers: `corrigenda.accepted`, or `corrigenda.NAME.accepted` for a named
+/// model.
 pub fn accepted_file(model: Option<&str>) -> String {
     model.map_or_else(|| ACCEPTED_FILE.to_owned(), |name| format!("corrigenda.{name}.accepted"))
 }
@@ -53,18 +54,18 @@ impl Accepted {
     }
 }
 
-/// The entries of the acceptance file of one model.
+/// The accepted answers of one model, as its `corrigenda.accepted` file lists them.
 #[derive(Clone, Debug, Default)]
 pub struct Acceptances {
     /// The entries, each with its byte range in the file.
     pub entries: Vec<(Accepted, Range<usize>)>,
-    /// The id of the acceptance file in the sources of error messages; `None` if the file does not exist.
+    /// The id of the file in the sources of error messages; `None` if the file does not exist.
     pub file: Option<FileId>,
 }
 
 impl Acceptances {
-    /// Reads the acceptance file of `model` in the folder `root`, and adds its text to `sources`. If the file does not
-    /// exist, the result has no entries.
+    /// Reads the accepted answers of `model` from the folder `root`, and adds the text of the file to `sources`. If the
+    /// file does not exist, the result has no entries.
     ///
     /// # Errors
     /// If the file cannot be read or is invalid.
@@ -129,7 +130,7 @@ impl Acceptances {
     }
 }
 
-/// Adds to the last finding a help line with the command that generates the acceptance file again.
+/// Adds to the last finding a help line with the command that generates `corrigenda.accepted` again.
 fn advised(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Some(last) = findings.last_mut() {
         last.help.push(ANEW.to_owned());
@@ -137,7 +138,7 @@ fn advised(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     findings
 }
 
-/// Returns the text of the acceptance file. The entries are sorted, and duplicates are removed, so that the same
+/// Returns the text of `corrigenda.accepted`. The entries are sorted, and duplicates are removed, so that the same
 /// entries always give the same bytes.
 pub fn render(accepted: &[Accepted]) -> String {
     let mut out = format!("{HEADER}version = {ACCEPTED_VERSION}\n");

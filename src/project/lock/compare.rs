@@ -97,11 +97,11 @@ impl Difference {
 /// A group of fields of an edit for which the lock has one digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EditPart {
-    /// Subject, prompt, target and `chat`.
+    /// The fields `subject`, `prompt`, `target` and `chat`.
     Meaning,
-    /// The old answer (`was`) and the expectations.
+    /// The fields `was` and `expect`.
     Expectation,
-    /// Id, reason, source, owner, ticket and expiry date.
+    /// The fields `id`, `reason`, `source`, `owner`, `ticket` and `expires`.
     Record,
 }
 

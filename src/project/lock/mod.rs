@@ -147,8 +147,8 @@ impl LockedEdit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedPatch {
     pub settings: Digest,
-    /// The digest of the meanings of all edits in the patch. If git has merged two locks, it does not match
-    /// `Lock::edits`, because the merged file lists the edits of both locks.
+    /// The digest of the subjects, prompts, targets and `chat` values of all edits in the patch. If git has merged two
+    /// locks, this digest does not match the edits that the lock lists.
     pub set: Digest,
     pub id: Digest,
 }
@@ -173,7 +173,8 @@ impl Lock {
         self.edits.iter().find(|edit| edit.id == id)
     }
 
-    /// Returns the digest of the `meaning` digests of a set of edits. The order of the edits has no effect.
+    /// Returns the digest of the `meaning` digests of a set of edits. The result does not depend on the order of the
+    /// edits.
     pub fn set_of(edits: &[LockedEdit]) -> Digest {
         let meanings: BTreeSet<Digest> = edits.iter().map(|edit| edit.meaning).collect();
         let mut canon = FieldHasher::new("edit-set/1");

@@ -10,9 +10,8 @@ use super::toml_reader::{TomlReader, TomlText};
 use crate::diagnostics::{Code, Diagnostic, is_bidi, is_control, shorten};
 use crate::project::edits::edit::{Edit, PLACEHOLDER};
 
-/// The maximum length of one text in a project file, in bytes.
+/// The maximum length of one TOML string in a project file, in bytes.
 pub const MOST_TEXT_BYTES: usize = 4096;
-/// The maximum length of an id, in bytes.
 pub const MOST_ID_BYTES: usize = 128;
 
 /// Checks a text that the model reads: whether it is empty, too long, contains control characters, or is not in Unicode

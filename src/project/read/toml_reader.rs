@@ -28,7 +28,7 @@ pub(crate) struct TomlText {
     pub(crate) span: Range<usize>,
 }
 
-/// A TOML table with its byte range, and with the words `what` that name the table in messages.
+/// A TOML table with its byte range. `what` describes the table in messages.
 #[derive(Clone)]
 pub(crate) struct TomlTable<'a, 'i> {
     pub(crate) table: &'a DeTable<'i>,
@@ -67,8 +67,8 @@ pub(crate) struct TomlReader {
 /// The keys that must be arrays of tables, written with double brackets: `[[edit]]` and `[[probe]]`.
 const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
 
-/// Pairs of a wrong key and the valid key that the user probably means. By spelling alone, another valid key would be
-/// suggested.
+/// Pairs of a wrong key and the valid key that the user probably means. A suggestion by spelling would name a different
+/// valid key.
 const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 
 /// The tables of one kind of file. Each table has a description and its valid keys, so that a message can say to which
@@ -117,8 +117,7 @@ impl TomlReader {
         (reader, tree.into_inner())
     }
 
-    /// Reports a repeated table header as one finding, because the parser gives an error for every key under the
-    /// header.
+    /// Reports a repeated table header as one finding. The parser gives an error for every key under the second header.
     fn merge_repeated_headers(&mut self, text: &str, errors: &mut Vec<toml::de::Error>) {
         let line = |error: &toml::de::Error| text.get(whole_lines(text, &error.span()?)).map(str::trim);
         let is_twice = |error: &toml::de::Error| error.message().contains("duplicate key");
@@ -202,7 +201,7 @@ impl TomlReader {
         self.broken.is_empty() || !value.span().is_empty()
     }
 
-    /// Returns the value of a required key; adds a finding if it is missing.
+    /// Returns the value of a required key; adds a finding if the key is missing.
     pub(crate) fn required<'a, 'i>(
         &mut self,
         entry: &TomlTable<'a, 'i>,
