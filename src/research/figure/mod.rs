@@ -22,13 +22,13 @@ use crate::report::table::plural;
 pub struct Figure {
     /// The file name without its extension.
     pub name: String,
-    /// A description of the figure in words, used as caption and as label for screen readers.
+    /// A description of the figure in words, used as the caption and as the label for screen readers.
     pub shows: String,
     pub svg: String,
 }
 
 impl Figure {
-    /// Returns the file names with the contents: SVG, and PNG if the feature `png` is on.
+    /// Returns the name and the contents of each file of the figure: SVG, and PNG if the feature `png` is on.
     fn files(&self, renderer: &PngRenderer) -> Result<Vec<(String, Vec<u8>)>, String> {
         let png = renderer.render(&self.svg).map_err(|error| format!("{} cannot be drawn: {error}", self.name))?;
         let svg = (format!("{}.svg", self.name), self.svg.clone().into_bytes());
@@ -43,10 +43,11 @@ impl Figure {
     }
 }
 
-/// Writes the figures, and the files `others` (name and text), to a new folder. Returns the number of files.
+/// Writes figures to a new folder, together with the text files `others` (pairs of name and text). Returns the number
+/// of files.
 ///
 /// # Errors
-/// If a file cannot be written. If a figure cannot be rendered as PNG; this error is built by `render_error`.
+/// If a file cannot be written, or a figure cannot be rendered as PNG. `render_error` builds the error for a figure.
 pub fn write_all<'f>(
     folder: Destination,
     figures: impl IntoIterator<Item = &'f Figure>,
@@ -67,7 +68,7 @@ pub fn write_all<'f>(
     Ok(count)
 }
 
-/// Returns the message that reports the files written by [`write_all`].
+/// Returns the message about the files that [`write_all`] has written.
 pub fn wrote(folder: &Path, files: usize) -> String {
     let without_png = if cfg!(feature = "png") { "" } else { "; no PNG: built without the feature `png`" };
     format!("{}: {}{without_png}", escape_controls(&folder.display().to_string()), plural(files, "file"))

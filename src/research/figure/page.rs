@@ -7,25 +7,23 @@ use super::svg::escaped;
 use crate::diagnostics::escape_controls;
 
 const STYLE: &str = include_str!("../../report/page.css");
-/// CSS rules in addition to the style sheet of reports. Figures have a white background, also on a dark page.
+/// CSS rules in addition to the style sheet of reports. Figures have a white background even if the page is dark.
 const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid var(--rule); \
                     border-radius: 6px; background: #fff; } figcaption { color: var(--soft); font-size: .85rem; } \
                     .fails { color: #c0392b; }";
 
-/// Escapes a text from an untrusted author, so that it cannot contain markup. Invisible characters are replaced by
-/// visible escapes.
+/// Escapes an untrusted text for HTML, and replaces invisible characters by visible escapes.
 fn text(text: &str) -> String {
     escaped(&escape_controls(text).to_string())
 }
 
-/// An HTML page under construction; [`Page::finish`] closes the open elements.
 pub struct Page {
     out: String,
 }
 
 impl Page {
-    /// Begins the page of the command `verb`. `lines` are pairs of a name and a value, listed below the title. `title`
-    /// and `lines` are escaped.
+    /// Begins the page of the command `verb`. `lines` are pairs of a name and a value, listed below the title. All
+    /// texts are escaped.
     pub fn new(verb: &str, title: &str, lines: &[(String, String)]) -> Self {
         let title = text(title);
         let mut out = format!(
@@ -42,7 +40,7 @@ impl Page {
         Self { out }
     }
 
-    /// Appends a heading with an escaped title.
+    /// Appends a heading. The title is escaped.
     pub fn heading(&mut self, title: &str) {
         let _ = writeln!(self.out, "<h2>{}</h2>", text(title));
     }

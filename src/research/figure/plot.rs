@@ -1,11 +1,11 @@
-//! Defines and draws the axes of a chart.
+//! Computes positions on the vertical axis of a chart, and draws its grid lines and its outline.
 
 use super::svg::{Anchor, INK, Svg, TEXT, steps};
 
-/// The colour of grid lines, as a CSS colour.
+/// The CSS colour of the grid lines.
 pub const GRID: &str = "#e4e4e4";
 
-/// The axes of a chart: the plot area in SVG units, and the values at its lower and upper edge.
+/// The axes of a chart: the plot area in SVG units, and the range of the values on the vertical axis.
 #[derive(Clone, Copy, Debug)]
 pub struct Axes {
     pub left: f64,
@@ -24,13 +24,12 @@ impl Axes {
         self.top + self.height * (1.0 - (value - self.low) / (self.high - self.low))
     }
 
-    /// Returns the vertical position of the lower edge, in SVG units.
     pub fn bottom(&self) -> f64 {
         self.top + self.height
     }
 
-    /// Draws a horizontal line at every round value. `colour` and `label` return the line's colour and label for the
-    /// value; `None` draws no label.
+    /// Draws a horizontal line at each round value of the vertical axis. For each value, `colour` returns the colour of
+    /// the line, and `label` returns the text next to the line (`None` for no text).
     pub fn grid(&self, svg: &mut Svg, colour: impl Fn(f64) -> &'static str, label: impl Fn(f64) -> Option<String>) {
         for step in steps(self.low, self.high) {
             let y = self.y(step);
@@ -41,7 +40,6 @@ impl Axes {
         }
     }
 
-    /// Draws the outline of the plot area.
     pub fn frame(&self, svg: &mut Svg) {
         svg.frame([self.left, self.top, self.width, self.height]);
     }

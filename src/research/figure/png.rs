@@ -10,7 +10,6 @@ use resvg::usvg::{Options, Tree};
 /// The number of pixels per SVG unit.
 const SCALE: f32 = 2.0;
 
-/// A renderer from SVG to PNG, with the embedded fonts.
 pub(super) struct PngRenderer {
     options: Options<'static>,
 }
@@ -27,8 +26,8 @@ impl Default for PngRenderer {
 }
 
 impl PngRenderer {
-    /// Renders an SVG document and returns the bytes of a PNG file; never `None`, unlike the renderer without the
-    /// feature `png`.
+    /// Renders an SVG document and returns the bytes of a PNG file. The result is never `None`: only the replacement
+    /// for builds without the feature `png` returns `None`.
     ///
     /// # Errors
     /// If the document is not valid SVG, or the image is too large.

@@ -1,5 +1,5 @@
-//! Writes SVG drawings made of a few shapes. A drawing has dark shapes on its own white background, so it looks the
-//! same on light and dark pages.
+//! Writes SVG drawings made of a few shapes. The shapes are dark on a white background, so a drawing looks the same on
+//! light and dark pages.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::diagnostics::escape_controls;
 
-/// The horizontal alignment of a text relative to the point at which the text is drawn.
+/// The horizontal alignment of a text: the part of the text that is at the given x coordinate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -15,16 +15,15 @@ pub enum Anchor {
     End,
 }
 
-/// An SVG document under construction.
 pub struct Svg {
     width: f64,
     height: f64,
     body: String,
 }
 
-/// The colour of texts and lines, as a CSS colour.
+/// The CSS colour of texts and lines.
 pub const INK: &str = "#1a1a1a";
-/// The colour of less important texts and lines.
+/// The CSS colour of less important texts and lines.
 pub const FAINT: &str = "#767676";
 /// The font size of all texts except titles, in SVG units.
 pub const TEXT: f64 = 11.0;
@@ -37,36 +36,36 @@ pub fn text_width(text: &str, size: f64) -> f64 {
 }
 
 impl Svg {
-    /// Returns an empty drawing with a white background; `width` and `height` are in SVG units.
+    /// Creates an empty drawing with a white background; `width` and `height` are in SVG units.
     pub fn new(width: f64, height: f64) -> Self {
         let mut svg = Self { width, height, body: String::new() };
         svg.rect([0.0, 0.0, width, height], "#ffffff");
         svg
     }
 
-    /// Adds a filled rectangle. `x` and `y` are its top left corner.
+    /// Adds a filled rectangle with its top left corner at `[x, y]`.
     pub fn rect(&mut self, [x, y, width, height]: [f64; 4], fill: &str) {
         self.put(&format!(r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="{fill}"/>"#));
     }
 
-    /// Adds the outline of a rectangle. `x` and `y` are its top left corner.
+    /// Adds the outline of a rectangle with its top left corner at `[x, y]`.
     pub fn frame(&mut self, [x, y, width, height]: [f64; 4]) {
         self.put(&format!(
             r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="none" stroke="{INK}" stroke-width="0.8"/>"#
         ));
     }
 
-    /// Adds a text, which is escaped; control characters are replaced by visible escapes.
+    /// Adds a text. The text is escaped, and control characters are replaced by visible escapes.
     pub fn text(&mut self, [x, y]: [f64; 2], anchor: Anchor, size: f64, colour: &str, text: &str) {
         self.styled([x, y], anchor, size, colour, "", text);
     }
 
-    /// Adds a bold text in the colour [`INK`], escaped as by [`Svg::text`].
+    /// Adds a bold text in the colour [`INK`]. The text is escaped as in [`Svg::text`].
     pub fn bold(&mut self, [x, y]: [f64; 2], anchor: Anchor, size: f64, text: &str) {
         self.styled([x, y], anchor, size, INK, r#" font-weight="bold""#, text);
     }
 
-    /// Adds a text that runs upwards, with its middle at the point.
+    /// Adds a text that is rotated to run upwards, centred at `[x, y]`.
     pub fn upwards(&mut self, [x, y]: [f64; 2], size: f64, text: &str) {
         let turned = format!(r#" transform="rotate(-90 {x:.2} {y:.2})""#);
         self.styled([x, y], Anchor::Middle, size, INK, &turned, text);
@@ -84,7 +83,7 @@ impl Svg {
         ));
     }
 
-    /// Adds a polyline through the points, in their order.
+    /// Adds a line through the points, in their order.
     pub fn line(&mut self, points: &[[f64; 2]], colour: &str, width: f64) {
         let points = joined(points);
         self.put(&format!(
@@ -103,7 +102,6 @@ impl Svg {
         self.body.push('\n');
     }
 
-    /// Returns the drawing as an SVG document.
     pub fn finish(self) -> String {
         let Self { width, height, body } = self;
         format!(
@@ -122,7 +120,7 @@ fn joined(points: &[[f64; 2]]) -> String {
     out.trim_end().to_owned()
 }
 
-/// Escapes a text for use in an element or in a double-quoted attribute.
+/// Escapes a text for use in an XML element or in a double-quoted attribute.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -137,8 +135,8 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// Returns a colour on a scale of one hue, from light (0) to dark (1), which is readable without colour vision. `share`
-/// is clamped to 0 and 1, and counts as 0 if it is not finite.
+/// Returns a CSS colour of a hue, from light (`share` = 0) to dark (`share` = 1). `share` is clamped to this range, and
+/// counts as 0 if it is not finite.
 pub fn shade(hue: Hue, share: f64) -> String {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let stops = hue.stops();
@@ -152,7 +150,7 @@ pub fn shade(hue: Hue, share: f64) -> String {
     format!("#{:02x}{:02x}{:02x}", part(0), part(1), part(2))
 }
 
-/// The hue of a figure, which identifies a component of the model as in the figures of the ROME paper.
+/// The hue of a figure, which shows the component of the model as in the figures of Meng et al. 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hue {
     /// The hue of figures about hidden states.
@@ -178,7 +176,7 @@ impl Hue {
     }
 }
 
-/// Returns about three to six round numbers from `low` to `high`, for the ticks of an axis. Returns only `low` if the
+/// Returns round numbers from `low` to `high` for the ticks of an axis, usually three to six. Returns only `low` if the
 /// range is empty or not finite.
 pub fn steps(low: f64, high: f64) -> Vec<f64> {
     let reach = high - low;

@@ -1,6 +1,5 @@
-//! Replaces the PNG renderer if the feature `png` is off; figures are then written only as SVG.
+//! Replaces the PNG renderer in builds without the feature `png`, which write figures only as SVG.
 
-/// A renderer that returns `None` for every figure.
 #[derive(Default)]
 pub(super) struct PngRenderer;
 

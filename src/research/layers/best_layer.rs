@@ -1,18 +1,19 @@
-//! Selects the layer at which the edits work best, from the results of [`layer_trials`](super::layer_trials). Each edit
-//! is applied alone at a layer and tested on its own prompts, its held-out paraphrases and its neighbours.
+//! Selects the layer at which the edits of a project work best, from the results of
+//! [`layer_trials`](super::layer_trials).
 //!
 //! The layer that causal tracing finds is not always the best one to edit (Hase et al. 2023, "Does localization inform
-//! editing?"). Therefore the edits are tried at the layers.
+//! editing?"). Therefore the edits are tried at several layers.
 
 use serde::{Deserialize, Serialize};
 
 use crate::behaviour::expectation::Share;
 use crate::numeric::Mean;
 
-/// The shares of prompts that pass, for one or more edits: edit prompts, held-out paraphrases, neighbours.
+/// The shares of prompts that pass their test, for one edit or for several edits together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shares {
-    /// Edit prompts for which the model predicts the target; an edit has one prompt per name of its subject.
+    /// The share of edit prompts for which the model predicts the target. An edit has one prompt per name of its
+    /// subject.
     pub efficacy: Share,
     pub paraphrase: Share,
     pub unchanged: Share,
@@ -31,19 +32,18 @@ impl Shares {
         }
     }
 
-    /// Returns the shares of passed edit prompts, paraphrases and neighbours as fractions, without those that have no
-    /// prompts.
+    /// Returns the three shares as fractions. A share without prompts is left out.
     fn parts(&self) -> Vec<f64> {
         let parts = [self.efficacy, self.paraphrase, self.unchanged];
         parts.iter().filter(|part| part.all > 0).map(|part| part.value()).collect()
     }
 
-    /// Returns the arithmetic mean of the non-empty shares.
+    /// Returns the arithmetic mean of the shares that have prompts.
     fn mean(&self) -> f64 {
         Mean::of(&self.parts()).value
     }
 
-    /// Returns the score S: the harmonic mean of the non-empty shares (Meng et al. 2022, section 3.4).
+    /// Returns the score S: the harmonic mean of the shares that have prompts (Meng et al. 2022, section 3.4).
     pub fn score(&self) -> f64 {
         let parts = self.parts();
         if parts.is_empty() || parts.contains(&0.0) {
@@ -57,21 +57,20 @@ impl Shares {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerResult {
     pub layer: usize,
-    /// The sums of the shares of all edits.
+    /// The shares over the prompts of all edits.
     pub shares: Shares,
-    /// The results of each edit, in the order of the project.
+    /// The shares of each edit, in the order of the project.
     pub edits: Vec<Shares>,
-    /// The number of edits without a compiled value, including those that were not tried. All their prompts count as
-    /// failed.
+    /// The number of edits for which no value vector was found, including the edits that were not tried. Their own
+    /// prompts and paraphrases count as failed.
     pub refused: usize,
-    /// The number of edits that were not tried, because none of the first [`FIRST`](super::layer_trials::FIRST) edits
-    /// has a value at this layer.
+    /// The number of edits that were not tried, because no value vector was found for any of the first
+    /// [`FIRST`](super::layer_trials::FIRST) edits.
     pub untried: usize,
 }
 
 impl LayerResult {
-    /// Creates the results of a layer and sums the shares; `edits` has the shares of each edit, in the order of the
-    /// project.
+    /// Sums the shares of all edits; `edits` has the shares of each edit, in the order of the project.
     pub fn new(layer: usize, edits: Vec<Shares>, refused: usize, untried: usize) -> Self {
         let mut shares = Shares::default();
         edits.iter().for_each(|one| shares.add(one));
@@ -79,8 +78,8 @@ impl LayerResult {
     }
 }
 
-/// Returns the layer with the highest score; of equal scores, for example if every score is 0, the one with the highest
-/// mean of the shares, then the lowest layer. `None` if no edit works at any layer.
+/// Returns the result with the highest score. If scores are equal, for example all 0, the result with the highest mean
+/// share is returned, and if these are equal too, the first one. Returns `None` if no edit works at any layer.
 pub fn best(tried: &[LayerResult]) -> Option<&LayerResult> {
     let rank = |one: &LayerResult| (one.shares.score(), one.shares.mean());
     tried
@@ -89,9 +88,9 @@ pub fn best(tried: &[LayerResult]) -> Option<&LayerResult> {
         .reduce(|best, other| if rank(other) > rank(best) { other } else { best })
 }
 
-/// Returns whether a layer is not significantly worse than the best one: whether the 95 % interval of the difference of
-/// their scores includes zero. Both layers have the same edits, so the interval is a jackknife over the edits. With
-/// fewer than two edits the result is always true.
+/// Returns whether the layer `other` is not significantly worse than the layer `best`: whether the 95 % interval of the
+/// difference of their scores includes zero. The interval is a jackknife over the edits, which are the same at both
+/// layers. The result is true if there are fewer than two edits.
 pub fn indistinguishable(best: &LayerResult, other: &LayerResult) -> bool {
     let count = best.edits.len();
     if count < 2 {
@@ -147,7 +146,8 @@ mod tests {
         assert_eq!(best.layer, 1);
         let good: Vec<usize> = layers.iter().filter(|one| indistinguishable(best, one)).map(|one| one.layer).collect();
         assert_eq!(good, [1, 2, 3]);
-        // If one of the shares is 0 at every layer, all scores are 0; then the means of the shares are compared.
+        // If one of the three shares is 0 at every layer, all scores are 0, and the means of the shares are compared
+        // instead.
         assert!(super::best(&[tried(0, vec![shares(false, 2, 4); 3])]).is_none(), "no edit holds");
         assert!(
             indistinguishable(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])),

@@ -1,26 +1,26 @@
-//! Selects the layers to try if the user does not name layers: first evenly spaced ones, then those near the best ones.
+//! Selects the layers at which edits are tried if the user does not name layers: first evenly spaced layers, then
+//! layers near the best ones.
 
 use std::collections::BTreeSet;
 
 use super::best_layer::{LayerResult, best, indistinguishable};
 
-/// The maximum number of layers in the first round. In a model with at most this number of layers, the first round has
-/// all layers.
+/// The maximum number of layers in the first round. A smaller model is tried at all layers in the first round.
 const FIRST: usize = 8;
-/// The maximum number of layers around which the next round searches: the best layer, and the best of the layers that
-/// are not significantly worse.
+/// The maximum number of layers around which the next round searches: the best layer, and one more layer that is not
+/// significantly worse.
 const CENTRES: usize = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// The layers to try, ascending.
+    /// The layers to try, in ascending order.
     pub layers: Vec<usize>,
-    /// The best layers so far, around which [`Round::layers`] lie; empty in the first round, and if no edit works at
-    /// any layer tried so far.
+    /// The best layers so far, which are near [`Round::layers`]. Empty in the first round, and while no edit works at
+    /// any layer.
     pub around: Vec<usize>,
 }
 
-/// A search for the best layer that halves the distance between the tried layers in each round.
+/// A search for the best layer in rounds. Each round halves the distance between the layers to try.
 #[derive(Clone, Copy, Debug)]
 pub struct CoarseSearch {
     count: usize,
@@ -28,7 +28,7 @@ pub struct CoarseSearch {
 }
 
 impl CoarseSearch {
-    /// Returns the search and its first round; `count` is the number of layers of the model.
+    /// Creates a search over a model of `count` layers. Also returns the first round.
     pub fn new(count: usize) -> (Self, Round) {
         let mut stride = 1;
         while count.div_ceil(stride) > FIRST {
@@ -38,14 +38,14 @@ impl CoarseSearch {
         (coarse, Round { layers: coarse.all(), around: Vec::new() })
     }
 
-    /// Returns the next round: untried layers around the best ones, at half the distance of the previous round. `None`
-    /// if the direct neighbours of the best layers, or all layers, have been tried.
+    /// Returns the next round: untried layers around the best ones, at half the distance of the previous round. Returns
+    /// `None` if all layers next to the best ones have been tried.
     pub fn next(&mut self, tried: &[LayerResult]) -> Option<Round> {
         loop {
             self.stride = (self.stride / 2).max(1);
             let around = centres(tried);
             let candidates: BTreeSet<usize> = if around.is_empty() {
-                // No edit works at any layer so far, so the layers between those already tried are next.
+                // No edit works at any of the tried layers, so the layers between them are tried next.
                 self.all().into_iter().collect()
             } else {
                 around.iter().flat_map(|&centre| self.neighbours(centre)).collect()
@@ -61,7 +61,7 @@ impl CoarseSearch {
         }
     }
 
-    /// Returns the layers of the model that are one stride apart, beginning at half a stride.
+    /// Returns the layers of the model at a distance of `stride`, from layer `stride / 2` on.
     fn all(self) -> Vec<usize> {
         (self.stride / 2..self.count).step_by(self.stride).collect()
     }
@@ -72,7 +72,8 @@ impl CoarseSearch {
     }
 }
 
-/// Returns the best layer and the best of those that are not significantly worse, in ascending order.
+/// Returns up to [`CENTRES`] layers in ascending order: the best one, and the best of those that are not significantly
+/// worse.
 fn centres(tried: &[LayerResult]) -> Vec<usize> {
     let Some(first) = best(tried) else { return Vec::new() };
     let mut rest: Vec<LayerResult> = tried.iter().filter(|one| indistinguishable(first, one)).cloned().collect();
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!((&found[1].around, &found[1].layers), (&vec![6], &vec![4, 8]));
         let all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
         assert!(all.contains(&7) && all.len() < 15, "{found:?}");
-        // Every layer is found if it is the best one, including the first and the last. No layer is tried twice.
+        // Every layer is found if it is the best one, including the first and the last layer. No layer is tried twice.
         for count in [9, 12, 17, 24, 30, 48] {
             for top in 0..count {
                 let searched = rounds(count, |layer| 100usize.saturating_sub(layer.abs_diff(top)).saturating_sub(90));

@@ -1,5 +1,5 @@
-//! Tries the edits of a project at one layer: each edit is compiled and linked alone, and tested on its own prompts.
-//! Values, missing values and the results of the whole layer are cached in the store by digests of their inputs.
+//! Tries the edits of a project at one layer. Each edit is compiled and linked alone, and tested on its expectations.
+//! The results are cached in the store by digests of their inputs.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,31 +23,30 @@ use crate::project::{Edit, Prefaces, Project};
 use crate::stats::CachedStatistics;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The number of edits that are compiled first at a layer. If all of these lack a value, the remaining edits are not
-/// compiled.
+/// The number of edits that are compiled first at a layer. If no value vector is found for any of them, the remaining
+/// edits are not compiled.
 pub const FIRST: usize = 8;
 
 /// The maximum number of log-probabilities of the base that are cached in memory across layers: 512 MiB of `f64`.
 const MAX_CACHED_NUMBERS: usize = 1 << 26;
 
-/// A project whose edits are tried at several layers, with a cache of the base's results.
+/// The edits of a project to try at several layers, and a cache of the base's results.
 pub struct LayerTrials<'a> {
     project: &'a Project,
     base: &'a Base,
     store: &'a Store,
     progress: &'a dyn Progress,
-    /// The base's results for the prompts of an edit, by the index of the edit; the same for every layer.
+    /// The results of the base on the prompts of an edit, by the index of the edit. They are the same for every layer.
     before: RefCell<BTreeMap<usize, BaselineRun>>,
 }
 
 impl<'a> LayerTrials<'a> {
-    /// Creates the trials of a project's edits; nothing is computed yet.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store, progress: &'a dyn Progress) -> Self {
         Self { project, base, store, progress, before: RefCell::default() }
     }
 
-    /// Tries every edit alone at the layer of `setup`, with the statistics `cached`. The returned flag is true if the
-    /// results were read from the store.
+    /// Tries each edit alone at the layer of `setup`. `cached` has the second moment of the layer's MLP keys. The
+    /// returned flag is true if the results were read from the store.
     ///
     /// # Errors
     /// If the statistics cannot be used, a text of an edit cannot be tokenized, or the store cannot be read or written.
@@ -99,7 +98,7 @@ impl<'a> LayerTrials<'a> {
         let mut plan = plan(project, base, setup, self.store)?;
         let (factor, _) = factor(self.context(setup), cached)?;
         let (objects, compiled) = self.compile(setup, &mut plan)?;
-        // An edit needs a value for every name of its subject.
+        // An edit needs a value vector for every name of its subject.
         let lacks =
             |edit: &Edit| plan.edits.iter().any(|one| one.edit.id == edit.id && !objects.contains_key(&one.meaning));
         let refused: Vec<bool> = edits.iter().map(lacks).collect();
@@ -121,8 +120,8 @@ impl<'a> LayerTrials<'a> {
         Ok(LayerResult::new(setup.layer, shares, refused, untried))
     }
 
-    /// Compiles the edits of the plan and returns their objects, and the number of edits that were compiled. If the
-    /// first [`FIRST`] edits all lack a value, the remaining edits are not compiled.
+    /// Compiles the edits of the plan. Returns the compiled edits, and the number of edits that were tried. If no value
+    /// vector is found for any of the first [`FIRST`] edits, the remaining edits are not tried.
     fn compile(&self, setup: &Setup, plan: &mut Plan<'_>) -> Result<(Objects, usize), StoreError> {
         let edits = &self.project.edits.edits;
         // If the edited layer is the last one and the prompt continues after the subject, no value can change the
@@ -144,7 +143,6 @@ impl<'a> LayerTrials<'a> {
         BuildContext { project: self.project, base: self.base, setup, store: self.store, progress: self.progress }
     }
 
-    /// Compiles the edits of a plan; the result has no object for an edit without a value.
     fn gather(&self, setup: &Setup, plan: &Plan<'_>) -> Result<Objects, StoreError> {
         Ok(gather(self.context(setup), plan)?.objects)
     }
@@ -173,8 +171,8 @@ impl<'a> LayerTrials<'a> {
         Ok(Shares { efficacy, paraphrase, unchanged })
     }
 
-    /// Calls `with` with the base's results for the prompts of an edit. The results are cached up to
-    /// [`MAX_CACHED_NUMBERS`].
+    /// Calls `with` with the base's results on the prompts of an edit. The results are cached while the cache has at
+    /// most [`MAX_CACHED_NUMBERS`] numbers.
     fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&BaselineRun) -> T) -> T {
         if let Some(before) = self.before.borrow().get(&index) {
             return with(before);
@@ -189,7 +187,7 @@ impl<'a> LayerTrials<'a> {
     }
 }
 
-/// Returns the shares of an edit without a value: all its prompts and paraphrases fail, and its neighbours are not
+/// Returns the shares of an edit without a value vector: its prompts and paraphrases fail, and its neighbours are not
 /// counted.
 fn none_hold(edit: &Edit) -> Shares {
     let none = |all: usize| Share { met: 0, all };
