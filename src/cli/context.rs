@@ -93,10 +93,11 @@ impl Context {
         }
     }
 
-    /// Returns the store and opens it at the first call.
+    /// Returns the store, and opens it at the first call.
     ///
     /// # Errors
-    /// If no environment variable determines the cache's folder, or if that folder is inside a base model.
+    /// If neither `--cache-dir` nor an environment variable determines the folder of the cache, or if that folder is
+    /// inside a base model.
     pub(super) fn store(&self) -> Result<Store, Diagnostic> {
         if let Some(store) = &*self.store.borrow() {
             return Ok(store.clone());
