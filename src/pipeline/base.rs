@@ -1,4 +1,4 @@
-//! Opens the base model of a project and computes the digests that identify it.
+//! Opens the base model of a project, and computes the digests of its files.
 
 use std::path::{Path, PathBuf};
 
@@ -15,24 +15,25 @@ use crate::project::{LockedBase, LockedFile, Project};
 use crate::regular_file::canonicalize_lenient;
 use crate::store::{Store, StoreError, memo};
 
-/// The base model of a project, with its tokenizer and the digests that identify it.
+/// The model that a project edits, with its tokenizer and the digests of its files.
 pub struct Base {
     pub model: Model,
     pub tokens: Tokens,
-    /// The files of the model with their sizes and digests, as the lock records them.
+    /// The files of the model with their sizes and digests, as `corrigenda.lock` records them.
     pub locked: LockedBase,
-    /// The folder of the model, relative to the working directory.
+    /// The folder of the model: an absolute path, or a path relative to the working directory.
     pub folder: PathBuf,
     /// Warnings about the model, for example tensors that are not read.
     pub warnings: Vec<Diagnostic>,
 }
 
 impl Base {
-    /// Opens the base that `project` names and computes the digests of its files. With `fresh`, every file is read.
-    /// Otherwise the store provides the earlier digest of a file whose metadata is unchanged.
+    /// Opens the base model that `project` names, and computes the digests of its files. If `fresh` is true, every file
+    /// is read and hashed. Otherwise the digest of a file whose metadata is unchanged is taken from the store.
     ///
     /// # Errors
-    /// If the model is missing or malformed, if a file cannot be read, or if the project lies inside the base.
+    /// If the model is missing or malformed, if a file cannot be read, or if the project is inside the folder of the
+    /// model.
     pub fn open(project: &Project, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Failure> {
         let opened = folder_of(project).and_then(|folder| {
             check_apart(project, &folder)?;
@@ -45,10 +46,10 @@ impl Base {
         opened.map_err(|finding| Failure::from(point(project, finding)).with_sources(&project.edits.sources))
     }
 
-    /// Opens the base in `folder` without a project, for example for a comparison of two checkpoints.
+    /// Opens the model in `folder`, without a project. For `fresh`, see [`Base::open`].
     ///
     /// # Errors
-    /// If the model is missing or malformed, or a file cannot be read. The finding has no location in a source file.
+    /// If the model is missing or malformed, or a file cannot be read.
     pub fn at(folder: &Path, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Diagnostic> {
         let unusable = |error: ModelError| missing_of_snapshot(folder, unusable(&error));
         let model = Model::open(folder, isa).map_err(unusable)?;
@@ -63,8 +64,8 @@ impl Base {
         Ok(Self { model, tokens, locked, folder: folder.to_owned(), warnings })
     }
 
-    /// Returns the name of the base: for a snapshot in the Hugging Face cache, its name on the Hub with the commit;
-    /// otherwise the name of its folder.
+    /// Returns the name of the model. For a snapshot in the Hugging Face cache, this is the name on the Hub with the
+    /// commit. For any other folder, it is the last part of the path.
     pub fn name(&self) -> String {
         if let Some(name) = HubName::of_snapshot(&self.folder) {
             return name.to_string();
@@ -73,8 +74,7 @@ impl Base {
         folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Returns whether the folder of the base is a snapshot in the Hugging Face cache. [`Base::name`] then identifies
-    /// the model on the Hub.
+    /// Returns whether the folder of the model is a snapshot in the Hugging Face cache.
     pub fn is_of_hub(&self) -> bool {
         HubName::of_snapshot(&self.folder).is_some()
     }
@@ -82,7 +82,7 @@ impl Base {
     /// Checks that the weight and the bias of the MLP down-projection of `layer` contain no NaN and no infinity.
     ///
     /// # Errors
-    /// If a number is not finite; only the first such number is reported.
+    /// If a number is NaN or infinite; the error names only the first one.
     pub fn check_finite(&self, project: &Project, layer: usize) -> Result<(), Failure> {
         let checkpoint = self.model.checkpoint();
         let edited = [Some(checkpoint.edited(layer)), checkpoint.edited_bias(layer)];
@@ -94,7 +94,7 @@ impl Base {
     /// Returns the model with the patch applied; the patched weights are rounded to the dtype of the checkpoint.
     ///
     /// # Errors
-    /// If the patch is for another base, or a patched weight is not finite.
+    /// If the patch was built for another base model, or a patched weight is not finite.
     pub fn patched(&self, patch: &Patch) -> Result<Model, PatchError> {
         let mut model = self.model.clone();
         for (parameter, target) in patch.targets() {
@@ -111,8 +111,8 @@ impl Base {
     }
 }
 
-/// Rejects a project inside the folder of its base, because the lock is written next to the project file and nothing
-/// may be written to a base.
+/// Rejects a project whose folder is inside the folder of its base model. A build writes `corrigenda.lock` into the
+/// folder of the project, and no command may write into the folder of a base model.
 fn check_apart(project: &Project, folder: &Path) -> Result<(), Diagnostic> {
     if hub::root(folder).is_ok_and(|base| canonicalize_lenient(&project.config.root).starts_with(base)) {
         return Err(Diagnostic::new(Code::ModelUnusable, "the project is in the folder of its base model")
@@ -129,7 +129,7 @@ fn locked_file(store: &Store, folder: &Path, name: String, fresh: bool) -> Resul
     Ok(LockedFile { path: name, size, digest })
 }
 
-/// Computes the digest of the base from the path, the size and the content digest of every file.
+/// Computes one digest over the path, the size and the content digest of every file of the base model.
 fn digest_of(files: &[LockedFile]) -> Digest {
     let mut hasher = FieldHasher::new("base/1");
     hasher.number("files", files.len() as u64);
@@ -139,12 +139,12 @@ fn digest_of(files: &[LockedFile]) -> Digest {
     hasher.finish()
 }
 
-/// Returns the folder of the base that a project names: a path relative to the project's folder, or a name on the Hub,
-/// which is looked up in the Hugging Face cache that the environment variables select.
+/// Returns the folder of the base model of a project. `[model] path` in `corrigenda.toml` is a path relative to the
+/// folder of the project, or a name on the Hugging Face Hub. A model with a name on the Hub is looked up in the local
+/// Hugging Face cache.
 ///
 /// # Errors
-/// If the name on the Hub is malformed, or the cache does not have the model; the help names the command that fetches
-/// it.
+/// If a name on the Hub is malformed or not in the cache, or if a path does not exist and looks like a name on the Hub.
 pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
     locate(&project.config.root, &project.config.model.path)
 }
@@ -156,11 +156,10 @@ fn locate(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
     existing_or_hub_hint(written, root.join(home::expand(written))).map_err(|finding| finding.help(FROM_PROJECT))
 }
 
-/// Help that explains how `[model] path` is resolved.
 const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is relative to the folder of corrigenda.toml";
 
-/// Returns `folder` if it exists. If it does not exist and `written` could be a name on the Hub, returns an error that
-/// suggests this name.
+/// Returns `folder`. If the folder does not exist and `written` looks like a name on the Hugging Face Hub, returns an
+/// error that suggests this name.
 fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
     match HubName::meant(written).filter(|_| folder.symlink_metadata().is_err()) {
         None => Ok(folder),
@@ -172,19 +171,20 @@ fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diag
     }
 }
 
-/// Returns the folder of the base, for checks that must not fail: if [`folder_of`] returns an error, the path that the
-/// project file names.
+/// Returns the folder of the base model, into which no command may write. If [`folder_of`] fails, returns the path in
+/// `corrigenda.toml`, joined to the folder of the project.
 pub fn protected_folder(project: &Project) -> PathBuf {
     protected_folder_in(&project.config.root, &project.config.model.path)
 }
 
-/// Returns the folder of a model that the project in `root` names, for the check that nothing is written to it. If the
-/// model is not found, returns the path `written`, joined to `root`.
+/// Returns the folder of a model into which no command may write. `written` is the model's path in the
+/// `corrigenda.toml` in `root`. If the model is not found, returns `written` joined to `root`.
 pub fn protected_folder_in(root: &Path, written: &Path) -> PathBuf {
     locate(root, written).unwrap_or_else(|_| root.join(home::expand(written)))
 }
 
-/// Resolves the model that the user names on the command line: a path, or a name on the Hub.
+/// Returns the folder of a model that the user names on the command line, by a path or by a name on the Hugging Face
+/// Hub.
 ///
 /// # Errors
 /// As for [`folder_of`].
@@ -195,7 +195,7 @@ pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
     existing_or_hub_hint(name, home::expand(name))
 }
 
-/// Looks up a name on the Hub in the local cache.
+/// Finds a model of the Hugging Face Hub in the local cache; nothing is downloaded.
 fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
     let cache = hub::cache(|variable| std::env::var_os(variable)).ok_or(HubError::NoCache);
     let found = name.parse::<HubName>().and_then(|name| name.locate(&cache?));
@@ -209,7 +209,7 @@ fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
     })
 }
 
-/// Adds a help line if the folder is a snapshot of the Hub that lacks a file, because its download is incomplete.
+/// Adds the download command as help if `folder` is a snapshot in the Hugging Face cache and a file is missing there.
 fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
     let whole = ["config.json", "tokenizer.json", "model.safetensors"].iter().all(|name| folder.join(name).is_file());
     match HubName::of_snapshot(folder).filter(|_| !whole) {
@@ -218,7 +218,6 @@ fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
     }
 }
 
-/// Converts a model error to a finding with the code `ModelUnusable`; the hint of the error becomes its help.
 fn unusable(error: &ModelError) -> Diagnostic {
     let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
     match error.hint() {
@@ -227,7 +226,6 @@ fn unusable(error: &ModelError) -> Diagnostic {
     }
 }
 
-/// Converts a remark about the model to a warning. The kind of the remark determines the code of the warning.
 fn warning(remark: Remark) -> Diagnostic {
     let code = match remark.kind {
         RemarkKind::TensorsUnread => Code::TensorsUnread,
@@ -239,7 +237,7 @@ fn warning(remark: Remark) -> Diagnostic {
     Diagnostic::new(code, remark.message).help(remark.help)
 }
 
-/// Adds the location of `[model] path` in the project file to a finding.
+/// Adds the location of `[model] path` in `corrigenda.toml` to a finding.
 fn point(project: &Project, finding: Diagnostic) -> Diagnostic {
     finding.at(project.config.file, &project.config.model.span, "the base model")
 }

@@ -1,4 +1,4 @@
-//! Runs the steps of a build in order.
+//! Builds the patch of a project: compiles and links its edits, checks its policy, and writes `corrigenda.lock`.
 //!
 //! The patch is stored and the lock is written only after all policy checks have passed.
 
@@ -17,46 +17,46 @@ use crate::progress::Progress;
 use crate::project::{EditChange, Lock, Project};
 use crate::store::{Store, atomic, requested};
 
-/// The options of a build that the user sets on the command line.
+/// The options of [`build`] that do not come from the files of the project.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions {
-    /// The instruction set of the processor to compute with; the bytes of the patch do not depend on it.
+    /// The instruction set of the processor that the arithmetic uses. The bytes of the patch do not depend on it.
     pub isa: Isa,
-    /// Whether a change of the lock is an error (`--locked`).
+    /// Whether the build fails if `corrigenda.lock` would change (`--locked`).
     pub locked: bool,
-    /// Whether the base may differ from the base that the lock names (`--update-base`).
+    /// Whether the base model may differ from the one that `corrigenda.lock` names (`--update-base`).
     pub update_base: bool,
 }
 
-/// The result of a build, for the report of the command.
+/// The result of a build: the new lock, the measured figures and the warnings.
 pub struct Built {
-    /// The id of the patch, and the measured figures of the set.
+    /// The id of the patch and the measured figures, for example the probability of each target.
     pub record: BuildRecord,
-    /// The lock of the chosen model after the build.
+    /// The content of `corrigenda.lock` for the chosen model after the build.
     pub lock: Lock,
-    /// The edits that were added, changed or removed since the previous lock.
+    /// The edits that were added, changed or removed since the previous `corrigenda.lock`.
     pub changes: Vec<EditChange>,
-    /// The parts of the lock, apart from the edits and the patch, that changed: `numerics`, `base`, `statistics` or
-    /// `settings`.
+    /// The parts of `corrigenda.lock` that changed, other than the edits and the patch: `numerics`, `base`,
+    /// `statistics` or `settings`.
     pub changed_inputs: Vec<&'static str>,
-    /// Whether `corrigenda.lock` was written; false if it would not change.
+    /// Whether `corrigenda.lock` was written; false if its content is the same as before.
     pub written: bool,
-    /// The number of edits that were compiled in this build; the other compiled edits were read from the store.
+    /// The number of edits that were compiled in this build. The other compiled edits were read from the store.
     pub compiled: usize,
-    /// The edited layer, from 0.
+    /// The index of the edited layer, from 0.
     pub layer: usize,
-    /// The name of the base for people: the last part of its folder, or its name on the Hub.
+    /// The name of the base model for messages: its name on the Hub, or the last part of its folder.
     pub base: String,
-    /// Warnings for the user, after the policy was applied.
+    /// The warnings for the user, without those that the project's policy allows.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Builds the project: compiles the edits that are not in the store, links all edits, rounds and measures the patched
-/// weights, checks the policy, stores the patch, and writes the lock.
+/// Builds the patch of a project. Edits that are not in the store are compiled, all edits are linked, and the patched
+/// model is measured. If the policy passes, the patch is stored and `corrigenda.lock` is written.
 ///
 /// # Errors
-/// If the input is invalid, the lock or the base is out of date, or a policy rule is broken. The lock and the base are
-/// then unchanged; the store may contain new objects.
+/// If the input is invalid, the lock is out of date, the base model is not the one that the lock names, or a policy
+/// rule is broken. No patch is then stored and no lock is written; compiled edits may be added to the store.
 pub fn build(
     project: &Project,
     store: &Store,
@@ -81,10 +81,10 @@ pub fn build(
         check_merged(locked)?;
         check_inputs(locked, &base, &setup, &plan)?;
     }
-    // A build with a refused edit fails, so refusals in the store are reported before anything is computed.
+    // If the store records that an edit cannot be compiled, the build stops here, before anything is computed.
     stop_if_known(&plan, &setup, sources, store)?;
     let context = BuildContext { project, base: &base, setup: &setup, store, progress };
-    // Without edits there is no linear system, so no second moments are needed.
+    // Without edits there is no linear system, so no second moments of MLP keys are needed.
     let statistics = if plan.edits.is_empty() {
         LayerStatistics::new()
     } else {
@@ -112,7 +112,7 @@ pub fn build(
     Ok(Built { record: build_record, lock, changes, changed_inputs: changed, written, compiled, layer, base, warnings })
 }
 
-/// Applies the severities of the policy to findings. Returns the findings, or fails if one of them is then an error.
+/// Sets the severity of each finding as the project's policy states. Fails if a finding is then an error.
 fn accepted(project: &Project, findings: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Failure> {
     let findings = project.config.policy.apply(findings);
     if findings.iter().any(Diagnostic::is_error) {
@@ -121,7 +121,8 @@ fn accepted(project: &Project, findings: Vec<Diagnostic>) -> Result<Vec<Diagnost
     Ok(findings)
 }
 
-/// Opens the base; fails if the policy rejects its warnings, or if it is not the base that the lock names.
+/// Opens the base model. Fails if the policy makes one of its warnings an error, or if the model is not the one that
+/// `corrigenda.lock` names and `--update-base` is not given.
 fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Option<&Lock>) -> Result<Base, Failure> {
     let base = Base::open(project, store, options.isa, options.locked)?;
     accepted(project, base.warnings.clone())?;
@@ -131,8 +132,8 @@ fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Op
     Ok(base)
 }
 
-/// Reads the settings of the build, and checks that the weights of the layers to change are finite. `must_match` is the
-/// lock if `--locked` is given; its imported statistics are then used.
+/// Reads the settings of the build, and checks that the weights to change are finite. With `--locked`, `must_match` is
+/// the lock, and the imported second moments are those that this lock records.
 fn setup(
     project: &Project,
     base: &Base,
@@ -149,7 +150,7 @@ fn setup(
     Ok(setup)
 }
 
-/// Removes the requests to import statistics from the store, because the lock now records the imports.
+/// Deletes the requests of `corrigenda stats import` from the store, because `corrigenda.lock` now records the imports.
 fn forget_requests(project: &Project, base: &Base, setup: &Setup, store: &Store) {
     for layer in setup.layers(base) {
         let address = setup.for_layer(layer).provenance.summed().address();

@@ -1,4 +1,4 @@
-//! Defines the inputs on which the figures of a build depend, and the store address that they determine.
+//! Defines the inputs that determine the result of a build, and the address of this result in the store.
 
 use super::statistics::LayerStatistics;
 use super::{Base, Plan, Setup};
@@ -6,15 +6,15 @@ use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::project::Lock;
 
-/// The inputs that determine the patch and the figures of a build. Builds with equal inputs share one record in the
-/// store.
+/// The inputs that determine the patch and the measured figures of a build. Builds with equal inputs share one
+/// [`BuildRecord`](super::BuildRecord) in the store.
 pub struct BuildInputs<'a> {
     numerics: &'a str,
     base: Digest,
     settings: Digest,
-    /// The layers to change, ascending, each with the digest of its second moments of the MLP keys.
+    /// The index of each changed layer, ascending, with the digest of the second moment of its MLP keys.
     statistics: Vec<(u64, Digest)>,
-    /// One entry per edit and name of its subject, sorted by edit id.
+    /// One item for the subject and one for each alias of every edit, sorted by the id of the edit.
     edits: Vec<EditInputs>,
 }
 
@@ -26,7 +26,8 @@ struct EditInputs {
 }
 
 impl BuildInputs<'static> {
-    /// Collects the inputs of the build of `plan` with these second moments.
+    /// Collects the inputs of a build of `plan`. `statistics` are the second moments of the MLP keys of the changed
+    /// layers.
     pub fn new(plan: &Plan<'_>, base: &Base, setup: &Setup, statistics: &LayerStatistics) -> Self {
         let edits = plan.edits.iter().map(|planned| EditInputs {
             meaning: planned.meaning,
@@ -44,7 +45,8 @@ impl BuildInputs<'static> {
 }
 
 impl<'a> BuildInputs<'a> {
-    /// Collects the inputs of the build that wrote `lock`, so that its record can be found without a plan.
+    /// Collects the inputs of the build that wrote `lock`. The measured figures of that build can then be read from the
+    /// store without a plan.
     pub fn of_lock(lock: &'a Lock) -> Self {
         let edits = lock.edits.iter().map(|edit| EditInputs {
             meaning: edit.meaning,
@@ -60,7 +62,7 @@ impl<'a> BuildInputs<'a> {
         }
     }
 
-    /// Returns the address of the build's record in the store.
+    /// Returns the store address of the [`BuildRecord`](super::BuildRecord) of a build with these inputs.
     pub fn record_address(&self) -> Digest {
         let mut hasher = FieldHasher::new("build-record/3");
         hasher.text("numerics", self.numerics).digest("base", &self.base);

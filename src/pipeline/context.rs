@@ -16,7 +16,7 @@ pub struct BuildContext<'a> {
 }
 
 impl<'a> BuildContext<'a> {
-    /// Returns the context with another setup, for example the setup of another layer.
+    /// Returns a copy of the context with another setup, for example the setup of another layer.
     #[must_use]
     pub fn with_setup(self, setup: &'a Setup) -> Self {
         Self { setup, ..self }

@@ -1,7 +1,8 @@
 //! Warns about pairs of edits whose MLP keys are nearly parallel, so that each edit disturbs the other.
 //!
-//! The similarity is the cosine of two MLP keys in the metric of `C⁻¹`, where C is their second moment. A build always
-//! computes it; a plan only if the Cholesky factor of C is in the store.
+//! The similarity is the cosine of two MLP keys in the metric of `C⁻¹`, where `C` is the second moment of the MLP keys
+//! over the corpus. `corrigenda build` always computes it. `corrigenda plan` computes it only if the store has the
+//! Cholesky factor of `C`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,12 +20,12 @@ use crate::project::{Edit, Project};
 use crate::stats::{self, build::factor_address};
 use crate::store::{EntryKind, Store};
 
-/// The maximum number of edits for which `plan` compares all pairs of MLP keys; larger sets are only compared by
-/// `build`.
+/// The maximum number of edits for which `corrigenda plan` compares all pairs of MLP keys. `corrigenda build` has no
+/// such limit.
 const MAX_PLANNED: usize = 300;
 
-/// Returns one finding for each pair of similar MLP keys. `similar` identifies the edits by the digests of their
-/// meanings. `condition` is the condition number of the linear system of the edited layer.
+/// Returns a warning for each pair in `similar` whose two edits are in the plan. `condition` is the condition number of
+/// the linear system of the edited layer, which the message states.
 pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec<Diagnostic> {
     let edits: BTreeMap<Digest, (&Edit, &Range<usize>)> =
         plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.span))).collect();
@@ -33,7 +34,7 @@ pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec
         let (Some((edit, span)), Some((other, partner))) = (edits.get(&pair.edit), edits.get(&pair.other)) else {
             continue;
         };
-        // The names of one subject have similar MLP keys by design, and the same target.
+        // A subject and its aliases have similar MLP keys by design, and the same target, so they need no warning.
         if edit.id == other.id {
             continue;
         }
@@ -50,11 +51,12 @@ pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec
     findings
 }
 
-/// Returns the same findings as [`findings`] before a build, from MLP keys that are computed with the base. Returns an
-/// empty list if the Cholesky factor of the second moments is not in the store, or if the set has more than 300 edits.
+/// Returns the warnings of [`findings`] before a build. MLP keys that are not in the store are computed with the base
+/// model. Returns an empty list if the store lacks the Cholesky factor of the second moment of the MLP keys, or if the
+/// plan has more than 300 edits.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store cannot be read or written.
 pub fn foreseen(
     project: &Project,
     base: &Base,
@@ -81,7 +83,7 @@ pub fn foreseen(
         },
     )?;
     let system = KeySystem::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    // The plan already rejected edits with identical MLP keys, unless a ridge makes the system solvable.
+    // If two MLP keys are parallel, the linear system has no solution, and its condition number is infinite.
     let all: Vec<usize> = (0..edits.len()).collect();
     let condition = system.solve(&all, setup.link_ridge()).map_or(f64::INFINITY, |solved| solved.condition);
     let pairs = system.alike(SIMILAR).into_iter().map(|pair| SimilarKeys {

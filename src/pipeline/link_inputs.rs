@@ -1,5 +1,5 @@
-//! Gathers the inputs of a link: compiled edits, the Cholesky factors of the second moments C, and the neutral
-//! sentences for refinement.
+//! Collects the inputs of the link, the joint solve for all edits: the compiled edits, the Cholesky factors of the
+//! second moments of the MLP keys, and the neutral sentences for refinement.
 
 use aho_corasick::AhoCorasick;
 
@@ -13,20 +13,21 @@ use crate::link::Refinement;
 use crate::stats::StatisticsError;
 use crate::stats::corpus::{CorpusError, Documents};
 
-/// The linker of a set of edits, with the number of compiled edits and the largest ridge.
+/// A linker with all its inputs, and two figures about these inputs for the report of the build.
 pub struct Prepared<'a> {
     pub linker: PlanLinker<'a>,
-    /// The number of edits that were compiled in this run; the other compiled edits were read from the store.
+    /// The number of edits that were compiled in this run. The other compiled edits were read from the store.
     pub compiled: usize,
-    /// The ridge that was added to the diagonal of `C` before its factorisation, as a share of the mean diagonal; the
-    /// maximum over all layers.
+    /// The largest ridge of all changed layers. A ridge is added to the diagonal of the second moment `C` before its
+    /// Cholesky factorisation, and is given as a share of the mean diagonal entry.
     pub ridge: f64,
 }
 
-/// Compiles the edits that are not in the store and collects the inputs of the link.
+/// Compiles the edits that are not in the store, and creates a linker for all edits of the plan.
 ///
 /// # Errors
-/// If an edit cannot be compiled, the statistics cannot be factored, the corpus cannot be read, or the store fails.
+/// If an edit cannot be compiled, a second moment cannot be factored, the corpus cannot be read, or the store cannot be
+/// read or written.
 pub fn prepare<'a>(
     context: BuildContext<'a>,
     plan: &'a Plan<'a>,
@@ -53,10 +54,11 @@ pub fn prepare<'a>(
     Ok(Prepared { linker, compiled, ridge })
 }
 
-/// Returns evenly spaced sentences of the corpus, as token ids, without the sentences that contain an edited subject.
+/// Returns the token ids of evenly spaced documents of the corpus that contain no edited subject. `names` are the
+/// subjects and aliases of the edits.
 ///
 /// # Errors
-/// If the corpus cannot be read or tokenized, or its digest is not that of the setup.
+/// If the corpus cannot be read or tokenized, or if its digest is not the one in `setup`.
 pub fn neutral_sentences<'n>(
     base: &Base,
     setup: &Setup,

@@ -1,4 +1,4 @@
-//! Links and measures the edits of a plan, or reads the patch and its figures from the store.
+//! Links the edits of a plan and measures the patch, or reads both results from the store.
 
 use super::build_inputs::BuildInputs;
 use super::link_inputs::{Prepared, prepare};
@@ -10,25 +10,25 @@ use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The patch of all edits of a plan, with its figures. It is not written to the store until all policy checks have
-/// passed.
+/// The patch of all edits of a plan, with its measured figures. Both are written to the store only after all policy
+/// checks have passed.
 pub(super) struct LinkedSet {
     pub(super) record: BuildRecord,
     pub(super) patch: Patch,
-    /// The number of edits that were compiled in this run; the other compiled edits were read from the store.
+    /// The number of edits that were compiled in this run. The other compiled edits were read from the store.
     pub(super) compiled: usize,
-    /// The address at which the store has, or will have, the record.
+    /// The store address of `record`, which may not be stored yet.
     address: Digest,
-    /// Whether the store lacks the patch or its record, so that they must be written.
+    /// Whether the patch and its figures were computed in this run and are not in the store yet.
     is_new: bool,
 }
 
 impl LinkedSet {
-    /// Returns the patch of a plan with its figures: from the store if the same inputs were built before, or else by
-    /// linking and measuring.
+    /// Returns the patch of a plan with its measured figures. Both are read from the store if an earlier build had the
+    /// same inputs. Otherwise the edits are linked and the patch is measured.
     ///
     /// # Errors
-    /// If the set cannot be compiled, linked or measured, or the store fails.
+    /// If the edits cannot be compiled, linked or measured, or if the store cannot be read or written.
     pub(super) fn load_or_link(
         context: BuildContext<'_>,
         plan: &Plan<'_>,
@@ -51,10 +51,10 @@ impl LinkedSet {
         Ok(Self { record, patch: linked.patch, compiled, address, is_new: true })
     }
 
-    /// Writes the patch and its record to the store if they are new.
+    /// Writes the patch and its figures to the store, unless they were read from the store.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the store cannot be written.
     pub(super) fn write(&self, store: &Store) -> Result<(), Failure> {
         if self.is_new {
             store.put_patch(&self.patch.to_bytes())?;
@@ -65,10 +65,11 @@ impl LinkedSet {
     }
 }
 
-/// Returns the record at an address and its patch, if both are in the store and valid.
+/// Returns the figures of a build at a store address, and the patch with the id that they state. Returns `None` if one
+/// of the two is missing or damaged.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store cannot be read.
 pub(super) fn recall(store: &Store, address: &Digest) -> Result<Option<(BuildRecord, Patch)>, StoreError> {
     let record: Option<BuildRecord> =
         store.recall(EntryKind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;

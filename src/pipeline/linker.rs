@@ -1,7 +1,6 @@
 //! Links compiled edits: solves one linear system for all MLP keys and values, refines the result, and makes the patch.
 //!
-//! Both builds and benchmarks use this linker. It does not depend on a project: its errors identify an edit by its
-//! index.
+//! The linker does not depend on a project, so its errors identify an edit by its index.
 
 use std::collections::BTreeMap;
 
@@ -13,74 +12,74 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 
-/// An edit to link: its tokens, and the digest of its subject, prompt, target and `chat`. The edits of a linker are
-/// sorted by `meaning`.
+/// An edit to link. A [`Linker`] has its edits sorted by `meaning`, the digest of subject, prompt, target and `chat`.
 pub struct LinkEdit<'a> {
     pub meaning: Digest,
     pub resolved: &'a Resolved,
 }
 
-/// Compiled edits, of which all or a subset can be linked.
+/// Compiled edits, with methods that link all of them or a subset.
 pub struct Linker<'a> {
     model: &'a Model,
     /// The index of the edited layer, from 0.
     layer: usize,
     edits: Vec<LinkEdit<'a>>,
     system: KeySystem,
-    /// The residual of each edit, `[d]`: the change of the down-projection's output that turns its present output for
-    /// the edit's MLP key into the edit's value.
+    /// The residual of each edit, `[hidden size]`: the value of the edit minus the output of the down-projection for
+    /// the MLP key of the edit.
     residuals: Vec<Vec<f64>>,
     refinement: Option<RefinementInputs<'a>>,
 }
 
-/// The inputs of the refinement, which adjusts several layers after the linear solve.
+/// The inputs of the refinement, the joint optimisation of all edits after the linear solve.
 pub struct RefinementInputs<'a> {
     pub settings: &'a Refinement,
-    /// The layers above the edited one that refinement also changes.
+    /// The layers above the edited layer that the refinement changes too.
     pub layers: Vec<LayerSystem>,
-    /// Sentences whose next-token distributions refinement preserves, as token ids.
+    /// The token ids of sentences for which the refinement keeps the next-token distributions close to those of the
+    /// base model.
     pub sentences: Vec<Vec<u32>>,
 }
 
-/// A layer above the edited one, with the linear system of the MLP keys of all edits at this layer.
+/// A layer above the edited layer, with the linear system of the MLP keys of all edits at this higher layer.
 pub struct LayerSystem {
     layer: usize,
     system: KeySystem,
 }
 
 impl LayerSystem {
-    /// Creates the system from the Cholesky factor of the second moments `C` at `layer` and one MLP key per edit, in
-    /// the order of the linker's edits.
+    /// Creates the linear system of `layer`. `factor` is the Cholesky factor of the second moment `C` of the MLP keys
+    /// at this layer. `keys` has one MLP key per edit, in the order of the linker's edits.
     pub fn new(layer: usize, factor: &Factor, keys: &[Vec<f32>]) -> Self {
         Self { layer, system: KeySystem::new(factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>()) }
     }
 }
 
-/// The low-rank changes of all changed layers, the edited layer first.
+/// The weight changes of a linked set, one per changed layer, with the edited layer first.
 pub struct LinkedLayers {
     pub updates: Vec<LayerUpdate>,
     /// The condition number of the linear system of the edited layer.
     pub condition: f64,
 }
 
-/// The reason why a set cannot be linked.
+/// The reason why a set of edits cannot be linked.
 #[derive(Debug)]
 pub enum LinkError {
-    /// The MLP keys of two edits are parallel; the indices are those of the linker's edits.
+    /// The MLP keys of two edits are parallel. The edits are given by their indices in the linker.
     Parallel(ParallelKeys),
     /// A weight became NaN or infinite during the refinement.
     Refinement(PatchError),
-    /// The changes do not form a valid patch.
+    /// The weight changes do not form a valid patch, for example because an edit changes nothing.
     Patch {
-        /// The index of the edit that causes the error; `None` if no single edit does.
+        /// The index of the edit that causes the error; `None` if no single edit causes it.
         edit: Option<usize>,
         error: PatchError,
     },
 }
 
 impl<'a> Linker<'a> {
-    /// Computes the residuals and the linear system of the edited layer. `pairs` are the MLP key and the value of each
-    /// edit, in the order of `edits`; the factor is the Cholesky factor of the second moments `C` at `layer`.
+    /// Creates a linker for edits at the layer `layer`. `pairs` has the MLP key and the value of each edit, in the
+    /// order of `edits`. `factor` is the Cholesky factor of the second moment `C` of the MLP keys at this layer.
     pub fn new(
         model: &'a Model,
         layer: usize,
@@ -93,15 +92,15 @@ impl<'a> Linker<'a> {
         Self { model, layer, edits, system, residuals, refinement: None }
     }
 
-    /// Adds a refinement, which is applied if all edits are linked; subsets are never refined.
+    /// Adds a refinement. Only [`Linker::link`] applies it, because a subset of the edits is never refined.
     #[must_use]
     pub fn refined(mut self, refinement: RefinementInputs<'a>) -> Self {
         self.refinement = Some(refinement);
         self
     }
 
-    /// Returns the pairs of edits whose MLP keys have at least this cosine in the metric of `C⁻¹`, the most similar
-    /// pair first.
+    /// Returns the pairs of edits whose MLP keys have a cosine of at least `cosine` in the metric of `C⁻¹`, where `C`
+    /// is the second moment of the MLP keys. The most similar pair is first.
     pub fn similar(&self, cosine: f64) -> Vec<ParallelKeys> {
         self.system.alike(cosine)
     }
@@ -112,8 +111,8 @@ impl<'a> Linker<'a> {
         self.refinement.as_ref().map_or(0, |refinement| refinement.sentences.len())
     }
 
-    /// Links all edits, with `ridge` on the diagonal of the linear system, and refines the result if the linker has a
-    /// refinement.
+    /// Links all edits. `ridge` is added to the diagonal of the linear system, as a share of the mean diagonal entry.
+    /// If the linker has a refinement, the result is refined.
     ///
     /// # Errors
     /// If the MLP keys of two edits are parallel, or a weight is not finite.
@@ -138,8 +137,8 @@ impl<'a> Linker<'a> {
         Ok(LinkedLayers { updates: refined.map_err(LinkError::Refinement)?, condition })
     }
 
-    /// Links only the edits with these indices, which must be ascending. The result is the closed-form solution at the
-    /// edited layer, without refinement.
+    /// Links only the edits at the indices `chosen`, which must be ascending. The result is the closed-form solution at
+    /// the edited layer, without refinement.
     ///
     /// # Errors
     /// If the MLP keys of two edits are parallel.
@@ -149,10 +148,10 @@ impl<'a> Linker<'a> {
         Ok(LinkedLayers { updates: vec![LayerUpdate { layer: self.layer, columns, rows }], condition })
     }
 
-    /// Makes a patch from the low-rank changes of the layers; `chosen` are the indices of the edits that were linked.
+    /// Makes a patch from the weight changes `updates`. `chosen` are the indices of the edits that were linked.
     ///
     /// # Errors
-    /// If an edit changes nothing, or a number is not finite.
+    /// If an edit changes nothing, or a number in the patch is not finite.
     pub fn patch(&self, chosen: &[usize], updates: &[LayerUpdate]) -> Result<Patch, LinkError> {
         let meanings: Vec<Digest> = chosen.iter().map(|&edit| self.edits[edit].meaning).collect();
         let mut targets = BTreeMap::new();

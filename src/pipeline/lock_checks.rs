@@ -1,4 +1,4 @@
-//! Compares the lock with the base and the inputs of a build, and writes the lock.
+//! Compares `corrigenda.lock` with the base model and the other inputs of a build, and writes the file.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::project::{Difference, LOCK_FILE, Lock, LockField, LockFile, LockItem, PROJECT_FILE, Project};
 use crate::store::{StoreError, atomic};
 
-/// Checks that the lock can be written, so that a build does not fail after hours of computation.
+/// Checks that `corrigenda.lock` can be written. Without this check, a build could fail after hours of computation.
 pub(super) fn check_writable(root: &Path) -> Result<(), Failure> {
     atomic::Staged::new(&root.join(LOCK_FILE)).map(drop).map_err(|error| {
         let why = match &error {
@@ -22,7 +22,7 @@ pub(super) fn check_writable(root: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Returns the error for `--locked` in a project that has no lock.
+/// Returns the error for `--locked` if `corrigenda.lock` is missing or has no entry for the chosen model.
 pub(super) fn lock_missing(project: &Project) -> Failure {
     let message = match &project.config.model.name {
         None => format!("there is no {LOCK_FILE} in the project, and --locked was given"),
@@ -32,7 +32,7 @@ pub(super) fn lock_missing(project: &Project) -> Failure {
     Failure::stale(finding)
 }
 
-/// Returns an error if the lock names another base.
+/// Rejects `base` if it is not the base model that the lock names.
 pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     if before.base.digest == base.locked.digest {
         return Ok(());
@@ -44,8 +44,8 @@ pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     Err(stop)
 }
 
-/// Returns the error for a lock that names another base; it lists every file that differs. `whose` is the name of the
-/// lock in the message.
+/// Returns the error for a lock that names another base model, with a help line for every file that differs. `whose` is
+/// the name of the lock in the message, for example "the lock".
 pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&with_new_base);
@@ -55,11 +55,11 @@ pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     Failure::stale(finding)
 }
 
-/// Rejects a lock that git merged from two locks. Two branches that each built their own set can merge into a set that
-/// was never built.
+/// Rejects a `corrigenda.lock` that git merged from two branches. Each branch built its own edits, but the merged set
+/// of edits was never built.
 ///
 /// # Errors
-/// If the lock's patch was built from other edits than the lock lists.
+/// If the patch in the lock was built from other edits than those that the lock lists.
 pub fn check_merged(lock: &Lock) -> Result<(), Failure> {
     if !lock.is_merged() {
         return Ok(());
@@ -70,13 +70,13 @@ pub fn check_merged(lock: &Lock) -> Result<(), Failure> {
     Err(Failure::stale(finding))
 }
 
-/// Checks that the lock matches the inputs of the build. Runs before the edits are compiled, so that a stale lock is
-/// reported early.
+/// Checks that the lock matches the inputs of the build. This check runs before the edits are compiled, so that an
+/// outdated lock is reported early.
 pub(super) fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Failure> {
     check_unchanged(&plan.differences(before, base, setup))
 }
 
-/// Returns an error that lists the differences between the lock and a build, or `Ok` if there are none.
+/// Fails if the lock differs from what the build would write. The error lists the differences.
 fn check_unchanged(differences: &[Difference]) -> Result<(), Failure> {
     if differences.is_empty() {
         return Ok(());
@@ -93,7 +93,7 @@ fn check_unchanged(differences: &[Difference]) -> Result<(), Failure> {
 
 const BUILD_WITHOUT_LOCKED: &str = "run `corrigenda build` without --locked, look at the change, and commit the lock";
 
-/// The maximum number of differences that are listed.
+/// The maximum number of differences that the error for an outdated `corrigenda.lock` lists.
 const MAX_LISTED: usize = 20;
 
 fn describe(difference: &Difference) -> String {
@@ -102,8 +102,8 @@ fn describe(difference: &Difference) -> String {
     format!("{item}, {field}: the lock has {}, found {}", short(locked), short(fresh))
 }
 
-/// Returns the names of the parts of a lock that differ, apart from the edits and the patch: `numerics`, `base`,
-/// `statistics` or `settings`.
+/// Returns the names of the parts of `corrigenda.lock` that differ: `numerics`, `base`, `statistics` or `settings`.
+/// Differences in the edits and the patch are left out.
 pub(super) fn changed_inputs(differences: &[Difference]) -> Vec<&'static str> {
     let input = |difference: &Difference| match (&difference.item, difference.field) {
         (LockItem::Lock, _) => Some("numerics"),
@@ -116,13 +116,15 @@ pub(super) fn changed_inputs(differences: &[Difference]) -> Vec<&'static str> {
     ["numerics", "base", "statistics", "settings"].into_iter().filter(|name| changed.contains(name)).collect()
 }
 
-/// Writes the lock if it changed, and returns whether it was written. With `locked`, a change is an error.
+/// Writes `corrigenda.lock` if its content changed, and returns whether it was written. If `locked` is true, a change
+/// is an error.
 pub(super) fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Failure> {
     if let Some(before) = before.filter(|_| locked) {
         check_unchanged(&before.differences(lock))?;
     }
     let config = &project.config;
-    // The file is read again because another model may have been built during this build; its lock must be preserved.
+    // `corrigenda.lock` is read again, because a build of another model may have changed it during this build. The
+    // entry of that model must be kept.
     let found = project.lock_file()?;
     let fresh =
         found.clone().unwrap_or_default().with(config.model.name.as_deref(), lock.clone(), &config.model_names());
@@ -130,7 +132,7 @@ pub(super) fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, 
         return Ok(false);
     }
     if locked {
-        // The lock of this model is up to date, so the difference can only be locks of models that the project no
+        // The lock of this model is unchanged, so the file can only differ by locks of models that the project no
         // longer has.
         return Err(orphaned_models(&found.unwrap_or_default(), &fresh));
     }
@@ -138,7 +140,7 @@ pub(super) fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, 
     Ok(true)
 }
 
-/// Returns the error for a lock file with locks of models that the project does not have.
+/// Returns the error for a `corrigenda.lock` with entries of models that the project does not have.
 fn orphaned_models(found: &LockFile, fresh: &LockFile) -> Failure {
     let orphaned = found.entries.keys().filter(|name| !fresh.entries.contains_key(*name));
     let names: Vec<String> = orphaned

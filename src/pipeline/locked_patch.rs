@@ -1,4 +1,4 @@
-//! Reads the patch that the lock names, for commands that use a patch and do not build one.
+//! Reads the patch that `corrigenda.lock` names, for commands that use a patch but do not build one.
 
 use super::lock_checks::check_merged;
 use super::setup::CorpusDigest;
@@ -11,18 +11,18 @@ use crate::store::{EntryKind, Store};
 
 const BUILD: &str = "run `corrigenda build`";
 
-/// Returns the project's lock if it is up to date with the edits, the settings and the base.
+/// Returns the project's `corrigenda.lock` if it is up to date with the edits, the settings and the base model.
 ///
 /// # Errors
-/// If there is no lock, the lock cannot be read or was merged from two locks, or an input that affects the weights has
-/// changed since the lock was written.
+/// If `corrigenda.lock` is missing, cannot be read or was merged from two branches, or if an input that affects the
+/// weights has changed since the last build.
 pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Failure> {
     let Some(lock) = project.lock()? else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
         return Err(Failure::stale(finding.help(BUILD)));
     };
     check_merged(&lock)?;
-    // The corpus file is not needed, because nothing is computed from it.
+    // The corpus is not read, because nothing is computed from it here. Its digest is taken from the lock.
     let corpus = CorpusDigest::of_lock(&lock);
     let setup = Setup::new(project, base, store, corpus)?.with_imports_of(&lock);
     let plan = plan(project, base, &setup, store)?;

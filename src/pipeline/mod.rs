@@ -1,35 +1,18 @@
-//! Builds a patch and a lock from declared facts and a base model.
+//! Builds a patch and `corrigenda.lock` from the edits of a project and a base model.
 //!
-//! The modules, in the order of the data flow:
+//! A build runs these steps:
 //!
-//! - [`base`](mod@base): the base model, its tokenizer, and the digests that identify it;
-//! - [`setup`]: the project's settings, or the defaults: layer, context templates, optimisation, statistics;
-//! - [`plan`](mod@plan): every edit resolved to tokens and positions, with findings that point into its file;
-//! - `planned`: the resolved edits, and their entries in the lock;
-//! - [`other_base`]: the tokens and predictions of the facts with another base model;
-//! - [`sinks`]: subjects that end at an attention sink, and the prefaces that avoid it;
-//! - [`objects`]: each edit compiled alone, or read from the store;
-//! - [`refusal`]: why an edit cannot be compiled, stored so that the search is not repeated;
-//! - [`statistics`]: the second moments of the keys and their factors, read from the store or computed;
-//! - [`link_inputs`]: the inputs of a link: objects, factors and neutral sentences;
-//! - [`linker`]: the link: one solve for all edits, and the patch;
-//! - [`plan_linker`]: the linker of a plan, with errors that point into the files of the edits;
-//! - [`key_similarity`]: warnings about edits whose keys are nearly parallel;
-//! - [`policy_limits`]: the policy limits that need the patched model;
-//! - [`locked_patch`]: the patch that the lock names, for commands that do not build;
-//! - [`patch_ref`]: a patch that the user names by id or by file;
-//! - [`obtain_patch`]: the patch of a project on disk or at a past revision, read from the store or built;
-//! - [`record`]: the measured figures of a build, stored so that a build without changes only reads them;
-//! - [`build_inputs`]: the inputs that these figures depend on, and their address in the store;
-//! - `linked_set`: a linked set with its figures, read from the store or computed;
-//! - [`lock_checks`]: compares the lock with the base and the inputs, and writes it;
-//! - [`provenance`]: an unsigned provenance statement of a patch;
-//! - `warnings`: warnings about the facts, the corpus and the size of a set;
-//! - `context`: the inputs that the steps of a build share;
-//! - [`build`](mod@build): the steps of a build in order, and the lock.
+//! 1. [`base`](mod@base) opens the base model, and [`setup`] reads the settings.
+//! 2. [`plan`](mod@plan) tokenizes every edit, and [`sinks`] handles subjects at an attention sink.
+//! 3. [`objects`] compiles each edit alone, and [`statistics`] computes the second moments of the MLP keys.
+//! 4. [`linker`] solves for all edits at once and makes the patch.
+//! 5. [`record`] measures the patched model, and [`policy_limits`] checks the limits of the project.
+//! 6. [`build`](mod@build) runs these steps in order, stores the patch and writes `corrigenda.lock`.
 //!
-//! This module does not print and never writes to the base. Outside the store it writes only the lock, and the
-//! provenance statement if one is requested.
+//! The modules [`locked_patch`], [`obtain_patch`] and [`patch_ref`] find a patch for other commands.
+//!
+//! This module does not print and never writes to the base model. Outside the store it writes only `corrigenda.lock`,
+//! and a provenance statement if the user requests one.
 
 pub mod base;
 pub mod build;

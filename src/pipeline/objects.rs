@@ -1,5 +1,5 @@
-//! Compiles each edit alone against the base: computes its MLP key and optimises its value. A compiled edit is called
-//! an object and is stored.
+//! Compiles each edit independently of the other edits: computes its MLP key and optimises its value. A compiled edit
+//! is called an object and is kept in the store.
 
 use std::collections::BTreeMap;
 
@@ -12,36 +12,37 @@ use crate::diagnostics::{Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// Compiled edits, by the digest of subject, prompt, target and `chat` of each edit.
+/// Compiled edits, by the digest of the subject, prompt, target and `chat` of the edit.
 pub type Objects = BTreeMap<Digest, Object>;
 
-/// The compiled edits of a plan, and the edits that are refused.
+/// The compiled edits of a plan, and an error for each edit that cannot be compiled.
 pub struct CompiledEdits {
     pub objects: Objects,
-    /// The number of edits whose search ran in this call; refused edits count too.
+    /// The number of edits whose value was optimised in this call, including those that cannot be compiled.
     pub compiled: usize,
-    /// One finding for each edit whose value did not converge, changes nothing, or is not finite.
+    /// One error for each edit whose value did not converge, changes nothing, or is not finite.
     pub refused: Vec<Diagnostic>,
 }
 
-/// Returns the compiled edits and the number of edits that were compiled in this call. An edit that is not in the store
-/// is compiled and stored.
+/// Returns the compiled edits, and the number of edits that were compiled in this call. An edit that is not in the
+/// store is compiled and stored.
 ///
 /// # Errors
-/// If the store fails, or if any edit is refused. All refused edits are reported together, after the objects of the
-/// others were stored.
+/// If an edit cannot be compiled, or if the store cannot be read or written. Errors of several edits are reported
+/// together.
 pub fn objects(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<(Objects, usize), Failure> {
     let sources = &context.project.edits.sources;
-    // A build with a refused edit fails, so refusals in the store are reported before the other edits are compiled.
+    // If the store records that an edit cannot be compiled, the build stops here, before other edits are compiled.
     stop_if_known(plan, context.setup, sources, context.store)?;
     let CompiledEdits { objects, compiled, refused } = gather(context, plan)?;
     if refused.is_empty() { Ok((objects, compiled)) } else { Err(Failure::invalid(refused, sources)) }
 }
 
-/// Does the same as [`objects`], but returns the refused edits in the result instead of as an error.
+/// Does the same as [`objects`], but an edit that cannot be compiled does not stop the others. Its error is added to
+/// [`CompiledEdits::refused`].
 ///
 /// # Errors
-/// If the store fails.
+/// If the store cannot be read or written.
 pub fn gather(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<CompiledEdits, StoreError> {
     let BuildContext { setup, store, progress, .. } = context;
     let mut gathered = CompiledEdits { objects: Objects::new(), compiled: 0, refused: Vec::new() };
@@ -104,16 +105,16 @@ fn compile_all(
         }
         Ok::<_, StoreError>(())
     })?;
-    // The edits are compiled in parallel and do not finish in the order of the plan.
+    // Edits are compiled in parallel and do not finish in the order of the plan.
     refused.sort_by_key(|(index, _)| *index);
     Ok(refused.into_iter().map(|(_, finding)| finding).collect())
 }
 
-/// Returns the MLP keys of all edits at a layer other than that of their values, in the order in which the edits are
-/// linked. An MLP key that is not in the store is computed and stored.
+/// Returns the MLP key of every edit at the setup's layer, for a layer above the edited layer. The edits are in the
+/// order in which they are linked. A key that is not in the store is computed and stored.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store cannot be read or written.
 pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>, Failure> {
     let BuildContext { base, setup, store, progress, .. } = context;
     let edits = plan.by_meaning();
@@ -136,11 +137,11 @@ pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>,
     Ok(keys)
 }
 
-/// Calls `receive` for each edit, in order, with its MLP key at the setup's layer and whether the key was computed. The
-/// key is read from the compiled edit that the store has at `address`, or else computed.
+/// Calls `receive` for each edit with its MLP key at the setup's layer, and with `true` if the key was computed. The
+/// key is computed only if the store has no compiled edit at the address `address(edit)`.
 ///
 /// # Errors
-/// If the store or `receive` fails.
+/// If the store cannot be read, or `receive` fails.
 pub(super) fn read_or_compute_keys(
     context: BuildContext<'_>,
     edits: &[&PlannedEdit<'_>],
@@ -165,7 +166,7 @@ pub(super) fn read_or_compute_keys(
     Ok(())
 }
 
-/// Returns the compiled edit at an address if it is valid and has an MLP key for `layer` and no other layer.
+/// Returns the compiled edit at a store address; `None` if it is missing, damaged, or not for `layer` alone.
 fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
     let of_layer = |object: &Object| object.sites.len() == 1 && object.sites.contains_key(&layer);
     store.recall(EntryKind::Object, address, |bytes| Object::from_bytes(bytes).ok().filter(of_layer))

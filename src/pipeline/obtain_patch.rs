@@ -1,5 +1,5 @@
-//! Returns the patch of a project on disk or at a past revision: the patch that its lock names if the lock is up to
-//! date, or else a newly built patch. Only the store is written.
+//! Obtains the patch of a project on disk or at a git revision. If `corrigenda.lock` is up to date, this is the patch
+//! that the lock names; otherwise a new patch is built. Only the store is written.
 
 use super::link_inputs::prepare;
 use super::linked_set::recall;
@@ -15,23 +15,23 @@ use crate::project::{Difference, LOCK_FILE, Lock, Prefaces, Project};
 use crate::stats;
 use crate::store::{EntryKind, Store};
 
-/// A patch that was read from the store or built.
+/// A patch that was read from the store or built, with its id and prefaces.
 pub struct ObtainedPatch {
     pub patch: Patch,
-    /// The id of the patch: the SHA-256 of its file.
+    /// The SHA-256 of the patch file.
     pub id: Digest,
-    /// A note for the user if the patch is not the one that the lock names; `None` otherwise.
+    /// A note for the user if the patch is not the one that `corrigenda.lock` names; `None` otherwise.
     pub note: Option<String>,
     /// The texts that are put before prompts whose subject would otherwise be at an attention sink.
     pub prefaces: Prefaces,
 }
 
-/// Returns the patch of `project` from the store, or builds it. `name` is the name of the project's revision in
-/// messages.
+/// Returns the patch of `project` from the store, or builds it. `name` is the name of the project or of its git
+/// revision in messages.
 ///
 /// # Errors
-/// If `base` is not the base that the project's lock names, if the corpus has changed and the store lacks the old
-/// statistics, or if the project cannot be built.
+/// If `base` is not the base model that the project's `corrigenda.lock` names, if the corpus has changed and the second
+/// moments of the old corpus are not in the store, or if the project cannot be built.
 pub fn obtain(
     project: &Project,
     name: &str,
@@ -47,8 +47,8 @@ pub fn obtain(
         }
         return Err(stop);
     }
-    // A project on disk uses the current corpus. A past revision, or a project whose corpus is missing, uses the corpus
-    // whose digest its lock records.
+    // A project on disk uses the current corpus. A git revision, or a project whose corpus file is missing, uses the
+    // corpus digest that its lock records.
     let past = project.is_snapshot() || !has_corpus(project);
     let corpus = lock.as_ref().filter(|_| past).map_or(CorpusDigest::Remembered, CorpusDigest::of_lock);
     let current = Setup::new(project, base, store, corpus)?;
@@ -74,7 +74,8 @@ pub fn obtain(
     };
     let bytes = patch.to_bytes();
     let id = Digest::of(&bytes);
-    // The lock's patch passed the policy, so it may be stored; any other patch is stored only by `build`.
+    // The patch that `corrigenda.lock` names has passed the policy, so it may be stored. Only `build` stores any other
+    // patch.
     if lock.as_ref().is_some_and(|lock| lock.patch.id == id) {
         store.put_patch(&bytes)?;
     }
@@ -92,11 +93,12 @@ fn has_corpus(project: &Project) -> bool {
     statistics.is_some_and(|statistics| project.config.resolve(&statistics.corpus).is_file())
 }
 
-/// Returns the setup of a project. Its corpus is the one that the lock names if the store has the second moments of
-/// that corpus; otherwise it is the corpus on disk.
+/// Returns the setup of a project. The setup has the corpus that `lock` names if the second moments of that corpus are
+/// in the store and no refinement needs its text. Otherwise the setup has the corpus on disk.
 ///
 /// # Errors
-/// If the settings cannot be used, or if the lock of a past revision names another corpus than the one on disk.
+/// If the settings cannot be used, or if the project is a git revision whose lock names another corpus than the one on
+/// disk.
 pub fn setup_for_lock(
     project: &Project,
     name: &str,
@@ -106,12 +108,12 @@ pub fn setup_for_lock(
 ) -> Result<Setup, Failure> {
     if let Some(locked) = lock.and_then(|lock| lock.statistics.first()) {
         let setup = Setup::new(project, base, store, CorpusDigest::Assumed(locked.corpus))?;
-        // Refinement reads the text of the corpus, so the statistics alone are not enough.
+        // The refinement reads the text of the corpus, so stored second moments are not enough for it.
         if setup.refinement.is_none() && stats::find(store, &setup.provenance).is_ok_and(|found| found.is_some()) {
             return Ok(setup);
         }
         let current = Setup::new(project, base, store, CorpusDigest::Remembered)?;
-        // A past revision is built only from the corpus that its lock names.
+        // A git revision is built only from the corpus that its lock names.
         if project.is_snapshot() && current.provenance.corpus != locked.corpus {
             let message = format!("the corpus is not that of {name}: {LOCK_FILE} there has another digest");
             let finding = Diagnostic::new(Code::CorpusUnusable, message)

@@ -1,5 +1,5 @@
-//! Evaluates a set of facts with another base model: reports which facts the model knows, which facts need an edit, and
-//! which subjects have other tokens than the lock records.
+//! Evaluates the facts of a project with another base model. Reports the answers of that model, and the subjects whose
+//! tokens differ from those in `corrigenda.lock`.
 
 use super::Base;
 use super::setup::{layer_for, templates_of};
@@ -11,15 +11,16 @@ use crate::diagnostics::Failure;
 use crate::model::{ModelError, Prompt};
 use crate::project::{Edit, Lock, Project};
 
-/// The predictions of a base for one fact, and the tokens that it reads.
+/// The predictions of a model for one fact, and the tokens of the prompt.
 pub struct FactReading<'a> {
     pub edit: &'a Edit,
-    /// The name of the subject that is used: the subject itself, or one of its aliases.
+    /// The subject of the edit, or one of its aliases.
     pub name: &'a str,
     /// The tokens of the prompt, as text.
     pub tokens: Vec<String>,
     pub position: usize,
-    /// The tokens and the position that the lock records; `None` if they are the same, or the lock has no such edit.
+    /// The tokens and the position in `corrigenda.lock`; `None` if they are the same, or if the lock does not have the
+    /// edit.
     pub before: Option<(Vec<String>, usize)>,
     /// The most probable next token, as text, and its probability.
     pub top: (String, f64),
@@ -28,7 +29,7 @@ pub struct FactReading<'a> {
     pub was: Option<AnswerScore>,
 }
 
-/// A fact that cannot be evaluated with the base: its text cannot be tokenized, or the output is not finite.
+/// A fact that cannot be evaluated with the model: its text cannot be tokenized, or the output is not finite.
 pub struct UnreadableFact<'a> {
     pub edit: &'a Edit,
     /// The reason, as an error message for the user.
@@ -36,15 +37,14 @@ pub struct UnreadableFact<'a> {
 }
 
 pub struct OtherBaseFacts<'a> {
-    /// The facts that were read, by id; the aliases of an edit follow its subject.
+    /// The facts that were evaluated, sorted by edit id. The aliases of an edit follow its subject.
     pub readings: Vec<FactReading<'a>>,
-    /// The facts that cannot be evaluated with the base.
     pub unreadable: Vec<UnreadableFact<'a>>,
     /// The layer that a build would edit, or the reason why no layer can be chosen.
     pub layer: Result<usize, String>,
 }
 
-/// A tokenized fact, before the model runs.
+/// A tokenized fact, on which the model has not run yet.
 struct Resolvable<'a> {
     edit: &'a Edit,
     name: &'a str,
@@ -53,7 +53,7 @@ struct Resolvable<'a> {
     questions: Vec<Question>,
 }
 
-/// Evaluates the chosen edits with `base`, which need not be the project's base.
+/// Evaluates the chosen edits with `base`, which may be another model than the project's base model.
 ///
 /// # Errors
 /// If the project's context templates cannot be used.
@@ -84,7 +84,8 @@ pub fn read<'a>(
     Ok(OtherBaseFacts { readings, unreadable, layer })
 }
 
-/// Tokenizes an edit with one of its names, after the preface that the lock records for it.
+/// Tokenizes the prompt and the answers of an edit. `name` is the subject or an alias, and `preface` is a text that is
+/// put before the prompt.
 fn resolve<'a>(
     base: &Base,
     edit: &'a Edit,
@@ -99,7 +100,7 @@ fn resolve<'a>(
     let question = |answer: &String| Question::new(tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
     let answers = [Some(&edit.target), edit.was.as_ref()].into_iter().flatten();
     let questions = answers.map(question).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    // The first row is the bare prompt, without a context template.
+    // The first of these rows is the prompt alone, without a context template.
     Ok(Resolvable { edit, name, row: resolved.rows.swap_remove(0), questions })
 }
 
@@ -121,10 +122,12 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
     resolved.into_iter().zip(answers).map(reading).collect()
 }
 
-/// The number of prompts whose logits are in memory at once; the result does not depend on it.
+/// The maximum number of prompts in a batch, which bounds the logits in memory. The results do not depend on this
+/// number.
 const BATCH_ROWS: usize = 64;
 
-/// Returns the tokens and the position that the lock records for an edit with one of its names.
+/// Returns the prompt's tokens and the position of the subject's last token that `lock` records. `name` is the subject
+/// or an alias of the edit.
 fn locked(lock: Option<&Lock>, edit: &Edit, name: &str) -> Option<(Vec<String>, usize)> {
     let alias = (name != edit.subject).then_some(name);
     let mut entries = lock.into_iter().flat_map(|lock| &lock.edits);

@@ -1,4 +1,4 @@
-//! Resolves a patch that the user names: by its id, by a prefix of its id, or by its file.
+//! Finds a patch that the user names by its id, by the first digits of its id, or by its file.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ pub struct NamedPatch {
     pub id: Option<Digest>,
 }
 
-/// Returns the id of the only patch in the store that starts with these digits; `None` if there is no such patch.
+/// Returns the id of the patch in the store whose id starts with `digits`; `None` if there is no such patch.
 ///
 /// # Errors
-/// If several ids start with these digits, or the store cannot be listed.
+/// If several patches have an id that starts with `digits`, or if the store cannot be listed.
 pub fn find_id(store: &Store, digits: &str) -> Result<Option<Digest>, Failure> {
     let patches = store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Patch);
     let ids: Vec<Digest> = patches.map(|entry| entry.key).filter(|key| key.hex().starts_with(digits)).collect();
@@ -35,16 +35,17 @@ pub fn find_id(store: &Store, digits: &str) -> Result<Option<Digest>, Failure> {
     Err(Failure::from(ids.iter().fold(finding, |finding, id| finding.help(id.to_string()))))
 }
 
-/// Returns whether a text can be a prefix of an id: [`MIN_ID_DIGITS`] to 64 lowercase hexadecimal digits.
+/// Returns whether a text can be the start of a patch id: [`MIN_ID_DIGITS`] to 64 lowercase hexadecimal digits.
 pub fn is_id_prefix(text: &str) -> bool {
     let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     (MIN_ID_DIGITS..=64).contains(&text.len()) && text.bytes().all(hex)
 }
 
-/// Resolves a name: `sha256:…`, at least eight digits of an id, or an existing file, which has precedence over digits.
+/// Finds the patch that the user names by a file, by `sha256:` and an id, or by an id alone. Of an id, the first eight
+/// digits are enough. If the name is both a file and digits of an id, the file is used.
 ///
 /// # Errors
-/// If no patch has this name, or several patches do.
+/// If no patch has this name, or several patches have it.
 pub fn find(store: &Store, name: &str) -> Result<NamedPatch, Failure> {
     let (digits, is_id) = match name.strip_prefix("sha256:") {
         Some(digits) => (digits, true),
@@ -78,7 +79,7 @@ fn id_of_name(path: &Path) -> Option<Digest> {
 }
 
 impl NamedPatch {
-    /// Reads the file of the patch without checking its content.
+    /// Reads the patch file without checking its content.
     ///
     /// # Errors
     /// If the file cannot be read, or is larger than any patch can be.
@@ -90,10 +91,10 @@ impl NamedPatch {
         })
     }
 
-    /// Reads the file and checks its id and its format.
+    /// Reads the patch file, and checks its SHA-256 and its format.
     ///
     /// # Errors
-    /// If the bytes do not have the expected id, or are not a valid patch.
+    /// If the file cannot be read, does not have the SHA-256 `id`, or is not a valid patch.
     pub fn patch(&self) -> Result<Patch, Failure> {
         let bytes = self.bytes()?;
         let failure = |why: String| {

@@ -1,4 +1,4 @@
-//! Resolves every edit to the tokens that the model reads, before anything is compiled.
+//! Tokenizes every edit and finds the last token of its subject, before any edit is compiled.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,11 +16,11 @@ use crate::model::{ModelError, Prompt};
 use crate::project::{Edit, Prefaces, Probe, Project, pairs};
 use crate::store::Store;
 
-/// Resolves every edit of the project to tokens and positions, one entry per name of its subject, and collects the
-/// warnings.
+/// Tokenizes every edit of the project, once with its subject and once with each alias, and collects warnings.
 ///
 /// # Errors
-/// If the model cannot read an edit (all such edits are reported together), or the store fails.
+/// If an edit or a probe cannot be tokenized, is too long for the model, or has the same MLP key as another edit (all
+/// such errors are reported together), or if the store cannot be read or written.
 pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store) -> Result<Plan<'a>, Failure> {
     let mut plan = Plan { edits: Vec::new(), warnings: Vec::new() };
     let mut errors = Vec::new();
@@ -31,14 +31,15 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
                 Ok(planned) => plan.edits.push(planned),
                 Err(error) => {
                     errors.push(unresolved(edit, span, &error));
-                    // A chat template that fails for one name usually fails for all names.
+                    // If the chat template fails for the subject, it usually fails for the aliases too, so one error is
+                    // enough.
                     if matches!(error, ResolveError::Model(ModelError::Chat { .. })) {
                         break;
                     }
                 }
             }
         }
-        // An edit that cannot be resolved to tokens already has an error.
+        // If the prompt of the edit could not be tokenized, its other texts are not checked.
         if errors.len() == before {
             errors.extend(unrunnable(Some(edit), &[], base));
         }
@@ -96,7 +97,7 @@ fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnos
     }
 }
 
-/// Returns the error for a prompt in a chat when the model has no usable chat template.
+/// Returns the error for a chat prompt if the model has no usable chat template.
 fn without_chat(message: String) -> Diagnostic {
     Diagnostic::new(Code::ChatUnusable, message).help(
         "use `chat` only for models that were trained to chat, with the template of that training; leave it out for \
@@ -104,8 +105,8 @@ fn without_chat(message: String) -> Diagnostic {
     )
 }
 
-/// Returns an error for each text that this model cannot evaluate: the old answer and the expectations of `edit`, or
-/// the prompts of `probes`.
+/// Returns an error for each text that the model cannot evaluate: the old answer and the expectations of `edit`, or the
+/// prompts of `probes`.
 fn unrunnable(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic> {
     let (limit, tokens) = (base.model.spec().max_positions, &base.tokens);
     let edits: Vec<&Edit> = edit.into_iter().collect();
@@ -141,8 +142,8 @@ fn unrunnable(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnos
     found
 }
 
-/// Returns the warning that the base does not predict `was`, which is written at `span`; `label` describes what it
-/// predicts instead.
+/// Returns the warning that the base model does not predict `was`, the old answer of the edit. `span` is the location
+/// of `was` in the edit file, and `label` says what the model predicts instead.
 pub fn base_disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<String>) -> Diagnostic {
     let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
     Diagnostic::new(Code::BaseDisagrees, message)
@@ -150,9 +151,9 @@ pub fn base_disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl I
         .help("correct `was`, or reword the prompt as the training text may have it")
 }
 
-/// Returns a finding for every pair of edits with identical MLP keys: with every context template, the model reads the
-/// same tokens up to the subject's last token. `corrigenda check` compares only texts, so it misses some of these
-/// pairs. Without a ridge, the link would reject these pairs only after all edits are compiled.
+/// Returns an error for every pair of edits with identical MLP keys. The keys are identical if, with every context
+/// template, the tokens up to the subject's last token are the same. Without this check, the link would reject these
+/// pairs only after all edits are compiled.
 fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<Vec<&[u32]>, Vec<&PlannedEdit<'_>>> = BTreeMap::new();
     for planned in &plan.edits {
@@ -175,7 +176,7 @@ fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
 /// Returns the edits with these ids, or all edits if the list is empty.
 ///
 /// # Errors
-/// If an id is not that of an edit in the set.
+/// If no edit of the project has one of the ids.
 pub fn select_edits<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, Failure> {
     let unknown = ids.iter().filter(|id| project.edits.get(id).is_none());
     let findings: Vec<Diagnostic> = unknown.map(|id| unknown_id(project, id)).collect();

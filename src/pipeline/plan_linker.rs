@@ -9,11 +9,11 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 
-/// The cosine of two MLP keys, in the metric of `C⁻¹`, at or above which a build warns that the edits disturb each
-/// other.
+/// The cosine of two MLP keys at or above which a build warns that their edits disturb each other. The cosine is taken
+/// in the metric of `C⁻¹`, where `C` is the second moment of the MLP keys over the corpus.
 pub const SIMILAR: f64 = 0.8;
 
-/// The compiled edits of a plan, of which all or a subset can be linked.
+/// The compiled edits of a plan, with methods that link all of them or a subset.
 pub struct PlanLinker<'a> {
     sources: &'a Sources,
     setup: &'a Setup,
@@ -30,8 +30,8 @@ pub struct LinkedPatch {
 }
 
 impl<'a> PlanLinker<'a> {
-    /// Creates a linker from the compiled edits of the whole plan and the Cholesky factor of the second moments `C` at
-    /// the edited layer.
+    /// Creates a linker for a plan. `objects` are the compiled edits of the whole plan. `factor` is the Cholesky factor
+    /// of the second moment `C` of the MLP keys at the edited layer.
     pub fn new(
         sources: &'a Sources,
         base: &'a Base,
@@ -48,7 +48,7 @@ impl<'a> PlanLinker<'a> {
         Self { sources, setup, edits, linker }
     }
 
-    /// Adds a refinement, which is applied if all edits are linked.
+    /// Adds a refinement. Only [`PlanLinker::link_all`] applies it.
     #[must_use]
     pub fn refined(self, refinement: RefinementInputs<'a>) -> Self {
         Self { linker: self.linker.refined(refinement), ..self }
@@ -74,14 +74,14 @@ impl<'a> PlanLinker<'a> {
     /// Links all edits, and refines the result if the setup has a refinement.
     ///
     /// # Errors
-    /// If the MLP keys of two edits are parallel, an edit changes nothing, or a weight is not finite. The finding
-    /// points to the edit.
+    /// If the MLP keys of two edits are parallel, an edit changes nothing, or a weight is not finite. The error points
+    /// to the edit in its file.
     pub fn link_all(&self, progress: &dyn Progress) -> Result<LinkedPatch, Failure> {
         let all: Vec<usize> = (0..self.edits.len()).collect();
         self.patch(&all, self.linker.link(self.setup.link_ridge(), progress))
     }
 
-    /// Links only the edits with these indices, which must be ascending, without refinement.
+    /// Links only the edits at the indices `chosen`, which must be ascending, without refinement.
     ///
     /// # Errors
     /// As for [`PlanLinker::link_all`].
@@ -118,7 +118,6 @@ impl<'a> PlanLinker<'a> {
             .help("leave one of them out, or set `ridge` under `[link]` (then both hold only in part)")
     }
 
-    /// Converts a patch error to a finding at the location of the edit that caused it.
     fn patch_refused(&self, edit: Option<usize>, error: &PatchError) -> Diagnostic {
         let code = if let PatchError::Null { .. } = error { Code::NullEdit } else { Code::NotFinite };
         let Some(edit) = edit.map(|index| self.edits[index].edit) else {

@@ -1,5 +1,4 @@
-//! Defines a set of edits that is resolved to tokens, with the store addresses of the edits and their entries in the
-//! lock.
+//! Defines the plan of a build: every edit with its tokens, its store address and its entry in `corrigenda.lock`.
 
 use std::ops::Range;
 
@@ -15,68 +14,70 @@ use crate::project::{
     Difference, Edit, Lock, LockField, LockItem, LockedEdit, LockedPatch, LockedStatistics, Prefaces,
 };
 
-/// An edit with one name of its subject, resolved to tokens.
+/// A tokenized edit, with its subject or one of its aliases in the prompt.
 pub struct PlannedEdit<'a> {
     pub edit: &'a Edit,
-    /// The name of the subject that the prompt contains: the subject itself, or one of its aliases.
+    /// The subject of the edit, or the alias that takes its place in the prompt.
     pub name: &'a str,
-    /// The byte range of the name in the edit file.
+    /// The byte range of `name` in the edit file.
     pub span: &'a Range<usize>,
     /// The digest of what the weights depend on: subject, prompt, target and `chat`.
     pub meaning: Digest,
-    /// The tokens of the prompt under every context template, the position of the subject's last token in each, and the
-    /// tokens of the target.
+    /// The tokens of the prompt with every context template, the position of the subject's last token in each of them,
+    /// and the tokens of the target.
     pub resolved: Resolved,
-    /// The attention sink at the subject's last token in the bare prompt; `None` if that token is not at a sink.
+    /// The attention sink at the subject's last token in the prompt without a context template; `None` if there is no
+    /// sink.
     pub sink: Option<Sink>,
-    /// The address of the compiled object in the store; the object may not exist yet.
+    /// The store address of the compiled edit, which may not be compiled yet.
     pub object: Digest,
 }
 
-/// The edits of a project, resolved to the tokens that the base reads.
+/// The tokenized edits of a project, with warnings about them.
 pub struct Plan<'a> {
-    /// One entry per subject name, sorted by the id of the edit. The entries for the aliases of an edit follow the
-    /// entry for its subject.
+    /// One item for the subject and one for each alias of every edit, sorted by the id of the edit. The subject comes
+    /// before its aliases.
     pub edits: Vec<PlannedEdit<'a>>,
     /// Warnings for the user, for example about subjects at attention sinks.
     pub warnings: Vec<Diagnostic>,
 }
 
 impl PlannedEdit<'_> {
-    /// Returns the text that is put before the bare prompt so that the subject is not at an attention sink. Returns
-    /// `None` if there is no sink, or if no text avoids it.
+    /// Returns the text that is put before the prompt so that the subject is not at an attention sink. Returns `None`
+    /// if there is no sink, or if no text avoids it.
     pub fn preface(&self) -> Option<&str> {
         self.sink.as_ref()?.preface.as_deref()
     }
 
-    /// Returns the prompt with this name as the subject, after the preface if there is one.
+    /// Returns the prompt with `name` in place of the subject, after the preface if there is one.
     pub fn filled(&self) -> String {
         [self.preface().unwrap_or_default(), &self.edit.filled_with(self.name)].concat()
     }
 
-    /// Returns the context templates with which the edit is compiled; the preface is part of the first one.
+    /// Returns the context templates with which the edit is compiled. The preface, if there is one, is part of the
+    /// first.
     pub fn templates(&self, setup: &Setup) -> Vec<String> {
         detect::with_preface(&setup.templates, self.preface())
     }
 
-    /// Returns the model input for `filled`, a text from [`PlannedEdit::filled`].
+    /// Returns the input of the tokenizer for `filled`, a text from [`PlannedEdit::filled`].
     pub fn model_input<'t>(&self, filled: &'t str) -> Prompt<'t> {
         Prompt { text: filled, chat: self.edit.chat }
     }
 
-    /// Returns the alias of the subject; `None` for the subject itself.
+    /// Returns `name` if it is an alias; `None` if it is the subject itself.
     pub fn alias(&self) -> Option<&str> {
         (self.name != self.edit.subject).then_some(self.name)
     }
 
-    /// Returns the digest of the chat template with which the prompts are tokenized; `None` if the edit is not in a
-    /// chat. All other inputs of the tokenization are files of the base.
+    /// Returns the digest of the chat template for an edit in a chat. For other edits, returns a digest of the
+    /// tokenization rules that are not in `tokenizer.json`, or `None` if there are no such rules.
     pub fn chat_template_digest(&self, base: &Base) -> Option<Digest> {
-        // An edit with an unusable template was rejected when it was resolved.
+        // This cannot fail: an edit with an unusable chat template was rejected when the plan was made.
         base.tokens.reading(self.edit.chat).ok().flatten()
     }
 
-    /// Returns the name of the edit for messages: its id, followed by the alias if this entry is for an alias.
+    /// Returns the id of the edit for messages, followed by `name` if that is an alias.
     pub fn label(&self) -> String {
         self.edit.label(self.name)
     }
@@ -87,16 +88,15 @@ impl PlannedEdit<'_> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
 
-    /// Returns whether no value of the edit can change the answer: the edited layer is the last one, and the prompt
-    /// continues after the subject. No attention follows the last layer, so a value changes the output only at the
-    /// position of the subject.
+    /// Returns whether no value of the edit can change the answer: the edited layer is the last layer of the model, and
+    /// the prompt continues after the subject. No attention follows the last layer, so a value changes the output only
+    /// at the position of the subject.
     pub fn is_out_of_reach(&self, base: &Base, setup: &Setup) -> bool {
         let goes_on = self.resolved.rows.first().is_some_and(|bare| bare.position + 1 < bare.ids.len());
         goes_on && setup.layer + 1 == base.model.spec().layers
     }
 
-    /// Returns the error for an edit whose answer no value can change ([`PlannedEdit::is_out_of_reach`]); `None` for
-    /// other edits.
+    /// Returns an error if [`PlannedEdit::is_out_of_reach`] is true; `None` otherwise.
     fn out_of_reach(&self, base: &Base, setup: &Setup) -> Option<Diagnostic> {
         if !self.is_out_of_reach(base, setup) {
             return None;
@@ -150,7 +150,7 @@ impl PlannedEdit<'_> {
         found
     }
 
-    /// Returns the entry of this edit in the lock; `layers` are the layers that the patch changes.
+    /// Returns the entry of this edit in `corrigenda.lock`; `layers` are the layers that the patch changes.
     pub fn lock_entry(&self, base: &Base, layers: &[usize]) -> LockedEdit {
         let bare = &self.resolved.rows[0];
         LockedEdit {
@@ -170,16 +170,17 @@ impl PlannedEdit<'_> {
 }
 
 impl Plan<'_> {
-    /// Rejects edits whose answer no value can change.
+    /// Rejects edits whose answer no value can change (see [`PlannedEdit::is_out_of_reach`]).
     ///
     /// # Errors
-    /// If the edited layer is the last and prompts continue after their subjects: one finding per edit.
+    /// If the edited layer is the last layer of the model and prompts continue after their subjects; there is one error
+    /// per such edit.
     pub fn check_reach(&self, base: &Base, setup: &Setup, sources: &Sources) -> Result<(), Failure> {
         let findings: Vec<_> = self.edits.iter().filter_map(|planned| planned.out_of_reach(base, setup)).collect();
         if findings.is_empty() { Ok(()) } else { Err(Failure::invalid(findings, sources)) }
     }
 
-    /// Returns the prefaces of all edits that have one.
+    /// Returns the texts that are put before prompts whose subject would otherwise be at an attention sink.
     pub fn prefaces(&self) -> Prefaces {
         let stated = self.edits.iter().filter_map(|one| Some((one.edit.id.as_str(), one.name, one.preface()?)));
         stated.collect()
@@ -193,17 +194,18 @@ impl Plan<'_> {
         edits
     }
 
-    /// Returns the lock that a build writes for this plan, these second moments and the patch with this id.
+    /// Returns the content of `corrigenda.lock` after a build of this plan. `statistics` are the records of the second
+    /// moments of the MLP keys, and `patch` is the id of the patch.
     pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
         let layers = setup.layers(base);
         let mut edits: Vec<_> = self.edits.iter().map(|planned| planned.lock_entry(base, &layers)).collect();
-        // Sorted by id and alias, as in the lock file; the order of the aliases in an edit does not matter.
+        // The lock lists the edits by id and alias, so it does not depend on the order of the aliases in an edit file.
         edits.sort_by(|a, b| (&a.id, &a.alias).cmp(&(&b.id, &b.alias)));
         let patch = LockedPatch { settings: setup.digest(), set: Lock::set_of(&edits), id: patch };
         Lock { numerics: NUMERICS.to_owned(), base: base.locked.clone(), statistics, edits, patch }
     }
 
-    /// Returns the differences between a lock and the lock that a build would write now, as far as they are known
+    /// Returns the differences between `lock` and the lock that a build would write now, as far as they are known
     /// before the build.
     pub fn differences(&self, lock: &Lock, base: &Base, setup: &Setup) -> Vec<Difference> {
         let fresh = self.lock(base, setup, lock.statistics.clone(), lock.patch.id);
@@ -216,7 +218,7 @@ impl Plan<'_> {
             locked: locked.corpus.to_string(),
             fresh: corpus.to_string(),
         }));
-        // `fresh` has the statistics of `lock`, so a changed origin (imported or summed) is compared separately.
+        // `fresh` has the statistics of `lock`, so this code checks whether they should now be imported or summed.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
             let current = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
             let origin = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());

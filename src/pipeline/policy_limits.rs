@@ -1,4 +1,5 @@
-//! Checks the policy limits that need the patched model; it runs before the patch is stored.
+//! Checks the limits of the project's policy that need the patched model. A build runs this check before it stores the
+//! patch.
 
 use super::{Base, BuildRecord, Plan};
 use crate::behaviour::PromptKind;
@@ -16,17 +17,17 @@ use crate::patch::Patch;
 use crate::project::{Config, Edit, Limit, Policy, Prefaces, Project};
 use crate::store::{EntryKind, Store, memo};
 
-/// The maximum number of source locations that are shown for one broken limit.
+/// The maximum number of unmet expectations to which the error for one broken limit points.
 const MAX_PLACES: usize = 8;
 
-/// Returns the project's thresholds, or the defaults where the project sets none: the KL divergence at or above which a
-/// prompt counts as changed, and the minimum probability of a target.
+/// Returns the thresholds of the project, or the defaults: the KL divergence at or above which a prompt counts as
+/// changed, and the minimum probability of a target.
 pub fn thresholds(config: &Config) -> Thresholds {
     let unchanged_kl = config.test.unchanged_kl.unwrap_or(UNCHANGED_KL);
     Thresholds { unchanged_kl, min_probability: config.test.min_probability.unwrap_or(0.0) }
 }
 
-/// Measures a patch against every limit of the policy and returns a finding for each broken limit. If no limit is
+/// Checks a patch against every limit of the policy, and returns a finding for each broken limit. If no limit is
 /// broken, the store records this result, and the next call with the same inputs skips the measurement.
 ///
 /// # Errors
@@ -58,7 +59,7 @@ pub fn check(
 
 const PASSED: &[u8] = b"passed";
 
-/// Returns the address at which the store records that no limit is broken: the digest of all inputs of the measurement.
+/// Returns the store address for the result that no limit is broken: a digest of all inputs of the measurement.
 fn address(
     project: &Project,
     base: &Base,
@@ -79,7 +80,8 @@ fn address(
     hasher.float("unchanged-kl", unchanged_kl).float("min-probability", min_probability);
     hasher.number("edits", project.edits.edits.len() as u64);
     for planned in &plan.edits {
-        // The subject of an edit comes before its aliases.
+        // The expectations belong to the edit, so they are hashed once, with its subject, and not again with its
+        // aliases.
         if planned.alias().is_none() {
             hasher.digest("expectation", &planned.edit.expectation());
         }
@@ -90,7 +92,7 @@ fn address(
         neighbours.map(|probe| probe.prompt.as_str()).collect::<Vec<_>>()
     };
     hasher.texts("probes", probes(false).into_iter());
-    // Probes in a chat are hashed only if there are any, so that addresses from before `chat` existed stay valid.
+    // Chat probes are hashed only if there are any, so that the addresses of projects without chat probes stay valid.
     if !probes(true).is_empty() {
         hasher.texts("chats", probes(true).into_iter());
     }
@@ -125,8 +127,8 @@ fn check_norms(policy: &Policy, record: &BuildRecord) -> Vec<Diagnostic> {
     findings
 }
 
-/// Runs the prompts on the base and the patched model, and returns a finding for each limit on the answers that is
-/// broken.
+/// Runs all prompts on the base model and the patched model, and returns a finding for each broken limit on the
+/// answers.
 fn check_answers(
     project: &Project,
     base: &Base,
@@ -199,7 +201,7 @@ fn share_below_limit(
     }
     let message =
         format!("{} of {} {what}: {:.3}; the policy requires {}", share.met, share.all, share.value(), limit.value);
-    // The first label is an expectation that fails; the policy's rule is shown last.
+    // The error points first to the unmet expectations, and last to the rule of the policy.
     let mut finding = Diagnostic::new(code, message);
     for (index, one) in unmet.iter().take(MAX_PLACES).enumerate() {
         let label = format!("`{}` does not", one.id);
@@ -240,7 +242,7 @@ fn divergences_above_limit(
     findings
 }
 
-/// Measures the damage on neutral text, and returns a finding for each limit on it that is broken.
+/// Measures the KL divergence and the perplexity on neutral text, and returns a finding for each broken limit.
 fn check_damage(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Failure> {
     let policy = &project.config.policy;
     if policy.max_damage.is_none() && policy.max_perplexity.is_none() {
@@ -265,14 +267,15 @@ fn check_damage(project: &Project, base: &Base, patched: &Model) -> Result<Vec<D
     Ok(found)
 }
 
-/// Measures the KL divergence and the perplexity of the project's neutral text between the base and a patched model.
+/// Compares the base model and a patched model on the project's neutral text, by KL divergence and perplexity.
 ///
 /// # Errors
-/// If there is no neutral text, it cannot be read, nothing in it is predicted, or a model's output is not finite.
+/// If no neutral text is set, the text cannot be read, it has no token to predict, or the output of a model is not
+/// finite.
 pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Failure> {
     let measured =
         damage(&base.model, patched, &read_neutral(project, base)?).map_err(|error| not_finite_error(&error))?;
-    // Without a predicted token nothing was measured, so no limit can pass.
+    // If no token was predicted, nothing was measured, so no limit can pass.
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok(measured) }
 }
 
@@ -286,13 +289,12 @@ pub fn read_neutral(project: &Project, base: &Base) -> Result<Neutral, Failure> 
         .map_err(|error| unusable(project, &error.to_string()))
 }
 
-/// Returns the path of the neutral text: `neutral` under `[test]`, or by default the corpus of the statistics.
+/// Returns the path of the neutral text: `neutral` under `[test]`, or by default `corpus` under `[statistics]`.
 pub fn neutral_path(config: &Config) -> Option<std::path::PathBuf> {
     let corpus = config.statistics.as_ref().map(|statistics| &statistics.corpus);
     config.test.neutral.as_ref().or(corpus).map(|path| config.resolve(path))
 }
 
-/// The error message for a neutral text that has no token to predict.
 pub const NO_TOKENS: &str = "no document of the neutral text has a second token to predict";
 
 fn no_neutral(project: &Project) -> Failure {
@@ -303,7 +305,7 @@ fn unusable(project: &Project, error: &str) -> Failure {
     neutral_text_error(project, &format!("the neutral text cannot be used: {error}"))
 }
 
-/// Returns the error `why` about the neutral text, with help on how to set this text in the project file.
+/// Returns an error with the message `why`, and with help on how to set the neutral text in `corrigenda.toml`.
 pub fn neutral_text_error(project: &Project, why: &str) -> Failure {
     let finding = Diagnostic::new(Code::CorpusUnusable, why).help(
         "set `neutral` under `[test]` to a text, one document per line; by default it is the corpus of the statistics",

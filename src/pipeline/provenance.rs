@@ -1,7 +1,7 @@
-//! Writes the inputs of a patch as an unsigned in-toto Statement with a SLSA provenance predicate.
+//! Writes how a patch was built as an in-toto Statement with an SLSA provenance predicate.
 //!
-//! The statement depends only on the build: it contains no time, host or run id, so the same build gives the same
-//! bytes. The statement is not signed; the user can sign it.
+//! The statement contains no time, host or run id, so the same build gives the same bytes. The statement is not signed;
+//! the user can sign it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,12 +17,13 @@ use crate::store::{StoreError, atomic};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE: &str = "https://slsa.dev/provenance/v1";
-/// The SLSA build type, which defines how the parameters of the statement are read.
+/// The SLSA build type: a URI that defines what the parameters in the statement mean.
 pub const BUILD_TYPE: &str = "urn:corrigenda:build:1";
-/// The builder id of a statement if the user names no builder.
+/// The default id of the builder in a statement, a URI.
 pub const BUILDER: &str = "urn:corrigenda:builder:unnamed";
 
-/// Returns the statement for the patch of `lock`, which was just built from `project`.
+/// Returns the provenance statement for the patch in `lock`, which was just built from `project`. `builder` is a URI
+/// that identifies the builder.
 ///
 /// # Errors
 /// If a file of the project cannot be read, or has changed since the build read it.
@@ -54,7 +55,7 @@ pub fn statement(project: &Project, lock: &Lock, builder: &str) -> Result<Vec<u8
     Ok(format!("{text}\n").into_bytes())
 }
 
-/// Returns the digests of all files that the build read, by name.
+/// Returns the name and the digest of every file that the build read.
 fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
     let mut all = BTreeMap::new();
     for file in &lock.base.files {
@@ -80,13 +81,13 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
     Ok(all.into_iter().map(one).collect())
 }
 
-/// Returns the name of a file in the statement, `ROLE/FILE`, which does not reveal the folder of the file on this
+/// Returns `ROLE/FILE` as the name of a file in the statement, so that the statement does not reveal folders of this
 /// machine.
 fn hide_folders(role: &str, path: &Path) -> String {
     format!("{role}/{}", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Returns the digest of a project file, after a check that the file has not changed since the build read it.
+/// Returns the digest of a project file. Fails if the file has changed since the build read it.
 fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Failure> {
     let bytes = regular_file::read(path, MOST_FILE_BYTES).map_err(|error| unreadable(path, &error.to_string()))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
@@ -101,10 +102,11 @@ fn unreadable(path: &Path, why: &str) -> Failure {
     Failure::from(Diagnostic::new(Code::FileUnreadable, message))
 }
 
-/// Checks, before a build, that the statement can be written to `path` and that the builder is a URI.
+/// Checks that the statement can be written to `path` and that `builder` is a URI. Runs before the build, so that a
+/// mistake is reported early.
 ///
 /// # Errors
-/// If the folder does not exist, the file cannot be created, or the builder is not a URI.
+/// If the folder does not exist, the file cannot be created, or `builder` is not a URI.
 pub fn check(path: &Path, builder: &str) -> Result<(), Failure> {
     let not_allowed = |character: char| character.is_whitespace() || character.is_control();
     if !builder.contains(':') || builder.starts_with(':') || builder.contains(not_allowed) {

@@ -1,4 +1,5 @@
-//! Measures a build: the probabilities of the answers before and after the patch, the norms and the sizes.
+//! Measures a patch: the probabilities of the answers before and after the patch is applied, and the norms of the
+//! weight changes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,17 +11,17 @@ use crate::digest::Digest;
 use crate::model::{Model, ModelError};
 use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
 
-/// The figures of a build. They depend only on the [`BuildInputs`](super::BuildInputs), whose digest is the address of
-/// the record in the store.
+/// The figures of a build. They depend only on [`BuildInputs`](super::BuildInputs). The digest of these inputs is the
+/// store address of the figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct BuildRecord {
-    /// The SHA-256 of the patch.
+    /// The SHA-256 of the patch file.
     pub patch: Digest,
-    /// The size of the patch in bytes.
+    /// The size of the patch file in bytes.
     pub size: u64,
-    /// The ridge that was added to the diagonal of C, the second moment of the MLP keys, before its factorisation, as a
-    /// share of the mean diagonal.
+    /// The ridge that was added to the diagonal of `C`, the second moment of the MLP keys, before its factorisation. It
+    /// is a share of the mean diagonal entry; 0 if `C` has full rank.
     pub statistics_ridge: f64,
     /// The figures of every edit, sorted by the digest of its subject, prompt, target and `chat`.
     pub edits: Vec<EditRecord>,
@@ -30,20 +31,20 @@ pub struct BuildRecord {
     /// Pairs of edits whose MLP keys are nearly parallel, the most similar pair first; at most 100.
     #[serde(rename = "alike")]
     pub similar: Vec<SimilarKeys>,
-    /// The number of corpus sentences on which the refinement limited the change of the predictions, and the number
-    /// that its settings request. `None` if the set is not refined.
+    /// The number of corpus sentences that the refinement used to preserve the predictions, and the number that its
+    /// settings request; `None` without refinement.
     #[serde(rename = "watched")]
     pub neutral_sentences: Option<(usize, usize)>,
 }
 
-/// Two edits whose MLP keys are nearly parallel. Each is identified by the digest of its subject, prompt, target and
-/// `chat`.
+/// Two edits whose MLP keys are nearly parallel. Each edit is identified by the digest of its subject, prompt, target
+/// and `chat`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SimilarKeys {
     pub edit: Digest,
     pub other: Digest,
-    /// The cosine of the two MLP keys in the metric of `C⁻¹`.
+    /// The cosine of the two MLP keys in the metric of `C⁻¹`, where `C` is the second moment of the MLP keys.
     pub cosine: f64,
 }
 
@@ -54,14 +55,14 @@ pub struct EditRecord {
     pub target: AnswerRecord,
     /// The probabilities of the old answer; `None` if the edit has no `was`.
     pub was: Option<AnswerRecord>,
-    /// The norm of the edit's rank-one part of the patch, `‖u vᵀ‖`, over all changed tensors.
+    /// The norm of the rank-one part of the patch that belongs to the edit, `‖u vᵀ‖`, over all changed tensors.
     pub norm: f64,
     /// The share of `norm` that remains after rounding to the dtype of the checkpoint, if the edit is applied alone.
     pub surviving: f64,
 }
 
 impl BuildRecord {
-    /// Returns the record and the patch of a set without edits; the patch is empty.
+    /// Returns the figures and the patch of a project without edits; the patch is empty.
     pub fn of_empty_set() -> (Self, Patch) {
         let patch = Patch::default();
         let bytes = patch.to_bytes();
@@ -81,8 +82,8 @@ impl BuildRecord {
 }
 
 impl EditRecord {
-    /// Adds the edit's part of one more tensor: the norms are combined as the root of the sum of squares, and the
-    /// surviving shares as the mean weighted by squared norms.
+    /// Adds the figures of the edit for one more tensor. The norms are combined as the root of the sum of squares, and
+    /// the surviving shares as a mean that is weighted by the squared norms.
     fn add(&mut self, norm: f64, surviving: f64) {
         if self.norm == 0.0 {
             (self.norm, self.surviving) = (norm, surviving);
@@ -95,15 +96,15 @@ impl EditRecord {
     }
 }
 
-/// The probability of an answer on the base and on the patched model, and whether each predicts it.
+/// The scores of one answer with the base model and with the patched model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AnswerRecord {
-    /// The probability of the answer with the base.
+    /// The probability of the answer with the base model.
     pub before: f64,
     /// The probability of the answer with the patched model.
     pub after: f64,
-    /// Whether the base predicts every token of the answer as the arg-max.
+    /// Whether the base model predicts every token of the answer as the arg-max.
     pub held: bool,
     /// Whether the patched model predicts every token of the answer as the arg-max.
     pub holds: bool,
@@ -140,14 +141,14 @@ pub enum Unmeasured {
     Model(#[from] ModelError),
 }
 
-/// The maximum number of recorded pairs of edits with similar MLP keys: a set with one subject under many prompts has
-/// thousands.
+/// The maximum number of pairs in [`BuildRecord::similar`]. A set with many prompts about one subject has thousands.
 const MAX_SIMILAR: usize = 100;
 
-/// Measures a patch: the answers on the base and on the rounded weights, the norms and the tensors.
+/// Measures a patch: the probabilities of the answers with the base model and with the patched, rounded weights, and
+/// the norms of the weight changes.
 ///
 /// # Errors
-/// If the patch does not fit the base, or a text of an edit cannot be scored.
+/// If the patch was built for another base model, or an answer cannot be scored.
 pub fn measure(
     base: &Base,
     setup: &Setup,
@@ -183,7 +184,7 @@ pub fn measure(
     let mut similar = Vec::new();
     for pair in linker.similar() {
         let [edit, other] = [pair.edit, pair.partner].map(|index| linker.edits()[index]);
-        // The names of one subject have similar MLP keys by design.
+        // A subject and its aliases have similar MLP keys by design, so they are not recorded.
         if edit.edit.id != other.edit.id {
             similar.push(SimilarKeys { edit: edit.meaning, other: other.meaning, cosine: pair.cosine });
         }
@@ -193,7 +194,7 @@ pub fn measure(
     Ok(BuildRecord { patch: digest, size, statistics_ridge, edits, tensors, condition, similar, neutral_sentences })
 }
 
-/// Scores the new and old answers of all edits, in the order of their meanings.
+/// Scores the target and the old answer of every edit. The results are sorted by `meaning`.
 fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditRecord>, ModelError> {
     let limit = base.model.spec().max_positions;
     let mut questions = Vec::new();

@@ -1,6 +1,7 @@
-//! Stores why an edit cannot be compiled, so that later builds report the reason without repeating the search. A
-//! refusal is stored at the address that the compiled object of the edit would have. The address is a digest of all
-//! inputs of the search, so other settings lead to a new search.
+//! Stores why an edit cannot be compiled, so that later builds report the reason without another optimisation.
+//!
+//! The reason is stored at the address that the compiled edit would have. This address is a digest of all inputs of the
+//! optimisation, so other settings lead to a new attempt.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,25 +18,26 @@ use crate::store::{EntryKind, Store, StoreError};
 enum Reason {
     /// The MLP key, the value or the loss is not finite.
     NotFinite,
-    /// The base already produces the value for the MLP key, so the edit would change nothing.
+    /// The base model already produces the value for the MLP key, so the edit would change nothing.
     Null,
-    /// No attempt in `schedule` reached the required negative log-likelihood of the target.
+    /// No stage of the optimisation reached the required negative log-likelihood of the target.
     NotConverged,
 }
 
-/// The reason why an edit is refused, with the figures of its optimisation, in the form that the store contains.
+/// The reason why an edit cannot be compiled, with the figures of its optimisation. The store contains this value as
+/// JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Refusal {
     reason: Reason,
-    /// The lowest mean negative log-likelihood of the target, in nats; `None` if it is not finite.
+    /// The lowest mean negative log-likelihood of the target that was reached, in nats; `None` if it is not finite.
     nll: Option<f64>,
     /// The number of evaluations of the loss in the optimisation.
     evaluations: usize,
 }
 
 impl Refusal {
-    /// Returns why a compiled edit is refused, or `None` if the edit is accepted.
+    /// Returns why a compiled edit cannot be part of a patch; `None` if it can.
     pub fn of(compiled: &Compiled) -> Option<Self> {
         let numbers = compiled.key.iter().chain(&compiled.value);
         let finite = numbers.clone().all(|x| x.is_finite()) && compiled.loss.total().is_finite();
@@ -52,18 +54,18 @@ impl Refusal {
         Some(Self { reason, nll, evaluations: compiled.evaluations })
     }
 
-    /// Returns the refusal that is stored at an object's address, if there is one.
+    /// Reads a refusal from the store. `address` is the store address of the compiled edit.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the store cannot be read.
     pub fn stored(store: &Store, address: &Digest) -> Result<Option<Self>, StoreError> {
         store.recall(EntryKind::Refusal, address, |bytes| serde_json::from_slice(bytes).ok())
     }
 
-    /// Writes the refusal to the store at an object's address.
+    /// Writes the refusal to the store. `address` is the address that the compiled edit would have.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the store cannot be written.
     pub fn write(&self, store: &Store, address: &Digest) -> Result<(), StoreError> {
         store.put(EntryKind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be serialized"))
     }
@@ -124,14 +126,15 @@ impl Refusal {
     }
 }
 
-/// Returns the edits of a plan that the store records as refused, each with its refusal.
+/// Returns the edits of a plan for which the store has a refusal and no compiled edit.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store cannot be read.
 pub fn refused_edits<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p PlannedEdit<'p>, Refusal)>, StoreError> {
     let mut known = Vec::new();
     for planned in &plan.edits {
-        // If both an object and a refusal exist at an address, the object wins: a later search found a value.
+        // If the store has both a compiled edit and a refusal, a later optimisation succeeded, so the refusal is
+        // ignored.
         if !store.path(EntryKind::Object, &planned.object).is_file()
             && let Some(refusal) = Refusal::stored(store, &planned.object)?
         {
@@ -141,10 +144,10 @@ pub fn refused_edits<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p P
     Ok(known)
 }
 
-/// Stops a build before any computation if the store records that one of its edits is refused.
+/// Fails if the store records that an edit of the plan cannot be compiled. A build calls this before any computation.
 ///
 /// # Errors
-/// If the store records refused edits of the plan (all are reported), or the store fails.
+/// If the store has a refusal for edits of the plan (all of them are reported), or if the store cannot be read.
 pub fn stop_if_known(plan: &Plan<'_>, setup: &Setup, sources: &Sources, store: &Store) -> Result<(), Failure> {
     let findings: Vec<Diagnostic> = refused_edits(plan, store)?
         .into_iter()

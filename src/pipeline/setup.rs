@@ -1,4 +1,4 @@
-//! Combines the project's settings with the published values for its base and the defaults.
+//! Combines the settings of `corrigenda.toml` with the published values for the base model and with defaults.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -15,67 +15,67 @@ use crate::regular_file;
 use crate::stats::Provenance;
 use crate::store::{Store, memo, requested};
 
-/// All inputs of a build except the edits and the base.
+/// The settings of a build, that is, all inputs except the edits and the base model.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub layer: usize,
-    /// The context templates, texts with `{}` for the prompt; the first one is `{}` alone, the bare prompt.
+    /// The context templates: texts with `{}` in place of the prompt. The first template is `{}` alone.
     pub templates: Vec<String>,
     pub settings: Settings,
-    /// The ridge of the linear system of the link, as a share of the mean diagonal; `None` if the project does not set
-    /// it.
+    /// The ridge on the diagonal of the linear system, as a share of the mean diagonal entry; `None` if the project
+    /// does not set a ridge.
     pub ridge: Option<f64>,
-    /// The refinement of the linked set; `None` if the set is not refined.
+    /// The settings of the refinement; `None` if the linked edits are not refined.
     pub refinement: Option<Refinement>,
-    /// The path of the statistics corpus; empty for [`CorpusDigest::Assumed`].
+    /// The path of the corpus whose MLP keys give the second moment; empty for [`CorpusDigest::Assumed`].
     pub corpus: PathBuf,
     pub provenance: Provenance,
-    /// The digest of the imported statistics file of each layer that has one; the file replaces the sum over the
-    /// corpus.
+    /// The digests of imported files of second moments, by layer. The second moment of such a layer is not summed over
+    /// the corpus.
     pub imports: BTreeMap<usize, Digest>,
 }
 
 /// How the digest of the corpus is obtained.
 #[derive(Clone, Copy, Debug)]
 pub enum CorpusDigest {
-    /// The digest in the store if the metadata of the file is unchanged since the digest was computed; otherwise the
-    /// file is read.
+    /// The digest is taken from the store if the metadata of the corpus file is unchanged. Otherwise the file is
+    /// hashed.
     Remembered,
-    /// The file is read and hashed.
+    /// The corpus file is always read and hashed.
     Fresh,
     /// The given digest is used without a check, for commands that compute nothing from the corpus.
     Assumed(Digest),
 }
 
 impl CorpusDigest {
-    /// Returns the corpus digest that a lock records. The lock of a set without edits records none, because such a set
-    /// needs no statistics; the digest of an empty file is used instead.
+    /// Returns the corpus digest that a lock records. The lock of a project without edits records no corpus; the digest
+    /// of an empty file is used instead.
     pub fn of_lock(lock: &Lock) -> Self {
         Self::Assumed(lock.statistics.first().map_or_else(|| Digest::of(b""), |locked| locked.corpus))
     }
 }
 
-/// The default maximum number of tokens per document, which the context length of the model limits further. It is the
-/// longest published value (the context of GPT-J).
+/// The default maximum number of tokens per document of the corpus: the context length of GPT-J, the longest that is
+/// published. If the context of the model is shorter, that length is the maximum.
 const DEFAULT_MAX_TOKENS: usize = 2048;
 
-/// The maximum size of a file of context templates: 1 MiB.
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 
 impl Setup {
-    /// Reads the project's settings. A setting that the project does not set has the published value for the base, or a
-    /// default.
+    /// Reads the project's settings. A setting that the project does not set has the published value for the base
+    /// model, or a default.
     ///
     /// # Errors
-    /// If no layer is known, or the templates or the corpus cannot be used; all problems are reported together.
+    /// If no layer is set or published, or if the context templates or the corpus cannot be used; all errors are
+    /// reported together.
     pub fn new(project: &Project, base: &Base, store: &Store, corpus: CorpusDigest) -> Result<Self, Failure> {
         Self::at_layer(project, base, store, corpus, layer_for(project, base))
     }
 
-    /// Does the same as [`Setup::new`] for the layer `layer` instead of the layer that the project file sets.
+    /// Does the same as [`Setup::new`] for `layer`, instead of the layer in `corrigenda.toml`.
     ///
     /// # Errors
-    /// As for [`Setup::new`]; an error in `layer` is reported with the others.
+    /// As for [`Setup::new`]; an error in `layer` is reported with the other errors.
     pub fn at_layer(
         project: &Project,
         base: &Base,
@@ -105,8 +105,8 @@ impl Setup {
         Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance, imports })
     }
 
-    /// Returns the same setup with the imported statistics that a lock records, instead of imports that were requested
-    /// after the lock was written.
+    /// Returns the same setup with the imported second moments that `lock` records. Later requests of `corrigenda stats
+    /// import` are ignored.
     #[must_use]
     pub fn with_imports_of(mut self, lock: &Lock) -> Self {
         self.imports = imports_of(lock);
@@ -119,7 +119,7 @@ impl Setup {
         (self.layer..base.model.spec().layers).take(count).collect()
     }
 
-    /// Returns the same setup for another layer, with the provenance of that layer's statistics.
+    /// Returns the same setup for another layer, with the provenance of that layer's second moment.
     #[must_use]
     pub fn for_layer(&self, layer: usize) -> Self {
         let imported = self.imports.get(&layer).copied();
@@ -127,14 +127,14 @@ impl Setup {
         Self { layer, provenance, ..self.clone() }
     }
 
-    /// Returns the ridge of the linear system of the link, as a share of the mean diagonal: the project's value, or the
-    /// default. Without refinement, the default is 0.
+    /// Returns the ridge on the diagonal of the linear system, as a share of the mean diagonal entry: the project's
+    /// value, or the default. Without refinement, the default is 0.
     pub fn link_ridge(&self) -> f64 {
         let refined = self.refinement.as_ref().map_or(0.0, |refinement| refinement.ridge);
         self.ridge.unwrap_or(refined)
     }
 
-    /// Returns the digest of the settings on which compiled edits, second moments and the link depend.
+    /// Returns the digest of the settings on which the compiled edits, the second moments and the patch depend.
     pub fn digest(&self) -> Digest {
         let mut hasher = FieldHasher::new("settings/1");
         hasher.number("layer", self.layer as u64);
@@ -142,7 +142,7 @@ impl Setup {
         self.settings.describe(&mut hasher);
         hasher.float("ridge", self.link_ridge()).number("max-tokens", self.provenance.max_tokens as u64);
         hasher.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX));
-        // Refinement is added only if it is used, so that digests from before it existed stay valid.
+        // The refinement is hashed only if it is used, so that digests from before it existed stay valid.
         if let Some(refinement) = &self.refinement {
             refinement.describe(&mut hasher);
         }
@@ -150,8 +150,8 @@ impl Setup {
     }
 }
 
-/// Returns the digest of the imported statistics file of every layer that has one. The last `stats import` or
-/// `stats build` in the project takes precedence over its lock; a past revision uses only its lock.
+/// Returns the digests of imported files of second moments, by layer. A project on disk uses the last `corrigenda stats
+/// import` or `stats build`, or else its lock; a git revision uses only its lock.
 fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
     // An unreadable lock is ignored here, because every command that needs the lock reports the error.
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();
@@ -171,11 +171,11 @@ fn imports_of(lock: &Lock) -> BTreeMap<usize, Digest> {
     imported.collect()
 }
 
-/// The number of edits, counting each name of a subject, from which a set is refined by default. Smaller sets keep the
-/// closed-form solution: their edits disturb one another little.
+/// The number of edits from which a set is refined by default; each alias counts as an edit. The edits of a smaller set
+/// disturb one another little, so the closed-form solution is kept.
 pub const REFINED_FROM: usize = 25;
 
-/// Returns the refinement of a project's set; `None` if the set is not refined.
+/// Returns the settings of the refinement; `None` if the project's edits are not refined.
 fn refinement(project: &Project) -> Option<Refinement> {
     let (link, default) = (&project.config.link, Refinement::default());
     let names = project.edits.edits.iter().map(|edit| edit.names().count()).sum::<usize>();
@@ -185,10 +185,11 @@ fn refinement(project: &Project) -> Option<Refinement> {
     (steps > 0).then_some(Refinement { steps, layers, ..default })
 }
 
-/// Returns the layer that a build on `base` edits: the layer of the project file, or the published layer of this model.
+/// Returns the layer that a build on `base` edits: the layer in `corrigenda.toml`, or the published layer for this
+/// model.
 ///
 /// # Errors
-/// If no layer is set or published, or the base has fewer layers.
+/// If no layer is set or published, or if the base model has fewer layers.
 pub fn layer_for(project: &Project, base: &Base) -> Result<usize, Diagnostic> {
     let published = presets::published(base.model.spec()).map(|(layer, _)| layer);
     let (config, spec) = (&project.config, base.model.spec());

@@ -9,21 +9,22 @@ use crate::project::{LockedStatistics, Project};
 use crate::stats::{self, CachedStatistics, Provenance, SAVE_EVERY, StatisticsError};
 use crate::store::{Store, StoreError};
 
-/// The second moments of the MLP keys at several layers, ascending. Each has its entry in the store and its record for
-/// the lock.
+/// The second moments of the MLP keys at several layers, ascending: for each layer, the entry in the store and the
+/// record for `corrigenda.lock`.
 pub type LayerStatistics = Vec<(CachedStatistics, LockedStatistics)>;
 
 /// Returns the second moments of the MLP keys at every layer that a build changes, the edited layer first. Second
-/// moments that are not in the store are summed over the corpus.
+/// moments that are not in the store are computed from the corpus.
 ///
 /// # Errors
-/// If the corpus, the model or the store fails, or imported statistics are not in the store.
+/// If the corpus or the store cannot be read, an MLP key is not finite, or an imported second moment is not in the
+/// store.
 pub fn load_or_compute_changed(context: BuildContext<'_>) -> Result<LayerStatistics, Failure> {
     load_or_compute_layers(context, &context.setup.layers(context.base))
 }
 
-/// Returns the second moments of the given layers, which must be ascending. Those that are not in the store are
-/// computed in as few passes over the corpus as memory permits: one pass serves several layers.
+/// Returns the second moments of the MLP keys at `layers`, which must be ascending. Second moments that are not in the
+/// store are computed from the corpus. One pass over the corpus serves as many layers as memory permits.
 ///
 /// # Errors
 /// As for [`load_or_compute_changed`].
@@ -32,7 +33,8 @@ pub fn load_or_compute_layers(context: BuildContext<'_>, layers: &[usize]) -> Re
     let mut missing = Vec::new();
     for &layer in layers {
         let provenance = setup.for_layer(layer).provenance;
-        // Imported statistics are never replaced by a sum; if they are missing, the lookup below returns an error.
+        // An imported second moment is never replaced by a computed one. If it is missing, `load_or_compute` below
+        // fails.
         if provenance.imported.is_none()
             && stats::find(store, &provenance).map_err(|error| statistics_error(project, &error))?.is_none()
         {
@@ -47,11 +49,11 @@ pub fn load_or_compute_layers(context: BuildContext<'_>, layers: &[usize]) -> Re
     layers.iter().map(|&layer| load_or_compute(context.with_setup(&setup.for_layer(layer)))).collect()
 }
 
-/// Returns the statistics of the setup's layer, and their record for the lock. Statistics that are not in the store are
-/// summed over the corpus, unless the project requires an import.
+/// Returns the second moment of the MLP keys at the setup's layer, and its record for `corrigenda.lock`. If it is not
+/// in the store, it is computed from the corpus, unless the project requires an imported one.
 ///
 /// # Errors
-/// If the corpus, the model or the store fails, or if required imported statistics are not in the store.
+/// As for [`load_or_compute_changed`].
 pub fn load_or_compute(context: BuildContext<'_>) -> Result<(CachedStatistics, LockedStatistics), Failure> {
     let BuildContext { project, setup, store, .. } = context;
     let found = stats::find(store, &setup.provenance).map_err(|error| statistics_error(project, &error))?;
@@ -70,25 +72,25 @@ pub fn load_or_compute(context: BuildContext<'_>) -> Result<(CachedStatistics, L
     Ok((cached, locked))
 }
 
-/// Sums the second moment of the MLP keys at the setup's layer over the corpus.
+/// Computes the second moment of the MLP keys at the setup's layer from the corpus.
 fn compute(context: BuildContext<'_>) -> Result<CachedStatistics, Failure> {
     let pass = corpus_pass(context, &context.setup.provenance);
     stats::build(&pass).map_err(|error| statistics_error(context.project, &error))
 }
 
-/// Returns the inputs of one pass over the corpus, which sums the second moments that `provenance` describes.
+/// Returns the inputs of one pass over the corpus, in which the second moments that `provenance` describes are summed.
 fn corpus_pass<'r>(context: BuildContext<'r>, provenance: &'r Provenance) -> stats::SumRun<'r> {
     let BuildContext { base, setup, store, progress, .. } = context;
     let (model, tokens, corpus) = (&base.model, &base.tokens, setup.corpus.as_path());
     stats::SumRun { model, tokens, provenance, corpus, store, progress, save_every: SAVE_EVERY }
 }
 
-/// Returns the Cholesky factor of the second moments `C`, and the ridge that was added to the diagonal of `C` before
-/// the factorisation, as a share of the mean diagonal. Second moments that turn out to be damaged when they are read in
-/// full are summed again.
+/// Returns the Cholesky factor of the second moment `C`, and the ridge that was added to the diagonal of `C` before the
+/// factorisation, as a share of the mean diagonal entry. If the stored `C` is damaged and was not imported, it is
+/// computed again.
 ///
 /// # Errors
-/// If the statistics cannot be factored, or the store fails.
+/// If `C` cannot be factored, or the store cannot be read or written.
 pub fn factor(context: BuildContext<'_>, cached: &CachedStatistics) -> Result<(Factor, f64), Failure> {
     let BuildContext { project, setup, store, .. } = context;
     let factor = match stats::factor(store, &setup.provenance, cached) {
@@ -101,16 +103,16 @@ pub fn factor(context: BuildContext<'_>, cached: &CachedStatistics) -> Result<(F
     factor.map_err(|error| statistics_error(project, &error))
 }
 
-/// Returns only the lock's records of the second moments.
+/// Returns the records of the second moments for `corrigenda.lock`.
 pub fn locked(statistics: &LayerStatistics) -> Vec<LockedStatistics> {
     statistics.iter().map(|(_, locked)| locked.clone()).collect()
 }
 
-/// Rejects a build whose statistics must be imported but are not in the store. Summing them instead could take hours
-/// and would give another patch.
+/// Rejects a build whose imported second moments are not in the store. Computing them from the corpus instead could
+/// take hours and would give another patch.
 ///
 /// # Errors
-/// If statistics that must be imported are missing; there is one finding per layer.
+/// If imported second moments are missing; there is one error per layer.
 pub(super) fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Failure> {
     let findings: Vec<Diagnostic> = setup
         .layers(base)
@@ -129,7 +131,6 @@ pub(super) fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Resul
     }
 }
 
-/// Returns the error for imported statistics that the project requires and the store does not have.
 fn import_missing(layer: usize, file: &Digest) -> Diagnostic {
     let message = format!("the statistics of layer {layer} were imported from {file}, but are not in the store");
     Diagnostic::new(Code::StatisticsMissing, message)
@@ -137,7 +138,7 @@ fn import_missing(layer: usize, file: &Digest) -> Diagnostic {
         .help(format!("or compute them instead: run `corrigenda stats build --layer {layer}`"))
 }
 
-/// Converts an error about the second moments to a failure at the location of the corpus path in the project file.
+/// Converts an error about the second moments to a failure that points to the corpus path in `corrigenda.toml`.
 pub fn statistics_error(project: &Project, error: &StatisticsError) -> Failure {
     let code = match error {
         StatisticsError::Corpus(_) | StatisticsError::Document { .. } => Code::CorpusUnusable,

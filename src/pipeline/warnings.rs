@@ -1,4 +1,4 @@
-//! Collects the warnings after a build about its facts, its corpus and its size.
+//! Collects the warnings that a build reports after it has measured the patch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use super::{BuildRecord, Plan, PlannedEdit, Setup};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::project::{EditChange, Project};
 
-/// Returns the warnings about the facts, the corpus and the size of a set that was linked and measured. `changes` are
-/// the differences between the edits and the previous lock.
+/// Returns the warnings about the edits, the corpus and the number of edits. `changes` are the edits that differ from
+/// the previous `corrigenda.lock`.
 pub(super) fn after_build(
     project: &Project,
     setup: &Setup,
@@ -25,8 +25,8 @@ pub(super) fn after_build(
     warnings
 }
 
-/// Returns a warning for each edit whose `was` the base does not predict. Only new and changed edits are included,
-/// unless the policy makes the warning an error.
+/// Warns about each edit whose old answer (`was`) the base model does not predict. Edits that are unchanged since the
+/// last build are left out, unless the policy makes the warning an error.
 fn warn_base_disagrees(
     project: &Project,
     plan: &Plan<'_>,
@@ -53,10 +53,10 @@ fn warn_base_disagrees(
     warnings
 }
 
-/// The size of the largest benchmarked set, rounded up: refinement was measured with 244 facts (`bench`, S 96).
+/// The size of the largest set for which refinement was benchmarked (244 facts), rounded up.
 const LARGEST_MEASURED: usize = 250;
 
-/// Warns about a set that is too large to link without refinement, or larger than the benchmarked maximum.
+/// Warns about a set that is too large to link without refinement, or larger than every benchmarked set.
 fn warn_large_set(setup: &Setup, names: usize) -> Option<Diagnostic> {
     let (message, help) = if setup.refinement.is_none() && names >= REFINED_FROM {
         (
@@ -74,7 +74,8 @@ fn warn_large_set(setup: &Setup, names: usize) -> Option<Diagnostic> {
     Some(Diagnostic::new(Code::SetLarge, message).help(help))
 }
 
-/// Warns about a corpus with too few different MLP keys: their second moment has no full rank and needed a ridge.
+/// Warns if the corpus has too few different MLP keys, so that their second moment does not have full rank and needed a
+/// ridge.
 fn warn_rank_deficient(project: &Project, record: &BuildRecord) -> Option<Diagnostic> {
     let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
     let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";
@@ -83,7 +84,7 @@ fn warn_rank_deficient(project: &Project, record: &BuildRecord) -> Option<Diagno
     Some(finding.help("use a longer corpus: edits then disturb fewer other facts"))
 }
 
-/// Warns if the corpus has less than a quarter of the neutral sentences that refinement uses.
+/// Warns if the corpus has less than a quarter of the neutral sentences that the refinement requests.
 fn warn_few_neutral(project: &Project, record: &BuildRecord) -> Option<Diagnostic> {
     let (found, requested) = record.neutral_sentences.filter(|(found, requested)| found * 4 < *requested)?;
     let statistics = project.config.statistics.as_ref()?;

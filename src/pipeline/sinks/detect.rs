@@ -1,9 +1,8 @@
-//! Measures whether a subject is at an attention sink at the beginning of a text, and lists the prefaces to try.
+//! Measures whether a subject is at an attention sink, and lists the texts (prefaces) that can be put before its
+//! prompt.
 //!
-//! At an attention sink, usually at the first positions of a text, the norm of the residual stream is many times as
-//! large as elsewhere. The MLP output is small compared with this norm, so no value can carry a fact, and the MLP key
-//! is unrelated to that of the same subject after other text. If the subject of a bare prompt ends at a sink, a preface
-//! is put before the prompt: the first text that avoids the sink, of the model's start tokens and a line break.
+//! An attention sink is a position, usually one of the first in a text, where the norm of the residual stream is many
+//! times as large as elsewhere. The output of the MLP is small compared with this norm, so an edit has no effect there.
 
 use crate::compile::Resolved;
 use crate::compile::optimiser::norm;
@@ -14,28 +13,28 @@ use crate::numeric::NUMERICS;
 use crate::pipeline::{Base, Setup};
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The norm of the residual stream, as a multiple of its usual norm, at or above which a position is a sink.
+/// The minimum norm of the residual stream at an attention sink, as a multiple of the usual norm.
 pub const SINK_NORM: f64 = 2.0;
 
-/// Subjects that end at this position of the bare prompt or later are not checked, because sinks occur at the first
-/// tokens.
+/// The number of token positions that are checked for a sink. Sinks occur only at the first positions of a text.
 pub const FIRST_UNCHECKED: usize = 4;
 
-/// The preface that is tried last: a line break.
+/// The preface that is tried last.
 const LINE_BREAK: &str = "\n";
 
-/// The measurements for a subject whose last token in the bare prompt is at an attention sink.
+/// The measurements for a subject whose last token is at an attention sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
-    /// The norm of the residual stream after the edited layer at this token, as a multiple of the usual norm.
+    /// The norm of the residual stream at the subject's last token after the edited layer, as a multiple of the usual
+    /// norm.
     pub relative_norm: f64,
-    /// The preface of the fact; `None` if no preface avoids the sink.
+    /// The text that is put before the prompt to avoid the sink; `None` if no text avoids it.
     pub preface: Option<String>,
     /// The prefaces that do not avoid the sink, in the order in which they were tried.
     pub failed_prefaces: Vec<String>,
 }
 
-/// Measures the norm of the residual stream after one layer, and caches the results in the store.
+/// The norms of the residual stream after the layer `layer`, which are measured on demand and cached in the store.
 pub struct ResidualNorms<'a> {
     base: &'a Base,
     layer: usize,
@@ -43,15 +42,16 @@ pub struct ResidualNorms<'a> {
 }
 
 impl<'a> ResidualNorms<'a> {
-    /// Creates a measurement of the residual stream after the edited layer of `setup`.
+    /// Prepares measurements after the edited layer of `setup`, without running the model.
     pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
         Self { base, layer: setup.layer, store }
     }
 
-    /// Returns the norm of the residual stream at the last token of each row, as a multiple of the usual norm.
+    /// Returns the norm of the residual stream at the last token of each row of token ids, as a multiple of the usual
+    /// norm: the median over the built-in context templates.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the store cannot be read or written.
     pub fn relative_norms(&self, rows: &[Vec<u32>]) -> Result<Vec<f64>, StoreError> {
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -63,7 +63,7 @@ impl<'a> ResidualNorms<'a> {
             hasher.texts("row", ids.iter().map(String::as_str));
         }
         let address = hasher.finish();
-        // Stored as bits, because a decimal number may not parse to the same value.
+        // The numbers are stored as bits, because a decimal number may not parse to the same value.
         let read = |bytes: &[u8]| serde_json::from_slice::<Vec<u64>>(bytes).ok().filter(|all| all.len() == rows.len());
         if let Some(bits) = self.store.recall(EntryKind::Report, &address, read)? {
             return Ok(bits.into_iter().map(f64::from_bits).collect());
@@ -81,8 +81,8 @@ impl<'a> ResidualNorms<'a> {
     }
 }
 
-/// Returns the tokens of the bare prompt up to the subject's last token; `None` if that token is at position
-/// [`FIRST_UNCHECKED`] or later.
+/// Returns the token ids of the prompt alone, without a context template, up to the subject's last token. Returns
+/// `None` if that token is at position [`FIRST_UNCHECKED`] or later, where no sink occurs.
 pub fn early_subject(resolved: &Resolved) -> Option<Vec<u32>> {
     let bare = &resolved.rows[0];
     (bare.position < FIRST_UNCHECKED).then(|| bare.ids[..=bare.position].to_vec())
@@ -95,8 +95,7 @@ pub fn candidate_prefaces(base: &Base) -> Vec<String> {
     all
 }
 
-/// Returns the context templates with `preface` put before the first one, which is the bare prompt; the others are
-/// unchanged.
+/// Returns the context templates with `preface` put before the first template, `{}`. The other templates are unchanged.
 pub fn with_preface(templates: &[String], preface: Option<&str>) -> Vec<String> {
     let mut templates = templates.to_vec();
     if let (Some(preface), Some(bare)) = (preface, templates.first_mut()) {
@@ -105,7 +104,7 @@ pub fn with_preface(templates: &[String], preface: Option<&str>) -> Vec<String> 
     templates
 }
 
-/// Returns the norm of the residual stream after `layer` at the last token of each row.
+/// Returns the norm of the residual stream after `layer` at the last token of each row of token ids.
 fn last_norms(model: &Model, layer: usize, rows: &[Vec<u32>]) -> Vec<f64> {
     let mut out = Vec::with_capacity(rows.len());
     for some in rows.chunks(64) {
@@ -124,8 +123,8 @@ fn l2_norm(state: &[f32]) -> f64 {
     norm(&state.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
 }
 
-/// Returns the median norm of the residual stream over the built-in template sentences, without the
-/// positions before [`FIRST_UNCHECKED`].
+/// Returns the median norm of the residual stream over the built-in context templates. The first [`FIRST_UNCHECKED`]
+/// positions are left out, because they may be sinks.
 fn median_norm(model: &Model, base: &Base, layer: usize) -> f64 {
     let sentences = lines(TEMPLATES).into_iter().skip(1).map(|line| line.replace("{}", ""));
     let rows: Vec<Vec<u32>> =

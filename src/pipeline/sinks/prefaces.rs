@@ -1,4 +1,5 @@
-//! Chooses prefaces for facts whose subject ends at an attention sink, and warns about such facts and paraphrases.
+//! Chooses a preface, a text before the prompt, for each edit whose subject is at an attention sink. Warns about these
+//! edits, and about paraphrases at a sink.
 
 use super::detect;
 use super::detect::{FIRST_UNCHECKED, ResidualNorms, SINK_NORM, Sink};
@@ -9,11 +10,11 @@ use crate::compile::{Fact, Resolved};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::{Base, Plan, PlannedEdit, Setup};
 
-/// Finds the edits whose subject ends at an attention sink in the bare prompt, and gives each a preface that avoids the
-/// sink.
+/// Finds the edits whose subject is at an attention sink, and gives each of them a preface that avoids the sink, if
+/// there is one. Edits in a chat are skipped.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store cannot be read or written.
 pub(crate) fn choose_prefaces(
     edits: &mut [PlannedEdit<'_>],
     base: &Base,
@@ -65,10 +66,10 @@ fn choose_preface(
     Ok(())
 }
 
-/// Returns warnings about facts and paraphrases whose subject is at an attention sink.
+/// Returns warnings about edits and paraphrases whose subject is at an attention sink.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store cannot be read or written.
 pub(crate) fn warnings(
     plan: &Plan<'_>,
     base: &Base,
@@ -80,8 +81,8 @@ pub(crate) fn warnings(
     Ok(found)
 }
 
-/// Returns the warning for a fact whose subject is at an attention sink. It states the preface with which the fact
-/// holds.
+/// Returns the warning for an edit whose subject is at an attention sink; `None` for other edits. The warning states
+/// the preface with which the edit holds.
 fn fact_warning(one: &PlannedEdit<'_>, setup: &Setup) -> Option<Diagnostic> {
     let Sink { relative_norm, preface, failed_prefaces } = one.sink.as_ref()?;
     let message = format!(
@@ -118,7 +119,8 @@ fn find_word(text: &str, name: &str) -> Option<usize> {
     text.match_indices(name).find(is_apart).map(|(at, _)| at)
 }
 
-/// Returns warnings for paraphrases without a preface whose subject ends at a sink, where the fact is unlikely to hold.
+/// Returns a warning for each paraphrase that has no preface and whose subject is at an attention sink. The edit is
+/// unlikely to hold for such a paraphrase.
 fn paraphrase_warnings(
     plan: &Plan<'_>,
     base: &Base,
@@ -133,7 +135,7 @@ fn paraphrase_warnings(
         let Some(edit) = one.edit else { continue };
         let named = edit.names().filter_map(|(name, _)| Some((find_word(&one.prompt, name)?, name)));
         let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };
-        // A text that cannot be tokenized was reported by the plan.
+        // The plan has already reported texts that cannot be tokenized.
         let Ok(framed) = base.tokens.encode_prompt(one.model_input()) else { continue };
         let last = framed.encoded.subject_last(&(start..start + name.len()));
         if let Some(last) = last.filter(|last| *last < FIRST_UNCHECKED) {
