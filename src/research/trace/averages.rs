@@ -1,5 +1,5 @@
-//! Averages the effects over many facts, by token class and layer, with 95 % intervals, as in the figures of Meng et
-//! al. 2022.
+//! Averages the effects of causal tracing over many facts, by token class and layer, with 95 % intervals, as in the
+//! figures of Meng et al. 2022.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,20 @@ use super::indirect_effects::FactTrace;
 use super::plan::RestoredKind;
 use crate::numeric::Mean;
 
-/// The token classes over which effects are averaged, as in figure 1 of Meng et al. 2022.
+/// A class of tokens by their position in the prompt. Effects are averaged per class, as in figure 1 of Meng et al.
+/// 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TokenClass {
     /// The first token of the subject, also if it is the only one.
     FirstSubject,
-    /// The tokens between the first and the last token of the subject. Each of these tokens is one value of the mean.
+    /// The tokens between the first and the last token of the subject. Each token is a separate value of the mean.
     MiddleSubject,
-    /// The last token of the subject, also if it is the only one; that token is then also in
+    /// The last token of the subject. A subject of one token is in this class and in
     /// [`FirstSubject`](Self::FirstSubject).
     LastSubject,
     /// The token after the subject. If it is the last token of the prompt, it is also in [`Last`](Self::Last).
     FirstAfter,
-    /// The tokens between the first one after the subject and the last token of the prompt.
+    /// The tokens after [`FirstAfter`](Self::FirstAfter) and before the last token of the prompt.
     Further,
     /// The last token of the prompt. If the subject ends the prompt, this token is also in
     /// [`LastSubject`](Self::LastSubject).
@@ -27,7 +28,7 @@ pub enum TokenClass {
 }
 
 impl TokenClass {
-    /// All classes, in the order of their tokens in a prompt.
+    /// All classes, in the order in which their tokens occur in a prompt.
     pub const ALL: [Self; 6] =
         [Self::FirstSubject, Self::MiddleSubject, Self::LastSubject, Self::FirstAfter, Self::Further, Self::Last];
 
@@ -68,21 +69,22 @@ pub type ByClass = BTreeMap<(RestoredKind, TokenClass), Vec<Mean>>;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AverageEffects {
-    /// The number of traced facts over which the means are taken.
+    /// The number of facts over which the means are taken.
     pub facts: usize,
     /// The mean probability of the answer token in the clean run.
     pub clean: Mean,
     /// The mean probability of the answer token in the corrupted runs.
     pub corrupted: Mean,
-    /// The average total effect: the probability of the answer token in the clean run minus that in the corrupted runs.
-    pub total: Mean,
-    /// The average indirect effects: the probability of the answer token with a state restored minus that in the
+    /// The average total effect: the probability of the answer token in the clean run minus its probability in the
     /// corrupted runs.
+    pub total: Mean,
+    /// The average indirect effects: the probability of the answer token with a state restored minus its probability in
+    /// the corrupted runs.
     pub indirect: ByClass,
 }
 
 impl AverageEffects {
-    /// Averages the effects over the traced facts; `indirect` is empty if there are none.
+    /// Averages the effects over the traced facts. The means are empty if `traced` is empty.
     pub fn of(traced: &[FactTrace]) -> Self {
         let mean = |number: &dyn Fn(&FactTrace) -> f64| Mean::of(&traced.iter().map(number).collect::<Vec<_>>());
         let mut numbers: BTreeMap<(RestoredKind, TokenClass), Vec<Vec<f64>>> = BTreeMap::new();
@@ -92,8 +94,8 @@ impl AverageEffects {
                 let first = if only_last { one.subject.end - 1 } else { 0 };
                 for (row, token) in table.iter().zip(first..) {
                     for class in TokenClass::of(one, token) {
-                        // If states are restored only at the subject's last token, the effect counts for that class
-                        // only, although the token may also be in further classes.
+                        // If only the subject's last token is restored, the effect counts for the class of that token
+                        // alone. The token may also be the first of the subject or the last of the prompt.
                         if only_last && class != TokenClass::LastSubject {
                             continue;
                         }
@@ -113,8 +115,8 @@ impl AverageEffects {
         }
     }
 
-    /// Returns the layer with the largest mean effect for a kind of restored state and a token class, with that mean;
-    /// of equal means, the first layer. `None` if the kind was not traced or no fact has a token of this class.
+    /// Returns the layer with the largest mean effect, and that mean. If several means are equal, the first layer is
+    /// returned. Returns `None` if the kind was not traced or no fact has a token of the class.
     pub fn peak(&self, kind: RestoredKind, class: TokenClass) -> Option<(usize, Mean)> {
         let layers = self.indirect.get(&(kind, class))?;
         let first = layers.first().map(|mean| (0, *mean))?;
@@ -164,7 +166,7 @@ mod tests {
         let classes: Vec<Vec<TokenClass>> = (0..8).map(|token| TokenClass::of(&one, token)).collect();
         let [first, middle, last, after, further, end] = TokenClass::ALL.map(|class| vec![class]);
         assert_eq!(classes, [vec![], first, middle, last, after, further.clone(), further, end]);
-        // A single token that ends the prompt is in three classes.
+        // A subject of one token at the end of the prompt is in three classes.
         let single = traced(2, 1..2, Vec::new());
         assert_eq!(TokenClass::of(&single, 1), [TokenClass::FirstSubject, TokenClass::LastSubject, TokenClass::Last]);
         let at_start = traced(3, 0..2, Vec::new());
@@ -182,7 +184,8 @@ mod tests {
         assert!((effects.total.value - 0.8).abs() < 1e-12);
         let at = |class, layer: usize| effects.indirect[&(RestoredKind::State, class)][layer];
         assert!((at(TokenClass::FirstSubject, 1).value - 0.3).abs() < 1e-12);
-        // The values are from the last subject token of the first fact and the only subject token of the second.
+        // The mean is over two values: at the last subject token of the first fact, and at the only subject token of
+        // the second.
         assert!((at(TokenClass::LastSubject, 1).value - 0.3).abs() < 1e-12);
         assert_eq!((at(TokenClass::Last, 0).count, at(TokenClass::FirstAfter, 0).count), (2, 2));
         assert_eq!(effects.peak(RestoredKind::State, TokenClass::Last).map(|(layer, _)| layer), Some(0));

@@ -1,5 +1,5 @@
-//! Caches traces in the store, because one trace takes as long as many edits. The address of a trace covers the model,
-//! the fact, the noise and the plan.
+//! Caches the traces of facts in the store, because one trace takes as long as many edits. The store address of a trace
+//! is a digest of the model, the fact, the noise and the settings of the trace.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,8 @@ use crate::numeric::NUMERICS;
 use crate::progress::NoProgress;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// A cached trace without its fact. Probabilities are stored as the bits of `f64`, so they are restored exactly.
+/// A trace as stored in the cache, without its fact. Probabilities are stored as the bits of `f64`, so they are
+/// restored exactly.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CachedTrace {
@@ -23,15 +24,16 @@ struct CachedTrace {
     answer_tokens: Option<usize>,
     clean: u64,
     corrupted: u64,
-    /// The tables of probabilities, one per kind of restored state in the order of the plan, each `[tokens][layers]`.
+    /// One table of probabilities per kind of restored state, in the order of [`TracePlan::kinds`]; each is
+    /// `[tokens][layers]`.
     restored: Vec<Vec<Vec<u64>>>,
 }
 
 /// Traces a fact, or reads the trace from the store.
 ///
 /// # Errors
-/// If the store cannot be read or written. The inner error is the reason why the fact is not traced; this reason is not
-/// cached.
+/// The outer error: if the store cannot be read or written. The inner error: if the fact cannot be traced; this error
+/// is not cached.
 pub fn trace_cached(
     (model, tokens, base): (&Model, &Tokens, &Digest),
     fact: &KnownFact,

@@ -1,6 +1,7 @@
-//! Creates counterfactual edits of facts that a model knows, to test at which layer edits work.
+//! Creates counterfactual edits: edits that replace the answer of a fact that the model knows. They are used to test at
+//! which layer edits work.
 //!
-//! Candidates are ordered by a digest of the seed and the candidate's text, so equal files and seeds give equal edits.
+//! The selection depends only on the facts, the model and the seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +10,17 @@ use crate::digest::{Digest, FieldHasher};
 use crate::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use crate::project::parse_files;
 
-/// The number of held-out paraphrases per edit.
+/// The number of paraphrases per edit.
 const PHRASINGS: usize = 2;
-/// The maximum number of neighbours per edit.
+/// The maximum number of neighbour prompts per edit.
 const NEIGHBOURS: usize = 5;
 
-/// Samples up to `count` of the facts for which `knows` returns true, each with a different subject. Returns the text
-/// of an edit file and the number of edits in it. The new answer of an edit is the answer of another subject of the
-/// same relation. A paraphrase is the prompt after an unrelated sentence, as in CounterFact. Neighbours are prompts
-/// about unedited subjects of the relation, first those with the same answer as the edited fact.
+/// Samples up to `count` facts with different subjects for which `knows` returns true. Returns the text of an edit file
+/// and the number of edits in the file.
+///
+/// The new answer of an edit is the answer of a different subject of the same relation. A paraphrase is the prompt
+/// after an unrelated sentence, as in CounterFact. Neighbours are prompts about unedited subjects of the same relation;
+/// those with the old answer of the edit come first.
 pub fn counterfactual_edits(
     facts: &[KnownFact],
     count: usize,
@@ -29,8 +32,8 @@ pub fn counterfactual_edits(
     let mut subjects = BTreeSet::new();
     for fact in sampler.ordered("fact", facts.iter()) {
         let Some(target) = sampler.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
-        // An edit's prompt cannot contain braces, which mark its placeholder. The project's parser checks all other
-        // rules.
+        // The prompt of an edit cannot contain braces, because they mark the place of the subject. The parser checks
+        // all other rules.
         let sound = !fact.prompt.contains(['{', '}'])
             && parse_files(vec![("a.toml".into(), edit_file(&[sampler.entry(fact, target, &[])]).into())]).is_ok();
         if sound && knows(fact) {
@@ -63,7 +66,7 @@ struct Sampler<'f> {
 }
 
 impl<'f> Sampler<'f> {
-    /// Returns the facts in the order in which they are sampled.
+    /// Returns the facts in a pseudo-random order that depends on the seed and on `what`.
     fn ordered(&self, what: &str, facts: impl Iterator<Item = &'f KnownFact>) -> Vec<&'f KnownFact> {
         let mut facts: Vec<&KnownFact> = facts.collect();
         facts.sort_by_cached_key(|fact| self.place(what, &fact.prompt));
@@ -78,7 +81,7 @@ impl<'f> Sampler<'f> {
         fact.relation.as_deref().and_then(|relation| self.by_relation.get(relation)).map_or(&[], Vec::as_slice)
     }
 
-    /// Selects a different answer from the facts of the same relation; `None` if all these facts have the same answer.
+    /// Selects a new answer from the facts of the same relation; `None` if all of them have the same answer.
     fn target(&self, fact: &KnownFact) -> Option<&'f str> {
         let own = fact.answer.as_deref()?;
         let others: BTreeSet<&str> = self.relation(fact).iter().filter_map(|other| other.answer.as_deref()).collect();
@@ -144,7 +147,8 @@ mod tests {
         let (text, count) = counterfactual_edits(&facts(), 2, 1, |fact| fact.id != "known-2");
         let set = parse_files(vec![("a.toml".into(), text.clone().into())]).expect("it parses").0;
         let found: Vec<_> = set.edits.iter().map(|edit| (edit.id.as_str(), edit.target.as_str())).collect();
-        // The relation of the author has only one answer, and a subject with braces is rejected.
+        // `known-4` is not edited because its relation has only one answer, and `known-5` because its subject contains
+        // braces.
         assert_eq!((found, count), (vec![("known-1", "Norway"), ("known-3", "Norway")], 2), "{text}");
         let rome = &set.edits[0];
         assert_eq!((rome.prompt.as_str(), rome.was.as_deref()), ("{} is in", Some("Italy")));

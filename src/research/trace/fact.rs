@@ -1,4 +1,4 @@
-//! Reads and tokenizes the facts to trace. A fact is a prompt, its subject, and the answer that the model should give.
+//! Reads and tokenizes the facts to trace. A fact is a prompt, its subject, and the expected answer.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,19 +8,19 @@ use serde::Deserialize;
 use crate::model::text::tokens::EncodedPrompt;
 use crate::model::{ModelError, Prompt, Tokens};
 
-/// A fact to trace, if the model knows it.
+/// A fact to trace. Facts that the model does not know are skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFact {
     /// The id of the fact in reports and file names.
     pub id: String,
-    /// The prompt, which contains the subject.
+    /// The prompt with the subject filled in.
     pub prompt: String,
     /// The byte range of the subject in the prompt.
     pub subject: Range<usize>,
-    /// The answer; if it is `None`, the model's own prediction is traced.
+    /// The expected answer. If it is `None`, the token that the model predicts is traced.
     pub answer: Option<String>,
-    /// The id of the relation between subject and answer, such as `P131`, by which counterfactual edits find different
-    /// answers; `None` if the file does not state the relation.
+    /// The id of the relation between subject and answer, such as `P131`; `None` if the file does not state the
+    /// relation. Counterfactual edits take the new answer from a fact of the same relation.
     pub relation: Option<String>,
     /// Whether the prompt is formatted as a user message with the model's chat template.
     pub chat: bool,
@@ -35,7 +35,7 @@ impl KnownFact {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenizedFact {
-    /// The token ids of the prompt, including the text of the chat template for a chat message.
+    /// The token ids of the prompt. They include the chat template if the prompt is a chat message.
     pub ids: Vec<u32>,
     /// The text of each token, for reports.
     pub pieces: Vec<String>,
@@ -108,8 +108,8 @@ fn pieces(framed: &EncodedPrompt, tokens: &Tokens) -> Vec<String> {
     (0..spans.len()).map(piece).collect()
 }
 
-/// A record of a file of known facts, in the schema of ROME's `known_1000.json`. Fields that are not listed are
-/// ignored. If `attribute` is missing, the model's own prediction is traced.
+/// A JSON record of a fact, in the schema of ROME's `known_1000.json`; `attribute` is the answer. Unknown fields are
+/// ignored.
 #[derive(Deserialize)]
 struct KnownFactRecord {
     #[serde(default)]
@@ -125,7 +125,7 @@ struct KnownFactRecord {
 /// The facts to trace, and the facts that cannot be traced, each with its id and the reason.
 pub type GatheredFacts = (Vec<KnownFact>, Vec<(String, Skipped)>);
 
-/// Parses a file of known facts. Facts whose subject does not occur in the prompt are returned separately, with the
+/// Parses a file of known facts. Facts whose prompt does not contain the subject are returned separately, with the
 /// reason.
 ///
 /// # Errors
@@ -139,8 +139,8 @@ pub fn known_facts(bytes: &[u8]) -> Result<GatheredFacts, String> {
             serde_json::from_value(record).map_err(|error| format!("record {index}: {error}"))?;
         let mut id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
         if !ids.insert(id.clone()) {
-            // Two records have the same number, or a record without a number has an index that is the number of an
-            // earlier record; the suffix makes the id unique.
+            // The number of this record, or its index, is already the number of an earlier record. The suffix makes the
+            // id unique.
             id = format!("{id}-record-{index}");
         }
         match subject_in(&entry.prompt, &entry.subject) {

@@ -1,6 +1,6 @@
-//! Traces one fact: runs the model on the clean prompt, on the corrupted prompt, and on the corrupted prompt with one
-//! state restored. The result is a table of the answer's probability by token and layer (Meng et al. 2022, section
-//! 2.1).
+//! Traces one fact (Meng et al. 2022, section 2.1). The model runs on the clean prompt, on the prompt with a corrupted
+//! subject, and on the corrupted prompt with one state restored. The result is a table of the answer's probability by
+//! token and layer of the restored state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -25,16 +25,17 @@ pub struct FactTrace {
     pub subject: Range<usize>,
     /// The text of the traced answer token: the most likely token after the prompt.
     pub answer: String,
-    /// The number of tokens of the fact's answer, of which only the first is traced; `None` if the fact has no answer.
+    /// The number of tokens of the expected answer; only the first token is traced. `None` if the fact has no expected
+    /// answer.
     pub answer_tokens: Option<usize>,
     /// The probability of the answer token in the clean run.
     pub clean: f64,
     /// The mean probability of the answer token in the corrupted runs.
     pub corrupted: f64,
-    /// The tokens at which hidden states and windows of outputs were restored.
+    /// The tokens at which states were restored.
     pub places: RestoredTokens,
-    /// For each kind of restored state, the mean probability of the answer token with one state restored:
-    /// `[tokens][layers]`, or `[1][layers]` if only the subject's last token was restored.
+    /// For each kind of restored state, the mean probability of the answer token: `[tokens][layers]`, or `[1][layers]`
+    /// if only the subject's last token was restored.
     pub restored: Vec<(RestoredKind, Vec<Vec<f64>>)>,
 }
 
@@ -44,20 +45,21 @@ impl FactTrace {
         self.clean - self.corrupted
     }
 
-    /// Returns the probabilities for a kind of restored state, `[tokens][layers]`; `None` if the kind was not traced.
+    /// Returns the probabilities of the answer token for a kind of restored state, `[tokens][layers]`; `None` if the
+    /// kind was not traced.
     pub fn table(&self, kind: RestoredKind) -> Option<&Vec<Vec<f64>>> {
         self.restored.iter().find(|(other, _)| *other == kind).map(|(_, table)| table)
     }
 }
 
-/// The maximum number of token positions per batch; bounds memory, and does not affect the results.
+/// The maximum number of token positions per batch. It limits the memory and does not affect the results.
 const BATCH: usize = 1024;
 /// The number of batches per thread after which progress is reported.
 const PROGRESS_EVERY: usize = 16;
-/// The maximum number of final hidden states of a batch whose logits are in memory at once.
+/// The maximum number of token positions whose logits are in memory at the same time.
 const MOST_ROWS: usize = 256;
 
-/// Traces one fact. The model must know the fact: the first token of the given answer must be the most likely next
+/// Traces one fact, which the model must know: the first token of the expected answer must be the most likely next
 /// token.
 ///
 /// # Errors
@@ -97,8 +99,8 @@ pub fn trace(
     progress.begin("states to restore", cells as u64);
     let (mut restored, mut done) = (Vec::new(), 0);
     for &kind in &plan.kinds {
-        // The severed outputs are those of the corrupted run with the first block of noise. With [`SeveredNoise::Next`]
-        // the severed run uses the second block of noise instead of the first.
+        // The severed outputs come from the first corrupted run. [`SeveredNoise::Same`] restores states in the first
+        // corrupted run too, [`SeveredNoise::Next`] in a second corrupted run with new noise.
         let component = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
         let severed = component.map(|component| Severed { component, position: subject.end - 1, source: &first });
         let next = severed.map(|severed| corrupted(model, &clean, &ids, &subject, (noise, 1), Some(severed)));
@@ -139,8 +141,9 @@ fn mean(numbers: &[f64]) -> f64 {
     total / numbers.len() as f64
 }
 
-/// Runs the corrupted prompts, one per sample, from the subject's first token on. `block` selects the part of the
-/// random stream from which the noise is taken. The tokens before the subject are taken from the clean run.
+/// Runs the prompt with noise on the subject's embeddings, once per noise sample. `block` is the index of the noise in
+/// the random stream. The noise does not affect the tokens before the subject, so their states are taken from the clean
+/// run.
 fn corrupted(
     model: &Model,
     clean: &ActivationCache,
@@ -168,32 +171,32 @@ struct TraceRuns<'r> {
     model: &'r Model,
     clean: &'r ActivationCache,
     corrupted: &'r ActivationCache,
-    /// The corrupted run from which the severed outputs are taken.
+    /// The corrupted run from which severed MLP or attention outputs are copied.
     severed_source: &'r ActivationCache,
     samples: usize,
     length: usize,
     answer_token: u32,
 }
 
-/// One cell of a table: its token, its layer, and the first layer that must be computed for the cell.
+/// One cell of a table of probabilities: the token and the layer of the restored state. `first` is the first layer that
+/// must be computed.
 #[derive(Clone, Copy)]
 struct TraceCell {
     token: usize,
     layer: usize,
     first: usize,
-    /// The layer of the cell from whose run this cell forks, its trunk; `None` if this cell is computed from an initial
-    /// state.
+    /// The layer of a cell at the same token from whose run this cell is forked; `None` if the cell has a run of its
+    /// own.
     trunk: Option<usize>,
 }
 
-/// The initial states of a table's cells: the residual stream at every token and sample, before each layer at which the
-/// computation of a cell starts.
+/// The hidden states from which the runs of a table's cells start, for each token and noise sample.
 struct InitialStates {
-    /// The first token of the table; states of earlier tokens are not stored.
+    /// The first token of the table. States of earlier tokens are not stored.
     token: usize,
     samples: usize,
     width: usize,
-    /// The states by the first computed layer, each `[tokens, samples, d]` with d = the hidden size.
+    /// The hidden states before a layer, by that layer: `[tokens, samples, d]` with d = the hidden size.
     states: BTreeMap<usize, Vec<f32>>,
 }
 
@@ -205,8 +208,9 @@ impl InitialStates {
 }
 
 impl<'r> TraceRuns<'r> {
-    /// Returns the table `[tokens][layers]`, or `[1][layers]` if only the subject's last token is restored. The tokens
-    /// before the subject are not corrupted, so restoring their states has no effect.
+    /// Returns the probabilities of the answer token, `[tokens][layers]`, or `[1][layers]` if only the subject's last
+    /// token is restored. Tokens before the subject get the probability `low` of the corrupted run, because their
+    /// states are not corrupted.
     fn table(
         &self,
         kind: RestoredKind,
@@ -222,7 +226,7 @@ impl<'r> TraceRuns<'r> {
         let mut table = vec![vec![low; layers]; before + tokens.len()];
         let groups: Vec<Vec<TraceCell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
         let starts = self.starts(kind, &tokens, &groups);
-        // Batches run in parallel, so that copying memory in one batch overlaps with matrix products in another.
+        // Batches run in parallel, because copying memory in one batch overlaps with matrix products in another.
         for batches in self.batches(&groups).chunks(PROGRESS_EVERY * rayon::current_num_threads()) {
             let found = batches.par_iter().with_max_len(1).map(|some| self.batch(kind, some, plan, &starts));
             let found: Vec<(TraceCell, f64)> = found.collect::<Vec<_>>().into_iter().flatten().collect();
@@ -234,8 +238,8 @@ impl<'r> TraceRuns<'r> {
         table
     }
 
-    /// Splits the groups of cells into batches of at most [`BATCH`] token positions. A group is never split, so a
-    /// larger group is a batch of its own.
+    /// Splits groups of cells into batches of at most [`BATCH`] token positions. A group is never split: a larger group
+    /// becomes one batch.
     fn batches<'g>(&self, groups: &'g [Vec<TraceCell>]) -> Vec<&'g [Vec<TraceCell>]> {
         let (mut batches, mut rest) = (Vec::new(), groups);
         while !rest.is_empty() {
@@ -251,9 +255,9 @@ impl<'r> TraceRuns<'r> {
         batches
     }
 
-    /// Returns the initial states of the cells. A cell that restores a single state starts from the clean state. For a
-    /// cell that restores a window, the first layer of the window is computed here: from the corrupted input, with the
-    /// component's clean output at one token.
+    /// Returns the hidden states from which the runs of the cells start. A cell that restores a single state starts
+    /// from the clean state. A cell that restores a window of layers starts after the first layer of the window. That
+    /// layer is computed here from the corrupted input, with the clean MLP or attention output at one token.
     fn starts(&self, kind: RestoredKind, tokens: &Range<usize>, groups: &[Vec<TraceCell>]) -> InitialStates {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
@@ -270,7 +274,8 @@ impl<'r> TraceRuns<'r> {
         InitialStates { token: tokens[0], samples: self.samples, width: self.model.spec().hidden_size, states }
     }
 
-    /// Runs the cells of several groups and returns the mean probability of the answer for each cell.
+    /// Runs the cells of several groups. Returns the probability of the answer token for each cell, averaged over the
+    /// noise samples.
     fn batch(
         &self,
         kind: RestoredKind,
@@ -293,7 +298,7 @@ impl<'r> TraceRuns<'r> {
                 Some(trunk) => StartState::Fork(trunk * self.samples + sample),
                 None => StartState::State(starts.state(cell, sample)),
             },
-            // A forked cell starts after its own window, so it restores no outputs.
+            // A forked run starts after the window of its cell, so there are no more outputs to restore.
             outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
         };
         let rows = |cell: &TraceCell| {
@@ -305,7 +310,7 @@ impl<'r> TraceRuns<'r> {
         cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
     }
 
-    /// Returns the outputs that replace those of the computed layers of a cell; `None` if no outputs are replaced.
+    /// Returns the MLP or attention outputs that are replaced in the run of a cell; `None` if no outputs are replaced.
     fn outputs(&self, kind: RestoredKind, cell: TraceCell, row: usize, plan: &TracePlan) -> Option<OutputPatch<'r>> {
         let layers = self.model.spec().layers;
         let (part, layers) = match kind {
@@ -319,7 +324,8 @@ impl<'r> TraceRuns<'r> {
         Some(OutputPatch { component: part, layers, source: of, row: if kind.is_window() { 0 } else { row } })
     }
 
-    /// Returns the probability of the answer token for each of the final states `[rows, d]`.
+    /// Returns the probability of the answer token for each final hidden state. `states` is `[rows, d]` with d = the
+    /// hidden size.
     fn probabilities(&self, states: &[f32]) -> Vec<f64> {
         let (width, vocabulary) = (self.model.spec().hidden_size, self.model.spec().vocabulary);
         let mut out = Vec::with_capacity(states.len() / width);
@@ -335,19 +341,19 @@ impl<'r> TraceRuns<'r> {
     }
 }
 
-/// Groups the cells of a token whose runs have the same first layers. Windows with the same first layer have identical
-/// runs up to the end of the shorter window. The cell with the longest window is the trunk; the others fork from its
-/// run at the end of their own windows.
+/// Groups the cells of a token whose windows start at the same layer. Their runs are equal up to the end of the shorter
+/// window. The cell with the longest window has a run of its own. The remaining cells are forked from this run at the
+/// end of their windows.
 fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> Vec<Vec<TraceCell>> {
     let mut groups: Vec<Vec<TraceCell>> = Vec::new();
-    // In descending order of layers, the longest of the windows with the same first layer comes first.
+    // Layers are in descending order, so the cell with the longest window is the first of its group.
     for layer in (0..layers).rev() {
         let window = plan.window(layer, layers);
         let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
         let own = TraceCell { token, layer, first, trunk: None };
         match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
-            // A window of one layer has only the initial state in common with a longer window, so its cell does not
-            // fork.
+            // A window of one layer has only its start in common with a longer window, so its cell has a run of its
+            // own.
             Some(group) if window.len() == 1 => group.push(own),
             Some(group) => group.push(TraceCell { first: window.end, trunk: Some(group[0].layer), ..own }),
             None => groups.push(vec![own]),

@@ -1,20 +1,21 @@
-//! Implements causal tracing (Meng et al. 2022, section 2): it measures which states of the model carry a fact.
+//! Implements causal tracing (Meng et al. 2022, section 2), which measures how much each hidden state contributes to a
+//! fact.
 //!
-//! There are three kinds of run: the clean run; the corrupted run, with noise on the embeddings of the subject; and,
-//! for every token and layer, a corrupted run in which one state is restored to its clean value. The *total effect* is
-//! the probability of the answer in the clean run minus that in the corrupted run. The *indirect effect* of a state is
-//! the probability of the answer in the run with the state restored minus that in the corrupted run.
+//! The clean run is the model on the prompt of a fact. A corrupted run has noise on the token embeddings of the
+//! subject. In a restored run, one state of the corrupted run is replaced by the state of the clean run. The *total
+//! effect* is the probability of the answer in the clean run minus its probability in the corrupted run. The *indirect
+//! effect* of a state is the probability in the restored run minus the probability in the corrupted run.
 //!
-//! - [`noise`]: defines the noise and its strength;
-//! - [`fact`]: tokenizes a fact, and reads files of known facts;
+//! - [`noise`]: computes the noise;
+//! - [`fact`]: reads and tokenizes the facts to trace;
 //! - [`counterfactuals`]: creates counterfactual edits of known facts, to test at which layer edits work;
 //! - [`cache`](mod@cache): caches traces in the store;
 //! - [`plan`]: defines which states are restored, and at which tokens;
-//! - [`indirect_effects`]: traces one fact; [`averages`]: averages the effects over many facts; [`plots`]: draws the
-//!   figures.
+//! - [`indirect_effects`]: traces one fact;
+//! - [`averages`]: averages the effects over many facts;
+//! - [`plots`]: draws the figures.
 //!
-//! Nothing here affects the bytes of a patch. The results depend only on the model, the facts, the settings and the
-//! seed.
+//! `build` does not use this module.
 
 pub mod averages;
 pub mod cache;

@@ -1,4 +1,4 @@
-//! Computes the noise that corrupts the token embeddings of a subject. Equal seeds give equal noise.
+//! Computes the noise that causal tracing adds to the token embeddings of a subject. Equal seeds give equal noise.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,18 @@ use std::str::FromStr;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::NumpyRandomState;
 
-/// The largest number that a noise rule accepts; it keeps the noise in the range of `f32`.
+/// The largest number that a noise rule accepts. It keeps the noise in the range of `f32`.
 const MOST: f64 = 1e6;
 
-/// The distribution and the scale of the noise, each with its text on the command line.
+/// The distribution and the scale of the noise, written on the command line as a text such as `s3`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NoiseRule {
-    /// Normal noise whose standard deviation is this multiple of that of the subjects' embeddings, such as `s3`.
+    /// Normal noise. The number is the standard deviation as a multiple of the standard deviation of the subjects'
+    /// embeddings. Written `s3` for three.
     Spread(f64),
-    /// Normal noise with this standard deviation, such as `0.1`.
+    /// Normal noise. The number is the standard deviation. Written `0.1`, for example.
     Fixed(f64),
-    /// Uniform noise between −x and x for this x, such as `u0.2`.
+    /// Uniform noise between −x and x for the number x. Written `u0.2` for x = 0.2.
     Uniform(f64),
 }
 
@@ -58,11 +59,11 @@ impl fmt::Display for NoiseRule {
     }
 }
 
-/// The noise of a trace. The random stream starts again for every fact, so all cells of a fact's tables have the same
-/// random numbers.
+/// The noise on the subjects of all facts. The random stream starts again for each fact, so all runs of a fact have the
+/// same noise.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
-    /// The rule from which the scale is computed.
+    /// The rule from which `scale` is computed.
     pub rule: NoiseRule,
     /// The factor by which every random number is multiplied.
     pub scale: f64,
@@ -92,8 +93,8 @@ impl Noise {
         Ok(Self { rule, scale, seed, samples })
     }
 
-    /// Returns the noise for a subject of `tokens` tokens, `[samples, tokens, width]`. The stream is advanced by
-    /// `block` blocks of this size first.
+    /// Returns the noise for a subject of `tokens` tokens, `[samples, tokens, width]`. The first `block` blocks of this
+    /// size in the random stream are skipped.
     pub(crate) fn draw(&self, tokens: usize, width: usize, block: usize) -> Vec<f64> {
         let mut stream = NumpyRandomState::new(self.seed);
         let uniform = matches!(self.rule, NoiseRule::Uniform(_));

@@ -1,4 +1,4 @@
-//! Defines which states of a fact are restored, at which tokens, and with which windows and noise.
+//! Defines the settings of causal tracing: which states are restored, at which tokens, and over how many layers.
 
 use std::ops::Range;
 
@@ -23,10 +23,9 @@ pub enum RestoredKind {
 impl RestoredKind {
     /// All kinds, in the order of tables and JSON output.
     pub const ALL: [Self; 5] = [Self::State, Self::Mlp, Self::Attention, Self::MlpSevered, Self::AttentionSevered];
-    /// The kinds that are traced at every token of the subject and after it.
+    /// The kinds that are traced at all tokens from the start of the subject.
     pub const TABLES: [Self; 3] = [Self::State, Self::Mlp, Self::Attention];
 
-    /// Returns the name of the kind in JSON and file names, such as `mlp-severed`.
     pub fn name(self) -> &'static str {
         match self {
             Self::State => "state",
@@ -37,12 +36,12 @@ impl RestoredKind {
         }
     }
 
-    /// Returns whether the kind restores the outputs of a window of layers, and not a single state.
+    /// Returns whether the outputs of a window of layers are restored, instead of a single state.
     pub fn is_window(self) -> bool {
         matches!(self, Self::Mlp | Self::Attention)
     }
 
-    /// Returns whether the kind severs MLPs or attention. Such kinds are traced only at the subject's last token.
+    /// Returns whether MLP or attention outputs are severed. Severed kinds are traced only at the subject's last token.
     pub fn is_severed(self) -> bool {
         self.severs().is_some()
     }
@@ -57,20 +56,19 @@ impl RestoredKind {
     }
 }
 
-/// The settings of a trace: which states are restored, and at which tokens.
+/// The settings of a trace.
 #[derive(Clone, Debug)]
 pub struct TracePlan {
-    /// The kinds of restored state to trace; each results in one table of probabilities by token and layer.
+    /// The kinds of restored state to trace. Each kind gives one table of probabilities by token and layer.
     pub kinds: Vec<RestoredKind>,
     /// The number of layers in a window, at least 1.
     pub window: usize,
-    /// The noise in the runs with severed attention or MLP outputs.
+    /// The noise in the runs with severed MLP or attention outputs.
     pub severed: SeveredNoise,
     pub places: RestoredTokens,
 }
 
-/// The tokens at which states and windows are restored. Runs with severed outputs restore only the subject's last
-/// token.
+/// The tokens at which states are restored. Kinds with severed outputs restore only the subject's last token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoredTokens {
     /// All tokens from the start of the subject.
@@ -84,40 +82,37 @@ impl RestoredTokens {
         kind.is_severed() || self == Self::LastSubject
     }
 
-    /// Returns the name that is part of the cache address of a trace.
     pub fn name(self) -> &'static str {
         if self == Self::All { "all" } else { "last-subject" }
     }
 }
 
-/// The noise of a run with severed outputs. The severed outputs are fixed at the values of the corrupted run, whose
-/// noise is the first block of the random stream.
+/// The noise of a run with severed MLP or attention outputs. The severed outputs are copied from the corrupted run,
+/// which uses the first block of the random stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SeveredNoise {
-    /// The noise of the corrupted run: only the restored state differs from it
+    /// The noise of the corrupted run
     #[default]
     Same,
-    /// The next block of the random stream, as in the published figures
+    /// New noise: the next block of the random stream, as in the published figures
     Next,
 }
 
 impl SeveredNoise {
-    /// Returns the name on the command line and in cache addresses.
     pub fn name(self) -> &'static str {
         if self == Self::Same { "same" } else { "next" }
     }
 }
 
 impl TracePlan {
-    /// Returns the default number of layers in a window: ten for models with at least 28 layers, as published for
-    /// models of 28 to 48 layers, otherwise a quarter of the layers. A window of all layers would have the same effect
-    /// for every layer.
+    /// Returns the default number of layers in a window: ten for models with at least 28 layers, as published, and a
+    /// quarter of the layers for smaller models.
     pub fn default_window(layers: usize) -> usize {
         if layers >= 28 { 10 } else { (layers / 4).max(1) }
     }
 
-    /// Returns the layers of the window around `layer` in a model of `layers` layers. The window is shorter near the
-    /// first and the last layer.
+    /// Returns the layers of the window around `layer`, in a model of `layers` layers. The window is shorter near the
+    /// first and the last layer of the model.
     pub fn window(&self, layer: usize, layers: usize) -> Range<usize> {
         let first = layer.saturating_sub(self.window / 2);
         let end = layer + self.window.div_ceil(2);

@@ -10,7 +10,7 @@ use crate::research::trace::plan::{RestoredKind, TracePlan};
 struct HeatMap {
     title: String,
     note: String,
-    /// Per row: its label, and whether the row belongs to the subject.
+    /// The label of each row, and whether the row belongs to the subject.
     rows: Vec<(String, bool)>,
     table: Vec<Vec<f64>>,
     low: f64,
@@ -27,8 +27,8 @@ const BAR: f64 = 92.0;
 /// The maximum width of a row's label, in SVG units.
 const WIDEST: f64 = 190.0;
 
-/// Returns the hue in which a kind of restored state is drawn, also if outputs are severed: purple for the hidden
-/// state, green for the MLP, red for attention.
+/// Returns the hue of a kind of restored state: purple for hidden states, green for MLPs, red for attention. A kind
+/// with severed outputs has the hue of the severed component.
 pub fn hue(kind: RestoredKind) -> Hue {
     match kind {
         RestoredKind::State => Hue::Purple,
@@ -37,7 +37,7 @@ pub fn hue(kind: RestoredKind) -> Hue {
     }
 }
 
-/// Returns a description of the restored states, for titles and legends, such as `the MLPs of 10 layers`.
+/// Describes a kind of restored state for titles and legends, such as `the MLPs of 10 layers`.
 pub fn restored_words(kind: RestoredKind, plan: &TracePlan) -> String {
     match kind {
         RestoredKind::State => "the state after one layer".to_owned(),
@@ -48,8 +48,8 @@ pub fn restored_words(kind: RestoredKind, plan: &TracePlan) -> String {
     }
 }
 
-/// Draws the probability of the answer for one fact, by the token and the layer of the restored state. `None` if this
-/// kind of state was not traced.
+/// Draws a heat map for one fact: the probability of the answer by the token and the layer of the restored state.
+/// Returns `None` if the kind of state was not traced.
 pub fn of_fact(traced: &FactTrace, kind: RestoredKind, plan: &TracePlan) -> Option<String> {
     let table = traced.table(kind)?;
     let high = table.iter().flatten().fold(traced.corrupted, |high, p| if *p > high { *p } else { high });
@@ -68,8 +68,8 @@ pub fn of_fact(traced: &FactTrace, kind: RestoredKind, plan: &TracePlan) -> Opti
     Some(heat.draw())
 }
 
-/// Draws the average indirect effect by token class and layer for one kind of restored state; `high` is the upper end
-/// of the colour scale. `None` if the kind was not traced.
+/// Draws a heat map of the average indirect effect by token class and layer. `high` is the upper end of the colour
+/// scale. Returns `None` if the kind of state was not traced.
 pub fn of_effects(effects: &AverageEffects, kind: RestoredKind, plan: &TracePlan, high: f64) -> Option<String> {
     let rows: Vec<(TokenClass, Vec<f64>)> = TokenClass::ALL
         .into_iter()
@@ -136,7 +136,7 @@ impl HeatMap {
         svg.finish()
     }
 
-    /// Draws the layer numbers, at an interval at which they do not overlap.
+    /// Draws the layer numbers below the heat map, only as many as fit without overlap.
     fn layers(&self, svg: &mut Svg, layers: usize, left: f64, cell: f64, y: f64) {
         let every = [1, 2, 5, 10, 20].into_iter().find(|every| cell * *every as f64 >= 22.0).unwrap_or(50);
         for layer in (0..layers).step_by(every) {
@@ -154,7 +154,7 @@ impl HeatMap {
         );
     }
 
-    /// Draws the legend of the colour scale.
+    /// Draws the colour scale as a bar with values.
     fn bar(&self, svg: &mut Svg, x: f64, height: f64) {
         const PARTS: usize = 40;
         let part = height / PARTS as f64;
@@ -179,9 +179,9 @@ pub fn number(x: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// Formats the label of a token: truncated to the available width, and with `*` if the token belongs to the subject.
+/// Formats the label of a token. A label that is too wide is truncated, and a token of the subject is marked with `*`.
 fn token_label(text: &str, subject: bool) -> String {
-    // White space is replaced by symbols, because a label of white space alone would look empty.
+    // White space is replaced by symbols, because a label of only white space looks empty.
     let shown = if text.trim().is_empty() { text.replace(' ', "␣").replace('\t', "⇥") } else { text.to_owned() };
     let mut out = String::new();
     for character in shown.chars() {

@@ -1,5 +1,5 @@
-//! Draws mean effects by layer: one line with a 95 % band per token class, and bars for the runs with severed attention
-//! or MLP outputs.
+//! Draws the mean effects by layer: one line with a 95 % band per token class, and bars for the runs with severed MLP
+//! or attention outputs.
 
 use super::heat::{hue, number, restored_words};
 use crate::numeric::Mean;
@@ -15,8 +15,8 @@ const HEIGHT: f64 = 210.0;
 const GAP: f64 = 18.0;
 const BOTTOM: f64 = 84.0;
 
-/// The colours of the token classes, distinguishable in bright light and with colour vision deficiency. The last
-/// subject token has the strongest colour.
+/// The colours of the token classes, in the order of [`TokenClass::ALL`]. Readers with colour vision deficiency can
+/// distinguish them. The last subject token has the strongest colour.
 const COLOURS: [&str; 6] = ["#7fb3d5", "#8e6bb0", "#c0392b", "#e6a23c", "#9b9b9b", "#1f3a6d"];
 
 fn colour(class: TokenClass) -> &'static str {
@@ -48,7 +48,8 @@ impl Panel {
         self.axes.y(value)
     }
 
-    /// Draws the frame, the title, the ticks of both axes, and, if `numbers` is true, the numbers of the vertical axis.
+    /// Draws the frame, the title and the ticks of both axes. The values of the vertical axis are written only if
+    /// `numbers` is true.
     fn axes(&self, svg: &mut Svg, title: &str, numbers: bool) {
         let Axes { left, width, .. } = self.axes;
         svg.bold([left, TOP - 10.0], Anchor::Start, TEXT, title);
@@ -65,8 +66,8 @@ impl Panel {
     }
 }
 
-/// Draws one panel per traced kind: single states, windows of MLP outputs, windows of attention outputs. `None` if no
-/// kind was traced at every token.
+/// Draws one plot per traced kind: single states, windows of MLP outputs, windows of attention outputs. Returns `None`
+/// if none of these kinds was traced.
 pub fn by_layer(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds: Vec<RestoredKind> = RestoredKind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
     let of = |kind: RestoredKind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
@@ -115,8 +116,8 @@ fn legend_width(entries: &[(String, String)]) -> f64 {
     entries.iter().fold(LEFT, |width, (text, _)| width + ENTRY + text_width(text, TEXT))
 }
 
-/// Draws three bars per layer for the subject's last token: the effect of restoring the state, and that effect with
-/// the attention or MLP outputs severed. `None` if one of the three kinds was not traced.
+/// Draws three bars per layer for the subject's last token: the effect of restoring the hidden state, and the same
+/// effect with attention outputs or MLP outputs severed. Returns `None` if one of the three kinds was not traced.
 pub fn severed(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds = [RestoredKind::State, RestoredKind::AttentionSevered, RestoredKind::MlpSevered];
     let means: Vec<&Vec<Mean>> =

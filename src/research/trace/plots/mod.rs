@@ -1,5 +1,5 @@
-//! Draws the figures of a trace as in Meng et al. 2022: heat maps of single facts and of averages by token class,
-//! effects by layer, and the effect of severing MLPs or attention.
+//! Draws the figures of causal tracing as in Meng et al. 2022: heat maps of single facts and of averages, effects by
+//! layer, and effects with MLP or attention outputs severed.
 
 pub mod heat;
 pub mod lines;
@@ -10,11 +10,11 @@ use super::indirect_effects::FactTrace;
 use super::plan::{RestoredKind, TracePlan};
 use crate::research::figure::Figure;
 
-/// Draws the figures of the averages over all facts: heat maps, lines by layer, and bars for the runs with severed
-/// attention or MLP outputs. A kind of restored state that was not traced has no figure.
+/// Draws the figures of the averages over all facts: heat maps, lines by layer, and bars for severed MLP or attention
+/// outputs. Kinds of restored state that were not traced are left out.
 pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
-    // All heat maps use the colour scale of the effects of single hidden states, as in the paper. If these were not
-    // traced, all heat maps use one scale over the traced kinds.
+    // All heat maps use the colour scale of the effects of single hidden states, as in the paper. If single states were
+    // not traced, the scale covers all traced kinds.
     let scale_of = if plan.kinds.contains(&RestoredKind::State) {
         vec![RestoredKind::State]
     } else {
@@ -51,8 +51,7 @@ pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
     figures
 }
 
-/// Draws one heat map of a fact per traced kind of restored state, except for the runs with severed attention or MLP
-/// outputs.
+/// Draws the heat maps of one fact, one per traced kind of restored state. Kinds with severed outputs have no heat map.
 pub fn of_fact(traced: &FactTrace, plan: &TracePlan) -> Vec<Figure> {
     let figure = |kind: &RestoredKind| {
         let svg = heat::of_fact(traced, *kind, plan)?;

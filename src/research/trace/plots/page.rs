@@ -1,4 +1,4 @@
-//! Builds a self-contained HTML page with all figures of a trace and a table of the largest effects.
+//! Builds an HTML page with all figures of a trace and a table of the largest effects. The page loads no other files.
 
 use std::fmt::Write as _;
 
@@ -8,15 +8,15 @@ use crate::research::figure::svg::escaped;
 use crate::research::trace::averages::{AverageEffects, TokenClass};
 use crate::research::trace::plan::{RestoredKind, TracePlan};
 
-/// The texts and numbers of the page; the figures are passed to [`render`].
+/// The texts and numbers of the page.
 pub struct TracePage<'t> {
-    /// The title in plain text; escaped by [`Page`].
+    /// The title as plain text, which [`Page`] escapes.
     pub title: String,
-    /// Names and values at the top of the page: model, noise, counts.
+    /// Pairs of a name and a value for the top of the page, such as the model and the noise.
     pub lines: Vec<(String, String)>,
-    /// The average effects over all facts, from which the table is built.
+    /// The average effects over all facts, shown in the table.
     pub effects: &'t AverageEffects,
-    /// The plan of the traces, which determines the columns of the table.
+    /// The settings of the traces. They determine the columns of the table.
     pub plan: &'t TracePlan,
 }
 
@@ -37,13 +37,14 @@ fn section(page: &mut Page, title: &str, figures: &[Figure]) {
     }
 }
 
-/// Renders the table: per token class and kind, the largest average effect and its layer.
+/// Formats the table with one row per token class and one column per kind of restored state. Each cell has the largest
+/// average effect and its layer.
 fn numbers(told: &TracePage<'_>) -> String {
     let kinds: Vec<RestoredKind> =
         RestoredKind::ALL.into_iter().filter(|kind| told.plan.kinds.contains(kind)).collect();
     let mut out = "<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>token</th>\n".to_owned();
     for kind in &kinds {
-        // Writing to a `String` cannot fail, here and below.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(out, "<th class=\"number\">{}</th>", escaped(&super::heat::restored_words(*kind, told.plan)));
     }
     out.push_str("</tr></thead>\n<tbody>\n");
