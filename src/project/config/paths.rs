@@ -76,7 +76,8 @@ impl Paths {
     }
 }
 
-/// Returns whether a relative path is inside the project's folder, and not the folder itself. A path with `..` is not.
+/// Returns whether a relative path is a folder inside the project's folder. A path that contains `..` counts as
+/// outside.
 fn is_below(folder: &Path) -> bool {
     let mut depth = 0;
     for part in folder.components() {
@@ -89,7 +90,8 @@ fn is_below(folder: &Path) -> bool {
     depth > 0
 }
 
-/// Collects the string values of `key` from every table, because a key in the wrong table also names a path to protect.
+/// Collects the string values of `key` from every table. A path under a key in the wrong table must also not be
+/// overwritten.
 fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
     for (name, value) in table {
         match value.get_ref() {

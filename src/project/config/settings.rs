@@ -50,8 +50,8 @@ pub(crate) const TEST_KEYS: &[&str] = &[
     "neutral",
 ];
 
-/// The settings of the ROME optimisation. It searches for the vector v that the edited MLP layer must output at the
-/// subject, so that the model gives the target.
+/// The settings of the ROME optimisation. The optimisation searches for the vector v that the edited MLP layer must
+/// output at the subject, so that the model gives the target.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "RomeTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RomeConfig {

@@ -160,7 +160,7 @@ fn have_one_key(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
 const MOST_IN_PAIRS: usize = 32;
 
 /// Returns all pairs of the items of a group. For a group of more than 32 items, returns only the pairs that contain
-/// the first item, to limit the number of findings.
+/// the first item, to limit the number of pairs.
 pub fn pairs<T>(group: &[T]) -> impl Iterator<Item = (&T, &T)> {
     let firsts = if group.len() > MOST_IN_PAIRS { 1 } else { group.len() };
     let with = |(index, first)| group[index + 1..].iter().map(move |second| (first, second));

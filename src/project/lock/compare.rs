@@ -120,7 +120,7 @@ impl EditPart {
 pub struct EditChange {
     pub kind: ChangeKind,
     pub id: String,
-    /// The changed groups of fields; empty if the edit was added or removed.
+    /// The groups of fields that changed; empty if the edit was added or removed.
     pub parts: Vec<EditPart>,
 }
 
