@@ -6,7 +6,7 @@ use crate::diagnostics::{Place, Sources};
 use crate::model::Tokens;
 use crate::report::{Answer, SideAnswer, Token, Verdict};
 
-/// The result of checking an expectation, for the report.
+/// The result of checking one expectation, for the report.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
     /// The verdict; `None` if the expectation is not checked, as for a probe with `unchanged = false`.
@@ -16,7 +16,7 @@ pub struct Judgement {
     pub requirement: Option<String>,
 }
 
-/// Combines an expectation, the predictions of both models for it, and its judgement to an entry of the report.
+/// Creates the answer in the report for one expectation, from the predictions of both models and the judgement.
 pub fn answer(
     tokens: &Tokens,
     sources: &Sources,
@@ -38,8 +38,7 @@ pub fn answer(
     }
 }
 
-/// Converts the prediction of one model to its entry in the report. `holds` is `None` if the inquiry has no accepted
-/// answers.
+/// Converts the prediction of one model for the report. `holds` is `None` if the prompt has no accepted answers.
 pub fn side_answer(tokens: &Tokens, prediction: &Prediction) -> SideAnswer {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     SideAnswer {

@@ -1,8 +1,8 @@
 //! Finds the edits that break an expectation, by leaving out one edit at a time.
 //!
-//! The value of an edit does not depend on the other edits, so for a set without one edit only the linear system is
-//! solved again. Each edit is left out once, and all failing expectations are run on a patch of the remaining edits.
-//! Each expectation is also run on a patch of only the edit that states it.
+//! All failing expectations are run on a patch without this edit. Compiled edits do not depend on each other, so only
+//! the linear system is solved again. Each expectation is also run on a patch of only the edit that states the
+//! expectation.
 
 use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::expectation::{Expectation, ask_expectations};
@@ -15,11 +15,11 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::report::Culprit;
 
-/// Finds, for each failing expectation, the edits without which it is met, and the edit without which it is nearest to
-/// being met.
+/// Returns one [`Culprit`] per failing expectation. It lists the edits that break the expectation: without one of them,
+/// the expectation is met. If there is no such edit, it names the edit whose removal helps most.
 ///
 /// # Errors
-/// If a smaller set cannot be linked or a prompt cannot be run.
+/// If a smaller set of edits cannot be linked, or a prompt cannot be run.
 pub fn culprits(
     project: &Project,
     base: &Base,
@@ -30,8 +30,8 @@ pub fn culprits(
     let search = LeaveOneOut { project, base, linker };
     let list: Vec<Expectation<'_>> = failing.iter().map(|one| (*one).clone()).collect();
     let ids = search.ids();
-    // Edits are left out of the closed-form solution, without the refinement. An expectation that the closed form
-    // of all edits meets was broken by the refinement, not by an edit.
+    // Subsets of the edits are not refined. If the unrefined patch of all edits meets an expectation, the refinement
+    // broke the expectation, and no edit did.
     let whole = match search.patched(|_| true)? {
         Some(patched) => search.ask(&patched, &list)?,
         None => Vec::new(),
@@ -69,19 +69,18 @@ pub fn culprits(
     Ok(culprits)
 }
 
-/// The edit without which a failing expectation comes closest to being met.
+/// The edit whose removal brings a failing expectation closest to being met.
 #[derive(Clone)]
 struct Nearest {
-    /// The probability of the answer without the edit. For an expectation of an unchanged token: the negative KL
-    /// divergence, so that larger is better.
+    /// The probability of the answer without the edit; larger is better. If the next token should stay unchanged, this
+    /// is the negative KL divergence.
     gain: f64,
     id: String,
     /// The number that the report shows: the probability of the answer, or the positive KL divergence.
     figure: f64,
 }
 
-/// Returns whether the edit `id` states the expectation. False for a probe, although a probe may have the same id as an
-/// edit.
+/// Returns whether the edit with this id states the expectation. This is false for a probe, even if its id is the same.
 fn is_of(one: &Expectation<'_>, id: &str) -> bool {
     one.edit.is_some_and(|edit| edit.id == id)
 }
@@ -93,7 +92,7 @@ struct LeaveOneOut<'a> {
 }
 
 impl<'a> LeaveOneOut<'a> {
-    /// Returns the ids of all edits. An edit and its aliases have the same id, so they are left out together.
+    /// Returns the ids of all edits. An edit and its aliases share one id, so they are left out together.
     fn ids(&self) -> Vec<&'a str> {
         self.project.edits.edits.iter().map(|edit| edit.id.as_str()).collect()
     }
@@ -116,13 +115,13 @@ impl<'a> LeaveOneOut<'a> {
         pairs.map_err(|unrunnable| unrunnable_error(self.project, &unrunnable))
     }
 
-    /// Runs the expectations on a patch of all edits except `id`; `None` if no other edit remains.
+    /// Runs the expectations on a patch of all edits except the edit `id`. Returns `None` if no other edit remains.
     fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<PredictionPair>>, Failure> {
         self.patched(|other| other != id)?.map(|patched| self.ask(&patched, list)).transpose()
     }
 
-    /// Returns whether an expectation is met with a patch of only the edit that states it. True for a probe, because no
-    /// edit states it and the base meets it.
+    /// Returns whether an expectation is met with a patch of only the edit that states it. This is true for a probe,
+    /// because no edit states it.
     fn alone(&self, one: &Expectation<'_>) -> Result<bool, Failure> {
         let Some(patched) = self.patched(|other| is_of(one, other))? else { return Ok(true) };
         let pairs = self.ask(&patched, std::slice::from_ref(one))?;

@@ -1,6 +1,6 @@
-//! Generates continuations of prompts with the models of both sides of a comparison.
+//! Generates continuations of prompts with the two models of a comparison, for `corrigenda diff`.
 //!
-//! At most [`MAX_CONTINUED`] prompts are continued. Both sides use the same seed or greedy decoding.
+//! Both models sample with the same seed, or decode greedily if no seed is set.
 
 use super::side::{DiffContext, Side};
 use crate::behaviour::ask::PredictionPair;
@@ -14,14 +14,15 @@ use crate::report::{Continuation, ContinuationSettings};
 /// The maximum number of prompts for which continuations are generated.
 const MAX_CONTINUED: usize = 24;
 
-/// The generated continuations, each with the texts of both sides.
+/// The generated continuations, each with the texts of both models.
 pub(super) struct SideTexts {
     pub continuations: Vec<Continuation>,
-    /// The settings that the texts were generated with, for the report; `None` if nothing was generated.
+    /// The settings with which the texts were generated, for the report; `None` if no text was generated.
     pub drawn: Option<ContinuationSettings>,
 }
 
-/// Continues the first [`MAX_CONTINUED`] prompts on both sides. Returns no texts if `generation.tokens` is 0.
+/// Continues the first [`MAX_CONTINUED`] prompts with the models of both sides. Returns no texts if `generation.tokens`
+/// is 0.
 pub(super) fn side_texts(
     before: &Side,
     after: &Side,
@@ -40,7 +41,7 @@ pub(super) fn side_texts(
     Ok(SideTexts { continuations, drawn })
 }
 
-/// Continues every prompt on both sides; prompts that fill the context are skipped.
+/// Continues every prompt with the models of both sides. Skips a prompt that fills the whole context of the model.
 fn continue_all(
     before: &Side,
     after: &Side,
@@ -65,8 +66,8 @@ fn continue_all(
     Ok(out)
 }
 
-/// Returns a note if the later side's text does not start with its likeliest token, which the report shows as the
-/// answer, or if the text contains the old answer although the answer is right. Returns `None` otherwise.
+/// Returns a note if the later side's text does not agree with its answer in the report: if the text does not start
+/// with the likeliest token, or if the answer is right but the text also contains the old answer.
 fn disagreement_note(
     one: &Expectation<'_>,
     pair: &PredictionPair,
@@ -87,7 +88,7 @@ fn disagreement_note(
     }
 }
 
-/// Continues one prompt on both sides; `None` if the prompt fills the context.
+/// Continues one prompt with the models of both sides; `None` if the prompt fills the whole context of the model.
 fn continue_prompt(
     before: &Side,
     after: &Side,

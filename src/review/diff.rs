@@ -1,4 +1,5 @@
-//! Compares the facts, weights and behaviour of two sides.
+//! Compares two sides in their facts, weights and behaviour. A side is the base model, a patch, a checkpoint, or a
+//! project on disk or at a git revision.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,15 +25,15 @@ use crate::report::{self, Answer, EditName, EditWeight, Report, TensorDiff, Weig
 /// The parts of the behaviour that a comparison measures in addition to the answers.
 #[derive(Clone, Copy, Debug)]
 pub struct DiffOptions {
-    /// The settings of the continuations; no text is generated if `generation.tokens` is 0.
+    /// The settings of the generated continuations; no text is generated if `generation.tokens` is 0.
     pub generation: ContinuationOptions,
     pub damage: bool,
 }
 
-/// Builds the report of a comparison: changed facts, changed tensors, and the answers of both models to the prompts.
+/// Creates the report of a comparison: changed facts, changed tensors, and the answers of both models to the prompts.
 ///
 /// # Errors
-/// If a prompt of an edit or a probe cannot be run, or neutral text cannot be read.
+/// If a prompt of an edit or a probe cannot be run, or the neutral text cannot be read.
 pub fn diff(before: &Side, after: &Side, context: DiffContext<'_>, options: DiffOptions) -> Result<Report, Failure> {
     let facts = facts(before, after, context);
     let (answers, SideTexts { continuations, drawn }) = compare_answers(before, after, context, &facts, options)?;
@@ -72,13 +73,13 @@ fn report_side(side: &Side) -> report::ReportSide {
     }
 }
 
-/// Returns the facts that differ. A patch contains only the digests of meanings. Their ids and texts are taken from the
-/// edits with these meanings in the other side's project, or else in the project in the working directory.
+/// Returns the facts that differ between the sides. A patch contains only digests of its facts. Their ids and texts
+/// come from the project of the other side, or else from the project in the working directory.
 fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChange> {
     let (was, is) = (NamedEdits::of(before, after, context), NamedEdits::of(after, before, context));
     let mut facts = compare(&was.edits, &is.edits);
     let nothing = EditSet::default();
-    // The byte ranges of two edit sets refer to different sources, so the sets cannot be merged.
+    // The byte ranges of the two edit sets refer to different files, so the sets cannot be merged.
     facts.extend(compare(&was.only_in_worktree, &nothing));
     facts.extend(compare(&nothing, &is.only_in_worktree));
     let in_patch = [meanings(before), meanings(after)];
@@ -94,16 +95,15 @@ fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChang
     facts
 }
 
-/// The facts of one side. A fact has its id and texts if a project has an edit with the same meaning.
+/// The facts of one side. A fact in a patch has an id and texts only if a project has an edit with the same digest.
 #[derive(Default)]
 struct NamedEdits {
-    /// The edits of the side's project. For a patch: the edits of the other side's project whose meanings the patch
-    /// contains, or those of the project in the working directory if the other side has no project.
+    /// The edits of the project, if the side has one. For a patch, these are the edits of another project that the
+    /// patch contains: of the other side's project or, without one, of the project in the working directory.
     edits: EditSet,
-    /// For a patch: the edits whose meanings the patch contains and which only the project in the working directory
-    /// has.
+    /// For a patch: the edits that the patch contains and that only the project in the working directory has.
     only_in_worktree: EditSet,
-    /// The digests of facts (subject, prompt, target and `chat`) that the patch contains and no project has as an edit.
+    /// For a patch: the digests of its facts that no project has as an edit.
     unknown: BTreeSet<Digest>,
 }
 
@@ -129,8 +129,8 @@ impl NamedEdits {
     }
 }
 
-/// Returns the edits of `set` whose meanings are in `remaining`. Aliases whose meanings are not in `remaining` are left
-/// out of the edits. The meanings of the returned edits are removed from `remaining`.
+/// Returns the edits of `set` whose digests are in `remaining`, and removes these digests from `remaining`. An alias of
+/// such an edit is kept only if its digest is in `remaining` too.
 fn edits_in_patch(set: &EditSet, remaining: &mut BTreeSet<Digest>) -> EditSet {
     let with_patched_names = |edit: &Edit| {
         if !remaining.remove(&edit.meaning()) {
@@ -151,7 +151,7 @@ fn meanings(side: &Side) -> BTreeSet<Digest> {
     targets.flat_map(|target| target.edits.iter().copied()).collect()
 }
 
-/// Returns the tensors whose values differ, and the norm of each edit's update.
+/// Returns the tensors whose values differ, and the norm of the weight change of each edit.
 fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> WeightDiff {
     let all = [before, after].map(|side| side.model.checkpoint().tensors());
     let base_tensors = context.base.model.checkpoint().tensors();
@@ -194,7 +194,7 @@ fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<Ed
     found.into_values().collect()
 }
 
-/// Returns the id and the alias that belong to each meaning, for the edits of both sides and of the project in the
+/// Returns the id and the alias for the digest of each edit, for the edits of both sides and of the project in the
 /// working directory.
 fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, EditName> {
     let sets = [&context.project.edits.edits[..], before.edits(), after.edits()];
@@ -208,15 +208,14 @@ fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Dige
     names
 }
 
-/// A prompt to run, with the project that states it. The byte range of the prompt refers to the sources of this
-/// project.
+/// A prompt to run, with the project that states it. The byte range of the prompt refers to a file of this project.
 struct SidePrompt<'s> {
     one: Expectation<'s>,
     project: &'s Project,
 }
 
-/// Returns the prompts of both sides, each once; if both sides have a prompt, the expectation of the later side is
-/// used. `stated` are the prefaces of the facts in the working directory.
+/// Returns the prompts of both sides without duplicates. If both sides have a prompt, the expectation of the later side
+/// is used. `stated` are the prefaces of the project in the working directory.
 fn prompts<'s>(
     before: &'s Side,
     after: &'s Side,
@@ -279,7 +278,7 @@ fn compare_answers(
 }
 
 /// Pairs the models of both sides, with the cache of their results. The cache is disabled unless each model is the base
-/// or the base with a patch.
+/// model or the base model with a patch.
 fn pair<'s>(
     before: &'s Side,
     after: &Side,
@@ -295,8 +294,8 @@ fn pair<'s>(
     ModelPair { before: &before.model, after: later, cache, progress: context.progress }
 }
 
-/// Returns the error for prompts that cannot be run. An error can only refer to the sources of one project, so only the
-/// prompts of one project are reported: the project of the first such prompt.
+/// Returns the error for prompts that cannot be run. An error can point into the files of only one project, so only
+/// prompts of the first prompt's project are reported.
 fn first_project_error(prompts: &[SidePrompt<'_>], unrunnable: Vec<UnrunnablePrompt>) -> Failure {
     let side_prompt = |one: &UnrunnablePrompt| {
         let is = |side_prompt: &&SidePrompt<'_>| {

@@ -1,4 +1,4 @@
-//! Measures the base and a patched model, and reuses cached results from the store.
+//! Measures two models, and reuses cached results from the store.
 
 use std::cell::OnceCell;
 
@@ -14,8 +14,8 @@ use crate::pipeline::Base;
 use crate::pipeline::policy_limits::not_finite_error;
 use crate::progress::Progress;
 
-/// A base with a patch. The patched model is created on first use, because the weights are not needed if all results
-/// are cached.
+/// A base model with a patch. The patched model is created on first use, because its weights are not needed if all
+/// results are cached.
 pub struct PatchedModel<'a> {
     base: &'a Base,
     patch: &'a Patch,
@@ -24,7 +24,7 @@ pub struct PatchedModel<'a> {
 }
 
 impl<'a> PatchedModel<'a> {
-    /// Creates the pair of base and patch. The patch is applied later, by [`PatchedModel::model`].
+    /// Combines a base model and a patch. The patch is applied later, by [`PatchedModel::model`].
     pub fn new(base: &'a Base, patch: &'a Patch, sources: &'a Sources) -> Self {
         Self { base, patch, sources, model: OnceCell::new() }
     }
@@ -32,7 +32,7 @@ impl<'a> PatchedModel<'a> {
     /// Returns the patched model; the first call applies the patch.
     ///
     /// # Errors
-    /// If the patch is for another base, or a patched weight is not finite.
+    /// If the patch was built for another base model, or a patched weight is not finite.
     pub fn model(&self) -> Result<&Model, Failure> {
         if let Some(model) = self.model.get() {
             return Ok(model);
@@ -46,17 +46,17 @@ impl<'a> PatchedModel<'a> {
 
 /// Two models to compare, with the cache of their results.
 pub struct ModelPair<'a> {
-    /// The earlier model; for the command `test`, the base.
+    /// The earlier model; for the command `test`, the base model.
     pub before: &'a Model,
-    /// Returns the later model. The function is called only if a result is not cached.
+    /// A function that returns the later model. It is called only if a result is not cached.
     pub after: &'a dyn Fn() -> Result<&'a Model, Failure>,
     pub cache: MeasurementCache<'a>,
     pub progress: &'a dyn Progress,
 }
 
 impl ModelPair<'_> {
-    /// Runs every expectation on both models and returns the predictions in the order of the expectations. `to_failure`
-    /// converts prompts that cannot be run to an error.
+    /// Runs every expectation on both models and returns the predictions in the order of the expectations. If prompts
+    /// cannot be run, `to_failure` makes the error.
     ///
     /// # Errors
     /// If a prompt cannot be run or the later model cannot be created.
@@ -86,10 +86,10 @@ impl ModelPair<'_> {
         check_finite_answers(found.into_iter().flatten().flatten().collect(), expectations).map_err(to_failure)
     }
 
-    /// Measures the damage on neutral text between the two models.
+    /// Measures the KL divergence between the two models and their perplexities on neutral text.
     ///
     /// # Errors
-    /// If the weights of one of the models overflow or the later model cannot be created.
+    /// If the logits of a model are not finite, or the later model cannot be created.
     pub fn damage(&self, neutral: &Neutral) -> Result<Damage, Failure> {
         if let Some(known) = self.cache.damage(neutral) {
             return Ok(known);

@@ -1,7 +1,7 @@
 //! Opens one side of a comparison by its name.
 //!
-//! A name is `base`, `worktree`, a git revision, a patch id, or the folder of a project or a checkpoint. Both sides of
-//! a comparison need the base of the worktree.
+//! A name is `base`, `worktree`, a git revision, a patch id, or the folder of a project or a checkpoint. Both sides
+//! must have the base model of the project in the working directory.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -21,37 +21,38 @@ use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Proj
 use crate::report::SideKind;
 use crate::store::{EntryKind, Store};
 
-/// The name of the side that is the base without a patch.
+/// The name on the command line for the base model without a patch.
 pub const BASE: &str = "base";
-/// The name of the side that is the project in the working directory.
+/// The name on the command line for the project in the working directory.
 pub const WORKTREE: &str = "worktree";
 
-/// What the names of sides are resolved against: the project in the working directory, its base, and the store.
+/// The inputs for opening the sides of a comparison: the project in the working directory, its base model, and the
+/// store.
 #[derive(Clone, Copy)]
 pub struct DiffContext<'a> {
     /// The project in the working directory, whose prompts are run if neither side has a project.
     pub project: &'a Project,
-    /// The base of `project`, to which the patch of every side is applied.
+    /// The base model of `project`, to which the patch of every side is applied.
     pub base: &'a Base,
     pub store: &'a Store,
-    /// The receiver of progress reports, which is used if the patch of a side must be built.
+    /// Receives the progress of long work, for example if the patch of a side must be built.
     pub progress: &'a dyn Progress,
 }
 
-/// One side of a comparison: a model, with its project and patch if it has them.
+/// One side of a comparison: a model, with its project and its patch if it has them.
 pub struct Side {
     /// The name of the side, as the user wrote it on the command line.
     pub name: String,
     pub kind: SideKind,
     /// The commit of a side that is a git revision; `None` for any other side.
     pub commit: Option<Commit>,
-    /// The project with edits and probes; `None` for the base, a patch and a checkpoint.
+    /// The project with its edits and probes; `None` for the base model, a patch and a checkpoint.
     pub project: Option<Project>,
-    /// The patch and its id; `None` for the base and a checkpoint.
+    /// The patch and its id; `None` for the base model and a checkpoint.
     pub patch: Option<(Digest, Patch)>,
-    /// The base with the patch applied, or the checkpoint's model.
+    /// The base model with the patch applied, or the model of the checkpoint.
     pub model: Model,
-    /// A note for the report if the patch is not the one that the side's lock names; `None` otherwise.
+    /// A note for the report if the patch is not the one that the project's `corrigenda.lock` names; `None` otherwise.
     pub note: Option<String>,
     /// The texts that are put before prompts whose subject would otherwise be at an attention sink; empty without a
     /// project.
@@ -61,18 +62,18 @@ pub struct Side {
 /// The identity under which a side's measurements are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// The base with the patch of this id; `None` is the base without a patch.
+    /// The base model with the patch of this id; `None` is the base model without a patch.
     Patch(Option<Digest>),
     /// A checkpoint, whose weights have no digest. Its measurements are not cached.
     Unknown,
 }
 
 impl Side {
-    /// Opens a side by its name. A name that starts with a dot or a slash is a folder. For any other name, a revision
-    /// takes precedence over a patch, and a patch over a folder.
+    /// Opens a side by its name. A name that starts with a dot or a slash is a folder. For any other name, a git
+    /// revision takes precedence over a patch, and a patch over a folder.
     ///
     /// # Errors
-    /// If the name is unknown, or the patch cannot be applied to the base.
+    /// If the name is unknown, or the patch cannot be applied to the base model.
     pub fn find(name: &str, context: DiffContext<'_>) -> Result<Self, Failure> {
         match name {
             BASE => return Ok(Self::without_project(name, SideKind::Base, context.base.model.clone())),
@@ -110,7 +111,8 @@ impl Side {
         Ok(Self { project: Some(project), patch, note, prefaces, ..Self::without_project(name, kind, model) })
     }
 
-    /// Opens the project in another folder. Its base must be identical to that of the project in the working directory.
+    /// Opens the project in another folder. Its base model must be the same as that of the project in the working
+    /// directory.
     fn other_project(name: &str, mut project: Project, context: DiffContext<'_>) -> Result<Self, Failure> {
         choose_worktree_model(&mut project, name, context)?;
         let base = Base::open(&project, context.store, context.base.model.isa(), false)?;
@@ -167,8 +169,7 @@ impl Side {
         Ok(Self::without_project(name, SideKind::Checkpoint, model))
     }
 
-    /// Returns the identity under which the measurements of this side are cached: the id of the patch, no id for the
-    /// base, and [`Identity::Unknown`] for a checkpoint.
+    /// Returns the identity under which the measurements of this side are cached.
     pub fn identity(&self) -> Identity {
         match (&self.patch, self.kind) {
             (Some((id, _)), _) => Identity::Patch(Some(*id)),
@@ -177,7 +178,8 @@ impl Side {
         }
     }
 
-    /// Returns the cache for measurements of this side alone; disabled for a checkpoint, whose weights have no digest.
+    /// Returns the cache for measurements of this side alone. The cache is disabled for a checkpoint, whose weights
+    /// have no digest.
     pub fn cache<'g>(&self, context: DiffContext<'g>) -> MeasurementCache<'g> {
         match self.identity() {
             Identity::Patch(patch) => MeasurementCache::new(context.store, context.base.locked.digest, patch, None),
@@ -191,7 +193,8 @@ impl Side {
     }
 }
 
-/// Chooses, in the project of the side `name`, the model that is chosen in the project in the working directory.
+/// Selects in `project` the same named model as in the project in the working directory. `name` is the name of the side
+/// in messages.
 fn choose_worktree_model(project: &mut Project, name: &str, context: DiffContext<'_>) -> Result<(), Failure> {
     project.config.choose_as(&context.project.config).map_err(|mut finding| {
         finding.message = format!("{name}: {}", finding.message);
@@ -199,7 +202,6 @@ fn choose_worktree_model(project: &mut Project, name: &str, context: DiffContext
     })
 }
 
-/// Returns the base with a patch applied.
 fn apply_patch(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Failure> {
     base.patched(patch).map_err(|error| {
         let finding = Diagnostic::new(Code::SideUnusable, error.to_string());
@@ -208,7 +210,7 @@ fn apply_patch(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, F
     })
 }
 
-/// Reads the files of a project at a commit: settings, `corrigenda.lock`, edits, probes, context templates.
+/// Reads the files of a project at a commit: `corrigenda.toml`, `corrigenda.lock`, edits, probes and context templates.
 fn project_files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
     let mut files = BTreeMap::new();
     let mut take = |path: &str| -> Result<(), HistoryError> {
@@ -220,7 +222,7 @@ fn project_files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<St
     }
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
     let Paths { edits, templates, .. } = Paths::of(&String::from_utf8_lossy(&text));
-    // A file of context templates outside the repository is not in the commit and is later read from disk.
+    // A file of context templates outside the repository is not in the commit. It is read from disk later.
     for path in templates {
         match take(&path) {
             Err(_) if leaves_project(&path) => {}
@@ -236,8 +238,8 @@ fn leaves_project(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Returns the id of a patch: the id itself, or the only id in the store that starts with `digits`; `None` if the
-/// digits are not an id.
+/// Returns the id of a patch for `digits`: all 64 digits of the id, or the first digits of one id in the store. Returns
+/// `None` if there is no such id.
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Failure> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),

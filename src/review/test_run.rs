@@ -1,4 +1,4 @@
-//! Runs the checks of the command `test`: expectations, policy limits, and accepted shortfalls.
+//! Runs the checks of the command `test`: expectations, limits, and the failures that `corrigenda.accepted` allows.
 
 use super::answers::Judgement;
 use super::measure::ModelPair;
@@ -24,26 +24,25 @@ pub struct TestRun<'p> {
     /// The judgements, in the order of `expectations`. The judgement of a probe with `unchanged = false` has no
     /// verdict.
     pub judgements: Vec<Judgement>,
-    /// The aggregate results of the set, such as efficacy, each with the limit that it must satisfy.
+    /// The results for the whole set of edits, such as efficacy, each with its limit.
     pub gates: Vec<Gate>,
     pub damage: Option<Damage>,
     pub findings: Vec<Diagnostic>,
     /// Notes for the report, for example that damage was not measured.
     pub notes: Vec<String>,
-    /// All expectations that are not met, including those that a minimum share of the project tolerates.
+    /// All expectations that are not met, including those that are tolerated because enough other prompts hold.
     shortfalls: Vec<Accepted>,
-    /// The unmet expectations that no minimum share tolerates. The test passes only if `corrigenda.accepted` lists each
-    /// of them.
+    /// The unmet expectations that are not tolerated. A reviewer can accept them in `corrigenda.accepted`.
     acceptable: Vec<Accepted>,
 }
 
 pub struct TestInput<'a, 'p> {
     pub project: &'p Project,
     pub base: &'a Base,
-    /// The two models to run: the earlier model is the base, and the later model is the patched model.
+    /// The two models to run: the earlier model is the base model, and the later model is the patched model.
     pub pair: ModelPair<'a>,
     pub edits: &'a [&'p Edit],
-    /// Whether `edits` are all edits of the project. Only then are the limits on the whole set checked.
+    /// Whether `edits` are all edits of the project. If not, the limits on the whole set are not checked.
     pub whole: bool,
     pub damage: bool,
     /// The texts that are put before prompts whose subject would otherwise be at an attention sink.
@@ -51,7 +50,7 @@ pub struct TestInput<'a, 'p> {
 }
 
 impl<'p> TestRun<'p> {
-    /// Runs all expectations and checks the answers against the thresholds, the limits and the acceptances.
+    /// Runs all expectations and checks the answers against the thresholds, the limits and `corrigenda.accepted`.
     ///
     /// # Errors
     /// If a prompt cannot be run, or the neutral text that a limit needs cannot be read.
@@ -128,20 +127,20 @@ impl<'p> TestRun<'p> {
         }
     }
 
-    /// Returns whether the test passes, that is, no finding is an error.
+    /// Returns whether the test passes: no finding is an error.
     pub fn passes(&self) -> bool {
         !self.findings.iter().any(Diagnostic::is_error)
     }
 
-    /// Returns the unmet expectations that a reviewer can accept: those that no minimum share tolerates.
+    /// Returns the unmet expectations that a reviewer can accept in `corrigenda.accepted`.
     pub fn acceptable(&self) -> &[Accepted] {
         &self.acceptable
     }
 }
 
-/// Returns the patched model's answer as the text that an acceptance records. If the answer is right but a probability
-/// or a KL divergence misses its threshold, the text includes that number, rounded to one digit in the direction of a
-/// larger shortfall, so that an even larger shortfall needs a new acceptance.
+/// Returns the patched model's answer in the form that `corrigenda.accepted` records. If the answer is right but a
+/// threshold is missed, the text includes the probability or the KL divergence, rounded to one digit in the worse
+/// direction. A result that is worse than this number must be accepted again.
 fn says(tokens: &Tokens, pair: &PredictionPair, one: &Expectation<'_>) -> String {
     let first = |prediction: &Prediction| prediction.top.first().map(|(token, _)| *token);
     let said = first(&pair.after).map(|token| tokens.piece(token)).unwrap_or_default();
@@ -171,12 +170,12 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
         return Ok((None, vec![format!("damage was not measured because of `--no-damage`{unchecked}")]));
     }
     // The neutral text is the corpus by default, and a project may be shared without its corpus. A missing file is an
-    // error only if a limit on damage or perplexity, or `[test] neutral`, is set.
+    // error only if a limit on damage or perplexity is set, or `neutral` under `[test]`.
     if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
     }
     let measured = input.pair.damage(&read_neutral(project, base)?)?;
-    // Without a predicted token nothing was measured, so no limit can be met.
+    // If no token was predicted, nothing was measured, so no limit can be met.
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
@@ -191,8 +190,8 @@ struct Judge<'a, 'p> {
 }
 
 impl Judge<'_, '_> {
-    /// Returns whether an unmet expectation is tolerated, because the project (or, for paraphrases, the edit) sets a
-    /// minimum share for this kind of prompt and the share of prompts that hold is large enough.
+    /// Returns whether an unmet expectation is tolerated. A project can require that only a share of the prompts of
+    /// each kind holds, and an edit can do so for its paraphrases. If enough prompts hold, the others are tolerated.
     fn tolerates(&self, one: &Expectation<'_>) -> bool {
         let test = &self.project.config.test;
         let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
@@ -207,7 +206,7 @@ impl Judge<'_, '_> {
         }
     }
 
-    /// Returns the share of the paraphrases that hold, among those of the edit that states `one`.
+    /// Returns the share of paraphrases that hold, among the paraphrases of the edit that states `one`.
     fn own_share(&self, one: &Expectation<'_>) -> f64 {
         let all = self.expectations.iter().zip(self.predictions);
         let own = all.filter(|(other, _)| other.id == one.id && other.kind == PromptKind::Paraphrase);
@@ -255,7 +254,7 @@ fn at_most(name: GateName, value: f64, limit: Option<f64>) -> Gate {
     Gate { name, value, limit, more_is_better: false, pass }
 }
 
-/// Returns the broken requirement of a failed expectation whose answer is right; `None` if the answer is wrong.
+/// Returns the threshold that a failed expectation misses although its answer is right; `None` if the answer is wrong.
 fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds) -> Option<String> {
     let own = one.edit.map(|edit| &edit.expect);
     let first = |top: &[(u32, f64)]| top.first().map(|(token, _)| *token);
@@ -271,8 +270,8 @@ fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds
     }
 }
 
-/// Returns the finding of a failed expectation. Its label states the measured value, followed by the requirement
-/// `required`, or by `says`, the text that the model predicts, if `required` is `None`.
+/// Returns the error for a failed expectation. Its label states the measured value, and then the missed threshold
+/// `required` or, if there is none, the patched model's answer `says`.
 fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Option<&str>) -> Diagnostic {
     let holds = pair.after.holds();
     let measured = match pair.after.probability() {
@@ -306,7 +305,7 @@ fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
     let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
     let finding =
         Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is required", gate.name.as_str(), gate.value));
-    // The policy is shown only if its limit applies: the limit in `[test]` may be stricter.
+    // The error points to the policy only if the policy's limit applies: the limit under `[test]` may be stricter.
     match rule.as_ref().filter(|rule| Some(rule.value) == gate.limit) {
         Some(rule) => policy.point(finding, rule),
         None => finding,
