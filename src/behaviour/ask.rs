@@ -8,8 +8,8 @@ use crate::progress::{NoProgress, Progress};
 
 /// The number of likeliest next tokens in a [`Prediction`].
 pub const TOP: usize = 3;
-/// The maximum number of token rows (a prompt with one answer) whose logits are in memory at once. The results do not
-/// depend on it.
+/// The maximum number of token rows in a batch, which bounds the logits in memory. A row is a prompt with one answer.
+/// The results do not depend on this number.
 const BATCH_ROWS: usize = 32;
 
 /// A prompt to run, and the accepted answers to score after it, as token ids.
@@ -24,7 +24,7 @@ pub struct Inquiry {
 pub struct Prediction {
     /// The [`TOP`] likeliest next tokens with their probabilities, in descending order.
     pub top: Vec<(u32, f64)>,
-    /// The scores of the accepted answers, in the order of the inquiry.
+    /// The scores of the accepted answers, in the order of the answers of the inquiry.
     pub scores: Vec<AnswerScore>,
 }
 
@@ -35,7 +35,7 @@ pub struct PredictionPair {
     pub before: Prediction,
     /// The predictions of the later model, usually the patched one.
     pub after: Prediction,
-    /// The KL divergence of the next token after the prompt, KL(before ‖ after), in nats.
+    /// The KL divergence of the next-token distributions after the prompt, KL(before ‖ after), in nats.
     pub divergence: f64,
 }
 
@@ -79,8 +79,8 @@ impl Inquiry {
         Ok(Self { prompt: prompt(tokens, text, limit)?, answers: answers.collect::<Result<_, _>>()? })
     }
 
-    /// Returns the token rows to run, one per answer: the prompt and the answer without its last token, with the number
-    /// of final positions whose logits are needed. Without answers, returns one row, the prompt.
+    /// Returns one token row per answer: the prompt, followed by the answer without its last token. The number with
+    /// each row says how many of its last positions need logits. Without answers, the only row is the prompt.
     fn rows(&self) -> Vec<(&[u32], usize)> {
         if self.answers.is_empty() {
             return vec![(&self.prompt, 1)];
@@ -95,12 +95,12 @@ impl Inquiry {
         Self { prompt: prompt.to_vec(), answers: answers.iter().map(question).collect() }
     }
 
-    /// Returns the number of accepted answers; 0 if the inquiry only compares the next token.
+    /// Returns the number of accepted answers; 0 if only the distribution of the next token is compared.
     pub(super) fn answers(&self) -> usize {
         self.answers.len()
     }
 
-    /// Adds the token ids of the prompt and of the answers to the hash that becomes a cache address.
+    /// Adds the token ids of the prompt and of the answers to `hasher`, for the address of a cached measurement.
     pub(super) fn address(&self, hasher: &mut FieldHasher) {
         hasher.field("prompt", &bytes_of(&self.prompt)).number("answers", self.answers.len() as u64);
         for Question { row, answer } in &self.answers {
@@ -130,7 +130,7 @@ impl FullPrediction {
 }
 
 impl BaselineRun {
-    /// Runs the earlier model on every inquiry. Nothing is read from the cache.
+    /// Runs the earlier model on every inquiry, without a cache.
     pub fn of(model: &Model, inquiries: &[Inquiry]) -> Self {
         Self(batches(inquiries).flat_map(|batch| predict_all(model, batch)).collect())
     }
@@ -155,8 +155,8 @@ pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<Predicti
     ask_cached(&MeasurementCache::disabled(), before, after, &one_by_one, &NoProgress)
 }
 
-/// Runs groups of inquiries on both models and returns the predictions in the order of the inquiries. Each group is one
-/// cache entry; only groups that are not cached are run.
+/// Runs groups of inquiries on both models and returns the predictions in the order of the inquiries. The predictions
+/// of each group are cached together, under one address.
 pub fn ask_cached(
     cache: &MeasurementCache<'_>,
     before: &Model,
@@ -198,8 +198,7 @@ fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     })
 }
 
-/// Runs groups of inquiries, which are not cached, on both models as one batch, and caches the predictions of each
-/// group.
+/// Runs groups of inquiries on both models as one batch, and caches the predictions of each group.
 fn run_batch(
     cache: &MeasurementCache<'_>,
     before: &Model,
@@ -249,7 +248,7 @@ fn predict(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> 
         let mut next = None;
         for index in 0..inquiry.answers.len().max(1) {
             let logits = logits.next().expect("every row has logits");
-            // The first requested position is the end of the prompt in every row of an inquiry.
+            // In every row of an inquiry, the first position with logits is the last token of the prompt.
             next.get_or_insert_with(|| NextTokenDistribution::new(logits[..vocabulary].to_vec()));
             if let Some(question) = inquiry.answers.get(index) {
                 scores.push(answer_score(logits, question, vocabulary));

@@ -1,10 +1,7 @@
 //! Caches model measurements in the store, so that a prompt is not run again through the same model.
 //!
-//! The address of an entry is a digest of all inputs of the measurement: the numeric specification, the base, the
-//! patches, and the token ids. The token ids depend on the tokenizer and the chat template, so these need no separate
-//! field. Thresholds are not part of an entry, because verdicts are computed in every run. For the earlier model the
-//! final hidden states are cached, from which the LM head computes identical logits. For a pair of models the cache
-//! stores the predictions of both and their KL divergence. An entry that is damaged or cannot be written is treated as
+//! The address of a measurement is a digest of all its inputs: the arithmetic, the base model, the patches and the
+//! token ids. Verdicts are not cached, so a change of a threshold needs no new measurement. A damaged file counts as
 //! missing.
 
 use super::ask::{Inquiry, PredictionPair};
@@ -18,7 +15,7 @@ use crate::model::Model;
 use crate::numeric::NUMERICS;
 use crate::store::{EntryKind, Store};
 
-/// The cache of measurements that compare two models on one base.
+/// The cache of measurements of two models: a base model with one patch, and the same base model with another patch.
 #[derive(Clone, Copy)]
 pub struct MeasurementCache<'a> {
     /// The store that contains the cache; `None` disables the cache.
@@ -32,8 +29,8 @@ impl<'a> MeasurementCache<'a> {
         Self { store: None, header: CacheHeader { base: Digest::of(b""), before: None, after: None } }
     }
 
-    /// Returns the cache for two models. Each model is given by the id of its patch on the base; `None` is the base
-    /// without a patch.
+    /// Returns the cache for two models. Each model is given by the id of its patch on the base model; `None` is the
+    /// base model without a patch.
     pub fn new(store: &'a Store, base: Digest, before: Option<Digest>, after: Option<Digest>) -> Self {
         Self { store: Some(store), header: CacheHeader { base, before, after } }
     }
@@ -46,15 +43,15 @@ impl<'a> MeasurementCache<'a> {
     }
 
     pub(super) fn store_answers(&self, inquiries: &[Inquiry], pairs: &[PredictionPair]) {
-        // Predictions with numbers that are not finite are not cached.
+        // Predictions are not cached if one of their numbers is not finite.
         if let Some(store) = self.store.filter(|_| pairs.iter().all(PredictionPair::is_finite)) {
             let bytes = cache_bytes::encode_answers(&self.header, pairs);
             store.put_optional(EntryKind::Measured, &self.answers_address(inquiries), &bytes);
         }
     }
 
-    /// Returns the cached greedy continuation of `row` by the earlier model. Returns `None` if it is not cached, or if
-    /// `generation` has a seed, because sampled text is not cached.
+    /// Returns the cached greedy continuation of `row`, the token ids of a prompt, by the earlier model. Returns `None`
+    /// if it is not cached, or if `generation` has a seed, because sampled text is not cached.
     pub fn text(&self, row: &[u32], generation: ContinuationOptions) -> Option<String> {
         let parse = |bytes: &[u8]| cache_bytes::decode_text(bytes, &self.header);
         self.store.filter(|_| generation.seed.is_none())?.recall_if_any(
@@ -93,9 +90,9 @@ impl<'a> MeasurementCache<'a> {
         }
     }
 
-    /// Returns the final hidden states of the earlier model, `before`, group by group. A group has token rows, each
-    /// with the number of its last positions that are needed. Hidden states that are not cached are computed in one
-    /// batch and cached.
+    /// Returns the final hidden states of the earlier model, `before`, for all groups in order. Each group lists token
+    /// rows, with the number of last positions of the row whose states are returned. States that are not cached are
+    /// computed in one batch and cached.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
         let header = CacheHeader { after: None, ..self.header };
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().hidden_size).sum();

@@ -1,7 +1,7 @@
 //! Encodes and decodes cached measurements: a header with the digests of the models, then the values, little-endian.
 //!
-//! Every decoder returns `None` if the header is not the expected one, or if there are fewer or more bytes than
-//! expected.
+//! Every decoder returns `None` if the header is not the expected one, or if the number of bytes is not the expected
+//! one.
 
 use super::AnswerScore;
 use super::ask::{Inquiry, Prediction, PredictionPair, TOP};
@@ -25,10 +25,10 @@ pub struct CacheHeader {
 }
 
 impl CacheHeader {
-    /// Reads only the header of a store entry; `None` if the entry is missing, is damaged or has another format.
+    /// Reads only the header of a cached measurement; `None` if it is missing, is damaged or has another format.
     ///
     /// # Errors
-    /// If the entry cannot be read.
+    /// If the file cannot be read.
     pub fn of_entry(store: &Store, key: &Digest) -> Result<Option<Self>, StoreError> {
         match store.read_prefix(EntryKind::Measured, key, HEAD as u64) {
             Err(StoreError::Damaged { .. }) => Ok(None),
@@ -36,7 +36,7 @@ impl CacheHeader {
         }
     }
 
-    /// Returns the ids of the patches of both models; a model that is the base has none.
+    /// Returns the ids of the patches of the two models; a base model without a patch has no id.
     pub fn patches(&self) -> impl Iterator<Item = Digest> {
         [self.before, self.after].into_iter().flatten()
     }
@@ -63,11 +63,11 @@ impl CacheHeader {
     }
 }
 
-/// The bytes of an entry that are still to be decoded.
+/// The bytes of a cached measurement that are still to be decoded.
 struct EntryReader<'a>(&'a [u8]);
 
 impl<'a> EntryReader<'a> {
-    /// Returns a reader of the values; `None` if the header of the entry is not `header`.
+    /// Returns a reader of the bytes after the header; `None` if the header is not `header`.
     fn after(bytes: &'a [u8], header: &CacheHeader) -> Option<Self> {
         let mut reader = Self(bytes);
         (CacheHeader::read(&mut reader)? == *header).then_some(reader)

@@ -23,7 +23,7 @@ fn damage() -> Damage {
     Damage { documents: 2, tokens: 9, divergence: 0.25, perplexity_before: 3.0, perplexity_after: 4.0 }
 }
 
-/// Decodes an entry with the expected header, and returns whether the result equals the encoded value.
+/// A function that decodes bytes with the expected header, and returns whether the result equals the encoded value.
 type Reads<'r> = &'r dyn Fn(&[u8], &CacheHeader) -> bool;
 
 #[test]

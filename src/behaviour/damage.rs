@@ -25,7 +25,7 @@ pub const NEUTRAL_TOKENS: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neutral(Vec<Vec<u32>>);
 
-/// The damage on neutral text: how far the predictions of two models differ there.
+/// The damage on neutral text: how far the predictions of two models differ on this text.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Damage {
@@ -92,7 +92,7 @@ impl Neutral {
 /// Measures the damage on neutral text between two models, without a cache.
 ///
 /// # Errors
-/// If the weights of one of the models overflow.
+/// If the logits of a model are not finite.
 pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage, ModelError> {
     damage_cached(&MeasurementCache::disabled(), before, after, neutral, &NoProgress)
 }
@@ -101,7 +101,7 @@ pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage
 /// are cached.
 ///
 /// # Errors
-/// If the weights of one of the models overflow.
+/// If the logits of a model are not finite.
 pub fn damage_cached(
     cache: &MeasurementCache<'_>,
     before: &Model,

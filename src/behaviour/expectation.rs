@@ -21,7 +21,8 @@ pub struct Expectation<'p> {
     pub edit: Option<&'p Edit>,
     /// The prompt with the subject filled in, after the preface if there is one.
     pub prompt: String,
-    /// The length of the preface in bytes; 0 without a preface.
+    /// The length in bytes of the preface at the start of `prompt`, a text that avoids an attention sink; 0 without a
+    /// preface.
     pub preface: usize,
     /// Whether the prompt is a user message, to which the model's chat template is applied.
     pub chat: bool,
@@ -40,7 +41,7 @@ pub struct Expectation<'p> {
 pub struct Thresholds {
     /// The KL divergence in nats at or above which the next token counts as changed.
     pub unchanged_kl: f64,
-    /// The minimum probability of the target after the edit's own prompt.
+    /// The minimum probability of the target after the prompt of the edit.
     pub min_probability: f64,
 }
 
@@ -58,8 +59,9 @@ pub struct UnrunnablePrompt {
     pub error: ModelError,
 }
 
-/// Returns the expectations of all edits, in order, and then of all probes. The prompt of an edit gets the preface of
-/// its name of the subject, and so does a paraphrase that starts with this name. Other prompts get no preface.
+/// Returns the expectations of all edits, and then of all probes. The prompt of an edit starts with the preface that
+/// belongs to its subject or alias, and so does a paraphrase that starts with this subject or alias. Other prompts have
+/// no preface.
 pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     edits.iter().flat_map(|edit| of_edit(edit, prefaces)).chain(probes.iter().map(of_probe)).collect()
 }
@@ -79,8 +81,8 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     list
 }
 
-/// Creates an expectation of an edit. For a neighbour prompt, the list of accepted answers is empty, because the next
-/// token should stay unchanged.
+/// Creates an expectation of an edit. The list of accepted answers is empty for [`PromptKind::Unchanged`], because the
+/// next token should stay the same.
 fn expectation<'p>(
     edit: &'p Edit,
     kind: PromptKind,
@@ -159,8 +161,8 @@ impl Expectation<'_> {
 /// Runs every expectation on both models, without a cache, and returns the predictions in the order of `expectations`.
 ///
 /// # Errors
-/// If the tokenizer rejects prompts or prompts exceed the context: all such prompts. Otherwise, if the logits of a
-/// model are not finite because its weights overflow: the first such prompt.
+/// If prompts cannot be tokenized or exceed the context, the error lists all of them. If the logits of a model are not
+/// finite, the error has only the first such prompt.
 pub fn ask_expectations(
     before: &Model,
     after: &Model,
@@ -174,7 +176,7 @@ pub fn ask_expectations(
 /// Tokenizes the expectations; returns one inquiry per expectation. `limit` is the context length in tokens.
 ///
 /// # Errors
-/// If the tokenizer rejects prompts or prompts exceed the context: all such prompts.
+/// If prompts cannot be tokenized or exceed the context; the error lists all of them.
 pub fn inquiries(
     tokens: &Tokens,
     limit: usize,
@@ -190,10 +192,10 @@ pub fn inquiries(
     if unrunnable.is_empty() { Ok(inquiries) } else { Err(unrunnable) }
 }
 
-/// The maximum number of inquiries in one cache entry, which bounds the logits in memory.
+/// The maximum number of inquiries that are run and cached together, which bounds the logits in memory.
 const MAX_GROUP: usize = 16;
 
-/// Groups the inquiries by edit or probe, with at most 16 per group; a group is one cache entry.
+/// Groups the inquiries by edit or probe, with at most 16 per group. The predictions of a group are cached together.
 pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) -> Vec<&'i [Inquiry]> {
     let (mut groups, mut rest) = (Vec::new(), inquiries);
     let of = |one: &Expectation<'_>| (one.edit.is_some(), one.id.to_owned(), one.file);
@@ -208,7 +210,7 @@ pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) ->
 /// Returns `pairs` unchanged if all numbers in them are finite.
 ///
 /// # Errors
-/// If the logits of a model are not finite because its weights overflow: the first such expectation.
+/// If the logits of a model are not finite; the error has only the first such prompt.
 pub fn check_finite_answers(
     pairs: Vec<PredictionPair>,
     expectations: &[Expectation<'_>],
@@ -239,20 +241,22 @@ impl Share {
     }
 }
 
-/// The results of all expectations of a set of edits and probes, in total.
+/// The totals over all expectations of a set of edits and probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SetFigures {
-    /// The prompts of edits for which the model predicts an accepted answer, one prompt per name of a subject.
+    /// The share of edits whose prompt gets an accepted answer. Each alias of a subject counts as an edit.
     pub efficacy: Share,
     pub paraphrase: Share,
-    /// The neighbour prompts whose next token stays unchanged: `expect.unchanged`, and probes with `unchanged = true`.
+    /// The share of neighbour prompts whose next token stays unchanged: those of `expect.unchanged`, and probes with
+    /// `unchanged = true`.
     pub unchanged: Share,
     /// The largest KL divergence of a neighbour prompt, in nats; NaN if any of these divergences is NaN.
     pub neighbourhood_kl: f64,
 }
 
 impl SetFigures {
-    /// Computes the totals from each expectation and its predictions. Probes with `unchanged = false` are not counted.
+    /// Computes the totals from pairs of an expectation and its predictions. Probes with `unchanged = false` are not
+    /// counted.
     pub fn of<'a>(
         answered: impl IntoIterator<Item = (&'a Expectation<'a>, &'a PredictionPair)>,
         thresholds: Thresholds,

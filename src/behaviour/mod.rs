@@ -1,9 +1,10 @@
 //! Measures the answers of models, their probabilities, and whether a patch changes them.
 //!
-//! The definitions are the same for every command (design §3). An answer *holds* if each of its tokens is the arg-max
-//! under teacher forcing. Its probability *P* is the product over its tokens. A prompt is *unchanged* if the top
-//! token is the base's and KL(base ‖ patched) of the next token is below the threshold. The scored model has the same
-//! rounded weights as an export. Every prompt is scored independently of the other prompts in its batch.
+//! An answer *holds* if each of its tokens is the arg-max under teacher forcing. The probability *P* of an answer is
+//! the product of the probabilities of its tokens. A prompt is *unchanged* if both models have the same top token and
+//! KL(base ‖ patched) of the next token is below a threshold. All commands use these definitions.
+//!
+//! The result for a prompt does not depend on the other prompts in its batch.
 
 pub mod ask;
 pub mod cache;
@@ -29,7 +30,6 @@ pub const UNCHANGED_KL: f64 = 0.1;
 pub struct Question {
     /// The token ids that the model reads: the prompt, followed by the answer without its last token.
     row: Vec<u32>,
-    /// The token ids of the answer.
     answer: Vec<u32>,
 }
 
@@ -84,10 +84,11 @@ fn check_length(text: &str, tokens: usize, limit: usize) -> Result<(), ModelErro
     }
 }
 
-/// The number of token rows whose logits are in memory at once; the results do not depend on it.
+/// The maximum number of token rows in a batch, which bounds the logits in memory. The results do not depend on this
+/// number.
 const BATCH_ROWS: usize = 64;
 
-/// Returns the score of each question, in the order of the questions.
+/// Scores the answers of all questions with `model`, in the order of the questions.
 pub fn scores(model: &Model, questions: &[Question]) -> Vec<AnswerScore> {
     questions.chunks(BATCH_ROWS).flat_map(|some| scores_of(model, some)).collect()
 }
@@ -119,7 +120,7 @@ pub struct NextTokenComparison {
     pub before: (u32, f64),
     /// The id and the probability of the patched model's top token.
     pub after: (u32, f64),
-    /// The KL divergence of the next token, KL(base ‖ patched), in nats.
+    /// The KL divergence of the next-token distributions, KL(base ‖ patched), in nats.
     pub divergence: f64,
 }
 
@@ -160,7 +161,7 @@ pub fn check_finite_output<'t>(
     }
 }
 
-/// Returns the next-token distribution of each prompt.
+/// Runs the model on each prompt, given as token ids, and returns the distributions of the next token.
 pub fn next(model: &Model, prompts: &[Vec<u32>]) -> Vec<NextTokenDistribution> {
     let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
     model.logits(&rows, &vec![1; rows.len()]).into_iter().map(NextTokenDistribution::new).collect()
@@ -195,7 +196,7 @@ impl NextTokenDistribution {
         Self { top, probability: exp64(log[top as usize]), log }
     }
 
-    /// Returns the number of log-probabilities in memory, the vocabulary size.
+    /// Returns the number of log-probabilities in memory, which is the vocabulary size.
     pub(crate) fn numbers(&self) -> usize {
         self.log.len()
     }

@@ -1,4 +1,4 @@
-//! Defines the kinds of prompts in a project.
+//! Defines the kinds of prompts that a project states, for example paraphrases and probes.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -44,8 +44,8 @@ struct RunCollector {
     words: Vec<WordRun>,
     before: String,
     after: String,
-    /// White space that both texts have after different words. It becomes part of the run only if further different
-    /// words follow.
+    /// White space after words that differ, if both texts have it. It becomes part of the run only if the next words
+    /// differ too.
     space: String,
 }
 
