@@ -124,7 +124,7 @@ fn without_null(schema: &mut Value) {
     }
 }
 
-/// A file of edits for corrigenda. Each [[edit]] is a fact that a language model should state.
+/// A file of edits for corrigenda. Each `[[edit]]` is a fact that a language model should state.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(title = "corrigenda edits")]
@@ -133,7 +133,7 @@ struct EditsFile {
     /// The version of the file format; always 1.
     #[schemars(range(min = 1, max = 1))]
     format: u8,
-    /// The edits, each as one [[edit]] table.
+    /// The edits, each as one `[[edit]]` table.
     #[schemars(default)]
     edit: Vec<EditEntry>,
 }
@@ -201,7 +201,7 @@ struct ProbesFile {
     /// The version of the file format; always 1.
     #[schemars(range(min = 1, max = 1))]
     format: u8,
-    /// The probes, each as one [[probe]] table.
+    /// The probes, each as one `[[probe]]` table.
     #[serde(default)]
     probe: Vec<ProbeEntry>,
 }
