@@ -42,7 +42,7 @@ impl Digest {
         Self(bytes)
     }
 
-    /// Returns all 64 hexadecimal digits in lower case, without the `sha256:` prefix.
+    /// Returns all 64 hexadecimal digits of the digest in lower case, without the `sha256:` prefix.
     pub fn hex(&self) -> String {
         use fmt::Write as _;
         let mut text = String::with_capacity(64);
@@ -53,7 +53,7 @@ impl Digest {
         text
     }
 
-    /// Returns the first 12 hexadecimal digits, for messages to users.
+    /// Returns the first 12 hexadecimal digits of the digest, for messages to users.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
     }
@@ -62,7 +62,8 @@ impl Digest {
         &self.0
     }
 
-    /// Parses 64 lower-case hexadecimal digits without a prefix; returns `None` for any other text.
+    /// Parses a digest that is written as 64 lower-case hexadecimal digits without a prefix. Returns `None` for any
+    /// other text.
     pub fn from_hex(text: &str) -> Option<Self> {
         if text.len() != 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return None;
@@ -195,16 +196,16 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A SHA-256 hasher for structured values. It hashes the name of a domain, and then named fields in the order in which
-/// they are added.
+/// A SHA-256 hasher for structured values. It hashes the name of the value's type (the domain), and then named fields
+/// in the order in which they are added.
 ///
 /// Every name and every value is preceded by its length (u64, little endian), so adjacent fields cannot be confused.
-/// Values of different types use different domains, so an edit and a configuration never have the same digest.
+/// Because of the domain, values of different types, such as an edit and a configuration, never have the same digest.
 #[derive(Clone)]
 pub struct FieldHasher(Sha256);
 
 impl FieldHasher {
-    /// Creates a hasher for values of one type, which `domain` names, for example `"edit-meaning/1"`.
+    /// Creates a hasher for values of one type. `domain` names the type, for example `"edit-meaning/1"`.
     pub fn new(domain: &str) -> Self {
         let mut canon = Self(Sha256::new());
         canon.framed(domain.as_bytes());
@@ -235,12 +236,12 @@ impl FieldHasher {
         self
     }
 
-    /// Adds an integer as 8 little-endian bytes.
+    /// Adds an integer field as 8 little-endian bytes.
     pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
         self.field(name, &value.to_le_bytes())
     }
 
-    /// Adds a floating-point number as the 8 little-endian bytes of its bit pattern.
+    /// Adds a floating-point field as the 8 little-endian bytes of its bit pattern.
     pub fn float(&mut self, name: &str, value: f64) -> &mut Self {
         self.field(name, &value.to_bits().to_le_bytes())
     }
@@ -250,7 +251,7 @@ impl FieldHasher {
         self.field(name, value.bytes())
     }
 
-    /// Returns the digest of the domain and of all fields added so far.
+    /// Returns the digest of the domain and of all fields added so far. More fields can be added afterwards.
     pub fn finish(&self) -> Digest {
         Digest(self.0.clone().finalize().into())
     }

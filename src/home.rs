@@ -41,7 +41,7 @@ fn expand_arguments_in(given: impl Iterator<Item = OsString>, home: Option<&Path
 }
 
 /// Replaces the `~` at the beginning of the path in an argument of the form `PATH`, `NAME=PATH` or
-/// `--report=FORM=PATH`. Returns `None` if there is no such `~`.
+/// `--report=FORM=PATH`. Returns `None` if nothing is replaced.
 fn expand_argument(argument: &OsStr, home: Option<&Path>) -> Option<OsString> {
     if let Some(whole) = in_home(Path::new(argument), home) {
         return Some(whole.into_os_string());

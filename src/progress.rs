@@ -10,7 +10,7 @@ pub trait Progress {
     fn begin_short(&self, what: &str, total: u64) {
         self.begin(what, total);
     }
-    /// Reports that `position` of the units are done.
+    /// Reports that `position` units of the computation are done.
     fn set_position(&self, position: u64);
     /// Reports a finished step of the computation, described by `text`.
     fn line(&self, text: &str);

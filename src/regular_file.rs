@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// The first bytes of a Git LFS pointer file, in the current format and in the oldest format.
 const POINTERS: [&[u8]; 2] = [b"version https://git-lfs.", b"version https://hawser."];
-/// The size in bytes that a Git LFS pointer file does not reach, according to the Git LFS specification.
+/// The size limit of Git LFS pointer files, in bytes: according to the Git LFS specification, they are smaller.
 const POINTER_BYTES: u64 = 1024;
 
 /// The error for a Git LFS pointer, a small text file that git stores in place of a large file that was not fetched.
@@ -15,11 +15,11 @@ const POINTER_BYTES: u64 = 1024;
 #[error("this is a Git LFS pointer, not the file itself: run `git lfs pull` in the clone that it is from")]
 pub(crate) struct LfsPointer;
 
-/// Opens a regular file, or a symbolic link to a regular file, for reading.
+/// Opens a regular file, or a symbolic link to a regular file, for reading. Pipes and devices are rejected, because
+/// reading them might never end.
 ///
 /// # Errors
-/// If the path is not a regular file, for example a pipe, which would block, or a device, which has no end; if the file
-/// is a Git LFS pointer; or if the system cannot open it.
+/// If the path is not a regular file; if the file is a Git LFS pointer; or if the system cannot open it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
@@ -141,8 +141,8 @@ pub(crate) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// Returns the path with symbolic links and `..` resolved. Unlike `Path::canonicalize`, it accepts a path that does not
-/// exist.
+/// Returns the path with symbolic links and `..` resolved. Unlike `Path::canonicalize`, this function accepts a path
+/// that does not exist.
 pub(crate) fn canonicalize_lenient(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for there in whole.ancestors() {

@@ -25,11 +25,11 @@ pub enum Color {
 /// The amount of messages that a command prints on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Errors only.
+    /// Only errors are printed.
     Quiet,
-    /// Progress and warnings.
+    /// Errors, warnings and progress are printed.
     Normal,
-    /// Progress, warnings, and one line per step.
+    /// Errors, warnings, progress, and one line per step are printed.
     Verbose,
 }
 
@@ -40,7 +40,7 @@ pub struct Ui {
     /// Whether progress bars are drawn. Otherwise progress is printed as lines.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
-    /// The number of units that an earlier run had done when the progress bar was created; [`NO_POSITION`] until it is
+    /// The number of units of the current computation that an earlier run had already done; [`NO_POSITION`] until it is
     /// known.
     first: Arc<AtomicU64>,
     /// The current computation if it began with [`begin_short`](Progress::begin_short) and has no progress bar. Its
@@ -57,7 +57,7 @@ pub struct Ui {
 struct Slow {
     what: String,
     total: u64,
-    /// The number of units that an earlier run had done; `None` until a position is reported.
+    /// The number of units that an earlier run had already done; `None` until a position is reported.
     first: Option<u64>,
     begun: Instant,
     last_line: Instant,
@@ -97,8 +97,8 @@ impl Ui {
         }
     }
 
-    /// Returns the maximum width of the command's result, in columns: the variable COLUMNS if it is set, otherwise the
-    /// width of the terminal. The width is `usize::MAX` if stdout is not a terminal.
+    /// Returns the maximum width of the command's result, in columns: the environment variable COLUMNS if it is set,
+    /// otherwise the width of the terminal. The width is `usize::MAX` if stdout is not a terminal.
     pub fn width(&self) -> usize {
         let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         set.unwrap_or_else(|| if std::io::stdout().is_terminal() { self.style.width } else { usize::MAX })
@@ -241,8 +241,8 @@ impl Progress for Ui {
 }
 
 impl Slow {
-    /// Returns a progress line with the position and the estimated remaining time. Returns `None` if the last line was
-    /// printed less than [`BETWEEN_LINES`] ago, or if all units are done.
+    /// Returns a progress line with the position and the estimated remaining time. Returns `None` if all units are
+    /// done, or if the last progress line was printed less than [`BETWEEN_LINES`] ago.
     fn line(&mut self, position: u64, now: Instant) -> Option<String> {
         let first = *self.first.get_or_insert(beginning(now.duration_since(self.begun), position));
         if position >= self.total || now.duration_since(self.last_line) < BETWEEN_LINES {
@@ -259,8 +259,8 @@ impl Slow {
 /// The value of `Ui::first` until a position is reported.
 const NO_POSITION: u64 = u64::MAX;
 
-/// Returns the number of units that an earlier run had done, given the first reported `position`. A resumed run reports
-/// the position of the earlier run within a second; a first position that is reported later belongs to this run.
+/// Returns the number of units that an earlier run had already done, given the first reported `position`. A resumed run
+/// reports this number within a second. If the first report comes later, the number is 0.
 fn beginning(elapsed: Duration, position: u64) -> u64 {
     if elapsed < Duration::from_secs(1) { position } else { 0 }
 }

@@ -114,8 +114,8 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     });
 }
 
-/// The error of a check. It contains at least one finding that is an error, and the texts of the files that the labels
-/// mark.
+/// The error of a check. It has at least one finding that is an error, and the texts of the files to which the labels
+/// of the findings refer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {

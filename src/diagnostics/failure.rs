@@ -7,19 +7,19 @@ use super::{Diagnostic, Findings, Sources};
 pub enum FailureKind {
     /// The input cannot be used: a file of the project, the base, the store or an option.
     Invalid,
-    /// The project's `corrigenda.lock` is missing or out of date, or names another base.
+    /// The project's `corrigenda.lock` is missing or out of date, or names another base model.
     Stale,
     /// Every step succeeded, but a rule of the project's policy is broken.
     Denied,
 }
 
-/// The error of a command: its findings, and the texts of the files that the labels of the findings mark.
+/// The error of a command: its findings, and the texts of the files to which the labels of the findings refer.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub kind: FailureKind,
     /// The findings of the command. At least one of them is an error.
     pub findings: Vec<Diagnostic>,
-    /// The texts of the files that the labels of the findings mark.
+    /// The texts of the files to which the labels of the findings refer.
     pub sources: Sources,
 }
 
@@ -29,7 +29,7 @@ impl Failure {
         Self { kind: FailureKind::Invalid, findings, sources: sources.clone() }
     }
 
-    /// Returns a [`FailureKind::Stale`] failure for one finding, without sources.
+    /// Returns a [`FailureKind::Stale`] failure for one finding, without file texts.
     pub fn stale(finding: Diagnostic) -> Self {
         Self { kind: FailureKind::Stale, ..Self::from(finding) }
     }
@@ -42,7 +42,8 @@ impl Failure {
         Self { kind, findings, sources: sources.clone() }
     }
 
-    /// Sets the texts of the files that the labels mark. A failure that was created from one [`Diagnostic`] has none.
+    /// Sets the texts of the files to which the labels of the findings refer. A failure that was created from one
+    /// [`Diagnostic`] has no texts.
     #[must_use]
     pub fn with_sources(self, sources: &Sources) -> Self {
         Self { sources: sources.clone(), ..self }

@@ -2,8 +2,9 @@
 //! as values, and only the command line prints them.
 //!
 //! - [`Code`] is the stable name of a type of finding.
-//! - [`Diagnostic`] is one finding, with help and with labels that mark texts in [`Sources`].
-//! - [`Findings`] is a list of diagnostics with the texts that their labels mark.
+//! - [`Diagnostic`] is one finding, with help and with labels, which mark text in files.
+//! - [`Sources`] has the texts of these files.
+//! - [`Findings`] is a list of diagnostics with their [`Sources`].
 //! - [`Failure`] is the error of a command: its findings, and the kind that determines the exit code.
 //! - [`Place`] is a range in a file by lines and columns, for output to other programs.
 //! - [`render()`] formats a diagnostic for a terminal.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{FileId, Sources};
 
-/// A range in a file. Lines and columns count from one; columns count characters.
+/// A range in a file. Lines and columns are counted from 1, and columns are counted in characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Place {

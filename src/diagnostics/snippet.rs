@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::{Diagnostic, FileId, Label, Severity, Sources, escape_controls, is_bidi, is_control};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-/// The style in which [`render`] formats a diagnostic.
+/// The options of [`render`].
 #[derive(Clone, Copy, Debug)]
 pub struct RenderStyle {
     /// Whether to use ANSI colours; false by default.

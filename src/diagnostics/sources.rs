@@ -73,7 +73,7 @@ impl Sources {
         (source.lines[first - 1]..end, first)
     }
 
-    /// Returns the place of a byte offset as `path:line`.
+    /// Returns the path and the line of a byte offset, as `path:line`.
     pub fn place(&self, file: FileId, offset: usize) -> String {
         format!("{}:{}", self.path(file), self.position(file, offset).line)
     }

@@ -3,7 +3,7 @@
 use super::Diagnostic;
 
 /// Returns the known name that is nearest to `name`. The Damerau-Levenshtein distance must be at most a third of the
-/// length of `name`, or at most 1 for a shorter name.
+/// length of `name`, or at most 1 if `name` is short.
 pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
     (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
@@ -28,7 +28,7 @@ impl Diagnostic {
     }
 }
 
-/// Cuts a text after 80 characters.
+/// Shortens a text of more than 80 characters to its first 80 characters and `…`.
 pub fn shorten(text: &str) -> String {
     const MOST: usize = 80;
     match text.char_indices().nth(MOST) {
@@ -37,7 +37,7 @@ pub fn shorten(text: &str) -> String {
     }
 }
 
-/// Joins names for a message: "`a`, `b` and `c`".
+/// Joins names into a phrase for a message, such as "`a`, `b` and `c`".
 pub fn list_in_words(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {

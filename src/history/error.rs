@@ -14,7 +14,7 @@ pub enum HistoryError {
     NotOwned { folder: String },
     #[error("the git repository at `{folder}` is bare: it has no working tree")]
     Bare { folder: String },
-    /// This happens if git's setting `core.worktree` names a folder that does not contain the project's folder.
+    /// Git's setting `core.worktree` names a folder that does not contain the project's folder.
     #[error("`{folder}` is not below `{worktree}`, the working tree of its git repository")]
     OutsideWorktree { folder: String, worktree: String },
     #[error("the git repository has no commit yet")]
@@ -31,12 +31,12 @@ pub enum HistoryError {
     Ambiguous { spec: String },
     #[error("`{spec}` is not a commit")]
     NotACommit { spec: String },
-    /// A git object is damaged, or has a kind or size that is rejected. Links and submodules are rejected.
+    /// A git object is damaged, too large, or of a kind that is not read, such as a link or a submodule.
     #[error("{what} cannot be read: {why}")]
     Unreadable {
         /// What cannot be read: a file, folder, revision or commit, in words for the message.
         what: String,
-        /// The reason, for the end of the message.
+        /// The reason why it cannot be read, for the end of the message.
         why: String,
     },
     #[error("git: {0}")]
@@ -44,7 +44,7 @@ pub enum HistoryError {
 }
 
 impl HistoryError {
-    /// Returns advice for the user; `None` if there is no advice for the error.
+    /// Returns advice for the user on how to fix the error; `None` if there is no advice.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoRepository { .. } => "the history of facts is read from git: run `git init`, then commit the \

@@ -76,7 +76,7 @@ impl Log {
         facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former_id(fact))).collect()
     }
 
-    /// Keeps only the changes of the fact that has, had or will have the id `id`, under all its ids.
+    /// Keeps only the changes of the fact `id`, including its changes under ids that it had before or after a rename.
     #[must_use]
     pub fn follow(mut self, id: &str) -> Self {
         let mut names = BTreeSet::from([id.to_owned()]);
@@ -84,8 +84,8 @@ impl Log {
             let pair = |fact: &FactChange| Some((former_id(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
-        // Renames are followed forwards from `id` to the newest id, and then backwards from there to the former ids.
-        // The order matters, because an id may have belonged to another fact before.
+        // Renames are followed forwards from `id` to the newest id of the fact, and then backwards to its former ids.
+        // The order matters, because one of these ids may have belonged to another fact before.
         for (old, new) in self.entries.iter().rev().flat_map(renames) {
             if names.contains(&old) {
                 names.insert(new);

@@ -157,8 +157,8 @@ impl Repository {
         })
     }
 
-    /// Returns `from` and all its ancestors, every commit before its parents. Apart from that rule, the newest commit
-    /// comes first, and commits of the same time are ordered by id.
+    /// Returns `from` and all its ancestors. Every commit comes before its parents. Otherwise newer commits come first,
+    /// and commits of the same time are ordered by id.
     ///
     /// # Errors
     /// If a commit is missing or cannot be read.

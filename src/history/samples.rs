@@ -51,8 +51,8 @@ impl SampleRepository {
         id
     }
 
-    /// Writes a git tree and returns its id. An entry is a path in the project's folder, a file mode and a text. For a
-    /// submodule, the text is a commit id.
+    /// Writes a git tree with `entries` and returns its id. An entry consists of a path in the project's folder, a file
+    /// mode and a text. For a submodule, the text is a commit id.
     pub(crate) fn tree(&self, entries: &[(&str, i32, &str)]) -> Oid {
         let mut update = git2::build::TreeUpdateBuilder::new();
         for (path, mode, text) in entries {

@@ -47,7 +47,7 @@ impl GitObject {
     }
 }
 
-/// The files and counts found so far while a folder and its subfolders are read.
+/// The intermediate result of reading a folder and its subfolders.
 struct FolderRead<'a> {
     extension: &'a str,
     files: Vec<(String, Vec<u8>)>,
@@ -174,7 +174,7 @@ impl Repository {
             let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
             let wanted = Path::new(&*name).extension().is_some_and(|extension| extension == reading.extension);
             let found = GitObject::new(&entry);
-            // Names that are not UTF-8 may become equal when they are converted, and then one file would replace
+            // Different names may become equal when their invalid UTF-8 is replaced, and then one file would replace
             // another.
             if matches!(name, Cow::Owned(_)) && (wanted || found.kind() == GitObjectKind::Folder) {
                 return Err(HistoryError::refused(named(&below), "its name is not UTF-8"));

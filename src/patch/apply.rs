@@ -1,4 +1,4 @@
-//! Computes a patched weight: adds the change by the patch to the base weight in f64, and rounds once at the end.
+//! Computes a patched weight: adds the change to the base weight in f64, and rounds the sum once.
 
 use rayon::prelude::*;
 
@@ -6,11 +6,11 @@ use super::{PatchError, Target};
 use crate::numeric::half::round;
 use crate::safetensors::Layout;
 
-/// Returns the patched weight `W' = round(f64(W) + Σ u·v)`. It is rounded to the dtype of the base weight and then
-/// widened to f32, which is exact.
+/// Returns the patched weight `W' = round(f64(W) + Σ u·v)`, where each edit adds the product of its column `u` and its
+/// row `v`. The result is rounded to the dtype of the base weight and then converted to f32, which is exact.
 ///
-/// `base` is the weight `W` of the parameter named `parameter`, in the shape in the base file ([`Target::shape`]). The
-/// products `u·v` are added one by one in f64, in the order of the edits.
+/// `base` is the weight `W` in the shape of the base file ([`Target::shape`]), and `parameter` is its name. The
+/// products are added one by one in f64, in the order of the edits.
 ///
 /// # Errors
 /// If the length of `base` does not match the target's shape, or a result is not finite in the dtype of the base
@@ -81,8 +81,8 @@ impl OrientedFactors {
     }
 
     /// Returns one row of the stored weight plus the change by all edits, before rounding. The products are exact,
-    /// because the product of two f32 numbers fits in f64. The order of the additions matters: it is the order of the
-    /// edits.
+    /// because the product of two f32 numbers fits in f64. The products are added in the order of the edits, which
+    /// affects the sum.
     fn row(&self, row: usize, weights: &[f32]) -> Vec<f64> {
         let mut sums: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
         for (along, across) in self.along.iter().zip(&self.across) {

@@ -37,8 +37,9 @@ struct TargetEntry {
 impl Patch {
     /// Returns the bytes of the patch file. They are canonical: equal patches have equal bytes.
     ///
-    /// The file is a safetensors file. For each edited weight, it has the F32 tensors `<parameter>.u`, `[out, n]`, and
-    /// `<parameter>.v`, `[n, in]`, where n is the number of edits. The metadata has one key, whose value is JSON.
+    /// The file is a safetensors file. For each edited weight with the name `<parameter>`, it has the F32 tensors
+    /// `<parameter>.u`, `[out, n]`, and `<parameter>.v`, `[n, in]`, where n is the number of edits. The metadata has
+    /// one key, whose value is JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         let manifest = Manifest { format: FORMAT, targets: self.targets.iter().map(entry).collect() };
         let json = serde_json::to_string(&manifest).expect("a manifest of texts and numbers always serialises");

@@ -78,9 +78,9 @@ pub enum PatchError {
     NotFinite {
         parameter: String,
         factor: &'static str,
-        /// The row of the number in the factor, from 0.
+        /// The row of the value in the factor `u` or `v`, from 0.
         row: usize,
-        /// The column of the number in the factor, from 0.
+        /// The column of the value in the factor `u` or `v`, from 0.
         column: usize,
         value: f32,
     },
@@ -132,11 +132,11 @@ pub enum PatchError {
     )]
     Diverged {
         parameter: String,
-        /// The row in the weight as the base stores it, from 0.
+        /// The row of the number that is not finite, from 0, in the orientation of the base file.
         row: usize,
-        /// The column in the weight as the base stores it, from 0.
+        /// The column of the number that is not finite, from 0, in the orientation of the base file.
         column: usize,
-        /// The index in the weight as the base stores it, row-major and from 0.
+        /// The row-major index of the number that is not finite, from 0, in the orientation of the base file.
         index: usize,
     },
 }

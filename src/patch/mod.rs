@@ -58,8 +58,8 @@ impl Target {
     /// Checks that the tensor named `parameter` in a base is the weight for which this patch was made.
     ///
     /// # Errors
-    /// If the dtype, the shape or the digest differs. The dtype is compared first, because the user may have another
-    /// dtype of the right model.
+    /// If the dtype, the shape or the digest differs. The dtype is compared first, because the user may have the right
+    /// model in another dtype.
     pub fn check_base(&self, parameter: &str, dtype: Dtype, shape: &[u64], digest: &Digest) -> Result<(), PatchError> {
         let parameter = parameter.to_owned();
         if dtype != self.dtype {
@@ -75,7 +75,7 @@ impl Target {
         }
     }
 
-    /// Returns the target with only the edit at index `edit`, to measure or apply the change by that edit.
+    /// Returns the change of this weight by only the edit at index `edit`.
     pub fn alone(&self, edit: usize) -> Self {
         Self {
             edits: vec![self.edits[edit]],
@@ -85,12 +85,12 @@ impl Target {
         }
     }
 
-    /// Returns column `edit` of `u` as f64, `[out]`.
+    /// Returns the column of `u` for the edit at index `edit`, as `out` numbers.
     fn column(&self, edit: usize) -> Vec<f64> {
         self.u.iter().skip(edit).step_by(self.edits.len()).map(|&x| f64::from(x)).collect()
     }
 
-    /// Returns row `edit` of `v`, `[in]`.
+    /// Returns the row of `v` for the edit at index `edit`, as `inner` numbers.
     fn row(&self, edit: usize) -> &[f32] {
         &self.v[edit * self.inner..(edit + 1) * self.inner]
     }
@@ -137,8 +137,8 @@ impl Patch {
     /// Returns the patch with the given changes of weights. The keys are the names of the weights in the base.
     ///
     /// # Errors
-    /// If a target is not valid: its edits are out of order, or a factor has the wrong length, is not finite or is
-    /// zero.
+    /// If a change is not valid: its edits are out of order, or a factor has the wrong length, is not finite, or is
+    /// zero for an edit.
     pub fn new(targets: BTreeMap<String, Target>) -> Result<Self, PatchError> {
         for (parameter, target) in &targets {
             target.verify(parameter)?;

@@ -37,8 +37,8 @@ impl Store {
     }
 
     /// Reads an entry and parses its payload. Returns `None` if the entry is missing or damaged, or if `parse` returns
-    /// `None` because the payload has a different format. In the last case, the entry is removed, so that a new one can
-    /// be stored.
+    /// `None` because the payload has a different format. In the last case, the entry is removed, so that a new entry
+    /// can be stored.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the entry cannot be read or removed.
@@ -50,20 +50,22 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let Some(bytes) = self.unless_damaged(self.get(kind, key))? else { return Ok(None) };
         let parsed = parse(&bytes);
-        // `memoize` is false if the store was opened with [`Store::for_reading`]; then no entry may be removed.
+        // `memoize` is false for a store from [`Store::for_reading`], which must not remove entries.
         if parsed.is_none() && self.memoize {
             self.remove(kind, key)?;
         }
         Ok(parsed)
     }
 
-    /// Reads an entry that only saves time, like [`Store::recall`]. Also returns `None` if the entry cannot be read.
+    /// Reads an entry like [`Store::recall`], but also returns `None` if an I/O operation fails. This is for entries
+    /// that only make a command faster.
     pub fn recall_if_any<T>(&self, kind: EntryKind, key: &Digest, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         self.recall(kind, key, parse).ok().flatten()
     }
 
-    /// Stores an entry that only saves time. Errors are ignored. If a valid entry with a different payload exists, that
-    /// entry is kept and a warning is recorded. Stores nothing if the store was opened with [`Store::for_reading`].
+    /// Stores an entry that only makes later commands faster. Errors are ignored. If a valid entry with a different
+    /// payload exists, that entry is kept and a warning is recorded. A store from [`Store::for_reading`] stores
+    /// nothing.
     pub fn put_optional(&self, kind: EntryKind, key: &Digest, payload: &[u8]) {
         if !self.memoize {
             return;

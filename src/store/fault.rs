@@ -20,15 +20,15 @@ pub(super) enum Call {
     Remove,
 }
 
-/// Does nothing. In unit tests, another function of this name returns the error that the test simulates.
+/// Does nothing. In unit tests, this function is replaced by one that can return a simulated error.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn before(_: Call) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns false. In unit tests, another function of this name returns whether the test simulates that the process is
-/// killed.
+/// Returns false. In unit tests, this function is replaced by one that returns true if the test simulates a killed
+/// process.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn kills() -> bool {
@@ -80,8 +80,8 @@ mod counted {
         static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
     }
 
-    /// Runs `work` and simulates `fault` at its call number `at`, counted from 0. Returns the result of `work` and all
-    /// calls.
+    /// Runs `work` and simulates `fault` at the call with the index `at`. Returns the result of `work` and all calls
+    /// that it made.
     pub(in super::super) fn disturbed<T>(fault: Fault, at: usize, work: impl FnOnce() -> T) -> (T, Vec<Call>) {
         STATE.set(Some(State { fault, at, calls: Vec::new() }));
         let done = work();
@@ -102,7 +102,8 @@ mod counted {
                 Fault::Full if past && matches!(call, Call::Make | Call::Write) => {
                     Err(io::ErrorKind::StorageFull.into())
                 }
-                // On a full disk, an operation that needs no space may also fail, so the selected call always fails.
+                // The call that the test selects always fails, because on a full disk even an operation that needs no
+                // space may fail.
                 Fault::Full if now => Err(io::ErrorKind::StorageFull.into()),
                 // `ErrorKind` has no variant for EIO, whose number is 5.
                 Fault::Broken if now => Err(io::Error::from_raw_os_error(5)),

@@ -1,5 +1,5 @@
-//! Removes old entries that the caller does not want to keep, old temporary files, and on request all memos (cached
-//! digests of files).
+//! Removes old entries that the caller does not want to keep, and old temporary files. On request, it also removes all
+//! memos (cached digests of files).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,14 +16,14 @@ use crate::digest::Digest;
 /// The minimum age of the entries that are removed. A younger entry may belong to a running build.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
-/// The minimum age of the partial statistics and refusals that are removed. The computation of partial statistics may
-/// still be resumed.
+/// The minimum age at which unfinished statistics and the reasons why edits cannot be compiled are removed. They are
+/// kept longer than other entries, because they may have taken hours to compute.
 const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     pub entries: Vec<StoreEntry>,
-    /// The paths of the removed temporary files and memos, which are not entries.
+    /// The paths of the removed files that are not entries: temporary files, and memos (cached digests of files).
     pub others: Vec<PathBuf>,
     /// The total size of all removed files, in bytes.
     pub bytes: u64,
@@ -33,9 +33,9 @@ impl Store {
     /// Removes the entries that are not in `keep` and are older than an hour, and temporary files that are older than a
     /// day.
     ///
-    /// A younger entry may belong to a concurrent build. Partial statistics and refusals are removed after 30 days.
-    /// With `all`, entries of any age are removed, and all memos (cached digests of files). The store is locked, so
-    /// nothing is written during the removal.
+    /// A younger entry may belong to a concurrent build. Unfinished statistics and the reasons why edits cannot be
+    /// compiled are kept for 30 days. With `all`, entries of any age are removed, and all memos (cached digests of
+    /// files). The store is locked, so nothing is written during the removal.
     ///
     /// # Errors
     /// [`StoreError::Busy`] if another process holds the store's lock file for more than five minutes; any other error
@@ -122,11 +122,11 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     Ok(Some(there.len()))
 }
 
-/// Removes the empty subfolders of `folder`. Writers create a subfolder only while they share the store's lock, so no
-/// writer is using an empty subfolder.
+/// Removes the empty subfolders of `folder`. No writer is using a subfolder, because `gc` holds the store's lock
+/// exclusively.
 fn remove_empty(folder: &Path) -> Result<(), StoreError> {
     for (_, path) in sorted(folder)?.into_iter().filter(|(name, path)| name.len() == 2 && path.is_dir()) {
-        // `remove_dir` fails if the folder is not empty; that is intended.
+        // A folder that is not empty is kept, because `remove_dir` fails.
         let _ = fs::remove_dir(path);
     }
     Ok(())

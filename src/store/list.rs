@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{EntryKind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
-/// An entry of the store without its content.
+/// A store entry, without its content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreEntry {
     pub kind: EntryKind,

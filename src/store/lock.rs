@@ -30,8 +30,8 @@ impl StoreLock {
         Ok(Self { file, alone: false })
     }
 
-    /// Locks the file at `path` exclusively, and waits for this at most `lock_timeout`. The id of this process is
-    /// written to the file, so that a waiting process can report it.
+    /// Locks the file at `path` exclusively. Waits at most `lock_timeout` for the lock. Writes the id of this process
+    /// to the file, so that a waiting process can report the id.
     pub(super) fn exclusive(path: &Path, lock_timeout: Duration) -> Result<Self, StoreError> {
         let mut file = open(path)?;
         wait(&file, path, lock_timeout, File::try_lock)?;
@@ -51,7 +51,7 @@ impl Drop for StoreLock {
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
-    // A process id will be written to the file. If it were a link, an unrelated file would be overwritten.
+    // If the lock file were a link, an unrelated file would be overwritten with the process id.
     if path.is_symlink() {
         return Err(StoreError::Symlink { path: path.to_owned() });
     }

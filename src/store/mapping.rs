@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 
-/// The verified payload of an entry, mapped into memory.
+/// The verified payload of a store entry, mapped into memory.
 #[derive(Debug)]
 pub struct Mapping {
     map: memmap2::Mmap,

@@ -1,7 +1,7 @@
 //! Caches the digests of large files. A cached digest is called a memo. The key of a memo covers the path, size,
 //! modification time and inode of the file, and whether the bytes or the normalised text of the file are hashed.
 //!
-//! A memo only saves time: `verify` and `--locked` hash the file again. A damaged memo counts as missing and is
+//! A memo only saves time: `verify` and `build --locked` hash the file again. A damaged memo counts as missing and is
 //! reported.
 
 use std::fs::{self, File, Metadata};
@@ -18,13 +18,13 @@ use crate::regular_file::NormalizedText;
 /// The size in bytes up to which no memo is written for a file, because hashing the file is faster than reading a memo.
 const MIN_MEMO_BYTES: u64 = 1 << 20;
 
-/// The age up to which no memo is written for a file, because the file may change again without a new modification
+/// The minimum age of a file for which a memo is written. A younger file may change again without a new modification
 /// time.
 const MIN_AGE: Duration = Duration::from_secs(2);
 
 const FOLDER: &str = "memo";
 
-/// The size of a memo in bytes: a digest, and the trailer that protects it.
+/// The size of a memo in bytes: a SHA-256 digest, and the trailer with checksums.
 const BYTES: u64 = 32 + TRAILER as u64;
 
 /// Returns the SHA-256 of the file at `path`. The digest is cached, and the file is read only if its metadata has
@@ -73,7 +73,7 @@ fn digest_with_memo(store: &Store, path: &Path, what: HashedContent) -> Result<D
         None => {}
     }
     let digest = fresh(path, what)?;
-    // No memo is written if the file is too young, or if it changed after its metadata was read.
+    // No memo is written if the file was modified a moment ago, or after its metadata was read.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
     if store.memoize && settled.is_some_and(|age| age > MIN_AGE) && is_unchanged(&before, &regular(path)?) {
         let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();

@@ -18,8 +18,8 @@
 //! are the hexadecimal digits of the key. Every entry except a patch ends with a seal, a trailer that contains the
 //! SHA-256 of the payload.
 //!
-//! [`Store::get`] and [`Store::mmap`] verify the payload. Every write is atomic. A valid entry is not replaced by a
-//! different one, except partial statistics and by [`Store::replace_with`]. Listings are sorted.
+//! [`Store::get`] and [`Store::mmap`] verify the payload. Every write is atomic. Only unfinished statistics and
+//! [`Store::replace_with`] replace a valid entry by a different one. Listings are sorted.
 
 pub mod atomic;
 mod damage;
@@ -75,7 +75,7 @@ pub enum EntryKind {
     Refusal,
     /// Unfinished statistics: a sum over a part of the corpus. It is replaced when a larger part has been summed.
     Partial,
-    /// The cached outputs of a model, or the cached damage of edits to neutral text.
+    /// The cached outputs of a model, or the cached figures of how much edits change its predictions on neutral text.
     Measured,
 }
 
@@ -135,10 +135,10 @@ impl fmt::Display for EntryKind {
 pub struct Store {
     root: PathBuf,
     lock_timeout: Duration,
-    /// Whether entries that only save time may be written and removed. False for commands that must not change the
-    /// store.
+    /// Whether entries that only make commands faster may be written and removed. False for commands that must not
+    /// change the store.
     memoize: bool,
-    /// The recorded warnings about damaged entries, shared by all clones of the store.
+    /// The recorded warnings about store entries, shared by all clones of the store.
     skipped: Arc<Mutex<Vec<String>>>,
 }
 
@@ -148,8 +148,8 @@ impl Store {
         Self { root, lock_timeout: lock::LOCK_TIMEOUT, memoize: true, skipped: Arc::default() }
     }
 
-    /// Returns the store for a command that must not change it. Entries that only save time are then not written, and
-    /// outdated entries are not removed.
+    /// Returns the store for a command that must not change it. Entries that only make later commands faster are then
+    /// not written, and outdated entries are not removed.
     #[must_use]
     pub fn for_reading(self) -> Self {
         Self { memoize: false, ..self }
@@ -282,8 +282,8 @@ fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<
     Ok(Some((bytes, digest)))
 }
 
-/// Opens the file of an entry and returns its length; `None` if the file does not exist. Rejects a file whose length is
-/// not the one in its trailer, and a patch above [`MOST_PATCH_BYTES`], so that an enlarged file cannot exhaust memory.
+/// Opens the file of an entry and returns its length; `None` if the file does not exist. Rejects a file whose trailer
+/// states a different length, and a patch above [`MOST_PATCH_BYTES`], so that an enlarged file cannot exhaust memory.
 fn open_entry(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(File, u64)>, StoreError> {
     let Some((mut file, length)) = open_regular(path)? else { return Ok(None) };
     if kind.is_sealed() {

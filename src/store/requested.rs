@@ -1,8 +1,8 @@
-//! Records in the store which statistics a project requested with the command `stats`.
+//! Records in the store which statistics (second moments of MLP keys) a project requested with the command `stats`.
 //!
 //! Several projects may share a store. A project uses imported statistics only if it requested them, or if its
-//! `corrigenda.lock` names them. The next build writes them to `corrigenda.lock` and removes the request. The key of a
-//! request covers the path of the project's folder.
+//! `corrigenda.lock` names them. The next build names the requested statistics in `corrigenda.lock` and removes the
+//! request. The key of a request covers the path of the project's folder.
 
 use std::fs;
 use std::io::Read as _;
@@ -16,10 +16,11 @@ use crate::digest::{Digest, FieldHasher};
 /// The folder for requests and for memos (cached digests of files). `store gc --all` removes both.
 const FOLDER: &str = "memo";
 
-/// The kind in the trailer of a request. It differs from that of a memo, so that a memo is never read as a request.
+/// The kind that the trailer of a request states. Memos (cached digests) state a different kind, so that a memo is
+/// never read as a request.
 const KIND: &str = "asked";
 
-/// The size of a request in bytes: a digest, and the trailer that protects it.
+/// The size of a request in bytes: a SHA-256 digest, and the trailer with checksums.
 const BYTES: u64 = 32 + TRAILER as u64;
 
 /// The content of a request for statistics computed from the corpus. A request for imported statistics contains the
@@ -42,7 +43,7 @@ pub fn requested(store: &Store, root: &Path, address: &Digest) -> Option<Option<
     Some((*digest != SUMMED).then(|| Digest::from_bytes(*digest)))
 }
 
-/// Stores that the project in the folder `root` requests the statistics under the store key `address`. `file` is the
+/// Records that the project in the folder `root` requests the statistics under the store key `address`. `file` is the
 /// digest of the imported file, or `None` for statistics computed from the corpus.
 ///
 /// # Errors
@@ -57,8 +58,8 @@ pub fn request(store: &Store, root: &Path, address: &Digest, file: Option<&Diges
     atomic::write(&path, &bytes)
 }
 
-/// Removes a request, because `corrigenda.lock` now names the statistics. Errors are ignored, because a remaining
-/// request asks for the same statistics.
+/// Removes a request after a build has named the statistics in `corrigenda.lock`. Errors are ignored, because a
+/// remaining request asks for the same statistics.
 pub fn forget(store: &Store, root: &Path, address: &Digest) {
     if let Ok(key) = key(root, address) {
         let _ = remove_file(&store.address(FOLDER, &key, ""));
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(requested(&store, &one, &Digest::of(b"another")), None);
         request(&store, &one, &address, None).expect("kept");
         assert_eq!(requested(&store, &one, &address), Some(None));
-        // A damaged request counts as missing.
+        // A damaged request file counts as missing.
         let path = store.scan(FOLDER, "").into_iter().next().expect("one").path;
         fs::write(&path, [1; BYTES as usize]).expect("written");
         assert_eq!(requested(&store, &one, &address), None);

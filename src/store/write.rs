@@ -108,7 +108,8 @@ impl Store {
         folders.map(|folder| versioned.join(folder)).try_for_each(|folder| refuse_link(&folder))
     }
 
-    /// Creates the store if it does not exist, and checks that it is writable; called before a long computation.
+    /// Creates the store if it does not exist, and checks that it is writable. Commands call this before a long
+    /// computation.
     ///
     /// # Errors
     /// If a folder of the store is a link, or an I/O operation fails.
