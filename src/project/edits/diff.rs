@@ -120,12 +120,12 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
     both.collect()
 }
 
-/// Maps the new id of every renamed edit to the edit in the earlier set. The two edits have the same meaning digest and
-/// the same aliases.
+/// Maps the new id of every renamed edit to the edit in the earlier set. Both edits have the same subject, aliases,
+/// prompt, target and `chat`.
 fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a Edit> {
     let (earlier, later) = (before.written(), after.written());
     let gone = earlier.values().copied().filter(|edit| !later.contains_key(edit.id.as_str()));
-    // Two edits of a set have the same meaning only if one of them is parked (not built). The map then keeps the edit
+    // Two edits of a set have the same digest only if one of them is parked (not built). The map then keeps the edit
     // whose id sorts last.
     let gone: BTreeMap<Digest, &Edit> = gone.map(|edit| (edit.meaning(), edit)).collect();
     if gone.is_empty() {
