@@ -57,7 +57,8 @@ pub struct Ui {
 struct Slow {
     what: String,
     total: u64,
-    /// The number of units that an earlier run had already done; `None` until a position is reported.
+    /// The number of units of the computation that an earlier run had already done; `None` until a position is
+    /// reported.
     first: Option<u64>,
     begun: Instant,
     last_line: Instant,
@@ -256,7 +257,7 @@ impl Slow {
     }
 }
 
-/// The value of `Ui::first` until a position is reported.
+/// The value of `Ui::first` while it is not known how many units an earlier run had done.
 const NO_POSITION: u64 = u64::MAX;
 
 /// Returns the number of units that an earlier run had already done, given the first reported `position`. A resumed run

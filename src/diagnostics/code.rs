@@ -71,8 +71,8 @@ macro_rules! codes {
                 match self { $(Self::$variant => Weight::$severity.severity(),)* }
             }
 
-            /// Returns whether a policy may change the severity. It may not if the finding makes the meaning of the
-            /// project unclear.
+            /// Returns whether a policy may change the severity. The severity is fixed if the finding makes the meaning
+            /// of the project unclear.
             pub fn is_adjustable(self) -> bool {
                 // The store is not part of the project, so the project's policy does not apply to it.
                 let own = self != Self::StoreDamaged;

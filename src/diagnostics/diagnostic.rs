@@ -86,7 +86,7 @@ pub struct CappedFindings {
 }
 
 impl CappedFindings {
-    /// Adds a finding, or drops it if its code has reached the limit.
+    /// Adds a finding, or drops it if there are already 1,000 findings with its code.
     pub fn push(&mut self, finding: Diagnostic) {
         const MOST: usize = 1000;
         let count = self.counts.entry(finding.code).or_default();

@@ -36,7 +36,7 @@ pub enum HistoryError {
     Unreadable {
         /// What cannot be read: a file, folder, revision or commit, in words for the message.
         what: String,
-        /// The reason why it cannot be read, for the end of the message.
+        /// The reason why `what` cannot be read, for the end of the message.
         why: String,
     },
     #[error("git: {0}")]

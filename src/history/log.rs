@@ -129,8 +129,8 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
 }
 
-/// Returns the newest commit at or before `instant`. From `head`, only first parents are followed. Returns `None` if
-/// all these commits are later.
+/// Returns the newest commit at or before `instant` among `head` and its ancestors by first parents. Returns `None` if
+/// all of them are later.
 ///
 /// # Errors
 /// If a commit is missing or cannot be read.

@@ -16,7 +16,7 @@ use crate::safetensors::Layout;
 /// If the length of `base` does not match the target's shape, or a result is not finite in the dtype of the base
 /// weight.
 pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec<f32>, PatchError> {
-    // This is an error only for an invalid target: the dtype of a valid target is F32, F16 or BF16.
+    // Only an invalid target gives an error here, because the dtype of a valid target is F32, F16 or BF16.
     let stored = target
         .dtype
         .weight_dtype()

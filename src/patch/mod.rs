@@ -34,9 +34,9 @@ pub struct Target {
     pub dtype: Dtype,
     /// The orientation in which the base stores the weight: `[out, in]` or `[in, out]`.
     pub layout: Layout,
-    /// The number of outputs of the linear map, in either orientation.
+    /// The number of outputs of the linear map. It does not depend on the orientation of the stored weight.
     pub out: usize,
-    /// The number of inputs of the linear map, in either orientation.
+    /// The number of inputs of the linear map. It does not depend on the orientation of the stored weight.
     pub inner: usize,
     /// The digests of the subject, prompt and target of the n edits, strictly ascending.
     pub edits: Vec<Digest>,
@@ -85,12 +85,12 @@ impl Target {
         }
     }
 
-    /// Returns the column of `u` for the edit at index `edit`, as `out` numbers.
+    /// Returns the column of `u` for the edit at index `edit`. Its length is `self.out`.
     fn column(&self, edit: usize) -> Vec<f64> {
         self.u.iter().skip(edit).step_by(self.edits.len()).map(|&x| f64::from(x)).collect()
     }
 
-    /// Returns the row of `v` for the edit at index `edit`, as `inner` numbers.
+    /// Returns the row of `v` for the edit at index `edit`. Its length is `self.inner`.
     fn row(&self, edit: usize) -> &[f32] {
         &self.v[edit * self.inner..(edit + 1) * self.inner]
     }

@@ -62,11 +62,13 @@ mod counted {
     pub(in super::super) enum Fault {
         /// No failure; the calls are only counted.
         None,
-        /// The process is killed: the selected call and all later calls do nothing, and temporary files remain.
+        /// The process is killed: the call that the test selects and all later calls do nothing, and temporary files
+        /// remain.
         Killed,
-        /// The disk is full: the selected call fails, and so do all later calls that create or write files.
+        /// The disk is full: the call that the test selects fails, and so do all later calls that create or write
+        /// files.
         Full,
-        /// The selected call fails with an I/O error; later calls succeed.
+        /// The call that the test selects fails with an I/O error; later calls succeed.
         Broken,
     }
 

@@ -15,16 +15,15 @@ use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Digest, FieldHasher};
 use crate::regular_file::NormalizedText;
 
-/// The size in bytes up to which no memo is written for a file, because hashing the file is faster than reading a memo.
+/// The size in bytes up to which the digest of a file is not cached, because hashing a small file is fast.
 const MIN_MEMO_BYTES: u64 = 1 << 20;
 
-/// The minimum age of a file for which a memo is written. A younger file may change again without a new modification
-/// time.
+/// The minimum age of a file whose digest is cached. A younger file may change again without a new modification time.
 const MIN_AGE: Duration = Duration::from_secs(2);
 
 const FOLDER: &str = "memo";
 
-/// The size of a memo in bytes: a SHA-256 digest, and the trailer with checksums.
+/// The size of a memo (a cached digest) in bytes: a SHA-256 digest, and the trailer with checksums.
 const BYTES: u64 = 32 + TRAILER as u64;
 
 /// Returns the SHA-256 of the file at `path`. The digest is cached, and the file is read only if its metadata has
@@ -53,7 +52,7 @@ pub fn digest_text_fresh(path: &Path) -> Result<Digest, StoreError> {
     fresh(path, HashedContent::NormalizedText)
 }
 
-/// What is hashed: the bytes of a file, or its text without a byte order mark and with `\n` line ends.
+/// The content that is hashed: the bytes of a file, or its text without a byte order mark and with `\n` line ends.
 #[derive(Clone, Copy)]
 enum HashedContent {
     Bytes,
@@ -73,7 +72,7 @@ fn digest_with_memo(store: &Store, path: &Path, what: HashedContent) -> Result<D
         None => {}
     }
     let digest = fresh(path, what)?;
-    // No memo is written if the file was modified a moment ago, or after its metadata was read.
+    // The digest is not cached if the file was modified a moment ago, or after its metadata was read.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
     if store.memoize && settled.is_some_and(|age| age > MIN_AGE) && is_unchanged(&before, &regular(path)?) {
         let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();
@@ -144,8 +143,8 @@ fn inode(_: &Metadata) -> (u64, u64) {
     (0, 0)
 }
 
-/// Returns the digest in a memo, or the reason why the memo is damaged. Returns `None` if the memo is missing or cannot
-/// be read.
+/// Returns the digest in a memo (a cached digest), or the reason why the memo is damaged. Returns `None` if the memo is
+/// missing or cannot be read.
 fn read_memo(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
     let (file, length) = match open_regular(memo) {
         Ok(opened) => opened?,
@@ -166,7 +165,7 @@ fn read_memo(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
 mod tests {
     use super::*;
 
-    /// Writes a file that is large and old enough for a memo, and returns its digest.
+    /// Writes a file whose size and age allow its digest to be cached, and returns the digest.
     fn large(path: &Path, byte: u8) -> Digest {
         let bytes = vec![byte; MIN_MEMO_BYTES as usize + 1];
         fs::write(path, &bytes).expect("written");
@@ -197,7 +196,7 @@ mod tests {
         assert_eq!(digest_file_fresh(&path).expect("hashed"), digest);
         fs::write(&memo, &bytes[1..]).expect("written");
         assert_eq!(digest_file(&store, &path).expect("hashed again"), digest);
-        // The digest of the normalised text has a separate memo.
+        // The digest of the normalised text is cached separately.
         assert_eq!(digest_text(&store, &path).expect("hashed"), digest);
         assert_eq!(memos(&store).len(), 2);
         let changed = large(&path, 2);

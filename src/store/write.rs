@@ -135,7 +135,8 @@ impl Store {
     }
 }
 
-/// Writes the payload and, for all entries except patches, the seal. Returns the digest of the payload.
+/// Writes the payload and, for all entries except patches, the trailer with checksums. Returns the digest of the
+/// payload.
 fn write_payload(
     staged: &mut Staged,
     kind: EntryKind,
