@@ -13,8 +13,7 @@ const HEIGHT: f64 = 240.0;
 const BOTTOM: f64 = 46.0;
 const MARGIN: f64 = 18.0;
 
-/// The colours of the editors in a chart, in the order in which the chart lists the editors. Readers with colour vision
-/// deficiency can distinguish them.
+/// The colours of the editors in charts, chosen to be distinguishable with colour vision deficiency.
 const COLOURS: [&str; 12] = [
     "#c0392b", "#1f3a6d", "#e6a23c", "#2e8b57", "#8e6bb0", "#7fb3d5", "#767676", "#a0522d", "#d4679e", "#4daf9c",
     "#8c8c1a", "#1a1a1a",
@@ -50,8 +49,8 @@ impl Plot {
     }
 }
 
-/// Draws a bar chart with one bar per row of `grid`, which is an editor or the base. The length of a bar is the value
-/// in the first column: the mean score over records, each edited alone. Returns `None` if the table has no columns.
+/// Draws a bar chart with one bar per editor and one for the unedited base. Each bar shows the value in the first
+/// column of `grid`, the mean score over records that are edited alone. Returns `None` if the table has no columns.
 pub fn scores(grid: &ResultsTable) -> Option<Figure> {
     let column = *grid.columns.first()?;
     let rows: Vec<(&str, f64)> =

@@ -27,8 +27,7 @@ pub struct PreparedCase {
     pub case: Case,
     /// The tokenized prompt: one token sequence per context template. The first sequence is the prompt alone.
     pub resolved: Resolved,
-    /// The digest of subject, prompt and target. The value vector of the record is cached under an address that
-    /// contains it.
+    /// The digest of subject, prompt and target. It is part of the store address of the record's value vector.
     pub meaning: Digest,
     /// The tokenized prompts and answers on which an edited model is measured.
     pub questions: CaseQuestions,

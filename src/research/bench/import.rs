@@ -116,7 +116,8 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
 /// id, and the pair of prompt and subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
-/// Returns the edits in the project's existing files; empty if the files are invalid.
+/// Returns the edits in the project's existing files, by their prompt text up to the end of the subject; empty if the
+/// files are invalid.
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };

@@ -258,8 +258,8 @@ impl Bench<'_> {
         Ok((all > 0).then_some((kept, all)))
     }
 
-    /// Generates text for a record. Returns the fluency GE and the consistency RS, which are `None` if no text is
-    /// generated.
+    /// Generates text for a record. Returns the fluency GE and the consistency RS of the text, or `None` for each one
+    /// that is not measured.
     fn generated_scores(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Failure> {
         let GenerationOptions { every, seed, references } = self.generation;
         let case = &self.cases[index].case;

@@ -45,7 +45,7 @@ impl Page {
         let _ = writeln!(self.out, "<h2>{}</h2>", text(title));
     }
 
-    /// Appends HTML without escaping; the caller must escape all texts in it.
+    /// Appends HTML without escaping. The caller must escape the texts in `html`.
     pub fn part(&mut self, html: &str) {
         self.out.push_str(html);
     }

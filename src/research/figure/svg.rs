@@ -150,7 +150,7 @@ pub fn shade(hue: Hue, share: f64) -> String {
     format!("#{:02x}{:02x}{:02x}", part(0), part(1), part(2))
 }
 
-/// The hue of a figure, which shows the component of the model as in the figures of Meng et al. 2022.
+/// The hue of a figure. It identifies the component of the model, as in the figures of Meng et al. 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hue {
     /// The hue of figures about hidden states.

@@ -78,8 +78,8 @@ impl LayerResult {
     }
 }
 
-/// Returns the result with the highest score. If scores are equal, for example all 0, the result with the highest mean
-/// share is returned, and if these are equal too, the first one. Returns `None` if no edit works at any layer.
+/// Returns the result with the highest score. Ties, such as all scores being 0, are broken by the mean share, then by
+/// the order of `tried`. Returns `None` if no edit works at any layer.
 pub fn best(tried: &[LayerResult]) -> Option<&LayerResult> {
     let rank = |one: &LayerResult| (one.shares.score(), one.shares.mean());
     tried
@@ -146,8 +146,8 @@ mod tests {
         assert_eq!(best.layer, 1);
         let good: Vec<usize> = layers.iter().filter(|one| indistinguishable(best, one)).map(|one| one.layer).collect();
         assert_eq!(good, [1, 2, 3]);
-        // If one of the three shares is 0 at every layer, all scores are 0, and the means of the shares are compared
-        // instead.
+        // All scores are 0 if one of the three shares is 0 at every layer. `best` then compares the means of the
+        // shares.
         assert!(super::best(&[tried(0, vec![shares(false, 2, 4); 3])]).is_none(), "no edit holds");
         assert!(
             indistinguishable(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])),

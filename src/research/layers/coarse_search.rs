@@ -15,7 +15,7 @@ const CENTRES: usize = 2;
 pub struct Round {
     /// The layers to try, in ascending order.
     pub layers: Vec<usize>,
-    /// The best layers so far, which are near [`Round::layers`]. Empty in the first round, and while no edit works at
+    /// The best layers so far, around which `layers` are selected. Empty in the first round, and while no edit works at
     /// any layer.
     pub around: Vec<usize>,
 }
@@ -61,7 +61,7 @@ impl CoarseSearch {
         }
     }
 
-    /// Returns the layers of the model at a distance of `stride`, from layer `stride / 2` on.
+    /// Returns every `stride`-th layer of the model, from layer `stride / 2` on.
     fn all(self) -> Vec<usize> {
         (self.stride / 2..self.count).step_by(self.stride).collect()
     }
@@ -72,8 +72,7 @@ impl CoarseSearch {
     }
 }
 
-/// Returns up to [`CENTRES`] layers in ascending order: the best one, and the best of those that are not significantly
-/// worse.
+/// Returns the best layer, and the best of the layers that are not significantly worse, in ascending order.
 fn centres(tried: &[LayerResult]) -> Vec<usize> {
     let Some(first) = best(tried) else { return Vec::new() };
     let mut rest: Vec<LayerResult> = tried.iter().filter(|one| indistinguishable(first, one)).cloned().collect();

@@ -1,5 +1,5 @@
-//! Tries the edits of a project at one layer. Each edit is compiled and linked alone, and tested on its expectations.
-//! The results are cached in the store by digests of their inputs.
+//! Tries the edits of a project at one layer. Each edit is compiled and linked alone, and tested on its own prompts,
+//! its paraphrases and its neighbours. The results are cached in the store by digests of their inputs.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

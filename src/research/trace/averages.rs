@@ -84,7 +84,6 @@ pub struct AverageEffects {
 }
 
 impl AverageEffects {
-    /// Averages the effects over the traced facts. The means are empty if `traced` is empty.
     pub fn of(traced: &[FactTrace]) -> Self {
         let mean = |number: &dyn Fn(&FactTrace) -> f64| Mean::of(&traced.iter().map(number).collect::<Vec<_>>());
         let mut numbers: BTreeMap<(RestoredKind, TokenClass), Vec<Vec<f64>>> = BTreeMap::new();
@@ -94,8 +93,8 @@ impl AverageEffects {
                 let first = if only_last { one.subject.end - 1 } else { 0 };
                 for (row, token) in table.iter().zip(first..) {
                     for class in TokenClass::of(one, token) {
-                        // If only the subject's last token is restored, the effect counts for the class of that token
-                        // alone. The token may also be the first of the subject or the last of the prompt.
+                        // If only the subject's last token is restored, its effect is counted in one class, although
+                        // the token may also be the first token of the subject or the last token of the prompt.
                         if only_last && class != TokenClass::LastSubject {
                             continue;
                         }
@@ -115,8 +114,8 @@ impl AverageEffects {
         }
     }
 
-    /// Returns the layer with the largest mean effect, and that mean. If several means are equal, the first layer is
-    /// returned. Returns `None` if the kind was not traced or no fact has a token of the class.
+    /// Returns the layer with the largest mean effect and the mean; the first such layer if several means are equal.
+    /// Returns `None` if no state of this kind was restored, or no fact has a token of this class.
     pub fn peak(&self, kind: RestoredKind, class: TokenClass) -> Option<(usize, Mean)> {
         let layers = self.indirect.get(&(kind, class))?;
         let first = layers.first().map(|mean| (0, *mean))?;

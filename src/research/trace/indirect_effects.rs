@@ -40,7 +40,8 @@ pub struct FactTrace {
 }
 
 impl FactTrace {
-    /// Returns the total effect: the probability in the clean run minus the mean probability in the corrupted runs.
+    /// Returns the total effect: the probability of the answer token in the clean run minus its mean probability in the
+    /// corrupted runs.
     pub fn total_effect(&self) -> f64 {
         self.clean - self.corrupted
     }
@@ -99,8 +100,8 @@ pub fn trace(
     progress.begin("states to restore", cells as u64);
     let (mut restored, mut done) = (Vec::new(), 0);
     for &kind in &plan.kinds {
-        // The severed outputs come from the first corrupted run. [`SeveredNoise::Same`] restores states in the first
-        // corrupted run too, [`SeveredNoise::Next`] in a second corrupted run with new noise.
+        // [`SeveredNoise::Next`] needs a second corrupted run with new noise. In this run, the MLP or attention outputs
+        // are fixed at their values in the first corrupted run.
         let component = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
         let severed = component.map(|component| Severed { component, position: subject.end - 1, source: &first });
         let next = severed.map(|severed| corrupted(model, &clean, &ids, &subject, (noise, 1), Some(severed)));
@@ -185,8 +186,8 @@ struct TraceCell {
     token: usize,
     layer: usize,
     first: usize,
-    /// The layer of a cell at the same token from whose run this cell is forked; `None` if the cell has a run of its
-    /// own.
+    /// The layer of the cell whose run is forked to compute this cell; both cells have the same token. `None` if the
+    /// cell has a run of its own.
     trunk: Option<usize>,
 }
 
@@ -196,7 +197,7 @@ struct InitialStates {
     token: usize,
     samples: usize,
     width: usize,
-    /// The hidden states before a layer, by that layer: `[tokens, samples, d]` with d = the hidden size.
+    /// By layer: the hidden states before the layer, `[tokens, samples, d]` with d = the hidden size.
     states: BTreeMap<usize, Vec<f32>>,
 }
 
@@ -238,8 +239,8 @@ impl<'r> TraceRuns<'r> {
         table
     }
 
-    /// Splits groups of cells into batches of at most [`BATCH`] token positions. A group is never split: a larger group
-    /// becomes one batch.
+    /// Splits groups of table cells into batches of at most [`BATCH`] token positions. A group is never split: a larger
+    /// group becomes one batch.
     fn batches<'g>(&self, groups: &'g [Vec<TraceCell>]) -> Vec<&'g [Vec<TraceCell>]> {
         let (mut batches, mut rest) = (Vec::new(), groups);
         while !rest.is_empty() {
@@ -255,9 +256,9 @@ impl<'r> TraceRuns<'r> {
         batches
     }
 
-    /// Returns the hidden states from which the runs of the cells start. A cell that restores a single state starts
-    /// from the clean state. A cell that restores a window of layers starts after the first layer of the window. That
-    /// layer is computed here from the corrupted input, with the clean MLP or attention output at one token.
+    /// Returns the hidden states from which the runs of the table cells start. A cell that restores a single state
+    /// starts from the clean state. A cell that restores a window of layers starts after the first layer of the window.
+    /// That layer is computed here from the corrupted input, with the clean MLP or attention output at one token.
     fn starts(&self, kind: RestoredKind, tokens: &Range<usize>, groups: &[Vec<TraceCell>]) -> InitialStates {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
@@ -274,7 +275,7 @@ impl<'r> TraceRuns<'r> {
         InitialStates { token: tokens[0], samples: self.samples, width: self.model.spec().hidden_size, states }
     }
 
-    /// Runs the cells of several groups. Returns the probability of the answer token for each cell, averaged over the
+    /// Runs several groups of table cells. Returns the probability of the answer token for each cell, averaged over the
     /// noise samples.
     fn batch(
         &self,
@@ -310,7 +311,8 @@ impl<'r> TraceRuns<'r> {
         cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
     }
 
-    /// Returns the MLP or attention outputs that are replaced in the run of a cell; `None` if no outputs are replaced.
+    /// Returns the MLP or attention outputs that are replaced in the run of a table cell; `None` if no outputs are
+    /// replaced.
     fn outputs(&self, kind: RestoredKind, cell: TraceCell, row: usize, plan: &TracePlan) -> Option<OutputPatch<'r>> {
         let layers = self.model.spec().layers;
         let (part, layers) = match kind {
@@ -341,9 +343,9 @@ impl<'r> TraceRuns<'r> {
     }
 }
 
-/// Groups the cells of a token whose windows start at the same layer. Their runs are equal up to the end of the shorter
-/// window. The cell with the longest window has a run of its own. The remaining cells are forked from this run at the
-/// end of their windows.
+/// Groups the table cells of one token whose windows of layers start at the same layer. Their runs are equal up to the
+/// end of the shorter window. The cell with the longest window has a run of its own. The remaining cells are forked
+/// from this run at the end of their windows.
 fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> Vec<Vec<TraceCell>> {
     let mut groups: Vec<Vec<TraceCell>> = Vec::new();
     // Layers are in descending order, so the cell with the longest window is the first of its group.

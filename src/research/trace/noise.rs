@@ -59,8 +59,8 @@ impl fmt::Display for NoiseRule {
     }
 }
 
-/// The noise on the subjects of all facts. The random stream starts again for each fact, so all runs of a fact have the
-/// same noise.
+/// The settings of the noise that is added to the embeddings of a subject. The random stream starts again for each
+/// fact, so all runs of a fact have the same noise.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
     /// The rule from which `scale` is computed.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::model::run::activation_cache::Component;
 
-/// The kind of state that a trace restores.
+/// What a trace restores to its clean value: a hidden state, or the outputs of several layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RestoredKind {
     /// The residual stream after one layer.
@@ -13,10 +13,11 @@ pub enum RestoredKind {
     Mlp,
     /// The attention outputs of a window of layers.
     Attention,
-    /// The residual stream after one layer, with the MLP outputs of all later layers fixed at their corrupted values.
+    /// The residual stream after one layer, with the MLP outputs of all later layers fixed at their values in the
+    /// corrupted run.
     MlpSevered,
-    /// The residual stream after one layer, with the attention outputs of all later layers fixed at their corrupted
-    /// values.
+    /// The residual stream after one layer, with the attention outputs of all later layers fixed at their values in the
+    /// corrupted run.
     AttentionSevered,
 }
 
@@ -56,7 +57,7 @@ impl RestoredKind {
     }
 }
 
-/// The settings of a trace.
+/// The settings of causal tracing, except for the noise on the subjects.
 #[derive(Clone, Debug)]
 pub struct TracePlan {
     /// The kinds of restored state to trace. Each kind gives one table of probabilities by token and layer.

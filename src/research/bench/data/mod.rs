@@ -26,7 +26,7 @@ use crate::regular_file;
 /// The maximum length of a text in a record, in bytes (64 KiB).
 const MOST_TEXT: usize = 1 << 16;
 
-/// The schema of a dataset file, by its name on the command line.
+/// The schema of a dataset file, as the user names it on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Dataset {
     /// CounterFact, in the schema published with ROME
@@ -269,8 +269,9 @@ fn read<S: RecordSchema>(record: u64, value: Value) -> Result<Case, String> {
     S::deserialize(value).map_err(|error| error.to_string())?.case(record)
 }
 
-/// Rejects a record of any schema if its prompt cannot be filled with the subject, if a text is blank or longer than
-/// [`MOST_TEXT`], or if the subject, the prompt or the target contains a control character.
+/// Checks the rules for the records of all datasets. Rejects a record if its prompt cannot be filled with the subject,
+/// if a text is blank or longer than [`MOST_TEXT`], or if the subject, the prompt or the target contains a control
+/// character.
 fn sound(case: &Case) -> Result<(), String> {
     fill(&case.prompt, &case.subject).map_err(|error| error.to_string())?;
     let answers = case.neighbours.iter().flat_map(|asked| [&asked.prompt, &asked.answer]);

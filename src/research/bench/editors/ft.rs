@@ -35,7 +35,7 @@ const ENOUGH: f64 = 1e-2;
 pub(crate) struct FineTuning {
     /// The learning rate of the Adam optimiser. The published code uses [`RATE`].
     pub rate: f64,
-    /// The layer to fine-tune; `None` means the layer that the project's settings name.
+    /// The layer to fine-tune; `None` means the layer in the project's settings.
     pub layer: Option<usize>,
     pub bound: Bound,
     /// Whether every token of an answer is scored with the distribution of the first token after the prompt, as in the
@@ -45,9 +45,9 @@ pub(crate) struct FineTuning {
 
 /// The limit on the difference between a weight and its original value.
 pub(crate) enum Bound {
-    /// No limit, as in FT.
+    /// No limit, as in plain fine-tuning (FT).
     None,
-    /// The maximum absolute difference, as in FT+L; `None` means the published limit for the model.
+    /// The maximum absolute difference (FT+L); `None` means the published limit for the model.
     Of(Option<f64>),
 }
 

@@ -21,7 +21,7 @@ use crate::safetensors::Layout;
 /// The number of points that approximate the integral of the gradient. At these points the activations are multiplied
 /// by factors from 0 to 1.
 const STEPS: usize = 20;
-/// The share of the largest integrated gradient of all neurons above which a neuron is edited.
+/// A neuron is edited if its integrated gradient is larger than this share of the largest integrated gradient.
 const THRESHOLD: f64 = 0.2;
 
 pub(crate) const GATED: &str =
@@ -102,8 +102,8 @@ fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Op
     Some(total)
 }
 
-/// Returns a copy of the model with the vector `change`, `[hidden size]`, added to the down-projection's row of each
-/// `(layer, neuron)` pair in `kept`.
+/// Returns a copy of the model in which `change` is added to the down-projection's row of each `(layer, neuron)` pair
+/// in `kept`. The length of `change` is the hidden size.
 fn with_neurons_changed(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
     let (mut out, spec) = (model.clone(), model.spec());
     for layer in 0..spec.layers {

@@ -21,7 +21,7 @@ use crate::stats;
 /// The hyper-parameters for one model, as published with MEMIT, EasyEdit or AlphaEdit.
 struct PublishedSettings {
     model: &'static str,
-    /// The first and the last edited layer, both included.
+    /// The first and the last edited layer.
     layers: (usize, usize),
     /// The maximum norm of δ, the optimised change of the hidden state, as a multiple of the norm of the hidden state.
     clamp: f64,
@@ -40,17 +40,17 @@ const PUBLISHED: [PublishedSettings; 7] = [
     PublishedSettings { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
 ];
 
-/// The published maximum norm of δ for GPT-2 XL (see [`PublishedSettings::clamp`]), which is also used for models
-/// without published settings.
+/// The published maximum norm of δ for GPT-2 XL (see [`PublishedSettings::clamp`]), which is also the default for
+/// models without published settings.
 const CLAMP: f64 = 0.75;
 /// The number of context templates in the published code: the prompt alone, and the prompt after five different texts.
 const TEMPLATES: usize = 6;
 /// The published eigenvalue threshold of AlphaEdit. The eigenvectors of the second moment with smaller eigenvalues span
 /// the null space.
 const BELOW: f64 = 2e-2;
-/// The default size of AlphaEdit's null space, as a share of the second moment's trace. The smallest eigenvalues are
-/// added up to this share, and their eigenvectors span the null space. Unlike the published threshold, the share does
-/// not depend on the scale of the MLP keys.
+/// The default for AlphaEdit's null space: the smallest eigenvalues of the second moment are added up to this share of
+/// the trace, and their eigenvectors span the null space. Unlike the published threshold, the share does not depend on
+/// the scale of the MLP keys.
 const SHARE: f64 = 0.2;
 /// The weight of the second moment for models without published settings. Published weights depend on the scale of a
 /// model's MLP keys, so they do not fit a different model. On the model `counterfact-gpt2`, all weights up to 10 gave
@@ -82,7 +82,8 @@ pub(crate) struct MassEditSettings {
     pub weight: Option<f64>,
     /// The coefficient of AlphaEdit's L2 regularisation; `None` means the default for the model.
     pub ridge: Option<f64>,
-    /// The size of AlphaEdit's null space as a share of the second moment's trace; `None` means [`SHARE`].
+    /// The share of the second moment's trace that determines AlphaEdit's null space, as described at [`SHARE`], which
+    /// is the default.
     pub share: Option<f64>,
     /// Whether to optimise as in the published code, in one attempt of 20 steps, and to use AlphaEdit's published
     /// eigenvalue threshold.
@@ -101,7 +102,7 @@ impl Editor for MassEditSettings {
         let usual = &context.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
         let clamp = self.clamp.or(published(context).map(|one| one.clamp)).unwrap_or(CLAMP);
-        // The margin is an extension of ROME in this program; MEMIT, EMMET and AlphaEdit are optimised without it.
+        // The margin is a stop criterion that only ROME uses; MEMIT, EMMET and AlphaEdit are optimised without it.
         let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
         let (mut found, mut resolved): (Vec<KeyValue>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {

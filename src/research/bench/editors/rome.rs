@@ -1,6 +1,6 @@
-//! Implements ROME with the linker of `build`. Each edit has one MLP key, averaged over context templates. The
-//! optimisation of a value is retried until it converges, and large sets of edits are refined. Unlike `build`, this
-//! editor accepts an edit whose value did not converge.
+//! Implements ROME as in `build`. Each edit has one MLP key, averaged over context templates. The optimisation of a
+//! value is retried until it converges. The values of a large set of edits are refined, that is, optimised jointly.
+//! Unlike `build`, this editor accepts an edit whose value did not converge.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Hook;
@@ -14,7 +14,7 @@ use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 
 pub(crate) struct Rome {
     pub refinement: Option<Refinement>,
-    /// The smallest number of facts for which the refinement is run.
+    /// The smallest number of facts whose values are refined, that is, optimised jointly.
     pub from: usize,
 }
 
@@ -58,8 +58,8 @@ impl Editor for Rome {
     }
 }
 
-/// Computes the linear systems of the layers above the edited layer that the refinement changes, and reads neutral
-/// sentences from the corpus.
+/// Prepares a refinement: computes the linear system of each layer that the refinement changes in addition to the
+/// edited layer, and reads neutral sentences from the corpus.
 fn refinement_inputs<'a>(
     context: &EvalContext<'_>,
     order: &[&PreparedCase],

@@ -1,6 +1,6 @@
-//! Computes the consistency RS of generated text: the cosine of its TF-IDF vector and that of reference texts (Meng et
-//! al. 2022, section 3.4). The reference texts are about subjects for which the new answer is true. The TF-IDF vectors
-//! are those of scikit-learn's `TfidfVectorizer` with the published vocabulary.
+//! Computes the consistency RS of generated text: the cosine of the TF-IDF vectors of the generated text and of
+//! reference texts (Meng et al. 2022, section 3.4). The reference texts are about subjects for which the new answer is
+//! true. TF-IDF vectors are computed as in scikit-learn's `TfidfVectorizer`, with the published vocabulary.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -82,8 +82,8 @@ impl LikelihoodQuestions {
 }
 
 impl PromptMetrics {
-    /// Aggregates pairs of scores. The first score of a pair is that of the expected answer, the second that of the
-    /// unexpected answer.
+    /// Aggregates pairs of scores. Each pair has the score of the expected answer, then the score of the unexpected
+    /// answer.
     fn of(scores: &[AnswerScore]) -> Self {
         // The likelihood counts as 0 if the logits are not finite.
         let likelihood = |score: &AnswerScore| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
@@ -103,9 +103,9 @@ impl PromptMetrics {
 pub struct LikelihoodMeans {
     /// The means of `success` (ES), `magnitude` (EM) and `exact` for the edited prompts.
     pub rewrite: [Mean; 3],
-    /// The means of `success` (PS), `magnitude` (PM) and `exact` for the paraphrases, over the records that have any.
+    /// The means of `success` (PS), `magnitude` (PM) and `exact` over the records with paraphrases.
     pub paraphrase: [Mean; 3],
-    /// The means of `success` (NS), `magnitude` (NM) and `exact` for the neighbours, over the records that have any.
+    /// The means of `success` (NS), `magnitude` (NM) and `exact` over the records with neighbours.
     pub neighbour: [Mean; 3],
 }
 

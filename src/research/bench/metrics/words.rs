@@ -71,7 +71,6 @@ fn apply(rules: &[Rule], text: String) -> String {
     rules.iter().fold(text, |text, (found, with)| found.replace_all(&text, *with).into_owned())
 }
 
-/// Splits a text into words and punctuation marks.
 pub fn words(text: &str) -> Vec<String> {
     let text = apply(&RULES.open, text.to_owned());
     let text = apply(&RULES.close, format!(" {text} "));

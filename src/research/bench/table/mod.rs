@@ -172,7 +172,6 @@ impl ResultsTable {
     }
 }
 
-/// The name and the cells of a row of a table.
 type TableRow = (String, Vec<Option<TableCell>>);
 
 /// Marks the clear failures, and the best value of each column. A row for which `left_out` returns true cannot have the
