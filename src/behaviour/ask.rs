@@ -1,4 +1,5 @@
-//! Runs prompts and expected answers on two models, usually the base and the patched model, and compares the results.
+//! Runs prompts and expected answers on two models, usually the base model and the patched model, and compares the
+//! results.
 
 use super::cache::{MeasurementCache, bytes_of};
 use super::{AnswerScore, NextTokenDistribution, Question, answer_score, prompt};
@@ -31,9 +32,9 @@ pub struct Prediction {
 /// The predictions of two models for one inquiry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PredictionPair {
-    /// The predictions of the earlier model, usually the base.
+    /// The predictions of the earlier model, usually the base model.
     pub before: Prediction,
-    /// The predictions of the later model, usually the patched one.
+    /// The predictions of the later model, usually the patched model.
     pub after: Prediction,
     /// The KL divergence of the next-token distributions after the prompt, KL(before ‖ after), in nats.
     pub divergence: f64,

@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::numeric::NUMERICS;
 use crate::store::{EntryKind, Store};
 
-/// The cache of measurements of two models: a base model with one patch, and the same base model with another patch.
+/// The cache of measurements of two models. Both models have the same base model, with or without a patch.
 #[derive(Clone, Copy)]
 pub struct MeasurementCache<'a> {
     /// The store that contains the cache; `None` disables the cache.
@@ -90,8 +90,8 @@ impl<'a> MeasurementCache<'a> {
         }
     }
 
-    /// Returns the final hidden states of the earlier model, `before`, for all groups in order. Each group lists token
-    /// rows, with the number of last positions of the row whose states are returned. States that are not cached are
+    /// Returns the final hidden states of the earlier model, `before`, for all groups in order. A group is a list of
+    /// token rows, each with the number of its last positions whose states are returned. States that are not cached are
     /// computed in one batch and cached.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
         let header = CacheHeader { after: None, ..self.header };

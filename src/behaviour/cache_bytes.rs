@@ -1,7 +1,6 @@
 //! Encodes and decodes cached measurements: a header with the digests of the models, then the values, little-endian.
 //!
-//! Every decoder returns `None` if the header is not the expected one, or if the number of bytes is not the expected
-//! one.
+//! Every decoder returns `None` if the header or the number of bytes is not as expected.
 
 use super::AnswerScore;
 use super::ask::{Inquiry, Prediction, PredictionPair, TOP};
@@ -10,7 +9,7 @@ use crate::digest::Digest;
 use crate::store::{EntryKind, Store, StoreError};
 
 const MAGIC: &[u8; 8] = b"measure1";
-/// The size of the header in bytes: 8 bytes of magic, and the digests of the base and two patches.
+/// The size of the header in bytes: 8 bytes of magic, and the digests of the base model and of two patches.
 const HEAD: usize = 8 + 3 * 32;
 
 /// The header of a cached measurement, which identifies the two models that were compared.
@@ -18,9 +17,10 @@ const HEAD: usize = 8 + 3 * 32;
 pub struct CacheHeader {
     /// The digest of the base model, over all its files.
     pub base: Digest,
-    /// The id of the earlier model's patch; `None` for the base itself.
+    /// The id of the earlier model's patch; `None` if this model is the base model.
     pub before: Option<Digest>,
-    /// The id of the later model's patch; `None` for the base itself, or for a measurement of only the earlier model.
+    /// The id of the later model's patch; `None` if this model is the base model, or if only the earlier model was
+    /// measured.
     pub after: Option<Digest>,
 }
 
@@ -67,7 +67,7 @@ impl CacheHeader {
 struct EntryReader<'a>(&'a [u8]);
 
 impl<'a> EntryReader<'a> {
-    /// Returns a reader of the bytes after the header; `None` if the header is not `header`.
+    /// Returns a reader of the bytes after the header; `None` if the bytes do not start with `header`.
     fn after(bytes: &'a [u8], header: &CacheHeader) -> Option<Self> {
         let mut reader = Self(bytes);
         (CacheHeader::read(&mut reader)? == *header).then_some(reader)
@@ -103,7 +103,7 @@ impl<'a> EntryReader<'a> {
         Some(Prediction { top, scores })
     }
 
-    /// Returns `value` if all bytes were decoded; `None` if bytes remain, because the entry is then damaged.
+    /// Returns `value` if all bytes were decoded; `None` if bytes remain, because the file is then damaged.
     fn end<T>(&self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }

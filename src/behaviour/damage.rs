@@ -35,15 +35,15 @@ pub struct Damage {
     pub tokens: usize,
     /// The mean of KL(before ‖ after) of the next token over the predicted tokens, in nats.
     pub divergence: f64,
-    /// The perplexity of the earlier model, usually the base.
+    /// The perplexity of the earlier model, usually the base model.
     pub perplexity_before: f64,
-    /// The perplexity of the later model, usually the patched one.
+    /// The perplexity of the later model, usually the patched model.
     pub perplexity_after: f64,
 }
 
 impl Damage {
-    /// Returns the relative growth of perplexity, `after / before - 1`; negative if the perplexity is lower after the
-    /// change.
+    /// Returns the relative growth of perplexity, `after / before - 1`; negative if the later model has the lower
+    /// perplexity.
     pub fn growth(&self) -> f64 {
         self.perplexity_after / self.perplexity_before - 1.0
     }

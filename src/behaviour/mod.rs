@@ -113,10 +113,10 @@ fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) ->
     AnswerScore { holds, probability: exp64(log), nll: -log / question.answer.len().max(1) as f64 }
 }
 
-/// The comparison of the next-token distributions of the base and the patched model after one prompt.
+/// The comparison of the next-token distributions of the base model and the patched model after one prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NextTokenComparison {
-    /// The id and the probability of the base's top token.
+    /// The id and the probability of the base model's top token.
     pub before: (u32, f64),
     /// The id and the probability of the patched model's top token.
     pub after: (u32, f64),

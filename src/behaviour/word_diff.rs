@@ -8,7 +8,7 @@ use similar::{ChangeTag, TextDiff};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Word")]
 pub struct WordRun {
-    /// The kind of the run: = in both texts, - only in the earlier text, + only in the later text.
+    /// Whether the words are in both texts (=), only in the earlier text (-), or only in the later text (+).
     #[schemars(with = "String")]
     pub change: WordChange,
     /// The words, with the white space between them.
@@ -38,7 +38,7 @@ pub fn words(before: &str, after: &str) -> Vec<WordRun> {
     run.words
 }
 
-/// Collects adjacent words that differ, until a word follows that both texts have.
+/// Collects adjacent words that differ, up to the next word that is in both texts.
 #[derive(Default)]
 struct RunCollector {
     words: Vec<WordRun>,

@@ -133,7 +133,7 @@ fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Op
 }
 
 /// Reads the settings of the build, and checks that the weights to change are finite. With `--locked`, `must_match` is
-/// the lock, and the imported second moments are those that this lock records.
+/// the lock, and the imported second moments of MLP keys are those that this lock records.
 fn setup(
     project: &Project,
     base: &Base,
@@ -150,7 +150,8 @@ fn setup(
     Ok(setup)
 }
 
-/// Deletes the requests of `corrigenda stats import` from the store, because `corrigenda.lock` now records the imports.
+/// Deletes the requests that `corrigenda stats import` left in the store, because `corrigenda.lock` now records the
+/// imports.
 fn forget_requests(project: &Project, base: &Base, setup: &Setup, store: &Store) {
     for layer in setup.layers(base) {
         let address = setup.for_layer(layer).provenance.summed().address();

@@ -65,8 +65,8 @@ impl LinkedSet {
     }
 }
 
-/// Returns the figures of a build at a store address, and the patch with the id that they state. Returns `None` if one
-/// of the two is missing or damaged.
+/// Returns the figures of a build at a store address, and the patch that was measured. Returns `None` if one of the two
+/// is missing or damaged.
 ///
 /// # Errors
 /// If the store cannot be read.

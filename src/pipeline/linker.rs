@@ -55,7 +55,7 @@ impl LayerSystem {
     }
 }
 
-/// The weight changes of a linked set, one per changed layer, with the edited layer first.
+/// The weight changes of a linked set of edits, one per changed layer, with the edited layer first.
 pub struct LinkedLayers {
     pub updates: Vec<LayerUpdate>,
     /// The condition number of the linear system of the edited layer.

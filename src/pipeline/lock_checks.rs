@@ -132,8 +132,7 @@ pub(super) fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, 
         return Ok(false);
     }
     if locked {
-        // The lock of this model is unchanged, so the file can only differ by locks of models that the project no
-        // longer has.
+        // The lock of this model is unchanged, so the file contains locks of models that the project no longer has.
         return Err(orphaned_models(&found.unwrap_or_default(), &fresh));
     }
     atomic::write(&config.root.join(LOCK_FILE), fresh.render().as_bytes())?;

@@ -110,7 +110,7 @@ fn compile_all(
     Ok(refused.into_iter().map(|(_, finding)| finding).collect())
 }
 
-/// Returns the MLP key of every edit at the setup's layer, for a layer above the edited layer. The edits are in the
+/// Returns the MLP key of every edit at the layer of the setup, which is above the edited layer. The edits are in the
 /// order in which they are linked. A key that is not in the store is computed and stored.
 ///
 /// # Errors
@@ -166,7 +166,8 @@ pub(super) fn read_or_compute_keys(
     Ok(())
 }
 
-/// Returns the compiled edit at a store address; `None` if it is missing, damaged, or not for `layer` alone.
+/// Returns the compiled edit at a store address; `None` if it is missing, damaged, or made for another layer than
+/// `layer`.
 fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
     let of_layer = |object: &Object| object.sites.len() == 1 && object.sites.contains_key(&layer);
     store.recall(EntryKind::Object, address, |bytes| Object::from_bytes(bytes).ok().filter(of_layer))

@@ -15,7 +15,7 @@ use crate::project::{Difference, LOCK_FILE, Lock, Prefaces, Project};
 use crate::stats;
 use crate::store::{EntryKind, Store};
 
-/// A patch that was read from the store or built, with its id and prefaces.
+/// The patch of a project, which was read from the store or built.
 pub struct ObtainedPatch {
     pub patch: Patch,
     /// The SHA-256 of the patch file.

@@ -100,7 +100,7 @@ fn resolve<'a>(
     let question = |answer: &String| Question::new(tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
     let answers = [Some(&edit.target), edit.was.as_ref()].into_iter().flatten();
     let questions = answers.map(question).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    // The first of these rows is the prompt alone, without a context template.
+    // `resolved.rows[0]` is the prompt alone, without a context template.
     Ok(Resolvable { edit, name, row: resolved.rows.swap_remove(0), questions })
 }
 

@@ -152,8 +152,8 @@ pub fn base_disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl I
 }
 
 /// Returns an error for every pair of edits with identical MLP keys. The keys are identical if, with every context
-/// template, the tokens up to the subject's last token are the same. Without this check, the link would reject these
-/// pairs only after all edits are compiled.
+/// template, the tokens up to the subject's last token are the same. Without this check, the linear solve would reject
+/// these pairs only after all edits are compiled.
 fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<Vec<&[u32]>, Vec<&PlannedEdit<'_>>> = BTreeMap::new();
     for planned in &plan.edits {

@@ -55,7 +55,7 @@ impl PlannedEdit<'_> {
     }
 
     /// Returns the context templates with which the edit is compiled. The preface, if there is one, is part of the
-    /// first.
+    /// first template.
     pub fn templates(&self, setup: &Setup) -> Vec<String> {
         detect::with_preface(&setup.templates, self.preface())
     }
@@ -218,7 +218,8 @@ impl Plan<'_> {
             locked: locked.corpus.to_string(),
             fresh: corpus.to_string(),
         }));
-        // `fresh` has the statistics of `lock`, so this code checks whether they should now be imported or summed.
+        // `fresh` has the statistics of `lock`, so a change from imported to computed statistics, or the reverse, is
+        // compared separately.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
             let current = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
             let origin = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());

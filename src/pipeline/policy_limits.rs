@@ -275,7 +275,7 @@ fn check_damage(project: &Project, base: &Base, patched: &Model) -> Result<Vec<D
 pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Failure> {
     let measured =
         damage(&base.model, patched, &read_neutral(project, base)?).map_err(|error| not_finite_error(&error))?;
-    // If no token was predicted, nothing was measured, so no limit can pass.
+    // If no token was predicted, nothing was measured, so no limit can be checked.
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok(measured) }
 }
 

@@ -1,4 +1,4 @@
-//! Writes how a patch was built as an in-toto Statement with an SLSA provenance predicate.
+//! Writes an in-toto Statement with a SLSA provenance predicate, which states how a patch was built.
 //!
 //! The statement contains no time, host or run id, so the same build gives the same bytes. The statement is not signed;
 //! the user can sign it.

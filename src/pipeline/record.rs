@@ -121,9 +121,9 @@ impl AnswerRecord {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TensorRecord {
     pub name: String,
-    /// The digest of the tensor's bytes in the base.
+    /// The digest of the tensor's bytes in the base model.
     pub before: Digest,
-    /// The digest of the tensor's bytes after the patch is applied and rounded.
+    /// The digest of the tensor's bytes after the patch is applied and the result is rounded.
     pub after: Digest,
     /// The Frobenius norm of the change, `‖Δ‖`.
     pub norm: f64,

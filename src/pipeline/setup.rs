@@ -30,8 +30,8 @@ pub struct Setup {
     /// The path of the corpus whose MLP keys give the second moment; empty for [`CorpusDigest::Assumed`].
     pub corpus: PathBuf,
     pub provenance: Provenance,
-    /// The digests of imported files of second moments, by layer. The second moment of such a layer is not summed over
-    /// the corpus.
+    /// The digests of imported files of second moments, by layer. If a layer has such a file, its second moment is not
+    /// summed over the corpus.
     pub imports: BTreeMap<usize, Digest>,
 }
 
@@ -55,8 +55,8 @@ impl CorpusDigest {
     }
 }
 
-/// The default maximum number of tokens per document of the corpus: the context length of GPT-J, the longest that is
-/// published. If the context of the model is shorter, that length is the maximum.
+/// The default maximum number of tokens per document of the corpus. It is the context length of GPT-J, the longest of
+/// the models with published values. A model with a shorter context has its context length as the maximum.
 const DEFAULT_MAX_TOKENS: usize = 2048;
 
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
@@ -105,8 +105,8 @@ impl Setup {
         Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance, imports })
     }
 
-    /// Returns the same setup with the imported second moments that `lock` records. Later requests of `corrigenda stats
-    /// import` are ignored.
+    /// Returns the same setup with the imported second moments that `lock` records. Later requests of
+    /// `corrigenda stats import` are ignored.
     #[must_use]
     pub fn with_imports_of(mut self, lock: &Lock) -> Self {
         self.imports = imports_of(lock);
@@ -150,8 +150,8 @@ impl Setup {
     }
 }
 
-/// Returns the digests of imported files of second moments, by layer. A project on disk uses the last `corrigenda stats
-/// import` or `stats build`, or else its lock; a git revision uses only its lock.
+/// Returns the digests of imported files of second moments, by layer. A project on disk uses the last
+/// `corrigenda stats import` or `corrigenda stats build`, or else its lock; a git revision uses only its lock.
 fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
     // An unreadable lock is ignored here, because every command that needs the lock reports the error.
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();

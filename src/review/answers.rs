@@ -9,7 +9,7 @@ use crate::report::{Answer, SideAnswer, Token, Verdict};
 /// The result of checking one expectation, for the report.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
-    /// The verdict; `None` if the expectation is not checked, as for a probe with `unchanged = false`.
+    /// The verdict; `None` if the expectation is not checked, for example that of a probe with `unchanged = false`.
     pub verdict: Option<Verdict>,
     /// The requirement that is not met although the answer is right, for example a minimum probability; `None`
     /// otherwise.

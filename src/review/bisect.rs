@@ -1,8 +1,8 @@
 //! Finds the edits that break an expectation, by leaving out one edit at a time.
 //!
-//! All failing expectations are run on a patch without this edit. Compiled edits do not depend on each other, so only
-//! the linear system is solved again. Each expectation is also run on a patch of only the edit that states the
-//! expectation.
+//! For each edit, all failing expectations are run on a patch of the other edits. Compiled edits do not depend on each
+//! other, so only the linear system is solved again. Each expectation is also run on a patch of only the edit that
+//! states the expectation.
 
 use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::expectation::{Expectation, ask_expectations};
@@ -15,8 +15,8 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::report::Culprit;
 
-/// Returns one [`Culprit`] per failing expectation. It lists the edits that break the expectation: without one of them,
-/// the expectation is met. If there is no such edit, it names the edit whose removal helps most.
+/// Returns one [`Culprit`] per failing expectation. It lists the edits whose removal alone makes the expectation hold.
+/// If there is none, it names the edit whose removal helps most.
 ///
 /// # Errors
 /// If a smaller set of edits cannot be linked, or a prompt cannot be run.

@@ -95,11 +95,12 @@ fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChang
     facts
 }
 
-/// The facts of one side. A fact in a patch has an id and texts only if a project has an edit with the same digest.
+/// The facts of one side. A fact in a patch is only a digest. Its id and texts are known if a project has an edit with
+/// this digest.
 #[derive(Default)]
 struct NamedEdits {
-    /// The edits of the project, if the side has one. For a patch, these are the edits of another project that the
-    /// patch contains: of the other side's project or, without one, of the project in the working directory.
+    /// The edits of the side's project. If the side is a patch, these are the edits in the patch, as found in the
+    /// project of the other side or, without one, in the project in the working directory.
     edits: EditSet,
     /// For a patch: the edits that the patch contains and that only the project in the working directory has.
     only_in_worktree: EditSet,
@@ -130,7 +131,7 @@ impl NamedEdits {
 }
 
 /// Returns the edits of `set` whose digests are in `remaining`, and removes these digests from `remaining`. An alias of
-/// such an edit is kept only if its digest is in `remaining` too.
+/// a returned edit is kept only if its digest is in `remaining` too.
 fn edits_in_patch(set: &EditSet, remaining: &mut BTreeSet<Digest>) -> EditSet {
     let with_patched_names = |edit: &Edit| {
         if !remaining.remove(&edit.meaning()) {
@@ -194,8 +195,8 @@ fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<Ed
     found.into_values().collect()
 }
 
-/// Returns the id and the alias for the digest of each edit, for the edits of both sides and of the project in the
-/// working directory.
+/// Returns a map from the digest of each edit to its id and alias. The edits are those of both sides and of the project
+/// in the working directory.
 fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, EditName> {
     let sets = [&context.project.edits.edits[..], before.edits(), after.edits()];
     let mut names = BTreeMap::new();
@@ -294,8 +295,8 @@ fn pair<'s>(
     ModelPair { before: &before.model, after: later, cache, progress: context.progress }
 }
 
-/// Returns the error for prompts that cannot be run. An error can point into the files of only one project, so only
-/// prompts of the first prompt's project are reported.
+/// Returns the error for prompts that cannot be run. An error can point into the files of only one project, so only the
+/// prompts from the project of the first prompt are reported.
 fn first_project_error(prompts: &[SidePrompt<'_>], unrunnable: Vec<UnrunnablePrompt>) -> Failure {
     let side_prompt = |one: &UnrunnablePrompt| {
         let is = |side_prompt: &&SidePrompt<'_>| {

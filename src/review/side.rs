@@ -187,7 +187,7 @@ impl Side {
         }
     }
 
-    /// Returns the edits of this side; empty without a project.
+    /// Returns the edits of the side's project; empty if the side has no project.
     pub fn edits(&self) -> &[crate::project::Edit] {
         self.project.as_ref().map_or(&[], |project| &project.edits.edits)
     }

@@ -170,12 +170,12 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
         return Ok((None, vec![format!("damage was not measured because of `--no-damage`{unchecked}")]));
     }
     // The neutral text is the corpus by default, and a project may be shared without its corpus. A missing file is an
-    // error only if a limit on damage or perplexity is set, or `neutral` under `[test]`.
+    // error only if the project sets `neutral` under `[test]`, or a limit on damage or perplexity.
     if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
     }
     let measured = input.pair.damage(&read_neutral(project, base)?)?;
-    // If no token was predicted, nothing was measured, so no limit can be met.
+    // If no token was predicted, nothing was measured, so no limit can be checked.
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 

@@ -47,8 +47,8 @@ impl<'a> ResidualNorms<'a> {
         Self { base, layer: setup.layer, store }
     }
 
-    /// Returns the norm of the residual stream at the last token of each row of token ids, as a multiple of the usual
-    /// norm: the median over the built-in context templates.
+    /// Returns the norm of the residual stream at the last token of each row of token ids. The unit is the median norm
+    /// over the built-in context templates.
     ///
     /// # Errors
     /// If the store cannot be read or written.
@@ -82,7 +82,7 @@ impl<'a> ResidualNorms<'a> {
 }
 
 /// Returns the token ids of the prompt alone, without a context template, up to the subject's last token. Returns
-/// `None` if that token is at position [`FIRST_UNCHECKED`] or later, where no sink occurs.
+/// `None` if that token is at position [`FIRST_UNCHECKED`] or later.
 pub fn early_subject(resolved: &Resolved) -> Option<Vec<u32>> {
     let bare = &resolved.rows[0];
     (bare.position < FIRST_UNCHECKED).then(|| bare.ids[..=bare.position].to_vec())
