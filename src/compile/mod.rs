@@ -3,7 +3,7 @@
 //! the target.
 //!
 //! - [`resolve`]: tokenizes the prompts of an edit and finds the subject in each prompt;
-//! - [`settings`]: the weights of the loss, the attempts, and the conditions that end a search;
+//! - [`settings`]: the weights of the loss, the stages of a search, and the conditions that end a search;
 //! - [`value`]: the loss of an edit as a function of δ, the change of the value;
 //! - [`search`]: the optimisation of δ, for one edit or several edits;
 //! - [`object`]: the file of a compiled edit, and its address in the store;

@@ -27,11 +27,11 @@ pub struct LayerVectors {
 pub struct Object {
     /// The key and the value at each edited layer, by layer index.
     pub sites: BTreeMap<usize, LayerVectors>,
-    /// Describes how the value was found. Both numbers are 0 for an object that contains only a key.
+    /// A summary of the search for the value. Both numbers are 0 for an object that contains only a key.
     pub search: SearchSummary,
 }
 
-/// Describes how the value of an edit was found.
+/// A summary of the search for the value of an edit: the stage that found the value, and the number of evaluations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchSummary {

@@ -4,7 +4,7 @@
 use super::value::Loss;
 use crate::digest::FieldHasher;
 
-/// One attempt of the schedule: an optimisation with Adam that starts at δ = 0.
+/// One stage of the schedule: an optimisation of δ, the change of the value, with Adam. Every stage starts at δ = 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
     pub rate: f64,
@@ -12,10 +12,10 @@ pub struct Stage {
     pub steps: usize,
 }
 
-/// The settings of the value optimisation: the weights of the loss, the attempts, and when a search ends.
+/// The settings of the value optimisation: the weights of the loss, the stages, and when a search ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The attempts in order. An attempt runs only if no earlier attempt converged.
+    /// The stages in order. A stage runs only if no earlier stage converged.
     pub schedule: Vec<Stage>,
     /// The weight of `‖δ‖ / ‖v₀‖²` in the loss, where v₀ is the MLP value before the edit and δ is its change.
     pub weight_decay: f64,
@@ -23,7 +23,7 @@ pub struct Settings {
     pub clamp: f64,
     /// The weight of the KL divergence in the loss. The divergence is measured after the prompt `"{subject} is a"`.
     pub kl_factor: f64,
-    /// The loss below which an attempt ends.
+    /// The loss below which a stage ends.
     pub stop_loss: f64,
     /// The maximum mean negative log-likelihood of the target, in nats, at which a value has converged.
     pub converged_nll: f64,
@@ -31,15 +31,15 @@ pub struct Settings {
     /// equally. By default (`None`) all keys have the same weight, as published. A larger weight helps if the subject
     /// is at the beginning of a text, where its key differs from the other keys.
     pub bare_weight: Option<f64>,
-    /// The lead of the target, in nats, at which a search also ends. The lead is the log-probability of a target token
-    /// minus that of the likeliest other token, at its smallest. By default (`None`) the lead does not end a search, as
-    /// published.
+    /// The lead of the target, in nats, at which a search also ends. The lead is the smallest difference, over all
+    /// target tokens and context templates, between the log-probability of the token and that of the likeliest other
+    /// token. By default (`None`) the lead does not end a search, as published.
     pub margin: Option<f64>,
 }
 
 impl Default for Settings {
-    /// Returns the published numbers for GPT-2 XL, with 25 evaluations in the first attempt and two more attempts for
-    /// edits that do not converge.
+    /// Returns the published numbers for GPT-2 XL, with 25 evaluations in the first stage and two more stages for edits
+    /// that do not converge.
     fn default() -> Self {
         let stage = |rate, steps| Stage { rate, steps };
         Self { schedule: vec![stage(0.5, 25), stage(0.1, 120), stage(0.5, 200)], ..Self::published() }
@@ -47,7 +47,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Returns the settings of the published optimisation for GPT-2 XL: one attempt of twenty evaluations.
+    /// Returns the settings of the published optimisation for GPT-2 XL: one stage of twenty evaluations.
     pub fn published() -> Self {
         Self {
             schedule: vec![Stage { rate: 0.5, steps: 20 }],

@@ -44,7 +44,8 @@ pub struct Compiled {
     pub key: Vec<f32>,
     /// The value `v*` = v₀ + δ, `[hidden_size]`.
     pub value: Vec<f32>,
-    /// v₀, the value before the edit, `[hidden_size]`.
+    /// The value v₀ in the base model, `[hidden_size]`: an MLP output, or a hidden state if the hook is
+    /// [`Hook::Block`].
     pub value_before: Vec<f32>,
     /// The loss at the δ of `value`.
     pub loss: Loss,
@@ -75,7 +76,8 @@ pub struct Objective<'a> {
     vocabulary: usize,
     /// The MLP key `k*`, `[intermediate_size]`.
     pub key: Vec<f32>,
-    /// The value v₀ before the edit, `[hidden_size]`.
+    /// The value v₀ in the base model, `[hidden_size]`: an MLP output, or a hidden state if the hook is
+    /// [`Hook::Block`].
     pub value_before: Vec<f32>,
     pub(super) norm_before: f64,
     /// The base model's log-probabilities of the token after `"{subject} is a"`, one per token of the vocabulary.
@@ -140,8 +142,8 @@ impl<'a> Objective<'a> {
         row.iter().map(|&logit| f64::from(logit) - log).collect()
     }
 
-    /// Returns the number of token sequences of this edit: one per context template, and one for the prompt `"{subject}
-    /// is a"`.
+    /// Returns the number of token sequences of this edit: one per context template, and one for the prompt
+    /// `"{subject} is a"`.
     pub(super) fn rows(&self) -> usize {
         self.templates + 1
     }

@@ -13,28 +13,28 @@ use super::distribute::MassEditor;
 use super::system::{KeySystem, ParallelKeys};
 use crate::numeric::eigen::Eigen;
 
-/// The rule that selects the small eigenvalues of `C`, the second moment of the corpus keys.
+/// The rule that selects small eigenvalues of the second moment of the corpus keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EigenCutoff {
     /// The eigenvalues below an absolute threshold, as published. A good threshold depends on the scale of a model's
     /// keys.
     Below(f64),
-    /// The smallest eigenvalues whose sum is at most this share of the trace of `C`.
+    /// The smallest eigenvalues whose sum is at most this share of the sum of all eigenvalues.
     Share(f64),
 }
 
-/// The projector `P` onto the eigenvectors of `C` that an [`EigenCutoff`] selects. To save memory, the projector stores
-/// the selected or the remaining eigenvectors, whichever are fewer.
+/// The projector onto the eigenvectors of the second moment that an [`EigenCutoff`] selects. To save memory, the
+/// projector stores the selected or the remaining eigenvectors, whichever are fewer.
 pub struct Projector {
-    /// Orthonormal eigenvectors of `C`, each `[intermediate_size]`.
+    /// Orthonormal eigenvectors of the second moment, each `[intermediate_size]`.
     vectors: Vec<Vec<f64>>,
-    /// Whether `vectors` are the selected eigenvectors. Otherwise they are the remaining eigenvectors, and `P k` is `k`
-    /// minus the projection of `k` onto them.
+    /// Whether `vectors` are the selected eigenvectors. Otherwise they are the remaining eigenvectors, and the
+    /// projection of a key is the key minus its projection onto them.
     kept: bool,
 }
 
 impl Projector {
-    /// Returns the projector onto the eigenvectors of `C` whose eigenvalues `small` selects.
+    /// Returns the projector onto the eigenvectors of the second moment whose eigenvalues `small` selects.
     pub fn new(eigen: &Eigen, small: EigenCutoff) -> Self {
         let order = eigen.values.len();
         let mut trace = 0.0;
@@ -56,12 +56,12 @@ impl Projector {
         Self { vectors: vectors.to_vec(), kept }
     }
 
-    /// Returns the rank of the projector. `order` is the number of rows of `C`.
+    /// Returns the rank of the projector. `order` is the number of rows of the second moment.
     pub fn rank(&self, order: usize) -> usize {
         if self.kept { self.vectors.len() } else { order - self.vectors.len() }
     }
 
-    /// Returns the projection `P k` of an MLP key, `[f]`.
+    /// Returns the projection of an MLP key, `[intermediate_size]`.
     fn apply(&self, key: &[f32]) -> Vec<f64> {
         let mut out = vec![0.0; key.len()];
         for vector in &self.vectors {
@@ -78,15 +78,15 @@ impl Projector {
     }
 }
 
-/// The AlphaEdit editor. It solves the linear system of a layer with the projected keys `P K` in place of `C⁻¹K`.
+/// The AlphaEdit editor. It solves the linear system of a layer with projected MLP keys.
 pub struct AlphaEdit {
     /// The projector of each edited layer, by layer index.
     pub projectors: BTreeMap<usize, Rc<Projector>>,
-    /// The ridge μ, as a number and not as a share of the diagonal. The published code calls it `L2`.
+    /// The ridge μ: the number that is added to the diagonal of the linear system. The published code calls it `L2`.
     pub ridge: f64,
 }
 
-/// The ridge μ in the published settings, as a number and not as a share of the diagonal.
+/// The ridge μ in the published settings.
 pub const RIDGE: f64 = 10.0;
 
 impl MassEditor for AlphaEdit {

@@ -63,7 +63,8 @@ pub fn distribute(
     Ok((sites, model))
 }
 
-/// Returns the MLP key of a fact: half the key of the bare prompt plus half the mean key over the context templates.
+/// Returns the MLP key of a fact: half the key of the bare prompt plus half the mean key of the other context
+/// templates.
 fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let rows: Vec<&[u32]> = fact.rows.iter().map(|row| &row.ids[..=row.position]).collect();
     let positions: Vec<usize> = fact.rows.iter().map(|row| row.position).collect();

@@ -24,7 +24,7 @@ pub struct Emmet {
     pub factors: BTreeMap<usize, Rc<Factor>>,
     /// The weight w of the second moment.
     pub weight: f64,
-    /// The ridge μ, as a number and not as a share of the diagonal.
+    /// The ridge μ. It is multiplied by w before it is added to the diagonal of the linear system.
     pub ridge: f64,
 }
 

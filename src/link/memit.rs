@@ -1,5 +1,5 @@
-//! Implements MEMIT (Meng et al. 2023, equation 14). The change of a weight is `Δ = R Kᵀ (λ C + K Kᵀ)⁻¹ = R (KᵀC⁻¹K + λ
-//! I)⁻¹ (C⁻¹K)ᵀ`.
+//! Implements MEMIT (Meng et al. 2023, equation 14). The change of a weight is
+//! `Δ = R Kᵀ (λ C + K Kᵀ)⁻¹ = R (KᵀC⁻¹K + λ I)⁻¹ (C⁻¹K)ᵀ`.
 //!
 //! The columns of `K` are the MLP keys of the edits, and the columns of `R` are the desired changes of the outputs. `C`
 //! is the second moment of the corpus keys, and λ is its weight.

@@ -25,7 +25,7 @@ pub struct ClosedForm {
     /// The residuals, one `[hidden_size]` per edit: the value of the edit minus the output of the base weight for its
     /// key.
     pub u: Vec<Vec<f64>>,
-    /// The rows of `S⁻¹Aᵀ` (defined in the module documentation), one `[intermediate_size]` per edit.
+    /// The right factor of the change: one row `v`, `[intermediate_size]`, per edit.
     pub v: Vec<Vec<f64>>,
 }
 
@@ -51,29 +51,27 @@ impl ParallelKeys {
     }
 }
 
-/// The Gram matrix of a layer's MLP keys in the metric of `C⁻¹`, where `C` is the second moment of the corpus keys. It
-/// is computed once, and then used to solve for any subset of the edits.
+/// The Gram matrix of a layer's MLP keys in the metric of the inverse second moment. It is computed once, and then used
+/// to solve for any subset of the edits.
 #[derive(Clone, Debug)]
 pub struct KeySystem {
-    /// `C⁻¹k` for each MLP key `k`, `[intermediate_size]`.
+    /// The inverse second moment times each MLP key, `[intermediate_size]`.
     whitened: Vec<Vec<f64>>,
-    /// The Gram matrix `KᵀC⁻¹K` of the keys `K`, `[keys, keys]` row-major.
+    /// The Gram matrix of the keys, `[keys, keys]` row-major.
     coupling: Vec<f64>,
 }
 
 /// The right factor of a layer's change, and the condition number of the linear system.
 #[derive(Clone, Debug)]
 pub struct Solution {
-    /// The rows of `S⁻¹Aᵀ` (defined in the module documentation), one `[intermediate_size]` per chosen edit.
+    /// The right factor of the change: one row, `[intermediate_size]`, per chosen edit.
     pub rows: Vec<Vec<f64>>,
-    /// The condition number of `S`, the matrix of the linear system: the ratio of its largest to its smallest
-    /// eigenvalue.
+    /// The condition number of the matrix of the linear system: the ratio of its largest to its smallest eigenvalue.
     pub condition: f64,
 }
 
 impl KeySystem {
-    /// Computes the Gram matrix of `keys`. `factor` is the Cholesky factor of `C`, the second moment of the corpus
-    /// keys.
+    /// Computes the Gram matrix of `keys`. `factor` is the Cholesky factor of the second moment of the corpus keys.
     pub fn new(factor: &Factor, keys: &[&[f32]]) -> Self {
         let count = keys.len();
         let whitened: Vec<Vec<f64>> = keys.iter().map(|key| factor.solve(&wide(key))).collect();
@@ -88,8 +86,8 @@ impl KeySystem {
         Self { whitened, coupling }
     }
 
-    /// Does the same as [`KeySystem::new`], but takes `whitened` in place of `C⁻¹K`, for editors that weight directions
-    /// differently.
+    /// Does the same as [`KeySystem::new`], but takes `whitened` in place of the inverse second moment times the keys,
+    /// for editors that weight directions differently.
     pub fn of(keys: &[&[f32]], whitened: Vec<Vec<f64>>) -> Self {
         let coupling = keys.iter().flat_map(|key| whitened.iter().map(|whitened| dot(key, whitened))).collect();
         Self { whitened, coupling }
@@ -99,7 +97,8 @@ impl KeySystem {
         self.coupling[row * self.whitened.len() + column]
     }
 
-    /// Returns the cosine of the MLP keys with the indices `one` and `other` in the metric of `C⁻¹`.
+    /// Returns the cosine of the MLP keys with the indices `one` and `other` in the metric of the inverse second
+    /// moment.
     pub fn cosine(&self, one: usize, other: usize) -> f64 {
         self.at(one, other) / (self.at(one, one) * self.at(other, other)).sqrt()
     }
@@ -113,8 +112,8 @@ impl KeySystem {
         found
     }
 
-    /// Solves for the edits with the indices `chosen`, as if there were no other edits. `ridge` is μ as a share of the
-    /// mean diagonal of `KᵀC⁻¹K`.
+    /// Solves for the edits with the indices `chosen`, as if there were no other edits. `ridge` is a share of the mean
+    /// diagonal of the Gram matrix.
     ///
     /// # Errors
     /// If keys are linearly dependent and the ridge does not separate them.
@@ -170,8 +169,8 @@ fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     value
 }
 
-/// Solves the linear system for all edits at once. `output` returns the output `W k + b` of the base weight for a key
-/// `k`, `[hidden_size]`. `ridge` is μ as a share of the mean diagonal of `KᵀC⁻¹K`.
+/// Solves the linear system for all edits at once. `output` returns the output of the base weight, with its bias, for a
+/// key, `[hidden_size]`. `ridge` is a share of the mean diagonal of the Gram matrix of the keys.
 ///
 /// # Errors
 /// If keys are linearly dependent and the ridge does not separate them.
@@ -240,7 +239,8 @@ fn dot_wide(xs: &[f64], ys: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Returns the Cholesky factor of the identity, with which the metric of `C⁻¹` is the Euclidean metric.
+    /// Returns the Cholesky factor of the identity matrix. With this second moment, the metric of the keys is
+    /// Euclidean.
     fn identity(count: usize) -> Factor {
         let matrix = (0..count * count).map(|at| if at / count == at % count { 1.0 } else { 0.0 }).collect();
         Factor::new(count, matrix).expect("positive definite")
@@ -248,10 +248,10 @@ mod tests {
 
     #[test]
     fn the_condition_number_is_that_of_the_eigenvalues() {
-        // For orthogonal keys of norms 3 and 1, S is diag(9, 1).
+        // For orthogonal keys of norms 3 and 1, the Gram matrix is diag(9, 1).
         let system = KeySystem::new(&identity(2), &[&[3.0, 0.0], &[0.0, 1.0]]);
         assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-9);
-        // For unit keys with cosine c, the eigenvalues are 1 ± c. Here c is 0.8.
+        // For unit keys with cosine c, the eigenvalues of the Gram matrix are 1 ± c. Here c is 0.8.
         let oblique = KeySystem::new(&identity(2), &[&[1.0, 0.0], &[0.8, 0.6]]);
         assert!((oblique.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-5);
         assert!((oblique.alike(0.7)[0].cosine - 0.8).abs() < 1e-6);

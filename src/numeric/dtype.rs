@@ -1,5 +1,3 @@
-//! Defines the element types of stored model weights.
-
 /// The element type of a weight tensor in a file. Weights of other types are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightDtype {

@@ -101,7 +101,7 @@ pub enum HeaderError {
     /// Two tensors share at least one byte.
     #[error("tensor `{tensor}` starts at data offset {found}, inside the tensor before it, which ends at {expected}")]
     Overlap {
-        /// Name of the tensor that starts later.
+        /// Name of the later one of two overlapping tensors.
         tensor: String,
         /// End of the earlier tensor, from the first byte after the header.
         expected: u64,

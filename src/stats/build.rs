@@ -79,7 +79,8 @@ fn find_at(
     let Some((content, (first, size))) = store.unless_damaged(checked)? else { return Ok(None) };
     let Ok(StatisticsHeader { provenance: found, documents, keys, imported }) = Statistics::describe(&first, size)
     else {
-        // The entry is intact but has another format. It is removed, so that an entry of this format can be stored.
+        // The entry is intact, but another version of the program wrote it in another format. It is removed to make
+        // room for an entry of this format.
         store.remove(EntryKind::Statistics, &address)?;
         return Ok(None);
     };
@@ -145,7 +146,7 @@ struct FactorMetadata {
 
 const TENSOR: &str = "factor";
 
-/// Returns the address of the Cholesky factor of statistics; `statistics` is the SHA-256 of their payload.
+/// Returns the address of a Cholesky factor in the store. `statistics` is the SHA-256 of the statistics file.
 pub fn factor_address(statistics: &Digest) -> Digest {
     FieldHasher::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
 }

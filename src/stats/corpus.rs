@@ -23,13 +23,13 @@ pub enum CorpusError {
     #[error("the corpus {} is not UTF-8 text at line {line}", path.display())]
     NotText {
         path: PathBuf,
-        /// The number of the line, from 1.
+        /// The number of the first line that is not UTF-8, from 1.
         line: u64,
     },
     #[error("the corpus {} has a line of more than 64 MiB, line {line}: a document is one line", path.display())]
     LongLine {
         path: PathBuf,
-        /// The number of the line, from 1.
+        /// The number of the first line that is too long, from 1.
         line: u64,
     },
     #[error("the corpus {} holds no document: every line is blank", .0.display())]

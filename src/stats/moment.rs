@@ -50,7 +50,7 @@ pub struct RankDeficient {
     last: NotPositiveDefinite,
 }
 
-/// The ridges that are tried in order, as shares of the mean diagonal of `C`.
+/// The ridges that are tried in order, as shares of the mean diagonal of the second moment.
 const RIDGES: [f64; 4] = [0.0, 1e-8, 1e-6, 1e-4];
 
 impl SecondMoment {

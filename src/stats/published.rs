@@ -1,5 +1,5 @@
-//! Reads second moments as ROME published them: an `.npz` with `mom2.mom2` (the raw sum, `[f, f]`) and `mom2.count`
-//! (ROME, appendix E.1). ROME's `rome/layer_stats.py` writes the file with `np.savez`, which does not compress.
+//! Reads second moments as ROME published them: an `.npz` with `mom2.mom2` (the sum `Σ k kᵀ` over the MLP keys) and
+//! `mom2.count` (their number). ROME's `rome/layer_stats.py` writes the file with `np.savez`, which does not compress.
 //!
 //! An `.npz` is a zip archive of `.npy` members. Only these two members are read, only if they are uncompressed, and
 //! only up to the size that the key length of the model allows. The size of the file is limited in the same way.

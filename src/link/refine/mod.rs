@@ -32,7 +32,7 @@ pub struct Refinement {
     pub layers: usize,
     /// The ridge of the linear system, as a share of its mean diagonal. It is used if the project does not set a ridge.
     pub ridge: f64,
-    /// The factor by which the columns of the closed form are multiplied before the first step, if more than one layer
+    /// The factor by which the change from the closed form is multiplied before the first step, if more than one layer
     /// is changed.
     pub start: f64,
     /// The number of context templates per edit, in addition to the bare prompt.
@@ -110,9 +110,9 @@ pub struct RefinementRun<'a> {
 
 /// The numbers of one layer that stay constant during refinement.
 struct FixedPart {
-    /// The rows of the layer's update as f32, `[edits, intermediate_size]`.
+    /// The right factor of the layer's change as f32, `[edits, intermediate_size]`.
     rows: Vec<f32>,
-    /// `P Pᵀ`, where `P` are the rows of the layer's update, `[edits, edits]`.
+    /// The Gram matrix of the rows of the right factor, `[edits, edits]`.
     gram: Vec<f64>,
     /// `‖W‖²`, the squared Frobenius norm of the layer's weight.
     weight_square: f64,
@@ -256,9 +256,9 @@ impl<'a> RefinementRun<'a> {
         BatchLoss { nll, drift, column_gradients }
     }
 
-    /// Returns the gradient of a batch's loss with respect to the columns of an update: `Gᵀ (X Pᵀ)`, `[hidden_size,
-    /// edits]`. `X` are the inputs of the changed weight, `G` is the gradient with respect to its outputs, and `P` are
-    /// the rows of the update.
+    /// Returns the gradient of a batch's loss with respect to the columns of an update: `Gᵀ (X Pᵀ)`,
+    /// `[hidden_size, edits]`. `X` are the inputs of the changed weight, `G` is the gradient with respect to its
+    /// outputs, and `P` are the rows of the update.
     fn column_gradients(&self, index: usize, layer: &LayerGradient<'_>) -> Vec<f32> {
         let (spec, isa) = (self.base.spec(), self.base.isa());
         let (rows, edits) = (&self.fixed[index].rows, self.updates[index].columns.len());
