@@ -131,7 +131,7 @@ impl Ui {
         self.write_failed.get()
     }
 
-    /// Prints findings on stderr; in quiet mode, only the errors.
+    /// Prints findings on stderr. In quiet mode, only errors are printed.
     pub fn findings(&self, findings: &[Diagnostic], sources: &Sources) {
         for finding in findings.iter().filter(|one| one.is_error() || self.verbosity > Verbosity::Quiet) {
             self.print(&format!("{}\n", render(finding, sources, self.style).trim_end()));

@@ -66,7 +66,7 @@ impl Diagnostic {
         self
     }
 
-    /// Returns whether the severity is [`Severity::Error`], so that the project cannot be built.
+    /// Returns whether the finding prevents a build.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }

@@ -7,7 +7,7 @@ pub fn is_bidi(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns whether a character must not reach a terminal: a control character, with which escape sequences begin, or a
+/// Returns whether a character must not reach a terminal: a control character, which can begin an escape sequence, or a
 /// Unicode line or paragraph separator, which some programs treat as the end of a line.
 pub fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')

@@ -34,7 +34,7 @@ pub enum HistoryError {
     /// A git object is damaged, too large, or of a kind that is not read, such as a link or a submodule.
     #[error("{what} cannot be read: {why}")]
     Unreadable {
-        /// What cannot be read: a file, folder, revision or commit, in words for the message.
+        /// What cannot be read, as text for the message: a file, folder, revision or commit.
         what: String,
         /// The reason why `what` cannot be read, for the end of the message.
         why: String,

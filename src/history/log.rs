@@ -57,8 +57,8 @@ impl RecordedPatch {
 pub struct Log {
     /// The commits that changed a fact or the patch, newest first.
     pub entries: Vec<LogEntry>,
-    /// The facts of the newest commit. If its edit files cannot be read, these are the facts of its last readable
-    /// ancestor.
+    /// The facts of the newest commit. If its edit files cannot be read, these are the facts of the last ancestor whose
+    /// edit files can be read.
     pub facts: Rc<EditSet>,
     /// The reason why the edit files of the newest commit cannot be read; `None` if they can be read.
     pub unreadable: Option<String>,
@@ -76,7 +76,7 @@ impl Log {
         facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former_id(fact))).collect()
     }
 
-    /// Keeps only the changes of the fact `id`, including its changes under ids that it had before or after a rename.
+    /// Keeps only the changes of the fact with the id `id`, including those under its earlier and later ids.
     #[must_use]
     pub fn follow(mut self, id: &str) -> Self {
         let mut names = BTreeSet::from([id.to_owned()]);
@@ -158,8 +158,8 @@ enum EditsLocation {
 #[derive(Clone, Debug, Default)]
 struct CommitState {
     facts: EditsLocation,
-    /// The folder of edits of this commit or, if its files cannot be read, of the last ancestor whose files can be
-    /// read.
+    /// The folder of edits of this commit. If its files cannot be read, it is the folder of the last ancestor whose
+    /// files can be read.
     readable: EditsLocation,
     lock: Option<Result<GitObject, String>>,
 }

@@ -6,8 +6,8 @@
 //! - [`log`](mod@log) compares the facts of every commit with those of its parents.
 //!
 //! All data are read from git's object database. Nothing is checked out or written, and no hooks or filters are run.
-//! The only git setting that is used is the location of the working tree. Commits are untrusted input, so all sizes and
-//! depths are limited, and invalid UTF-8 in names is replaced.
+//! The only git setting that is used is the location of the working tree. Commits are untrusted input, so file sizes
+//! and folder depths are limited, and invalid UTF-8 in names is replaced.
 
 mod error;
 pub mod log;
@@ -191,7 +191,6 @@ impl Repository {
         Ok(walk)
     }
 
-    /// Returns whether the repository is a shallow clone, which lacks older commits.
     pub fn is_shallow(&self) -> bool {
         self.git.is_shallow()
     }

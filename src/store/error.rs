@@ -47,7 +47,7 @@ pub enum StoreError {
     #[error("`{}` is locked by {holder}, and was not released within {seconds} s: wait for it to end, or end it", path.display())]
     Busy {
         path: PathBuf,
-        /// The processes that hold the store's lock file, in words for the message.
+        /// The processes that hold the store's lock file, as text for the message.
         holder: String,
         seconds: u64,
     },

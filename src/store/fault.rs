@@ -83,7 +83,7 @@ mod counted {
     }
 
     /// Runs `work` and simulates `fault` at the call with the index `at`. Returns the result of `work` and all calls
-    /// that it made.
+    /// that `work` made.
     pub(in super::super) fn disturbed<T>(fault: Fault, at: usize, work: impl FnOnce() -> T) -> (T, Vec<Call>) {
         STATE.set(Some(State { fault, at, calls: Vec::new() }));
         let done = work();

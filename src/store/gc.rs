@@ -1,5 +1,5 @@
-//! Removes old entries that the caller does not want to keep, and old temporary files. On request, it also removes all
-//! memos (cached digests of files).
+//! Removes old entries that the caller does not want to keep, old temporary files, and on request all memos (cached
+//! digests of files).
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -71,7 +71,7 @@ pub enum EntryKind {
     Factor,
     /// The numbers that a build reports, or the cached result of a measurement or check.
     Report,
-    /// The reason why an edit cannot be compiled. Its key in the store is the key that the compiled edit would have.
+    /// The reason why an edit cannot be compiled. The key of the entry is the one that the compiled edit would have.
     Refusal,
     /// Unfinished statistics: a sum over a part of the corpus. It is replaced when a larger part has been summed.
     Partial,
@@ -195,8 +195,8 @@ impl Store {
         Ok(Some(if kind.is_sealed() { mapping.without_last(TRAILER) } else { mapping }))
     }
 
-    /// Returns the SHA-256 of an entry's payload without reading the payload: for a patch it is the key, and for other
-    /// entries it is in the trailer of the file. Returns `None` if the entry does not exist.
+    /// Returns the SHA-256 of an entry's payload without reading the payload. The SHA-256 of a patch is its key; other
+    /// entries have it in the trailer of the file. Returns `None` if the entry does not exist.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if the trailer is not valid; [`StoreError::Io`] if the file cannot be read.
@@ -269,7 +269,7 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: EntryKind, key: &Dig
 fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
     let Some((mut file, length)) = open_entry(path, kind, key)? else { return Ok(None) };
     if !kind.is_sealed() {
-        // The file of a patch does not state its size, so it is verified before memory is allocated for it.
+        // The file of a patch does not state the size of the patch, so the file is verified before memory is allocated.
         check(path, &file, length, kind, key)?;
         file.rewind().map_err(StoreError::io("reading", path))?;
     }

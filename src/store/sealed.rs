@@ -14,7 +14,7 @@ const MAGIC: &[u8; 16] = b"corrigenda seal\x01";
 /// digest of these fields.
 pub(super) const TRAILER: usize = 136;
 
-/// Returns the seal for a payload of `length` bytes with the digest `payload`.
+/// Returns the seal (the trailer with checksums) for a payload of `length` bytes with the digest `payload`.
 pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -> [u8; TRAILER] {
     let mut trailer = [0; TRAILER];
     trailer[..16].copy_from_slice(MAGIC);
@@ -27,8 +27,8 @@ pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -
     trailer
 }
 
-/// Checks a seal against the expected kind, key and payload length. Returns the payload digest that is in the seal, or
-/// a description of the damage.
+/// Checks the seal at the end of a file against the expected kind, key and payload length. Returns the payload digest
+/// that is in the seal, or a description of the damage.
 pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, length: u64) -> Result<Digest, String> {
     let digest = |at: usize| Digest::from_bytes(trailer[at..at + 32].try_into().expect("32 bytes"));
     let payload = digest(72);
@@ -52,8 +52,8 @@ pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, le
     Err(format!("its payload has {length} bytes, which is not the sealed number"))
 }
 
-/// Checks a file of `length` bytes that ends with a seal. Returns the digest of its payload, or a description of the
-/// damage.
+/// Checks a file of `length` bytes that ends with a seal (a trailer with checksums). Returns the digest of the payload,
+/// or a description of the damage.
 pub(super) fn check(
     mut reader: impl Read,
     length: u64,
@@ -78,7 +78,7 @@ pub(super) fn check(
     }))
 }
 
-/// Describes the damage of a file that is too short for a seal.
+/// Describes the damage of a file that is too short to contain the trailer with checksums.
 pub(super) fn too_short(length: u64) -> String {
     match length {
         0 => "it is empty".to_owned(),

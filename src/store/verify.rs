@@ -19,7 +19,7 @@ pub struct StoreProblem {
 pub enum Repair {
     /// The path does not belong to the store and should be removed.
     Remove,
-    /// The entry is damaged and should be removed. A build that needs it computes it again.
+    /// The entry is damaged and should be removed. The next build that needs the entry computes it again.
     RemoveAndRebuild,
     /// The path cannot be read, so the user should check the permissions.
     CheckPermissions,
@@ -34,7 +34,7 @@ impl Repair {
         }
     }
 
-    /// Returns whether the path should be removed.
+    /// Returns whether the advice to the user is to remove the path.
     pub fn removes(self) -> bool {
         self != Self::CheckPermissions
     }
