@@ -17,9 +17,9 @@ impl Objective<'_> {
         evaluate_batch(&self.suffix, &[(self, delta)]).remove(0)
     }
 
-    /// Runs one stage of the schedule, and calls `seen` with every evaluated δ and its loss. The stage ends when the
-    /// loss is below [`Settings::stop_loss`], when the lead of the target reaches [`Settings::margin`], or after
-    /// [`Stage::steps`] evaluations.
+    /// Runs one stage of the schedule, and calls `seen` with every evaluated change of the value and its loss. The
+    /// stage ends when the loss is below [`Settings::stop_loss`], when the lead of the target reaches
+    /// [`Settings::margin`], or after [`Stage::steps`] evaluations.
     pub fn descend(&self, stage: Stage, mut seen: impl FnMut(&[f64], Loss)) {
         let mut attempt = Attempt::new(self, stage);
         loop {
@@ -32,8 +32,8 @@ impl Objective<'_> {
     }
 }
 
-/// Returns the loss and the gradient of each edit at its δ. The prompts of all edits pass through the model in one
-/// batch, `suffix`. The result of an edit depends only on the prompts of that edit.
+/// Returns the loss and the gradient of each edit at the given change of its value. The prompts of all edits pass
+/// through the model in one batch, `suffix`. The result of an edit depends only on the prompts of that edit.
 fn evaluate_batch(suffix: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
     let narrow = |delta: &[f64]| delta.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
@@ -58,7 +58,7 @@ fn evaluate_batch(suffix: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -
     out
 }
 
-/// The search for the δ of one edit, in one stage of the schedule.
+/// The search for the value of one edit, in one stage of the schedule.
 struct Attempt {
     stage: Stage,
     adam: Adam,
@@ -72,7 +72,8 @@ impl Attempt {
         Self { stage, adam: Adam::new(width, stage.rate), delta: vec![0.0; width], evaluated: 0 }
     }
 
-    /// Takes the loss and the gradient at the current δ, and updates δ. Returns whether another evaluation is needed.
+    /// Receives the loss and the gradient at `self.delta`, and updates `self.delta`. Returns whether another evaluation
+    /// is needed.
     fn step(&mut self, objective: &Objective<'_>, loss: Loss, gradient: &[f64]) -> bool {
         self.evaluated += 1;
         let enough = loss.total() < objective.settings.stop_loss || objective.settings.suffices(&loss);
@@ -85,7 +86,7 @@ impl Attempt {
     }
 }
 
-/// The search for the δ of one edit, over all stages of the schedule.
+/// The search for the value of one edit, over all stages of the schedule.
 struct EditSearch<'a> {
     index: usize,
     objective: Objective<'a>,
@@ -101,8 +102,8 @@ impl<'a> EditSearch<'a> {
         Self { index, attempt: Attempt::new(&objective, *first), objective, stage: 0, best: None, evaluations: 0 }
     }
 
-    /// Takes the loss and the gradient at the current δ. Returns whether another evaluation is needed. When a stage
-    /// ends without convergence, the next stage begins.
+    /// Receives the loss and the gradient at the current change of the value. Returns whether another evaluation is
+    /// needed. When a stage ends without convergence, the next stage begins.
     fn step(&mut self, loss: Loss, gradient: &[f64]) -> bool {
         self.evaluations += 1;
         // The comparison is false for a NaN loss, so NaN never replaces an earlier loss.
@@ -139,7 +140,7 @@ pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings
     compile_at(model, layer, edit, settings, Hook::Mlp)
 }
 
-/// Does the same as [`compile`], but adds δ at the given hook.
+/// Does the same as [`compile`], but changes the activation at the given hook.
 pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
     let mut out = None;
     let report = |_, step| {

@@ -8,7 +8,8 @@ use crate::digest::FieldHasher;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
     pub rate: f64,
-    /// The maximum number of evaluations of the loss. δ is updated after each evaluation except the last.
+    /// The maximum number of evaluations of the loss. The change of the value is updated after each evaluation except
+    /// the last.
     pub steps: usize,
 }
 

@@ -23,7 +23,8 @@ pub struct Loss {
     pub nll: f64,
     /// The KL divergence from the base model at the prompt `"{subject} is a"`, times [`Settings::kl_factor`].
     pub kl: f64,
-    /// `‖δ‖ / ‖v₀‖²`, times [`Settings::weight_decay`]. v₀ is the value before the edit.
+    /// The penalty on the change δ of the value: `‖δ‖ / ‖v₀‖²`, times [`Settings::weight_decay`]. v₀ is the value in
+    /// the base model.
     pub decay: f64,
     /// The lead of the target in nats, which is not part of the loss. The lead is the minimum, over the target's tokens
     /// and the context templates, of the token's logit minus the largest other logit.
@@ -31,7 +32,7 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// Returns `nll + kl + decay`, which the optimisation of δ minimises.
+    /// Returns `nll + kl + decay`, which the optimisation minimises.
     pub fn total(&self) -> f64 {
         self.nll + self.kl + self.decay
     }
@@ -42,14 +43,14 @@ impl Loss {
 pub struct Compiled {
     /// The MLP key `k*`, `[intermediate_size]`.
     pub key: Vec<f32>,
-    /// The value `v*` = v₀ + δ, `[hidden_size]`.
+    /// The value `v*`, `[hidden_size]`: the value in the base model plus the optimised change.
     pub value: Vec<f32>,
     /// The value v₀ in the base model, `[hidden_size]`: an MLP output, or a hidden state if the hook is
     /// [`Hook::Block`].
     pub value_before: Vec<f32>,
-    /// The loss at the δ of `value`.
+    /// The loss that the edit has with `value`.
     pub loss: Loss,
-    /// The index, from 0, of the stage of the schedule that found δ.
+    /// The index, from 0, of the stage of the schedule that found the value.
     pub stage: usize,
     /// The number of evaluations of the loss, over all stages that ran.
     pub evaluations: usize,
@@ -58,7 +59,7 @@ pub struct Compiled {
     pub converged: bool,
 }
 
-/// The point of the model at which δ is added. The value is the activation at that point plus δ.
+/// The point of the model at which δ, the change of the value, is added. The value is the activation at this point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// The output of the MLP's down-projection, as in ROME.
@@ -90,8 +91,8 @@ impl<'a> Objective<'a> {
         Self::with_prefixes(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
     }
 
-    /// Does the same as [`Objective::new`], but adds δ at the given hook, and reuses the KV cache of common prefixes in
-    /// `prefixes`.
+    /// Does the same as [`Objective::new`], but changes the activation at the given hook, and reuses the KV cache of
+    /// common prefixes in `prefixes`.
     pub fn with_prefixes(
         prefixes: &PrefixCache,
         model: &'a Model,
@@ -155,8 +156,8 @@ impl<'a> Objective<'a> {
         Loss { nll, kl: self.drift(drift), decay: self.decay() * norm(delta), lead }
     }
 
-    /// Returns the gradient of the loss with respect to δ: the sum of `rows`, in order, plus the gradient of the
-    /// penalty on `‖δ‖`. `rows` has one gradient per token sequence of this edit.
+    /// Returns the gradient of the loss with respect to δ, the change of the value: the sum of `rows`, in order, plus
+    /// the gradient of the penalty on `‖δ‖`. `rows` has one gradient per token sequence of this edit.
     pub(super) fn gradient(&self, delta: &[f64], rows: &[Vec<f32>]) -> Vec<f64> {
         let mut gradient = vec![0.0; delta.len()];
         for row in rows {
@@ -171,7 +172,8 @@ impl<'a> Objective<'a> {
         gradient
     }
 
-    /// Returns the penalty per unit of `‖δ‖`: the weight decay divided by `‖v₀‖²`.
+    /// Returns the penalty in the loss per unit of the norm of the change: the weight decay divided by the squared norm
+    /// of the value in the base model.
     fn decay(&self) -> f64 {
         self.settings.weight_decay / (self.norm_before * self.norm_before)
     }

@@ -59,7 +59,7 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<CachedStati
     let asked = |found: &CachedStatistics| found.imported == provenance.imported;
     let own = find_at(store, provenance, provenance.address())?.filter(asked);
     match own {
-        // Earlier versions stored imported statistics at the address of the sum.
+        // Earlier versions of the program stored imported statistics at the address of a sum.
         None if provenance.imported.is_some() => {
             Ok(find_at(store, provenance, provenance.summed().address())?.filter(asked))
         }
@@ -120,10 +120,10 @@ pub fn import(
     find(store, &provenance)?.ok_or(missing.into())
 }
 
-/// Reads the sum of `cached` statistics from the store.
+/// Reads the sum of the statistics `cached` from the store.
 ///
 /// # Errors
-/// If the store fails, or the statistics have another provenance than `provenance`.
+/// If the store fails, or the provenance of the statistics differs from `provenance`.
 pub fn moment(
     store: &Store,
     provenance: &Provenance,
@@ -151,12 +151,12 @@ pub fn factor_address(statistics: &Digest) -> Digest {
     FieldHasher::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
 }
 
-/// Returns the Cholesky factor of the second moment `C`, and the ridge that was added to `C`. Reads the factor from the
-/// store, or computes it and stores it.
+/// Returns the Cholesky factor of the second moment, and the ridge that was added to the second moment. Reads the
+/// factor from the store, or computes it and stores it.
 ///
 /// # Errors
-/// If the store fails, the statistics have another provenance than `provenance`, or `C` cannot be factored with any
-/// ridge.
+/// If the store fails, the provenance of the statistics differs from `provenance`, or no ridge makes the second moment
+/// positive definite.
 pub fn factor(
     store: &Store,
     provenance: &Provenance,

@@ -147,7 +147,7 @@ impl Statistics {
         write_triangle(out, TENSOR, self.moment.inner(), &serde_json::to_string(&metadata)?, self.moment.lower())
     }
 
-    /// Reads statistics. Rejects statistics of another provenance than `expected`.
+    /// Reads statistics, and rejects those whose provenance differs from `expected`.
     ///
     /// # Errors
     /// If the bytes are damaged, or of another model, layer, corpus or document limit.

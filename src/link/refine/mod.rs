@@ -41,10 +41,10 @@ pub struct Refinement {
     pub sentences: usize,
     /// The maximum number of tokens of a sentence; longer sentences are truncated.
     pub tokens: usize,
-    /// The weight in the loss of the drift, KL(base ‖ edited) on corpus sentences.
+    /// The weight of the drift in the loss. The drift is KL(base ‖ edited) on corpus sentences.
     pub drift: f64,
-    /// The weight in the loss of the size of the change: `‖Δ‖² / ‖W‖²`, where Δ is the change of a weight W, summed
-    /// over the changed layers.
+    /// The weight of the size of the change in the loss. The size is `‖Δ‖² / ‖W‖²`, where Δ is the change of a weight
+    /// W, summed over the changed layers.
     pub size: f64,
 }
 
