@@ -14,7 +14,7 @@ pub struct DeltaNorms {
     /// The norm of the change by each edit e: `‖u_e‖·‖v_e‖`, where `u_e` is its column of `u` and `v_e` is its row of
     /// `v`.
     pub edits: Vec<f64>,
-    /// The norm of the whole change, `‖Σ_e u_e v_e‖`.
+    /// The norm of the whole change, which is the sum over all edits of a column of `u` times a row of `v`.
     pub total: f64,
 }
 
@@ -36,8 +36,8 @@ pub fn delta_norms(target: &Target) -> DeltaNorms {
     let edits = 0..target.edits.len();
     let u: Vec<Vec<f64>> = edits.clone().map(|edit| target.column(edit)).collect();
     let v: Vec<Vec<f64>> = edits.map(|edit| target.row(edit).iter().map(|&x| f64::from(x)).collect()).collect();
-    // The summand of ‖Σ u v‖² = Σ_ef (u_e·u_f)(v_e·v_f) is symmetric in e and f, so each pair e < f is computed once
-    // and doubled. The rows of the sum are computed in parallel and added in order.
+    // For edits e and f, the summand of ‖Σ u v‖² = Σ_ef (u_e·u_f)(v_e·v_f) is symmetric, so each pair e < f is computed
+    // once and doubled. The rows of the sum are computed in parallel and added in order.
     let rows: Vec<f64> = (0..u.len())
         .into_par_iter()
         .map(|e| {
@@ -54,8 +54,8 @@ pub fn delta_norms(target: &Target) -> DeltaNorms {
     DeltaNorms { edits: norms, total: if square > 0.0 { square.sqrt() } else { 0.0 } }
 }
 
-/// Returns the share of the change that survives rounding: `‖W' − W‖ / ‖Σ u v‖`. It is about 1 if rounding hardly
-/// matters, and 0 if the edits cancel completely.
+/// Returns the share of the change that survives rounding: `‖W' − W‖ / ‖Σ u v‖`, where `Σ u v` is the change in
+/// `target` before rounding. The share is about 1 if rounding hardly matters, and 0 if the edits cancel completely.
 ///
 /// `base` and `materialised` are the weights `W` and `W'` in the same orientation, converted exactly to f32.
 ///

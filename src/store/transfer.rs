@@ -29,8 +29,8 @@ pub struct ImportedEntries {
 }
 
 impl Store {
-    /// Copies entries to the directory `to` and returns them. `keys` selects the entries; `None` selects all compiled
-    /// edits, patches and refusals. Every entry is verified.
+    /// Copies entries to the directory `to` and returns them. `keys` selects the entries; `None` selects all entries of
+    /// the kinds [`EntryKind::Object`], [`EntryKind::Patch`] and [`EntryKind::Refusal`]. Every entry is verified.
     ///
     /// # Errors
     /// If an entry is damaged or a selected entry is missing; if `to` is inside this store; if `to` has a valid file
