@@ -32,18 +32,19 @@ impl Shares {
         }
     }
 
-    /// Returns the three shares as fractions. A share without prompts is left out.
+    /// Returns the three shares as fractions. A share over no prompts is left out.
     fn parts(&self) -> Vec<f64> {
         let parts = [self.efficacy, self.paraphrase, self.unchanged];
         parts.iter().filter(|part| part.all > 0).map(|part| part.value()).collect()
     }
 
-    /// Returns the arithmetic mean of the shares that have prompts.
+    /// Returns the arithmetic mean of the three shares. A share over no prompts is left out.
     fn mean(&self) -> f64 {
         Mean::of(&self.parts()).value
     }
 
-    /// Returns the score S: the harmonic mean of the shares that have prompts (Meng et al. 2022, section 3.4).
+    /// Returns the score S: the harmonic mean of the three shares (Meng et al. 2022, section 3.4). A share over no
+    /// prompts is left out.
     pub fn score(&self) -> f64 {
         let parts = self.parts();
         if parts.is_empty() || parts.contains(&0.0) {
@@ -146,13 +147,13 @@ mod tests {
         assert_eq!(best.layer, 1);
         let good: Vec<usize> = layers.iter().filter(|one| indistinguishable(best, one)).map(|one| one.layer).collect();
         assert_eq!(good, [1, 2, 3]);
-        // All scores are 0 if one of the three shares is 0 at every layer. `best` then compares the means of the
-        // shares.
         assert!(super::best(&[tried(0, vec![shares(false, 2, 4); 3])]).is_none(), "no edit holds");
         assert!(
             indistinguishable(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])),
             "one edit cannot distinguish layers"
         );
+        // All scores are 0 if one of the three shares is 0 at every layer. `best` then compares the means of the
+        // shares.
         let none = [tried(0, vec![shares(true, 0, 0); 3]), tried(1, vec![shares(true, 2, 0); 3])];
         assert_eq!(super::best(&none).map(|one| (one.layer, indistinguishable(one, &none[0]))), Some((1, false)));
     }

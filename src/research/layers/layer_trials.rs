@@ -120,8 +120,8 @@ impl<'a> LayerTrials<'a> {
         Ok(LayerResult::new(setup.layer, shares, refused, untried))
     }
 
-    /// Compiles the edits of the plan. Returns the compiled edits, and the number of edits that were tried. If no value
-    /// vector is found for any of the first [`FIRST`] edits, the remaining edits are not tried.
+    /// Compiles the edits. Returns the compiled edits, and the number of edits that were tried. If no value vector is
+    /// found for any of the first [`FIRST`] edits, the remaining edits are not tried.
     fn compile(&self, setup: &Setup, plan: &mut Plan<'_>) -> Result<(Objects, usize), StoreError> {
         let edits = &self.project.edits.edits;
         // If the edited layer is the last one and the prompt continues after the subject, no value can change the

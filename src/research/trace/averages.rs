@@ -165,7 +165,8 @@ mod tests {
         let classes: Vec<Vec<TokenClass>> = (0..8).map(|token| TokenClass::of(&one, token)).collect();
         let [first, middle, last, after, further, end] = TokenClass::ALL.map(|class| vec![class]);
         assert_eq!(classes, [vec![], first, middle, last, after, further.clone(), further, end]);
-        // A subject of one token at the end of the prompt is in three classes.
+        // A subject of one token at the end of the prompt is in three classes: first and last subject token, and last
+        // token.
         let single = traced(2, 1..2, Vec::new());
         assert_eq!(TokenClass::of(&single, 1), [TokenClass::FirstSubject, TokenClass::LastSubject, TokenClass::Last]);
         let at_start = traced(3, 0..2, Vec::new());

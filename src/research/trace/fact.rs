@@ -139,8 +139,8 @@ pub fn known_facts(bytes: &[u8]) -> Result<GatheredFacts, String> {
             serde_json::from_value(record).map_err(|error| format!("record {index}: {error}"))?;
         let mut id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
         if !ids.insert(id.clone()) {
-            // The number of this record, or its index, is already the number of an earlier record. The suffix makes the
-            // id unique.
+            // An earlier record has the same number, so a suffix makes the id unique. The number may also be the index
+            // of a record.
             id = format!("{id}-record-{index}");
         }
         match subject_in(&entry.prompt, &entry.subject) {

@@ -46,7 +46,7 @@ impl FactTrace {
         self.clean - self.corrupted
     }
 
-    /// Returns the probabilities of the answer token for a kind of restored state, `[tokens][layers]`; `None` if the
+    /// Returns the probabilities of the answer token with states of `kind` restored, `[tokens][layers]`; `None` if the
     /// kind was not traced.
     pub fn table(&self, kind: RestoredKind) -> Option<&Vec<Vec<f64>>> {
         self.restored.iter().find(|(other, _)| *other == kind).map(|(_, table)| table)
@@ -172,7 +172,7 @@ struct TraceRuns<'r> {
     model: &'r Model,
     clean: &'r ActivationCache,
     corrupted: &'r ActivationCache,
-    /// The corrupted run from which severed MLP or attention outputs are copied.
+    /// The corrupted run from which severed (fixed) MLP or attention outputs are copied.
     severed_source: &'r ActivationCache,
     samples: usize,
     length: usize,
@@ -186,8 +186,8 @@ struct TraceCell {
     token: usize,
     layer: usize,
     first: usize,
-    /// The layer of the cell whose run is forked to compute this cell; both cells have the same token. `None` if the
-    /// cell has a run of its own.
+    /// The layer of the cell at the same token whose run this cell shares up to `first`; `None` if the cell has a run
+    /// of its own.
     trunk: Option<usize>,
 }
 
@@ -299,7 +299,7 @@ impl<'r> TraceRuns<'r> {
                 Some(trunk) => StartState::Fork(trunk * self.samples + sample),
                 None => StartState::State(starts.state(cell, sample)),
             },
-            // A forked run starts after the window of its cell, so there are no more outputs to restore.
+            // A forked run starts after the layers that the cell restores, so there are no more outputs to restore.
             outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
         };
         let rows = |cell: &TraceCell| {
@@ -343,9 +343,9 @@ impl<'r> TraceRuns<'r> {
     }
 }
 
-/// Groups the table cells of one token whose windows of layers start at the same layer. Their runs are equal up to the
-/// end of the shorter window. The cell with the longest window has a run of its own. The remaining cells are forked
-/// from this run at the end of their windows.
+/// Groups the table cells of one token. Each cell restores the outputs of a window of layers; the windows of a group
+/// start at the same layer. The cell with the longest window has a run of its own. The run of each remaining cell is
+/// forked from this run at the end of the shorter window.
 fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> Vec<Vec<TraceCell>> {
     let mut groups: Vec<Vec<TraceCell>> = Vec::new();
     // Layers are in descending order, so the cell with the longest window is the first of its group.
@@ -354,8 +354,7 @@ fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> 
         let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
         let own = TraceCell { token, layer, first, trunk: None };
         match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
-            // A window of one layer has only its start in common with a longer window, so its cell has a run of its
-            // own.
+            // A window of one layer shares only its start with a longer window, so nothing can be forked.
             Some(group) if window.len() == 1 => group.push(own),
             Some(group) => group.push(TraceCell { first: window.end, trunk: Some(group[0].layer), ..own }),
             None => groups.push(vec![own]),

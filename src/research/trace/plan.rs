@@ -9,9 +9,9 @@ use crate::model::run::activation_cache::Component;
 pub enum RestoredKind {
     /// The residual stream after one layer.
     State,
-    /// The MLP outputs of a window of layers.
+    /// The MLP outputs of several consecutive layers.
     Mlp,
-    /// The attention outputs of a window of layers.
+    /// The attention outputs of several consecutive layers.
     Attention,
     /// The residual stream after one layer, with the MLP outputs of all later layers fixed at their values in the
     /// corrupted run.
@@ -22,9 +22,9 @@ pub enum RestoredKind {
 }
 
 impl RestoredKind {
-    /// All kinds, in the order of tables and JSON output.
+    /// All variants, in the order of tables and JSON output.
     pub const ALL: [Self; 5] = [Self::State, Self::Mlp, Self::Attention, Self::MlpSevered, Self::AttentionSevered];
-    /// The kinds that are traced at all tokens from the start of the subject.
+    /// The variants that are traced at all tokens from the start of the subject.
     pub const TABLES: [Self; 3] = [Self::State, Self::Mlp, Self::Attention];
 
     pub fn name(self) -> &'static str {
@@ -37,17 +37,18 @@ impl RestoredKind {
         }
     }
 
-    /// Returns whether the outputs of a window of layers are restored, instead of a single state.
+    /// Returns whether the outputs of several layers are restored, instead of a single hidden state.
     pub fn is_window(self) -> bool {
         matches!(self, Self::Mlp | Self::Attention)
     }
 
-    /// Returns whether MLP or attention outputs are severed. Severed kinds are traced only at the subject's last token.
+    /// Returns whether MLP or attention outputs are severed, that is, fixed at their values in the corrupted run.
     pub fn is_severed(self) -> bool {
         self.severs().is_some()
     }
 
-    /// Returns the component whose outputs are severed; `None` if the kind severs no outputs.
+    /// Returns the component (MLP or attention) whose outputs are severed, that is, fixed at their values in the
+    /// corrupted run.
     pub(crate) fn severs(self) -> Option<Component> {
         match self {
             Self::MlpSevered => Some(Component::Mlp),
@@ -60,16 +61,18 @@ impl RestoredKind {
 /// The settings of causal tracing, except for the noise on the subjects.
 #[derive(Clone, Debug)]
 pub struct TracePlan {
-    /// The kinds of restored state to trace. Each kind gives one table of probabilities by token and layer.
+    /// What to restore. Each item gives one table of probabilities by token and layer.
     pub kinds: Vec<RestoredKind>,
-    /// The number of layers in a window, at least 1.
+    /// The number of consecutive layers whose MLP or attention outputs are restored together, at least 1.
     pub window: usize,
-    /// The noise in the runs with severed MLP or attention outputs.
+    /// The noise in runs whose MLP or attention outputs are severed, that is, fixed at their values in the corrupted
+    /// run.
     pub severed: SeveredNoise,
     pub places: RestoredTokens,
 }
 
-/// The tokens at which states are restored. Kinds with severed outputs restore only the subject's last token.
+/// The tokens at which states are restored. Runs with severed MLP or attention outputs restore only the subject's last
+/// token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoredTokens {
     /// All tokens from the start of the subject.
@@ -78,7 +81,7 @@ pub enum RestoredTokens {
 }
 
 impl RestoredTokens {
-    /// Returns whether states of this kind are restored only at the subject's last token.
+    /// Returns whether a trace of `kind` restores states only at the subject's last token.
     pub fn only_last_subject(self, kind: RestoredKind) -> bool {
         kind.is_severed() || self == Self::LastSubject
     }
@@ -88,8 +91,8 @@ impl RestoredTokens {
     }
 }
 
-/// The noise of a run with severed MLP or attention outputs. The severed outputs are copied from the corrupted run,
-/// which uses the first block of the random stream.
+/// The noise of a run with severed MLP or attention outputs, which are fixed at their values in the corrupted run. The
+/// corrupted run uses the first block of the random stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SeveredNoise {
     /// The noise of the corrupted run
@@ -106,14 +109,14 @@ impl SeveredNoise {
 }
 
 impl TracePlan {
-    /// Returns the default number of layers in a window: ten for models with at least 28 layers, as published, and a
-    /// quarter of the layers for smaller models.
+    /// Returns the default number of layers whose outputs are restored together: ten for models with at least 28
+    /// layers, as published, and a quarter of the layers for smaller models.
     pub fn default_window(layers: usize) -> usize {
         if layers >= 28 { 10 } else { (layers / 4).max(1) }
     }
 
-    /// Returns the layers of the window around `layer`, in a model of `layers` layers. The window is shorter near the
-    /// first and the last layer of the model.
+    /// Returns the layers whose outputs are restored for the centre `layer`, in a model of `layers` layers. The range
+    /// is shorter near the first and the last layer of the model.
     pub fn window(&self, layer: usize, layers: usize) -> Range<usize> {
         let first = layer.saturating_sub(self.window / 2);
         let end = layer + self.window.div_ceil(2);

@@ -54,7 +54,7 @@ impl Dataset {
 pub struct Neighbour {
     /// The text of the prompt. Unlike [`Case::prompt`], it has no placeholder `{}`.
     pub prompt: String,
-    /// The correct answer to the prompt, which an edit should not change.
+    /// The correct answer to the prompt. An edit should not change this answer.
     pub answer: String,
 }
 

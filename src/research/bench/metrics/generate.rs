@@ -61,8 +61,8 @@ fn generate_one(
     Ok(plain(&tokens.decode(&ids)))
 }
 
-/// Selects one of the `(token, probability)` pairs in proportion to the probabilities. `at` is a random number in `[0,
-/// 1)`.
+/// Selects one of the `(token, probability)` pairs in proportion to the probabilities. `at` is a random number from 0
+/// to 1 (exclusive).
 fn sample(likeliest: &[(u32, f64)], at: f64) -> u32 {
     let mut total = 0.0;
     for (_, probability) in likeliest {

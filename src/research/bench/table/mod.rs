@@ -155,8 +155,8 @@ impl ResultsTable {
         Self::of_rows("editor × facts", columns, &rows)
     }
 
-    /// Returns a cell by the names of its row and column; `None` if the table has no such row or column, or the value
-    /// was not measured.
+    /// Returns the value at a row and a column by their names; `None` if the table lacks the row or the column, or the
+    /// value was not measured.
     pub fn value(&self, row: &str, column: &str) -> Option<&TableCell> {
         let index = self.columns.iter().position(|name| *name == column)?;
         self.rows.iter().find(|(name, _)| name == row)?.1[index].as_ref()

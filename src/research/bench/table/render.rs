@@ -37,7 +37,7 @@ impl TableCell {
 
 impl ResultsTable {
     /// Formats the table for a terminal of `width` columns, with `*` for the best value and `!` for a clear failure. If
-    /// the table is too wide, every value is on its own line.
+    /// the table is too wide, each value is on a separate line.
     pub fn human(&self, width: usize) -> String {
         let mut table = Table::new(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         table.row(std::iter::once(self.of).chain(self.columns.iter().copied()));

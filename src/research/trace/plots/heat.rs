@@ -27,8 +27,8 @@ const BAR: f64 = 92.0;
 /// The maximum width of a row's label, in SVG units.
 const WIDEST: f64 = 190.0;
 
-/// Returns the hue of a kind of restored state: purple for hidden states, green for MLPs, red for attention. A kind
-/// with severed outputs has the hue of the severed component.
+/// Returns the hue of a kind of restored state: purple for hidden states, green for MLPs, red for attention. The hue
+/// also stands for the MLPs or the attention in runs where their outputs are severed.
 pub fn hue(kind: RestoredKind) -> Hue {
     match kind {
         RestoredKind::State => Hue::Purple,

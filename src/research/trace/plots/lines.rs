@@ -1,5 +1,5 @@
-//! Draws the mean effects by layer: one line with a 95 % band per token class, and bars for the runs with severed MLP
-//! or attention outputs.
+//! Draws the mean effects by layer: one line with a 95 % band per token class, and bars for runs in which MLP or
+//! attention outputs are fixed at their corrupted values.
 
 use super::heat::{hue, number, restored_words};
 use crate::numeric::Mean;
@@ -66,8 +66,8 @@ impl Panel {
     }
 }
 
-/// Draws one plot per traced kind: single states, windows of MLP outputs, windows of attention outputs. Returns `None`
-/// if none of these kinds was traced.
+/// Draws one plot each for restored hidden states, MLP outputs and attention outputs. Plots without data are left out.
+/// Returns `None` if no plot is left.
 pub fn by_layer(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds: Vec<RestoredKind> = RestoredKind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
     let of = |kind: RestoredKind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
@@ -117,7 +117,7 @@ fn legend_width(entries: &[(String, String)]) -> f64 {
 }
 
 /// Draws three bars per layer for the subject's last token: the effect of restoring the hidden state, and the same
-/// effect with attention outputs or MLP outputs severed. Returns `None` if one of the three kinds was not traced.
+/// effect with attention outputs or MLP outputs severed. Returns `None` if one of the three effects was not measured.
 pub fn severed(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds = [RestoredKind::State, RestoredKind::AttentionSevered, RestoredKind::MlpSevered];
     let means: Vec<&Vec<Mean>> =

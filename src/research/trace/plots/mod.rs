@@ -1,5 +1,5 @@
-//! Draws the figures of causal tracing as in Meng et al. 2022: heat maps of single facts and of averages, effects by
-//! layer, and effects with MLP or attention outputs severed.
+//! Draws the figures of causal tracing as in Meng et al. 2022: heat maps of single facts and of averages, line charts
+//! by layer, and bar charts for severed MLP or attention outputs.
 
 pub mod heat;
 pub mod lines;
@@ -10,8 +10,8 @@ use super::indirect_effects::FactTrace;
 use super::plan::{RestoredKind, TracePlan};
 use crate::research::figure::Figure;
 
-/// Draws the figures of the averages over all facts: heat maps, lines by layer, and bars for severed MLP or attention
-/// outputs. Kinds of restored state that were not traced are left out.
+/// Draws the figures of the averages over all facts: heat maps, line charts by layer, and bar charts for severed MLP or
+/// attention outputs. A figure without data is left out.
 pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
     // All heat maps use the colour scale of the effects of single hidden states, as in the paper. If single states were
     // not traced, the scale covers all traced kinds.
@@ -51,7 +51,8 @@ pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
     figures
 }
 
-/// Draws the heat maps of one fact, one per traced kind of restored state. Kinds with severed outputs have no heat map.
+/// Draws the heat maps of one fact, for restored hidden states, MLP outputs and attention outputs. A heat map without
+/// data is left out.
 pub fn of_fact(traced: &FactTrace, plan: &TracePlan) -> Vec<Figure> {
     let figure = |kind: &RestoredKind| {
         let svg = heat::of_fact(traced, *kind, plan)?;
