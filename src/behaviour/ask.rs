@@ -20,16 +20,16 @@ pub struct Inquiry {
     answers: Vec<Question>,
 }
 
-/// The output of one model for one inquiry: the likeliest next tokens and the scores of the accepted answers.
+/// The output of one model for one prompt: the likeliest next tokens and the scores of the accepted answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// The [`TOP`] likeliest next tokens with their probabilities, in descending order.
     pub top: Vec<(u32, f64)>,
-    /// The scores of the accepted answers, in the order of the answers of the inquiry.
+    /// The scores of the accepted answers, in the order of the answers in the [`Inquiry`].
     pub scores: Vec<AnswerScore>,
 }
 
-/// The predictions of two models for one inquiry.
+/// The predictions of two models for one prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PredictionPair {
     /// The predictions of the earlier model, usually the base model.
@@ -41,7 +41,7 @@ pub struct PredictionPair {
 }
 
 impl Prediction {
-    /// Returns whether the model predicts at least one accepted answer; false for an inquiry without answers.
+    /// Returns whether the model predicts at least one accepted answer; false if the prompt has no accepted answers.
     pub fn holds(&self) -> bool {
         self.scores.iter().any(|score| score.holds)
     }
@@ -51,7 +51,7 @@ impl Prediction {
         numbers.all(f64::is_finite)
     }
 
-    /// Returns the probability of the likeliest accepted answer; `None` for an inquiry without answers.
+    /// Returns the probability of the likeliest accepted answer; `None` if the prompt has no accepted answers.
     pub fn probability(&self) -> Option<f64> {
         self.scores.iter().map(|score| score.probability).max_by(f64::total_cmp)
     }
@@ -120,7 +120,7 @@ struct FullPrediction {
 }
 
 impl FullPrediction {
-    /// Compares this prediction with that of a later model for the same inquiry.
+    /// Compares this prediction with the prediction of a later model for the same prompt.
     fn compare(&self, later: Self) -> PredictionPair {
         PredictionPair {
             divergence: self.next.divergence(&later.next),
@@ -131,12 +131,12 @@ impl FullPrediction {
 }
 
 impl BaselineRun {
-    /// Runs the earlier model on every inquiry, without a cache.
+    /// Runs the earlier model on every prompt and its accepted answers, without a cache.
     pub fn of(model: &Model, inquiries: &[Inquiry]) -> Self {
         Self(batches(inquiries).flat_map(|batch| predict_all(model, batch)).collect())
     }
 
-    /// Returns the number of log-probabilities in memory, inquiries × vocabulary size, so that callers can bound the
+    /// Returns the number of log-probabilities in memory, prompts × vocabulary size, so that callers can bound the
     /// memory.
     pub fn numbers(&self) -> usize {
         self.0.iter().map(|one| one.next.numbers()).sum()
@@ -199,7 +199,7 @@ fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     })
 }
 
-/// Runs groups of inquiries on both models as one batch, and caches the predictions of each group.
+/// Runs groups of prompts on both models as one batch, and caches the predictions of each group.
 fn run_batch(
     cache: &MeasurementCache<'_>,
     before: &Model,
@@ -234,7 +234,8 @@ fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
     group.iter().flat_map(Inquiry::rows).collect()
 }
 
-/// Runs a model on inquiries and returns predictions that include the whole next-token distribution.
+/// Runs a model on prompts with their accepted answers, and returns predictions that include the whole next-token
+/// distribution.
 fn predict_all(model: &Model, inquiries: &[Inquiry]) -> Vec<FullPrediction> {
     let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = rows(inquiries).into_iter().unzip();
     let all: Vec<&Inquiry> = inquiries.iter().collect();
@@ -249,7 +250,7 @@ fn predict(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> 
         let mut next = None;
         for index in 0..inquiry.answers.len().max(1) {
             let logits = logits.next().expect("every row has logits");
-            // In every row of an inquiry, the first position with logits is the last token of the prompt.
+            // In every token row of an inquiry, the first position with logits is the last token of the prompt.
             next.get_or_insert_with(|| NextTokenDistribution::new(logits[..vocabulary].to_vec()));
             if let Some(question) = inquiry.answers.get(index) {
                 scores.push(answer_score(logits, question, vocabulary));

@@ -35,7 +35,7 @@ impl<'a> MeasurementCache<'a> {
         Self { store: Some(store), header: CacheHeader { base, before, after } }
     }
 
-    /// Returns the cached predictions of both models for a group of inquiries; `None` if the group is not cached.
+    /// Returns the cached predictions of both models for a group of prompts; `None` if the group is not cached.
     pub fn answers(&self, inquiries: &[Inquiry]) -> Option<Vec<PredictionPair>> {
         let key = self.answers_address(inquiries);
         let parse = |bytes: &[u8]| cache_bytes::decode_answers(bytes, &self.header, inquiries);

@@ -19,7 +19,8 @@ pub struct Expectation<'p> {
     pub id: &'p str,
     /// The edit that states the expectation; `None` for a probe.
     pub edit: Option<&'p Edit>,
-    /// The prompt with the subject filled in, after the preface if there is one.
+    /// The prompt with the subject filled in. It starts with a preface if the subject would otherwise be at an
+    /// attention sink.
     pub prompt: String,
     /// The length in bytes of the preface at the start of `prompt`, a text that avoids an attention sink; 0 without a
     /// preface.
@@ -59,9 +60,9 @@ pub struct UnrunnablePrompt {
     pub error: ModelError,
 }
 
-/// Returns the expectations of all edits, and then of all probes. The prompt of an edit starts with the preface that
-/// belongs to its subject or alias, and so does a paraphrase that starts with this subject or alias. Other prompts have
-/// no preface.
+/// Returns the expectations of all edits, and then of all probes. If the subject or alias of an edit needs a preface to
+/// avoid an attention sink, the preface is put before the prompt, and before paraphrases that start with this subject
+/// or alias.
 pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     edits.iter().flat_map(|edit| of_edit(edit, prefaces)).chain(probes.iter().map(of_probe)).collect()
 }
@@ -126,7 +127,8 @@ impl Expectation<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
 
-    /// Formats the prompt for messages: with `user:` before a chat prompt, and with the preface marked if there is one.
+    /// Formats the prompt for messages. A chat prompt is shown after `user:`. A preface is shown separately from the
+    /// prompt.
     pub fn display_prompt(&self) -> String {
         match self.prompt.split_at(self.preface) {
             (_, prompt) if self.chat => format!("user: {prompt}"),
@@ -192,10 +194,10 @@ pub fn inquiries(
     if unrunnable.is_empty() { Ok(inquiries) } else { Err(unrunnable) }
 }
 
-/// The maximum number of inquiries that are run and cached together, which bounds the logits in memory.
+/// The maximum number of prompts that are run and cached together, which bounds the logits in memory.
 const MAX_GROUP: usize = 16;
 
-/// Groups the inquiries by edit or probe, with at most 16 per group. The predictions of a group are cached together.
+/// Groups the prompts by edit or probe, with at most 16 per group. The predictions of a group are cached together.
 pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) -> Vec<&'i [Inquiry]> {
     let (mut groups, mut rest) = (Vec::new(), inquiries);
     let of = |one: &Expectation<'_>| (one.edit.is_some(), one.id.to_owned(), one.file);

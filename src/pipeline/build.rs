@@ -20,7 +20,8 @@ use crate::store::{Store, atomic, requested};
 /// The options of [`build`] that do not come from the files of the project.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions {
-    /// The instruction set of the processor that the arithmetic uses. The bytes of the patch do not depend on it.
+    /// The instruction set of the processor that the arithmetic uses. The bytes of the patch do not depend on this
+    /// choice.
     pub isa: Isa,
     /// Whether the build fails if `corrigenda.lock` would change (`--locked`).
     pub locked: bool,
@@ -28,7 +29,7 @@ pub struct BuildOptions {
     pub update_base: bool,
 }
 
-/// The result of a build: the new lock, the measured figures and the warnings.
+/// The result of a build: the new content of `corrigenda.lock`, the measured figures and the warnings.
 pub struct Built {
     /// The id of the patch and the measured figures, for example the probability of each target.
     pub record: BuildRecord,
@@ -133,7 +134,7 @@ fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Op
 }
 
 /// Reads the settings of the build, and checks that the weights to change are finite. With `--locked`, `must_match` is
-/// the lock, and the imported second moments of MLP keys are those that this lock records.
+/// the content of `corrigenda.lock`, and the imported second moments of MLP keys are those that this lock records.
 fn setup(
     project: &Project,
     base: &Base,

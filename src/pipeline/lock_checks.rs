@@ -32,7 +32,7 @@ pub(super) fn lock_missing(project: &Project) -> Failure {
     Failure::stale(finding)
 }
 
-/// Rejects `base` if it is not the base model that the lock names.
+/// Rejects `base` if it is not the base model that `corrigenda.lock` names.
 pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     if before.base.digest == base.locked.digest {
         return Ok(());
@@ -44,8 +44,8 @@ pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     Err(stop)
 }
 
-/// Returns the error for a lock that names another base model, with a help line for every file that differs. `whose` is
-/// the name of the lock in the message, for example "the lock".
+/// Returns the error for a `corrigenda.lock` that names another base model, with a help line for every file that
+/// differs. `whose` is the name of the lock in the message, for example "the lock".
 pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&with_new_base);
@@ -70,13 +70,13 @@ pub fn check_merged(lock: &Lock) -> Result<(), Failure> {
     Err(Failure::stale(finding))
 }
 
-/// Checks that the lock matches the inputs of the build. This check runs before the edits are compiled, so that an
-/// outdated lock is reported early.
+/// Checks that `corrigenda.lock` matches the inputs of the build. This check runs before the edits are compiled, so
+/// that an outdated lock is reported early.
 pub(super) fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Failure> {
     check_unchanged(&plan.differences(before, base, setup))
 }
 
-/// Fails if the lock differs from what the build would write. The error lists the differences.
+/// Fails if `corrigenda.lock` differs from what the build would write. The error lists the differences.
 fn check_unchanged(differences: &[Difference]) -> Result<(), Failure> {
     if differences.is_empty() {
         return Ok(());
@@ -123,8 +123,8 @@ pub(super) fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, 
         check_unchanged(&before.differences(lock))?;
     }
     let config = &project.config;
-    // `corrigenda.lock` is read again, because a build of another model may have changed it during this build. The
-    // entry of that model must be kept.
+    // `corrigenda.lock` is read again, because a build of another model may have changed the file during this build.
+    // The lock of that model must be kept.
     let found = project.lock_file()?;
     let fresh =
         found.clone().unwrap_or_default().with(config.model.name.as_deref(), lock.clone(), &config.model_names());

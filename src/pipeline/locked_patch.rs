@@ -22,7 +22,7 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Failu
         return Err(Failure::stale(finding.help(BUILD)));
     };
     check_merged(&lock)?;
-    // The corpus is not read, because nothing is computed from it here. Its digest is taken from the lock.
+    // Nothing is computed from the corpus here. The corpus is not read, and its digest is taken from `corrigenda.lock`.
     let corpus = CorpusDigest::of_lock(&lock);
     let setup = Setup::new(project, base, store, corpus)?.with_imports_of(&lock);
     let plan = plan(project, base, &setup, store)?;

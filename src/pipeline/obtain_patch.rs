@@ -48,7 +48,7 @@ pub fn obtain(
         return Err(stop);
     }
     // A project on disk uses the current corpus. A git revision, or a project whose corpus file is missing, uses the
-    // corpus digest that its lock records.
+    // corpus digest in its `corrigenda.lock`.
     let past = project.is_snapshot() || !has_corpus(project);
     let corpus = lock.as_ref().filter(|_| past).map_or(CorpusDigest::Remembered, CorpusDigest::of_lock);
     let current = Setup::new(project, base, store, corpus)?;
@@ -82,7 +82,7 @@ pub fn obtain(
     Ok(ObtainedPatch { patch, id, note: note(name, lock.as_ref(), &id), prefaces: plan.prefaces() })
 }
 
-/// Returns whether the lock names the patch that a build of this plan with this setup would make.
+/// Returns whether `corrigenda.lock` names the patch that a build of this plan with this setup would make.
 fn is_up_to_date(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
     let differences = plan.differences(lock, base, setup);
     !lock.is_merged() && !differences.iter().any(Difference::changes_weights)
@@ -94,11 +94,11 @@ fn has_corpus(project: &Project) -> bool {
 }
 
 /// Returns the setup of a project. The setup has the corpus that `lock` names if the second moments of that corpus are
-/// in the store and no refinement needs its text. Otherwise the setup has the corpus on disk.
+/// in the store and the set is not refined. Otherwise the setup has the corpus on disk.
 ///
 /// # Errors
-/// If the settings cannot be used, or if the project is a git revision whose lock names another corpus than the one on
-/// disk.
+/// If the settings cannot be used, or if the project is a git revision and the corpus on disk is not the one that
+/// `lock` names.
 pub fn setup_for_lock(
     project: &Project,
     name: &str,
@@ -113,7 +113,7 @@ pub fn setup_for_lock(
             return Ok(setup);
         }
         let current = Setup::new(project, base, store, CorpusDigest::Remembered)?;
-        // A git revision is built only from the corpus that its lock names.
+        // A git revision is built only from the corpus that its `corrigenda.lock` names.
         if project.is_snapshot() && current.provenance.corpus != locked.corpus {
             let message = format!("the corpus is not that of {name}: {LOCK_FILE} there has another digest");
             let finding = Diagnostic::new(Code::CorpusUnusable, message)

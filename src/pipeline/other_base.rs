@@ -126,8 +126,8 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
 /// number.
 const BATCH_ROWS: usize = 64;
 
-/// Returns the prompt's tokens and the position of the subject's last token that `lock` records. `name` is the subject
-/// or an alias of the edit.
+/// Returns the tokens of the prompt and the position of the subject's last token that `corrigenda.lock` records. `name`
+/// is the subject or an alias of the edit.
 fn locked(lock: Option<&Lock>, edit: &Edit, name: &str) -> Option<(Vec<String>, usize)> {
     let alias = (name != edit.subject).then_some(name);
     let mut entries = lock.into_iter().flat_map(|lock| &lock.edits);

@@ -49,7 +49,8 @@ impl PlannedEdit<'_> {
         self.sink.as_ref()?.preface.as_deref()
     }
 
-    /// Returns the prompt with `name` in place of the subject, after the preface if there is one.
+    /// Returns the prompt with `name` in place of the subject. If the edit needs a preface to avoid an attention sink,
+    /// the preface is put before the prompt.
     pub fn filled(&self) -> String {
         [self.preface().unwrap_or_default(), &self.edit.filled_with(self.name)].concat()
     }
@@ -199,14 +200,15 @@ impl Plan<'_> {
     pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
         let layers = setup.layers(base);
         let mut edits: Vec<_> = self.edits.iter().map(|planned| planned.lock_entry(base, &layers)).collect();
-        // The lock lists the edits by id and alias, so it does not depend on the order of the aliases in an edit file.
+        // `corrigenda.lock` lists the edits by id and alias. The order of the aliases in an edit file does not change
+        // the lock.
         edits.sort_by(|a, b| (&a.id, &a.alias).cmp(&(&b.id, &b.alias)));
         let patch = LockedPatch { settings: setup.digest(), set: Lock::set_of(&edits), id: patch };
         Lock { numerics: NUMERICS.to_owned(), base: base.locked.clone(), statistics, edits, patch }
     }
 
-    /// Returns the differences between `lock` and the lock that a build would write now, as far as they are known
-    /// before the build.
+    /// Returns the differences between `lock` and the `corrigenda.lock` that a build would write now, as far as they
+    /// are known before the build.
     pub fn differences(&self, lock: &Lock, base: &Base, setup: &Setup) -> Vec<Difference> {
         let fresh = self.lock(base, setup, lock.statistics.clone(), lock.patch.id);
         let mut differences = lock.differences(&fresh);

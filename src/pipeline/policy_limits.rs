@@ -282,7 +282,7 @@ pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result
 /// Reads and tokenizes the project's neutral text.
 ///
 /// # Errors
-/// If no neutral text is set, or it cannot be read.
+/// If no neutral text is set, or the text cannot be read.
 pub fn read_neutral(project: &Project, base: &Base) -> Result<Neutral, Failure> {
     let path = neutral_path(&project.config).ok_or_else(|| no_neutral(project))?;
     Neutral::read(&path, &base.tokens, base.model.spec().max_positions)

@@ -48,8 +48,8 @@ pub enum CorpusDigest {
 }
 
 impl CorpusDigest {
-    /// Returns the corpus digest that a lock records. The lock of a project without edits records no corpus; the digest
-    /// of an empty file is used instead.
+    /// Returns the corpus digest that a `corrigenda.lock` records. The lock of a project without edits records no
+    /// corpus; the digest of an empty file is used instead.
     pub fn of_lock(lock: &Lock) -> Self {
         Self::Assumed(lock.statistics.first().map_or_else(|| Digest::of(b""), |locked| locked.corpus))
     }
@@ -151,9 +151,10 @@ impl Setup {
 }
 
 /// Returns the digests of imported files of second moments, by layer. A project on disk uses the last
-/// `corrigenda stats import` or `corrigenda stats build`, or else its lock; a git revision uses only its lock.
+/// `corrigenda stats import` or `corrigenda stats build`, or else its `corrigenda.lock`. A git revision uses only its
+/// `corrigenda.lock`.
 fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
-    // An unreadable lock is ignored here, because every command that needs the lock reports the error.
+    // An unreadable `corrigenda.lock` is ignored here, because every command that needs the lock reports the error.
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();
     for layer in (0..layers).filter(|_| !project.is_snapshot()) {
         let address = Provenance { layer, ..provenance.summed() }.address();
@@ -288,7 +289,8 @@ fn read_corpus(project: &Project, store: &Store, corpus: CorpusDigest) -> Result
     let unusable = |error: String| {
         Diagnostic::new(Code::CorpusUnusable, error).at(project.config.file, &statistics.span, "the corpus")
     };
-    // Without this check, the lock would record the digest of a Git LFS pointer instead of that of the corpus.
+    // Without this check, `corrigenda.lock` would record the digest of a Git LFS pointer instead of the digest of the
+    // corpus.
     if let Err(error) = regular_file::open(&path)
         && regular_file::is_pointer(&error)
     {

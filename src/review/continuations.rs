@@ -21,8 +21,7 @@ pub(super) struct SideTexts {
     pub drawn: Option<ContinuationSettings>,
 }
 
-/// Continues the first [`MAX_CONTINUED`] prompts with the models of both sides. Returns no texts if `generation.tokens`
-/// is 0.
+/// Continues the first [`MAX_CONTINUED`] prompts with both models. Returns no texts if `generation.tokens` is 0.
 pub(super) fn side_texts(
     before: &Side,
     after: &Side,
@@ -41,7 +40,7 @@ pub(super) fn side_texts(
     Ok(SideTexts { continuations, drawn })
 }
 
-/// Continues every prompt with the models of both sides. Skips a prompt that fills the whole context of the model.
+/// Continues every prompt with both models. Skips a prompt that fills the whole context of the model.
 fn continue_all(
     before: &Side,
     after: &Side,
@@ -66,8 +65,8 @@ fn continue_all(
     Ok(out)
 }
 
-/// Returns a note if the later side's text does not agree with its answer in the report: if the text does not start
-/// with the likeliest token, or if the answer is right but the text also contains the old answer.
+/// Returns a note if the text of the later model does not agree with its answer in the report: if the text does not
+/// start with the likeliest token, or if the answer is right but the text also contains the old answer.
 fn disagreement_note(
     one: &Expectation<'_>,
     pair: &PredictionPair,
@@ -88,7 +87,7 @@ fn disagreement_note(
     }
 }
 
-/// Continues one prompt with the models of both sides; `None` if the prompt fills the whole context of the model.
+/// Continues one prompt with both models; `None` if the prompt fills the whole context of the model.
 fn continue_prompt(
     before: &Side,
     after: &Side,

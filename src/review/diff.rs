@@ -54,7 +54,7 @@ pub fn diff(before: &Side, after: &Side, context: DiffContext<'_>, options: Diff
     })
 }
 
-/// Returns whether the facts or the weights of the two sides differ.
+/// Returns whether the two sides of the comparison differ in their facts or in their weights.
 pub fn differs(report: &Report) -> bool {
     !report.facts.is_empty() || report.weights.as_ref().is_some_and(|weights| !weights.tensors.is_empty())
 }
@@ -73,8 +73,8 @@ fn report_side(side: &Side) -> report::ReportSide {
     }
 }
 
-/// Returns the facts that differ between the sides. A patch contains only digests of its facts. Their ids and texts
-/// come from the project of the other side, or else from the project in the working directory.
+/// Returns the facts that differ between the two sides of the comparison. A patch contains only digests of its facts.
+/// Their ids and texts come from the project of the other side, or else from the project in the working directory.
 fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChange> {
     let (was, is) = (NamedEdits::of(before, after, context), NamedEdits::of(after, before, context));
     let mut facts = compare(&was.edits, &is.edits);
@@ -95,8 +95,8 @@ fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChang
     facts
 }
 
-/// The facts of one side. A fact in a patch is only a digest. Its id and texts are known if a project has an edit with
-/// this digest.
+/// The facts of one side of a comparison. A fact in a patch is only a digest. Its id and texts are known if a project
+/// has an edit with this digest.
 #[derive(Default)]
 struct NamedEdits {
     /// The edits of the side's project. If the side is a patch, these are the edits in the patch, as found in the
@@ -215,8 +215,8 @@ struct SidePrompt<'s> {
     project: &'s Project,
 }
 
-/// Returns the prompts of both sides without duplicates. If both sides have a prompt, the expectation of the later side
-/// is used. `stated` are the prefaces of the project in the working directory.
+/// Returns the prompts of both sides of the comparison without duplicates. If both sides have a prompt, the expectation
+/// of the later side is used. `stated` are the prefaces of the project in the working directory.
 fn prompts<'s>(
     before: &'s Side,
     after: &'s Side,
@@ -226,7 +226,7 @@ fn prompts<'s>(
     let mut seen: BTreeSet<(PromptKind, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref().map(|project| (project, &side.prefaces)));
-    // If neither side has a project, the prompts of the project in the working directory are used.
+    // If neither side of the comparison has a project, the prompts of the project in the working directory are used.
     let fallback = if states.iter().all(Option::is_none) { Some((context.project, stated)) } else { None };
     let later: BTreeMap<Digest, &str> = after.edits().iter().map(|edit| (edit.meaning(), edit.id.as_str())).collect();
     let ids: BTreeSet<&str> = later.values().copied().collect();
@@ -278,8 +278,8 @@ fn compare_answers(
     Ok((answers, side_texts(before, after, context, &continued, options.generation)?))
 }
 
-/// Pairs the models of both sides, with the cache of their results. The cache is disabled unless each model is the base
-/// model or the base model with a patch.
+/// Pairs the two models of the comparison, with the cache of their results. The cache is disabled unless each model is
+/// the base model or the base model with a patch.
 fn pair<'s>(
     before: &'s Side,
     after: &Side,

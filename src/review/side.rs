@@ -59,7 +59,7 @@ pub struct Side {
     pub prefaces: Prefaces,
 }
 
-/// The identity under which a side's measurements are cached.
+/// The identity of one side of a comparison, under which its measurements are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// The base model with the patch of this id; `None` is the base model without a patch.
@@ -169,7 +169,6 @@ impl Side {
         Ok(Self::without_project(name, SideKind::Checkpoint, model))
     }
 
-    /// Returns the identity under which the measurements of this side are cached.
     pub fn identity(&self) -> Identity {
         match (&self.patch, self.kind) {
             (Some((id, _)), _) => Identity::Patch(Some(*id)),
@@ -178,8 +177,8 @@ impl Side {
         }
     }
 
-    /// Returns the cache for measurements of this side alone. The cache is disabled for a checkpoint, whose weights
-    /// have no digest.
+    /// Returns the cache for the measurements of this side of a comparison. The cache is disabled for a checkpoint,
+    /// whose weights have no digest.
     pub fn cache<'g>(&self, context: DiffContext<'g>) -> MeasurementCache<'g> {
         match self.identity() {
             Identity::Patch(patch) => MeasurementCache::new(context.store, context.base.locked.digest, patch, None),

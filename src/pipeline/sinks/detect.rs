@@ -19,7 +19,7 @@ pub const SINK_NORM: f64 = 2.0;
 /// The number of token positions that are checked for a sink. Sinks occur only at the first positions of a text.
 pub const FIRST_UNCHECKED: usize = 4;
 
-/// The preface that is tried last.
+/// The last of the texts that are tried before a prompt to avoid an attention sink.
 const LINE_BREAK: &str = "\n";
 
 /// The measurements for a subject whose last token is at an attention sink.
@@ -30,7 +30,7 @@ pub struct Sink {
     pub relative_norm: f64,
     /// The text that is put before the prompt to avoid the sink; `None` if no text avoids it.
     pub preface: Option<String>,
-    /// The prefaces that do not avoid the sink, in the order in which they were tried.
+    /// The texts that were tried before the prompt and do not avoid the sink, in the order in which they were tried.
     pub failed_prefaces: Vec<String>,
 }
 

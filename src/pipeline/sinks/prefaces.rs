@@ -10,8 +10,8 @@ use crate::compile::{Fact, Resolved};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::{Base, Plan, PlannedEdit, Setup};
 
-/// Finds the edits whose subject is at an attention sink, and gives each of them a preface that avoids the sink, if
-/// there is one. Edits in a chat are skipped.
+/// Finds the edits whose subject is at an attention sink, and chooses a preface for each of them: a text before the
+/// prompt that avoids the sink. Edits in a chat are skipped.
 ///
 /// # Errors
 /// If the store cannot be read or written.
@@ -36,7 +36,8 @@ pub(crate) fn choose_prefaces(
     Ok(())
 }
 
-/// Tries all prefaces and uses the first preface after which the subject is not at a sink.
+/// Tries all texts that can be put before the prompt, and uses the first text after which the subject is not at an
+/// attention sink.
 fn choose_preface(
     one: &mut PlannedEdit<'_>,
     relative_norm: f64,
@@ -82,7 +83,7 @@ pub(crate) fn warnings(
 }
 
 /// Returns the warning for an edit whose subject is at an attention sink; `None` for other edits. The warning states
-/// the preface with which the edit holds.
+/// the text before the prompt with which the edit holds.
 fn fact_warning(one: &PlannedEdit<'_>, setup: &Setup) -> Option<Diagnostic> {
     let Sink { relative_norm, preface, failed_prefaces } = one.sink.as_ref()?;
     let message = format!(
@@ -119,8 +120,8 @@ fn find_word(text: &str, name: &str) -> Option<usize> {
     text.match_indices(name).find(is_apart).map(|(at, _)| at)
 }
 
-/// Returns a warning for each paraphrase that has no preface and whose subject is at an attention sink. The edit is
-/// unlikely to hold for such a paraphrase.
+/// Returns a warning for each paraphrase whose subject is at an attention sink and that has no preface to avoid the
+/// sink. The edit is unlikely to hold for these paraphrases.
 fn paraphrase_warnings(
     plan: &Plan<'_>,
     base: &Base,
