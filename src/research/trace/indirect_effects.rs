@@ -197,7 +197,7 @@ struct InitialStates {
     token: usize,
     samples: usize,
     width: usize,
-    /// By layer: the hidden states before the layer, `[tokens, samples, d]` with d = the hidden size.
+    /// The hidden states before each layer, `[tokens, samples, d]` with d = the hidden size.
     states: BTreeMap<usize, Vec<f32>>,
 }
 
