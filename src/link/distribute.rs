@@ -148,7 +148,7 @@ mod tests {
     fn memit_is_its_equation() {
         let case = case();
         let rows = case.rows(&Memit { factors: case.factors(), weight: 3.0 });
-        // The expected rows are those of MEMIT's equation 14, Kᵀ (λ C + K Kᵀ)⁻¹.
+        // The expected rows are computed directly from equation 14 of the MEMIT paper.
         let scaled: Vec<f64> = case.moment.iter().map(|x| 3.0 * x).collect();
         let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
         case.near(&rows, |key| direct.solve(key));
@@ -158,7 +158,7 @@ mod tests {
     fn emmet_is_its_equation() {
         let case = case();
         let rows = case.rows(&Emmet { factors: case.factors(), weight: 5.0, ridge: 0.2 });
-        // By the push-through identity with A = (w C)⁻¹K, (KᵀA + μ I)⁻¹ Aᵀ = Kᵀ (μ w C + K Kᵀ)⁻¹.
+        // By the push-through identity, EMMET's equation has the form of MEMIT's equation with other weights.
         let scaled: Vec<f64> = case.moment.iter().map(|x| x * 5.0 * 0.2).collect();
         let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
         case.near(&rows, |key| direct.solve(key));
@@ -172,7 +172,7 @@ mod tests {
             let projector = Rc::new(Projector::new(&eigen, small));
             let rank = projector.rank(F);
             let rows = case.rows(&AlphaEdit { projectors: BTreeMap::from([(0, projector)]), ridge: 0.3 });
-            // The projector P is computed from its eigenvectors. The expected row of a key k is (P K Kᵀ P + μ I)⁻¹ P k.
+            // The expected rows are computed with the projector as an explicit matrix.
             let at = |i: usize, j: usize| eigen.vectors[..rank].iter().map(|v| v[i] * v[j]).sum::<f64>();
             let apply = |key: &[f64]| -> Vec<f64> { (0..F).map(|i| (0..F).map(|j| at(i, j) * key[j]).sum()).collect() };
             let keys: Vec<Vec<f32>> = (case.keys.iter())

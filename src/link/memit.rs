@@ -13,7 +13,7 @@ use crate::numeric::cholesky::Factor;
 
 /// The weight λ of the second moment that was published for GPT-2 XL.
 pub const WEIGHT: f64 = 20_000.0;
-/// The weight λ that was published for GPT-J. EasyEdit also uses it for Llama and other models.
+/// The weight λ of the second moment that was published for GPT-J. EasyEdit also uses it for Llama and other models.
 pub const WEIGHT_GPTJ_LLAMA: f64 = 15_000.0;
 
 /// The MEMIT editor. It solves the linear system of a layer with λ as the ridge.

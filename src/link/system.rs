@@ -192,8 +192,8 @@ pub fn residual(pair: &LinkPair, output: &[f64]) -> Vec<f64> {
     pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
 }
 
-/// Returns the rows `Σ_j (S⁻¹)_ej a_j`, one per edit `e`, summed with `j` ascending. `solved` is the Cholesky factor of
-/// `S`, and `a_j` is `whitened[j]`.
+/// Returns the right factor of the change, one row per edit: the inverse of the factored matrix times `whitened`. The
+/// terms of a sum are added in the order of the edits.
 fn solve_rows(solved: &Factor, whitened: &[&[f64]]) -> Vec<Vec<f64>> {
     let count = whitened.len();
     let column = |e: usize| {

@@ -1,4 +1,4 @@
-//! Computes the running sum `Σ k kᵀ` over MLP keys `k`, and the Cholesky factor of `C = (1/n) Σ k kᵀ`.
+//! Computes the running sum `Σ k kᵀ` over n MLP keys `k`, and the Cholesky factor of the second moment, `(1/n) Σ k kᵀ`.
 
 use rayon::prelude::*;
 

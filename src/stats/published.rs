@@ -99,7 +99,8 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
 fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
     /// The size in bytes of the end record of a zip archive, without the comment in the record.
     const END: usize = 22;
-    /// The number of bytes at the end of the file in which the end record is searched. A comment is shorter.
+    /// The number of bytes at the end of the file in which the end record is searched. The comment of a zip archive is
+    /// shorter.
     const COMMENT: u64 = 1 << 17;
     let tail = length.min(COMMENT);
     file.seek(SeekFrom::Start(length - tail))?;
