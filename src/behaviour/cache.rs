@@ -74,7 +74,7 @@ impl<'a> MeasurementCache<'a> {
         hasher.field("row", &bytes_of(row)).number("tokens", generation.tokens as u64).finish()
     }
 
-    /// Returns the cached damage on neutral text; `None` if it is not cached.
+    /// Returns the cached damage (KL divergence and perplexities) on neutral text; `None` if the damage is not cached.
     pub fn damage(&self, neutral: &Neutral) -> Option<Damage> {
         let parse = |bytes: &[u8]| cache_bytes::decode_damage(bytes, &self.header);
         self.store?.recall_if_any(EntryKind::Measured, &self.damage_address(neutral), parse)

@@ -127,8 +127,8 @@ impl Expectation<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
 
-    /// Formats the prompt for messages. A chat prompt is shown after `user:`. A preface is shown separately from the
-    /// prompt.
+    /// Formats the prompt for messages. A chat prompt is shown after `user:`. A preface (a text that avoids an
+    /// attention sink) is shown separately from the prompt.
     pub fn display_prompt(&self) -> String {
         match self.prompt.split_at(self.preface) {
             (_, prompt) if self.chat => format!("user: {prompt}"),
@@ -163,8 +163,8 @@ impl Expectation<'_> {
 /// Runs every expectation on both models, without a cache, and returns the predictions in the order of `expectations`.
 ///
 /// # Errors
-/// If prompts cannot be tokenized or exceed the context, the error lists all of them. If the logits of a model are not
-/// finite, the error has only the first such prompt.
+/// If prompts cannot be tokenized or exceed the context; the error lists all of them. If the logits of a model are not
+/// finite for a prompt; the error has only the first of these prompts.
 pub fn ask_expectations(
     before: &Model,
     after: &Model,
@@ -212,7 +212,7 @@ pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) ->
 /// Returns `pairs` unchanged if all numbers in them are finite.
 ///
 /// # Errors
-/// If the logits of a model are not finite; the error has only the first such prompt.
+/// If the logits of a model are not finite for a prompt; the error has only the first of these prompts.
 pub fn check_finite_answers(
     pairs: Vec<PredictionPair>,
     expectations: &[Expectation<'_>],
@@ -223,11 +223,11 @@ pub fn check_finite_answers(
     }
 }
 
-/// A number of expectations, and how many of these are met.
+/// The number of expectations that are met, and the number of all expectations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Share {
     pub met: usize,
-    /// The total number of expectations; 0 if the project states none of this kind.
+    /// The number of all expectations, met or not.
     pub all: usize,
 }
 

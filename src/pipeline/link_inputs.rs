@@ -13,7 +13,6 @@ use crate::link::Refinement;
 use crate::stats::StatisticsError;
 use crate::stats::corpus::{CorpusError, Documents};
 
-/// A linker with all its inputs, and two figures about these inputs for the report of the build.
 pub struct Prepared<'a> {
     pub linker: PlanLinker<'a>,
     /// The number of edits that were compiled in this run. The other compiled edits were read from the store.

@@ -18,7 +18,7 @@ pub type Objects = BTreeMap<Digest, Object>;
 /// The compiled edits of a plan, and an error for each edit that cannot be compiled.
 pub struct CompiledEdits {
     pub objects: Objects,
-    /// The number of edits whose value was optimised in this call, including those that cannot be compiled.
+    /// The number of edits whose value was optimised in this call, with or without success.
     pub compiled: usize,
     /// One error for each edit whose value did not converge, changes nothing, or is not finite.
     pub refused: Vec<Diagnostic>,

@@ -41,8 +41,8 @@ pub fn is_id_prefix(text: &str) -> bool {
     (MIN_ID_DIGITS..=64).contains(&text.len()) && text.bytes().all(hex)
 }
 
-/// Finds the patch that the user names by a file, by `sha256:` and an id, or by an id alone. Of an id, the first eight
-/// digits are enough. If the name is both a file and digits of an id, the file is used.
+/// Finds the patch that the user names by a file, by `sha256:` and an id, or by an id alone. The first eight digits of
+/// an id are enough. If the name is both a file and digits of an id, the file is used.
 ///
 /// # Errors
 /// If no patch has this name, or several patches have it.

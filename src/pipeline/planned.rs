@@ -55,8 +55,8 @@ impl PlannedEdit<'_> {
         [self.preface().unwrap_or_default(), &self.edit.filled_with(self.name)].concat()
     }
 
-    /// Returns the context templates with which the edit is compiled. The preface, if there is one, is part of the
-    /// first template.
+    /// Returns the context templates with which the edit is compiled. If the edit needs a preface to avoid an attention
+    /// sink, the preface is part of the first template.
     pub fn templates(&self, setup: &Setup) -> Vec<String> {
         detect::with_preface(&setup.templates, self.preface())
     }

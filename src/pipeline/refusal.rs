@@ -126,7 +126,7 @@ impl Refusal {
     }
 }
 
-/// Returns the edits of a plan for which the store has a refusal and no compiled edit.
+/// Returns the edits of a plan for which the store records that they cannot be compiled, with the reasons.
 ///
 /// # Errors
 /// If the store cannot be read.

@@ -22,7 +22,7 @@ use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
 use crate::report::{self, Answer, EditName, EditWeight, Report, TensorDiff, WeightDiff};
 
-/// The parts of the behaviour that a comparison measures in addition to the answers.
+/// The options of a comparison: which texts are generated, and whether the damage on neutral text is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct DiffOptions {
     /// The settings of the generated continuations; no text is generated if `generation.tokens` is 0.
@@ -158,7 +158,7 @@ fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> WeightDiff 
     let base_tensors = context.base.model.checkpoint().tensors();
     let mut tensors = Vec::new();
     for ((was, is), base) in all[0].iter().zip(&all[1]).zip(&base_tensors) {
-        // A tensor that no patch changes shares its memory with the base.
+        // A tensor that no patch changes shares its memory with the base model.
         if was.is_same_memory(is) {
             continue;
         }
@@ -195,8 +195,8 @@ fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<Ed
     found.into_values().collect()
 }
 
-/// Returns a map from the digest of each edit to its id and alias. The edits are those of both sides and of the project
-/// in the working directory.
+/// Returns a map from the digest of each edit to its id and alias. The edits are those of both sides of the comparison
+/// and of the project in the working directory.
 fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, EditName> {
     let sets = [&context.project.edits.edits[..], before.edits(), after.edits()];
     let mut names = BTreeMap::new();
@@ -216,7 +216,8 @@ struct SidePrompt<'s> {
 }
 
 /// Returns the prompts of both sides of the comparison without duplicates. If both sides have a prompt, the expectation
-/// of the later side is used. `stated` are the prefaces of the project in the working directory.
+/// of the later side is used. `stated` are the prefaces (texts that avoid attention sinks) of the project in the
+/// working directory.
 fn prompts<'s>(
     before: &'s Side,
     after: &'s Side,

@@ -237,8 +237,8 @@ fn leaves_project(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Returns the id of a patch for `digits`: all 64 digits of the id, or the first digits of one id in the store. Returns
-/// `None` if there is no such id.
+/// Returns the patch id that `digits` identify: 64 digits are a whole id, and fewer digits must be the start of one id
+/// in the store. Returns `None` if no id matches.
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Failure> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),

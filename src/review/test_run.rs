@@ -32,7 +32,7 @@ pub struct TestRun<'p> {
     pub notes: Vec<String>,
     /// All expectations that are not met, including those that are tolerated because enough other prompts hold.
     shortfalls: Vec<Accepted>,
-    /// The unmet expectations that are not tolerated. A reviewer can accept them in `corrigenda.accepted`.
+    /// The unmet expectations that can make the test fail. A reviewer can accept them in `corrigenda.accepted`.
     acceptable: Vec<Accepted>,
 }
 

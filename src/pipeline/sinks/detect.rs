@@ -88,7 +88,8 @@ pub fn early_subject(resolved: &Resolved) -> Option<Vec<u32>> {
     (bare.position < FIRST_UNCHECKED).then(|| bare.ids[..=bare.position].to_vec())
 }
 
-/// Returns the prefaces in the order in which they are tried: the texts of the model's start tokens, then a line break.
+/// Returns the texts that are tried before a prompt to avoid an attention sink, in this order: the texts of the model's
+/// start tokens, then a line break.
 pub fn candidate_prefaces(base: &Base) -> Vec<String> {
     let mut all = base.tokens.start_texts();
     all.push(LINE_BREAK.to_owned());
