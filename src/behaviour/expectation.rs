@@ -175,7 +175,7 @@ pub fn ask_expectations(
     check_finite_answers(ask(before, after, &inquiries), expectations)
 }
 
-/// Tokenizes the expectations; returns one inquiry per expectation. `limit` is the context length in tokens.
+/// Tokenizes the expectations, and returns one [`Inquiry`] per expectation. `limit` is the context length in tokens.
 ///
 /// # Errors
 /// If prompts cannot be tokenized or exceed the context; the error lists all of them.
