@@ -99,8 +99,8 @@ impl<'a> Linker<'a> {
         self
     }
 
-    /// Returns the pairs of edits whose MLP keys have a cosine of at least `cosine` in the metric of `C⁻¹`, where `C`
-    /// is the second moment of the MLP keys. The most similar pair is first.
+    /// Returns the pairs of edits for which the absolute cosine of their MLP keys is at least `cosine`, the most
+    /// similar pair first. The cosine is taken in the metric of `C⁻¹`, where `C` is the second moment of the MLP keys.
     pub fn similar(&self, cosine: f64) -> Vec<ParallelKeys> {
         self.system.alike(cosine)
     }

@@ -9,8 +9,8 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 
-/// The cosine of two MLP keys at or above which a build warns that their edits disturb each other. The cosine is taken
-/// in the metric of `C⁻¹`, where `C` is the second moment of the MLP keys over the corpus.
+/// The absolute cosine of two MLP keys at or above which a build warns that their edits disturb each other. The cosine
+/// is taken in the metric of `C⁻¹`, where `C` is the second moment of the MLP keys over the corpus.
 pub const SIMILAR: f64 = 0.8;
 
 /// The compiled edits of a plan, with methods that link all of them or a subset.
@@ -66,7 +66,8 @@ impl<'a> PlanLinker<'a> {
         self.linker.sentences()
     }
 
-    /// Returns the pairs of edits whose MLP keys have a cosine of at least [`SIMILAR`], the most similar pair first.
+    /// Returns the pairs of edits for which the absolute cosine of their MLP keys is at least [`SIMILAR`], the most
+    /// similar pair first.
     pub fn similar(&self) -> Vec<ParallelKeys> {
         self.linker.similar(SIMILAR)
     }
