@@ -115,3 +115,9 @@ fn no_text_is_acted_on() {
         assert!(page.contains(&escape(attack)));
     }
 }
+
+#[test]
+fn bars_stay_in_their_frame() {
+    let shares = [None, Some(f64::NAN), Some(f64::INFINITY), Some(-1.0), Some(2.0), Some(0.25)];
+    assert_eq!(shares.map(bar_width), ["0.00", "0.00", "0.00", "0.00", "100.00", "25.00"]);
+}

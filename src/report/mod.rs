@@ -11,8 +11,6 @@ mod findings;
 mod format;
 pub mod github;
 pub mod html;
-mod html_answers;
-mod html_parts;
 mod html_text;
 pub mod human;
 pub mod json;
