@@ -65,8 +65,6 @@ pub enum ModelError {
     NoLayer { layer: usize, last: usize },
     #[error("{text:?} is {tokens} tokens long; the model's context is {limit}")]
     TooLong { text: String, tokens: usize, limit: usize },
-    #[error("the model's next token cannot be drawn: {problem}")]
-    Draw { problem: String },
 }
 
 impl ModelError {
