@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use similar::{ChangeTag, TextDiff};
+use similar::algorithms::{DiffHook, myers};
 
 /// Adjacent words that are all in both texts, all only in the earlier text, or all only in the later text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -29,47 +29,80 @@ pub enum WordChange {
 /// Compares two texts word by word. Adjacent words that differ are merged into one run of removed words and one run of
 /// added words.
 pub fn words(before: &str, after: &str) -> Vec<WordRun> {
-    let difference = TextDiff::from_words(before, after);
-    let mut run = RunCollector::default();
-    for change in difference.iter_all_changes() {
-        run.add(change.tag(), change.value());
+    let (before, after) = (split(before), split(after));
+    let mut collector = RunCollector { before: &before, after: &after, ..RunCollector::default() };
+    let Ok(()) = myers::diff(&mut collector, &before[..], 0..before.len(), &after[..], 0..after.len());
+    collector.end();
+    collector.words
+}
+
+/// Splits a text into words and the runs of white space between them.
+fn split(text: &str) -> Vec<&str> {
+    let is_space = |word: &str| word.starts_with(char::is_whitespace);
+    let mut words: Vec<&str> = Vec::new();
+    let mut start = 0;
+    for (index, character) in text.char_indices() {
+        if index > start && character.is_whitespace() != is_space(&text[start..]) {
+            words.push(&text[start..index]);
+            start = index;
+        }
     }
-    run.end();
-    run.words
+    words.extend(Some(&text[start..]).filter(|last| !last.is_empty()));
+    words
 }
 
 /// Collects adjacent words that differ, up to the next word that is in both texts.
 #[derive(Default)]
-struct RunCollector {
+struct RunCollector<'t> {
+    before: &'t [&'t str],
+    after: &'t [&'t str],
     words: Vec<WordRun>,
-    before: String,
-    after: String,
+    removed: String,
+    added: String,
     /// White space after words that differ, if both texts have it. It becomes part of the run only if the next words
     /// differ too.
     space: String,
 }
 
-impl RunCollector {
-    fn add(&mut self, tag: ChangeTag, text: &str) {
-        let open = !self.before.is_empty() || !self.after.is_empty();
-        match tag {
-            ChangeTag::Equal if open && text.trim().is_empty() => self.space.push_str(text),
-            ChangeTag::Equal => {
+impl DiffHook for RunCollector<'_> {
+    type Error = std::convert::Infallible;
+
+    fn equal(&mut self, start: usize, _: usize, count: usize) -> Result<(), Self::Error> {
+        for word in &self.before[start..start + count] {
+            let open = !self.removed.is_empty() || !self.added.is_empty();
+            if open && word.trim().is_empty() {
+                self.space.push_str(word);
+            } else {
                 self.end();
-                push(&mut self.words, WordChange::Unchanged, text);
-            }
-            ChangeTag::Delete | ChangeTag::Insert => {
-                self.before.push_str(&self.space);
-                self.after.push_str(&self.space);
-                self.space.clear();
-                if tag == ChangeTag::Delete { &mut self.before } else { &mut self.after }.push_str(text);
+                push(&mut self.words, WordChange::Unchanged, word);
             }
         }
+        Ok(())
+    }
+
+    fn delete(&mut self, start: usize, count: usize, _: usize) -> Result<(), Self::Error> {
+        self.continue_run();
+        self.removed.extend(self.before[start..start + count].iter().copied());
+        Ok(())
+    }
+
+    fn insert(&mut self, _: usize, start: usize, count: usize) -> Result<(), Self::Error> {
+        self.continue_run();
+        self.added.extend(self.after[start..start + count].iter().copied());
+        Ok(())
+    }
+}
+
+impl RunCollector<'_> {
+    fn continue_run(&mut self) {
+        self.removed.push_str(&self.space);
+        self.added.push_str(&self.space);
+        self.space.clear();
     }
 
     fn end(&mut self) {
-        push(&mut self.words, WordChange::Removed, &std::mem::take(&mut self.before));
-        push(&mut self.words, WordChange::Added, &std::mem::take(&mut self.after));
+        push(&mut self.words, WordChange::Removed, &std::mem::take(&mut self.removed));
+        push(&mut self.words, WordChange::Added, &std::mem::take(&mut self.added));
         push(&mut self.words, WordChange::Unchanged, &std::mem::take(&mut self.space));
     }
 }
