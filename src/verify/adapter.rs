@@ -1,8 +1,8 @@
-//! Compares an exported adapter with its patch.
+//! Compares an exported LoRA adapter with the patch from which it was exported.
 //!
-//! Base, patch and facts determine every byte of an adapter, so each byte has one expected value. In addition, the
-//! product of the LoRA factors in the file is compared with the weight change by the patch. The comparison of products
-//! does not use the expected bytes.
+//! The base model, the patch and the facts determine every byte of an adapter, so the expected bytes can be computed
+//! and compared. As a second, independent check, the LoRA factors in the file are multiplied, and the product is
+//! compared with the weight change that the patch makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -26,7 +26,7 @@ use crate::model::Spec;
 use crate::regular_file;
 use crate::store::memo;
 
-/// The maximum size of an adapter file that is read, in bytes (4 GiB).
+/// The maximum size of an adapter file, in bytes (4 GiB). A larger file is not read.
 const MOST_BYTES: u64 = 4 << 30;
 
 /// Returns whether a folder contains `adapter_config.json` or `adapter_model.safetensors`, the files of a PEFT adapter.
@@ -34,14 +34,15 @@ pub fn is_peft(folder: &Path) -> bool {
     [CONFIG_FILE, WEIGHTS_FILE].iter().any(|name| folder.join(name).exists())
 }
 
-/// A patch that an adapter may contain, and the LoRA factors of this patch.
+/// A patch from which the checked adapter may have been exported, with the LoRA factors of this patch.
 pub(crate) struct AdapterCandidate {
     pub patch: Candidate,
     pub adapter: Adapter,
 }
 
 impl Reference<AdapterCandidate> {
-    /// Selects the candidate patch whose LoRA factors are the same as those of `found`.
+    /// Selects the patch whose LoRA factors equal those of the exported adapter `found`. If no known patch has these
+    /// factors, selects the first patch that the export, the user or `corrigenda.lock` names.
     pub(crate) fn of_adapter(
         context: &VerifyContext<'_>,
         found: Option<&Adapter>,
@@ -61,14 +62,14 @@ impl Reference<AdapterCandidate> {
         Ok(Self::select(candidates(context, claim, claimed)?, load, contains))
     }
 
-    /// Returns the id of the selected patch and a description of how it was identified; `None` if no patch was
-    /// selected.
+    /// Returns the id of the selected patch and how the patch was identified, such as `found in the store`; `None` if
+    /// no patch was selected.
     pub(crate) fn name(&self) -> Option<(Digest, &'static str)> {
         self.candidate.as_ref().map(|candidate| (candidate.patch.id, candidate.patch.source))
     }
 
-    /// Compares the LoRA factors of each module with the expected factors. If all are equal, also compares the product
-    /// of the factors with the weight change by the patch.
+    /// Compares the LoRA factors of each module in `found` with the factors computed from the patch. If all are equal,
+    /// also compares the product of the factors with the weight change that the patch makes.
     pub(crate) fn modules(&self, audit: &mut Audit, found: &Adapter, spec: &Spec) {
         let Some(candidate) = &self.candidate else {
             for pair in &found.pairs {
@@ -90,14 +91,16 @@ impl Reference<AdapterCandidate> {
                 (None, _) => Check::wrong("module", name, "extra: the patch does not change it"),
             });
         }
-        // The expected factors could be wrong too, so their product is compared with the patch itself.
+        // The expected factors are computed from the patch. If this computation were wrong, the factors could be equal
+        // and wrong, so their product is compared with the patch itself.
         if let Some(place) = found.difference(&candidate.patch.patch, spec).filter(|_| audit.failures() == before) {
             audit.add(Check::wrong("sum", place, "not what the patch adds"));
         }
     }
 }
 
-/// Returns the rank and, by layer, the bits of all factors, for a comparison in which `-0.0` differs from `0.0`.
+/// Returns the rank and, for each layer, the bit patterns of both factors. In a comparison of bit patterns, `-0.0`
+/// differs from `0.0`.
 fn bits(adapter: &Adapter) -> (usize, Vec<(usize, Vec<u32>)>) {
     let bits = |pair: &FactorPair| (pair.layer, pair.a.iter().chain(&pair.b).map(|number| number.to_bits()).collect());
     (adapter.rank, adapter.pairs.iter().map(bits).collect())
@@ -130,8 +133,8 @@ fn factors(name: String, rank: usize, ours: &FactorPair, (found, theirs): (usize
     check
 }
 
-/// Sets the verdict of the audit and adds a fix. The fix is `command` if a check failed, or an import into the store if
-/// checks could not be made because the patch is missing.
+/// Sets the verdict of the audit and adds a fix. If a check failed, the fix is `command`. If checks could not be made
+/// because the patch is missing, the fix is to import the patch into the store.
 pub(crate) fn end(
     audit: &mut Audit,
     context: &VerifyContext<'_>,
@@ -196,7 +199,7 @@ struct AdapterFolder {
     listing: FolderListing,
     digests: BTreeMap<String, (u64, Digest)>,
     claimed: ManifestFile,
-    /// The name of the base in `adapter_config.json`; `None` if the configuration is not valid.
+    /// The name of the base model in `adapter_config.json`; `None` if the file is missing or not valid.
     name: Option<String>,
     adapter: Result<Adapter, String>,
 }
@@ -225,9 +228,9 @@ impl AdapterFolder {
         }
     }
 
-    /// Returns the digest that each file should have, by file name. It is computed from the reference patch or, without
-    /// one, from the adapter in the folder and the claims of its manifest. `None` if a needed file is missing or
-    /// invalid.
+    /// Returns the expected digest of each file, by file name. The digests are computed from the selected patch. If no
+    /// patch was selected, they are computed from the adapter in the folder and the claims of its manifest. `None` if a
+    /// file that the computation needs is missing or invalid.
     fn expected(
         &self,
         context: &VerifyContext<'_>,
@@ -254,7 +257,8 @@ impl AdapterFolder {
             let files = files(adapter, base, &id, &facts, settings.as_ref(), named);
             files.into_iter().map(|(file, bytes)| (file, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
         };
-        // Only the model card shows whether the base's name is a repository of the Hub, so both variants are tried.
+        // Whether the base's name is a repository on the Hugging Face Hub affects only the model card. Therefore the
+        // card is computed for both cases, and the digest of the found card decides.
         let found = self.digests.get(CARD_FILE).map(|(_, digest)| digest);
         let (named, plain) = (digests(true), digests(false));
         Some(if found == named.get(CARD_FILE) { named } else { plain })
@@ -292,7 +296,8 @@ impl AdapterFolder {
         }
     }
 
-    /// Checks a file whose expected digest only the manifest states.
+    /// Compares a file with its digest in the manifest, because the expected digest cannot be computed. Equal digests
+    /// give the state `Unknown`, because the manifest is untrusted.
     fn claim(&self, name: &str, digest: &Digest) -> Check {
         let mut files = self.manifest().into_iter().flat_map(|manifest| &manifest.files);
         if files.any(|file| file.path == name && file.digest == *digest) {

@@ -1,4 +1,4 @@
-//! Finds the patch that an export contains, and reports its facts.
+//! Finds out which patch an export contains, and reports the facts of that patch.
 //!
 //! Patches are tried in this order: the patch named by the export, the patch named by the user, the patch in
 //! `corrigenda.lock`, all patches in the store.
@@ -18,26 +18,28 @@ const NAMED_BY_LOCK: &str = "named by the lock";
 const NAMED_BY_USER: &str = "named by the user";
 pub(crate) const FOUND_IN_STORE: &str = "found in the store";
 
-/// A patch that may be in the export, and the tensors that it replaces in the base.
+/// A patch that the export may contain, and the tensors of the base that the patch replaces.
 pub(crate) struct Candidate {
     pub patch: Patch,
     pub id: Digest,
     pub applied: AppliedTensors,
-    /// The description of how the patch was identified, such as `claimed by the manifest`.
+    /// How the patch was identified, such as `claimed by the manifest`. The text is shown in the report.
     pub source: &'static str,
 }
 
-/// The patch with which an export is compared, selected from the candidates.
+/// The patch with which an export is compared.
 pub(crate) struct Reference<C> {
-    /// The selected candidate patch; `None` if no candidate was selected.
+    /// The selected patch. `None` if the export contains no known patch, and none is named by the export, the user or
+    /// `corrigenda.lock`.
     pub candidate: Option<C>,
-    /// Whether the export contains exactly this patch.
+    /// Whether the export contains the patch. If not, the patch was selected only because it is named.
     pub contained: bool,
 }
 
 impl<C> Reference<C> {
-    /// Selects the first candidate patch that the export contains. If there is none, selects the first candidate named
-    /// by the export, the user or `corrigenda.lock`. A patch known only from the store is then not selected.
+    /// Selects the first patch of `ids` that the export contains. If the export contains none of them, selects the
+    /// first patch that the export, the user or `corrigenda.lock` names, and never a patch that is known only from the
+    /// store.
     pub(crate) fn select(
         ids: Vec<(Digest, &'static str)>,
         load: impl Fn(Digest, &'static str) -> Option<C>,
@@ -57,8 +59,8 @@ impl<C> Reference<C> {
     }
 }
 
-/// Returns the ids of the candidate patches without duplicates, in the order in which they are tried. Each id has a
-/// description, for the report, of how the patch was identified.
+/// Returns the ids of the patches that the export may contain, without duplicates, in the order in which they are
+/// tried. The text with each id says how the patch was identified, and is shown in the report.
 pub(crate) fn candidates(
     context: &VerifyContext<'_>,
     claim: Option<Digest>,
@@ -72,8 +74,8 @@ pub(crate) fn candidates(
     Ok(ids.chain(patches.map(|entry| (entry.key, FOUND_IN_STORE))).filter(|(id, _)| tried.insert(*id)).collect())
 }
 
-/// Returns a patch named by the user or in the store; `None` if the patch is missing or damaged. The empty patch is
-/// returned only if the export, the user or `corrigenda.lock` names it.
+/// Returns the patch `id`, from the file that the user named or from the store; `None` if it is missing or damaged. A
+/// patch without edits is returned only if the export, the user or `corrigenda.lock` names it.
 pub(crate) fn load_patch(context: &VerifyContext<'_>, id: &Digest, source: &'static str) -> Option<Patch> {
     let named = context.named_patch.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
     let bytes = named.or_else(|| context.store.get(EntryKind::Patch, id).ok()?)?;
@@ -106,7 +108,7 @@ pub(crate) fn patch_check(
 /// not have the edit, the texts in the manifest.
 pub(crate) fn add_facts(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch, claimed: &[ExportedFact]) {
     for fact in facts(patch, &context.edits, &context.prefaces()) {
-        // The texts of the manifest are untrusted: they are used only if their meaning digest is in the patch.
+        // Texts in the manifest are untrusted. They are used only if the digest computed from them is in the patch.
         let from_manifest =
             claimed.iter().find(|one| fact.meaning.is_some_and(|digest| one.meanings().contains(&digest)));
         let fact = if fact.id.is_some() { &fact } else { from_manifest.unwrap_or(&fact) };

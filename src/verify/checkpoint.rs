@@ -1,8 +1,8 @@
 //! Checks that an exported checkpoint is the base with the patch applied, file by file and tensor by tensor.
 //!
 //! The manifest is untrusted: it only determines which patch is tried first. The patch is applied to the base again and
-//! the result is compared with the checkpoint. If they differ, the next candidate patch is tried. Only files in the
-//! listing of the folder are read, so a name in a manifest is never used as a path.
+//! the result is compared with the checkpoint. If they differ, the next known patch is tried. Only files found by
+//! listing the folder are read, so a name in a manifest is never used as a path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,7 +31,7 @@ use crate::store::memo;
 /// folders.
 pub(crate) const TOOLS: [&str; 2] = [".cache", ".git"];
 
-/// Checks the checkpoint in `folder` against the base and the patch that it contains.
+/// Checks that the checkpoint in `folder` is the base with a known patch applied.
 ///
 /// # Errors
 /// If `folder` cannot be listed or contains no weights.
@@ -80,7 +80,8 @@ struct OpenedCheckpoint<'a> {
     claimed: ManifestFile,
 }
 
-/// Returns whether the file `name` is a weights file of the base, even if it does not have a standard name.
+/// Returns whether the base has a safetensors file with this name. The name need not be a standard one such as
+/// `model.safetensors`.
 fn is_own(base: &LockedBase, name: &str) -> bool {
     name.ends_with(".safetensors") && base.has(name)
 }
@@ -116,15 +117,16 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the base digest in the manifest if the checkpoint was exported from a different model: the digest is not
-    /// that of the opened base, and no tensor is the same as in the base. Otherwise `None`.
+    /// Returns the base digest from the manifest if the checkpoint was made from a different model: the digest is not
+    /// that of the opened base, and no tensor is the same as in the base. Otherwise returns `None`.
     fn of_another_model(&self) -> Option<Digest> {
         let other = self.manifest()?.base.digest;
         let nothing = !self.pairs.iter().any(TensorPair::is_unchanged);
         (other != self.context.base.locked.digest && nothing).then_some(other)
     }
 
-    /// Selects the candidate patch that the checkpoint contains, or else the patch that it should contain.
+    /// Selects the patch that the checkpoint contains. If it contains no known patch, selects the first patch that the
+    /// manifest, the user or `corrigenda.lock` names.
     fn reference(&self) -> Result<Reference<Candidate>, Failure> {
         let claim = self.manifest().map(|manifest| manifest.patch);
         let ids = candidates(self.context, claim, CLAIMED_BY_MANIFEST)?;
@@ -141,7 +143,8 @@ impl<'a> OpenedCheckpoint<'a> {
     }
 
     fn contains(&self, candidate: &Candidate) -> bool {
-        // The empty patch is contained if all tensors equal those of the base.
+        // A patch without edits has no targets. The checkpoint contains this patch if all tensors equal those of the
+        // base.
         let targets = candidate.patch.targets();
         let target = |pair: &&TensorPair| targets.is_empty() || targets.contains_key(&pair.name);
         let as_patched =
@@ -160,8 +163,8 @@ impl<'a> OpenedCheckpoint<'a> {
         });
     }
 
-    /// Returns the patch id, the facts and the settings digest that the model card and the manifest should state;
-    /// `None` if there is neither a manifest nor a candidate patch.
+    /// Returns the patch id, the facts and the settings digest that the model card should state. `None` if there is no
+    /// valid manifest and no patch was selected.
     fn described(&self, candidate: Option<&Candidate>) -> Option<(Digest, Vec<ExportedFact>, Option<Digest>)> {
         let id = candidate.map(|candidate| candidate.id);
         match (self.manifest(), candidate) {
@@ -175,8 +178,8 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the manifest if no candidate patch was selected, so that its claims about the weights cannot be checked;
-    /// otherwise `None`.
+    /// Returns the manifest if no patch was selected, and `None` otherwise. Without a patch, the claims of the manifest
+    /// about the weights cannot be checked.
     fn unproved(&self, reference: &Reference<Candidate>) -> Option<&ExportManifest> {
         self.manifest().filter(|_| reference.candidate.is_none())
     }
@@ -237,7 +240,8 @@ impl<'a> OpenedCheckpoint<'a> {
         Ok(wrong(said).detail(format!("expected {expected}")).detail(format!("found    {digest}")))
     }
 
-    /// Returns the failed check of a weights file that no export contains.
+    /// Returns the failed check of a weights file that an export never contains: a pickle, or a format that a patch
+    /// cannot change.
     fn unedited(&self, found: &FolderFile, digest: &Digest) -> Result<Check, Failure> {
         let said = if found.pickle {
             "a pickle, which an export never contains"
@@ -254,7 +258,8 @@ impl<'a> OpenedCheckpoint<'a> {
         Ok(check.detail(why))
     }
 
-    /// Returns the digest of a file in an export of the patch; `None` if the export copies the file from the base.
+    /// Returns the digest that the file `name` has in an export of the patch. `None` if an export copies the file from
+    /// the base unchanged, or if the expected content is not known.
     fn exported(&self, name: &str, candidate: Option<&Candidate>) -> Result<Option<Digest>, ExportError> {
         if name == CARD_FILE {
             let readme = self

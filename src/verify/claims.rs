@@ -12,7 +12,7 @@ use crate::export::{ExportError, ExportManifest, MANIFEST_FILE};
 use crate::numeric::NUMERICS;
 use crate::patch::Patch;
 
-/// The manifest of an export, as read from its folder.
+/// The result of reading the manifest in the folder of an export.
 pub(crate) enum ManifestFile {
     Absent,
     /// The reason why the manifest is not valid.
@@ -21,7 +21,8 @@ pub(crate) enum ManifestFile {
     Valid(Box<ExportManifest>, Vec<u8>),
 }
 
-/// Reads and parses the manifest of an exported folder; an invalid manifest is not an error.
+/// Reads and parses the manifest of an exported folder. An invalid manifest is returned as [`ManifestFile::Invalid`]
+/// and not as an error.
 pub(crate) fn read_manifest(found: &FolderListing) -> Result<ManifestFile, ExportError> {
     let Some(member) = found.get(MANIFEST_FILE) else { return Ok(ManifestFile::Absent) };
     if member.size > MOST_MANIFEST_BYTES {
@@ -44,8 +45,8 @@ pub struct ExportContent<'a> {
     pub omitted: &'a [String],
 }
 
-/// Compares every claim of a manifest with the content of the export, `truth`. `bytes` is the content of the manifest
-/// file. Returns the failed checks, or one passed check if no check failed.
+/// Compares every claim of a manifest with `truth`, the actual content of the export. `bytes` is the content of the
+/// manifest file. Returns the failed checks, or one passed check if no check failed.
 pub fn check_claims(
     context: &VerifyContext<'_>,
     manifest: &ExportManifest,
@@ -137,8 +138,8 @@ impl ClaimChecks {
         self.equal("tensors", "the patch changes a tensor that the manifest does not name", all);
     }
 
-    /// Checks three claims: the texts of every fact match its digest, every fact is in the patch, and no fact of the
-    /// patch is missing.
+    /// Checks three claims: the digest of every fact matches its texts, every fact in the manifest is in the patch, and
+    /// every fact of the patch is in the manifest.
     fn facts(&mut self, manifest: &ExportManifest, patch: &Patch) {
         let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
         for fact in &manifest.facts {
@@ -150,8 +151,8 @@ impl ClaimChecks {
             if meanings.is_empty() {
                 meanings.extend(fact.meaning);
             }
-            // The patch must contain a meaning digest for the subject and for each alias, and no two facts may claim
-            // the same digest.
+            // A fact has one digest for its subject and one for each alias. All of them must be in the patch, and no
+            // two facts may have the same digest.
             let known = !meanings.is_empty()
                 && meanings.iter().filter(|meaning| left.remove(meaning)).count() == meanings.len();
             self.equal(&name, "a fact that is not in the patch", known);

@@ -1,4 +1,4 @@
-//! Checks a GGUF adapter for llama.cpp. Every byte of the file has one expected value.
+//! Checks a GGUF adapter for llama.cpp. The base and the patch determine every byte of the file.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -67,8 +67,8 @@ fn text<'a>(file: &'a Gguf, key: &str) -> Option<&'a str> {
     }
 }
 
-/// Compares the metadata of the file with the metadata of an export of the patch. Without a patch, compares only the
-/// digests of the base and of the tensor data.
+/// Compares the metadata in the file with the metadata that an export of the patch would have. Without a known patch,
+/// compares only the digests of the base and of the tensor data.
 fn pairs(
     audit: &mut Audit,
     context: &VerifyContext<'_>,

@@ -48,7 +48,7 @@ pub enum CheckState {
 }
 
 impl CheckState {
-    /// Returns the word for the report, in upper case for failures.
+    /// Returns the word for the report, in upper case for `Wrong` and `Stale`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -76,13 +76,13 @@ pub struct Check {
 }
 
 impl Check {
-    /// Returns a passed check without details.
+    /// Returns a check with the state [`CheckState::Ok`], the summary `said` and no details.
     pub fn ok(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
         let (name, said) = (name.into(), said.into());
         Self { state: CheckState::Ok, group, name, summary: said, details: Vec::new(), collapsible: false }
     }
 
-    /// Returns a failed check with the state [`CheckState::Wrong`].
+    /// Returns a check with the state [`CheckState::Wrong`], the summary `said` and no details.
     pub fn wrong(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
         Self { state: CheckState::Wrong, ..Self::ok(group, name, said) }
     }
@@ -114,7 +114,7 @@ pub struct Audit {
     pub checks: Vec<Check>,
     /// The sentence that is shown if all checks passed.
     pub verdict: String,
-    /// How to fix the failures, without duplicates. Most fixes are commands.
+    /// Shell commands and instructions that fix the failures, without duplicates.
     pub repairs: Vec<String>,
     /// Additional fields of the JSON output, as a JSON object.
     pub fields: Value,

@@ -96,8 +96,8 @@ fn check_corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     audit.add(check);
 }
 
-/// Checks the edits and the settings against `corrigenda.lock`, as `build --locked` does. Also checks the statistics of
-/// every layer in the store.
+/// Checks the edits and the settings against `corrigenda.lock`, as `build --locked` does. Also checks that the store
+/// has intact statistics for every layer in `corrigenda.lock`.
 fn check_inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Failure> {
     let base = Base::open(project, store, isa, false)?;
     let setup = Setup::new(project, &base, store, CorpusDigest::of_lock(lock))?.with_imports_of(lock);
@@ -143,7 +143,7 @@ fn add_changes(audit: &mut Audit, changes: &[EditChange]) {
 }
 
 /// Returns the check of a store entry. The check passes if the entry is intact and `judge` accepts the digest of its
-/// payload. The error of `judge` is the expected and the found digest.
+/// payload. If `judge` rejects the digest, it returns the expected and the found digest.
 fn entry_check(
     group: &'static str,
     name: &str,
@@ -218,7 +218,8 @@ fn check_store(audit: &mut Audit, store: &Store) {
 /// Adds the commands that rebuild missing entries of the store. `same` is true if the base matches `corrigenda.lock`.
 fn add_rebuild_commands(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != CheckState::Ok);
-    // `build` compiles no edits if the store has the report of the build, so the report must be removed first.
+    // If the store has the report of this build, `build` does not compile the edits again. Therefore the report must be
+    // removed first.
     let report = store.path(EntryKind::Report, &BuildInputs::of_lock(lock).record_address());
     if failed("object") && report.exists() {
         audit.repair(removal(&report));

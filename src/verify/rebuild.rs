@@ -1,5 +1,5 @@
-//! Repeats the build of `corrigenda.lock` in an empty store, and compares the results with the digests in
-//! `corrigenda.lock`.
+//! Repeats the build that `corrigenda.lock` records, in an empty store, and compares the digests of the results with
+//! those in `corrigenda.lock`.
 //!
 //! Imported statistics cannot be computed again, so they are copied from the project's store.
 
@@ -117,11 +117,12 @@ fn compare_results(
     Ok(())
 }
 
-/// Adds a failed check, because the same inputs did not give the patch that `corrigenda.lock` names.
+/// Adds a failed check for a build whose inputs match `corrigenda.lock` but whose patch does not.
 fn report_difference(audit: &mut Audit, stop: &Failure) {
     let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
     for line in stop.findings.iter().flat_map(|finding| &finding.help) {
-        // The advice to write a new `corrigenda.lock` is left out, because `verify` does not write files.
+        // Lines that begin with `run ` advise the user to write a new `corrigenda.lock`, which does not explain the
+        // difference.
         if !line.starts_with("run ") {
             check = check.detail(line.clone());
         }

@@ -15,7 +15,7 @@ use super::Check;
 /// be missing.
 #[derive(Clone, Debug)]
 pub struct TensorPair {
-    /// The name of the weights file in both folders.
+    /// The name of the weights file, the same in the base and in the checkpoint.
     pub file: String,
     pub name: String,
     /// The tensor in the base: type, shape, position and digest; `None` if the base has no such tensor.
@@ -24,7 +24,7 @@ pub struct TensorPair {
     pub found: Option<(TensorInfo, Digest)>,
 }
 
-/// Pairs the tensors by name in the weights files that both the base and the checkpoint have.
+/// Pairs the tensors of the same name, for every weights file that both the base and the checkpoint have.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -53,8 +53,8 @@ fn with_digest(file: &File, name: &str) -> Result<Option<(TensorInfo, Digest)>, 
 }
 
 impl TensorPair {
-    /// Returns the digest that the tensor should have. If the patch replaces the tensor, it is the digest of the
-    /// patched bytes, otherwise that of the base's bytes. `None` if the tensor is in neither.
+    /// Returns the digest that the tensor should have: that of the patched bytes if the patch replaces the tensor,
+    /// otherwise that of the bytes in the base. `None` if the base does not have the tensor.
     pub fn expected(&self, applied: &AppliedTensors) -> Option<Digest> {
         let after = applied.get(&self.file).and_then(|tensors| tensors.get(&self.name)).map(|one| one.after);
         after.or(self.base.as_ref().map(|(_, digest)| *digest))
