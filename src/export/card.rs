@@ -19,8 +19,8 @@ const END: &str = "<!-- corrigenda:end -->";
 /// the end of the section.
 pub fn section(base: &Digest, patch: &Digest, facts: &[ExportedFact], settings: Option<&Digest>) -> String {
     let count = format!("{} fact{}", facts.len(), if facts.len() == 1 { " was" } else { "s were" });
-    // The card states a digest of the facts and the settings, so `verify` detects a later change of them in the
-    // manifest.
+    // The card contains the digest of the facts and the settings. With this digest, `verify` detects a later change of
+    // the facts or the settings in the manifest.
     let record = serde_json::to_vec(&(facts, settings)).expect("texts and digests always serialise");
     let record = Digest::of(&record);
     let mut out = format!(

@@ -1,8 +1,8 @@
 //! Exports a checkpoint: the base's files with the patch applied to the weights.
 //!
 //! All files are written to a staging folder next to the destination, read back, and moved to the destination with one
-//! rename. Pickle files are omitted, and also weights that are not part of the base, such as a GGUF copy of the model.
-//! In a weights file, only the bytes of the edited tensors change.
+//! rename. Pickles are not exported. Weights files that are not part of the base, such as a GGUF copy of the model, are
+//! not exported either. In a weights file, only the bytes of the edited tensors change.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,11 +25,11 @@ use crate::store::memo;
 /// The input and the destination of a checkpoint export or an adapter export.
 pub struct ExportRequest<'a> {
     pub folder: &'a Path,
-    /// The base's files with their digests, as listed in `corrigenda.lock` or read from `folder`.
+    /// The base's files with their digests, from `corrigenda.lock` or computed from the files in `folder`.
     pub base: &'a LockedBase,
     /// The patch to export, which must have been made for this base.
     pub patch: &'a Patch,
-    /// The facts of the patch, as the model card and the manifest list them.
+    /// The facts in the patch, which the model card and the manifest list.
     pub facts: &'a [ExportedFact],
     /// The digest of the settings with which the patch was built; `None` if `corrigenda.lock` does not name the patch.
     pub settings: Option<Digest>,
@@ -44,7 +44,7 @@ pub struct ExportRequest<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportedCheckpoint {
     pub manifest: ExportManifest,
-    /// The names of the base's pickle files, which are not exported. The manifest lists other omitted files.
+    /// The names of the base's pickle files, which are not exported. The manifest does not list them.
     pub pickles: Vec<String>,
     /// The names of the base's subfolders, which are not exported.
     pub folders: Vec<String>,
@@ -86,7 +86,8 @@ struct CheckpointWriter<'a> {
 }
 
 impl CheckpointWriter<'_> {
-    /// Writes all files to the staging folder, then reads each one back and checks its digests.
+    /// Writes all files to the staging folder and checks that the base did not change. Then reads each written file
+    /// back and checks its digest.
     fn all(&self) -> Result<ExportManifest, ExportError> {
         let mut files = Vec::new();
         for (index, member) in self.listing.files.iter().enumerate() {

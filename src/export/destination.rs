@@ -17,24 +17,24 @@ use crate::regular_file::canonicalize_lenient;
 use crate::store::atomic::sync_directory;
 use crate::store::memo;
 
-/// A checked destination of an export: the path does not exist or is an empty folder, and is not inside the base's
-/// folder or the store.
+/// The path of an export that is to be written. The path was checked: it does not exist or is an empty folder, and is
+/// not inside the base's folder or the store.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// The path as the user gave it.
     named: PathBuf,
-    /// The absolute path, with links resolved.
+    /// The absolute path, with symbolic links resolved.
     path: PathBuf,
     /// The parent folder, which may not exist yet.
     parent: PathBuf,
 }
 
 impl Destination {
-    /// Checks the destination of an exported folder, which must not exist or must be an empty folder.
+    /// Checks the path `to` at which a folder is to be exported. The path must not exist or must be an empty folder.
     ///
     /// # Errors
-    /// If the destination exists and is not an empty folder, is inside the base's folder or the store, or has a parent
-    /// that is not a folder.
+    /// If the path exists and is not an empty folder, is inside the base's folder or the store, or has a parent that is
+    /// not a folder.
     pub fn folder(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
         let place = Self::outside(to, base, store)?;
         match taken(to)? {
@@ -45,10 +45,10 @@ impl Destination {
         }
     }
 
-    /// Checks the destination of an exported file, which must not exist.
+    /// Checks the path `to` at which a file is to be exported. The path must not exist.
     ///
     /// # Errors
-    /// If the destination exists, is inside the base's folder or the store, or has a parent that is not a folder.
+    /// If the path exists, is inside the base's folder or the store, or has a parent that is not a folder.
     pub fn file(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
         let place = Self::outside(to, base, store)?;
         match taken(to)? {
@@ -70,7 +70,7 @@ impl Destination {
         Ok(Self { named: to.to_owned(), path, parent })
     }
 
-    /// Rejects a destination whose closest existing parent is not a folder. [`Destination::stage`] creates missing
+    /// Rejects a destination whose closest existing ancestor is not a folder. [`Destination::stage`] creates missing
     /// parent folders.
     fn in_a_folder(self) -> Result<Self, ExportError> {
         match self.parent.ancestors().find(|above| above.symlink_metadata().is_ok()) {
@@ -157,7 +157,7 @@ impl CreatedFolders {
 
 impl Drop for CreatedFolders {
     fn drop(&mut self) {
-        // `remove_dir` fails if the folder is not empty; such a folder remains.
+        // `remove_dir` fails if another program has put a file into the folder. The folder then remains.
         self.0.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
     }
 }
@@ -215,8 +215,8 @@ impl Staging {
     /// # Errors
     /// If syncing or renaming fails.
     pub fn commit(self) -> Result<(), ExportError> {
-        // Variables are dropped in reverse order. If the rename fails, the staging folder is removed before its parent
-        // folders.
+        // Variables are dropped in the reverse order of their declaration. If the rename fails, the staging folder
+        // `folder` is therefore removed before the parent folders `made`.
         let Self { made, folder, place } = self;
         sync_directory(folder.path())?;
         // On systems other than Unix, a rename does not replace an empty folder, so the folder is removed first.
@@ -234,7 +234,7 @@ impl Staging {
     /// # Errors
     /// If the destination exists by now, or the rename fails.
     pub fn commit_file(self, name: &str) -> Result<(), ExportError> {
-        // A rename would replace a file that was created at the destination in the meantime.
+        // A rename would replace a file that was created at the destination in the meantime, so this is checked again.
         if let Some(what) = taken(&self.place.path)? {
             return Err(self.place.taken(what));
         }

@@ -24,7 +24,7 @@ pub struct ExportedFact {
     /// Whether the prompt is a user message in the model's chat template.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub chat: bool,
-    /// The id of the edit in the project; absent if the project has no edit with this meaning digest.
+    /// The id of the edit in the project; absent if the project does not have the edit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The digest of subject, prompt, target and chat flag, by which the patch identifies the fact.
@@ -91,8 +91,8 @@ impl ExportedFact {
         })
     }
 
-    /// Computes the meaning digests of the fact from its texts: one for the subject, then one for each alias. Empty if
-    /// the fact has no texts.
+    /// Computes the meaning digests, by which a patch identifies the fact, from the texts of the fact: first the digest
+    /// for the subject, then one for each alias. Empty if the fact has no texts.
     pub fn meanings(&self) -> Vec<Digest> {
         let (Some(subject), Some(prompt), Some(target)) = (&self.subject, &self.prompt, &self.target) else {
             return Vec::new();
@@ -102,8 +102,8 @@ impl ExportedFact {
     }
 }
 
-/// Returns the facts of a patch, sorted by id. Their texts come from the edits in `edits` with the same meaning
-/// digests.
+/// Returns the facts of a patch, sorted by id. The texts of a fact come from the edit in `edits` whose meaning digest
+/// is in the patch.
 pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<ExportedFact> {
     let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
     let mut facts = Vec::new();

@@ -1,8 +1,7 @@
-//! Lists the files of a checkpoint folder, and rejects links to files outside.
+//! Lists the files of a checkpoint folder, and rejects links to files outside the folder.
 //!
-//! A snapshot in a Hugging Face cache consists of links to files in another folder, `blobs`. Therefore links are
-//! followed, but only to targets inside the checkpoint folder or, in a Hugging Face cache, inside the `models--*`
-//! folder of the snapshot. Subfolders are not entered.
+//! A snapshot in a Hugging Face cache consists of links to files in another folder, `blobs`. Therefore the target of a
+//! link may also be in the `models--*` folder that contains the snapshot and `blobs`. Subfolders are not entered.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -31,7 +30,7 @@ pub struct FolderFile {
 
 impl FolderFile {
     /// Returns whether the file contains weights that are not part of the base, usually the same model in another
-    /// format. The file is not patched, so a program that loads it would give the old answers.
+    /// format. Such a file is not exported: it is not patched, so a program that loads it would give the old answers.
     pub fn is_left_out(&self, base: &LockedBase) -> bool {
         self.weights && !base.has(&self.name)
     }

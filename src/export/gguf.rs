@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(bytes[first + 12..first + 16], *b"\x03\0\0\0");
         let second = bytes.windows(3).position(|some| some == b"t.1").expect("its name") + 3;
         assert_eq!(bytes[second + 24..second + 32], 64_u64.to_le_bytes());
-        // The data of the tensors has 60 and 32 bytes, each padded to a multiple of 32.
+        // The data of the two tensors has 60 and 32 bytes, padded to 64 and 32 bytes.
         let header = bytes.len() - 64 - 32;
         assert_eq!((header % 32, bytes.len() % 32), (0, 0));
         assert_eq!(bytes[header..header + 4], (-1.5_f32).to_le_bytes());
@@ -270,7 +270,7 @@ mod tests {
         }
         let longer = [bytes.as_slice(), &[0; 32]].concat();
         assert_eq!(Gguf::from_bytes(&longer), Err(GgufError::NotCanonical(bytes.len())));
-        // Counts and lengths that exceed any memory are rejected without an allocation.
+        // Counts and lengths that exceed the memory of any computer are rejected before memory is allocated for them.
         for at in [8, 16, 24] {
             let mut other = bytes.clone();
             other[at..at + 8].fill(0xff);

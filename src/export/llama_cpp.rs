@@ -130,7 +130,8 @@ pub fn llama_cpp(request: &ExportRequest<'_>, spec: &Spec) -> Result<ExportedGgu
     Ok(ExportedGguf { file, patch, architecture, rank: adapter.rank, tensors: tensor_entries(&applied) })
 }
 
-/// Parses the written bytes and compares the LoRA factors with those of the patch. The error describes the difference.
+/// Parses the written bytes and compares the product of the LoRA factors with the weight change that the patch makes.
+/// The error describes the difference.
 fn check(bytes: &[u8], patch: &Patch, spec: &Spec) -> Result<(), String> {
     let file = Gguf::from_bytes(bytes).map_err(|error| error.to_string())?;
     parse(&file, spec)?.difference(patch, spec).map_or(Ok(()), Err)

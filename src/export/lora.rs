@@ -3,8 +3,8 @@
 //! Programs derive the scale from the rank in different ways. With one rank for all modules and `alpha = rank`, the
 //! scale is 1 in all of these programs. If a module has fewer edits than the rank, its factors are padded with zeros.
 //!
-//! Some programs round factors to half precision. Therefore the two vectors of an edit are first brought to similar
-//! norms. They are scaled by a power of two, so their product stays exactly the same.
+//! The weight change of one edit is the product of two vectors. Some programs round LoRA factors to half precision, so
+//! the two vectors are first scaled to similar norms. Each is scaled by a power of two, so the product does not change.
 
 use crate::model::Spec;
 use crate::patch::{Patch, Target};
@@ -12,7 +12,7 @@ use crate::safetensors::Layout;
 
 use super::ExportError;
 
-/// The LoRA factors A and B of one MLP down-projection. The adapter adds `B · A` to its weight.
+/// The LoRA factors A and B of one MLP down-projection. The adapter adds `B · A` to the weight of the projection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FactorPair {
     /// The index of the layer, from 0.
@@ -64,8 +64,8 @@ impl Adapter {
         }
     }
 
-    /// Returns where the weight change by the adapter first differs from that by `patch`, as text for a message. `None`
-    /// if all compared elements are equal.
+    /// Returns the first module or element in which the weight change of the adapter differs from that of `patch`, as
+    /// text for a message. `None` if all compared elements are equal.
     pub fn difference(&self, patch: &Patch, spec: &Spec) -> Option<String> {
         if self.pairs.len() != patch.targets().len() {
             return Some("the list of modules".to_owned());
@@ -108,7 +108,7 @@ fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     sum
 }
 
-/// The number of elements up to which a weight is compared in full; of a larger weight, only some elements are
+/// A weight with at most this number of elements is compared in full. Of a larger weight, only some elements are
 /// compared.
 const ALL: usize = 1 << 16;
 
@@ -197,7 +197,8 @@ pub(super) mod samples {
         Spec::parse(std::path::Path::new("config.json"), &config).expect("a shape")
     }
 
-    /// Returns the change of one weight by `edits` edits, with elements of very different magnitudes.
+    /// Returns a sample weight change by `edits` edits, for a weight `[out, inner]`. Its elements have very different
+    /// magnitudes.
     pub(in super::super) fn target(edits: usize, out: usize, inner: usize) -> Target {
         let mut digests: Vec<_> = (0..edits).map(|edit| Digest::of(&[edit as u8])).collect();
         digests.sort_unstable();
@@ -239,7 +240,7 @@ mod tests {
         assert!(adapter.pairs[0].a[32..].iter().all(|number| *number == 0.0));
         assert!(adapter.pairs.iter().all(|pair| (pair.a.len(), pair.b.len()) == (96, 24)));
         assert_eq!(adapter.difference(&patch, &spec()), None);
-        // A change of any single number is detected and located.
+        // For each element of A, a change of the lowest bit is detected, and the message names the module and the row.
         for at in 0..96 {
             let mut other = adapter.clone();
             other.pairs[1].a[at] = f32::from_bits(other.pairs[1].a[at].to_bits() ^ 1);
@@ -283,7 +284,8 @@ mod tests {
         let (u, v) = (vec![1e30, tiny], vec![1e-30]);
         let (b, a) = balanced(&u, &v);
         assert_eq!((b, a), (u, v));
-        // If scaling to equal norms would round a number, the closest scale that rounds no number is used.
+        // `larger` can be scaled down by at most 2^10 without rounding an element. Equal norms would need a larger
+        // factor, so 2^10 is used.
         let larger = vec![1e30, tiny * 1024.0];
         let (partial_b, partial_a) = balanced(&larger, &[1e-30]);
         assert_eq!((partial_b[1], partial_a[0]), (tiny, 1e-30 * 1024.0));

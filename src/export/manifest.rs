@@ -117,7 +117,7 @@ impl ExportManifest {
         Self { base, facts, files, format, numerics, omitted, patch, settings, tensors }
     }
 
-    /// Returns the canonical bytes of the manifest file.
+    /// Returns the text of the manifest file. Equal manifests have equal bytes.
     pub fn render(&self) -> Vec<u8> {
         let text = serde_json::to_string_pretty(self).expect("texts, numbers and lists always serialise");
         format!("{text}\n").into_bytes()

@@ -89,7 +89,7 @@ impl PeftConfig {
             fan_in_fan_out: adapter.pairs.iter().all(|pair| pair.layout == Layout::Conv1d),
             inference_mode: true,
             init_lora_weights: true,
-            // With rsLoRA (`alpha / sqrt(r)`) off, the scale is `alpha / r`, which is 1.
+            // `use_rslora` is false, so PEFT scales the product of the factors by `lora_alpha / r`, which is 1.
             lora_alpha: adapter.rank,
             lora_dropout: 0.0,
             modules_to_save: None,
@@ -119,7 +119,8 @@ pub fn files(
     settings: Option<&Digest>,
     BaseName { name, on_hub }: BaseName<'_>,
 ) -> [(&'static str, Vec<u8>); 3] {
-    // Every JSON string is also a valid YAML string, so the name is quoted as JSON.
+    // The name is quoted as a JSON string in the YAML header of the card. Every JSON string is also a valid YAML
+    // string.
     let quoted = serde_json::to_string(&*escape_controls(name)).expect("a text always serialises");
     let model = if on_hub { format!("base_model: {quoted}\n") } else { String::new() };
     let matter = format!("---\n{model}library_name: peft\n---\n");
@@ -200,7 +201,8 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
     Ok(Elements::of_bytes(WeightDtype::F32, bytes).to_f32().into_owned())
 }
 
-/// Lists the base's files and computes the patched tensors, whose digests the manifest of an adapter contains.
+/// Lists the base's files and computes the patched tensors. The manifest of an adapter contains the digests of these
+/// tensors.
 pub(super) fn list_and_apply(request: &ExportRequest<'_>) -> Result<(FolderListing, AppliedTensors), ExportError> {
     let listing = list(request.folder)?;
     let applied = apply(&open_all(&listing, request.base)?, request.patch)?;
@@ -234,7 +236,7 @@ pub fn peft(request: &ExportRequest<'_>, named: AdapterBase<'_>) -> Result<Expor
     Ok(ExportedPeft { manifest, rank: adapter.rank })
 }
 
-/// Parses the written files, and compares their LoRA factors with the patch.
+/// Parses the written files and compares the product of their LoRA factors with the weight change that the patch makes.
 fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<(), ExportError> {
     let differs = |what| ExportError::Differs { file: WEIGHTS_FILE.to_owned(), what };
     let adapter = parse(config, weights, spec).map_err(differs)?;
