@@ -1,5 +1,5 @@
-//! Treats damaged entries of the store as missing, so that they are computed again. A warning is recorded for each of
-//! them.
+//! Treats damaged entries of the store as missing, so that they are computed again. A warning is recorded for each
+//! damaged entry.
 
 use std::sync::PoisonError;
 

@@ -5,7 +5,7 @@ use super::EntryKind;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 
-/// An error of the store, or of an atomic write to a file outside it, such as `corrigenda.lock`.
+/// An error of the store, or of an atomic write to a file outside the store, such as `corrigenda.lock`.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{operation} `{}` failed: {source}{}", path.display(), remedy(source))]

@@ -1,7 +1,7 @@
 //! Lets unit tests simulate failures of the operations that change the disk.
 //!
-//! Operations of the store and of [`atomic`](super::atomic) call [`before`] or [`writing`] first, unless their failure
-//! is ignored. Outside unit tests, no failure is simulated.
+//! The store and [`atomic`](super::atomic) call [`before`] or [`writing`] at every such operation, unless its failure
+//! is ignored. Outside unit tests, both functions simulate no failure.
 
 use std::io;
 
@@ -57,10 +57,10 @@ mod counted {
 
     use super::Call;
 
-    /// A failure that a test simulates at one selected call.
+    /// A failure that a test simulates at one selected [`Call`].
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(in super::super) enum Fault {
-        /// No failure; the calls are only counted.
+        /// No failure is simulated; the calls are only recorded.
         None,
         /// The process is killed: the call that the test selects and all later calls do nothing, and temporary files
         /// remain.

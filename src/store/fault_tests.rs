@@ -15,7 +15,7 @@ struct Place {
 }
 
 impl Place {
-    /// Creates the folder, with an old `lock` file and with one damaged entry in the store `own`.
+    /// Creates the files of a test: an old `lock` file, and the store `own` with one damaged entry.
     fn new() -> Self {
         // If possible, the folder is in memory, because syncing to disk is slow and is not tested here.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
@@ -82,7 +82,7 @@ impl Place {
     }
 
     /// Checks that `lock` has its old or its new content, and that no entry is damaged. If `mended` is false, the entry
-    /// that was damaged at the start is not checked.
+    /// that [`Place::new`] damaged is not checked.
     fn is_sound(&self, mended: bool, what: &str) {
         let lock = fs::read(self.path("lock")).expect("there");
         assert!(lock == b"old" || lock == b"new", "{what}");

@@ -34,8 +34,8 @@ impl Store {
     /// day.
     ///
     /// A younger entry may belong to a concurrent build. Unfinished statistics and the reasons why edits cannot be
-    /// compiled are kept for 30 days. With `all`, entries of any age are removed, and all memos (cached digests of
-    /// files). The store is locked, so nothing is written during the removal.
+    /// compiled are kept for 30 days. With `all`, the age of an entry does not matter, and all memos (cached digests of
+    /// files) are also removed. The store is locked, so nothing is written during the removal.
     ///
     /// # Errors
     /// [`StoreError::Busy`] if another process holds the store's lock file for more than five minutes; any other error
@@ -54,8 +54,8 @@ impl Store {
                     PathClass::Entry(key) => {
                         let least = match kind {
                             _ if all => Duration::ZERO,
-                            // These entries may have taken hours to compute, and `corrigenda.lock` cannot refer to
-                            // them.
+                            // These entries may have taken hours to compute, and they are never in `keep`, because
+                            // `corrigenda.lock` does not name them.
                             EntryKind::Partial | EntryKind::Refusal => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };
@@ -122,11 +122,11 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     Ok(Some(there.len()))
 }
 
-/// Removes the empty subfolders of `folder`. No writer is using a subfolder, because `gc` holds the store's lock
-/// exclusively.
+/// Removes the empty subfolders of `folder` whose names have two characters, as those of the store have. No writer is
+/// using them, because `gc` holds the store's lock exclusively.
 fn remove_empty(folder: &Path) -> Result<(), StoreError> {
     for (_, path) in sorted(folder)?.into_iter().filter(|(name, path)| name.len() == 2 && path.is_dir()) {
-        // A folder that is not empty is kept, because `remove_dir` fails.
+        // `remove_dir` fails for a folder that is not empty, so such a folder is kept.
         let _ = fs::remove_dir(path);
     }
     Ok(())

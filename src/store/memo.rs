@@ -1,5 +1,5 @@
-//! Caches the digests of large files. A cached digest is called a memo. The key of a memo covers the path, size,
-//! modification time and inode of the file, and whether the bytes or the normalised text of the file are hashed.
+//! Caches the digests of large files. A cached digest is called a memo. The key of a memo is a digest of the path, size,
+//! modification time and inode of the file. The bytes and the normalised text of one file have different memos.
 //!
 //! A memo only saves time: `verify` and `build --locked` hash the file again. A damaged memo counts as missing and is
 //! reported.
@@ -15,7 +15,7 @@ use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Digest, FieldHasher};
 use crate::regular_file::NormalizedText;
 
-/// The size in bytes up to which the digest of a file is not cached, because hashing a small file is fast.
+/// The digest of a file of at most this size, in bytes, is not cached, because hashing a small file is fast.
 const MIN_MEMO_BYTES: u64 = 1 << 20;
 
 /// The minimum age of a file whose digest is cached. A younger file may change again without a new modification time.

@@ -59,7 +59,8 @@ use sealed::TRAILER;
 /// The maximum size of a patch file in bytes (4 GiB). A larger file in the store counts as damaged.
 pub const MOST_PATCH_BYTES: u64 = 4 << 30;
 
-/// The kind of a store entry. It determines the folder of the file, and whether the file ends with a checksum trailer.
+/// The kind of a store entry. The kind determines the folder of the file, and whether the file ends with a checksum
+/// trailer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
     /// A compiled edit: its MLP key and MLP value at each edited layer.
@@ -75,7 +76,7 @@ pub enum EntryKind {
     Refusal,
     /// Unfinished statistics: a sum over a part of the corpus. It is replaced when a larger part has been summed.
     Partial,
-    /// The cached outputs of a model, or the cached figures of how much edits change its predictions on neutral text.
+    /// The cached outputs of a model, or a cached measurement of how much edits change the predictions on neutral text.
     Measured,
 }
 
@@ -179,8 +180,8 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Maps the payload of an entry into memory and verifies all of it. This is for statistics and factors, which are
-    /// too large to copy. Returns `None` if the entry does not exist.
+    /// Maps the payload of an entry into memory and verifies all of it. This is for statistics and Cholesky factors,
+    /// which are too large to copy. Returns `None` if the entry does not exist.
     ///
     /// # Errors
     /// If [`Store::get`] would return an error.

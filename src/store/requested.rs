@@ -2,7 +2,7 @@
 //!
 //! Several projects may share a store. A project uses imported statistics only if it requested them, or if its
 //! `corrigenda.lock` names them. The next build names the requested statistics in `corrigenda.lock` and removes the
-//! request. The key of a request covers the path of the project's folder.
+//! request. The key of a request is a digest of the path of the project's folder and the store key of the statistics.
 
 use std::fs;
 use std::io::Read as _;
@@ -16,15 +16,15 @@ use crate::digest::{Digest, FieldHasher};
 /// The folder for requests and for memos (cached digests of files). `store gc --all` removes both.
 const FOLDER: &str = "memo";
 
-/// The kind that the trailer of a request states. Memos (cached digests) state a different kind, so that a memo is
-/// never read as a request.
+/// The kind in the trailer of a request. The trailer of a memo (a cached digest) has a different kind, so that a memo
+/// is never read as a request.
 const KIND: &str = "asked";
 
 /// The size of a request in bytes: a SHA-256 digest, and the trailer with checksums.
 const BYTES: u64 = 32 + TRAILER as u64;
 
-/// The content of a request for statistics computed from the corpus. A request for imported statistics contains the
-/// digest of the imported file.
+/// The content of a request for statistics that are computed from the project's corpus. A request for imported
+/// statistics contains the digest of the imported file instead.
 const SUMMED: [u8; 32] = [0; 32];
 
 /// Returns which statistics the project in the folder `root` requested for the store key `address`: `Some(Some(file))`

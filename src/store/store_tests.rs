@@ -82,7 +82,8 @@ fn every_flipped_bit_of_a_patch_is_detected() {
     assert!(store.get(EntryKind::Patch, &id).expect("good").is_some());
 }
 
-/// The files are sparse and a terabyte long, so reading them would take too long or too much memory.
+/// Extends the files of two entries, and their exported copies, to a terabyte each. The files are sparse. Reading one
+/// of them would take too long or too much memory.
 #[test]
 fn an_enlarged_entry_is_damaged_and_not_read() {
     let (directory, store) = store();

@@ -44,7 +44,8 @@ impl Repair {
 pub struct StoreReport {
     /// The number of verified entries, including damaged ones.
     pub checked: usize,
-    /// The problems: first those of unexpected names in `v1`, then those of entries, sorted by kind and path.
+    /// The problems of the store. Unexpected names in the folder `v1` come first, and then the problems of entries,
+    /// sorted by kind and path.
     pub problems: Vec<StoreProblem>,
 }
 
