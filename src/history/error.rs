@@ -84,9 +84,10 @@ impl HistoryError {
         }
     }
 
-    /// Converts the error that git returned when it opened the repository that contains `folder`.
+    /// Converts an error of opening the git repository that contains `folder`.
     pub(super) fn opening(folder: &Path, error: &git2::Error) -> Self {
-        // The user must add the root folder of the repository to `safe.directory`, so the message names that folder.
+        // The user must add the root folder of the repository to git's setting `safe.directory`, so the message names
+        // the root folder.
         let whole = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
         let shown = |path: &Path| path.display().to_string();
         match error.code() {

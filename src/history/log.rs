@@ -19,7 +19,7 @@ use crate::project::config::DEFAULT_EDITS;
 use crate::project::edits::diff::{FactChange, ID, common, compare};
 use crate::project::{ChangeKind, EditChange, EditPart, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
 
-/// A commit with the facts and the patch that it changed.
+/// A commit in the log. The commit changed facts or the patch, or its edit files cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub commit: Commit,
@@ -28,14 +28,14 @@ pub struct LogEntry {
     /// The reason why the edit files of the commit cannot be read. `None` if they can be read, or if a parent has the
     /// same edit files.
     pub unreadable: Option<String>,
-    /// The patch that `corrigenda.lock` names at the first parent; [`RecordedPatch::Unlocked`] if the commit has no
-    /// parent.
+    /// The patch that `corrigenda.lock` names in the first parent of the commit; [`RecordedPatch::Unlocked`] if the
+    /// commit has no parent.
     pub before: RecordedPatch,
-    /// The patch that `corrigenda.lock` names at this commit.
+    /// The patch that `corrigenda.lock` names in this commit.
     pub patch: RecordedPatch,
 }
 
-/// The patch that `corrigenda.lock` names at a commit.
+/// The patch that `corrigenda.lock` names in a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordedPatch {
     Unlocked,
@@ -62,7 +62,7 @@ pub struct Log {
     pub facts: Rc<EditSet>,
     /// The reason why the edit files of the newest commit cannot be read; `None` if they can be read.
     pub unreadable: Option<String>,
-    /// The patch that `corrigenda.lock` names at the newest commit.
+    /// The patch that `corrigenda.lock` names in the newest commit.
     pub patch: RecordedPatch,
     /// Whether the newest commit needs a build, because the facts in its `corrigenda.lock` differ from those in its
     /// edit files.
@@ -129,8 +129,8 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
 }
 
-/// Returns the newest commit at or before `instant` among `head` and its ancestors by first parents. Returns `None` if
-/// all of them are later.
+/// Follows the first parents from `head` and returns the first commit that was made at or before `instant`. Returns
+/// `None` if all commits on this path are later.
 ///
 /// # Errors
 /// If a commit is missing or cannot be read.
@@ -143,7 +143,7 @@ pub fn as_of(repository: &Repository, head: &Commit, instant: Timestamp) -> Resu
     Ok(Some(commit))
 }
 
-/// The location of the folder of edits at a commit.
+/// The location of the folder of edits in a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum EditsLocation {
     /// The commit has no project file, or the folder of edits does not exist.
@@ -154,17 +154,17 @@ enum EditsLocation {
     Unreadable(String),
 }
 
-/// The git objects at a commit that determine the commit's facts and patch.
+/// The git objects in a commit that contain the facts and the id of the patch.
 #[derive(Clone, Debug, Default)]
 struct CommitState {
     facts: EditsLocation,
-    /// The folder of edits of this commit. If its files cannot be read, it is the folder of the last ancestor whose
-    /// files can be read.
+    /// The folder of edits of this commit. If the edit files of this commit cannot be read, this is the folder of the
+    /// last ancestor whose edit files can be read.
     readable: EditsLocation,
     lock: Option<Result<GitObject, String>>,
 }
 
-/// A reader of the facts and patches at commits. It caches the files that it has parsed.
+/// A reader of the facts and the patch of each commit. It caches the files that it has parsed.
 struct LogReader<'r> {
     repository: &'r Repository,
     model: Option<&'r str>,
@@ -173,7 +173,8 @@ struct LogReader<'r> {
     folders: BTreeMap<GitObject, String>,
     locks: BTreeMap<GitObject, RecordedPatch>,
     broken: BTreeMap<EditsLocation, String>,
-    /// The edit sets that were parsed last. The edit set of a commit is needed again for the children of the commit.
+    /// The edit sets that were parsed last, oldest first. The edit set of a commit is needed again for the children of
+    /// the commit.
     sets: VecDeque<(EditsLocation, Rc<EditSet>)>,
 }
 
@@ -215,7 +216,8 @@ impl<'r> LogReader<'r> {
         told.then_some(LogEntry { commit, facts, unreadable, before, patch })
     }
 
-    /// Returns the facts in `after` that differ from those of every parent.
+    /// Compares the facts in `after` with the facts of every parent. Returns the changes that all these comparisons
+    /// have in common.
     fn facts(&mut self, parents: &[CommitState], after: &EditsLocation) -> Vec<FactChange> {
         if parents.iter().any(|parent| parent.readable == *after) {
             return Vec::new();

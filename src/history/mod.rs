@@ -1,4 +1,4 @@
-//! Reads the git history of a project: the files at a commit, and the changes of facts. No module outside this one uses
+//! Reads the git history of a project: the files of a commit, and the changes of facts. No module outside this one uses
 //! git.
 //!
 //! - [`Repository`] finds the repository of a project, resolves revisions and lists commits.
@@ -7,7 +7,7 @@
 //!
 //! All data are read from git's object database. Nothing is checked out or written, and no hooks or filters are run.
 //! The only git setting that is used is the location of the working tree. Commits are untrusted input, so file sizes
-//! and folder depths are limited, and invalid UTF-8 in names is replaced.
+//! and folder depths are limited, and invalid UTF-8 in authors and messages is replaced.
 
 mod error;
 pub mod log;
@@ -158,7 +158,7 @@ impl Repository {
     }
 
     /// Returns `from` and all its ancestors. Every commit comes before its parents. Otherwise newer commits come first,
-    /// and commits of the same time are ordered by id.
+    /// and commits of the same time are in descending order of id.
     ///
     /// # Errors
     /// If a commit is missing or cannot be read.
