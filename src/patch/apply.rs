@@ -50,8 +50,8 @@ pub fn materialise_with<T: Send>(
         })
         .collect();
     let mut patched = Vec::with_capacity(expected);
-    // The rows are checked in order, so that the error names the first number that is not finite, with any number of
-    // threads.
+    // The rows are checked in order. The error therefore names the first number that is not finite, independently of
+    // the number of threads.
     for (row, numbers) in rows.into_iter().enumerate() {
         patched.extend(numbers.map_err(|column| {
             let (parameter, index) = (parameter.to_owned(), row * plan.width + column);
@@ -134,8 +134,8 @@ mod tests {
     fn every_product_is_added_to_the_weight_on_its_own() {
         let mut target = target(Layout::Linear);
         (target.out, target.inner) = (1, 1);
-        // The spacing of f64 numbers above 2^60 is 256. Adding 100 twice changes nothing there, but adding the sum of
-        // all products at once would.
+        // From 2^60 on, f64 numbers are 256 apart. Adding 100 twice therefore changes nothing, but adding the sum of
+        // all products at once would change the weight.
         let third = crate::digest::Digest::of(b"a third edit");
         target.edits.push(third);
         (target.u, target.v) = (vec![1.0, 1.0, -1.0], vec![100.0, 100.0, 2_f32.powi(60)]);

@@ -32,7 +32,8 @@ pub enum PatchError {
         /// The name of the unexpected tensor. It can be any text.
         tensor: String,
     },
-    /// The dtype or the shape is wrong. The shape follows from the shape of the edited weight and the number of edits.
+    /// A factor has a wrong dtype or shape. The expected shape follows from the shape of the edited weight and the
+    /// number of edits.
     #[error("patch tensor `{tensor}`: expected F32 of shape {expected:?}, found {dtype} of shape {found:?}")]
     Shape {
         tensor: String,

@@ -31,13 +31,13 @@ pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
 }
 
 /// Returns the norms of the change of one weight. They are computed from the inner products of the columns of `u` and
-/// of the rows of `v`, without computing the change.
+/// of the rows of `v`, without computing the change itself.
 pub fn delta_norms(target: &Target) -> DeltaNorms {
     let edits = 0..target.edits.len();
     let u: Vec<Vec<f64>> = edits.clone().map(|edit| target.column(edit)).collect();
     let v: Vec<Vec<f64>> = edits.map(|edit| target.row(edit).iter().map(|&x| f64::from(x)).collect()).collect();
-    // For edits e and f, the summand of ‖Σ u v‖² = Σ_ef (u_e·u_f)(v_e·v_f) is symmetric, so each pair e < f is computed
-    // once and doubled. The rows of the sum are computed in parallel and added in order.
+    // ‖Σ u v‖² is the sum of (u_e·u_f)(v_e·v_f) over all pairs of edits e and f. The summand is symmetric, so each pair
+    // e < f is computed once and doubled. The sums over f are computed in parallel and added in the order of e.
     let rows: Vec<f64> = (0..u.len())
         .into_par_iter()
         .map(|e| {
@@ -55,7 +55,8 @@ pub fn delta_norms(target: &Target) -> DeltaNorms {
 }
 
 /// Returns the share of the change that survives rounding: `‖W' − W‖ / ‖Σ u v‖`, where `Σ u v` is the change in
-/// `target` before rounding. The share is about 1 if rounding hardly matters, and 0 if the edits cancel completely.
+/// `target` before rounding. The share is about 1 if rounding hardly matters. It is 0 if rounding removes the whole
+/// change, or if the edits cancel completely.
 ///
 /// `base` and `materialised` are the weights `W` and `W'` in the same orientation, converted exactly to f32.
 ///

@@ -137,8 +137,8 @@ impl Patch {
     /// Returns the patch with the given changes of weights. The keys are the names of the weights in the base.
     ///
     /// # Errors
-    /// If a change is not valid: its edits are out of order, or a factor has the wrong length, is not finite, or is
-    /// zero for an edit.
+    /// If a change is not valid: the dtype cannot be patched; the name, the edits or the weight is empty; the edits are
+    /// out of order; or a factor has the wrong length, is not finite, or is zero for an edit.
     pub fn new(targets: BTreeMap<String, Target>) -> Result<Self, PatchError> {
         for (parameter, target) in &targets {
             target.verify(parameter)?;

@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::safetensors::Dtype;
 use crate::safetensors::Layout;
 
-/// Returns the change of a linear map from two inputs to three outputs by two edits.
+/// Returns a sample: the change of a weight with three outputs and two inputs by two edits.
 pub(super) fn target(layout: Layout) -> Target {
     let mut edits = vec![Digest::of(b"one"), Digest::of(b"two")];
     edits.sort_unstable();
