@@ -124,7 +124,7 @@ pub struct Findings {
     pub sources: Sources,
 }
 
-/// Counts the errors and warnings in words, for example "2 errors, 1 warning".
+/// Returns the numbers of errors and warnings in words, for example "2 errors, 1 warning".
 pub fn summary(diagnostics: &[Diagnostic]) -> String {
     let errors = diagnostics.iter().filter(|finding| finding.is_error()).count();
     let warnings = diagnostics.len() - errors;

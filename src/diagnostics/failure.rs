@@ -2,7 +2,7 @@
 
 use super::{Diagnostic, Findings, Sources};
 
-/// The kind of a failure. It determines the exit code of the command.
+/// The kind of a failure, which determines the exit code of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The input cannot be used: a file of the project, the base, the store or an option.
@@ -29,7 +29,7 @@ impl Failure {
         Self { kind: FailureKind::Invalid, findings, sources: sources.clone() }
     }
 
-    /// Returns a [`FailureKind::Stale`] failure for one finding, without file texts.
+    /// Returns a [`FailureKind::Stale`] failure for one finding, without the texts of files.
     pub fn stale(finding: Diagnostic) -> Self {
         Self { kind: FailureKind::Stale, ..Self::from(finding) }
     }

@@ -22,8 +22,8 @@ impl Default for RenderStyle {
     }
 }
 
-/// Replaces unsafe characters of 2 or 3 bytes by characters with the same number of bytes, so that byte ranges stay
-/// valid. The renderer replaces unsafe ASCII characters itself.
+/// Replaces control characters, and characters that reorder a line, by characters with the same number of bytes, so
+/// that byte ranges stay valid. ASCII control characters are left to the renderer, which replaces them.
 fn mask_controls(text: &str) -> String {
     let mask = |character: char| match character.len_utf8() {
         2 if is_control(character) || is_bidi(character) => '¤',
@@ -87,7 +87,7 @@ fn group_labels(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
     pieces
 }
 
-/// The distance in bytes from which two labels are shown in separate snippets.
+/// Two labels that are at least this number of bytes apart are shown in separate snippets.
 const MAX_LABEL_DISTANCE: usize = 1 << 13;
 
 /// Returns a snippet that contains only the part of the file near its labels. If it contained the whole file, the

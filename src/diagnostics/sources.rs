@@ -1,8 +1,8 @@
-//! Stores the files in which the labels of diagnostics mark texts, and converts byte offsets to lines and columns.
+//! Stores the files that error messages quote, and converts byte offsets in these files to lines and columns.
 
 use std::ops::Range;
 
-/// The index of a file in a [`Sources`].
+/// The index of a file in [`Sources`], the files that error messages quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId(u32);
 
@@ -21,7 +21,7 @@ struct SourceFile {
     lines: Vec<usize>,
 }
 
-/// The files in which diagnostics mark texts, each with its path for messages and its text.
+/// The files that error messages quote. Each file has a path, which messages show, and a text.
 #[derive(Clone, Debug, Default)]
 pub struct Sources(Vec<SourceFile>);
 
@@ -41,7 +41,7 @@ impl Sources {
     }
 
     fn source(&self, file: FileId) -> &SourceFile {
-        // Only `add` creates ids, so this panics only for an id from another `Sources`.
+        // Only `add` creates ids, so this panics only for an id from another list of files.
         &self.0[file.0 as usize]
     }
 

@@ -3,7 +3,7 @@
 use super::Diagnostic;
 
 /// Returns the known name that is nearest to `name`. The Damerau-Levenshtein distance must be at most a third of the
-/// length of `name`, or at most 1 if `name` is short.
+/// length of `name`. A distance of 1 is always accepted.
 pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
     (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
