@@ -13,8 +13,8 @@ pub(crate) fn expand(path: &Path) -> PathBuf {
     in_home(path, folder().as_deref()).unwrap_or_else(|| path.to_owned())
 }
 
-/// Returns the command-line arguments. In arguments that are or contain a path, a leading `~` of the path is replaced
-/// by the home folder.
+/// Replaces a leading `~` by the home folder in every argument that is a path or contains one, such as
+/// `--out=~/patched`. All other arguments are unchanged.
 pub(crate) fn expand_arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     expand_arguments_in(given, folder().as_deref())
 }

@@ -11,12 +11,12 @@
 //! - [`store`]: stores files in the cache, and verifies them when they are read.
 //! - [`project`]: reads the files of a project: edits, settings and `corrigenda.lock`. One run reports the findings of
 //!   all files.
-//! - [`history`]: reads git: the project at a commit, and when, by whom and why each fact changed.
+//! - [`history`]: reads git: the project's files in a commit, and when, by whom and why each fact changed.
 //! - [`model`]: opens and runs decoder-only transformers.
 //! - [`compile`]: computes the MLP key and the MLP value of one edit, independently of other edits.
 //! - [`stats`]: computes the second moment of the MLP keys over a corpus, and its Cholesky factor.
-//! - [`link`]: combines all edits of a set into one change of the weights: in closed form, by joint optimisation, or
-//!   with MEMIT, EMMET or AlphaEdit.
+//! - [`link`]: combines several edits into one change of the weights: in closed form, by joint optimisation, or with
+//!   MEMIT, EMMET or AlphaEdit.
 //! - [`behaviour`]: measures the answers of a model, and whether a patch changes them.
 //! - [`pipeline`]: builds a patch and `corrigenda.lock` from the declared facts and a base model.
 //!
@@ -24,7 +24,8 @@
 //!
 //! - [`review`]: tests expectations and limits, and compares two versions of a project or model.
 //! - [`export`]: writes the patched model as a checkpoint, or the patch as an adapter for transformers or llama.cpp.
-//! - [`verify`]: compares digests in locks, patches and exports with the actual bytes, and can repeat a build.
+//! - [`verify`]: compares the digests in `corrigenda.lock`, patches and exports with the actual bytes, and can repeat a
+//!   build.
 //! - [`research`]: compares editing methods, traces facts in a model, and searches for the layer to edit.
 //!
 //! The modules of the user interface:

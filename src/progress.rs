@@ -1,23 +1,24 @@
 //! Defines the interface through which long computations report their progress. This module does not print.
 
-/// A receiver of the progress reports of long computations. A computation calls `begin` or `begin_short` first and
-/// `end` last. Only one computation reports its progress at a time.
+/// A receiver of the progress reports of long computations. A computation consists of units of work, such as prompts or
+/// documents. It calls `begin` or `begin_short` first and `end` last. Only one computation reports its progress at a
+/// time.
 pub trait Progress {
-    /// Reports the start of a computation of `total` units, described by `what`.
+    /// Reports the start of a computation with `total` units of work. `what` describes the computation to the user.
     fn begin(&self, what: &str, total: u64);
-    /// Reports the start of a computation that is usually short. A receiver may print nothing until the computation has
-    /// taken long.
+    /// Reports the start of a computation that is usually short. A receiver may delay its output, so that nothing is
+    /// printed if the computation ends soon.
     fn begin_short(&self, what: &str, total: u64) {
         self.begin(what, total);
     }
-    /// Reports that `position` units of the computation are done.
+    /// Reports that `position` units of work are done.
     fn set_position(&self, position: u64);
-    /// Reports a finished step of the computation, described by `text`.
+    /// Reports that a step of the computation is finished. `text` describes the step and its result.
     fn line(&self, text: &str);
-    /// Reports that the computation continues although no step is finished. A receiver without a progress bar prints
-    /// the text at intervals.
+    /// Reports that the computation continues, although no unit of work was finished since the last report. A receiver
+    /// without a progress bar prints the given text at intervals.
     fn still(&self, _: &str) {}
-    /// Reports a message to print at once, even while a progress bar is shown.
+    /// Reports a message that should be printed at once, even while a progress bar is shown.
     fn tell(&self, text: &str) {
         self.line(text);
     }

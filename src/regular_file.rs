@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// The first bytes of a Git LFS pointer file, in the current format and in the oldest format.
 const POINTERS: [&[u8]; 2] = [b"version https://git-lfs.", b"version https://hawser."];
-/// The size limit of Git LFS pointer files, in bytes: according to the Git LFS specification, they are smaller.
+/// Every Git LFS pointer file is smaller than this number of bytes, according to the Git LFS specification.
 const POINTER_BYTES: u64 = 1024;
 
 /// The error for a Git LFS pointer, a small text file that git stores in place of a large file that was not fetched.

@@ -40,8 +40,8 @@ pub struct Ui {
     /// Whether progress bars are drawn. Otherwise progress is printed as lines.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
-    /// The number of units of the current computation that an earlier run had already done; [`NO_POSITION`] until it is
-    /// known.
+    /// The number of units of work that an interrupted earlier run had already done. The value is [`NO_POSITION`] until
+    /// the current computation reports its first position.
     first: Arc<AtomicU64>,
     /// The current computation if it began with [`begin_short`](Progress::begin_short) and has no progress bar. Its
     /// progress is printed only if it takes longer than [`BETWEEN_LINES`].
@@ -49,16 +49,16 @@ pub struct Ui {
     /// The time of the last line on stderr. It limits how often progress lines are printed.
     last_line: Cell<Instant>,
     write_failed: Cell<bool>,
-    /// Whether GitHub Actions reads the output and would execute some lines as workflow commands.
+    /// Whether the program runs in GitHub Actions, which executes some output lines as workflow commands.
     in_github_actions: bool,
 }
 
-/// A computation whose progress is printed as lines, because there is no progress bar.
+/// A computation without a progress bar. Its progress is printed as lines.
 struct Slow {
     what: String,
     total: u64,
-    /// The number of units of the computation that an earlier run had already done; `None` until a position is
-    /// reported.
+    /// The number of units of work that an interrupted earlier run had already done; `None` until the computation
+    /// reports its first position.
     first: Option<u64>,
     begun: Instant,
     last_line: Instant,
@@ -71,8 +71,8 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 const UNKNOWN_WIDTH: usize = 100;
 
 impl Ui {
-    /// Creates the writer. Reads the width and type of the terminal on stderr, and the environment variables COLUMNS,
-    /// NO_COLOR and GITHUB_ACTIONS.
+    /// Creates the writer. Checks whether stderr is a terminal, and reads the width of the terminal and the environment
+    /// variables COLUMNS, NO_COLOR and GITHUB_ACTIONS.
     pub fn new(color: Color, verbosity: Verbosity, progress: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let wanted = match color {
@@ -98,8 +98,8 @@ impl Ui {
         }
     }
 
-    /// Returns the maximum width of the command's result, in columns: the environment variable COLUMNS if it is set,
-    /// otherwise the width of the terminal. The width is `usize::MAX` if stdout is not a terminal.
+    /// Returns the maximum width of the command's result, in columns. The environment variable COLUMNS sets the width.
+    /// If it is not set, the width is that of the terminal, or `usize::MAX` if stdout is not a terminal.
     pub fn width(&self) -> usize {
         let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         set.unwrap_or_else(|| if std::io::stdout().is_terminal() { self.style.width } else { usize::MAX })
@@ -152,7 +152,7 @@ impl Ui {
         }
     }
 
-    /// Escapes the workflow commands in a text if GitHub Actions reads the output.
+    /// Escapes the workflow commands in a text if the program runs in GitHub Actions, which would execute them.
     fn escape_commands<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.in_github_actions { Cow::Owned(escape_workflow_commands(text)) } else { Cow::Borrowed(text) }
     }
@@ -257,17 +257,18 @@ impl Slow {
     }
 }
 
-/// The value of `Ui::first` while it is not known how many units an earlier run had done.
+/// The value of `Ui::first` before the current computation has reported its first position.
 const NO_POSITION: u64 = u64::MAX;
 
-/// Returns the number of units that an earlier run had already done, given the first reported `position`. A resumed run
-/// reports this number within a second. If the first report comes later, the number is 0.
+/// Returns the number of units of work that an interrupted earlier run had already done. `position` is the first
+/// position that the computation reports. A resumed run reports it within a second; if it is reported later, the result
+/// is 0.
 fn beginning(elapsed: Duration, position: u64) -> u64 {
     if elapsed < Duration::from_secs(1) { position } else { 0 }
 }
 
-/// Formats the remaining time, estimated from the average time per unit. Returns `None` if no unit or every unit is
-/// done.
+/// Formats the remaining time, estimated from the average time per unit of work. `position` of `total` units are done.
+/// Returns `None` if no unit or every unit is done.
 fn left(elapsed: Duration, position: u64, total: u64) -> Option<String> {
     let rest = total.checked_sub(position).filter(|rest| position > 0 && *rest > 0)?;
     let pace = elapsed.as_secs_f64() / position as f64;
