@@ -45,7 +45,7 @@ const TABLES: KeysByTable = &[
 pub struct Config {
     /// The folder that contains `corrigenda.toml`. Relative paths in the file are relative to this folder.
     pub root: PathBuf,
-    /// The id of `corrigenda.toml` in the [`Sources`] of error messages.
+    /// The id of `corrigenda.toml` in [`Sources`], the files that error messages quote.
     pub file: FileId,
     /// The folder of edits, relative to `root`.
     pub edits: PathBuf,
@@ -84,8 +84,8 @@ impl Config {
         self.models.keys().map(String::as_str).collect()
     }
 
-    /// Selects the model `name`: replaces `model`, `rome` and `statistics` by those of the named model. With `None`, a
-    /// project with one model stays unchanged.
+    /// Selects the model `name`: replaces `model`, `rome` and `statistics` by those of the named model. In a project
+    /// with one model, `None` changes nothing.
     ///
     /// # Errors
     /// If no model has this name, or if `name` is `None` and the project has several models.
@@ -102,7 +102,8 @@ impl Config {
         Ok(())
     }
 
-    /// Selects the model with the same name as `other.model`. A project with only one model keeps this model.
+    /// Selects the model that has the same name as `other.model`. If the project has only one model and its name
+    /// differs, this model stays selected.
     ///
     /// # Errors
     /// If the project has several models and none of them has this name.
@@ -141,7 +142,7 @@ fn missing(root: &Path) -> Diagnostic {
             .help("`-C` takes the folder that contains corrigenda.toml");
     }
     let finding = Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"));
-    // A path with `..` is resolved first, because its textual ancestors are not its real parent folders.
+    // `root` may contain `..`, so it is resolved first: `ancestors` only shortens the path text.
     let whole = std::fs::canonicalize(root).unwrap_or_default();
     let mut above = whole.ancestors().skip(1).enumerate();
     if let Some((steps, _)) = above.find(|(_, parent)| parent.join(PROJECT_FILE).is_file()) {

@@ -1,4 +1,4 @@
-//! Reads the models of a project: either one `[model]` table, or several tables `[model.NAME]`.
+//! Reads the models of a project: either one `[model]` table, or one `[model.NAME]` table per model.
 //!
 //! A named model inherits the project's `[rome]` and `[statistics]` tables, and can override each of their keys.
 //! [`Config`](super::Config) holds the settings of one selected model, so most code does not depend on the number of
@@ -29,8 +29,8 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Returns the prefix of the names of the model's tables: `model.NAME.`, as in `[model.NAME.rome]`; empty for a
-    /// model without a name.
+    /// Returns the prefix that the tables of this model have in `corrigenda.toml`: `model.NAME.`, as in
+    /// `[model.NAME.rome]`. The prefix is empty for a model without a name.
     pub fn prefix(&self) -> String {
         self.name.as_ref().map_or_else(String::new, |name| format!("model.{name}."))
     }

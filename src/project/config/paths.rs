@@ -15,27 +15,28 @@ use crate::project::read::toml_reader::TomlReader;
 use crate::project::{MOST_FILE_BYTES, PROJECT_FILE};
 use crate::regular_file;
 
-/// The paths that a project file names. Relative paths are relative to the project's folder.
+/// The paths that `corrigenda.toml` names. Relative paths are relative to the folder of this file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     /// The folder of edits, without a leading `./`; `edits` if the file does not name a valid folder.
     pub edits: String,
     pub templates: BTreeSet<String>,
-    /// The input files that the project file names: context templates, corpora and neutral texts.
+    /// The input files that `corrigenda.toml` names: context templates, corpora and neutral texts.
     pub read: BTreeSet<PathBuf>,
     /// The base models: folders, or names on the Hugging Face Hub.
     pub models: BTreeSet<PathBuf>,
-    /// All folders that may contain edits: the folder of edits, and every folder inside the project that a misplaced
-    /// `edits` key names. Empty if there is no project file.
+    /// All folders that may contain edits: the folder of edits, and every folder inside the project that an `edits` key
+    /// in a wrong table names. Empty if there is no `corrigenda.toml`.
     pub facts: BTreeSet<PathBuf>,
-    /// Whether the file has errors. Some of its paths may then be missing.
+    /// Whether `corrigenda.toml` has errors. Some of its paths may then be missing here.
     pub broken: bool,
-    /// Whether the file cannot be read or is too large to be parsed. None of its paths is then known.
+    /// Whether `corrigenda.toml` cannot be read or is too large to be parsed. Its paths are then unknown.
     pub unparsed: bool,
 }
 
 impl Paths {
-    /// Collects the paths from the text of a project file, including values of keys in the wrong table.
+    /// Collects the paths from the text of `corrigenda.toml`. A path is also collected if its key is in the wrong
+    /// table.
     pub fn of(text: &str) -> Self {
         let mut sources = Sources::default();
         let file = sources.add(PROJECT_FILE, text);
@@ -61,7 +62,7 @@ impl Paths {
         }
     }
 
-    /// Collects the paths from the project file in the folder `root`. If the file cannot be read, sets `unparsed`.
+    /// Collects the paths from `corrigenda.toml` in the folder `root`. If the file cannot be read, sets `unparsed`.
     pub fn at(root: &Path) -> Self {
         match regular_file::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
             Ok(bytes) => match String::from_utf8(bytes) {
@@ -76,8 +77,8 @@ impl Paths {
     }
 }
 
-/// Returns whether a relative path is a folder inside the project's folder. A path that contains `..` counts as
-/// outside.
+/// Returns whether `folder` is a relative path to a folder inside the project's folder. A path that contains `..`
+/// counts as outside.
 fn is_below(folder: &Path) -> bool {
     let mut depth = 0;
     for part in folder.components() {
@@ -90,8 +91,8 @@ fn is_below(folder: &Path) -> bool {
     depth > 0
 }
 
-/// Collects the string values of `key` from every table. A path under a key in the wrong table must also not be
-/// overwritten.
+/// Collects the string values of `key` from every table. All tables are searched, because a path whose key is in the
+/// wrong table must not be overwritten either.
 fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
     for (name, value) in table {
         match value.get_ref() {

@@ -1,5 +1,4 @@
-//! Reads `[policy]` of `corrigenda.toml`, the rules that a project sets for its edits and patches, and checks the
-//! edits.
+//! Reads the `[policy]` table of `corrigenda.toml`, and checks the edits against its rules.
 //!
 //! The limits on a patch are only read here; `build` and `test` check them. A finding about a broken rule marks the
 //! rule in `corrigenda.toml` and states the reason that the policy gives for it.
@@ -41,7 +40,7 @@ pub(crate) const REQUIRABLE: &[&str] =
 /// The content of `[policy]`. A limit that is `None` is not checked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// The id of `corrigenda.toml` in the sources of error messages; `None` without `[policy]`.
+    /// The id of `corrigenda.toml` among the files that error messages quote; `None` without `[policy]`.
     file: Option<FileId>,
     /// The fields that every edit must have, each with its byte range in the project file.
     require: Vec<(String, Range<usize>)>,
@@ -71,8 +70,8 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Returns whether `figure` does not exceed this maximum; false for NaN. The method is not for a limit that is a
-    /// minimum.
+    /// Returns whether `figure` is at most this maximum; false for NaN. A limit that is a minimum must not be checked
+    /// with this method.
     pub fn allows(&self, figure: f64) -> bool {
         figure <= self.value
     }
@@ -239,8 +238,9 @@ fn has(edit: &Edit, field: &str) -> bool {
     }
 }
 
-/// Returns whether a pattern matches `name`, or `name` together with words directly before it in the prompt. `head` is
-/// the prompt before the subject. For example, the prompt "Marie {}" with the subject "Curie" is about Marie Curie.
+/// Returns whether a pattern of a protected subject matches `name`, alone or together with the words directly before it
+/// in the prompt. `head` is the part of the prompt before `{}`. For example, the prompt "Marie {}" with the subject
+/// "Curie" is about Marie Curie.
 fn is_about(pattern: &str, head: &str, name: &str) -> bool {
     let (pattern, words) = (usual(pattern), usual(&[head, name].concat()));
     let own = words.len() - usual(name).len().min(words.len());
@@ -321,8 +321,8 @@ fn level_of(value: &Spanned<DeValue<'_>>) -> Option<Level> {
     Level::NAMES.iter().find(|(name, _)| name == text).map(|(_, level)| *level)
 }
 
-/// Returns the finding code `name`. Adds a finding if the code does not exist, or if a policy cannot change its
-/// severity.
+/// Returns the finding code with this name. If the code does not exist, or if a policy cannot change its severity, adds
+/// a finding and returns `None`.
 fn adjustable(reader: &mut TomlReader, name: &str, span: &Range<usize>) -> Option<Code> {
     let code = Code::ALL.iter().copied().find(|code| code.as_str() == name);
     match code {

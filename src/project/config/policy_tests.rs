@@ -79,7 +79,8 @@ fn an_edit_expires_on_its_day() {
     assert!(parse_files(vec![("a.toml".into(), EDIT.replace("2026-11-24", "2026-13-01").into())]).is_err());
 }
 
-/// Matches a pattern with `*` by plain recursion: a slow, simple reference for `is_like`.
+/// Returns whether a pattern with `*` matches `name`, by plain recursion. The tests compare `is_like` with this simple
+/// but slow function.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.split_first() {
         None => name.is_empty(),

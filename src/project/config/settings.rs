@@ -15,9 +15,9 @@ use crate::project::read::numbers::LowerBound;
 use crate::project::read::rules;
 use crate::project::read::toml_reader::{TomlReader, TomlTable, TomlText};
 
-/// The maximum number of attempts in `schedule` under `[rome]`.
+/// The maximum number of optimisation attempts in `schedule` under `[rome]`.
 pub const MOST_STAGES: usize = 8;
-/// The maximum of `steps` in one attempt of `schedule`.
+/// The maximum value of `steps` for one attempt in `schedule` under `[rome]`.
 pub const MOST_STEPS: i64 = 10_000;
 
 pub(crate) const ROME_KEYS: &[&str] = &[
@@ -60,34 +60,39 @@ pub struct RomeConfig {
     /// The byte range of `layer` in the project file.
     #[schemars(skip)]
     pub layer_span: Option<Range<usize>>,
-    /// A file of context templates: texts that are put before the prompt when the MLP key and the value are computed.
+    /// A file of context templates. These are texts that are put before the prompt when the MLP key and the value v are
+    /// computed.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub templates: Option<PathBuf>,
-    /// The attempts of the optimisation, in order. A further attempt is made only if no earlier attempt has converged.
+    /// The attempts of the optimisation, in order. Each attempt after the first is made only if no earlier one has
+    /// converged.
     #[schemars(length(min = 1, max = 8))]
     pub schedule: Option<Vec<StageConfig>>,
-    /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where v₀ is the initial value of v and δ is its change.
+    /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss. v₀ is the MLP output at the subject before the edit,
+    /// and δ is the change of this vector.
     #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,
-    /// The maximum of ‖δ‖ as a multiple of ‖v₀‖, where v₀ is the initial value of v and δ is its change.
+    /// The maximum of ‖δ‖ / ‖v₀‖. v₀ is the MLP output at the subject before the edit, and δ is the change of this
+    /// vector.
     #[schemars(range(min = 0))]
     pub clamp: Option<f64>,
     /// The factor of the KL divergence in the loss. This term preserves the model's other predictions about the
     /// subject.
     #[schemars(range(min = 0))]
     pub kl_factor: Option<f64>,
-    /// The total loss, including weight decay and KL divergence, below which an attempt stops.
+    /// The total loss, including weight decay and KL divergence, below which an optimisation attempt stops.
     #[schemars(range(min = 0))]
     pub stop_loss: Option<f64>,
-    /// The mean negative log-likelihood of the target, in nats, at or below which an attempt has converged.
+    /// The mean negative log-likelihood of the target, in nats, at or below which an optimisation attempt has
+    /// converged.
     #[schemars(range(min = 0))]
     pub converged_nll: Option<f64>,
     /// The weight of the prompt without a context template when the MLP keys of all templates are averaged. By default
     /// it equals the weight of one template.
     #[schemars(range(min = 0, max = 1))]
     pub bare_weight: Option<f64>,
-    /// The margin, in nats, at which an attempt stops: with every context template, the log-probability of each target
-    /// token exceeds that of any other token by at least this much. By default, only `stop-loss` applies.
+    /// The margin, in nats, at which an optimisation attempt stops: with every context template, the log-probability of
+    /// each target token exceeds that of any other token by at least this much. By default, only `stop-loss` applies.
     #[schemars(range(min = 0))]
     pub margin: Option<f64>,
 }
@@ -115,7 +120,7 @@ pub struct LinkConfig {
     /// edits are refined.
     #[schemars(range(min = 0, max = 1000))]
     pub refine_steps: Option<usize>,
-    /// The number of layers that the refinement changes: the edited layer and the layers directly above it.
+    /// The number of layers that the refinement changes: the edited layer and the layers that directly follow it.
     #[schemars(range(min = 1, max = 8))]
     pub refine_layers: Option<usize>,
 }
@@ -124,7 +129,7 @@ pub struct LinkConfig {
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(rename = "StatisticsTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StatisticsConfig {
-    /// The path of the text file over which the second moments are summed, one document per line.
+    /// The path of the corpus, a text file with one document per line. The second moments are computed from its text.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub corpus: PathBuf,
     /// The byte range of `corpus` in the project file.
@@ -143,8 +148,8 @@ pub struct StatisticsConfig {
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "TestTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TestConfig {
-    /// The KL divergence of the next-token distribution, in nats, at or above which the answer to a neighbour prompt
-    /// counts as changed.
+    /// The KL divergence between the next-token distributions of base and patched model, in nats, at or above which the
+    /// answer to a neighbour prompt counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
     /// The minimum probability of the target after the prompt of the edit.
@@ -165,8 +170,8 @@ pub struct TestConfig {
     /// The maximum relative growth of the perplexity of neutral text; 0.1 means 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_perplexity: Option<f64>,
-    /// A file of neutral text, which is unrelated to the edits, one document per line; by default the corpus of the
-    /// statistics.
+    /// A file of neutral text, which is unrelated to the edits. Each line is one document. By default, the corpus under
+    /// `[statistics]` is used.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub neutral: Option<PathBuf>,
 }

@@ -33,8 +33,8 @@ struct NamedEdit<'e> {
     words: String,
 }
 
-/// A filled prompt, and whether the chat template is applied to it. Together they determine the text that the model
-/// reads.
+/// A prompt with its subject filled in, and whether the chat template is applied to it. Together they determine the
+/// text that the model reads.
 type PromptText<'w> = (&'w str, bool);
 
 impl<'e> NamedEdit<'e> {
@@ -46,7 +46,8 @@ impl<'e> NamedEdit<'e> {
         (&self.words, self.edit.chat)
     }
 
-    /// Returns whether a word ends with the subject: the prompt ends there, or white space follows.
+    /// Returns whether a word of the prompt ends where the subject ends: the prompt also ends there, or white space
+    /// follows.
     fn ends_a_word(&self) -> bool {
         let rest = &self.words[self.edit.before_subject().len() + self.name.len()..];
         rest.is_empty() || rest.starts_with(char::is_whitespace)
@@ -107,8 +108,8 @@ fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
 /// Adds findings for edits with the same subject but different text before the subject. Their MLP keys may be similar,
 /// so the edits may disturb each other. [`one_key`] reports edits with equal MLP keys.
 fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
-    // For every subject, two edits with different MLP keys are kept. They are enough, because the MLP key of a later
-    // edit differs from at least one of these two keys.
+    // For every subject, two edits with different MLP keys are kept. Every later edit can be reported with one of them,
+    // because its MLP key differs from at least one of these two keys.
     let mut first: BTreeMap<&str, Vec<&NamedEdit<'_>>> = BTreeMap::new();
     for one in by_id(named) {
         let before = first.entry(one.name).or_default();
@@ -127,7 +128,7 @@ fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     }
 }
 
-/// Returns the warning that two edits have the same subject. `help` is the help line of the warning.
+/// Returns the warning that two edits have the same subject, with `help` as its help line.
 fn shared(other: &NamedEdit<'_>, one: &NamedEdit<'_>, help: &str) -> Diagnostic {
     let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
     Diagnostic::new(Code::SharedSubject, message)
@@ -204,8 +205,8 @@ fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Dia
         .help("or set `ridge` under `[link]`: then both hold in part")
 }
 
-/// Adds a finding for every paraphrase of an edit that is the filled prompt of a second edit, unless the first edit
-/// accepts the target of the second edit.
+/// Adds a finding for every paraphrase that is also the filled prompt of another edit. No finding is added if the edit
+/// with the paraphrase accepts the target of the other edit.
 fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let changed: BTreeMap<PromptText<'_>, &Edit> =
         named.iter().map(|one| (one.prompt_text(), one.edit)).rev().collect();

@@ -16,7 +16,8 @@ use crate::digest::Digest;
 /// The name of the changed field in the [`FieldChange`] of a renamed edit.
 pub const ID: &str = "id";
 
-/// The kind of change of a fact from an earlier to a later set of edits. The earlier set can be that of a lock.
+/// The kind of change of a fact between an earlier and a later set of edits. The earlier set can be the one in
+/// `corrigenda.lock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum ChangeKind {
     /// The fact is only in the later set of edits.
@@ -58,7 +59,7 @@ pub struct FactChange {
     /// The id of the edit. For a patch whose edit ids are unknown, the digest of the edit's subject, prompt, target and
     /// `chat`.
     pub id: String,
-    /// The fields that differ; all fields if the fact was added or removed.
+    /// The fields that differ; all fields with a value if the fact was added or removed.
     pub fields: Vec<FieldChange>,
     /// The place where the fact is declared in the later set of edits; for a removed fact, in the earlier set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,7 +78,8 @@ pub struct FieldChange {
     pub after: Vec<String>,
 }
 
-/// Compares two sets of edits and returns the facts that differ, sorted by id. A renamed fact has its new id.
+/// Compares two sets of edits and returns the facts that differ, sorted by id. A renamed fact is listed under its new
+/// id.
 pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
     let renamed = renamed(before, after);
     let old: BTreeSet<&str> = renamed.values().map(|edit| edit.id.as_str()).collect();
@@ -99,11 +101,11 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
     facts
 }
 
-/// Returns the facts that are in both lists, each with the fields that are in both lists. For the two parents of a
-/// merge commit, the result is what the merge itself changed.
+/// Returns the changes that are in both lists: the facts that both lists contain, each with the fields that changed in
+/// both. If the lists compare a merge commit with each of its two parents, the result is what the merge itself changed.
 ///
-/// The values are those of `first`. If a fact is added in `first` and changed in `second`, the values are those of
-/// `second`.
+/// The values are those of `first`. For a fact that is added in `first` and changed in `second`, the values are those
+/// of `second`.
 pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> {
     let others: BTreeMap<&str, &FactChange> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
     let both = first.into_iter().filter_map(|fact| {
@@ -120,13 +122,13 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
     both.collect()
 }
 
-/// Maps the new id of every renamed edit to the edit in the earlier set. Both edits have the same subject, aliases,
+/// Maps the new id of every renamed edit to the edit with the old id. Both edits have the same subject, aliases,
 /// prompt, target and `chat`.
 fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a Edit> {
     let (earlier, later) = (before.written(), after.written());
     let gone = earlier.values().copied().filter(|edit| !later.contains_key(edit.id.as_str()));
-    // Two edits of a set have the same digest only if one of them is parked (not built). The map then keeps the edit
-    // whose id sorts last.
+    // Two edits of a set have the same digest only if one of them is parked, that is, not built. The map then keeps the
+    // edit whose id sorts last.
     let gone: BTreeMap<Digest, &Edit> = gone.map(|edit| (edit.meaning(), edit)).collect();
     if gone.is_empty() {
         return BTreeMap::new();
@@ -136,8 +138,8 @@ fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a
     new.filter_map(|edit| Some((edit.id.as_str(), was(edit)?))).collect()
 }
 
-/// Returns the fields that differ between two versions of an edit. If `before` or `after` is `None`, returns all fields
-/// that the existing version sets.
+/// Returns the fields that differ between two versions of an edit. If one version is `None`, returns all fields that
+/// the other version sets.
 fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<FieldChange> {
     let fields = |edit: Option<&Edit>| edit.map_or_else(Vec::new, Edit::fields);
     let (old, new) = (fields(before), fields(after));

@@ -1,4 +1,4 @@
-//! Defines an edit, which is a fact that the model should state, and the digests of an edit.
+//! Defines an edit (a fact that the model should state) and its digests.
 
 use std::ops::Range;
 
@@ -31,8 +31,8 @@ pub struct Expect {
     /// The minimum share of paraphrases to which the model gives the target; all paraphrases by default.
     #[schemars(range(min = 0, max = 1))]
     pub min_paraphrase: Option<f64>,
-    /// The KL divergence of the next-token distribution, in nats, at or above which the answer to a prompt in
-    /// `unchanged` counts as changed.
+    /// The KL divergence between the next-token distributions of base and patched model, in nats, at or above which the
+    /// answer to a prompt in `unchanged` counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
 }
@@ -115,7 +115,8 @@ impl Edit {
         self.prompt_parts().0
     }
 
-    /// Returns the text on which the MLP key for `name` depends: the prompt up to the end of the subject.
+    /// Returns the prompt up to the end of the subject or alias `name`. The MLP key of the edit for this name depends
+    /// on this text.
     pub fn words_to_key(&self, name: &str) -> String {
         words_to_key(&self.prompt, name)
     }
@@ -137,7 +138,7 @@ impl Edit {
         self.meaning_of(&self.subject)
     }
 
-    /// Returns the digest [`Edit::meaning`] with the alias `name` in place of the subject.
+    /// Returns the same digest as [`Edit::meaning`], but with the subject or alias `name` as the subject.
     pub fn meaning_of(&self, name: &str) -> Digest {
         meaning(name, &self.prompt, &self.target, self.chat)
     }
@@ -147,8 +148,8 @@ impl Edit {
         std::iter::once(self.target.as_str()).chain(self.expect.accept.iter().map(String::as_str))
     }
 
-    /// Returns the digest of the fields that `test` reads but that do not influence the weights: the old answer and the
-    /// expectations.
+    /// Returns the digest of the old answer and the expectations. `test` reads these fields, but they do not influence
+    /// the weights.
     pub fn expectation(&self) -> Digest {
         let mut canon = FieldHasher::new("edit-expectation/1");
         canon.texts("was", self.was.as_deref().into_iter());
@@ -179,8 +180,8 @@ impl Edit {
         canon.finish()
     }
 
-    /// Returns the name and the texts of every field except the id, in the order of reports. A field that is not set
-    /// has no texts.
+    /// Returns the name and the texts of every field except the id, in the order in which reports list them. A field
+    /// that is not set has no texts.
     pub fn fields(&self) -> Vec<(&'static str, Vec<String>)> {
         let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
         let number = |number: Option<f64>| number.iter().map(f64::to_string).collect::<Vec<_>>();
@@ -208,8 +209,8 @@ impl Edit {
     }
 }
 
-/// Returns the prompt up to the end of the subject. If this text is equal for two edits, they have the same MLP key,
-/// and a patch cannot satisfy both edits.
+/// Returns the prompt up to the end of the subject. If two edits have the same text and the same `chat`, their MLP keys
+/// are equal, unless a tokenizer merges the end of the subject with the next letters.
 pub fn words_to_key(prompt: &str, subject: &str) -> String {
     let head = prompt.split_once(PLACEHOLDER).map_or(prompt, |(head, _)| head);
     [head, subject].concat()

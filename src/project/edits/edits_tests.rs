@@ -187,7 +187,8 @@ fn every_pair_of_edits_with_one_key_is_reported() {
     let cut = file(&[edit("a", "The Tower", "{} is in", "x"), edit("b", "Tower", "The {} was built by", "y")]);
     let (set, _) = one(&cut).expect("valid");
     assert_eq!(conflicts::one_key(&set.edits, false).len(), 1);
-    // Each alias has a different MLP key. A chat template also changes the MLP key.
+    // The MLP keys of aliases are compared too. A prompt with a chat template has another MLP key than the same prompt
+    // without it.
     let named = file(&[edit("a", "A", "{} is in", "x"), "aliases = [\"Aa\"]\n".into(), edit("b", "Aa", "{} has", "y")]);
     assert_eq!(conflicts::one_key(&one(&named).expect("valid").0.edits, false).len(), 1);
     let chat = file(&[edit("a", "A", "{} is in", "x"), "chat = true\n".into(), edit("b", "A", "{} has", "y")]);

@@ -9,9 +9,10 @@ use crate::diagnostics::{CappedFindings, Code, Diagnostic};
 /// The minimum similarity (normalised Damerau-Levenshtein, 0 to 1) at which words count as a misspelling of the subject
 /// or of an alias.
 const ALIKE: f64 = 0.8;
-/// The minimum length of a subject or alias, in characters; a shorter name is similar to too many words.
+/// The minimum length, in characters, of a subject or alias that is checked. A shorter name is similar to too many
+/// words.
 const SHORTEST: usize = 5;
-/// The maximum number of words in a paraphrase. Longer paraphrases are not checked, to limit the running time.
+/// The maximum number of words in a paraphrase that is checked. The limit bounds the running time.
 const MOST_WORDS: usize = 256;
 
 /// Adds a finding for every paraphrase that contains neither the subject nor an alias, but words that are similar to
@@ -74,8 +75,8 @@ fn is_slip(words: &str, name: &str) -> bool {
     words.split_whitespace().zip(name.split_whitespace()).all(same)
 }
 
-/// Returns whether two words differ only in their endings, such as "German" and "Germany". This is so if their lengths
-/// differ and their common prefix is at most two letters shorter than the shorter word.
+/// Returns whether two words differ only in their endings, such as "German" and "Germany". This is the case if their
+/// lengths differ and their common prefix is at most two letters shorter than the shorter word.
 fn is_ending(word: &str, own: &str) -> bool {
     let (word, own): (Vec<char>, Vec<char>) =
         (word.to_lowercase().chars().collect(), own.to_lowercase().chars().collect());

@@ -265,7 +265,8 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
     let was = reader.text(entry, "was").inspect(|was| rules::fact(reader, "was", was));
     let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
         let text = reader.text(entry, key).inspect(|text| rules::record(reader, key, text));
-        // git may change line endings at a checkout, so they are normalised before the digest is computed.
+        // git may change line endings at a checkout. They are normalised here, so that the digests of the edit do not
+        // change.
         text.map(|text| text.value.replace("\r\n", "\n"))
     });
     let expires = reader.date(entry, "expires");
@@ -310,8 +311,8 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
     Some(edit)
 }
 
-/// Reads `status` and `status-reason`, and returns the byte range of the status and the reason. The only valid status
-/// is `parked`, and it requires a reason.
+/// Reads `status` and `status-reason`. Returns the byte range of the value of `status`, and the reason of a parked
+/// edit. The only valid status is `parked`, which requires a reason.
 fn read_status(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
     let (status, reason) = (reader.text(entry, "status"), reader.text(entry, "status-reason"));
     let reason = reason.inspect(|reason| rules::fact(reader, "status-reason", reason));

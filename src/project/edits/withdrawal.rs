@@ -2,8 +2,8 @@
 //! removed after a build. The next build then makes a patch that changes nothing.
 //!
 //! A lock file shows that the project was built before. A missing folder of edits is treated as an empty folder,
-//! because git does not store empty folders. But if a folder next to it contains edits, the folder of edits probably
-//! has the wrong name in `corrigenda.toml`.
+//! because git does not store empty folders. But if the missing folder has a sibling folder with edits,
+//! `corrigenda.toml` probably names the wrong folder.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,8 @@ use crate::project::lock::LOCK_FILE;
 use crate::project::read::files::{declares, display_path};
 use crate::project::{LockFile, PROJECT_FILE};
 
-/// Returns whether the folder `edits` may be empty because all edits were removed after a build, and the warning about
-/// this.
+/// Returns whether the folder `edits` may be empty because the project was built before. If `corrigenda.lock` lists
+/// edits, also returns the warning that they were removed.
 pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
     // A lock file that cannot be read also shows that the project was built. The code that uses the lock reports the
     // error.
@@ -90,7 +90,8 @@ mod tests {
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
         fs::remove_dir(root.join("edits")).expect("the folder is removed");
         assert_eq!(shown(root), withdrawn, "git does not store an empty folder");
-        // An empty folder next to the missing one is ignored, but a folder with edits means that the name is wrong.
+        // A folder without edits next to the missing folder is ignored. A folder with edits means that
+        // `corrigenda.toml` names the wrong folder.
         fs::create_dir(root.join("facts")).expect("the folder is created");
         assert_eq!(shown(root), withdrawn);
         fs::write(root.join("facts/a.toml"), EDIT).expect("the file is written");

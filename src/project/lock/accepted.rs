@@ -43,7 +43,8 @@ pub struct Accepted {
     pub asked: String,
     /// The prompt, with the subject filled in.
     pub prompt: String,
-    /// The answer: the most probable next token of the patched model, as text.
+    /// The most probable next token of the patched model, as text. If this token is right but a threshold is missed,
+    /// the text also has the measured probability or KL divergence.
     pub says: String,
 }
 
@@ -59,7 +60,7 @@ impl Accepted {
 pub struct Acceptances {
     /// The entries, each with its byte range in the file.
     pub entries: Vec<(Accepted, Range<usize>)>,
-    /// The id of the file in the sources of error messages; `None` if the file does not exist.
+    /// The id of the file among the files that error messages quote; `None` if the file does not exist.
     pub file: Option<FileId>,
 }
 
@@ -111,8 +112,8 @@ impl Acceptances {
         self.entries.iter().any(|(accepted, _)| accepted == shortfall)
     }
 
-    /// Returns a finding for every entry that is not in `shortfalls`, the current unexpected answers. The model now
-    /// answers the prompt as expected, or gives another unexpected answer.
+    /// Returns a finding for every entry that is not in `shortfalls`, the current unexpected answers. For such an
+    /// entry, the model now answers the prompt as expected, or gives another unexpected answer.
     pub fn orphans(&self, shortfalls: &[Accepted]) -> Vec<Diagnostic> {
         let Some(file) = self.file else { return Vec::new() };
         let orphans = self.entries.iter().filter(|(accepted, _)| !shortfalls.contains(accepted));

@@ -1,4 +1,4 @@
-//! Compares a lock with the lock of a fresh build, and with the current edits of the project.
+//! Compares the lock in `corrigenda.lock` with the lock of a fresh build, and with the current edits of the project.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
@@ -17,7 +17,8 @@ pub enum LockItem {
     BaseFile(String),
     /// The second moments of the MLP keys at the layer with this index, from 0.
     Statistics(u64),
-    /// An edit with its subject or with an alias: the id of the edit, followed by `as ALIAS` for an alias.
+    /// The entry of an edit for its subject or for one alias. The text is the id of the edit; for an alias, `as ALIAS`
+    /// follows.
     Edit(String),
     Patch,
 }
@@ -72,12 +73,12 @@ fields! {
     Id "id"
 }
 
-/// A field of the lock that differs in the lock of a fresh build.
+/// A field of `corrigenda.lock` whose value differs in the lock of a fresh build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub item: LockItem,
     pub field: LockField,
-    /// The value in the lock, as text.
+    /// The value in `corrigenda.lock`, as text.
     pub locked: String,
     /// The value in the lock of the fresh build, as text.
     pub fresh: String,
@@ -182,7 +183,7 @@ impl ItemComparison<'_> {
     }
 }
 
-/// Returns the text of an optional value of the lock for messages; `none` if the lock has no value.
+/// Returns an optional value of a lock as text for messages. A missing value is shown as `none`.
 fn or_none(value: Option<String>) -> String {
     value.unwrap_or_else(|| "none".to_owned())
 }

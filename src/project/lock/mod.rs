@@ -26,7 +26,7 @@ pub struct Lock {
     /// The name of the floating-point arithmetic of the build, for example `portable-1`.
     pub numerics: String,
     pub base: LockedBase,
-    /// The digests of the second moments of the MLP keys, one entry per changed layer.
+    /// The digests of the second moments of the MLP keys, one entry per layer that the patch changes.
     pub statistics: Vec<LockedStatistics>,
     /// The edits in the patch. Every edit has one entry for its subject and one entry for each alias.
     pub edits: Vec<LockedEdit>,
@@ -48,8 +48,8 @@ impl LockFile {
         self.entries.get(&model.map(str::to_owned))
     }
 
-    /// Returns the lock of `model`. If the file has no lock of this name, returns its only lock, provided that `model`
-    /// or this lock has no name: the model may have got or lost its name since the build.
+    /// Returns the lock of `model`. If there is none, returns the only lock of the file, provided that `model` is
+    /// `None` or this lock has no name. The model may have got or lost its name since the build.
     pub fn nearest(&self, model: Option<&str>) -> Option<&Lock> {
         let only = self.entries.iter().next().filter(|_| self.entries.len() == 1);
         self.of(model).or(only.filter(|(name, _)| model.is_none() || name.is_none()).map(|(_, lock)| lock))
@@ -68,7 +68,7 @@ impl LockFile {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedBase {
-    /// The digest of the paths, sizes and digests of all files of the base.
+    /// The digest over the paths, sizes and content digests of `files`.
     pub digest: Digest,
     /// The files of the base that determine its output: configuration, tokenizer and weights.
     #[serde(default, rename = "file")]
@@ -99,13 +99,13 @@ pub struct LockedStatistics {
     pub corpus: Digest,
     /// The index of the layer, from 0.
     pub layer: u64,
-    /// The number of MLP keys over which the mean is taken.
+    /// The number of MLP keys from which the second moments were computed.
     pub count: u64,
     /// The digest of the imported statistics file; `None` if the statistics were computed.
     pub imported: Option<Digest>,
 }
 
-/// An edit with its subject or with one alias, and the tokens and digests of the last build.
+/// The entry of an edit for its subject or for one alias, with the tokens and digests of the last build.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LockedEdit {
@@ -129,7 +129,7 @@ pub struct LockedEdit {
     pub position: u64,
     /// The layers that the patch changes, ascending.
     pub layers: Vec<u64>,
-    /// The address of the compiled edit in the store: the digest of all its inputs.
+    /// The address of the compiled edit in the store, which is the digest of all inputs of the compilation.
     pub object: Digest,
 }
 
@@ -185,8 +185,8 @@ impl Lock {
         canon.finish()
     }
 
-    /// Returns whether git merged two locks and the project was not built again: the edits in the lock do not match
-    /// `patch.set`.
+    /// Returns whether git merged two locks and the project was not built since. In this case, `patch.set` does not
+    /// match the edits in the lock.
     pub fn is_merged(&self) -> bool {
         self.patch.set != Self::set_of(&self.edits)
     }

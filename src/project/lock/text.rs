@@ -177,7 +177,7 @@ pub(crate) fn toml_string(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // Four digits suffice, because all of these characters are below U+10000.
+            // Four digits suffice, because all characters that are escaped here are below U+10000.
             c if is_control(c) || is_bidi(c) || c == '\u{feff}' => {
                 let _ = write!(out, "\\u{:04X}", u32::from(c));
             }

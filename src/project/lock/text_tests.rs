@@ -4,7 +4,7 @@ use super::super::LockedFile;
 use super::*;
 use crate::diagnostics::{RenderStyle, render};
 
-/// Returns a lock with a value in every field except the preface.
+/// Returns a lock with values in all fields except `preface` and `imported`.
 pub(in crate::project) fn sample() -> Lock {
     let digest = |text: &str| Digest::of(text.as_bytes());
     let edit = |id: &str| LockedEdit {

@@ -58,8 +58,8 @@ pub(crate) fn toml_files(
                     let message = format!("folders are nested more than {MOST_DEPTH} deep");
                     findings.push(refusal(sources, &shown, Code::FileIrregular, message));
                 }
-                // Messages can show two names that are not UTF-8 as the same path, so one file would replace the other
-                // file.
+                // Two names that are not UTF-8 can be shown as the same path. Maps by shown path would then lose one of
+                // the two files.
                 PathKind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
                     let finding = refusal(sources, &shown, Code::FileIrregular, "the name of this file is not UTF-8");
                     findings.push(finding.help("rename the file: reports name the file of every fact"));
@@ -196,8 +196,7 @@ pub(crate) fn add(path: &str, bytes: Vec<u8>, sources: &mut Sources) -> Result<F
         Err(error) => {
             let offset = error.utf8_error().valid_up_to();
             let file = sources.add(path, String::from_utf8_lossy(error.as_bytes()));
-            // Before the first invalid byte, the lossy text equals the file, but `Sources` has removed a byte order
-            // mark.
+            // `offset` counts bytes of the file, but `Sources` has removed a byte order mark from the text.
             let mark = if error.as_bytes().starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
             let at = offset.saturating_sub(mark);
             let message = if regular_file::is_utf16(error.as_bytes()) {

@@ -1,9 +1,9 @@
-//! Finds the conflict markers that git writes into a file that it cannot merge.
+//! Finds the conflict markers that git writes into a file after a failed merge.
 
 use std::ops::Range;
 
-/// Returns the byte ranges of the lines that begin with a conflict marker. The other lines of a generated file never
-/// begin with the characters of a marker.
+/// Returns the byte ranges of the lines that begin with a conflict marker. In a generated file, no other line begins
+/// with the characters of a marker.
 pub(crate) fn merge_markers(text: &str) -> Vec<Range<usize>> {
     let mut markers = Vec::new();
     let mut start = 0;

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::toml_reader::{TomlReader, TomlTable, in_backticks};
 use crate::diagnostics::Code;
 
-/// Whether a number, which must not be negative, may be zero.
+/// Whether zero is valid for a number that must not be negative.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LowerBound {
     IncludesZero,

@@ -14,8 +14,8 @@ use crate::project::edits::edit::{Edit, PLACEHOLDER};
 pub const MOST_TEXT_BYTES: usize = 4096;
 pub const MOST_ID_BYTES: usize = 128;
 
-/// Checks a text that the model reads: whether it is empty, too long, contains control characters, or is not in Unicode
-/// normal form C.
+/// Checks a text that the model reads. A text that is empty, is too long or contains a control character is an error. A
+/// text that is not in Unicode normal form C gives a warning.
 pub(crate) fn fact(reader: &mut TomlReader, key: &str, text: &TomlText) {
     if text.value.trim().is_empty() {
         let state = if text.value.is_empty() { "empty" } else { "only white space" };
@@ -255,7 +255,8 @@ pub(crate) fn whole_edit(reader: &mut TomlReader, edit: &Edit) {
     }
 }
 
-/// Checks the answers in `expect.accept`: none may be the old answer or its first words, and none may be repeated.
+/// Checks the answers in `expect.accept`. An answer must not be the old answer or its first words, and must not be
+/// repeated.
 fn accepted(reader: &mut TomlReader, edit: &Edit) {
     let spans = &edit.spans;
     let old = edit.was.as_deref().map(folded).zip(spans.was.as_ref());
@@ -284,7 +285,7 @@ fn accepted(reader: &mut TomlReader, edit: &Edit) {
     }
 }
 
-/// Returns whether `start` equals `whole` or is its first words. A model that answers `whole` then also gives the
+/// Returns whether `start` equals `whole` or is its first words. If so, a model that answers `whole` also gives the
 /// answer `start`.
 fn begins(whole: &str, start: &str) -> bool {
     whole.strip_prefix(start).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
