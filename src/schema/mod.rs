@@ -1,8 +1,8 @@
 //! Generates the JSON Schemas of the files of a project and of reports. Text editors use a schema to check a file while
 //! the user writes it.
 //!
-//! A schema is derived from the type of the settings. If the program stores the settings in another form than the file,
-//! the schema is derived from a type that exists only for this purpose.
+//! A schema is derived from the Rust type that stores the content of the file. If this type has another structure than
+//! the file, the schema is derived from a type that exists only for this purpose.
 //!
 //! The files are not read with `serde`, which stops at the first mistake. Tests check that a schema and the reader of
 //! the file accept the same keys. The reader also checks rules that a schema cannot express, such as conflicts between
@@ -181,7 +181,7 @@ struct EditEntry {
     /// The day on which the edit expires and must be reviewed again, for example 2027-01-31.
     #[schemars(regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
     expires: Option<String>,
-    /// The value "parked" for an edit that is checked, but not built; no value for an edit that is built.
+    /// The value "parked" marks an edit that is checked but not built. An edit without a status is built.
     #[schemars(regex(pattern = r"^parked$"))]
     status: Option<String>,
     /// The reason why the edit is parked.

@@ -71,7 +71,7 @@ struct NamedTable {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct OwnStatisticsTable {
-    /// The path of the text file over which the second moments are summed, one document per line.
+    /// The path of the corpus, a text file with one document per line. The second moments are computed from its text.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     corpus: Option<String>,
     /// The maximum number of tokens per document; longer documents are truncated. By default the model's context
@@ -132,8 +132,8 @@ struct PolicyTable {
     /// The severity of findings, by the code of the finding.
     #[serde(default)]
     levels: BTreeMap<String, LevelName>,
-    /// The reason for a rule, by the key of the rule or by the code of a finding. Findings about the rule show the
-    /// reason.
+    /// The reason for a rule, by the key of the rule or by the code of a finding. A finding about a broken rule shows
+    /// the reason.
     #[serde(default)]
     reasons: BTreeMap<String, String>,
 }

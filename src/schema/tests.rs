@@ -74,7 +74,7 @@ max-edits = "a review has an end"
 base-disagrees = "an edit of what is not there"
 "#;
 
-/// Two named models, which replace `[model]` in a test document, and the settings that both models share.
+/// A project file with two named models, and with settings that both models share.
 const MODELS: &str = r#"
 format = 1
 [model.small]
