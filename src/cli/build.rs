@@ -80,10 +80,10 @@ fn write_provenance(arguments: &Arguments, project: &Project, built: &Built) -> 
     Ok(provenance::write(path, &statement)?)
 }
 
-/// An edit with one name of its subject, and the measurements of the build for that name.
+/// An edit, one name of its subject, and the measurements of the build for that name.
 struct NamedRecord<'p> {
     edit: &'p Edit,
-    /// The alias; `None` if the subject is named by its own name.
+    /// The alias; `None` for the subject's own name.
     alias: Option<&'p str>,
     record: &'p EditRecord,
 }

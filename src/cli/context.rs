@@ -43,7 +43,7 @@ pub(super) struct Context {
     warnings_shown: Cell<bool>,
     /// The printed warnings, each with the texts of the files it refers to. A JSON answer or a report also lists them.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
-    /// The verb, if its answer is a report ([`Context::expect_reports`]); otherwise `None`.
+    /// The verb of this run, if its answer is a report ([`Context::expect_reports`]); otherwise `None`.
     reporting: Cell<Option<ReportVerb>>,
     reports: RefCell<Vec<(Format, PathBuf)>>,
 }
@@ -207,7 +207,7 @@ impl Context {
         Ok((project, store))
     }
 
-    /// Shows the findings of an error, or of a warning that the policy denies, and returns the outcome of the run.
+    /// Prints the findings of an error, or of a warning that the policy denies, and returns the outcome of the run.
     pub(super) fn stop(&self, stop: &Failure) -> Outcome {
         let outcome = match stop.kind {
             FailureKind::Invalid => Outcome::Error,
@@ -233,7 +233,8 @@ impl Context {
         outcome
     }
 
-    /// Declares that the answer of `verb` is a report, even if the run fails, and stores the files of `--report`.
+    /// Declares that the answer of `verb` is a report, even if the run fails. Also keeps the paths of `--report`, to
+    /// which the report is written at the end of the run.
     pub(super) fn expect_reports(&self, verb: ReportVerb, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
@@ -244,7 +245,8 @@ impl Context {
         self.reports.borrow().clone()
     }
 
-    /// Returns a report with the warnings printed so far and with `findings`. The caller sets all other fields.
+    /// Returns a report with the given values. Its findings are the warnings printed so far, followed by `findings`.
+    /// The caller sets the remaining fields.
     pub(super) fn report(
         &self,
         verb: ReportVerb,

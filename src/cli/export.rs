@@ -281,7 +281,7 @@ fn noted(mut text: String, notes: &[String]) -> String {
     text
 }
 
-/// The base, the patch, the number of facts and the tensors, which are the first lines of the answer of every export.
+/// The first lines of the answer of every export: the base, the patch, the number of facts and the tensors.
 struct Head<'a> {
     base: &'a Base,
     patch: Digest,

@@ -2,7 +2,8 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-/// The exit code after Ctrl-C, by the convention of shells: 128 plus the number of SIGINT, 2.
+/// The exit code after Ctrl-C. By the convention of shells, it is 128 plus the number of the signal, which is 2 for
+/// SIGINT.
 const STOPPED: i32 = 130;
 
 /// Installs the handler for Ctrl-C if stderr is a terminal. `stores_results` is whether the verb stores results as it

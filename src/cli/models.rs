@@ -1,4 +1,4 @@
-//! Runs a verb for every model of a project, which `plan`, `build` and `test` do by default.
+//! Runs a verb for every model of a project. The verbs `plan`, `build` and `test` do this by default.
 
 use crate::cli::context::Context;
 use crate::cli::format::Format;
@@ -6,11 +6,11 @@ use crate::project::config::Config;
 use crate::project::config::models::unchosen;
 use crate::report::Outcome;
 
-/// Runs a verb for every model of the project, with a heading for each model, or once if a model was selected. Returns
-/// the worst outcome.
+/// Runs a verb for every model of the project, with a heading for each model, and returns the worst outcome. If a model
+/// was selected, the verb runs only once.
 ///
 /// `alone` names an output that can describe only one model, such as a provenance statement. Such an output, and an
-/// answer in another format than human, is rejected if there are several models and none is selected.
+/// answer in a format other than human, is rejected if there are several models and none is selected.
 pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Outcome) -> Outcome {
     let names = match (context.selected_model(), Config::load(&context.root)) {
         (None, Ok((config, ..))) => config.models.into_keys().collect(),

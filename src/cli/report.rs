@@ -41,7 +41,7 @@ impl ReportArguments {
 /// Writes a report to a file.
 ///
 /// # Errors
-/// If the file must not be or cannot be written; the text says why.
+/// If the file must not be written, or if writing it fails. The error is a message with the reason.
 fn write(context: &Context, path: &Path, text: &str) -> Result<(), String> {
     may_write(context, path)?;
     atomic::write(path, text.as_bytes()).map_err(|error| error.to_string())

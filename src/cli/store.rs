@@ -239,8 +239,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     Ok(kept)
 }
 
-/// Returns the measurements to keep, for the locks of all models in `corrigenda.lock`. A measurement is kept if a lock
-/// has its base model, and if locks with this base model name all its patches.
+/// Returns the measurements to keep, for the locks of all models in `corrigenda.lock`. A measurement is kept if some
+/// lock names its base model, and if the locks of this base model name all patches of the measurement.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let own = |head: &CacheHeader| {
         let patches: BTreeSet<Digest> = head.patches().collect();

@@ -19,7 +19,7 @@ use crate::verify::{Audit, Check, CheckState, VerifyContext, adapter, checkpoint
 /// Without WHAT, the base and the corpus are read again and compared with corrigenda.lock, and every entry that this
 /// file names is checked in the store. A folder is checked as an exported checkpoint, tensor by tensor, against the
 /// base and the patch. A folder with adapter_config.json is checked as a PEFT adapter, and a file that begins with GGUF
-/// as a llama.cpp adapter; their factors are compared with the patch. With `--base`, they are compared with that model,
+/// as a llama.cpp adapter; their factors are compared with the patch. With `--base`, WHAT is compared with that model,
 /// and no project is needed. Exit code 1: a check failed; 3: corrigenda.lock is out of date, or names another base.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -17,7 +17,7 @@ impl Context {
     /// data, and must not be a file of the project or a file that the project reads.
     ///
     /// # Errors
-    /// If `path` must not be written; the text says why.
+    /// If `path` must not be written. The error is a message with the reason.
     pub(super) fn may_write(&self, path: &Path) -> Result<(), String> {
         let paths = Paths::at(&self.root);
         let read = || {
@@ -42,7 +42,7 @@ impl Context {
         taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not overwritten", path.display())))
     }
 
-    /// Does the check of [`Context::may_write`], but returns the error as a finding.
+    /// Checks `path` like [`Context::may_write`], but returns the error as a finding.
     pub(super) fn may_export(&self, path: &Path) -> Result<(), Diagnostic> {
         self.may_write(path).map_err(|why| Diagnostic::new(Code::ExportRefused, why))
     }
@@ -141,8 +141,9 @@ fn is_in_git(whole: &Path) -> bool {
     whole.ancestors().any(|folder| named(&folder)) || whole.ancestors().take_while(outside).any(bare)
 }
 
-/// Returns whether a path without symbolic links is inside the folder of a base model. If the project file is too
-/// broken to name all base models, every folder with a `config.json` and `.safetensors` files counts as a base model.
+/// Returns whether a path without symbolic links is inside the folder of a base model. If the project file has errors,
+/// it may not name all base models. Every folder with a `config.json` and `.safetensors` files then counts as a base
+/// model.
 fn in_a_base(paths: &Paths, project: &Path, whole: &Path) -> bool {
     let inside = |written| root(&protected_folder_in(project, written)).is_ok_and(|root| whole.starts_with(root));
     paths.models.iter().any(|written| inside(written)) || paths.broken && whole.ancestors().any(looks_like_a_model)

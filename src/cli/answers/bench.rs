@@ -7,8 +7,8 @@ use crate::research::bench::editors::Overrides;
 use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
 use crate::research::bench::table::GridRow;
 
-/// The JSON that `bench --format json` prints, without the fields that all answers share. With `--out`, it is also
-/// written to `bench.json` in that folder.
+/// The JSON that `bench --format json` prints, without the fields that all verbs print. It is also written to
+/// `bench.json` in the folder of `--out`, if that option is set.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BenchAnswer<'a> {
     /// The model that the editing methods change, with its digest.
@@ -27,15 +27,15 @@ pub(in crate::cli) struct BenchAnswer<'a> {
     pub failed: Vec<&'a FailedEdit>,
     /// The settings of the run, from the command line and from the project.
     pub settings: &'a BenchSettings,
-    /// The table for records that are edited one at a time, with one row of metrics per editing method; null if no
-    /// record is edited alone.
+    /// The metrics of records that are edited one at a time, with one row per editing method and one row for the
+    /// unedited base; null if no record is edited alone.
     pub alone: Option<Vec<GridRow<'a>>>,
-    /// The table for sets of records that are edited at once, with one row of metrics per set size and editing method;
-    /// null without `--batch`.
+    /// The metrics of sets of records that are edited at once, with one row per set size and editing method; null
+    /// without `--batch`.
     pub together: Option<Vec<GridRow<'a>>>,
-    /// The metrics of each record: for every editing method, which edited it alone, and for the unedited base.
+    /// The metrics of each record, on the unedited base and after each editing method has edited the record alone.
     pub rows: Vec<&'a RecordResult>,
-    /// The metrics of each set of records that was edited at once, for every editing method.
+    /// The metrics of each set of records, after an editing method has edited all records of the set at once.
     pub sets: Vec<&'a BatchResult>,
 }
 
@@ -46,12 +46,12 @@ pub(in crate::cli) struct BenchSettings {
     pub seed: u64,
     /// The maximum number of records, sampled with the seed; null if all are used.
     pub limit: Option<u32>,
-    /// Whether only those records were used whose true answer the base gives before any edit.
+    /// Whether the run used only records whose true answer the unedited base gives.
     pub known: bool,
-    /// The interval N of text generation: text is generated for every Nth record; 0 if text is generated for no record.
+    /// The interval N of text generation: text is generated for every Nth record, or for no record if N is 0.
     pub generate: usize,
-    /// Whether the editing methods reproduce what are believed to be errors of their published code, such as the
-    /// tokenization of the answers in `kn` (knowledge neurons).
+    /// Whether the editing methods reproduce presumed errors of their published code, such as the tokenization of the
+    /// answers in `kn` (knowledge neurons).
     pub published: bool,
     /// The numeric settings of editing methods that `--set` or the project changed, by name, such as
     /// `rome.refine-steps`.

@@ -7,7 +7,7 @@ use crate::pipeline::record::{AnswerRecord, TensorRecord};
 use crate::project::EditChange;
 use crate::project::edits::diff::ChangeKind;
 
-/// The JSON that `build --format json` prints, without the fields that all answers share.
+/// The JSON that `build --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuildAnswer<'a> {
     /// The base model that the patch applies to.
@@ -35,20 +35,20 @@ pub(in crate::cli) struct BuildAnswer<'a> {
 /// The second moment of the MLP keys of one layer, which `corrigenda.lock` names by its digest.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct UsedStatistics {
-    /// The index of the layer whose MLP keys were summed, from 0.
+    /// The index of the layer that the MLP keys belong to, from 0.
     pub layer: u64,
     /// The digest of the stored second moment.
     pub digest: Digest,
     /// The digest of the corpus over which the second moment was computed.
     pub corpus: Digest,
-    /// The number of MLP keys in the second moment, one per token of the corpus.
+    /// The number of MLP keys in the second moment, one per token that was read from the corpus.
     pub keys: u64,
     /// The ridge: the number that is added to the diagonal of the second moment so that it can be factorised. It is
     /// given as a share of the mean diagonal element, and is 0 if none was needed.
     pub ridge: f64,
 }
 
-/// An edit with one name of its subject (its own name or an alias), and its measurements.
+/// An edit, one name of its subject (the subject's own name or an alias), and the measurements for that name.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuiltEdit<'a> {
     /// The id that the edit file declares.
@@ -108,13 +108,13 @@ impl LockChange {
 pub(in crate::cli) struct ScoredText<'a> {
     /// The answer, as the edit declares it.
     pub text: &'a str,
-    /// The probability of the answer on the base, as the product over its tokens.
+    /// The probability of the answer on the base: the product of the probabilities of its tokens.
     pub before: f64,
-    /// The probability of the answer on the patched model, as the product over its tokens.
+    /// The probability of the answer on the patched model: the product of the probabilities of its tokens.
     pub after: f64,
-    /// Whether the base predicts every token of the answer as the arg-max.
+    /// Whether the base gives the answer: each token of the answer is the most probable next token.
     pub held: bool,
-    /// Whether the patched model predicts every token of the answer as the arg-max.
+    /// Whether the patched model gives the answer: each token of the answer is the most probable next token.
     pub holds: bool,
 }
 

@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use crate::project::edits::diff::FactChange;
 
-/// The JSON that `log --format json` prints, without the fields that all answers share.
+/// The JSON that `log --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) struct LogAnswer<'a> {
@@ -26,7 +26,7 @@ pub(in crate::cli) struct FactsInForce<'a> {
     pub date: String,
     /// The id of the patch in the `corrigenda.lock` of `commit`; null if that file is missing or cannot be read.
     pub patch: Option<String>,
-    /// Whether `corrigenda.lock` lists other facts than `facts`, so that the patch is out of date.
+    /// Whether the facts in `corrigenda.lock` differ from `facts`, so that the patch is out of date.
     pub unbuilt: bool,
     /// The reason why the edit files of `commit` cannot be read; null if they can be read. If the reason is set,
     /// `facts` are those of the last ancestor whose edit files can be read.

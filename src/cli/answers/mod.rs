@@ -1,7 +1,8 @@
-//! Defines the JSON answers of all verbs except `check`, `test` and `diff`, whose answer is the report.
+//! Defines the JSON answers of all verbs except `check`, `test` and `diff`, whose answer is a
+//! [`Report`](crate::report::Report).
 //!
-//! Each answer is a type with a JSON Schema. If a run could not finish, its answer has only the fields of [`Answered`].
-//! JSON objects are written with sorted keys, so the order of the fields in a type has no effect.
+//! Each answer is a type with a JSON Schema. If a run could not finish, the answer has only the fields that all answers
+//! have. JSON objects are written with sorted keys, so the order of the fields in a type has no effect.
 
 pub(super) mod bench;
 pub(super) mod build;
@@ -21,7 +22,7 @@ use serde::Serialize;
 use crate::behaviour::AnswerScore;
 use crate::report::{Finding, Outcome};
 
-/// The JSON answer of a verb: the fields that all answers have, followed by the fields of the verb.
+/// The JSON answer of a verb: the fields that all answers have, and the fields of this verb.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Answered<'a, T> {
     /// The version of the JSON format, an integer from 1.
@@ -48,7 +49,7 @@ pub(super) struct NamedBase {
     pub digest: String,
 }
 
-/// The token that a model predicts as the most probable one after a prompt, with its probability.
+/// The most probable next token after a prompt, with its probability.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct TopToken<'a> {
     /// The text of the token, including its leading space if it has one.
@@ -67,9 +68,9 @@ impl<'a> From<&'a (String, f64)> for TopToken<'a> {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Score")]
 pub(super) struct ScoredAnswer {
-    /// Whether the model predicts every token of the answer as the arg-max.
+    /// Whether the model gives the answer: each token of the answer is the most probable next token.
     pub holds: bool,
-    /// The probability of the answer, as the product over its tokens.
+    /// The probability of the answer: the product of the probabilities of its tokens.
     pub probability: f64,
 }
 
@@ -79,7 +80,7 @@ impl From<AnswerScore> for ScoredAnswer {
     }
 }
 
-/// An edit or a fact that was left out, with the reason.
+/// An edit or a fact that a verb could not process, with the reason.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct LeftOutEntry<'a> {
     /// The id of the edit or fact, as its file declares it.

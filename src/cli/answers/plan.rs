@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::project::EditChange;
 use crate::project::edits::diff::ChangeKind;
 
-/// The JSON that `plan --format json` prints, without the fields that all answers share.
+/// The JSON that `plan --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlanAnswer<'a> {
     /// The base model that a build would edit.
@@ -38,8 +38,8 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub id: &'a str,
     /// How the edit differs from the edit with the same id in `corrigenda.lock`.
     pub change: PlannedChange,
-    /// The parts of the edit that differ from `corrigenda.lock`: `meaning` (what determines the weights), `expectation`
-    /// (what is tested) or `record` (the documentation of the fact).
+    /// The parts of the edit that differ from the edit in `corrigenda.lock`: `meaning` (what determines the weights),
+    /// `expectation` (what is tested) or `record` (the documentation of the fact).
     pub changed: Vec<&'static str>,
     /// The path of the edit file that declares the edit.
     pub file: &'a str,
@@ -47,18 +47,18 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub line: usize,
     /// The tokens of the prompt after the subject is filled in.
     pub tokens: Vec<String>,
-    /// The tokens of the target, as they follow the prompt.
+    /// The tokens of the target as a continuation of the prompt.
     pub target_tokens: Vec<String>,
     /// The text that a build puts before the prompt, so that the subject does not end at an attention sink; null if no
     /// such text is needed.
     pub preface: Option<String>,
-    /// The position of the subject's last token, from 0.
+    /// The index of the subject's last token in `tokens`, from 0.
     pub position: u64,
     /// The indices of the layers that the edit changes, from 0.
     pub layers: Vec<u64>,
     /// The digest under which the store keeps the compiled edit, or will keep it after a build.
     pub object: Digest,
-    /// The most probable token that the base predicts after the prompt.
+    /// The most probable next token of the base after the prompt.
     pub says: TopToken<'a>,
     /// Whether the base already gives the target, and the probability of the target.
     pub target: ScoredAnswer,
@@ -96,7 +96,7 @@ impl From<Option<&EditChange>> for PlannedChange {
     }
 }
 
-/// An alias of an edit's subject, with the tokens for which a build would compile the edit.
+/// An alias of an edit's subject, with the tokenized prompt for which a build would compile the edit.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlanAlias {
     /// The alias, as the edit declares it.
@@ -106,20 +106,20 @@ pub(in crate::cli) struct PlanAlias {
     /// The text that a build puts before the prompt, so that the alias does not end at an attention sink; null if no
     /// such text is needed.
     pub preface: Option<String>,
-    /// The position of the alias's last token, from 0.
+    /// The index of the alias's last token in `tokens`, from 0.
     pub position: u64,
     /// The digest under which the store keeps the edit compiled for this alias, or will keep it after a build.
     pub object: Digest,
 }
 
-/// The JSON that `plan --base --format json` prints, without the fields that all answers share.
+/// The JSON that `plan --base --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OtherBaseAnswer<'a> {
     /// The model given with `--base`: its name, digest and shape.
     pub base: ModelShape,
     /// The layer that a build on this model would edit, from 0; null if no layer can be chosen.
     pub layer: Option<usize>,
-    /// The facts whose prompts were run on the model, one entry for each name of a subject.
+    /// The facts whose prompts were run on the model, with one element for each name of a subject.
     pub edits: Vec<OtherBaseEdit<'a>>,
     /// The facts that cannot be tokenized, or for which the model's output is not finite.
     pub unreadable: Vec<LeftOutEntry<'a>>,
@@ -140,7 +140,7 @@ pub(in crate::cli) struct ModelShape {
     pub width: usize,
 }
 
-/// A fact with one name of its subject (its own name or an alias), and the answers of the model of `--base`.
+/// A fact, one name of its subject (the subject's own name or an alias), and the answers of the model of `--base`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OtherBaseEdit<'a> {
     /// The id of the edit, as its edit file declares it.
@@ -151,12 +151,12 @@ pub(in crate::cli) struct OtherBaseEdit<'a> {
     pub standing: Standing,
     /// The tokens of the prompt after the subject is filled in.
     pub tokens: &'a [String],
-    /// The position of the subject's last token, from 0.
+    /// The index of the subject's last token in `tokens`, from 0.
     pub position: usize,
-    /// The tokens and the subject's position that `corrigenda.lock` records, if they differ from those on this model;
+    /// The tokens and the subject's position that `corrigenda.lock` records, if they differ from those of this model;
     /// otherwise null.
     pub moved: Option<LockedTokens<'a>>,
-    /// The most probable token that the model predicts after the prompt.
+    /// The most probable next token of the model after the prompt.
     pub says: TopToken<'a>,
     /// Whether the model gives the target, and the probability of the target.
     pub target: ScoredAnswer,
@@ -180,6 +180,6 @@ pub(in crate::cli) enum Standing {
 pub(in crate::cli) struct LockedTokens<'a> {
     /// The tokens of the prompt after the subject is filled in.
     pub tokens: &'a [String],
-    /// The position of the subject's last token, from 0.
+    /// The index of the subject's last token in `tokens`, from 0.
     pub position: usize,
 }

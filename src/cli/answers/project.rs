@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use crate::research::bench::data::RejectedRecord;
 
-/// The JSON that `init --format json` prints, without the fields that all answers share.
+/// The JSON that `init --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct InitAnswer<'a> {
     /// The files that `init` wrote, relative to the project's folder.
@@ -12,7 +12,7 @@ pub(in crate::cli) struct InitAnswer<'a> {
     pub left: &'a [&'static str],
 }
 
-/// The JSON that `import --format json` prints, without the fields that all answers share.
+/// The JSON that `import --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ImportAnswer<'a> {
     /// The folder of the new edits, relative to the project's folder.
@@ -21,7 +21,8 @@ pub(in crate::cli) struct ImportAnswer<'a> {
     pub edits: usize,
     /// The records that were not imported, each with the reason.
     pub rejected: Vec<RejectedEntry<'a>>,
-    /// The number of neighbour prompts that were dropped because they name the subject of an imported edit.
+    /// The number of neighbour prompts (`unchanged` prompts about other subjects) that were dropped because they name
+    /// the subject of an imported edit.
     pub neighbours_dropped: usize,
 }
 

@@ -1,5 +1,5 @@
-//! Generates the JSON Schemas of the JSON answers. The report, which is the answer of `check`, `test` and `diff`, has
-//! its schema in `src/schema`.
+//! Generates the JSON Schemas of the JSON answers. The answer of `check`, `test` and `diff` is a report, whose schema
+//! is generated in `src/schema`.
 
 use clap::ValueEnum;
 use schemars::generate::SchemaSettings;
@@ -20,7 +20,7 @@ use super::verify::VerifyAnswer;
 use crate::schema::without_formats;
 
 /// The JSON answers that have a schema of their own, named by verb and action. The answer of `check`, `test` and `diff`
-/// is the report, which has another schema.
+/// is missing: it is a report, whose schema is [`SchemaKind::Report`](crate::schema::SchemaKind::Report).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum AnswerKind {
     Bench,
@@ -51,8 +51,8 @@ pub(in crate::cli) enum AnswerKind {
 }
 
 impl AnswerKind {
-    /// Returns the argument of `corrigenda schema` that selects the schema, which is also the name of the schema's file
-    /// in `schemas/answers/`, without its extension.
+    /// Returns the argument of `corrigenda schema` that selects the schema, such as `plan-base`. The schema's file in
+    /// `schemas/answers/` has the same name, followed by `.schema.json`.
     pub(in crate::cli) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }

@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::stats::Provenance;
 
 /// The JSON that `stats build`, `stats show` and `stats import` print with `--format json`, without the fields that all
-/// answers share.
+/// verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StatisticsAnswer<'a> {
     /// The digest of the stored second moment, which `corrigenda.lock` names.
@@ -14,7 +14,7 @@ pub(in crate::cli) struct StatisticsAnswer<'a> {
     pub provenance: &'a Provenance,
     /// The number of documents of the corpus that were read; 0 if the second moment was imported.
     pub documents: u64,
-    /// The number of MLP keys in the second moment, one per token of the corpus.
+    /// The number of MLP keys in the second moment, one per token that was read from the corpus.
     pub keys: u64,
     /// The digest of the imported file; null if the second moment was computed from the corpus.
     pub imported: Option<Digest>,

@@ -6,17 +6,17 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::store::StoreEntry;
 
-/// The JSON that `store dir --format json` prints, without the fields that all answers share.
+/// The JSON that `store dir --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreFolder<'a> {
     /// The path of the folder that contains the store's entries.
     pub path: &'a str,
 }
 
-/// The JSON that `store ls` and `store export` print with `--format json`, without the fields that all answers share.
+/// The JSON that `store ls` and `store export` print with `--format json`, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreEntries {
-    /// The entries of the store: for `store ls` all of them, for `store export` those that were copied.
+    /// All entries of the store (`store ls`), or the copied entries (`store export`).
     pub entries: Vec<ListedEntry>,
     /// The sum of the sizes of `entries`, in bytes.
     pub bytes: u64,
@@ -25,8 +25,9 @@ pub(in crate::cli) struct StoreEntries {
 /// An entry of the store, such as a compiled edit or a patch.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ListedEntry {
-    /// The kind of the entry: object (a compiled edit), patch, statistics, factor, report, refusal, partial or
-    /// measured.
+    /// The kind of the entry: `object` (a compiled edit), `patch`, `statistics`, `factor` (the Cholesky factor of
+    /// statistics), `report`, `refusal` (the reason why an edit cannot be compiled), `partial` (unfinished statistics)
+    /// or `measured` (cached outputs of models).
     pub kind: String,
     /// The digest by which the store finds the entry.
     pub key: Digest,
@@ -44,7 +45,7 @@ pub(in crate::cli) fn store_entries(entries: &[StoreEntry]) -> Vec<ListedEntry> 
     entries.iter().map(ListedEntry::from).collect()
 }
 
-/// The JSON that `store verify --format json` prints, without the fields that all answers share.
+/// The JSON that `store verify --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreCheck<'a> {
     /// The number of entries that were read and compared with their digests.
@@ -64,7 +65,7 @@ pub(in crate::cli) struct ListedProblem<'a> {
     pub repair: &'static str,
 }
 
-/// The JSON that `store gc --format json` prints, without the fields that all answers share.
+/// The JSON that `store gc --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreCleanup {
     /// The removed entries, which `corrigenda.lock` does not need.
@@ -75,7 +76,7 @@ pub(in crate::cli) struct StoreCleanup {
     pub bytes: u64,
 }
 
-/// The JSON that `store import --format json` prints, without the fields that all answers share.
+/// The JSON that `store import --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreImport<'a> {
     /// The imported entries that the store did not have.

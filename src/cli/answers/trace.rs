@@ -9,7 +9,7 @@ use crate::numeric::Mean;
 use crate::research::layers::coarse_search::Round;
 use crate::research::trace::Noise;
 
-/// The JSON that `trace --format json` prints, without the fields that all answers share.
+/// The JSON that `trace --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceAnswer<'a> {
     /// The folder to which the figures were written; null without `--out`.
@@ -18,8 +18,8 @@ pub(in crate::cli) struct TraceAnswer<'a> {
     pub numbers: TraceNumbers<'a>,
 }
 
-/// The settings and the measured effects of `trace`. With `--out`, they are also written to `trace.json` in that
-/// folder.
+/// The settings and the measured effects of `trace`. They are also written to `trace.json` in the folder of `--out`, if
+/// that option is set.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceNumbers<'a> {
     /// The name and the digest of the traced model.
@@ -28,8 +28,8 @@ pub(in crate::cli) struct TraceNumbers<'a> {
     pub noise: NoiseUsed,
     /// The number of consecutive layers whose MLP or attention outputs are restored together.
     pub window: usize,
-    /// The noise of the runs in which MLP or attention outputs are fixed at corrupted values: `same` as in the
-    /// corrupted run that gave these values, or the `next` noise of the random stream.
+    /// The noise of the runs in which MLP or attention outputs are fixed at the values of a corrupted run (a run with
+    /// noise). `same` is the noise of that corrupted run, and `next` is the next noise of the random stream.
     pub severed_noise: &'static str,
     /// The mean effects of noise and of restored hidden states, over all traced facts.
     pub effects: MeanEffects<'a>,
@@ -58,7 +58,7 @@ impl From<&Noise> for NoiseUsed {
     }
 }
 
-/// Mean effects of noise and of restored states on the probability of the answer, over all traced facts.
+/// Mean effects of noise and of restored hidden states on the probability of the answer, over all traced facts.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct MeanEffects<'a> {
     /// The number of facts over which the effects are averaged.
@@ -88,7 +88,7 @@ pub(in crate::cli) struct IndirectEffect<'a> {
 /// A fact that was traced, with the probabilities of its answer.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TracedFact<'a> {
-    /// The id of the fact: that of an edit or of a record in `--facts`, or `prompt` for `--prompt`.
+    /// The id of the edit or of the record in the file of `--facts`; `prompt` for the prompt of `--prompt`.
     pub id: &'a str,
     /// The prompt, with its subject filled in.
     pub prompt: &'a str,
@@ -101,25 +101,25 @@ pub(in crate::cli) struct TracedFact<'a> {
     pub subject_tokens: [usize; 2],
     /// The first token of the answer. All probabilities of the fact are probabilities of this token.
     pub answer: &'a str,
-    /// The number of tokens of the given answer; null if no answer was given.
+    /// The number of tokens of the whole answer; null if the fact states no answer.
     pub answer_tokens: Option<usize>,
     /// The probability of the answer's first token without noise.
     pub clean: f64,
     /// The probability of the answer's first token with noise on the subject.
     pub corrupted: f64,
-    /// The probability of the answer's first token with one hidden state restored, by the kind of hidden state. There
-    /// is one list per token of the prompt, with one number per layer.
+    /// The probability of the answer's first token with one hidden state restored, by the kind of hidden state. Each
+    /// kind has one list per token of the prompt, with one number per layer.
     pub restored: BTreeMap<&'static str, &'a [Vec<f64>]>,
 }
 
-/// The JSON that `trace --suggest-layer --format json` prints, without the fields that all answers share.
+/// The JSON that `trace --suggest-layer --format json` prints, without the fields that all verbs print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LayerSearchAnswer<'a> {
     /// The name and the digest of the traced model.
     pub base: NamedBase,
     /// The ids of the edits that were built and tested at each layer.
     pub edits: &'a [String],
-    /// The layer with the highest score, from 0; null if no edit holds at any layer.
+    /// The index of the layer with the highest score, from 0; null if no edit holds at any layer.
     pub suggested: Option<usize>,
     /// The layers whose scores do not differ significantly from that of `suggested`.
     pub as_good: &'a [usize],
@@ -127,7 +127,7 @@ pub(in crate::cli) struct LayerSearchAnswer<'a> {
     pub traced: TraceSummary<'a>,
     /// The results of the edits at each layer that was tried, in ascending order of layers.
     pub layers: Vec<TriedLayer>,
-    /// The rounds of the search, in their order; a single round if `--layers` is set.
+    /// The rounds of the search, in order; a single round if `--layers` is set.
     pub rounds: Vec<SearchRound<'a>>,
 }
 
@@ -151,19 +151,20 @@ pub(in crate::cli) struct TraceSummary<'a> {
 pub(in crate::cli) struct TriedLayer {
     /// The index of the layer, from 0.
     pub layer: usize,
-    /// The share of edits whose target the edited model gives.
+    /// The share of edit prompts (one for each name of a subject) to which the edited model gives the target.
     pub efficacy: Share,
     /// The share of paraphrased prompts to which the edited model gives the target.
     pub paraphrase: Share,
     /// The share of `unchanged` prompts whose answer stays the same.
     pub unchanged: Share,
-    /// The score of the layer, from 0 to 1: the harmonic mean of `efficacy`, `paraphrase` and `unchanged`.
+    /// The score of the layer, from 0 to 1: the harmonic mean of `efficacy`, `paraphrase` and `unchanged`. A share over
+    /// no prompts is left out.
     pub score: f64,
-    /// The number of edits for which the optimisation found no MLP value at this layer. All expectations of these edits
-    /// count as failed.
+    /// The number of edits for which the optimisation found no MLP value at this layer. Their prompts and paraphrases
+    /// count as failed, and their `unchanged` prompts are not counted.
     pub not_found: usize,
-    /// The number of edits, counted in `not_found`, that were not tried because the optimisation failed for all of the
-    /// first edits.
+    /// The number of edits in `not_found` that were not tried, because the optimisation found no MLP value for any of
+    /// the first edits.
     pub untried: usize,
     /// The effects of causal tracing at the subject's last token, for the window of layers around this layer.
     pub traced: LayerEffects,

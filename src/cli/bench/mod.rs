@@ -33,9 +33,9 @@ use output::{BenchOutput, answer, write};
 
 /// Compare editing methods on a published dataset
 ///
-/// Each record is edited alone, on the project's model and with its settings, and the edit is then undone. With
-/// `--batch`, sets of several records are edited too. The metrics are those of the published tables; * marks the best
-/// value of a column, ! marks a value that the paper counts as a clear failure.
+/// Each record is edited alone, with the model and the settings of the project, and the edit is then undone. With
+/// `--batch`, sets of several records are edited too. The metrics are those of the published tables. * marks the best
+/// value of a column, and ! marks a value that the paper counts as a clear failure.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The dataset, which determines the schema of the records in the file
@@ -68,7 +68,7 @@ pub(super) struct Arguments {
     /// Folder with attribute_snippets.json, tfidf_vocab.json and idf.npy, as published with CounterFact; needed for RS
     #[arg(long, value_name = "DIR")]
     references: Option<PathBuf>,
-    /// Reproduce what are believed to be errors of the published code: one attempt per value, and the targets of the
+    /// Reproduce presumed errors of the published code: one optimisation attempt per value, and the targets of the
     /// editors ft and kn
     #[arg(long)]
     published: bool,
@@ -102,8 +102,8 @@ impl std::str::FromStr for Size {
     }
 }
 
-/// Settings of editing methods whose names have one of these endings are counts or layer indices, so only whole numbers
-/// are accepted.
+/// Name endings of the settings that are counts or layer indices, such as `rome.refine-steps`. Only whole numbers are
+/// accepted for these settings.
 const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
 
 /// The value of `--set`: the name of a numeric setting of an editor, such as `rome.refine-steps`, and its new value.
@@ -308,8 +308,8 @@ fn prepare_cases(
     Ok((prepared, left))
 }
 
-/// Returns the digest of all inputs of the results, except the editing methods. Results in the file of `--resume` are
-/// reused only if they were computed from inputs with this digest.
+/// Returns the digest of all inputs that determine the results, except the editing methods. Results in the file of
+/// `--resume` are reused only if their inputs had the same digest.
 fn identity(
     arguments: &Arguments,
     eval: &EvalContext<'_>,
@@ -330,8 +330,8 @@ fn identity(
         canon.digest("neutral", &digest);
     }
     canon.text("numerics", NUMERICS).digest("base", &eval.base.locked.digest).digest("settings", &settings);
-    // If no statistics are imported, nothing is hashed here. The digest then equals that of older program versions,
-    // which had no imports.
+    // Only imported statistics are hashed here. Computed statistics depend only on the base, the corpus and the
+    // settings, which are hashed too.
     for (layer, file) in &eval.setup.imports {
         canon.number("layer", *layer as u64).digest("imported", file);
     }

@@ -74,7 +74,7 @@ impl BenchOutput {
     }
 
     /// Returns one line for each editing method with failed edits: the number of failed edits, and the reason of the
-    /// first one. If `many` is true, the line counts sets of records, otherwise single records.
+    /// first one. If `many` is true, edits of sets of records are counted, otherwise edits of single records.
     fn failed(&self, many: bool) -> Vec<String> {
         let of = |name: &EditorName| {
             let all = self.results.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);

@@ -7,7 +7,7 @@ use crate::schema::{SchemaKind, render};
 /// A file that `init` will write: the path relative to the project's folder, and the text.
 pub(crate) type Draft = (&'static str, String);
 
-/// The first line of `corrigenda.toml`. It tells text editors which JSON Schema the file has.
+/// The first line of `corrigenda.toml`. It tells text editors which JSON Schema describes the file.
 pub(crate) const SCHEMA: &str = "#:schema schemas/project.schema.json\n";
 
 /// The `[test]` table of a new `corrigenda.toml`, which limits the damage on neutral text.
@@ -75,17 +75,19 @@ pub(crate) const CORPUS_FILE: &str = "corpus.txt";
 
 /// The corpus of the bundled model `atlas`, one sentence per line.
 const SENTENCES: &str = include_str!("../../../examples/atlas/corpus.txt");
-/// The number of sentences in a new corpus. It is enough for the second moment of the MLP keys to have full rank on
-/// common models.
+/// The number of sentences in a new corpus. With this number, the second moment of the MLP keys has full rank on common
+/// models.
 const ENOUGH: usize = 2000;
 
-/// Returns the corpus of a new project: sentences of the bundled corpus, except those about the first fact.
+/// Returns the corpus of a new project: sentences of the bundled corpus, except those about the Eiffel Tower, which is
+/// the subject of the first fact.
 pub(crate) fn corpus() -> String {
     let lines = SENTENCES.lines().filter(|line| !line.contains("Eiffel")).take(ENOUGH);
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Returns the files that do not depend on the model of the new project.
+/// Returns the files of a new project that are the same for every model: the probes, the JSON Schemas, `.gitattributes`
+/// and `.gitignore`.
 pub(crate) fn beside() -> Vec<Draft> {
     vec![
         (PROBES_FILE, PROBES.to_owned()),

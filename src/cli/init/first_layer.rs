@@ -1,6 +1,6 @@
 //! Chooses the layer that a new project edits. If a layer is published or was measured for models of this shape, that
-//! layer is used. Otherwise the best layer is measured for a small model, and a third of the depth is used for a large
-//! model.
+//! layer is used. Otherwise, the best layer of a small model is measured, and a large model is edited at a third of its
+//! depth.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,12 +35,12 @@ const COMMON: &[u8] = include_bytes!("../../research/trace/common.json");
 const EDITED: usize = 8;
 const FEWEST: usize = 4;
 
-/// The maximum number of weights in the matrices of all blocks for which the best layer is measured. With this limit,
-/// the measurement takes minutes on a CPU.
+/// The maximum size of a model whose best layer is measured: the number of weights in the matrices of all blocks. Up to
+/// this size, the measurement takes minutes on a CPU.
 const MOST_NUMBERS: usize = 60_000_000;
 
-/// Lines under `[rome]` in a new `corrigenda.toml` for the user's own model. They set the weight of the bare prompt in
-/// an MLP key, and the margin at which the search for a value ends.
+/// Lines under `[rome]` in a new `corrigenda.toml` for the user's own model. They set the weight of the bare prompt
+/// (the prompt without a context template) in an MLP key, and the margin at which the search for an MLP value ends.
 pub(crate) const RULES: &str = "\
 # The weight of the bare prompt in a key. The bare prompt is what users ask, and the key of a subject at the
 # beginning of a text is different. The published weight is 1/21.

@@ -158,7 +158,7 @@ fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
     atomic::write(path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
-/// Returns the files of a new project that depend on its model, for the bundled model.
+/// Returns `corrigenda.toml` and the first fact of a new project that edits the bundled model.
 fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let Some(folder) = find_bundled(root) else {
         let message = format!("the bundled model ({BUNDLED}) is in no folder above this one or above the program");
@@ -176,7 +176,7 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// The model of `--model`, if it is not the bundled model.
+/// The model of `--model`. The bundled model is opened in this way only if `--layer` is set.
 struct Opened {
     folder: PathBuf,
     spec: Spec,
@@ -204,8 +204,8 @@ fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     Ok(Opened { folder, spec, knows })
 }
 
-/// Returns the files of a new project that depend on its model, for the model of `--model`. Also returns notes for the
-/// user, such as how the layer was chosen.
+/// Returns `corrigenda.toml`, the first fact and the corpus of a new project that edits the model of `--model`. Also
+/// returns notes for the user, such as how the layer was chosen.
 fn own(
     root: &Path,
     named: &Path,
@@ -240,14 +240,14 @@ fn find_bundled(root: &Path) -> Option<PathBuf> {
     above.map(|folder| folder.join(BUNDLED)).find(|folder| folder.join("model.safetensors").is_file())
 }
 
-/// Returns whether `folder` is the bundled model, also if it is reached through symbolic links.
+/// Returns whether `folder` is the folder of the bundled model, even if it is reached through symbolic links.
 fn is_bundled(root: &Path, folder: &Path) -> bool {
     let whole = |path: &Path| std::fs::canonicalize(path).ok();
     whole(folder).is_some_and(|named| find_bundled(root).and_then(|found| whole(&found)) == Some(named))
 }
 
-/// Returns `path` relative to `root`, so that a project can be moved together with its model. If they have only the
-/// root of the file system in common, the path is absolute.
+/// Returns `path` relative to `root`, so that a project can be moved together with its model. If the two paths have
+/// only the root of the file system in common, the result is absolute.
 fn relative(root: &Path, path: &Path) -> String {
     let whole = |given: &Path| std::fs::canonicalize(given).or_else(|_| std::path::absolute(given));
     let (Ok(root), Ok(path)) = (whole(root), whole(path)) else { return path.display().to_string() };

@@ -32,7 +32,7 @@ pub(super) fn rows(log: &Log) -> Vec<u8> {
     writer.into_inner().expect("memory can be written")
 }
 
-/// Joins texts with line breaks to one cell. Each text is made safe by [`cell`].
+/// Joins texts to one cell, with line breaks between them. Each text is made safe by [`cell`].
 fn cells(texts: &[String]) -> String {
     texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n")
 }

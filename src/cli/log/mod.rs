@@ -294,7 +294,7 @@ fn logged_commit(entry: &LogEntry) -> LoggedCommit<'_> {
     }
 }
 
-/// Formats an added or removed fact as its filled prompt and its target, with an arrow between them.
+/// Formats an added or removed fact: its prompt with the subject filled in, an arrow, and its target.
 fn sentence(fact: &FactChange) -> String {
     let text = |name: &str| {
         let field = fact.fields.iter().find(|field| field.name == name)?;

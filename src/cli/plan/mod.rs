@@ -53,8 +53,8 @@ struct PlanView<'a> {
     project: &'a Project,
     lock: Option<&'a Lock>,
     changes: &'a [EditChange],
-    /// The differences between the existing `corrigenda.lock` and the one that a build would write; empty if there is
-    /// none yet.
+    /// The differences between the existing `corrigenda.lock` and the one that a build would write; empty if that file
+    /// does not exist yet.
     differences: &'a [Difference],
     built: bool,
     /// Whether the store records that one of the shown edits cannot be compiled, so that a build would reject it.

@@ -15,8 +15,9 @@ use crate::report::Outcome;
 use crate::report::table::{Table, percent};
 use crate::store::Store;
 
-/// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. If `strict` is
-/// true, the outcome is [`Outcome::Findings`] if the model needs a fact or cannot tokenize it.
+/// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. If
+/// `strict` is true, a fact that the model needs, or whose prompt the model cannot process, gives the outcome
+/// [`Outcome::Findings`].
 pub(in crate::cli) fn show_plan(
     context: &Context,
     project: &Project,
@@ -38,7 +39,8 @@ pub(in crate::cli) fn show_plan(
     Ok(if strict && open { Outcome::Findings } else { Outcome::Ok })
 }
 
-/// Formats the last token of the subject, whose MLP key an edit uses, and its position in the prompt.
+/// Formats the last token of the subject and its position in the prompt. The MLP key of an edit is computed at this
+/// token.
 fn key(tokens: &[String], position: usize) -> String {
     let piece = tokens.get(position).map_or("", String::as_str);
     format!("{} at {position}", quoted(piece))

@@ -62,8 +62,8 @@ pub(in crate::cli) struct Arguments {
     /// Skip the runs with severed MLP or attention outputs
     #[arg(long)]
     pub no_severed: bool,
-    /// Noise of the runs with severed outputs, which are fixed at the values of a corrupted run: `same` as in that
-    /// corrupted run (default), or the `next` noise of the stream, as in the published code
+    /// Noise of the runs with severed outputs (outputs fixed at the values of a corrupted run): `same` as in that
+    /// corrupted run (default), or the `next` noise of the random stream, as in the published code
     #[arg(
         long,
         value_enum,

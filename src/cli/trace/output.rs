@@ -53,7 +53,8 @@ impl TraceOutput {
         format!("{kind}; {}, seed {seed}", plural(samples, "sample"))
     }
 
-    /// Formats a mean with its 95 % confidence interval. The interval is omitted if only one fact was traced.
+    /// Formats a mean with its 95 % confidence interval. If only one fact was traced, the interval is omitted, because
+    /// it would show the spread over tokens, not over facts.
     fn figure(&self, mean: Mean) -> String {
         figure(if self.traced.len() == 1 { Mean { count: 1, ..mean } } else { mean })
     }
@@ -93,8 +94,6 @@ impl TraceOutput {
         if self.in_part() > 0 {
             lines.push(("in part", format!("{} by the first token of the answer", plural(self.in_part(), "fact"))));
         }
-        // The numbers of a single fact have no interval here, because it would show the spread over tokens, not over
-        // facts.
         lines.extend([
             ("clean", format!("{} the answer's probability", self.figure(effects.clean))),
             ("corrupted", format!("{} with noise on the subject", self.figure(effects.corrupted))),

@@ -41,7 +41,7 @@ pub(crate) fn suggest(
     let project = some_edits(arguments, project, base, gathered)?;
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
     let facts: Vec<KnownFact> = project.edits.edits.iter().map(fact_of_edit).collect();
-    // Only these effects are traced, because the answer shows no others.
+    // Only the MLP and attention outputs are restored, because the answer shows no other effects.
     let kinds = vec![RestoredKind::Mlp, RestoredKind::Attention];
     let (noise, plan) = arguments.rules(base, &facts, kinds, RestoredTokens::LastSubject)?;
     let ground = (&base.model, &base.tokens, &base.locked.digest);

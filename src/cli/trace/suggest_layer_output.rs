@@ -130,7 +130,8 @@ fn traced_in_words(output: &LayerSearchOutput) -> String {
         0 => String::new(),
         left => format!(" ({left} not known)"),
     };
-    // The layer with the largest effect is named only if the effect's 95 % confidence interval is above zero.
+    // The layer with the largest effect is named only if the effect's 95 % confidence interval is above zero, after
+    // rounding to three digits.
     let most = if mean.value - mean.ci95 > 5e-4 {
         let which = match output.suggested {
             Some(suggested) if suggested == layer => ": the same layer",
