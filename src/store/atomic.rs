@@ -46,7 +46,7 @@ pub fn folder_in(directory: &Path) -> io::Result<tempfile::TempDir> {
 pub fn remove_stale(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|entry| is_temporary(&entry.file_name().to_string_lossy())) {
-        // The metadata is that of a link itself, not of its target.
+        // For a link, this is the metadata of the link itself, not of its target.
         let Ok(seen) = entry.metadata() else { continue };
         if seen.modified().ok().and_then(|time| time.elapsed().ok()).is_some_and(|age| age > YOUNG) {
             let _ = if seen.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };

@@ -89,7 +89,7 @@ fn list_or_note(directory: &Path, found: &mut Vec<ScannedPath>) -> Vec<(String, 
     })
 }
 
-/// Returns the names and paths in `directory`, sorted; empty if `directory` does not exist.
+/// Returns the names and paths in `directory`, sorted. The list is empty if `directory` does not exist.
 pub(super) fn sorted(directory: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,5 +1,5 @@
-//! Caches the digests of large files. A cached digest is called a memo. The key of a memo is a digest of the path, size,
-//! modification time and inode of the file. The bytes and the normalised text of one file have different memos.
+//! Caches the digests of large files. A cached digest is called a memo. The key of a memo is a digest of the path,
+//! size, modification time and inode of the file. The bytes and the normalised text of one file have different memos.
 //!
 //! A memo only saves time: `verify` and `build --locked` hash the file again. A damaged memo counts as missing and is
 //! reported.
@@ -165,7 +165,7 @@ fn read_memo(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
 mod tests {
     use super::*;
 
-    /// Writes a file whose size and age allow its digest to be cached, and returns the digest.
+    /// Writes a file that is large and old enough for its digest to be cached, and returns the digest.
     fn large(path: &Path, byte: u8) -> Digest {
         let bytes = vec![byte; MIN_MEMO_BYTES as usize + 1];
         fs::write(path, &bytes).expect("written");
