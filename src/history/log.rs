@@ -1,8 +1,8 @@
 //! Finds the commits that changed a fact: compares the facts of every commit with those of its parents.
 //!
-//! A merge counts as a change only if its facts differ from those of all parents, because the changes on one branch
-//! have their own commits. If the edit files of a commit cannot be read, the log reports this once. The children of the
-//! commit are then compared with its last readable ancestor.
+//! A merge counts as a change only if its facts differ from those of each parent, because the changes on one branch
+//! have their own commits. A commit whose edit files cannot be read is reported, but its children with the same edit
+//! files are not. Children with other edit files are compared with the last readable ancestor of the commit.
 //!
 //! Parsed edit sets are cached. Edit files are not parsed if their folder has the same git object id as in a parent.
 
@@ -154,7 +154,7 @@ enum EditsLocation {
     Unreadable(String),
 }
 
-/// The git objects in a commit that contain the facts and the id of the patch.
+/// The git objects of the folder of edits and of `corrigenda.lock` in a commit.
 #[derive(Clone, Debug, Default)]
 struct CommitState {
     facts: EditsLocation,
@@ -169,7 +169,7 @@ struct LogReader<'r> {
     repository: &'r Repository,
     model: Option<&'r str>,
     states: BTreeMap<String, CommitState>,
-    /// The folder of edits that a project file names, by the git object of the project file.
+    /// A map from the git object of a project file to the folder of edits that the file names.
     folders: BTreeMap<GitObject, String>,
     locks: BTreeMap<GitObject, RecordedPatch>,
     broken: BTreeMap<EditsLocation, String>,

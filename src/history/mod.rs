@@ -37,7 +37,7 @@ pub struct Commit {
     /// The full hexadecimal git object id.
     pub id: String,
     /// The ids of the parents. The first parent of a merge is the commit into which the other parents were merged. The
-    /// list is empty for the first commit, and at the end of a shallow clone.
+    /// list is empty for the first commit, and for the oldest commits of a shallow clone.
     pub parents: Vec<String>,
     pub author: String,
     pub email: String,
@@ -93,7 +93,7 @@ impl Commit {
     }
 }
 
-/// Converts a git time. A time that [`Timestamp`] cannot represent becomes the nearest time that it can represent.
+/// Converts a git time. If [`Timestamp`] cannot represent the time, returns the nearest time in its range.
 fn instant(time: git2::Time) -> Timestamp {
     let nearest = if time.seconds() < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_second(time.seconds()).unwrap_or(nearest)
