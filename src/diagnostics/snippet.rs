@@ -112,7 +112,8 @@ fn snippet(
         .annotations(annotations)
 }
 
-/// Cuts the text `window` at [`MAX_BYTES_AFTER_LABEL`] bytes after the offset `end`, where its last label ends.
+/// Returns the beginning of `window`, up to [`MAX_BYTES_AFTER_LABEL`] bytes after `end`, the offset at which its last
+/// label ends.
 fn clip(window: &str, end: usize) -> &str {
     &window[..window.ceil_char_boundary(end.saturating_add(MAX_BYTES_AFTER_LABEL))]
 }

@@ -29,7 +29,7 @@ pub enum PatchError {
     },
     #[error("the patch contains the tensor `{tensor}`, which does not belong to any of its targets")]
     Extra {
-        /// The name of the unexpected tensor. It can be any text.
+        /// The name of the unexpected tensor. It may be any text, because the file is untrusted.
         tensor: String,
     },
     /// A factor has a wrong dtype or shape. The expected shape follows from the shape of the edited weight and the
@@ -64,7 +64,7 @@ pub enum PatchError {
     EditOrder {
         parameter: String,
         first: Digest,
-        /// The digest that follows `first` in the list of edits, although it is not larger.
+        /// The next digest in the list of edits. It should be larger than `first`, but is not.
         second: Digest,
     },
     #[error("patching `{parameter}`: {factor} should have {expected:?} numbers, but has {found}")]
