@@ -78,8 +78,8 @@ pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     out.extend(findings.finish());
 }
 
-/// Adds a finding for every edit that repeats an earlier edit, or that has the same filled prompt but another target.
-/// Only one answer can follow a prompt.
+/// Adds a finding for every edit that repeats or contradicts an earlier edit. Two edits contradict each other if their
+/// prompts with the subject filled in are equal and their targets differ, because only one answer can follow a prompt.
 fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let mut first: BTreeMap<PromptText<'_>, &Edit> = BTreeMap::new();
     let mut seen: BTreeMap<(PromptText<'_>, &str, &str), &Edit> = BTreeMap::new();
@@ -113,7 +113,8 @@ fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let mut first: BTreeMap<&str, Vec<&NamedEdit<'_>>> = BTreeMap::new();
     for one in by_id(named) {
         let before = first.entry(one.name).or_default();
-        // Edits with the same filled prompt are already reported as duplicates or contradictions.
+        // If the prompts with the subject filled in are equal, the edits are already reported as duplicates or
+        // contradictions.
         if let Some(other) = before.iter().find(|other| others(other, one) && !have_one_key(other, one)) {
             findings.push(shared(
                 other,
@@ -144,8 +145,8 @@ fn by_id<'n, 'e>(named: &'n [NamedEdit<'e>]) -> Vec<&'n NamedEdit<'e>> {
     sorted
 }
 
-/// Returns whether `a` and `b` are different edits with different filled prompts. Edits with equal filled prompts are
-/// already reported as duplicates or contradictions.
+/// Returns whether `a` and `b` are different edits whose prompts with the subject filled in also differ. Edits with
+/// equal prompts are already reported as duplicates or contradictions.
 fn others(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
     !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.prompt_text() != b.prompt_text()
 }
@@ -205,8 +206,8 @@ fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Dia
         .help("or set `ridge` under `[link]`: then both hold in part")
 }
 
-/// Adds a finding for every paraphrase that is also the filled prompt of another edit. No finding is added if the edit
-/// with the paraphrase accepts the target of the other edit.
+/// Adds a finding for every paraphrase that equals the prompt of another edit with the subject filled in. No finding is
+/// added if the edit with the paraphrase accepts the target of the other edit.
 fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let changed: BTreeMap<PromptText<'_>, &Edit> =
         named.iter().map(|one| (one.prompt_text(), one.edit)).rev().collect();
@@ -252,8 +253,8 @@ fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Cappe
     }
 }
 
-/// Returns a finding for every probe with `unchanged = true` whose prompt is the filled prompt of an edit: the edit
-/// changes the answer.
+/// Returns a finding for every probe with `unchanged = true` whose prompt equals the prompt of an edit with the subject
+/// filled in. The edit changes the answer to this prompt.
 pub(crate) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
     let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
     let changed: BTreeMap<PromptText<'_>, &NamedEdit<'_>> =

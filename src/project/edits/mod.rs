@@ -59,7 +59,7 @@ const TABLES: KeysByTable = &[
     ("under `[edit.expect]`", EXPECT_KEYS),
 ];
 
-/// The edits of a project. No two edits have the same id, whether they are built or parked.
+/// The edits of a project. The ids are unique over all edits, both built and parked.
 #[derive(Clone, Debug, Default)]
 pub struct EditSet {
     /// The edits that are built, sorted by the bytes of their ids.

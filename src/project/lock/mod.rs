@@ -117,9 +117,10 @@ pub struct LockedEdit {
     pub preface: Option<String>,
     /// The digest of subject, prompt, target and `chat` ([`Edit::meaning`](super::Edit::meaning)).
     pub meaning: Digest,
-    /// The digest of the expectations ([`Edit::expectation`](super::Edit::expectation)).
+    /// The digest of the old answer and the expectations ([`Edit::expectation`](super::Edit::expectation)).
     pub expectation: Digest,
-    /// The digest of the documentation fields ([`Edit::record`](super::Edit::record)).
+    /// The digest of the fields that only document the fact, such as `reason` and `owner`
+    /// ([`Edit::record`](super::Edit::record)).
     pub record: Digest,
     /// The tokens of the prompt with the subject filled in, as texts.
     pub tokens: Vec<String>,

@@ -256,8 +256,8 @@ struct LockText {
 #[serde(deny_unknown_fields)]
 struct PatchText {
     settings: Digest,
-    /// The digest of the set of edits. A lock of the first program versions does not have it; the reader then computes
-    /// it from `edits`.
+    /// The digest of the set of edits. A lock that an early version of the program wrote does not have this digest; the
+    /// reader then computes it from `edits`.
     set: Option<Digest>,
     id: Digest,
 }
