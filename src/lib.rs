@@ -26,7 +26,8 @@
 //! - [`export`]: writes the patched model as a checkpoint, or the patch as an adapter for transformers or llama.cpp.
 //! - [`verify`]: compares the digests in `corrigenda.lock`, patches and exports with the actual bytes, and can repeat a
 //!   build.
-//! - [`research`]: compares editing methods, traces facts in a model, and searches for the layer to edit.
+//! - [`research`]: compares editing methods, locates facts in a model by causal tracing, and searches for the layer to
+//!   edit.
 //!
 //! The modules of the user interface:
 //!

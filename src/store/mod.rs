@@ -18,8 +18,8 @@
 //! are the hexadecimal digits of the key. Every entry except a patch ends with a seal, a trailer that contains the
 //! SHA-256 of the payload.
 //!
-//! [`Store::get`] and [`Store::mmap`] verify the payload. Every write is atomic. A valid entry is replaced by a different
-//! one only if it contains unfinished statistics, or by [`Store::replace_with`]. Listings are sorted.
+//! [`Store::get`] and [`Store::mmap`] verify the payload. Every write is atomic. A valid entry is replaced by a
+//! different one only if it contains unfinished statistics, or by [`Store::replace_with`]. Listings are sorted.
 
 pub mod atomic;
 mod damage;
