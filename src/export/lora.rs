@@ -87,7 +87,8 @@ impl Adapter {
 }
 
 impl FactorPair {
-    /// Returns the element of `B · A` at a row and column of the `[out, in]` weight.
+    /// Returns one element of `B · A`, the weight change of the adapter, at a row and a column of the `[out, in]`
+    /// weight.
     fn at(&self, rank: usize, (row, column): (usize, usize)) -> f64 {
         let mut sum = 0.0;
         for edit in 0..rank {
@@ -97,8 +98,8 @@ impl FactorPair {
     }
 }
 
-/// Returns the element of `u · v` at a row and column. The factors of the patch are `u`, `[out, edits]`, and `v`,
-/// `[edits, in]`.
+/// Returns one element of `u · v`, the weight change in a patch, at a row and a column. The factors are `u`, `[out,
+/// edits]`, and `v`, `[edits, in]`.
 fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     let edits = target.edits.len();
     let mut sum = 0.0;

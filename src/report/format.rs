@@ -20,8 +20,8 @@ pub(crate) fn nats(divergence: f64) -> String {
     }
 }
 
-/// Formats a number with one to four decimals, fewer for larger numbers. A number from 1000 has no decimals, and a
-/// number below 0.0001 has an exponent.
+/// Formats a number. Smaller numbers have more decimals: none from 1000 on, and four from 0.0001 to 0.1. A number below
+/// 0.0001 is written with an exponent, and zero as `0`.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -82,8 +82,8 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Formats the number in `culprit.nearest`: `P` and the probability of the wanted answer or, for a prompt without a
-/// wanted answer, `KL` and the divergence in nats. `None` if `culprit.nearest` is `None`.
+/// Formats the number in `culprit.nearest`. For a prompt with a wanted answer, this is `P` and the probability of that
+/// answer. For any other prompt, it is `KL` and the divergence in nats. `None` if `culprit.nearest` is `None`.
 pub(crate) fn nearest(culprit: &Culprit, answers: &[Answer]) -> Option<String> {
     let (_, value) = culprit.nearest.as_ref()?;
     let own = |one: &&Answer| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt);

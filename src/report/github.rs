@@ -26,7 +26,7 @@ fn place(place: &Place) -> Vec<String> {
     [format!("file={}", property(&place.file))].into_iter().chain(numbers).collect()
 }
 
-/// Returns the text of a finding: the message, the label of the finding's place, and the help, one per line.
+/// Returns the lines of a finding: the message, the label of the finding's place, and the help sentences.
 fn message(finding: &Finding) -> String {
     let label = Some(&finding.label).filter(|label| !label.is_empty());
     let lines: Vec<String> =

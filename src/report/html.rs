@@ -1,10 +1,10 @@
 //! Formats a report as one HTML page without external resources: no network access, no external script, no external
 //! font.
 //!
-//! The template is `page.html`. All content of the page is text in its source; the script only searches, sorts and
-//! filters that text. The page's content security policy allows only the style and the script of this folder, by their
-//! digests, so no text of a report can be executed. In addition, every printed value is escaped, unless the template
-//! or a filter marks it as safe.
+//! The template is `page.html`. All content is in the HTML source; the script of the page only searches, sorts and
+//! filters this content. The content security policy of the page allows only the style and the script in this folder,
+//! by their digests, so no text of a report can be executed. In addition, every printed value is escaped, unless the
+//! template or a filter marks it as safe.
 
 use std::borrow::Cow;
 
@@ -40,7 +40,7 @@ pub fn render(report: &Report) -> String {
     template.render(values).expect("the template uses only values that every report has").trim_start().to_owned()
 }
 
-/// Returns the content security policy of the page.
+/// Returns the content security policy of the page, which allows only the embedded style and the embedded script.
 fn policy() -> String {
     format!(
         "default-src 'none'; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
@@ -49,7 +49,7 @@ fn policy() -> String {
     )
 }
 
-/// Returns an environment with the filters of the template.
+/// Returns the template engine with the filters that `page.html` uses.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
@@ -72,7 +72,7 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// Prints a value of the template: escaped, unless it is marked as safe. `none` prints nothing.
+/// Prints a value in the template. The value is escaped unless it is marked as safe. Nothing is printed for `none`.
 fn print_escaped(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     if value.is_undefined() {
         return Err(ErrorKind::UndefinedError.into());
@@ -84,7 +84,8 @@ fn print_escaped(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> 
     Ok(())
 }
 
-/// Returns the width of the bar of a probability, from 0 to 100. An absent or infinite value has no bar.
+/// Returns the width, from 0 to 100, of the bar that shows a probability. For an absent or non-finite value, the width
+/// is 0.
 fn bar_width(share: Option<f64>) -> String {
     format!("{:.2}", 100.0 * share.filter(|share| share.is_finite()).unwrap_or(0.0).clamp(0.0, 1.0))
 }

@@ -20,13 +20,13 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// Formats a text with its white space preserved. Returns an empty string for an empty text.
+/// Returns an HTML element that shows the text with its white space. Returns an empty string for an empty text.
 pub(super) fn text(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("<span class=\"text\">{}</span>", escape(text)) }
 }
 
-/// Returns the source expression by which the content security policy allows a script or style with these bytes and no
-/// other.
+/// Returns the item of a content security policy that allows a script or a style with this content. The item contains
+/// the digest of the content, so it allows no other content.
 pub(super) fn allowed(content: &str) -> String {
     format!("'sha256-{}'", base64(Digest::of(content.as_bytes()).bytes()))
 }

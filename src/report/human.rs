@@ -67,7 +67,7 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     for answer in answers {
         let is_probe = |one: &Answer| one.asked == PromptKind::Probe;
         let id = if is_probe(answer) { "probes" } else { answer.id.as_str() };
-        // The group of probes has the id `probes`, which an edit can have too.
+        // An edit can have the id `probes` too, so the kind of the answers is compared in addition to the id.
         let same = |group: &&mut Group<'_>| group.id == id && is_probe(group.answers[0]) == is_probe(answer);
         match groups.last_mut().filter(same) {
             Some(group) => group.answers.push(answer),
@@ -77,7 +77,8 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Returns how many answers to prompts of these kinds pass, and how many are judged. An accepted failure does not pass.
+/// Returns how many answers to prompts of the given kinds pass, and how many are judged. An accepted failure does not
+/// pass.
 fn count(answers: &[&Answer], kinds: &[PromptKind]) -> (usize, usize) {
     let of = answers.iter().filter(|answer| kinds.contains(&answer.asked) && answer.verdict.is_some());
     of.fold((0, 0), |(met, all), answer| (met + usize::from(answer.verdict == Some(Verdict::Pass)), all + 1))
@@ -150,8 +151,8 @@ fn detail(out: &mut String, answer: &Answer) {
     );
 }
 
-/// Returns whether the likeliest token is a proper prefix of the target. If the answer is wrong nevertheless, only
-/// later tokens are wrong.
+/// Returns whether the likeliest next token is a proper prefix of the target. In a wrong answer, the first token is
+/// then right, and a later token is wrong.
 fn begins(target: &str, says: &SideAnswer) -> bool {
     let Some(token) = says.top.first() else { return false };
     let rest = target.trim_start().strip_prefix(token.text.trim_start()).filter(|_| !token.text.trim().is_empty());
@@ -290,8 +291,8 @@ fn fields(out: &mut String, fields: &[FieldChange], width: usize, said: impl Fn(
     out.push_str(&rows.render_wrapped(width));
 }
 
-/// Appends paragraphs about an added or removed fact: the fact, its reason and its source. `side` selects the values
-/// before or after the change.
+/// Appends one paragraph each for the text, the reason and the source of an added or removed fact. `side` selects the
+/// values before or after the change.
 fn sentence<'f>(
     out: &mut String,
     fields: &'f [FieldChange],
@@ -352,7 +353,8 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     let other = report.answers.iter().filter(|one| is_other(one)).count();
     let asked = plural(report.answers.len(), "prompt");
     let _ = writeln!(out, "\nbehaviour: {asked} asked, {other} answered differently");
-    // Answers to prompts with a target change by design, so the answers to all other prompts are listed separately.
+    // Prompts with a target should be answered differently after an edit. All other prompts are therefore listed
+    // separately.
     let (wanted, beside): (Vec<&Answer>, Vec<&Answer>) = report.answers.iter().partition(|one| one.target.is_some());
     answers(out, "  prompts with a target:", &wanted, width, all);
     answers(out, "  other prompts:", &beside, width, all);
@@ -404,8 +406,8 @@ fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bo
     }
 }
 
-/// Appends the generated continuations. Words that only one of the two models generates are marked, as in `[-Paris-]
-/// {+Rome+}`.
+/// Appends the generated continuations. `[-Paris-]` marks words that only the earlier model generates, and `{+Rome+}`
+/// marks words that only the later model generates.
 fn continuations(out: &mut String, report: &Report, width: usize) {
     if report.continuations.is_empty() {
         return;

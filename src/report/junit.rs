@@ -91,14 +91,14 @@ fn write(out: &mut String, suite: &TestSuite) {
     *out += "  </testsuite>\n";
 }
 
-/// Returns whether the finding is shown by the test case of an answer or a gate, and therefore not in the suite of
-/// files. This holds for failed expectations and broken limits in a report of `test`.
+/// Returns whether a test case of an answer or of a measurement already shows the finding, so that the suite of files
+/// omits it. This holds for failed expectations and broken limits in a report of `test`.
 fn has_case(report: &Report, finding: &Finding) -> bool {
     report.verb == ReportVerb::Test
         && (finding.code == Code::ExpectationFailed || (is_limit(finding.code) && !report.gates.is_empty()))
 }
 
-/// Returns whether findings with this code state that the edit set breaks a limit of the policy.
+/// Returns whether the code means that the edit set breaks a limit of the policy.
 fn is_limit(code: Code) -> bool {
     use Code::{
         MaxDamage, MaxEdits, MaxNeighbourhoodKl, MaxPerplexity, MaxRelativeNorm, MinEfficacy, MinParaphrase,
@@ -117,8 +117,8 @@ fn is_limit(code: Code) -> bool {
     )
 }
 
-/// Returns the suite with one test case per file of edits. Another file has a test case only if [`has_case`] is false
-/// for one of its findings.
+/// Returns the suite with one test case per file that contains edits. Any other file, such as the project file, has a
+/// test case only if this suite shows a finding about it.
 fn files(report: &Report) -> TestSuite {
     let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
     let told: Vec<&Finding> = report.findings.iter().filter(|finding| !has_case(report, finding)).collect();

@@ -144,8 +144,8 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
 /// Returns, for each edit id, the answer to the edit's own prompt, not to a paraphrase.
 fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
     let asked = report.answers.iter().filter(|answer| answer.asked == PromptKind::Edit);
-    // The order is reversed because the last insertion into the map wins: if an edit had several answers, the first
-    // would stay.
+    // Collecting into a map keeps the last value of a key. The order is reversed so that the first answer of an edit is
+    // kept.
     asked.rev().map(|answer| (answer.id.as_str(), answer)).collect()
 }
 

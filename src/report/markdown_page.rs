@@ -8,7 +8,8 @@ pub(super) const MOST: usize = 60_000;
 /// The number of bytes that a section needs in addition to its rows, for its title, its headers, its last lines, and
 /// the line about omitted rows.
 const FRAME: usize = 1024;
-/// The maximum size of an escaped command in bytes. A longer command is shown only at the end of the comment.
+/// The maximum size, in bytes, of an escaped command after an incomplete table. A longer command is shown only at the
+/// end of the comment.
 const MOST_COMMAND: usize = 256;
 
 /// A section of a comment on a pull request: a table with a title.

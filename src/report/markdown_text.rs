@@ -41,7 +41,8 @@ pub(super) fn code(text: &str, most: usize) -> String {
     wrapped("code", text, most)
 }
 
-/// Formats a text inside an HTML element, shortened to `most` characters.
+/// Returns an HTML element with the escaped text, shortened to `most` characters. Returns an empty string for an empty
+/// text.
 pub(super) fn wrapped(element: &str, text: &str, most: usize) -> String {
     if text.is_empty() {
         return String::new();

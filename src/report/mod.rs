@@ -1,7 +1,7 @@
 //! Represents the result of `check`, `test` or `diff` as one value, and formats it for people and programs.
 //!
-//! A [`Report`] is plain data: a formatter renders it and adds nothing. Its texts are untrusted and not escaped; each
-//! formatter escapes them for its output:
+//! A [`Report`] is plain data that each formatter only renders. The texts in a report are untrusted, and each formatter
+//! escapes them for its output format:
 //!
 //! - [`human`] is for a terminal, and [`json`] is the report itself, for programs;
 //! - [`markdown`] is a comment on a pull request, and [`html`] is a page that contains the whole report;
@@ -90,7 +90,7 @@ pub struct Report {
     /// The damage: how far the predictions of the two models differ on text that is unrelated to the edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
-    /// The settings with which the continuations were generated.
+    /// The settings with which the two models generated their continuations of prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drawn: Option<ContinuationSettings>,
     /// The texts with which the two models continue prompts.
@@ -127,7 +127,7 @@ impl ReportVerb {
     }
 }
 
-/// An error or a warning about the project, or a failed expectation or limit.
+/// An error or a warning about the project, including failed expectations and broken limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
@@ -233,13 +233,13 @@ pub struct TensorDiff {
     pub relative: f64,
 }
 
-/// An edit under one name of its subject: the subject's own name or an alias. In JSON this is one string:
-/// `ID` or `ID as "ALIAS"`.
+/// An edit for one of the names of its subject: the subject itself or an alias. In JSON, this is one string, `ID` or
+/// `ID as "ALIAS"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditName {
     /// The id of the edit or, if the id is unknown, the digest by which the patch identifies the edit.
     pub id: String,
-    /// The alias of the subject; `None` for the subject's own name.
+    /// The alias of the subject; `None` for the subject itself.
     pub alias: Option<String>,
 }
 
@@ -355,9 +355,11 @@ pub enum GateName {
     Efficacy,
     /// The share of paraphrases for which the model gives the new answer.
     Paraphrase,
-    /// The share of `unchanged` prompts and probes whose answer stays the same.
+    /// The share of prompts with an unchanged answer, among the prompts whose answer should not change: `unchanged`
+    /// prompts and probes.
     Unchanged,
-    /// The largest KL divergence on an `unchanged` prompt or a probe, in nats.
+    /// The largest KL divergence on a prompt whose answer should not change (an `unchanged` prompt or a probe), in
+    /// nats.
     NeighbourhoodKl,
     /// The mean KL divergence on text that is unrelated to the edits, in nats.
     Damage,
@@ -386,7 +388,7 @@ impl GateName {
 /// A measurement over the whole edit set, with its limit if the project sets one.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Gate {
-    /// The measured quantity, such as the share of edits that hold.
+    /// The measured quantity, such as `efficacy`.
     pub name: GateName,
     /// The measured value; a share is between 0 and 1.
     pub value: f64,
@@ -427,9 +429,9 @@ pub struct Culprit {
     pub id: String,
     /// The prompt, with its subject filled in.
     pub prompt: String,
-    /// Whether a patch of only the edit `id` meets the expectation; true for a probe.
+    /// Whether the expectation is met with a patch that contains only the edit `id`; always true for a probe.
     pub alone: bool,
-    /// The edits that break the expectation: the expectation is met if any one of them is left out of the patch.
+    /// The edits that break the expectation. If any one of them is left out of the patch, the expectation is met.
     pub breaks: Vec<String>,
     /// The edit whose omission from the patch helps most, with the probability of the wanted answer without that edit.
     /// For a prompt without a wanted answer, the number is the KL divergence in nats. Absent if `breaks` names edits.

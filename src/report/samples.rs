@@ -5,7 +5,7 @@ use super::*;
 use crate::behaviour::word_diff::WordChange;
 use crate::project::edits::diff::{ChangeKind, FieldChange};
 
-/// Returns the name of a sample for snapshot files: `empty`, `check`, `test` or `diff`.
+/// Returns `empty`, `check`, `test` or `diff`: the word for a sample report in the names of snapshot files.
 pub(crate) fn name(report: &Report) -> &'static str {
     if report.command.is_empty() { "empty" } else { report.verb.as_str() }
 }
@@ -325,7 +325,7 @@ pub(crate) fn check() -> Report {
     }
 }
 
-/// Returns a report of `verb` in which every text is `text`.
+/// Returns a report of `verb` in which every free text is `text`, to test that the formats escape untrusted text.
 pub(crate) fn hostile(verb: ReportVerb, text: &str) -> Report {
     let own = || text.to_owned();
     let place = Place { file: own(), ..place("", 3) };

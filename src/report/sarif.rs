@@ -105,8 +105,8 @@ fn uri(path: &str) -> String {
     if out.starts_with("//") { format!(".{out}") } else { out }
 }
 
-/// Returns an identifier of a finding that does not depend on line numbers: a digest of the code, the file and the
-/// texts, and a counter that distinguishes findings with the same digest.
+/// Returns an identifier by which code scanners recognise a finding even if its line number changes. It consists of a
+/// digest of the code, the file and the texts, and a counter that distinguishes findings with the same digest.
 fn fingerprint(finding: &Finding, place: &Place, seen: &mut BTreeMap<String, usize>) -> String {
     let mut canon = FieldHasher::new("finding/1");
     canon.text("code", finding.code.as_str()).text("file", &place.file).text("label", &finding.label);

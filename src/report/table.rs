@@ -15,7 +15,7 @@ pub(crate) struct Table {
     right: &'static [usize],
 }
 
-/// The width, in terminal columns, to which a table column can be shortened.
+/// The minimum width of a shortened table column, in terminal columns.
 const LEAST: usize = 6;
 const GAP: usize = 2;
 
@@ -33,8 +33,8 @@ impl Table {
         self.rows.len() <= 1
     }
 
-    /// Returns the lines of the table. To fit into `width` terminal columns, elastic columns are shortened, but not
-    /// below [`LEAST`], so lines can be wider.
+    /// Returns the lines of the table. To fit into `width` terminal columns, the columns in `elastic` are shortened,
+    /// but not below [`LEAST`]. Lines can therefore be wider than `width`.
     pub(crate) fn render(&self, width: usize) -> String {
         let widths = self.widths(width);
         let mut out = String::new();
@@ -127,7 +127,8 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     }
     let mut out = String::new();
     for character in text.chars() {
-        // The text is measured as a whole: a grapheme cluster can be wider than the sum of its parts.
+        // The width of the whole text is computed for each character, because a grapheme cluster can be wider than its
+        // characters together.
         let before = out.len();
         out.push(character);
         if out.width() + 1 > width {
