@@ -17,8 +17,8 @@ pub enum Activation {
     Relu,
 }
 
-/// Each match arm calls its function directly, and not through a function pointer. The compiler can therefore inline
-/// the function into the loop and use the instruction set of the loop.
+/// Every method selects the activation function with one `match`, outside the loop over the elements, and calls it
+/// directly. The compiler can therefore inline the function into the loop and use the instruction set of the loop.
 impl Activation {
     /// Replaces every `x` by `f(x)`, where `f` is the activation function.
     pub fn apply(self, isa: Isa, xs: &mut [f32]) {
@@ -51,8 +51,8 @@ impl Activation {
         }
     }
 
-    /// Multiplies each gradient `g` in `gs` by the derivative `f′(x)`, where `x` is the element of `xs` at the same
-    /// index. This is the reverse pass of [`Activation::apply`].
+    /// Multiplies each gradient `g` in `gs` by `f′(x)`, where `f′` is the derivative of the activation function and `x`
+    /// is the element of `xs` at the same index. This is the reverse pass of [`Activation::apply`].
     pub fn mul_grad(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu_grad(x)),

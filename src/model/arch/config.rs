@@ -50,13 +50,14 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// Returns the integer under `key`. Rejects an absent key, and a value that is not from 1 to `limit`.
+    /// Returns the integer under `key`. Rejects an absent key, and every value that is not an integer from 1 to
+    /// `limit`.
     pub(crate) fn size(&self, key: &str, limit: usize) -> Result<usize, ModelError> {
         self.size_or(key, limit, None)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
-    /// Returns the integer under `key`, or `default` if the key is absent or null. Rejects a value that is not from 1
-    /// to `limit`.
+    /// Returns the integer under `key`, or `default` if the key is absent or null. Rejects every value that is not an
+    /// integer from 1 to `limit`.
     pub(crate) fn size_or(&self, key: &str, limit: usize, default: Option<usize>) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
@@ -74,8 +75,8 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// Returns the number under `key`, or `default` if the key is absent or null. Rejects a value that is not above 0
-    /// and below `limit`.
+    /// Returns the number under `key`, or `default` if the key is absent or null. The number must be above 0 and below
+    /// `limit`; every other value is rejected.
     pub(crate) fn positive(&self, key: &str, default: f64, limit: f64) -> Result<f64, ModelError> {
         match self.get(key) {
             None => Ok(default),

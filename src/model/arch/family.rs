@@ -3,7 +3,8 @@
 
 use crate::safetensors::Layout;
 
-/// The storage of the query, key and value projections of attention, with their tensor names.
+/// How a checkpoint stores the query, key and value projections of attention: in one matrix or in three matrices. Each
+/// variant contains the tensor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QkvLayout {
     /// One matrix, whose outputs are all queries, then all keys, then all values.
@@ -17,9 +18,9 @@ pub enum QkvLayout {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
-    /// LayerNorm, which uses mean and variance, with gain and bias.
+    /// LayerNorm, which normalises by mean and variance. It has a gain and a bias.
     Layer,
-    /// RMSNorm, which uses the root mean square, with gain and without bias.
+    /// RMSNorm, which normalises by the root mean square. It has a gain and no bias.
     Rms,
 }
 
@@ -39,7 +40,8 @@ pub struct Family {
     pub position_embedding: Option<&'static str>,
     /// Prefix of the tensor names of a block, in which `{}` stands for the number of the layer.
     pub block: &'static str,
-    /// Name of the norm before attention. This name, and all names up to `mlp_out`, come after the prefix `block`.
+    /// Name of the norm before attention. The prefix `block` is put before this name and before the names in the
+    /// following fields, up to `mlp_out`.
     pub attention_norm: &'static str,
     pub attention_in: QkvLayout,
     /// Names of the two norms that are applied to the query and to the key of every head; `None` if the family does not
@@ -178,13 +180,14 @@ pub static FAMILIES: [&Family; 10] =
     [&GPT2, &GPTJ, &GPT_NEO, &GPT_NEOX, &LLAMA, &MISTRAL, &MINISTRAL, &QWEN2, &QWEN3, &SEED_OSS];
 
 impl Family {
-    /// Returns the name that transformers gives to the module of `layer`'s MLP down-projection, which edits change.
+    /// Returns the name of `layer`'s MLP down-projection as a module in transformers, for example
+    /// `transformer.h.3.mlp.c_proj`. Edits change the weight of this module.
     pub fn module(&self, layer: usize) -> String {
         format!("{}{}{}", self.prefix, self.block.replace("{}", &layer.to_string()), self.mlp_out)
     }
 
-    /// Returns the layer whose MLP down-projection has a weight with the tensor name `parameter`. The name may lack the
-    /// prefix of the family. Returns `None` for the names of all other tensors.
+    /// Parses `parameter`, a tensor name with or without the prefix of the family. Returns the layer if the tensor is
+    /// the weight of an MLP down-projection, otherwise `None`.
     pub fn layer_of(&self, parameter: &str) -> Option<usize> {
         let name = parameter.strip_prefix(self.prefix).unwrap_or(parameter);
         let (before, behind) = self.block.split_once("{}")?;

@@ -3,17 +3,17 @@
 
 use crate::numeric::elementary::{cos, pow, sin};
 
-/// How the elements of a head's query or key are paired for the rotation. `n` is the number of rotated elements per
-/// head.
+/// How the elements of a head's query or key are paired for the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopePairing {
-    /// Pairs element `i` with element `i + n/2` (NeoX, Llama, Mistral, Qwen).
+    /// Pairs element `i` with element `i + n/2`, where `n` is the number of rotated elements (NeoX, Llama, Mistral,
+    /// Qwen).
     Halves,
     /// Pairs element `2i` with element `2i + 1` (GPT-J).
     Neighbours,
 }
 
-/// The scaling of the rotation frequencies, for texts that are longer than those in training.
+/// The scaling of the rotation frequencies, which extends the context length beyond that of the training texts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
     None,
@@ -48,7 +48,7 @@ pub struct Rope {
 pub struct RopeTable<'a> {
     rotary: &'a Rope,
     first: usize,
-    /// (cosine, sine) of each angle, `[positions, pairs]`.
+    /// The cosine and the sine of the rotation angle of each pair of elements, `[positions, pairs]`.
     turns: Vec<(f32, f32)>,
 }
 

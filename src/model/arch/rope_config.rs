@@ -12,18 +12,17 @@ use super::config::ConfigReader;
 use super::rope::{Rope, RopePairing, RopeScaling};
 use crate::model::ModelError;
 
-/// Upper bound of RoPE bases and scaling parameters. Values that are not below it are rejected.
+/// Exclusive upper bound of the RoPE base and of the scaling parameters. Larger values in config.json are rejected.
 const MAX_BASE: f64 = 1e12;
-/// The default of the RoPE base, `rope_theta`.
 const DEFAULT_BASE: f64 = 10_000.0;
-/// The two keys of config.json under which an object with RoPE settings may be.
+/// The two keys of config.json that may contain an object with RoPE settings.
 const SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 /// The last part of each error message about two RoPE settings that contradict each other.
 const DISAGREE: &str = "programs disagree on which one applies: keep the one that the model was trained with";
 
-/// Reads the RoPE for heads with `head` elements each. `base` is the key under which the family states the RoPE base;
-/// the key `rope_theta` is read as well. `part` is the key and the default of the fraction of a head that is rotated.
-/// If `part` is `None`, the whole head is rotated.
+/// Reads the RoPE settings for heads with `head` elements each. `base` is the key under which the family states the
+/// RoPE base; the key `rope_theta` is read as well. `part` contains the key for the rotated fraction of a head, and the
+/// default of this fraction. If `part` is `None`, the whole head is rotated.
 pub(crate) fn read_rope(
     config: &ConfigReader<'_>,
     head: usize,
@@ -70,8 +69,8 @@ fn section<'a>(config: &ConfigReader<'a>) -> Result<Option<RopeSection<'a>>, Mod
     Ok(found.into_iter().next())
 }
 
-/// Returns the RoPE settings of `section` by name, with defaults for missing settings, so that two objects can be
-/// compared.
+/// Returns the RoPE settings of `section` by name, with defaults for missing settings. Two objects with RoPE settings
+/// agree if the results are equal.
 fn canonical(config: &ConfigReader<'_>, section: &ConfigReader<'_>) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
     let named = |key: &str| if key == "type" { "rope_type".to_owned() } else { key.to_owned() };
@@ -95,7 +94,7 @@ fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<
 }
 
 /// Returns the full name and the value of `key`; `None` if the key is absent. The full name, for error messages, is
-/// `inside` followed by `key`. Rejects a value that is not above 0 and below `most`.
+/// `inside` followed by `key`. The value must be above 0 and below `most`; every other value is rejected.
 fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),

@@ -14,7 +14,7 @@ use super::windows::{local_layers, windows};
 use crate::model::ModelError;
 use crate::model::load::storage::config as stored;
 
-/// For each projection of a model, whether it has a bias.
+/// Flags for the projections of a model that have a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Biases {
     /// Whether the query, key and value projections have biases.
@@ -33,9 +33,9 @@ pub struct Spec {
     /// The architecture: the names of the tensors, and how they are stored.
     pub family: &'static Family,
     pub layers: usize,
-    /// Hidden size d.
+    /// The hidden size. Shapes in comments call it `d`.
     pub hidden_size: usize,
-    /// Intermediate size f of the MLP.
+    /// The intermediate size of the MLP. Shapes in comments call it `f`.
     pub intermediate_size: usize,
     /// Number of query heads.
     pub heads: usize,
@@ -77,13 +77,14 @@ impl Spec {
         if self.scaled_by_layer { by_width / (layer + 1) as f32 } else { by_width }
     }
 
-    /// Returns the name that transformers gives to the module of `layer`'s MLP down-projection, which edits change.
+    /// Returns the name of `layer`'s MLP down-projection as a module in transformers, for example
+    /// `transformer.h.3.mlp.c_proj`. Edits change the weight of this module.
     pub fn module(&self, layer: usize) -> String {
         self.family.module(layer)
     }
 
-    /// Returns the layer whose MLP down-projection has a weight with the tensor name `parameter`. Returns `None` for
-    /// the names of all other tensors, and for layers that the model does not have.
+    /// Parses `parameter`, a tensor name with or without the prefix of the family. Returns the layer if the tensor is
+    /// the weight of an MLP down-projection of this model, otherwise `None`.
     pub fn layer_of(&self, parameter: &str) -> Option<usize> {
         self.family.layer_of(parameter).filter(|layer| *layer < self.layers)
     }
@@ -143,7 +144,7 @@ fn epsilon(config: &ConfigReader<'_>, key: &str, default: f64) -> Result<f32, Mo
 }
 
 /// Returns a [`Spec`] with the values that most families share: full attention, as many key/value heads as query heads,
-/// sequential blocks, no biases, no RoPE. The caller replaces the values that are 0 here.
+/// MLP after attention (not in parallel), no biases, no RoPE. The caller must replace the values that are 0.
 fn base(family: &'static Family, hidden_size: usize, heads: usize, layers: usize) -> Spec {
     Spec {
         family,
@@ -167,7 +168,8 @@ fn base(family: &'static Family, hidden_size: usize, heads: usize, layers: usize
     }
 }
 
-/// Reads the config of a GPT-2. The config of a GPT-J has the same keys; `gptj` replaces some of the resulting values.
+/// Reads the config of a GPT-2 model. `gptj` also calls this function, because the keys of GPT-J are the same, and then
+/// replaces some of the values.
 fn gpt2(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
     let activation = activation(config, "activation_function", "gelu_new")?;
     if config.flag("add_cross_attention", false)? {
