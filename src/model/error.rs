@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::load::storage::SAVE;
 use crate::safetensors::{HeaderError, PickleError};
 
-/// An error of opening a model, or of running a model on a text. [`ModelError::hint`] returns the advice for the user.
+/// An error that occurs when a model is opened or run on a text. [`ModelError::hint`] returns the advice for the user.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants and their fields")]
 pub enum ModelError {
@@ -74,7 +74,7 @@ impl ModelError {
         Self::Stored { path: path.to_owned(), found: found.into(), help: help.into() }
     }
 
-    /// Returns the advice for the user; `None` if there is none.
+    /// Returns advice on how to fix the error; `None` for errors without advice.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoFolder(_) => "`[model] path` in corrigenda.toml is relative to the folder of that file".into(),

@@ -13,7 +13,8 @@ use crate::model::arch::family::{Family, NormKind, QkvLayout};
 use crate::model::arch::spec::Spec;
 use crate::safetensors::{Dtype, Layout};
 
-/// A linear projection: its weight, and its bias if the model has one.
+/// The tensors of a linear projection. The weight is `[in, out]` or `[out, in]`, as in the file. The bias is `None` if
+/// the model has none.
 #[derive(Clone, Debug)]
 pub(crate) struct Projection {
     pub weight: Tensor,
@@ -110,12 +111,12 @@ impl Checkpoint {
         Ok(opened)
     }
 
-    /// Warnings about a model that opened without an error.
+    /// Returns the warnings that [`Checkpoint::open`] collected. They are not errors: the model can be run.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
 
-    /// The folder that was given to [`Checkpoint::open`].
+    /// Returns the folder that was given to [`Checkpoint::open`].
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -134,17 +135,17 @@ impl Checkpoint {
         ends.chain(self.blocks.iter().flat_map(Block::tensors)).collect()
     }
 
-    /// The model's dimensions and options, from config.json.
+    /// Returns the model's dimensions and options, which were read from config.json.
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// The weight of the MLP down-projection of `layer`, which edits change. It is oriented as in the file.
+    /// Returns the weight of `layer`'s MLP down-projection, oriented as in the file. Edits change this weight.
     pub fn edited(&self, layer: usize) -> &Tensor {
         &self.blocks[layer].mlp_out.weight
     }
 
-    /// The bias of the MLP down-projection of `layer`; `None` if the projection has no bias.
+    /// Returns the bias of `layer`'s MLP down-projection; `None` if the projection has no bias.
     pub fn edited_bias(&self, layer: usize) -> Option<&Tensor> {
         self.blocks[layer].mlp_out.bias.as_ref()
     }
@@ -185,7 +186,7 @@ impl Checkpoint {
     }
 }
 
-/// Looks up the tensors of the decoder by name in the weights files.
+/// The weights files of a model, with methods that look up the tensors of the decoder by name.
 struct Source<'a> {
     weights: &'a WeightFiles,
     spec: &'a Spec,
@@ -234,7 +235,8 @@ impl Source<'_> {
         if info.shape != expected {
             return Err(ModelError::Shape { path: path(), tensor: name, expected, found: info.shape.clone() });
         }
-        // The header reader has checked that the byte range is inside the file, so the range is also inside the map.
+        // The header reader has checked that the byte range is inside the file. The range is therefore also inside the
+        // memory map of the file.
         let range = info.start as usize..info.end as usize;
         Ok(Tensor::mapped(name, shape.to_vec(), stored, &shard.map, range))
     }
@@ -313,13 +315,14 @@ impl Source<'_> {
         }
     }
 
-    /// Returns the tensor name of the output matrix, which never has the family's prefix.
+    /// Returns the tensor name of the output matrix. The family's prefix is never part of this name.
     fn head_name(&self) -> String {
         format!("{}.weight", self.family().head)
     }
 
-    /// Returns the output matrix. If embeddings are tied, returns the token embedding. If the files also contain an
-    /// output matrix, it must equal the token embedding up to rounding.
+    /// Returns the output matrix, which is the token embedding if embeddings are tied. If the weights files of such a
+    /// model also contain an output matrix, checks that it equals the token embedding, up to rounding. Adds a warning
+    /// to `remarks` if it is rounded.
     fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;
         let weight = if spec.tied {

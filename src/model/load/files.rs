@@ -28,16 +28,17 @@ pub(crate) struct WeightFiles {
     pub shards: Vec<MappedFile>,
     /// Whether the shards are listed in an index.
     pub indexed: bool,
-    /// Tensors that the weights index lists but no file contains, with the file name that the index states. A missing
-    /// tensor is an error only if the decoder reads it. The index of a model with tied embeddings may list an output
-    /// matrix, and old indices list buffers that programs compute.
+    /// Tensors that the weights index lists but no shard contains, each with the shard that the index states. A missing
+    /// tensor is an error only if the decoder reads it. Some indexes list tensors that no program needs, such as the
+    /// output matrix of a model with tied embeddings.
     pub absent: BTreeMap<String, String>,
     /// The file that error messages name: the single weights file, or the weights index.
     pub path: PathBuf,
 }
 
 impl WeightFiles {
-    /// Finds and memory-maps the weights files of the model in `folder`.
+    /// Memory-maps the weights of the model in `folder`: model.safetensors if it exists, otherwise the shards that the
+    /// weights index lists.
     pub(crate) fn open(folder: &Path) -> Result<Self, ModelError> {
         check_contained(folder, WHOLE)?;
         let whole = folder.join(WHOLE);
@@ -75,8 +76,8 @@ impl WeightFiles {
         Ok(weights)
     }
 
-    /// Checks that no tensor is in two shards, and that no tensor is in a shard other than the one that the weights
-    /// index states. Adds a tensor that no shard contains to `absent`, without an error.
+    /// Rejects a tensor that is in two shards, and a tensor that is in another shard than the weights index states. If
+    /// a tensor is in no shard, adds it to `absent` without an error.
     fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for shard in &self.shards {
@@ -122,7 +123,7 @@ impl WeightFiles {
     }
 }
 
-/// Memory-maps the weights file `name` of `folder`. Rejects pickles.
+/// Memory-maps the weights file `name` in `folder`. Rejects pickles.
 fn open_shard(folder: &Path, name: &str) -> Result<MappedFile, ModelError> {
     let path = folder.join(name);
     let read_error = |source| ModelError::Read { path: path.clone(), source };

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 /// The prefix of a model path that is a name on the Hub and not a local path.
 const PREFIX: &str = "hf:";
-/// The revision of a name without `@REVISION`.
+/// The revision that is used for a name without `@REVISION`.
 const MAIN: &str = "main";
 /// Minimum length of an abbreviated commit hash, in hexadecimal digits.
 const SHORTEST: usize = 7;
@@ -86,9 +86,8 @@ impl FromStr for HubName {
     }
 }
 
-/// Whether `part` has only ASCII letters, digits, `-`, `_` and `.`, does not start with `-` or `.`, and does not
-/// contain `..`. This ensures that `part` cannot lead out of a folder as a path segment, and is not read as an option
-/// on a command line.
+/// Whether `part`, a segment of a name or of a revision, is safe as a folder name and on a command line. It must have
+/// only ASCII letters, digits, `-`, `_` and `.`, must not start with `-` or `.`, and must not contain `..`.
 fn is_part(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !part.is_empty() && part.chars().all(plain) && !part.starts_with(['-', '.']) && !part.contains("..")
@@ -109,13 +108,13 @@ impl HubName {
         is_pair.then(|| format!("{PREFIX}{name}").parse().ok()).flatten()
     }
 
-    /// Formats the name as a project file states it. The revision `main` is left out.
+    /// Formats the name as in corrigenda.toml: `hf:ORG/NAME@REVISION`, without `@REVISION` if the revision is `main`.
     pub fn written(&self) -> String {
         if self.revision == MAIN { format!("{PREFIX}{}", self.repository) } else { self.to_string() }
     }
 
-    /// Returns the name of the model in the snapshot folder `models--ORG--NAME/snapshots/COMMIT`, with the commit as
-    /// revision. Returns `None` for every other folder.
+    /// Returns the name of the model in the snapshot folder `models--ORG--NAME/snapshots/COMMIT`. The revision of the
+    /// name is the commit. Returns `None` for every other folder.
     pub fn of_snapshot(folder: &Path) -> Option<Self> {
         let commit = folder.file_name()?.to_str()?;
         let snapshots = folder.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
@@ -128,7 +127,7 @@ impl HubName {
         text.contains('/') && !text.contains('@') && format!("{PREFIX}{text}").parse::<Self>().is_ok()
     }
 
-    /// The name without prefix and revision: `ORG/NAME`, or `NAME`.
+    /// Returns the name without the prefix `hf:` and without the revision: `ORG/NAME`, or `NAME`.
     pub fn repository(&self) -> &str {
         &self.repository
     }
@@ -179,8 +178,8 @@ impl HubName {
     }
 }
 
-/// Returns the first two segments of a URL's path as `ORG/NAME`; `None` if `address` has no scheme or has fewer
-/// segments.
+/// Returns the first two segments of the path of `address`, a URL, as `ORG/NAME`. Returns `None` if `address` has no
+/// scheme or has fewer segments.
 pub(crate) fn repository(address: &str) -> Option<String> {
     let (_, rest) = address.split_once("://")?;
     let mut parts = rest.split('/').skip(1);
@@ -189,8 +188,9 @@ pub(crate) fn repository(address: &str) -> Option<String> {
     (!organization.is_empty() && !name.is_empty()).then(|| format!("{organization}/{name}"))
 }
 
-/// Returns the path of the Hugging Face cache; `None` if neither the variables of `huggingface_hub` (such as
-/// `HF_HUB_CACHE` and `HF_HOME`) nor the home directory are set. `env` returns the value of an environment variable.
+/// Returns the path of the Hugging Face cache. The path is read from variables of `huggingface_hub`, such as
+/// `HF_HUB_CACHE` and `HF_HOME`. If none is set, the cache is in the home directory. Returns `None` if the home
+/// directory is unknown too. `env` returns the value of an environment variable.
 pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(hub) = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {

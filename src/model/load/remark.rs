@@ -8,19 +8,19 @@ use super::storage::config::other_class;
 use super::storage::{ADAPTER, base_of_adapter};
 use crate::model::arch::family::Family;
 
-/// What a [`Remark`] warns about. It determines the code of the printed warning.
+/// The reason for a [`Remark`], which determines the code of the printed warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemarkKind {
     /// The weights contain tensors with names of the decoder, but the decoder does not read them.
     TensorsUnread,
-    /// `architectures` in config.json names a class of a family other than `model_type`.
+    /// In config.json, `architectures` names a class that does not belong to the family `model_type`.
     ArchitectureDiffers,
     /// The model folder contains a PEFT adapter, which is not read.
     AdapterUnread,
     /// The model has tied embeddings, and also stores an output matrix that is the token embedding rounded to another
     /// dtype.
     HeadRounded,
-    /// The tokenizer appends special tokens to every text, which are removed from prompts.
+    /// The tokenizer appends special tokens to every text. They are removed from prompts.
     TextsEnded,
 }
 
@@ -38,8 +38,8 @@ impl Remark {
     }
 }
 
-/// Returns warnings about a model folder and its config.json: `architectures` names a class of another family, or the
-/// folder contains a PEFT adapter that is not read.
+/// Returns the warnings about a model folder and its config.json: [`RemarkKind::ArchitectureDiffers`] and
+/// [`RemarkKind::AdapterUnread`].
 pub(crate) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Family) -> Vec<Remark> {
     let mut found = Vec::new();
     if let Some(class) = other_class(path, config, family) {

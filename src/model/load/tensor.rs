@@ -89,7 +89,7 @@ impl Tensor {
                 for some in data.chunks(1 << 14) {
                     bytes.clear();
                     some.iter().for_each(|x| append(self.dtype, *x, &mut bytes));
-                    // Hashing cannot fail.
+                    // Writing to a hasher never fails.
                     let _ = hasher.write_all(&bytes);
                 }
                 hasher.finish()

@@ -1,5 +1,5 @@
-//! Checks the output matrix in the weights of a model with tied embeddings. config.json says that the model uses the
-//! token embedding as its output matrix (`tie_word_embeddings`).
+//! Checks the output matrix that some models with tied embeddings store. Embeddings are tied if `tie_word_embeddings`
+//! is set in config.json: the token embedding is then also the output matrix.
 
 use std::path::Path;
 

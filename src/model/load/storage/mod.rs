@@ -83,7 +83,8 @@ pub(crate) fn file(path: &Path) -> ModelError {
     }
 }
 
-/// Returns the error for a folder without config.json.
+/// Returns the error for a folder without config.json. The error states whether the folder contains all revisions of a
+/// model, an adapter, models in subfolders, or a model in another format.
 pub(crate) fn without_config(folder: &Path) -> ModelError {
     let listing = Listing::of(folder);
     if let Some(name) = cached(folder).filter(|_| listing.folders.iter().any(|name| name == "snapshots")) {

@@ -12,7 +12,7 @@ const QUANTISED: [&str; 8] =
 /// Prefixes of the names of output layers in models that are not language models, such as classifiers.
 const CLASSIFIERS: [&str; 5] = ["score.weight", "classifier.weight", "v_head.", "value_head.", "qa_outputs.weight"];
 /// Suffixes of the names of buffers, such as attention masks, that old programs stored with the weights. The decoder
-/// computes them.
+/// computes these buffers.
 const COMPUTED: [&str; 9] = [
     ".rotary_emb.inv_freq",
     ".rotary_emb.cos_cached",
@@ -44,7 +44,7 @@ pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str
         );
     }
     let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
-    // Whether `start` is the family's prefix after another prefix that ends in `.`.
+    // Whether `start` consists of another prefix that ends in `.`, followed by the family's prefix.
     let outer = |start: &str| start.strip_suffix(family.prefix).is_some_and(|outer| outer.ends_with('.'));
     if let Some(prefix) = prefix {
         let prefix = if outer(prefix) { &prefix[..prefix.len() - family.prefix.len()] } else { prefix };
@@ -89,7 +89,8 @@ fn unwrap(prefix: &str) -> String {
     }
 }
 
-/// Returns the tensors that belong to the decoder according to their names, but are not in `read`.
+/// Returns the names of tensors that belong to the decoder, judged by the start of the name, but are not in `read`, the
+/// names of the tensors that were read. Leaves out buffers that the decoder computes.
 pub(in crate::model) fn unread<'w>(weights: &'w WeightFiles, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
     let family = spec.family;
     let (blocks, _) = family.block.split_once("{}").unwrap_or((family.block, ""));
