@@ -8,7 +8,7 @@ use super::model::Model;
 use super::rows::Rows;
 use crate::numeric::rows::add;
 
-/// A part of a block whose output is added to the residual stream.
+/// One of the two parts of a transformer block. Each part adds its output to the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
     Attention,
@@ -29,13 +29,13 @@ pub struct ActivationCache {
     mlp: Vec<Vec<f32>>,
     /// The KV cache of every layer, which covers the recorded positions and the prefix before them.
     pub(super) kv: Vec<KvCache>,
-    /// The queries, keys and values of attention. Each layer has a matrix with one row per position, which contains all
-    /// three.
+    /// The queries, keys and values of attention, one matrix per layer. Each row of a matrix contains the query, the
+    /// key and the value of one position.
     pub(super) qkv: Vec<Vec<f32>>,
 }
 
-/// A replacement of the outputs of attention or of the MLP at one position. Every layer uses the output from an earlier
-/// forward pass, `source`, at the same position.
+/// The part of the blocks (attention or MLP) whose output at one position is replaced in every layer. The replacement
+/// is the output that an earlier forward pass, `source`, recorded at the same position.
 #[derive(Clone, Copy)]
 pub struct Severed<'c> {
     pub component: Component,
@@ -53,18 +53,19 @@ pub struct RunPrefix<'c> {
 }
 
 impl ActivationCache {
-    /// Converts a position in the text with the index `row` to a row index of the `[positions, d]` matrices.
+    /// Converts `position`, a position in the text with the index `row`, to the index of its matrix row in the
+    /// `[positions, d]` matrices.
     pub(super) fn index(&self, row: usize, position: usize) -> usize {
         self.rows.range(row).start + position - self.rows.cached(row)
     }
 
-    /// Returns the residual stream before `layer`, `[d]`, at a position in the text with the index `row`. If `layer` is
+    /// Returns the residual stream before `layer`, `[d]`, at `position` in the text with the index `row`. If `layer` is
     /// the number of layers, returns the residual stream after the last layer.
     pub fn state(&self, layer: usize, row: usize, position: usize) -> &[f32] {
         &self.resid_pre[layer][self.index(row, position) * self.width..][..self.width]
     }
 
-    /// Returns the output of attention or of the MLP in `layer`, `[d]`, at a position in the text with the index `row`.
+    /// Returns the output of attention or of the MLP in `layer`, `[d]`, at `position` in the text with the index `row`.
     pub fn output(&self, component: Component, layer: usize, row: usize, position: usize) -> &[f32] {
         let outputs = match component {
             Component::Attention => &self.attention,
@@ -73,16 +74,16 @@ impl ActivationCache {
         &outputs[layer][self.index(row, position) * self.width..][..self.width]
     }
 
-    /// Returns the hidden states after the last layer at the last position of every text, `[rows, d]`.
+    /// Returns the hidden states after the last layer at the last position of every text, `[texts, d]`.
     pub fn last(&self) -> Vec<f32> {
         let layers = self.resid_pre.len() - 1;
         let last = |row: usize| self.state(layers, row, self.rows.cached(row) + self.rows.length(row) - 1);
         (0..self.rows.count()).flat_map(last).copied().collect()
     }
 
-    /// Replaces the output of `component` in `layer` at the position of `severed`, for every text of the batch. The new
-    /// output is that of the same text in `severed.source`. Does nothing if `severed` is `None` or names the other
-    /// component.
+    /// Replaces the output of every text at `severed.position` by the output of the same text in `severed.source`.
+    /// `outputs` contains the outputs of `component` in `layer`. Does nothing if `severed` is `None` or is about the
+    /// other component.
     fn sever(&self, component: Component, layer: usize, severed: Option<Severed<'_>>, outputs: &mut [f32]) {
         let Some(severed) = severed.filter(|severed| severed.component == component) else { return };
         for row in 0..self.rows.count() {

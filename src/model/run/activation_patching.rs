@@ -32,7 +32,8 @@ pub struct PatchedRun<'r> {
 /// The hidden states before the first layer that a patched run computes.
 #[derive(Clone, Copy)]
 pub enum StartState<'r> {
-    /// This hidden state, `[d]`, at the first computed position, and the recorded hidden states at later positions.
+    /// The contained hidden state, `[d]`, at the first computed position, and the recorded hidden states at later
+    /// positions.
     State(&'r [f32]),
     /// The hidden states of another patched run before the same layer. The number is the index of the other run in the
     /// batch.
@@ -44,14 +45,14 @@ pub struct OutputPatch<'r> {
     pub component: Component,
     /// The layers in which the outputs are replaced.
     pub layers: Range<usize>,
-    /// The recorded forward pass that contains the replacements, at the same position.
+    /// The recorded forward pass that contains the replacements. They are its outputs at the same token position.
     pub source: &'r ActivationCache,
     /// The index of the text in `source`.
     pub row: usize,
 }
 
 impl PatchedRun<'_> {
-    /// Returns the end of the text, exclusive, as a token position.
+    /// Returns the token position after the last token of the text.
     fn end(&self) -> usize {
         self.cache.rows.cached(self.row) + self.cache.rows.length(self.row)
     }
@@ -64,9 +65,9 @@ impl PatchedRun<'_> {
 }
 
 impl Model {
-    /// Returns the hidden states after `layer` at each of `positions` in every text of `cache`, `[positions, rows, d]`.
-    /// At each position, the output of `component` is replaced by the output for the first text of `source`. Attention
-    /// is not recomputed, because its input is unchanged.
+    /// Returns the hidden states after `layer` at each of `positions` in every text of `cache`, as a tensor
+    /// `[positions, texts, d]`. At each position, the output of `component` is replaced by that of the first text of
+    /// `source`. Attention is not recomputed, because its input is unchanged.
     pub fn patch_one_layer(
         &self,
         layer: usize,
@@ -99,9 +100,9 @@ impl Model {
         out
     }
 
-    /// Computes the remaining layers of patched runs. Returns the hidden states after the last layer at the last
-    /// position of each, `[rows, d]`. The runs must be sorted by their first layer. A run that starts from the hidden
-    /// states of another run must come after that run and have a later first layer.
+    /// Computes the remaining layers of patched runs. Returns the hidden state after the last layer at the last
+    /// position of each run, `[runs, d]`. The runs must be sorted by their first layer. A run that starts from the
+    /// hidden states of another run must come after that run and have a later first layer.
     pub fn run_patched(&self, rows: &[PatchedRun<'_>]) -> Vec<f32> {
         let (layers, width) = (self.spec().layers, self.spec().hidden_size);
         let mut batch = RunBatch { rows: Rows::default(), joined: 0, settled: 0, x: Vec::new() };
@@ -209,8 +210,8 @@ impl RunBatch {
         self.rows = Rows::with_cached(rows[..self.joined].iter().map(|row| (row.position, row.end() - row.position)));
     }
 
-    /// Replaces the outputs of `component` at the first position of every patched run that has a replacement for
-    /// `layer`. Skips a run if `layer` does not compute its first position.
+    /// Replaces the output of `component` at the first position of every patched run that has a replacement for
+    /// `layer`. In the last layer, only the last position of a run is computed; other first positions are skipped.
     fn patch(&self, component: Component, layer: usize, rows: &[PatchedRun<'_>], last_n: &[usize], output: &mut [f32]) {
         let mut first = 0;
         for (index, row) in rows.iter().enumerate() {

@@ -36,22 +36,22 @@ impl<'a> BlockInput<'a> {
 /// results that the reverse pass needs.
 pub(crate) struct Qkv {
     pub norm: NormTape,
-    /// Queries, keys and values after head norms and RoPE. The matrix has one row per position, which contains all
-    /// three.
+    /// Queries, keys and values after head norms and RoPE. Each row of the matrix contains the query, the key and the
+    /// value of one position.
     pub qkv: Vec<f32>,
-    /// The tapes of the norms of the heads: first that of queries, then that of keys. `None` if the family does not
-    /// normalise heads.
+    /// The tapes of the two norms that are applied to the query and to the key of every head. `None` if the family does
+    /// not normalise heads.
     pub head_norms: Option<[NormTape; 2]>,
 }
 
-/// The intermediate results of attention in one block, which its reverse pass needs.
+/// The intermediate results of attention in one block, stored for the reverse pass.
 pub(crate) struct AttentionTape {
     pub inputs: Qkv,
     /// Attention probabilities, one matrix `[heads, attended positions]` per query position.
     pub probabilities: Vec<Vec<f32>>,
 }
 
-/// The intermediate results of the MLP in one block, which its reverse pass needs.
+/// The intermediate results of the MLP in one block, stored for the reverse pass.
 pub(crate) struct MlpTape {
     pub norm: NormTape,
     /// The input of the activation function, `[positions, f]`.
@@ -68,8 +68,8 @@ pub(crate) struct BlockTape {
 
 /// The residual stream between attention and MLP.
 pub(crate) struct ResidMid {
-    /// The sum of the block's input and the output of attention, `[positions, d]`. The output of the MLP is added to
-    /// it.
+    /// The sum of the block's input and the output of attention, `[positions, d]`. The output of the MLP is later added
+    /// to this sum.
     pub resid: Vec<f32>,
     /// The input of the MLP in a parallel block, which is also the input of the block. `None` in a sequential block, in
     /// which the input of the MLP is `resid`.
@@ -162,8 +162,8 @@ impl Model {
         ResidMid { resid, parallel_input: self.spec().parallel.then(|| Rows::gather(x, width, &positions)) }
     }
 
-    /// Computes the attention queries, keys and values, before head norms and RoPE. The matrix has one row per
-    /// position, which contains all three.
+    /// Computes the attention queries, keys and values, before head norms and RoPE. Each row of the result contains the
+    /// query, the key and the value of one position.
     fn project_qkv(&self, layer: usize, normed: &[f32]) -> Vec<f32> {
         let (block, heads) = (&self.checkpoint.blocks[layer], self.heads(layer));
         let part = |which: usize| self.project(normed, &block.attention_in[which]);
@@ -182,8 +182,8 @@ impl Model {
         }
     }
 
-    /// Applies the norms of the heads to attention queries and keys in place. Returns their tapes; `None` if the family
-    /// does not normalise heads.
+    /// Applies the norms of the heads to attention queries and keys in place. Returns the intermediate results of the
+    /// two norms for the reverse pass; `None` if the family does not normalise heads.
     fn norm_heads(&self, layer: usize, qkv: &mut [f32]) -> Option<[NormTape; 2]> {
         let norms = self.checkpoint.blocks[layer].head_norms.as_ref()?;
         let heads = self.heads(layer);
@@ -224,7 +224,7 @@ impl Model {
     }
 
     /// Computes the MLP key, which is the input of the down-projection, `[positions, f]`: `activation(norm(x) W + b)`,
-    /// multiplied by the output of the up-projection if the MLP is gated. Keeps the intermediate results for the
+    /// multiplied by the output of the up-projection if the MLP is gated. Also returns the intermediate results for the
     /// reverse pass if `keep` is set.
     pub(crate) fn mlp_key(&self, layer: usize, mid: &ResidMid, keep: bool) -> (Vec<f32>, Option<MlpTape>) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
@@ -277,7 +277,7 @@ pub(crate) fn attention_inputs<'a>(input: BlockInput<'a>, qkv: &'a [f32], heads:
     (0..rows.count()).map(row).collect()
 }
 
-/// Concatenates the query, the key and the value of each position, so that the result has one row per position.
+/// Concatenates the query, the key and the value of each position. The result has one row per position.
 fn concat_qkv([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> {
     let (width, kv_width) = (heads.query_width(), heads.kv_width());
     let mut qkv = Vec::with_capacity(queries.len() + keys.len() + values.len());
@@ -289,8 +289,9 @@ fn concat_qkv([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> {
     qkv
 }
 
-/// Calls `pair` with two indices for each number of a row with queries, keys and values: the index in this program's
-/// order (all queries, all keys, all values) and the index in a matrix that is grouped by head.
+/// Calls `pair` with two indices for each element of the queries, keys and values of one position. The first index is
+/// that in this program's order: all queries, all keys, all values. The second index is that in the order of a matrix
+/// whose columns are grouped by head.
 pub(crate) fn each_grouped_index(heads: Heads, mut pair: impl FnMut(usize, usize)) {
     for head in 0..heads.query_heads {
         for part in 0..3 {

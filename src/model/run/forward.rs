@@ -40,8 +40,8 @@ impl Model {
     }
 
     /// Computes the MLP keys of several layers in one forward pass; `layers` must be ascending. For each batch and each
-    /// layer, calls `seen` with the index in `layers` and the MLP keys, `[positions, f]`. The bits of the keys of a
-    /// layer do not depend on which other layers are requested.
+    /// layer, calls `seen` with the index of the layer in `layers` and the MLP keys, `[positions, f]`. The MLP keys of
+    /// a layer have the same bits if other layers are requested too.
     pub fn keys_at(&self, layers: &[usize], tokens: &[&[u32]], mut seen: impl FnMut(usize, Vec<f32>)) {
         let Some(&last) = layers.last() else { return };
         for part in batches(tokens, KEYS_BATCH) {
@@ -62,8 +62,7 @@ impl Model {
     }
 
     /// Computes `W k + b`, `[d]`, for the MLP key `k` and the MLP down-projection of `layer`. The terms are added in
-    /// f64, in a fixed order. Linking, which solves for all edits of a layer at once, computes residuals from the
-    /// result.
+    /// f64, in a fixed order. An edit's residual, which linking needs, is the MLP value of the edit minus this result.
     pub fn mlp_output_f64(&self, layer: usize, key: &[f32]) -> Vec<f64> {
         let projection = &self.checkpoint.blocks[layer].mlp_out;
         let weight = self.weight(projection);
@@ -99,7 +98,8 @@ impl Model {
     }
 
     /// Returns the hidden states after the last block at the last `last_n[i]` positions of each token sequence `i`,
-    /// `[Σ last_n, d]`. [`Model::lm_head`] computes from them the same bits as [`Model::logits`].
+    /// `[Σ last_n, d]`. The logits that [`Model::lm_head`] computes from these states are bit-identical to those of
+    /// [`Model::logits`].
     pub fn last_states(&self, tokens: &[&[u32]], last_n: &[usize]) -> Vec<f32> {
         let of_batch = |part: Range<usize>| self.last_of_batch(&tokens[part.clone()], &last_n[part]);
         batches(tokens, BATCH).into_iter().flat_map(of_batch).collect()

@@ -16,12 +16,12 @@ pub struct HookOutput {
     pub keys: Vec<Vec<f32>>,
     /// The MLP value (output of the down-projection with bias, `[d]`) at the requested position of each token sequence.
     pub values: Vec<Vec<f32>>,
-    /// The hidden states after the layer, `[positions, d]`.
+    /// The hidden states after the layer, `[positions, d]`, without the positions of cached prefixes.
     pub resid_post: Vec<f32>,
 }
 
 impl HookOutput {
-    /// Returns the hidden state after the layer, `[d]`, at a position in the text with the index `row`. `position`
+    /// Returns the hidden state after the layer, `[d]`, at `position` in the text with the index `row`. `position`
     /// counts from the start of the text and must not be in the cached prefix.
     pub fn state(&self, row: usize, position: usize) -> &[f32] {
         let width = self.resid_post.len() / self.rows.positions();

@@ -19,7 +19,7 @@ pub(crate) static EMPTY: KvCache = KvCache { keys: Vec::new(), values: Vec::new(
 
 impl KvCache {
     /// Returns the KV cache with more positions: the attention keys and values from `qkv` are appended to those of each
-    /// token sequence. `qkv` has one row per position, which contains query, key and value.
+    /// token sequence. Each row of `qkv` contains the query, the key and the value of one position.
     pub(crate) fn extended(&self, qkv: &[f32], rows: &Rows, heads: Heads) -> Self {
         let part = |cached: &[Arc<Vec<f32>>], row: usize, part: Range<usize>| {
             let positions = rows.range(row);
@@ -37,13 +37,14 @@ impl KvCache {
     }
 }
 
-/// Copies the columns `part` of a matrix with one row per position, which contains query, key and value.
+/// Copies the columns `part` of the matrix `qkv`. Each row of `qkv` contains the query, the key and the value of one
+/// position.
 pub(crate) fn copy_columns(qkv: &[f32], heads: Heads, part: Range<usize>) -> Vec<f32> {
     qkv.chunks(heads.qkv_width()).flat_map(|row| &row[part.clone()]).copied().collect()
 }
 
-/// Writes the columns `part` of a matrix with one row per position, which contains query, key and value. `numbers` has
-/// the layout that [`copy_columns`] returns.
+/// Writes `numbers` to the columns `part` of the matrix `qkv`. Each row of `qkv` contains the query, the key and the
+/// value of one position. `numbers` has the layout that [`copy_columns`] returns.
 pub(crate) fn write_columns(qkv: &mut [f32], heads: Heads, part: Range<usize>, numbers: &[f32]) {
     for (row, row_numbers) in qkv.chunks_mut(heads.qkv_width()).zip(numbers.chunks(part.len())) {
         row[part.clone()].copy_from_slice(row_numbers);

@@ -6,7 +6,7 @@
 //! - [`kv_cache`]: attention keys and values of earlier positions;
 //! - `block`: attention and MLP of one block;
 //! - [`forward`]: the forward pass over whole token sequences;
-//! - [`hook`]: records the keys and values of one MLP;
+//! - [`hook`]: records the MLP keys and MLP values of one layer;
 //! - [`reverse`]: the hand-written reverse pass, which computes gradients of hidden states;
 //! - [`generation`]: incremental decoding with a KV cache;
 //! - [`prefix_cache`]: the KV cache of prefixes that several token sequences share;

@@ -15,7 +15,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the checkpoint in `folder`, to be computed with the instruction set `isa`.
+    /// Opens the checkpoint in `folder`. All computations of the model use the instruction set `isa`.
     ///
     /// # Errors
     /// See [`Checkpoint::open`].
@@ -58,8 +58,8 @@ impl Model {
         self.checkpoint.token_embedding.row(token as usize)
     }
 
-    /// Computes the embeddings of token sequences, `[positions, d]`. The first token of each sequence is at the
-    /// position `first` of its text.
+    /// Computes the embeddings of token sequences, `[positions, d]`. The first token of each sequence is at position
+    /// `first` of the text.
     pub(crate) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
         self.embed_with(tokens, first, |_, _, _| {})
     }

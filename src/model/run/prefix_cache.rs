@@ -11,7 +11,7 @@ use super::kv_cache::{EMPTY, KvCache};
 use super::model::Model;
 use super::rows::Rows;
 
-/// The first tokens of each token sequence of a batch, with their KV cache in every layer.
+/// Prefixes, one per token sequence of later batches, with their KV cache in each layer.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixCache {
     tokens: Vec<Vec<u32>>,
@@ -49,8 +49,8 @@ impl PrefixCache {
         Self { tokens, layers }
     }
 
-    /// Returns the cached prefixes for a batch: the first tokens that `rows[i]` has in common with the cached prefix
-    /// `i`, at most `limits[i]` tokens.
+    /// Returns the cached prefixes for a batch. The prefix of `rows[i]` consists of the first tokens that `rows[i]` has
+    /// in common with the cached prefix `i`, at most `limits[i]` tokens.
     pub fn lookup(&self, model: &Model, rows: &[&[u32]], limits: &[usize]) -> CachedPrefixes {
         let shared = |(index, row): (usize, &&[u32])| {
             self.tokens.get(index).map_or(0, |prefix| common_prefix_len(prefix, row).min(limits[index]))
@@ -74,13 +74,12 @@ impl CachedPrefixes {
     /// Returns the KV cache of the prefixes in `layer`. It is empty if no prefix is cached.
     ///
     /// # Panics
-    /// If the prefixes were run through fewer layers.
+    /// If prefixes are cached, but were not run through `layer`.
     pub fn layer(&self, layer: usize) -> &KvCache {
         if self.layers.is_empty() { &EMPTY } else { &self.layers[layer] }
     }
 }
 
-/// Returns the number of tokens that two token sequences have in common at the beginning.
 pub fn common_prefix_len(one: &[u32], other: &[u32]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }

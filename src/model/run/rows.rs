@@ -77,7 +77,8 @@ impl Rows {
         out
     }
 
-    /// Copies the matrix rows at `positions` of a `[positions, width]` matrix, in the given order.
+    /// Copies some rows of a `[positions, width]` matrix. `positions` contains their indices, in the order of the
+    /// result.
     pub fn gather(matrix: &[f32], width: usize, positions: &[usize]) -> Vec<f32> {
         let mut out = Vec::with_capacity(positions.len() * width);
         for &position in positions {

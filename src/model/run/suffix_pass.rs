@@ -1,7 +1,7 @@
 //! Runs the layers above the edited layer, forward and backward, for token sequences in which one hidden state changes.
 //!
-//! The optimisation of a value evaluates the same token sequences many times. Only one hidden state of each sequence
-//! changes, so [`SuffixPass::new`] computes the constant part once:
+//! The search for the MLP value of an edit evaluates the same token sequences many times. Only one hidden state of each
+//! sequence changes, so [`SuffixPass::new`] computes the constant part once:
 //!
 //! - everything up to the edited layer is constant;
 //! - in the layers above, the positions before the changing position are constant, because attention is causal; their
@@ -67,8 +67,8 @@ impl<'a> SuffixPass<'a> {
         Self { model, first_layer: layer + 1, rows, last_n: last_n.to_vec(), caches, resid_start }
     }
 
-    /// Joins passes of the same model and layer into one pass. It contains the token sequences of all passes, in order.
-    /// KV caches are shared, not copied.
+    /// Joins passes of the same model and layer into one pass, which contains the token sequences of all passes, in
+    /// order. KV caches are shared, not copied.
     ///
     /// # Panics
     /// If `all` is empty.
@@ -93,8 +93,7 @@ impl<'a> SuffixPass<'a> {
         }
     }
 
-    /// Returns a pass for only one of the token sequences, the one with the index `row`. The KV cache is shared, not
-    /// copied.
+    /// Returns a pass for only the token sequence with the index `row`. The KV cache is shared, not copied.
     pub fn row(&self, row: usize) -> Self {
         let part = |all: &[Arc<Vec<f32>>]| vec![Arc::clone(&all[row])];
         let width = self.model.spec().hidden_size;
@@ -121,8 +120,8 @@ impl<'a> SuffixPass<'a> {
     pub fn stored_floats(&self) -> usize {
         let spec = self.model.spec();
         let cached = |cache: &KvCache| cache.keys.iter().chain(&cache.values).map(|part| part.len()).sum::<usize>();
-        // Estimate per position and layer: 8 d numbers for norms, queries, keys and values, and 2 f numbers for the
-        // input and the output of the activation function.
+        // For each position and layer, 8 d numbers are counted for norms, queries, keys and values, and 2 f numbers for
+        // the input and the output of the activation function. d is the hidden size, f the intermediate size.
         let tape = self.positions() * self.caches.len() * (8 * spec.hidden_size + 2 * spec.intermediate_size);
         // The logits and their gradient are both in memory.
         let logits = 2 * self.last_n.iter().sum::<usize>() * spec.vocabulary;
@@ -157,8 +156,8 @@ impl<'a> SuffixPass<'a> {
         SuffixTape { logits: self.model.unembed(&normed), blocks, norm }
     }
 
-    /// Returns the gradient with respect to the change of each token sequence, `[d]` each. `logits` is the gradient
-    /// with respect to the logits of `evaluation`.
+    /// Returns the gradient of the loss with respect to the change of each token sequence, `[d]` each. `logits` is the
+    /// gradient of the loss with respect to the logits of `evaluation`.
     pub fn reverse_each(&self, evaluation: &SuffixTape, logits: &[f32]) -> Vec<Vec<f32>> {
         let (model, width) = (self.model, self.model.spec().hidden_size);
         let mut gradient = model.unembed_reverse(logits);

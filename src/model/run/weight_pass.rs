@@ -1,9 +1,10 @@
 //! Runs the layers from one MLP down-projection upward, forward and backward, for evaluations with different weights of
 //! that projection.
 //!
-//! A change of the weight affects every position. It does not affect the inputs of the projection (the MLP keys) or the
-//! residual stream to which its output is added, so they are computed once. The reverse pass returns the gradient of
-//! the MLP outputs. The product of the MLP keys and this gradient is the gradient of the weight.
+//! A change of the weight affects every position. It affects neither the inputs of the projection (the MLP keys) nor
+//! the residual stream to which the output of the projection is added. Both are therefore computed once. The reverse
+//! pass returns the gradient of the MLP outputs. The product of the MLP keys and this gradient is the gradient of the
+//! weight.
 
 use super::block::{BlockInput, BlockTape};
 use super::kv_cache::EMPTY;
