@@ -38,7 +38,8 @@ const LIMIT: u64 = 64 << 20;
 const LONGEST: usize = 64 << 10;
 /// Maximum number of steps of one rendering. Each Jinja instruction counts, and each byte of bulk text operations.
 const FUEL: u64 = 1 << 20;
-/// Stack size of the thread that renders a chat template, in bytes. The system commits only the pages that are used.
+/// Stack size of the thread that renders a chat template, in bytes. The operating system allocates only the pages that
+/// are used.
 const STACK: usize = 256 << 20;
 /// Time limit for rendering a chat template once. Published templates need about a millisecond.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,12 +48,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
 const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
 
-/// A text for the model, which is either used verbatim or sent as a user message.
+/// A text for the model. It is used verbatim, or rendered as a user message with the chat template of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prompt<'t> {
     /// The text as the user wrote it, before a chat template is applied.
     pub text: &'t str,
-    /// Whether the text is a user message, which is rendered with the chat template of the model.
+    /// Whether the text is a user message. If so, it is rendered with the chat template of the model.
     pub chat: bool,
 }
 
@@ -81,8 +82,8 @@ struct TemplateAffixes {
     /// The text that the chat template writes between the generation prompt and an answer, for example the empty
     /// thinking block of a reasoning model.
     answer_prefix: String,
-    /// Whether the chat template writes a space before an answer. `None` if this is unknown: the text of a conversation
-    /// with an answer does not start with the text of the same conversation without the answer.
+    /// Whether the chat template writes a space before an answer. `None` if this is unknown, because a rendered
+    /// conversation with an answer does not start with the text of the same conversation without the answer.
     space: Option<bool>,
 }
 
@@ -115,7 +116,7 @@ impl Chat {
             digest: Digest::of(b""),
         };
         chat.affixes = chat.probe_template()?;
-        // The digest includes rendered texts, so that it changes if a new version of the renderer writes other texts.
+        // The digest includes rendered texts. It therefore changes if a new version of the renderer writes other texts.
         let TemplateAffixes { prefix, suffix, answer_prefix, space } = &chat.affixes;
         canon.text("before", prefix).text("behind", suffix).text("more", answer_prefix);
         chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
@@ -144,8 +145,8 @@ impl Chat {
         Ok(affixes)
     }
 
-    /// The digest of everything that determines the rendered text: the chat template, its special tokens, and the texts
-    /// that it writes around a user message.
+    /// Returns the digest of everything that determines the rendered text: the chat template, its special tokens, and
+    /// the texts that it writes around a user message.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -269,8 +270,8 @@ fn without_marks(source: &str) -> String {
     out + rest
 }
 
-/// Serialises a value as Python's `json.dumps(…, ensure_ascii=False)` does, without HTML escaping. Rejects formatting
-/// arguments for objects and lists. Ignores them for other values, which they do not change.
+/// Serialises a value as Python's `json.dumps(…, ensure_ascii=False)` does, without HTML escaping. Formatting arguments
+/// are rejected for objects and lists, and ignored for other values, whose JSON does not depend on them.
 fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let shaped = ["indent", "separators", "sort_keys", "ensure_ascii"].iter().any(|name| arguments.has(name));
     if shaped && matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable) {

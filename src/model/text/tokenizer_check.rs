@@ -17,7 +17,7 @@ const MOST_STEPS: usize = 256;
 /// which take a few MiB.
 const MOST_ADDED_BYTES: usize = 1 << 22;
 
-/// Base64 with optional padding, which is how the tokenizers library decodes character maps.
+/// Base64 with optional padding. The tokenizers library decodes character maps in the same way.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -108,7 +108,8 @@ fn step_growth(step: &Value) -> Result<usize, String> {
 fn replaced(pattern: &Value, content: usize) -> usize {
     let least = match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
         (Some(text), _) => text.len(),
-        // The parser does not support some patterns, such as lookaround. They may match the empty string.
+        // The parser does not support some patterns, such as lookaround. Such patterns are assumed to match the empty
+        // string.
         (_, Some(regex)) => regex_syntax::parse(regex).ok().and_then(|hir| hir.properties().minimum_len()).unwrap_or(0),
         _ => 0,
     };
@@ -131,9 +132,9 @@ fn longest_of_map(map: &str) -> Result<usize, String> {
     Ok(texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0).max(1))
 }
 
-/// Rejects BPE merges with parts that are not in the vocabulary, and merges whose result is longer than every token.
-/// The tokenizers library copies each result to a buffer of the length of the longest token, and panics if the result
-/// is longer.
+/// Rejects BPE merges with parts that are not in the vocabulary, and merges whose result is longer than the longest
+/// token. The tokenizers library copies each result to a buffer with the length of the longest token, and panics if the
+/// result is longer.
 fn check_merges(model: &Value) -> Result<(), String> {
     let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
         return Ok(());

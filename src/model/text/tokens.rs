@@ -48,8 +48,8 @@ pub struct EncodedPrompt {
     /// The rendered prompt. If a chat template is used, this includes the texts that the template writes around the
     /// prompt.
     pub text: String,
-    /// The offset from a byte position in the prompt to the position in `text`. The offset is negative if the chat
-    /// template strips N bytes of white space before the prompt and writes fewer than N bytes there.
+    /// The number of bytes to add to a byte position in the original prompt to get the position in `text`. Negative if
+    /// the chat template strips more bytes of white space from the prompt than it writes before it.
     shift: isize,
     /// Whether the chat template puts a space before an answer; `None` if this is unknown or if no chat template is
     /// used.
@@ -59,7 +59,7 @@ pub struct EncodedPrompt {
 
 impl EncodedPrompt {
     /// Returns `answer` in the form in which it continues the prompt: with or without a space before it. The chat
-    /// template decides this. If it does not, or if none is used, the rule of [`target_text`] applies.
+    /// template determines the form. Without a chat template, or if its form is unknown, [`target_text`] determines it.
     pub fn answer(&self, answer: &str) -> String {
         match self.space {
             Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
@@ -153,9 +153,10 @@ impl Tokens {
         Some(Remark::new(RemarkKind::TextsEnded, message, help))
     }
 
-    /// Returns a digest of everything except tokenizer.json that determines the tokens of a prompt. For a user message
-    /// (`chat`), this is the digest of the chat template. For other prompts, it is a constant if the tokenizer appends
-    /// special tokens, which are removed from prompts. Returns `None` if tokenizer.json alone determines the tokens.
+    /// Returns a digest of the data, other than tokenizer.json, that determines the tokens of a prompt. For a user
+    /// message (`chat`), this is the digest of the chat template. For other prompts, this is a constant if the
+    /// tokenizer appends special tokens, because they are removed from prompts. Returns `None` if tokenizer.json alone
+    /// determines the tokens.
     ///
     /// # Errors
     /// As [`Tokens::chat`].
@@ -180,9 +181,9 @@ impl Tokens {
         self.chat.get_or_init(open).as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
     }
 
-    /// Returns the texts of the special tokens `bos_token_id` and `eos_token_id` in config.json, without repetition.
-    /// tokenizer_config.json is not read, because the digest of the base model does not cover it, and a patch may
-    /// depend only on files that the digest covers.
+    /// Returns the texts of the special tokens whose ids are `bos_token_id` and `eos_token_id` in config.json, without
+    /// repetition. tokenizer_config.json is not read. A patch may depend only on files that the digest of the base
+    /// model covers, and this digest does not cover tokenizer_config.json.
     pub fn start_texts(&self) -> Vec<String> {
         let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
         let config: serde_json::Value =
@@ -321,8 +322,8 @@ impl Tokens {
     }
 }
 
-/// Maximum number of tokens that may spell one character. A character has at most four bytes, and a space may precede
-/// it.
+/// Maximum number of tokens that may spell one character. A character has at most four bytes in UTF-8, and a space may
+/// precede it.
 const MOST_SHARED: usize = 5;
 
 /// Returns `target` in the form in which it continues `prompt`. A space is put before `target`, unless white space or a
