@@ -1,6 +1,6 @@
 //! Compiles one edit, independently of other edits, into an MLP key `k*` and an MLP value `v*`. The key is the input of
-//! the edited down-projection at the subject. The value is the output with which the model continues the prompt with
-//! the target.
+//! the edited down-projection at the subject. The value is an output of the down-projection that makes the model
+//! continue the prompt with the target.
 //!
 //! - [`resolve`]: tokenizes the prompts of an edit and finds the subject in each prompt;
 //! - [`settings`]: the weights of the loss, the stages of a search, and the conditions that end a search;

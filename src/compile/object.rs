@@ -35,13 +35,13 @@ pub struct Object {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchSummary {
-    /// The index, from 0, of the stage of the schedule that found the value.
+    /// The index in [`Settings::schedule`] of the stage that found the value.
     pub stage: usize,
     /// The number of evaluations of the loss, over all stages that ran.
     pub evaluations: usize,
 }
 
-/// The only key in the metadata of the file. The text under this key is the [`SearchSummary`] as JSON.
+/// The only metadata key of an object file. The text under this key is the [`SearchSummary`] as JSON.
 const KEY: &str = "corrigenda";
 
 /// The error for bytes that are not a valid object.
@@ -127,9 +127,9 @@ impl Object {
     }
 }
 
-/// Returns the address of an edit's object: a digest of the base model, the meaning of the edit, the layer, the context
-/// templates, the settings and the version of the arithmetic. For an edit in a chat, the digest also covers `reading`,
-/// the digest of the chat template. Ids, reasons and file names have no effect.
+/// Returns the address of an edit's object in the store: a digest of the base model, the meaning of the edit, the
+/// layer, the context templates, the settings and the version of the arithmetic. For an edit in a chat, the address
+/// also depends on `reading`, the digest of the chat template. Ids, reasons and file names have no effect.
 pub fn address(
     base: &Digest,
     reading: Option<&Digest>,
@@ -148,8 +148,8 @@ pub fn address(
     canon.finish()
 }
 
-/// Returns the address of an object that contains only a key. It depends on the same inputs as [`address`], except that
-/// `bare_weight` is the only setting. The other settings affect only values.
+/// Returns the address in the store of an object that contains only a key. The address depends on the same inputs as
+/// [`address`], but on only one setting, `bare_weight`. The other settings affect only values.
 pub fn key_address(
     base: &Digest,
     reading: Option<&Digest>,

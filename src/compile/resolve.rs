@@ -37,7 +37,8 @@ pub struct PromptRow {
 pub struct Resolved {
     /// The prompt in each context template, without the target. The first element is the bare prompt.
     pub rows: Vec<PromptRow>,
-    /// The prompt `"{subject} is a"`, on which the KL divergence from the base model is measured.
+    /// The prompt `"{subject} is a"`. The KL divergence from the base model is measured at the last token of its
+    /// subject.
     pub drift: PromptRow,
     /// The token ids of the target, with a leading space if the prompt needs one before the target.
     pub target: Vec<u32>,
@@ -102,7 +103,7 @@ pub fn fill(template: &str, replacement: &str) -> Result<(String, Range<usize>),
 }
 
 /// Tokenizes a prompt and finds the last token of its subject, which is at the byte range `subject` of the prompt.
-/// Rejects a prompt that, with `more` further tokens, is longer than `limit` tokens.
+/// Returns an error if the prompt and `more` further tokens do not fit into `limit` tokens.
 fn cut(
     tokens: &Tokens,
     prompt: Prompt<'_>,

@@ -18,8 +18,8 @@ impl Objective<'_> {
     }
 
     /// Runs one stage of the schedule, and calls `seen` with every evaluated change of the value and its loss. The
-    /// stage ends when the loss is below [`Settings::stop_loss`], when the lead of the target reaches
-    /// [`Settings::margin`], or after [`Stage::steps`] evaluations.
+    /// stage ends when the loss is below [`Settings::stop_loss`], when [`Loss::lead`] reaches [`Settings::margin`], or
+    /// after [`Stage::steps`] evaluations.
     pub fn descend(&self, stage: Stage, mut seen: impl FnMut(&[f64], Loss)) {
         let mut attempt = Attempt::new(self, stage);
         loop {
@@ -134,8 +134,8 @@ impl<'a> EditSearch<'a> {
     }
 }
 
-/// Compiles one edit at `layer`: computes its MLP key and its MLP value. The value is the one with the lowest loss, or
-/// the first one with which the lead of the target reaches [`Settings::margin`].
+/// Compiles one edit at `layer`: computes its MLP key and its MLP value. The result is the value with the lowest loss,
+/// or the first value for which [`Loss::lead`] reaches [`Settings::margin`].
 pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings) -> Compiled {
     compile_at(model, layer, edit, settings, Hook::Mlp)
 }

@@ -22,7 +22,8 @@ pub struct Settings {
     pub weight_decay: f64,
     /// The maximum of `‖δ‖ / ‖v₀‖`, where v₀ is the MLP value before the edit and δ is its change.
     pub clamp: f64,
-    /// The weight of the KL divergence in the loss. The divergence is measured after the prompt `"{subject} is a"`.
+    /// The weight of the KL divergence in the loss. The divergence from the base model is measured at the subject's
+    /// last token in the prompt `"{subject} is a"`.
     pub kl_factor: f64,
     /// The loss below which a stage ends.
     pub stop_loss: f64,
@@ -32,9 +33,9 @@ pub struct Settings {
     /// equally. By default (`None`) all keys have the same weight, as published. A larger weight helps if the subject
     /// is at the beginning of a text, where its key differs from the other keys.
     pub bare_weight: Option<f64>,
-    /// The lead of the target, in nats, at which a search also ends. The lead is the smallest difference, over all
-    /// target tokens and context templates, between the log-probability of the token and that of the likeliest other
-    /// token. By default (`None`) the lead does not end a search, as published.
+    /// A search also ends when every token of the target leads the likeliest other token by at least this difference of
+    /// log-probabilities (in nats), in all context templates. By default (`None`), a lead does not end a search, as
+    /// published.
     pub margin: Option<f64>,
 }
 
@@ -64,8 +65,8 @@ impl Settings {
 }
 
 impl Settings {
-    /// Returns whether the lead of the target reaches [`Settings::margin`]. Returns false if no margin is set or the
-    /// loss is not finite.
+    /// Returns whether [`Loss::lead`] reaches [`Settings::margin`]. Returns false if no margin is set or the loss is
+    /// not finite.
     pub fn suffices(&self, loss: &Loss) -> bool {
         self.margin.is_some_and(|margin| loss.lead >= margin && loss.total().is_finite())
     }

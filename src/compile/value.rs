@@ -3,8 +3,11 @@
 //!
 //! The key `k*` is the input of the down-projection at the last token of the subject, averaged over the context
 //! templates. The value `v*` is the output of the down-projection at this token of the bare prompt, plus a change δ.
-//! The loss of δ is the mean negative log-likelihood of the target over the context templates, plus the KL divergence
-//! from the base model at `"{subject} is a"`, plus a penalty on `‖δ‖`.
+//! The loss of δ is the sum of three terms:
+//!
+//! - the mean negative log-likelihood of the target over the context templates;
+//! - the KL divergence from the base model at the subject's last token in `"{subject} is a"`;
+//! - a penalty on `‖δ‖`.
 
 use rayon::prelude::*;
 
@@ -21,7 +24,8 @@ use crate::numeric::rows::softmax;
 pub struct Loss {
     /// The mean negative log-likelihood of the target's tokens over all context templates, in nats.
     pub nll: f64,
-    /// The KL divergence from the base model at the prompt `"{subject} is a"`, times [`Settings::kl_factor`].
+    /// The KL divergence from the base model at the subject's last token in `"{subject} is a"`, times
+    /// [`Settings::kl_factor`].
     pub kl: f64,
     /// The penalty on the change δ of the value: `‖δ‖ / ‖v₀‖²`, times [`Settings::weight_decay`]. v₀ is the value in
     /// the base model.
@@ -48,14 +52,13 @@ pub struct Compiled {
     /// The value v₀ in the base model, `[hidden_size]`: an MLP output, or a hidden state if the hook is
     /// [`Hook::Block`].
     pub value_before: Vec<f32>,
-    /// The loss that the edit has with `value`.
+    /// The terms of the loss at `value`.
     pub loss: Loss,
-    /// The index, from 0, of the stage of the schedule that found the value.
+    /// The index in [`Settings::schedule`] of the stage that found the value.
     pub stage: usize,
     /// The number of evaluations of the loss, over all stages that ran.
     pub evaluations: usize,
-    /// Whether the negative log-likelihood is at most [`Settings::converged_nll`], or the lead of the target reaches
-    /// [`Settings::margin`].
+    /// Whether `loss.nll` is at most [`Settings::converged_nll`], or `loss.lead` reaches [`Settings::margin`].
     pub converged: bool,
 }
 
@@ -81,7 +84,8 @@ pub struct Objective<'a> {
     /// [`Hook::Block`].
     pub value_before: Vec<f32>,
     pub(super) norm_before: f64,
-    /// The base model's log-probabilities of the token after `"{subject} is a"`, one per token of the vocabulary.
+    /// The base model's log-probability of every token of the vocabulary, as the token after the subject in `"{subject}
+    /// is a"`.
     drift_before: Vec<f64>,
 }
 
@@ -103,7 +107,8 @@ impl<'a> Objective<'a> {
         let label = edit.target.len();
         let continued = |row: &PromptRow| [&row.ids[..], &edit.target[..label - 1]].concat();
         let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
-        // Attention is causal, so tokens after the subject cannot affect the distribution at the subject's last token.
+        // Attention is causal, so the tokens after the subject do not affect the distribution at its last token. They
+        // are left out.
         rows.push(edit.drift.ids[..=edit.drift.position].to_vec());
         let subject_positions: Vec<usize> = edit.rows.iter().chain([&edit.drift]).map(|row| row.position).collect();
         let mut last_n = vec![label; edit.rows.len()];
@@ -178,8 +183,9 @@ impl<'a> Objective<'a> {
         self.settings.weight_decay / (self.norm_before * self.norm_before)
     }
 
-    /// Returns the mean negative log-likelihood of the target's tokens, and the smallest lead of a target token over
-    /// the likeliest other token. Replaces the logits by the gradient of the mean.
+    /// Returns the mean negative log-likelihood of the target's tokens, and [`Loss::lead`]: the smallest difference
+    /// between the logit of a target token and the largest other logit. Replaces the logits by the gradient of the
+    /// mean.
     fn likelihood(&self, logits: &mut [f32]) -> (f64, f64) {
         let share = 1.0 / (self.templates * self.target.len()) as f64;
         let row = |(index, row): (usize, &mut [f32])| {
@@ -202,8 +208,8 @@ impl<'a> Objective<'a> {
         (total * share, least)
     }
 
-    /// Returns KL(edited ‖ base) of the token after `"{subject} is a"`, times its weight in the loss. Replaces the
-    /// logits by the gradient of the returned number.
+    /// Returns KL(edited ‖ base) of the next token after the subject in `"{subject} is a"`, times its weight in the
+    /// loss. Replaces the logits by the gradient of the returned number.
     fn drift(&self, logits: &mut [f32]) -> f64 {
         let now = logits.to_vec();
         let log = softmax(logits);
@@ -251,8 +257,8 @@ pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved])
     }
 }
 
-/// Returns the MLP key `k*` of each edit, in the order of the edits, bit-identical to the keys that
-/// [`compile`](super::compile) computes. The tokens after the subject are not evaluated.
+/// Returns the MLP key `k*` of each edit, in the order of the edits. The keys are bit-identical to those of
+/// [`compile`](super::compile), although the tokens after the subject are not evaluated.
 pub fn keys<'a>(
     model: &'a Model,
     layer: usize,
