@@ -29,7 +29,7 @@ pub struct Prediction {
     pub scores: Vec<AnswerScore>,
 }
 
-/// The predictions of two models for one prompt.
+/// What two models predict for one prompt, and how far their next-token distributions differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PredictionPair {
     /// The predictions of the earlier model, usually the base model.
@@ -80,8 +80,9 @@ impl Inquiry {
         Ok(Self { prompt: prompt(tokens, text, limit)?, answers: answers.collect::<Result<_, _>>()? })
     }
 
-    /// Returns one token row per answer: the prompt, followed by the answer without its last token. The number with
-    /// each row says how many of its last positions need logits. Without answers, the only row is the prompt.
+    /// Returns one token row per answer: the prompt, followed by the answer without its last token. The number in each
+    /// pair is the number of positions at the end of the row that need logits. Without answers, the only row is the
+    /// prompt.
     fn rows(&self) -> Vec<(&[u32], usize)> {
         if self.answers.is_empty() {
             return vec![(&self.prompt, 1)];

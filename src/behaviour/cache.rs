@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::numeric::NUMERICS;
 use crate::store::{EntryKind, Store};
 
-/// The cache of measurements of two models. Both models have the same base model, with or without a patch.
+/// The cache of measurements of two models. Each of the two is the same base model, with or without a patch.
 #[derive(Clone, Copy)]
 pub struct MeasurementCache<'a> {
     /// The store that contains the cache; `None` disables the cache.
@@ -24,7 +24,7 @@ pub struct MeasurementCache<'a> {
 }
 
 impl<'a> MeasurementCache<'a> {
-    /// Returns a disabled cache, for models that no digest identifies.
+    /// Returns a disabled cache, for models without a digest.
     pub fn disabled() -> Self {
         Self { store: None, header: CacheHeader { base: Digest::of(b""), before: None, after: None } }
     }

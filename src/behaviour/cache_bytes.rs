@@ -25,7 +25,8 @@ pub struct CacheHeader {
 }
 
 impl CacheHeader {
-    /// Reads only the header of a cached measurement; `None` if it is missing, is damaged or has another format.
+    /// Reads the header of a cached measurement, without the values. Returns `None` if the file is missing, is damaged
+    /// or has another format.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -113,8 +114,8 @@ fn at_most(count: usize, most: usize) -> Option<usize> {
     (count <= most).then_some(count)
 }
 
-/// Decodes the predictions of both models; `None` unless the header matches and there is one pair per inquiry, with one
-/// score per accepted answer.
+/// Decodes the predictions of both models. Returns `None` unless the header matches, there is one pair of predictions
+/// per inquiry, and every prediction has one score per accepted answer.
 pub(super) fn decode_answers(bytes: &[u8], header: &CacheHeader, inquiries: &[Inquiry]) -> Option<Vec<PredictionPair>> {
     let mut reader = EntryReader::after(bytes, header)?;
     let mut out = Vec::with_capacity(inquiries.len());

@@ -5,7 +5,6 @@ use super::top;
 use crate::model::run::generation::Generation;
 use crate::model::{Model, ModelError, Tokens};
 
-/// The settings of a generated continuation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ContinuationOptions {
     /// The maximum number of generated tokens.

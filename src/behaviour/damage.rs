@@ -21,7 +21,7 @@ pub const NEUTRAL_DOCUMENTS: usize = 64;
 /// The maximum number of tokens per neutral document; longer documents are truncated.
 pub const NEUTRAL_TOKENS: usize = 128;
 
-/// The token ids of the documents of a neutral text; each has at most [`NEUTRAL_TOKENS`] tokens.
+/// The token ids of each document of a neutral text, at most [`NEUTRAL_TOKENS`] per document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neutral(Vec<Vec<u32>>);
 
@@ -31,7 +31,7 @@ pub struct Neutral(Vec<Vec<u32>>);
 pub struct Damage {
     /// The number of documents of neutral text that were measured.
     pub documents: usize,
-    /// The number of tokens in these documents that were predicted: all tokens except the first of each document.
+    /// The number of predicted tokens in these documents: all tokens except the first of each document.
     pub tokens: usize,
     /// The mean of KL(before ‖ after) of the next token over the predicted tokens, in nats.
     pub divergence: f64,
@@ -138,8 +138,9 @@ pub fn damage_cached(
     Ok(damage)
 }
 
-/// Returns three numbers per position: the KL divergence, and the log-probability of the next token in the text
-/// (`labels`) with each model. `was` and `is` are the logits of the two models.
+/// Returns three numbers per position: KL(before ‖ after) of the next token, and the log-probability of the label with
+/// each model. A label is the token that follows in the text. `was` and `is` are the logits of the earlier and the
+/// later model, `[positions, vocabulary]`.
 fn compare_positions(was: &[f32], is: &[f32], labels: &[u32], vocabulary: usize) -> Vec<[f64; 3]> {
     let rows = was.par_chunks(vocabulary).zip(is.par_chunks(vocabulary)).zip(labels);
     rows.map(|((was_row, is_row), &label)| {

@@ -17,7 +17,7 @@ pub struct Expectation<'p> {
     pub kind: PromptKind,
     /// The id of the edit or of the probe that states the expectation.
     pub id: &'p str,
-    /// The edit that states the expectation; `None` for a probe.
+    /// The edit that states the expectation; `None` if a probe states it.
     pub edit: Option<&'p Edit>,
     /// The prompt with the subject filled in. It starts with a preface if the subject would otherwise be at an
     /// attention sink.
@@ -60,9 +60,9 @@ pub struct UnrunnablePrompt {
     pub error: ModelError,
 }
 
-/// Returns the expectations of all edits, and then of all probes. If the subject or alias of an edit needs a preface to
-/// avoid an attention sink, the preface is put before the prompt, and before paraphrases that start with this subject
-/// or alias.
+/// Returns the expectations of all edits, and then of all probes. A subject or alias may need a preface, which is a
+/// text that avoids an attention sink. The preface is put before the prompt with this subject or alias, and before
+/// paraphrases that start with it.
 pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     edits.iter().flat_map(|edit| of_edit(edit, prefaces)).chain(probes.iter().map(of_probe)).collect()
 }
@@ -141,8 +141,8 @@ impl Expectation<'_> {
         UnrunnablePrompt { id: self.id.to_owned(), file: self.file, span: self.span.clone(), error }
     }
 
-    /// Returns whether the later model meets the expectation. Thresholds of the edit itself take precedence over
-    /// `thresholds`.
+    /// Returns whether the later model meets the expectation. If the edit that states the expectation sets a threshold,
+    /// this threshold takes precedence over `thresholds`.
     pub fn is_met(&self, pair: &PredictionPair, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
         match self.kind {

@@ -23,7 +23,8 @@ use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::numeric::rows::softmax;
 
-/// The default KL divergence of the next token, in nats, at or above which a prompt counts as changed.
+/// The default threshold of the KL divergence of the next token, in nats. At or above this value, a prompt counts as
+/// changed.
 pub const UNCHANGED_KL: f64 = 0.1;
 
 /// A prompt and one answer to score after it.
@@ -41,7 +42,8 @@ pub struct AnswerScore {
     pub holds: bool,
     /// The product of the probabilities of the answer's tokens, between 0 and 1.
     pub probability: f64,
-    /// The mean negative log-likelihood of the answer's tokens, in nats, as in published benchmarks.
+    /// The mean negative log-likelihood per token of the answer, in nats. Published benchmarks compare answers by this
+    /// number.
     pub nll: f64,
 }
 
@@ -51,7 +53,7 @@ pub struct NextTokenDistribution {
     /// The most probable token; of equally probable tokens, the token with the lowest id.
     pub top: u32,
     pub probability: f64,
-    /// The log-probabilities (natural logarithm), by token id.
+    /// The log-probability of every token (natural logarithm); the index is the token id.
     log: Vec<f64>,
 }
 
@@ -102,8 +104,8 @@ fn scores_of(model: &Model, questions: &[Question]) -> Vec<AnswerScore> {
     logits.into_iter().zip(questions).map(|(logits, question)| answer_score(logits, question, vocabulary)).collect()
 }
 
-/// Computes the score of an answer from the logits at the positions that predict its tokens, `[answer tokens,
-/// vocabulary]`.
+/// Computes the score of an answer. `logits` are the logits at the positions that predict the tokens of the answer,
+/// `[answer tokens, vocabulary]`.
 fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) -> AnswerScore {
     let (mut holds, mut log) = (true, 0.0);
     for (row, &label) in logits.chunks_mut(vocabulary).zip(&question.answer) {
@@ -168,7 +170,8 @@ pub fn next(model: &Model, prompts: &[Vec<u32>]) -> Vec<NextTokenDistribution> {
     model.logits(&rows, &vec![1; rows.len()]).into_iter().map(NextTokenDistribution::new).collect()
 }
 
-/// Compares the next-token distributions of both models for each prompt.
+/// Compares the next-token distributions of both models after each prompt, given as token ids. At most 64 prompts run
+/// at a time, which bounds the logits in memory.
 pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<NextTokenComparison> {
     let mut comparisons = Vec::with_capacity(prompts.len());
     for batch in prompts.chunks(BATCH_ROWS) {
@@ -223,8 +226,8 @@ impl NextTokenDistribution {
         for (own, theirs) in self.log.iter().zip(&other.log) {
             total += exp64(*own) * (own - theirs);
         }
-        // For equal distributions, rounding may give a value slightly below zero. NaN is returned, because it must not
-        // count as equal.
+        // For equal distributions, rounding may give a value slightly below zero. NaN does not become 0, because it
+        // must not count as equal.
         if total < 0.0 { 0.0 } else { total }
     }
 }

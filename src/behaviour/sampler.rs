@@ -8,10 +8,11 @@ use crate::numeric::rows::softmax;
 
 /// The sampling temperature; below 1, it makes likely tokens more likely.
 const TEMPERATURE: f64 = 0.7;
-/// The probability mass for top-p sampling: only the likeliest tokens whose probabilities add up to it are sampled.
+/// The probability mass for top-p sampling: a token is sampled from the smallest set of likeliest tokens whose
+/// probabilities add up to at least this value.
 const TOP_P: f64 = 0.9;
 
-/// Samples tokens with the random numbers of one seed.
+/// A sampler of tokens, with the random numbers of one seed.
 pub(super) struct Sampler {
     numbers: NumpyRandomState,
 }
@@ -29,8 +30,8 @@ impl Sampler {
     }
 }
 
-/// Returns the likeliest tokens with their probabilities, likeliest first, up to the first token at which their
-/// probabilities add up to [`TOP_P`]. Of tokens with the same probability, the lower id is first.
+/// Returns the smallest set of likeliest tokens whose probabilities add up to at least [`TOP_P`], each with its
+/// probability. The likeliest token is first; of tokens with the same probability, the lower id is first.
 fn nucleus(probabilities: &[f32]) -> Vec<(u32, f64)> {
     let mut order: Vec<(u32, f64)> = (0..).zip(probabilities.iter().map(|&share| f64::from(share))).collect();
     order.sort_by(|(_, one), (_, other)| other.total_cmp(one));
@@ -45,7 +46,7 @@ fn nucleus(probabilities: &[f32]) -> Vec<(u32, f64)> {
     order
 }
 
-/// Returns the token at which the running sum of the shares passes `uniform` of their total; `uniform` is in [0, 1).
+/// Selects a token with a probability in proportion to its share. `uniform` is a random number in [0, 1).
 fn pick(tokens: &[(u32, f64)], uniform: f64) -> u32 {
     let total: f64 = tokens.iter().map(|(_, share)| share).sum();
     let mut rest = uniform * total;
@@ -89,7 +90,8 @@ mod tests {
         for _ in 0..4000 {
             counts[sampler.sample(&logits) as usize] += 1;
         }
-        // The nucleus is the first and the third token: 2/3 and 1/3. Four standard deviations are 0.03.
+        // The nucleus has the first token with probability 2/3 and the third token with probability 1/3. Four standard
+        // deviations of a measured share are 0.03.
         assert_eq!((counts[1], counts[3]), (0, 0));
         assert!((f64::from(counts[0]) / 4000.0 - 2.0 / 3.0).abs() < 0.03, "{counts:?}");
     }

@@ -51,7 +51,8 @@ fn split(text: &str) -> Vec<&str> {
     words
 }
 
-/// Collects adjacent words that differ, up to the next word that is in both texts.
+/// The progress of a word comparison: the finished runs, and the differing words since the last word that is in both
+/// texts.
 #[derive(Default)]
 struct RunCollector<'t> {
     before: &'t [&'t str],
@@ -59,8 +60,8 @@ struct RunCollector<'t> {
     words: Vec<WordRun>,
     removed: String,
     added: String,
-    /// White space after words that differ, if both texts have it. It becomes part of the run only if the next words
-    /// differ too.
+    /// White space that is in both texts and follows words that differ. It becomes part of their run only if the next
+    /// words differ too.
     space: String,
 }
 
