@@ -1,4 +1,5 @@
-//! Converts model predictions to the answers in a report: token ids become texts, and byte ranges become lines.
+//! Converts model predictions to the answers in a report: token ids become texts, and the byte range of a prompt in its
+//! file becomes a line number.
 
 use crate::behaviour::ask::{Prediction, PredictionPair};
 use crate::behaviour::expectation::Expectation;
@@ -9,14 +10,14 @@ use crate::report::{Answer, SideAnswer, Token, Verdict};
 /// The result of checking one expectation, for the report.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
-    /// The verdict; `None` if the expectation is not checked, for example that of a probe with `unchanged = false`.
+    /// The verdict; `None` if the expectation is not checked, for example because a probe has `unchanged = false`.
     pub verdict: Option<Verdict>,
-    /// The requirement that is not met although the answer is right, for example a minimum probability; `None`
+    /// If the answer is right but a threshold is missed, the requirement, for example a minimum probability; `None`
     /// otherwise.
     pub requirement: Option<String>,
 }
 
-/// Creates the answer in the report for one expectation, from the predictions of both models and the judgement.
+/// Creates the report's answer for one expectation, from the predictions of both models and the judgement.
 pub fn answer(
     tokens: &Tokens,
     sources: &Sources,
@@ -38,7 +39,8 @@ pub fn answer(
     }
 }
 
-/// Converts the prediction of one model for the report. `holds` is `None` if the prompt has no accepted answers.
+/// Converts the prediction of one model to the form of the report. `holds` is `None` if the prompt has no accepted
+/// answers.
 pub fn side_answer(tokens: &Tokens, prediction: &Prediction) -> SideAnswer {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     SideAnswer {

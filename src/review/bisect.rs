@@ -15,8 +15,8 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::report::Culprit;
 
-/// Returns one [`Culprit`] per failing expectation. It lists the edits whose removal alone makes the expectation hold.
-/// If there is none, it names the edit whose removal helps most.
+/// Returns one [`Culprit`] per failing expectation. A culprit lists each edit whose removal alone makes the expectation
+/// hold. If there is no such edit, the culprit names the edit whose removal helps most.
 ///
 /// # Errors
 /// If a smaller set of edits cannot be linked, or a prompt cannot be run.
@@ -30,8 +30,8 @@ pub fn culprits(
     let search = LeaveOneOut { project, base, linker };
     let list: Vec<Expectation<'_>> = failing.iter().map(|one| (*one).clone()).collect();
     let ids = search.ids();
-    // Subsets of the edits are not refined. If the unrefined patch of all edits meets an expectation, the refinement
-    // broke the expectation, and no edit did.
+    // Subsets of the edits are not refined. If the unrefined patch of all edits meets an expectation, the expectation
+    // was broken by the refinement and not by an edit.
     let whole = match search.patched(|_| true)? {
         Some(patched) => search.ask(&patched, &list)?,
         None => Vec::new(),
@@ -72,15 +72,16 @@ pub fn culprits(
 /// The edit whose removal brings a failing expectation closest to being met.
 #[derive(Clone)]
 struct Nearest {
-    /// The probability of the answer without the edit; larger is better. If the next token should stay unchanged, this
-    /// is the negative KL divergence.
+    /// The probability of the accepted answer without the edit. If the next token should stay unchanged, this is the
+    /// negative KL divergence. Larger is better in both cases.
     gain: f64,
     id: String,
-    /// The number that the report shows: the probability of the answer, or the positive KL divergence.
+    /// The number that the report shows: the probability of the accepted answer, or the positive KL divergence.
     figure: f64,
 }
 
-/// Returns whether the edit with this id states the expectation. This is false for a probe, even if its id is the same.
+/// Returns whether the edit with this id states the expectation. The result is false for an expectation of a probe,
+/// even if the probe has the same id.
 fn is_of(one: &Expectation<'_>, id: &str) -> bool {
     one.edit.is_some_and(|edit| edit.id == id)
 }
@@ -120,8 +121,8 @@ impl<'a> LeaveOneOut<'a> {
         self.patched(|other| other != id)?.map(|patched| self.ask(&patched, list)).transpose()
     }
 
-    /// Returns whether an expectation is met with a patch of only the edit that states it. This is true for a probe,
-    /// because no edit states it.
+    /// Returns whether an expectation is met with a patch of only the edit that states it. The result is true for a
+    /// probe, because no edit states the expectation.
     fn alone(&self, one: &Expectation<'_>) -> Result<bool, Failure> {
         let Some(patched) = self.patched(|other| is_of(one, other))? else { return Ok(true) };
         let pairs = self.ask(&patched, std::slice::from_ref(one))?;

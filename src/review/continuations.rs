@@ -17,7 +17,7 @@ const MAX_CONTINUED: usize = 24;
 /// The generated continuations, each with the texts of both models.
 pub(super) struct SideTexts {
     pub continuations: Vec<Continuation>,
-    /// The settings with which the texts were generated, for the report; `None` if no text was generated.
+    /// The settings of the generation, for the report; `None` if no text was generated.
     pub drawn: Option<ContinuationSettings>,
 }
 
@@ -65,8 +65,9 @@ fn continue_all(
     Ok(out)
 }
 
-/// Returns a note if the text of the later model does not agree with its answer in the report: if the text does not
-/// start with the likeliest token, or if the answer is right but the text also contains the old answer.
+/// Returns a note if the text of the later model does not agree with this model's answer in the report. This is so if
+/// the text does not start with the likeliest token, or if the answer is right but the text also contains the old
+/// answer.
 fn disagreement_note(
     one: &Expectation<'_>,
     pair: &PredictionPair,

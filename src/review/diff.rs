@@ -73,8 +73,9 @@ fn report_side(side: &Side) -> report::ReportSide {
     }
 }
 
-/// Returns the facts that differ between the two sides of the comparison. A patch contains only digests of its facts.
-/// Their ids and texts come from the project of the other side, or else from the project in the working directory.
+/// Returns the facts that differ between the two sides of the comparison. A patch contains only the digests of its
+/// facts. The ids and texts of these facts come from the project of the other side, or else from the project in the
+/// working directory.
 fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChange> {
     let (was, is) = (NamedEdits::of(before, after, context), NamedEdits::of(after, before, context));
     let mut facts = compare(&was.edits, &is.edits);
@@ -99,12 +100,14 @@ fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChang
 /// has an edit with this digest.
 #[derive(Default)]
 struct NamedEdits {
-    /// The edits of the side's project. If the side is a patch, these are the edits in the patch, as found in the
-    /// project of the other side or, without one, in the project in the working directory.
+    /// The edits of the side's project. A patch has no project, so its edits are looked up in the project of the other
+    /// side. If the other side has no project, they are looked up in the project in the working directory.
     edits: EditSet,
-    /// For a patch: the edits that the patch contains and that only the project in the working directory has.
+    /// For a patch: its edits that are in the project in the working directory but not in the project of the other
+    /// side.
     only_in_worktree: EditSet,
-    /// For a patch: the digests of its facts that no project has as an edit.
+    /// For a patch: the digests of its facts that are neither in the project of the other side nor in the project in
+    /// the working directory.
     unknown: BTreeSet<Digest>,
 }
 
@@ -158,7 +161,7 @@ fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> WeightDiff 
     let base_tensors = context.base.model.checkpoint().tensors();
     let mut tensors = Vec::new();
     for ((was, is), base) in all[0].iter().zip(&all[1]).zip(&base_tensors) {
-        // A tensor that no patch changes shares its memory with the base model.
+        // A tensor that no patch changes shares its memory with the base model, and is not compared.
         if was.is_same_memory(is) {
             continue;
         }
@@ -183,7 +186,7 @@ fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<Ed
     let norms = |side: &Side| side.patch.as_ref().map_or_else(BTreeMap::new, |(_, patch)| edit_norms(patch));
     let (was, is) = (norms(before), norms(after));
     let names = names(before, after, context);
-    // The edits are ordered by the text that the report shows.
+    // The map sorts the edits by their names as the report shows them.
     let mut found: BTreeMap<String, EditWeight> = BTreeMap::new();
     for meaning in was.keys().chain(is.keys()) {
         let unknown = || EditName { id: format!("meaning {}", meaning.short()), alias: None };
@@ -209,14 +212,14 @@ fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Dige
     names
 }
 
-/// A prompt to run, with the project that states it. The byte range of the prompt refers to a file of this project.
+/// A prompt to run, and the project that states it. The byte range of the prompt refers to a file of this project.
 struct SidePrompt<'s> {
     one: Expectation<'s>,
     project: &'s Project,
 }
 
-/// Returns the prompts of both sides of the comparison without duplicates. If both sides have a prompt, the expectation
-/// of the later side is used. `stated` are the prefaces (texts that avoid attention sinks) of the project in the
+/// Returns the prompts of both sides of the comparison without duplicates. If both sides state the same prompt, the
+/// later side's expectation is used. `stated` are the prefaces (texts that avoid attention sinks) of the project in the
 /// working directory.
 fn prompts<'s>(
     before: &'s Side,
@@ -231,7 +234,7 @@ fn prompts<'s>(
     let fallback = if states.iter().all(Option::is_none) { Some((context.project, stated)) } else { None };
     let later: BTreeMap<Digest, &str> = after.edits().iter().map(|edit| (edit.meaning(), edit.id.as_str())).collect();
     let ids: BTreeSet<&str> = later.values().copied().collect();
-    // The prompts of a renamed fact are run once, under its later id.
+    // The prompts of a renamed fact are run once, under the id in the later project.
     let known = |one: &Expectation<'s>| {
         let gone = one.edit.filter(|edit| !ids.contains(edit.id.as_str()));
         gone.and_then(|edit| later.get(&edit.meaning()).copied()).unwrap_or(one.id).to_owned()
@@ -279,8 +282,8 @@ fn compare_answers(
     Ok((answers, side_texts(before, after, context, &continued, options.generation)?))
 }
 
-/// Pairs the two models of the comparison, with the cache of their results. The cache is disabled unless each model is
-/// the base model or the base model with a patch.
+/// Combines the two models of the comparison with the cache of their results. The cache is disabled unless each model
+/// is the base model or the base model with a patch.
 fn pair<'s>(
     before: &'s Side,
     after: &Side,
@@ -296,8 +299,8 @@ fn pair<'s>(
     ModelPair { before: &before.model, after: later, cache, progress: context.progress }
 }
 
-/// Returns the error for prompts that cannot be run. An error can point into the files of only one project, so only the
-/// prompts from the project of the first prompt are reported.
+/// Returns the error for prompts that cannot be run. An error can point into the files of only one project. For this
+/// reason, only prompts from the same project as the first prompt are reported.
 fn first_project_error(prompts: &[SidePrompt<'_>], unrunnable: Vec<UnrunnablePrompt>) -> Failure {
     let side_prompt = |one: &UnrunnablePrompt| {
         let is = |side_prompt: &&SidePrompt<'_>| {

@@ -55,8 +55,8 @@ pub struct ModelPair<'a> {
 }
 
 impl ModelPair<'_> {
-    /// Runs every expectation on both models and returns the predictions in the order of the expectations. If prompts
-    /// cannot be run, `to_failure` makes the error.
+    /// Runs every expectation on both models and returns the predictions in the order of the expectations. `to_failure`
+    /// converts prompts that cannot be run to an error.
     ///
     /// # Errors
     /// If a prompt cannot be run or the later model cannot be created.

@@ -62,7 +62,7 @@ pub struct Side {
 /// The identity of one side of a comparison, under which its measurements are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// The base model with the patch of this id; `None` is the base model without a patch.
+    /// The base model with the patch that has this id; `None` is the base model without a patch.
     Patch(Option<Digest>),
     /// A checkpoint, whose weights have no digest. Its measurements are not cached.
     Unknown,
@@ -111,8 +111,8 @@ impl Side {
         Ok(Self { project: Some(project), patch, note, prefaces, ..Self::without_project(name, kind, model) })
     }
 
-    /// Opens the project in another folder. Its base model must be the same as that of the project in the working
-    /// directory.
+    /// Opens the project in another folder as a side of the comparison. The base model of this project must be the same
+    /// as that of the project in the working directory.
     fn other_project(name: &str, mut project: Project, context: DiffContext<'_>) -> Result<Self, Failure> {
         choose_worktree_model(&mut project, name, context)?;
         let base = Base::open(&project, context.store, context.base.model.isa(), false)?;
@@ -192,8 +192,8 @@ impl Side {
     }
 }
 
-/// Selects in `project` the same named model as in the project in the working directory. `name` is the name of the side
-/// in messages.
+/// Chooses the model of `project` with the same name as the model that is chosen in the working directory. If `project`
+/// has only one model, that model is kept. `name` is the name of the side in messages.
 fn choose_worktree_model(project: &mut Project, name: &str, context: DiffContext<'_>) -> Result<(), Failure> {
     project.config.choose_as(&context.project.config).map_err(|mut finding| {
         finding.message = format!("{name}: {}", finding.message);
@@ -221,7 +221,7 @@ fn project_files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<St
     }
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
     let Paths { edits, templates, .. } = Paths::of(&String::from_utf8_lossy(&text));
-    // A file of context templates outside the repository is not in the commit. It is read from disk later.
+    // A file of context templates outside the repository is not in the commit, so it is read from disk later.
     for path in templates {
         match take(&path) {
             Err(_) if leaves_project(&path) => {}
@@ -237,8 +237,8 @@ fn leaves_project(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Returns the patch id that `digits` identify: 64 digits are a whole id, and fewer digits must be the start of one id
-/// in the store. Returns `None` if no id matches.
+/// Returns the patch id that `digits` identify. 64 digits are a whole id. Fewer digits must be the start of exactly one
+/// id in the store. Returns `None` if no id matches.
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Failure> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),

@@ -32,7 +32,8 @@ pub struct TestRun<'p> {
     pub notes: Vec<String>,
     /// All expectations that are not met, including those that are tolerated because enough other prompts hold.
     shortfalls: Vec<Accepted>,
-    /// The unmet expectations that can make the test fail. A reviewer can accept them in `corrigenda.accepted`.
+    /// The unmet expectations that can make the test fail, because they are not tolerated. A reviewer can accept them
+    /// in `corrigenda.accepted`.
     acceptable: Vec<Accepted>,
 }
 
@@ -139,8 +140,8 @@ impl<'p> TestRun<'p> {
 }
 
 /// Returns the patched model's answer in the form that `corrigenda.accepted` records. If the answer is right but a
-/// threshold is missed, the text includes the probability or the KL divergence, rounded to one digit in the worse
-/// direction. A result that is worse than this number must be accepted again.
+/// threshold is missed, the text includes the probability, rounded down to one digit, or the KL divergence, rounded up.
+/// A result that is worse than this number must be accepted again.
 fn says(tokens: &Tokens, pair: &PredictionPair, one: &Expectation<'_>) -> String {
     let first = |prediction: &Prediction| prediction.top.first().map(|(token, _)| *token);
     let said = first(&pair.after).map(|token| tokens.piece(token)).unwrap_or_default();
@@ -254,7 +255,8 @@ fn at_most(name: GateName, value: f64, limit: Option<f64>) -> Gate {
     Gate { name, value, limit, more_is_better: false, pass }
 }
 
-/// Returns the threshold that a failed expectation misses although its answer is right; `None` if the answer is wrong.
+/// Returns the threshold that a failed expectation misses, as a text for messages. Returns `None` if the answer itself
+/// is wrong.
 fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds) -> Option<String> {
     let own = one.edit.map(|edit| &edit.expect);
     let first = |top: &[(u32, f64)]| top.first().map(|(token, _)| *token);
@@ -270,8 +272,8 @@ fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds
     }
 }
 
-/// Returns the error for a failed expectation. Its label states the measured value, and then the missed threshold
-/// `required` or, if there is none, the patched model's answer `says`.
+/// Returns the error for a failed expectation. The label of the error states the measured value. After it, the label
+/// states the missed threshold `required` or, if that is `None`, the patched model's answer `says`.
 fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Option<&str>) -> Diagnostic {
     let holds = pair.after.holds();
     let measured = match pair.after.probability() {
