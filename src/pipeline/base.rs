@@ -23,7 +23,7 @@ pub struct Base {
     pub locked: LockedBase,
     /// The folder of the model: an absolute path, or a path relative to the working directory.
     pub folder: PathBuf,
-    /// Warnings about the model, for example tensors that are not read.
+    /// Warnings about the model, for example about tensors that are not read.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -74,7 +74,7 @@ impl Base {
         folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Returns whether the folder of the model is a snapshot in the Hugging Face cache.
+    /// Returns whether the model is in the Hugging Face cache, so that its name on the Hub is known.
     pub fn is_of_hub(&self) -> bool {
         HubName::of_snapshot(&self.folder).is_some()
     }
@@ -140,7 +140,7 @@ fn digest_of(files: &[LockedFile]) -> Digest {
 }
 
 /// Returns the folder of the base model of a project. `[model] path` in `corrigenda.toml` is a path relative to the
-/// folder of the project, or a name on the Hugging Face Hub. A model with a name on the Hub is looked up in the local
+/// folder of the project, or a name on the Hugging Face Hub. For a name on the Hub, the folder is the one in the local
 /// Hugging Face cache.
 ///
 /// # Errors
@@ -158,7 +158,7 @@ fn locate(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
 
 const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is relative to the folder of corrigenda.toml";
 
-/// Returns `folder`. If the folder does not exist and `written` looks like a name on the Hugging Face Hub, returns an
+/// Returns `folder`. If `folder` does not exist, and `written` looks like a name on the Hugging Face Hub, returns an
 /// error that suggests this name.
 fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
     match HubName::meant(written).filter(|_| folder.symlink_metadata().is_err()) {
@@ -171,20 +171,20 @@ fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diag
     }
 }
 
-/// Returns the folder of the base model, into which no command may write. If [`folder_of`] fails, returns the path in
-/// `corrigenda.toml`, joined to the folder of the project.
+/// Returns the folder of the project's base model; no command may write into this folder. If [`folder_of`] fails,
+/// returns the path in `corrigenda.toml`, joined to the folder of the project.
 pub fn protected_folder(project: &Project) -> PathBuf {
     protected_folder_in(&project.config.root, &project.config.model.path)
 }
 
-/// Returns the folder of a model into which no command may write. `written` is the model's path in the
+/// Returns the folder of a base model; no command may write into this folder. `written` is the path of the model in the
 /// `corrigenda.toml` in `root`. If the model is not found, returns `written` joined to `root`.
 pub fn protected_folder_in(root: &Path, written: &Path) -> PathBuf {
     locate(root, written).unwrap_or_else(|_| root.join(home::expand(written)))
 }
 
-/// Returns the folder of a model that the user names on the command line, by a path or by a name on the Hugging Face
-/// Hub.
+/// Returns the folder of a model. On the command line, the user names the model by its path, or by its name on the
+/// Hugging Face Hub.
 ///
 /// # Errors
 /// As for [`folder_of`].
@@ -209,7 +209,8 @@ fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
     })
 }
 
-/// Adds the download command as help if `folder` is a snapshot in the Hugging Face cache and a file is missing there.
+/// If `folder` is a snapshot in the Hugging Face cache and lacks a file, adds the download command to the help of
+/// `finding`.
 fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
     let whole = ["config.json", "tokenizer.json", "model.safetensors"].iter().all(|name| folder.join(name).is_file());
     match HubName::of_snapshot(folder).filter(|_| !whole) {

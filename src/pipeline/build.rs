@@ -1,6 +1,7 @@
-//! Builds the patch of a project: compiles and links its edits, checks its policy, and writes `corrigenda.lock`.
+//! Builds the patch of a project: compiles and links its edits, checks the project's policy, and writes
+//! `corrigenda.lock`.
 //!
-//! The patch is stored and the lock is written only after all policy checks have passed.
+//! The patch is stored and `corrigenda.lock` is written only after all policy checks have passed.
 
 use super::linked_set::LinkedSet;
 use super::lock_checks::{
@@ -48,7 +49,7 @@ pub struct Built {
     pub layer: usize,
     /// The name of the base model for messages: its name on the Hub, or the last part of its folder.
     pub base: String,
-    /// The warnings for the user, without those that the project's policy allows.
+    /// The warnings for the user. Warnings that the project's policy allows are left out.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -122,8 +123,8 @@ fn accepted(project: &Project, findings: Vec<Diagnostic>) -> Result<Vec<Diagnost
     Ok(findings)
 }
 
-/// Opens the base model. Fails if the policy makes one of its warnings an error, or if the model is not the one that
-/// `corrigenda.lock` names and `--update-base` is not given.
+/// Opens the base model. Fails if the policy makes a warning about the model an error. Without `--update-base`, also
+/// fails if the model is not the one that `corrigenda.lock` names.
 fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Option<&Lock>) -> Result<Base, Failure> {
     let base = Base::open(project, store, options.isa, options.locked)?;
     accepted(project, base.warnings.clone())?;
@@ -134,7 +135,7 @@ fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Op
 }
 
 /// Reads the settings of the build, and checks that the weights to change are finite. With `--locked`, `must_match` is
-/// the content of `corrigenda.lock`, and the imported second moments of MLP keys are those that this lock records.
+/// the content of `corrigenda.lock`. The imported second moments of MLP keys are then those that `must_match` records.
 fn setup(
     project: &Project,
     base: &Base,

@@ -12,16 +12,17 @@ pub struct BuildInputs<'a> {
     numerics: &'a str,
     base: Digest,
     settings: Digest,
-    /// The index of each changed layer, ascending, with the digest of the second moment of its MLP keys.
+    /// The index of each changed layer, with the digest of the second moment of the MLP keys at this layer. The layers
+    /// are ascending.
     statistics: Vec<(u64, Digest)>,
-    /// One item for the subject and one for each alias of every edit, sorted by the id of the edit.
+    /// One item for the subject and one for each alias of every edit. The items are sorted by the id of the edit.
     edits: Vec<EditInputs>,
 }
 
 struct EditInputs {
     meaning: Digest,
     expectation: Digest,
-    /// The address of the compiled edit in the store.
+    /// The store address of the compiled edit.
     object: Digest,
 }
 
@@ -45,8 +46,8 @@ impl BuildInputs<'static> {
 }
 
 impl<'a> BuildInputs<'a> {
-    /// Collects the inputs of the build that wrote `lock`. The measured figures of that build can then be read from the
-    /// store without a plan.
+    /// Collects the inputs of the build that wrote `lock`. With them, the measured figures of that build can be read
+    /// from the store without a plan.
     pub fn of_lock(lock: &'a Lock) -> Self {
         let edits = lock.edits.iter().map(|edit| EditInputs {
             meaning: edit.meaning,

@@ -24,8 +24,8 @@ use crate::store::{EntryKind, Store};
 /// such limit.
 const MAX_PLANNED: usize = 300;
 
-/// Returns a warning for each pair in `similar` whose two edits are in the plan. `condition` is the condition number of
-/// the linear system of the edited layer, which the message states.
+/// Returns a warning for each pair in `similar` if both of its edits are in the plan. The message states `condition`,
+/// the condition number of the linear system of the edited layer.
 pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec<Diagnostic> {
     let edits: BTreeMap<Digest, (&Edit, &Range<usize>)> =
         plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.span))).collect();
@@ -51,9 +51,9 @@ pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec
     findings
 }
 
-/// Returns the warnings of [`findings`] before a build. MLP keys that are not in the store are computed with the base
-/// model. Returns an empty list if the store lacks the Cholesky factor of the second moment of the MLP keys, or if the
-/// plan has more than 300 edits.
+/// Returns the same warnings as [`findings`], but before a build. MLP keys that are not in the store are computed with
+/// the base model. Returns an empty list if the plan has more than 300 edits, or if the Cholesky factor of the second
+/// moment of the MLP keys is not in the store.
 ///
 /// # Errors
 /// If the store cannot be read or written.

@@ -1,5 +1,5 @@
-//! Collects the inputs of the link, the joint solve for all edits: the compiled edits, the Cholesky factors of the
-//! second moments of the MLP keys, and the neutral sentences for refinement.
+//! Collects the inputs of the link, which solves for all edits together: the compiled edits, the Cholesky factors of
+//! the second moments of the MLP keys, and the neutral sentences for the refinement.
 
 use aho_corasick::AhoCorasick;
 
@@ -17,8 +17,8 @@ pub struct Prepared<'a> {
     pub linker: PlanLinker<'a>,
     /// The number of edits that were compiled in this run. The other compiled edits were read from the store.
     pub compiled: usize,
-    /// The largest ridge of all changed layers. A ridge is added to the diagonal of the second moment `C` before its
-    /// Cholesky factorisation, and is given as a share of the mean diagonal entry.
+    /// The largest ridge of the changed layers. At each layer, a ridge may be added to the diagonal of the second
+    /// moment `C` before its Cholesky factorisation. It is given as a share of the mean diagonal entry.
     pub ridge: f64,
 }
 
@@ -53,8 +53,8 @@ pub fn prepare<'a>(
     Ok(Prepared { linker, compiled, ridge })
 }
 
-/// Returns the token ids of evenly spaced documents of the corpus that contain no edited subject. `names` are the
-/// subjects and aliases of the edits.
+/// Returns the token ids of evenly spaced documents of the corpus. Documents that contain one of `names`, the subjects
+/// and aliases of the edits, are left out.
 ///
 /// # Errors
 /// If the corpus cannot be read or tokenized, or if its digest is not the one in `setup`.

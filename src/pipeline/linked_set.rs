@@ -19,7 +19,7 @@ pub(super) struct LinkedSet {
     pub(super) compiled: usize,
     /// The store address of `record`, which may not be stored yet.
     address: Digest,
-    /// Whether the patch and its figures were computed in this run and are not in the store yet.
+    /// Whether the patch and its figures were computed in this run, so that they must still be written to the store.
     is_new: bool,
 }
 
@@ -65,8 +65,8 @@ impl LinkedSet {
     }
 }
 
-/// Returns the figures of a build at a store address, and the patch that was measured. Returns `None` if one of the two
-/// is missing or damaged.
+/// Reads the figures of a build from a store address, and the patch with the id in these figures. Returns `None` if one
+/// of the two is missing or damaged.
 ///
 /// # Errors
 /// If the store cannot be read.

@@ -31,7 +31,7 @@ pub struct Linker<'a> {
     refinement: Option<RefinementInputs<'a>>,
 }
 
-/// The inputs of the refinement, the joint optimisation of all edits after the linear solve.
+/// The inputs of the refinement, which optimises all edits together after the linear solve.
 pub struct RefinementInputs<'a> {
     pub settings: &'a Refinement,
     /// The layers above the edited layer that the refinement changes too.
@@ -41,7 +41,7 @@ pub struct RefinementInputs<'a> {
     pub sentences: Vec<Vec<u32>>,
 }
 
-/// A layer above the edited layer, with the linear system of the MLP keys of all edits at this higher layer.
+/// A layer above the edited layer, with the linear system of the MLP keys that all edits have at this higher layer.
 pub struct LayerSystem {
     layer: usize,
     system: KeySystem,
@@ -55,7 +55,7 @@ impl LayerSystem {
     }
 }
 
-/// The weight changes of a linked set of edits, one per changed layer, with the edited layer first.
+/// The weight changes of a linked set of edits: one per changed layer, the edited layer first.
 pub struct LinkedLayers {
     pub updates: Vec<LayerUpdate>,
     /// The condition number of the linear system of the edited layer.
@@ -111,8 +111,8 @@ impl<'a> Linker<'a> {
         self.refinement.as_ref().map_or(0, |refinement| refinement.sentences.len())
     }
 
-    /// Links all edits. `ridge` is added to the diagonal of the linear system, as a share of the mean diagonal entry.
-    /// If the linker has a refinement, the result is refined.
+    /// Links all edits, and refines the result if the linker has a refinement. `ridge` is added to the diagonal of the
+    /// linear system; it is given as a share of the mean diagonal entry.
     ///
     /// # Errors
     /// If the MLP keys of two edits are parallel, or a weight is not finite.
@@ -162,7 +162,7 @@ impl<'a> Linker<'a> {
         Patch::new(targets).map_err(|error| LinkError::Patch { edit: self.cause(chosen, &error), error })
     }
 
-    /// Returns the index of the edit that causes a patch error; `None` if the error does not name an edit.
+    /// Returns the index of the edit that causes a patch error; `None` if no single edit causes it.
     fn cause(&self, chosen: &[usize], error: &PatchError) -> Option<usize> {
         match error {
             PatchError::Null { edit, .. } => self.edits.iter().position(|one| one.meaning == *edit),

@@ -45,7 +45,7 @@ pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
 }
 
 /// Returns the error for a `corrigenda.lock` that names another base model, with a help line for every file that
-/// differs. `whose` is the name of the lock in the message, for example "the lock".
+/// differs. `whose` is the word for the lock in the message: "the lock", or the name of a project or of a git revision.
 pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&with_new_base);
@@ -116,15 +116,15 @@ pub(super) fn changed_inputs(differences: &[Difference]) -> Vec<&'static str> {
     ["numerics", "base", "statistics", "settings"].into_iter().filter(|name| changed.contains(name)).collect()
 }
 
-/// Writes `corrigenda.lock` if its content changed, and returns whether it was written. If `locked` is true, a change
-/// is an error.
+/// Writes `corrigenda.lock` if its content changed, and returns whether it was written. If `locked` is true, a changed
+/// content is an error.
 pub(super) fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Failure> {
     if let Some(before) = before.filter(|_| locked) {
         check_unchanged(&before.differences(lock))?;
     }
     let config = &project.config;
     // `corrigenda.lock` is read again, because a build of another model may have changed the file during this build.
-    // The lock of that model must be kept.
+    // The entry of that model must be kept.
     let found = project.lock_file()?;
     let fresh =
         found.clone().unwrap_or_default().with(config.model.name.as_deref(), lock.clone(), &config.model_names());
@@ -132,7 +132,8 @@ pub(super) fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, 
         return Ok(false);
     }
     if locked {
-        // The lock of this model is unchanged, so the file contains locks of models that the project no longer has.
+        // The entry of this model is unchanged, so the file differs only in entries of models that the project no
+        // longer has.
         return Err(orphaned_models(&found.unwrap_or_default(), &fresh));
     }
     atomic::write(&config.root.join(LOCK_FILE), fresh.render().as_bytes())?;

@@ -12,7 +12,7 @@ use crate::diagnostics::{Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// Compiled edits, by the digest of the subject, prompt, target and `chat` of the edit.
+/// Compiled edits. The map key is the digest of the subject, prompt, target and `chat` of an edit.
 pub type Objects = BTreeMap<Digest, Object>;
 
 /// The compiled edits of a plan, and an error for each edit that cannot be compiled.
@@ -137,8 +137,8 @@ pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>,
     Ok(keys)
 }
 
-/// Calls `receive` for each edit with its MLP key at the setup's layer, and with `true` if the key was computed. The
-/// key is computed only if the store has no compiled edit at the address `address(edit)`.
+/// Calls `receive` with each edit, its MLP key at the setup's layer, and whether this key was computed now. A key is
+/// computed if the store has no compiled edit at the address `address(edit)`.
 ///
 /// # Errors
 /// If the store cannot be read, or `receive` fails.
@@ -166,8 +166,8 @@ pub(super) fn read_or_compute_keys(
     Ok(())
 }
 
-/// Returns the compiled edit at a store address; `None` if it is missing, damaged, or made for another layer than
-/// `layer`.
+/// Returns the compiled edit at a store address. Returns `None` if it is missing, is damaged, or was compiled for
+/// another layer than `layer`.
 fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
     let of_layer = |object: &Object| object.sites.len() == 1 && object.sites.contains_key(&layer);
     store.recall(EntryKind::Object, address, |bytes| Object::from_bytes(bytes).ok().filter(of_layer))

@@ -1,5 +1,5 @@
 //! Obtains the patch of a project on disk or at a git revision. If `corrigenda.lock` is up to date, this is the patch
-//! that the lock names; otherwise a new patch is built. Only the store is written.
+//! that the lock names; otherwise a new patch is built. Nothing is written outside the store.
 
 use super::link_inputs::prepare;
 use super::linked_set::recall;
@@ -26,8 +26,8 @@ pub struct ObtainedPatch {
     pub prefaces: Prefaces,
 }
 
-/// Returns the patch of `project` from the store, or builds it. `name` is the name of the project or of its git
-/// revision in messages.
+/// Returns the patch of `project` from the store, or builds it. `name` is the project in messages, for example
+/// `worktree` or a git revision.
 ///
 /// # Errors
 /// If `base` is not the base model that the project's `corrigenda.lock` names, if the corpus has changed and the second
@@ -74,8 +74,8 @@ pub fn obtain(
     };
     let bytes = patch.to_bytes();
     let id = Digest::of(&bytes);
-    // The patch that `corrigenda.lock` names has passed the policy, so it may be stored. Only `build` stores any other
-    // patch.
+    // The patch that `corrigenda.lock` names has passed the policy, so it may be stored. A patch with another id has
+    // not been checked, and is not stored here.
     if lock.as_ref().is_some_and(|lock| lock.patch.id == id) {
         store.put_patch(&bytes)?;
     }
@@ -93,8 +93,8 @@ fn has_corpus(project: &Project) -> bool {
     statistics.is_some_and(|statistics| project.config.resolve(&statistics.corpus).is_file())
 }
 
-/// Returns the setup of a project. The setup has the corpus that `lock` names if the second moments of that corpus are
-/// in the store and the set is not refined. Otherwise the setup has the corpus on disk.
+/// Returns the setup of a project. It has the corpus digest in `lock` if the second moments of that corpus are in the
+/// store and the set is not refined. Otherwise it has the digest of the corpus on disk.
 ///
 /// # Errors
 /// If the settings cannot be used, or if the project is a git revision and the corpus on disk is not the one that

@@ -1,5 +1,5 @@
-//! Evaluates the facts of a project with another base model. Reports the answers of that model, and the subjects whose
-//! tokens differ from those in `corrigenda.lock`.
+//! Evaluates the facts of a project with another base model. Reports the answers of this model, and the prompts whose
+//! tokens or subject positions differ from those in `corrigenda.lock`.
 
 use super::Base;
 use super::setup::{layer_for, templates_of};
@@ -19,8 +19,8 @@ pub struct FactReading<'a> {
     /// The tokens of the prompt, as text.
     pub tokens: Vec<String>,
     pub position: usize,
-    /// The tokens and the position in `corrigenda.lock`; `None` if they are the same, or if the lock does not have the
-    /// edit.
+    /// The tokens of the prompt and the position of the subject's last token in `corrigenda.lock`. `None` if they are
+    /// the same now, or if the lock does not have the edit.
     pub before: Option<(Vec<String>, usize)>,
     /// The most probable next token, as text, and its probability.
     pub top: (String, f64),
@@ -29,7 +29,7 @@ pub struct FactReading<'a> {
     pub was: Option<AnswerScore>,
 }
 
-/// A fact that cannot be evaluated with the model: its text cannot be tokenized, or the output is not finite.
+/// A fact that cannot be evaluated, because its text cannot be tokenized or the model's output is not finite.
 pub struct UnreadableFact<'a> {
     pub edit: &'a Edit,
     /// The reason, as an error message for the user.
@@ -126,8 +126,8 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
 /// number.
 const BATCH_ROWS: usize = 64;
 
-/// Returns the tokens of the prompt and the position of the subject's last token that `corrigenda.lock` records. `name`
-/// is the subject or an alias of the edit.
+/// Returns what `corrigenda.lock` records for an edit: the tokens of the prompt, and the position of the subject's last
+/// token. `name` is the subject or an alias of the edit.
 fn locked(lock: Option<&Lock>, edit: &Edit, name: &str) -> Option<(Vec<String>, usize)> {
     let alias = (name != edit.subject).then_some(name);
     let mut entries = lock.into_iter().flat_map(|lock| &lock.edits);

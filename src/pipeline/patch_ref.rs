@@ -1,4 +1,4 @@
-//! Finds a patch that the user names by its id, by the first digits of its id, or by its file.
+//! Finds the patch that the user names by a file, an id, or the first digits of an id.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use crate::patch::Patch;
 use crate::regular_file;
 use crate::store::{EntryKind, MOST_PATCH_BYTES, Store};
 
-/// The minimum number of hexadecimal digits that identify a patch.
+/// The minimum number of digits with which the user can abbreviate a patch id, which is hexadecimal.
 pub const MIN_ID_DIGITS: usize = 8;
 
-/// The file of a patch that the user named.
+/// A patch file that was found by the name that the user gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPatch {
     pub path: PathBuf,
-    /// The SHA-256 that the file must have; `None` if the user named a file whose name is not an id.
+    /// The SHA-256 that the file must have. `None` if the user named a file, and its file name is not a SHA-256.
     pub id: Option<Digest>,
 }
 
@@ -41,8 +41,8 @@ pub fn is_id_prefix(text: &str) -> bool {
     (MIN_ID_DIGITS..=64).contains(&text.len()) && text.bytes().all(hex)
 }
 
-/// Finds the patch that the user names by a file, by `sha256:` and an id, or by an id alone. The first eight digits of
-/// an id are enough. If the name is both a file and digits of an id, the file is used.
+/// Finds the patch that the user names. `name` is a file, or an id with or without the prefix `sha256:`. The first
+/// eight digits of an id are enough. A file takes precedence over an id without a prefix.
 ///
 /// # Errors
 /// If no patch has this name, or several patches have it.

@@ -19,8 +19,8 @@ use crate::store::Store;
 /// Tokenizes every edit of the project, once with its subject and once with each alias, and collects warnings.
 ///
 /// # Errors
-/// If an edit or a probe cannot be tokenized, is too long for the model, or has the same MLP key as another edit (all
-/// such errors are reported together), or if the store cannot be read or written.
+/// If an edit or a probe cannot be tokenized or is too long for the model, if two edits have the same MLP key, or if
+/// the store cannot be read or written. Errors of edits and probes are reported together.
 pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store) -> Result<Plan<'a>, Failure> {
     let mut plan = Plan { edits: Vec::new(), warnings: Vec::new() };
     let mut errors = Vec::new();
@@ -105,8 +105,8 @@ fn without_chat(message: String) -> Diagnostic {
     )
 }
 
-/// Returns an error for each text that the model cannot evaluate: the old answer and the expectations of `edit`, or the
-/// prompts of `probes`.
+/// Checks the old answer and the expectations of `edit`, and the prompts of `probes`. Returns an error for each text
+/// that the model cannot evaluate, for example because it is too long.
 fn unrunnable(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic> {
     let (limit, tokens) = (base.model.spec().max_positions, &base.tokens);
     let edits: Vec<&Edit> = edit.into_iter().collect();
@@ -142,8 +142,9 @@ fn unrunnable(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnos
     found
 }
 
-/// Returns the warning that the base model does not predict `was`, the old answer of the edit. `span` is the location
-/// of `was` in the edit file, and `label` says what the model predicts instead.
+/// Returns the warning that the base model does not predict `was`, the old answer of the edit. The warning points to
+/// `span`, the byte range of `was` in the edit file. `label` is the text at this place, for example what the model
+/// predicts instead.
 pub fn base_disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<String>) -> Diagnostic {
     let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
     Diagnostic::new(Code::BaseDisagrees, message)
@@ -151,9 +152,9 @@ pub fn base_disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl I
         .help("correct `was`, or reword the prompt as the training text may have it")
 }
 
-/// Returns an error for every pair of edits with identical MLP keys. The keys are identical if, with every context
-/// template, the tokens up to the subject's last token are the same. Without this check, the linear solve would reject
-/// these pairs only after all edits are compiled.
+/// Returns an error for every pair of edits with identical MLP keys: with every context template, the tokens up to the
+/// subject's last token are the same. Without this check, the linear solve would reject these pairs only after all
+/// edits are compiled.
 fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<Vec<&[u32]>, Vec<&PlannedEdit<'_>>> = BTreeMap::new();
     for planned in &plan.edits {

@@ -1,4 +1,4 @@
-//! Links the edits of a plan, and reports errors at the locations of the edits in their files.
+//! Links the edits of a plan. Errors point to the edits in their files.
 
 use super::linker::{LinkEdit, LinkError, LinkedLayers, Linker, RefinementInputs};
 use super::objects::Objects;
@@ -9,8 +9,8 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 
-/// The absolute cosine of two MLP keys at or above which a build warns that their edits disturb each other. The cosine
-/// is taken in the metric of `C⁻¹`, where `C` is the second moment of the MLP keys over the corpus.
+/// The threshold for the warning that two edits disturb each other: the minimum absolute cosine of their MLP keys. The
+/// cosine is taken in the metric of `C⁻¹`, where `C` is the second moment of the MLP keys over the corpus.
 pub const SIMILAR: f64 = 0.8;
 
 /// The compiled edits of a plan, with methods that link all of them or a subset.
@@ -72,7 +72,7 @@ impl<'a> PlanLinker<'a> {
         self.linker.similar(SIMILAR)
     }
 
-    /// Links all edits, and refines the result if the setup has a refinement.
+    /// Links all edits, and refines the result if the linker has a refinement.
     ///
     /// # Errors
     /// If the MLP keys of two edits are parallel, an edit changes nothing, or a weight is not finite. The error points

@@ -89,9 +89,9 @@ impl PlannedEdit<'_> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
 
-    /// Returns whether no value of the edit can change the answer: the edited layer is the last layer of the model, and
-    /// the prompt continues after the subject. No attention follows the last layer, so a value changes the output only
-    /// at the position of the subject.
+    /// Returns whether the edit cannot change the answer. This is so if the edited layer is the last layer of the model
+    /// and the prompt continues after the subject. The change is at the position of the subject, and only the attention
+    /// of a later layer could carry the change to the following tokens.
     pub fn is_out_of_reach(&self, base: &Base, setup: &Setup) -> bool {
         let goes_on = self.resolved.rows.first().is_some_and(|bare| bare.position + 1 < bare.ids.len());
         goes_on && setup.layer + 1 == base.model.spec().layers
@@ -171,7 +171,7 @@ impl PlannedEdit<'_> {
 }
 
 impl Plan<'_> {
-    /// Rejects edits whose answer no value can change (see [`PlannedEdit::is_out_of_reach`]).
+    /// Rejects edits that cannot change the answer (see [`PlannedEdit::is_out_of_reach`]).
     ///
     /// # Errors
     /// If the edited layer is the last layer of the model and prompts continue after their subjects; there is one error
@@ -195,7 +195,7 @@ impl Plan<'_> {
         edits
     }
 
-    /// Returns the content of `corrigenda.lock` after a build of this plan. `statistics` are the records of the second
+    /// Returns the content of `corrigenda.lock` after a build of this plan. `statistics` are the entries for the second
     /// moments of the MLP keys, and `patch` is the id of the patch.
     pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
         let layers = setup.layers(base);
@@ -220,8 +220,8 @@ impl Plan<'_> {
             locked: locked.corpus.to_string(),
             fresh: corpus.to_string(),
         }));
-        // `fresh` has the statistics of `lock`, so a change from imported to computed statistics, or the reverse, is
-        // compared separately.
+        // `fresh` has the statistics of `lock`. For this reason, a change from imported to computed statistics, or the
+        // reverse, is checked separately.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
             let current = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
             let origin = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());

@@ -17,7 +17,7 @@ use crate::patch::Patch;
 use crate::project::{Config, Edit, Limit, Policy, Prefaces, Project};
 use crate::store::{EntryKind, Store, memo};
 
-/// The maximum number of unmet expectations to which the error for one broken limit points.
+/// The maximum number of unmet expectations in the error for one broken limit.
 const MAX_PLACES: usize = 8;
 
 /// Returns the thresholds of the project, or the defaults: the KL divergence at or above which a prompt counts as
@@ -59,7 +59,7 @@ pub fn check(
 
 const PASSED: &[u8] = b"passed";
 
-/// Returns the store address for the result that no limit is broken: a digest of all inputs of the measurement.
+/// Returns the store address of the result "no limit is broken": a digest of all inputs of the measurement.
 fn address(
     project: &Project,
     base: &Base,
@@ -127,8 +127,7 @@ fn check_norms(policy: &Policy, record: &BuildRecord) -> Vec<Diagnostic> {
     findings
 }
 
-/// Runs all prompts on the base model and the patched model, and returns a finding for each broken limit on the
-/// answers.
+/// Runs all prompts on the base model and the patched model. Returns a finding for each limit that the answers break.
 fn check_answers(
     project: &Project,
     base: &Base,
@@ -201,7 +200,7 @@ fn share_below_limit(
     }
     let message =
         format!("{} of {} {what}: {:.3}; the policy requires {}", share.met, share.all, share.value(), limit.value);
-    // The error points first to the unmet expectations, and last to the rule of the policy.
+    // The error points first to the unmet expectations, and last to the policy's limit in `corrigenda.toml`.
     let mut finding = Diagnostic::new(code, message);
     for (index, one) in unmet.iter().take(MAX_PLACES).enumerate() {
         let label = format!("`{}` does not", one.id);
@@ -270,7 +269,7 @@ fn check_damage(project: &Project, base: &Base, patched: &Model) -> Result<Vec<D
 /// Compares the base model and a patched model on the project's neutral text, by KL divergence and perplexity.
 ///
 /// # Errors
-/// If no neutral text is set, the text cannot be read, it has no token to predict, or the output of a model is not
+/// If no neutral text is set, if the text cannot be read or has no token to predict, or if the output of a model is not
 /// finite.
 pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Failure> {
     let measured =

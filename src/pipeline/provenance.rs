@@ -1,4 +1,5 @@
-//! Writes an in-toto Statement with a SLSA provenance predicate, which states how a patch was built.
+//! Writes a provenance statement, which states how a patch was built: an in-toto Statement with a SLSA provenance
+//! predicate.
 //!
 //! The statement contains no time, host or run id, so the same build gives the same bytes. The statement is not signed;
 //! the user can sign it.
@@ -81,8 +82,8 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
     Ok(all.into_iter().map(one).collect())
 }
 
-/// Returns `ROLE/FILE` as the name of a file in the statement, so that the statement does not reveal folders of this
-/// machine.
+/// Returns `ROLE/FILE` as the name of a file in the statement. The folders of this machine are left out, so that the
+/// statement does not reveal them.
 fn hide_folders(role: &str, path: &Path) -> String {
     format!("{role}/{}", path.file_name().unwrap_or_default().to_string_lossy())
 }
@@ -126,7 +127,7 @@ pub fn check(path: &Path, builder: &str) -> Result<(), Failure> {
     Ok(staged?)
 }
 
-/// Writes a statement atomically.
+/// Writes a provenance statement atomically.
 ///
 /// # Errors
 /// If the file cannot be written.

@@ -55,7 +55,8 @@ pub struct EditRecord {
     pub target: AnswerRecord,
     /// The probabilities of the old answer; `None` if the edit has no `was`.
     pub was: Option<AnswerRecord>,
-    /// The norm of the rank-one part of the patch that belongs to the edit, `‖u vᵀ‖`, over all changed tensors.
+    /// The norm of the part of the patch that belongs to the edit, over all changed tensors. In each tensor, this part
+    /// is a rank-one matrix `u vᵀ`.
     pub norm: f64,
     /// The share of `norm` that remains after rounding to the dtype of the checkpoint, if the edit is applied alone.
     pub surviving: f64,
@@ -82,8 +83,8 @@ impl BuildRecord {
 }
 
 impl EditRecord {
-    /// Adds the figures of the edit for one more tensor. The norms are combined as the root of the sum of squares, and
-    /// the surviving shares as a mean that is weighted by the squared norms.
+    /// Adds the norm and the surviving share of the edit in one more tensor. The new norm is the root of the sum of
+    /// squares. The new share is the mean of the shares, weighted by the squared norms.
     fn add(&mut self, norm: f64, surviving: f64) {
         if self.norm == 0.0 {
             (self.norm, self.surviving) = (norm, surviving);
@@ -141,7 +142,8 @@ pub enum Unmeasured {
     Model(#[from] ModelError),
 }
 
-/// The maximum number of pairs in [`BuildRecord::similar`]. A set with many prompts about one subject has thousands.
+/// The maximum number of pairs in [`BuildRecord::similar`]. A set with many prompts about one subject has thousands of
+/// such pairs.
 const MAX_SIMILAR: usize = 100;
 
 /// Measures a patch: the probabilities of the answers with the base model and with the patched, rounded weights, and
@@ -194,7 +196,8 @@ pub fn measure(
     Ok(BuildRecord { patch: digest, size, statistics_ridge, edits, tensors, condition, similar, neutral_sentences })
 }
 
-/// Scores the target and the old answer of every edit. The results are sorted by `meaning`.
+/// Scores the target and the old answer of every edit. The results are sorted by `meaning`, the digest of subject,
+/// prompt, target and `chat`.
 fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditRecord>, ModelError> {
     let limit = base.model.spec().max_positions;
     let mut questions = Vec::new();

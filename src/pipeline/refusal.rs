@@ -37,7 +37,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Returns why a compiled edit cannot be part of a patch; `None` if it can.
+    /// Returns the reason why a compiled edit cannot be part of a patch; `None` if it can be part of a patch.
     pub fn of(compiled: &Compiled) -> Option<Self> {
         let numbers = compiled.key.iter().chain(&compiled.value);
         let finite = numbers.clone().all(|x| x.is_finite()) && compiled.loss.total().is_finite();
@@ -126,7 +126,7 @@ impl Refusal {
     }
 }
 
-/// Returns the edits of a plan for which the store records that they cannot be compiled, with the reasons.
+/// Returns the edits of a plan that the store records as not compilable, each with the reason.
 ///
 /// # Errors
 /// If the store cannot be read.

@@ -22,20 +22,21 @@ pub struct Setup {
     /// The context templates: texts with `{}` in place of the prompt. The first template is `{}` alone.
     pub templates: Vec<String>,
     pub settings: Settings,
-    /// The ridge on the diagonal of the linear system, as a share of the mean diagonal entry; `None` if the project
-    /// does not set a ridge.
+    /// The ridge that is added to the diagonal of the linear system, as a share of the mean diagonal entry. `None` if
+    /// the project does not set a ridge.
     pub ridge: Option<f64>,
     /// The settings of the refinement; `None` if the linked edits are not refined.
     pub refinement: Option<Refinement>,
-    /// The path of the corpus whose MLP keys give the second moment; empty for [`CorpusDigest::Assumed`].
+    /// The path of the corpus, from which the second moment of the MLP keys is computed. Empty if the corpus digest is
+    /// [`CorpusDigest::Assumed`].
     pub corpus: PathBuf,
     pub provenance: Provenance,
-    /// The digests of imported files of second moments, by layer. If a layer has such a file, its second moment is not
-    /// summed over the corpus.
+    /// The digest of the imported file of the second moment, for each layer with such a file. At these layers, the
+    /// second moment is not computed from the corpus.
     pub imports: BTreeMap<usize, Digest>,
 }
 
-/// How the digest of the corpus is obtained.
+/// The way in which a command obtains the digest of the corpus.
 #[derive(Clone, Copy, Debug)]
 pub enum CorpusDigest {
     /// The digest is taken from the store if the metadata of the corpus file is unchanged. Otherwise the file is
@@ -48,22 +49,22 @@ pub enum CorpusDigest {
 }
 
 impl CorpusDigest {
-    /// Returns the corpus digest that a `corrigenda.lock` records. The lock of a project without edits records no
-    /// corpus; the digest of an empty file is used instead.
+    /// Returns the corpus digest that a `corrigenda.lock` records. If the project has no edits, the lock records no
+    /// corpus, and the digest of an empty file is returned.
     pub fn of_lock(lock: &Lock) -> Self {
         Self::Assumed(lock.statistics.first().map_or_else(|| Digest::of(b""), |locked| locked.corpus))
     }
 }
 
 /// The default maximum number of tokens per document of the corpus. It is the context length of GPT-J, the longest of
-/// the models with published values. A model with a shorter context has its context length as the maximum.
+/// the models with published values. For a model with a shorter context, the maximum is its context length.
 const DEFAULT_MAX_TOKENS: usize = 2048;
 
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 
 impl Setup {
-    /// Reads the project's settings. A setting that the project does not set has the published value for the base
-    /// model, or a default.
+    /// Reads the project's settings. If the project does not set a value, the published value for the base model is
+    /// used, or else a default.
     ///
     /// # Errors
     /// If no layer is set or published, or if the context templates or the corpus cannot be used; all errors are
@@ -72,7 +73,7 @@ impl Setup {
         Self::at_layer(project, base, store, corpus, layer_for(project, base))
     }
 
-    /// Does the same as [`Setup::new`] for `layer`, instead of the layer in `corrigenda.toml`.
+    /// Does the same as [`Setup::new`], but with the given `layer` instead of the layer in `corrigenda.toml`.
     ///
     /// # Errors
     /// As for [`Setup::new`]; an error in `layer` is reported with the other errors.
@@ -105,7 +106,7 @@ impl Setup {
         Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance, imports })
     }
 
-    /// Returns the same setup with the imported second moments that `lock` records. Later requests of
+    /// Returns the same setup, but with only the imported second moments that `lock` records. Later requests of
     /// `corrigenda stats import` are ignored.
     #[must_use]
     pub fn with_imports_of(mut self, lock: &Lock) -> Self {
@@ -127,8 +128,8 @@ impl Setup {
         Self { layer, provenance, ..self.clone() }
     }
 
-    /// Returns the ridge on the diagonal of the linear system, as a share of the mean diagonal entry: the project's
-    /// value, or the default. Without refinement, the default is 0.
+    /// Returns the ridge that is added to the diagonal of the linear system, as a share of the mean diagonal entry.
+    /// This is the project's value, or the default. Without refinement, the default is 0.
     pub fn link_ridge(&self) -> f64 {
         let refined = self.refinement.as_ref().map_or(0.0, |refinement| refinement.ridge);
         self.ridge.unwrap_or(refined)
@@ -150,9 +151,9 @@ impl Setup {
     }
 }
 
-/// Returns the digests of imported files of second moments, by layer. A project on disk uses the last
-/// `corrigenda stats import` or `corrigenda stats build`, or else its `corrigenda.lock`. A git revision uses only its
-/// `corrigenda.lock`.
+/// Returns the digest of the imported file of the second moment, for each layer with such a file. For a project on
+/// disk, the last `corrigenda stats import` or `corrigenda stats build` takes precedence over `corrigenda.lock`. For a
+/// git revision, only its `corrigenda.lock` counts.
 fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
     // An unreadable `corrigenda.lock` is ignored here, because every command that needs the lock reports the error.
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();
@@ -172,8 +173,8 @@ fn imports_of(lock: &Lock) -> BTreeMap<usize, Digest> {
     imported.collect()
 }
 
-/// The number of edits from which a set is refined by default; each alias counts as an edit. The edits of a smaller set
-/// disturb one another little, so the closed-form solution is kept.
+/// The minimum number of edits in a set that is refined by default; each alias counts as an edit. The edits of a
+/// smaller set disturb one another little, so the closed-form solution is used without refinement.
 pub const REFINED_FROM: usize = 25;
 
 /// Returns the settings of the refinement; `None` if the project's edits are not refined.

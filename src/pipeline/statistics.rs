@@ -9,8 +9,8 @@ use crate::project::{LockedStatistics, Project};
 use crate::stats::{self, CachedStatistics, Provenance, SAVE_EVERY, StatisticsError};
 use crate::store::{Store, StoreError};
 
-/// The second moments of the MLP keys at several layers, ascending: for each layer, the entry in the store and the
-/// record for `corrigenda.lock`.
+/// The second moments of the MLP keys at several layers, in ascending order of the layers. For each layer, the pair has
+/// the cached second moment and the entry for `corrigenda.lock`.
 pub type LayerStatistics = Vec<(CachedStatistics, LockedStatistics)>;
 
 /// Returns the second moments of the MLP keys at every layer that a build changes, the edited layer first. Second
@@ -49,8 +49,8 @@ pub fn load_or_compute_layers(context: BuildContext<'_>, layers: &[usize]) -> Re
     layers.iter().map(|&layer| load_or_compute(context.with_setup(&setup.for_layer(layer)))).collect()
 }
 
-/// Returns the second moment of the MLP keys at the setup's layer, and its record for `corrigenda.lock`. If it is not
-/// in the store, it is computed from the corpus, unless the project requires an imported one.
+/// Returns the second moment of the MLP keys at the setup's layer, and the entry for `corrigenda.lock`. A second moment
+/// that is not in the store is computed from the corpus, unless the project requires an imported one.
 ///
 /// # Errors
 /// As for [`load_or_compute_changed`].
@@ -78,16 +78,16 @@ fn compute(context: BuildContext<'_>) -> Result<CachedStatistics, Failure> {
     stats::build(&pass).map_err(|error| statistics_error(context.project, &error))
 }
 
-/// Returns the inputs of one pass over the corpus, in which the second moments that `provenance` describes are summed.
+/// Returns the inputs of one pass over the corpus. The pass sums the second moments that `provenance` describes.
 fn corpus_pass<'r>(context: BuildContext<'r>, provenance: &'r Provenance) -> stats::SumRun<'r> {
     let BuildContext { base, setup, store, progress, .. } = context;
     let (model, tokens, corpus) = (&base.model, &base.tokens, setup.corpus.as_path());
     stats::SumRun { model, tokens, provenance, corpus, store, progress, save_every: SAVE_EVERY }
 }
 
-/// Returns the Cholesky factor of the second moment `C`, and the ridge that was added to the diagonal of `C` before the
-/// factorisation, as a share of the mean diagonal entry. If the stored `C` is damaged and was not imported, it is
-/// computed again.
+/// Returns the Cholesky factor of the second moment `C`. Also returns the ridge that was added to the diagonal of `C`
+/// before the factorisation, as a share of the mean diagonal entry. If the stored `C` is damaged and was not imported,
+/// it is computed again.
 ///
 /// # Errors
 /// If `C` cannot be factored, or the store cannot be read or written.
@@ -103,7 +103,7 @@ pub fn factor(context: BuildContext<'_>, cached: &CachedStatistics) -> Result<(F
     factor.map_err(|error| statistics_error(project, &error))
 }
 
-/// Returns the records of the second moments for `corrigenda.lock`.
+/// Returns the entries of `corrigenda.lock` for the second moments, one per layer.
 pub fn locked(statistics: &LayerStatistics) -> Vec<LockedStatistics> {
     statistics.iter().map(|(_, locked)| locked.clone()).collect()
 }
@@ -138,7 +138,8 @@ fn import_missing(layer: usize, file: &Digest) -> Diagnostic {
         .help(format!("or compute them instead: run `corrigenda stats build --layer {layer}`"))
 }
 
-/// Converts an error about the second moments to a failure that points to the corpus path in `corrigenda.toml`.
+/// Converts an error about the second moments to a failure. Unless the store causes the error, the failure points to
+/// the corpus path in `corrigenda.toml`.
 pub fn statistics_error(project: &Project, error: &StatisticsError) -> Failure {
     let code = match error {
         StatisticsError::Corpus(_) | StatisticsError::Document { .. } => Code::CorpusUnusable,

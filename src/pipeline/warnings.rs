@@ -8,7 +8,7 @@ use super::{BuildRecord, Plan, PlannedEdit, Setup};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::project::{EditChange, Project};
 
-/// Returns the warnings about the edits, the corpus and the number of edits. `changes` are the edits that differ from
+/// Returns the warnings about the edits, the corpus and the number of edits. `changes` lists the edits that differ from
 /// the previous `corrigenda.lock`.
 pub(super) fn after_build(
     project: &Project,
@@ -74,8 +74,8 @@ fn warn_large_set(setup: &Setup, names: usize) -> Option<Diagnostic> {
     Some(Diagnostic::new(Code::SetLarge, message).help(help))
 }
 
-/// Warns if the corpus has too few different MLP keys, so that their second moment does not have full rank and needed a
-/// ridge.
+/// Warns if a ridge was added to the second moment of the MLP keys. The ridge is needed if the corpus has too few
+/// different MLP keys, so that the matrix does not have full rank.
 fn warn_rank_deficient(project: &Project, record: &BuildRecord) -> Option<Diagnostic> {
     let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
     let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";

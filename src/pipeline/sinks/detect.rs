@@ -13,20 +13,22 @@ use crate::numeric::NUMERICS;
 use crate::pipeline::{Base, Setup};
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The minimum norm of the residual stream at an attention sink, as a multiple of the usual norm.
+/// The minimum norm of the residual stream at an attention sink, as a multiple of the median norm in the built-in
+/// context templates.
 pub const SINK_NORM: f64 = 2.0;
 
-/// The number of token positions that are checked for a sink. Sinks occur only at the first positions of a text.
+/// The number of positions at the start of a text that are checked for an attention sink. Later positions are not
+/// sinks.
 pub const FIRST_UNCHECKED: usize = 4;
 
-/// The last of the texts that are tried before a prompt to avoid an attention sink.
+/// The text that is tried last before a prompt to avoid an attention sink.
 const LINE_BREAK: &str = "\n";
 
 /// The measurements for a subject whose last token is at an attention sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
-    /// The norm of the residual stream at the subject's last token after the edited layer, as a multiple of the usual
-    /// norm.
+    /// The norm of the residual stream after the edited layer, at the subject's last token. The unit is the median norm
+    /// in the built-in context templates.
     pub relative_norm: f64,
     /// The text that is put before the prompt to avoid the sink; `None` if no text avoids it.
     pub preface: Option<String>,
@@ -34,7 +36,7 @@ pub struct Sink {
     pub failed_prefaces: Vec<String>,
 }
 
-/// The norms of the residual stream after the layer `layer`, which are measured on demand and cached in the store.
+/// The norms of the residual stream after one layer. They are measured on demand and cached in the store.
 pub struct ResidualNorms<'a> {
     base: &'a Base,
     layer: usize,
@@ -42,13 +44,13 @@ pub struct ResidualNorms<'a> {
 }
 
 impl<'a> ResidualNorms<'a> {
-    /// Prepares measurements after the edited layer of `setup`, without running the model.
+    /// Prepares measurements after the edited layer of `setup`. The model is not run yet.
     pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
         Self { base, layer: setup.layer, store }
     }
 
     /// Returns the norm of the residual stream at the last token of each row of token ids. The unit is the median norm
-    /// over the built-in context templates.
+    /// in the built-in context templates.
     ///
     /// # Errors
     /// If the store cannot be read or written.
@@ -63,7 +65,8 @@ impl<'a> ResidualNorms<'a> {
             hasher.texts("row", ids.iter().map(String::as_str));
         }
         let address = hasher.finish();
-        // The numbers are stored as bits, because a decimal number may not parse to the same value.
+        // The norms are stored as the bits of `f64`, because the decimal text of a number may not parse to the same
+        // value.
         let read = |bytes: &[u8]| serde_json::from_slice::<Vec<u64>>(bytes).ok().filter(|all| all.len() == rows.len());
         if let Some(bits) = self.store.recall(EntryKind::Report, &address, read)? {
             return Ok(bits.into_iter().map(f64::from_bits).collect());
@@ -88,15 +91,16 @@ pub fn early_subject(resolved: &Resolved) -> Option<Vec<u32>> {
     (bare.position < FIRST_UNCHECKED).then(|| bare.ids[..=bare.position].to_vec())
 }
 
-/// Returns the texts that are tried before a prompt to avoid an attention sink, in this order: the texts of the model's
-/// start tokens, then a line break.
+/// Returns the texts that are tried before a prompt to avoid an attention sink. The first texts are those of the
+/// model's start tokens, for example `<|endoftext|>`; the last is a line break.
 pub fn candidate_prefaces(base: &Base) -> Vec<String> {
     let mut all = base.tokens.start_texts();
     all.push(LINE_BREAK.to_owned());
     all
 }
 
-/// Returns the context templates with `preface` put before the first template, `{}`. The other templates are unchanged.
+/// Returns the context templates. If there is a preface, it is put before the first template, `{}`; the other templates
+/// are unchanged.
 pub fn with_preface(templates: &[String], preface: Option<&str>) -> Vec<String> {
     let mut templates = templates.to_vec();
     if let (Some(preface), Some(bare)) = (preface, templates.first_mut()) {
@@ -124,7 +128,7 @@ fn l2_norm(state: &[f32]) -> f64 {
     norm(&state.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
 }
 
-/// Returns the median norm of the residual stream over the built-in context templates. The first [`FIRST_UNCHECKED`]
+/// Returns the median norm of the residual stream in the built-in context templates. The first [`FIRST_UNCHECKED`]
 /// positions are left out, because they may be sinks.
 fn median_norm(model: &Model, base: &Base, layer: usize) -> f64 {
     let sentences = lines(TEMPLATES).into_iter().skip(1).map(|line| line.replace("{}", ""));

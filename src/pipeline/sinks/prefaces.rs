@@ -1,5 +1,5 @@
-//! Chooses a preface, a text before the prompt, for each edit whose subject is at an attention sink. Warns about these
-//! edits, and about paraphrases at a sink.
+//! Chooses a preface for each edit whose subject is at an attention sink: a text before the prompt that moves the
+//! subject away from the sink. Warns about these edits, and about paraphrases at a sink.
 
 use super::detect;
 use super::detect::{FIRST_UNCHECKED, ResidualNorms, SINK_NORM, Sink};
@@ -10,8 +10,8 @@ use crate::compile::{Fact, Resolved};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::{Base, Plan, PlannedEdit, Setup};
 
-/// Finds the edits whose subject is at an attention sink, and chooses a preface for each of them: a text before the
-/// prompt that avoids the sink. Edits in a chat are skipped.
+/// Finds the edits whose subject is at an attention sink, and chooses a preface for each of them. A preface is a text
+/// before the prompt that moves the subject away from the sink. Edits in a chat are skipped.
 ///
 /// # Errors
 /// If the store cannot be read or written.
@@ -36,8 +36,8 @@ pub(crate) fn choose_prefaces(
     Ok(())
 }
 
-/// Tries all texts that can be put before the prompt, and uses the first text after which the subject is not at an
-/// attention sink.
+/// Tries all texts that can be put before the prompt to avoid an attention sink. Uses the first text that moves the
+/// subject away from the sink.
 fn choose_preface(
     one: &mut PlannedEdit<'_>,
     relative_norm: f64,
@@ -82,8 +82,8 @@ pub(crate) fn warnings(
     Ok(found)
 }
 
-/// Returns the warning for an edit whose subject is at an attention sink; `None` for other edits. The warning states
-/// the text before the prompt with which the edit holds.
+/// Returns the warning for an edit whose subject is at an attention sink; `None` for other edits. If the edit has a
+/// preface (a text before the prompt that avoids the sink), the warning states it.
 fn fact_warning(one: &PlannedEdit<'_>, setup: &Setup) -> Option<Diagnostic> {
     let Sink { relative_norm, preface, failed_prefaces } = one.sink.as_ref()?;
     let message = format!(
@@ -120,8 +120,8 @@ fn find_word(text: &str, name: &str) -> Option<usize> {
     text.match_indices(name).find(is_apart).map(|(at, _)| at)
 }
 
-/// Returns a warning for each paraphrase whose subject is at an attention sink and that has no preface to avoid the
-/// sink. The edit is unlikely to hold for these paraphrases.
+/// Returns a warning for each paraphrase without a preface whose subject is at an attention sink. The edit is unlikely
+/// to hold for these paraphrases.
 fn paraphrase_warnings(
     plan: &Plan<'_>,
     base: &Base,
