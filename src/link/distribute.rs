@@ -14,8 +14,8 @@ use crate::patch::PatchError;
 
 /// An editor of many facts, such as MEMIT. It computes the right factor of a layer's change from the layer's MLP keys.
 pub trait MassEditor {
-    /// Returns the right factor `v` of the layer's change `Σ u v`, one `[intermediate_size]` per fact. `u` is the
-    /// desired change of the output for the fact's key.
+    /// Returns the rows `v` of the layer's change `Σ u v`, one `[intermediate_size]` per fact. The column `u` of a fact
+    /// is the desired change of the output for the fact's key.
     ///
     /// # Errors
     /// If keys are linearly dependent and the method's ridge does not separate them.
@@ -32,9 +32,9 @@ pub enum DistributeError {
     Patch(#[from] PatchError),
 }
 
-/// Changes `layers` (ascending) so that the hidden states after the last one approach `targets`. A target is the
-/// desired hidden state at the last token of a fact's subject, `[hidden_size]`. Returns the change of every layer, and
-/// the changed model.
+/// Changes `layers` (ascending) so that the hidden states after the last of these layers approach `targets`. A target
+/// is the desired hidden state at the last token of a fact's subject, `[hidden_size]`. Returns the change of every
+/// layer, and the changed model.
 ///
 /// # Errors
 /// If keys of a layer are linearly dependent and the ridge does not separate them, or a changed weight is not finite.
@@ -71,15 +71,15 @@ fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     mean_key(&model.run_hook(layer, &rows, &positions).keys, Some(0.5))
 }
 
-/// Returns the hidden state after a layer at the subject's last token of the bare prompt.
+/// Returns the hidden state after a layer, at the last token of the subject in the bare prompt.
 fn state(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let row = &fact.rows[0];
     let hooked = model.run_hook(layer, &[&row.ids[..=row.position]], &[row.position]);
     hooked.state(0, row.position).to_vec()
 }
 
-/// Computes the right factor of a layer's change from the Cholesky factor of the second moment. `ridge` is the number
-/// that is added to the diagonal. MEMIT and EMMET differ only in this number.
+/// Computes the rows `v` of a layer's change from the Cholesky factor of the second moment. `ridge` is the number that
+/// is added to the diagonal of the linear system. MEMIT and EMMET differ only in this number.
 pub(super) fn rows_with_ridge(
     factor: &crate::numeric::cholesky::Factor,
     keys: &[&[f32]],

@@ -17,7 +17,7 @@ pub struct LayerUpdate {
 }
 
 impl LayerUpdate {
-    /// Converts the change to the form in which a patch contains it. `digest` is the SHA-256 of the base weight, and
+    /// Returns the change in the form that a patch file contains. `digest` is the SHA-256 of the base weight, and
     /// `edits` are the digests of the edits' meanings.
     pub fn target(&self, model: &Model, digest: Digest, edits: Vec<Digest>) -> Target {
         let (spec, weight) = (model.spec(), model.checkpoint().edited(self.layer));

@@ -18,8 +18,8 @@ pub struct LinkPair<'a> {
     pub value: &'a [f32],
 }
 
-/// The change `Σ u v` of a weight, with one column `u` and one row `v` per edit. [`link`] returns it in the order of
-/// its pairs.
+/// The change `Σ u v` of a weight, with one column `u` and one row `v` per edit. Both are in the order of the `pairs`
+/// that [`link`] received.
 #[derive(Clone, Debug)]
 pub struct ClosedForm {
     /// The residuals, one `[hidden_size]` per edit: the value of the edit minus the output of the base weight for its
@@ -29,7 +29,8 @@ pub struct ClosedForm {
     pub v: Vec<Vec<f64>>,
 }
 
-/// Two edits with similar MLP keys. As an error, it means that the keys are too similar for different values.
+/// Two edits with similar MLP keys. As an error, it means that the MLP keys of the set are linearly dependent, so the
+/// linear system cannot be solved.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("the key of edit {edit} depends linearly on the keys of the edits before it, most of all on that of {partner}")]
 pub struct ParallelKeys {
@@ -55,7 +56,7 @@ impl ParallelKeys {
 /// to solve for any subset of the edits.
 #[derive(Clone, Debug)]
 pub struct KeySystem {
-    /// The inverse second moment times each MLP key, `[intermediate_size]`.
+    /// The inverse second moment times each MLP key: one vector, `[intermediate_size]`, per key.
     whitened: Vec<Vec<f64>>,
     /// The Gram matrix of the keys, `[keys, keys]` row-major.
     coupling: Vec<f64>,
@@ -112,8 +113,8 @@ impl KeySystem {
         found
     }
 
-    /// Solves for the edits with the indices `chosen`, as if there were no other edits. `ridge` is a share of the mean
-    /// diagonal of the Gram matrix.
+    /// Solves the linear system of the edits with the indices `chosen`, as if there were no other edits. `ridge` is a
+    /// share of the mean diagonal of the Gram matrix.
     ///
     /// # Errors
     /// If keys are linearly dependent and the ridge does not separate them.
@@ -125,7 +126,8 @@ impl KeySystem {
         self.solve_with(chosen, ridge * (trace / chosen.len() as f64))
     }
 
-    /// Does the same as [`KeySystem::solve`], but `ridge` is the number that is added to the diagonal.
+    /// Does the same as [`KeySystem::solve`], but `ridge` is the number that is added to the diagonal of the Gram
+    /// matrix.
     ///
     /// # Errors
     /// If keys are linearly dependent and the ridge does not separate them.
@@ -192,8 +194,8 @@ pub fn residual(pair: &LinkPair, output: &[f64]) -> Vec<f64> {
     pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
 }
 
-/// Returns the right factor of the change, one row per edit: the inverse of the factored matrix times `whitened`. The
-/// terms of a sum are added in the order of the edits.
+/// Returns the right factor of the change, one row per edit: `S⁻¹` times the matrix with the rows `whitened`. `solved`
+/// is the Cholesky factor of `S`. The terms of a sum are added in the order of the edits.
 fn solve_rows(solved: &Factor, whitened: &[&[f64]]) -> Vec<Vec<f64>> {
     let count = whitened.len();
     let column = |e: usize| {

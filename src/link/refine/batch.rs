@@ -1,5 +1,5 @@
-//! Groups the token sequences of refinement into batches, and computes the loss of the logits of a batch and its
-//! gradient.
+//! Groups the token sequences of refinement into batches. Computes the loss of a batch, and the gradient of the loss,
+//! from the logits of the batch.
 
 use rayon::prelude::*;
 
@@ -19,10 +19,10 @@ const LOGITS: usize = 1 << 24;
 
 /// The reference with which the loss compares the logits of a batch.
 pub(super) enum LossTarget {
-    /// For every scored position, the correct next token and the weight of its log-likelihood.
+    /// For every scored position, the expected next token and the weight of its negative log-likelihood.
     Labels(Vec<(u32, f64)>),
-    /// The hidden states of the base model after its last layer, `[positions, hidden_size]`. The next-token
-    /// distributions should stay those of the base model.
+    /// The hidden states of the base model after its last layer, `[positions, hidden_size]`. The loss is the divergence
+    /// from the next-token distributions that the base model computes from these states.
     BaseStates(Vec<f32>),
 }
 
@@ -32,8 +32,8 @@ pub(super) struct Batch {
     pub target: LossTarget,
 }
 
-/// A token sequence. `labels` are the tokens that should follow its last positions. If `labels` is empty, the
-/// next-token distributions of the base model are the reference.
+/// A token sequence. `labels` are the expected next tokens at its last positions. If `labels` is empty, the next-token
+/// distributions of the base model are the reference.
 pub(super) struct TokenRow {
     pub ids: Vec<u32>,
     pub labels: Vec<u32>,
@@ -50,7 +50,7 @@ pub(super) fn edit_rows(edit: &Resolved, contexts: usize, edits: usize) -> Vec<T
     rows.into_iter().map(|row| token_row(&row.ids)).collect()
 }
 
-/// Splits token sequences into batches, in order. Either every sequence must have labels, or no sequence.
+/// Splits token sequences into batches, in order. Either all sequences must have labels, or none of them.
 pub(super) fn batches(base: &Model, layer: usize, edit_rows: Vec<TokenRow>) -> Vec<Batch> {
     let spec = base.spec();
     let vocabulary = spec.vocabulary;

@@ -1,8 +1,9 @@
 //! Optimises the values of a set of edits together (refinement). Values that were optimised one by one disturb each
 //! other, because the change for one edit also affects the outputs for the keys of other edits.
 //!
-//! The change of a layer is `R P`, with one column of `R` and one row of `P` per edit. Refinement keeps `P` from the
-//! closed form and optimises `R` with full-batch Adam, in a fixed order of operations. The loss has three terms:
+//! The change of a layer is `R P`, with one column of `R` and one row of `P` per edit. Refinement keeps the `P` of the
+//! closed-form solution ([`system`](super::system)). It optimises `R` with full-batch Adam, in a fixed order of
+//! operations. The loss has three terms:
 //!
 //! - the negative log-likelihood of the targets, averaged over the edits and some context templates;
 //! - the drift KL(base ‖ edited), averaged over the positions of corpus sentences without an edited subject;
@@ -32,8 +33,8 @@ pub struct Refinement {
     pub layers: usize,
     /// The ridge of the linear system, as a share of its mean diagonal. It is used if the project does not set a ridge.
     pub ridge: f64,
-    /// The factor by which the change from the closed form is multiplied before the first step, if more than one layer
-    /// is changed.
+    /// The factor by which the closed-form change is multiplied before the first step. It is used only if more than one
+    /// layer is changed.
     pub start: f64,
     /// The number of context templates per edit, in addition to the bare prompt.
     pub contexts: usize,
@@ -81,10 +82,11 @@ impl Refinement {
 pub struct RefineLoss {
     /// The mean negative log-likelihood of the targets, in nats.
     pub nll: f64,
-    /// The mean of KL(base ‖ edited) over the positions of the corpus sentences, in nats, without its weight in the
-    /// loss.
+    /// The mean of KL(base ‖ edited) over the positions of the corpus sentences, in nats. It is not multiplied by its
+    /// weight in the loss.
     pub drift: f64,
-    /// The size of the change, `‖Δ‖² / ‖W‖²` summed over the changed layers, without its weight in the loss.
+    /// The size of the change: `‖Δ‖² / ‖W‖²`, summed over the changed layers. It is not multiplied by its weight in the
+    /// loss.
     pub size: f64,
 }
 
@@ -119,8 +121,9 @@ struct FixedPart {
 }
 
 impl<'a> RefinementRun<'a> {
-    /// Prepares the batches. `updates` starts with the edited layer. `edits` has the order of the columns of each
-    /// update. `sentences` are the token ids of the sentences on which the drift is measured.
+    /// Prepares the batches of token sequences. The first of `updates` changes the edited layer. The columns of each
+    /// update are in the order of `edits`. `sentences` are the token ids of the sentences on which the drift is
+    /// measured.
     pub fn new(
         base: &'a Model,
         updates: Vec<LayerUpdate>,
