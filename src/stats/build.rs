@@ -50,8 +50,8 @@ pub struct CachedStatistics {
 const HEAD: u64 = 1 << 16;
 
 /// Returns the statistics of `provenance` after checking all of their bytes, or `None` if the store does not have them.
-/// Damaged or unfinished statistics are treated as missing. Imported statistics are returned only if `provenance` names
-/// their file.
+/// Damaged or unfinished statistics are treated as missing. Imported statistics are returned only if `provenance` has
+/// the digest of their file.
 ///
 /// # Errors
 /// If the store cannot be read, or the entry is of another model, layer or corpus.
@@ -59,7 +59,8 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<CachedStati
     let asked = |found: &CachedStatistics| found.imported == provenance.imported;
     let own = find_at(store, provenance, provenance.address())?.filter(asked);
     match own {
-        // Earlier versions of the program stored imported statistics at the address of a sum.
+        // Earlier versions of the program stored imported statistics at the address of the sum that the program
+        // computes.
         None if provenance.imported.is_some() => {
             Ok(find_at(store, provenance, provenance.summed().address())?.filter(asked))
         }
@@ -88,8 +89,8 @@ fn find_at(
     Ok(Some(CachedStatistics { address, content, documents, keys, size, imported }))
 }
 
-/// Moves imported statistics from the address of a sum to the address of imported statistics. Earlier versions of the
-/// program stored them at the address of a sum.
+/// Moves imported statistics to the address of imported statistics. Earlier versions of the program stored them at the
+/// address of the sum that the program computes.
 pub(super) fn move_imported(store: &Store, provenance: &Provenance) -> Result<(), StatisticsError> {
     let address = provenance.address();
     let there = find_at(store, provenance, address)?;
@@ -120,7 +121,7 @@ pub fn import(
     find(store, &provenance)?.ok_or(missing.into())
 }
 
-/// Reads the sum of the statistics `cached` from the store.
+/// Reads the sum `Σ k kᵀ` of the statistics `cached` from the store.
 ///
 /// # Errors
 /// If the store fails, or the provenance of the statistics differs from `provenance`.
@@ -151,8 +152,8 @@ pub fn factor_address(statistics: &Digest) -> Digest {
     FieldHasher::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
 }
 
-/// Returns the Cholesky factor of the second moment, and the ridge that was added to the second moment. Reads the
-/// factor from the store, or computes it and stores it.
+/// Returns the Cholesky factor of the second moment with a ridge on its diagonal, and the ridge as a share of the mean
+/// diagonal. Reads the factor from the store, or computes it and stores it.
 ///
 /// # Errors
 /// If the store fails, the provenance of the statistics differs from `provenance`, or no ridge makes the second moment

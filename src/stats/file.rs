@@ -57,7 +57,7 @@ pub enum StatisticsFileError {
     Damaged(String),
     #[error("these statistics are of another {field}: expected {expected}, found {found}")]
     Foreign {
-        /// The name of the field of the provenance that differs.
+        /// The name of the provenance field that differs.
         field: &'static str,
         /// The value of the field in the requested provenance.
         expected: String,
@@ -82,8 +82,8 @@ const TENSOR: &str = "sum";
 const KEY: &str = "corrigenda";
 
 impl Provenance {
-    /// Returns the address in the store of statistics with this provenance. The address of imported statistics also
-    /// depends on the digest of the imported file.
+    /// Returns the address that statistics with this provenance have in the store. The address of imported statistics
+    /// also depends on the digest of the imported file.
     pub fn address(&self) -> Digest {
         let mut canon = FieldHasher::new("statistics/1");
         canon.text("numerics", &self.numerics).digest("base", &self.base).number("layer", self.layer as u64);

@@ -10,7 +10,7 @@
 //!
 //! The order of a sum is fixed, because the bytes depend on it. Documents are read in the order of the file, in batches
 //! of [`sum::DOCUMENTS`]. The MLP keys of a batch are summed in f32 in blocks of [`crate::numeric::matmul::BLOCK`]
-//! keys, and the block sums are added in f64. The number of threads and interruptions do not affect the result.
+//! keys, and the block sums are added in f64. Neither the number of threads nor an interruption affects the result.
 
 pub mod build;
 pub mod corpus;

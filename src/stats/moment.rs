@@ -119,8 +119,8 @@ impl SecondMoment {
         self.sum.iter().map(|sum| sum / count).collect()
     }
 
-    /// Returns the Cholesky factor of `C + ridge · mean diagonal · I`, where `C` is the second moment, and the ridge.
-    /// The ridge is the smallest of 0, 1e-8, 1e-6 and 1e-4 with which this matrix is positive definite.
+    /// Returns the Cholesky factor of `C + r m I`, and the ridge `r`. `C` is the second moment, and `m` is the mean of
+    /// its diagonal. `r` is the smallest of 0, 1e-8, 1e-6 and 1e-4 with which this matrix is positive definite.
     ///
     /// # Errors
     /// If the matrix is not positive definite even with the largest ridge.

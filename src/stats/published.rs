@@ -54,7 +54,7 @@ pub struct Published {
     pub moment: SecondMoment,
 }
 
-/// Reads the second moment of MLP keys of length `inner`.
+/// Reads a published second moment, whose MLP keys must have length `inner`.
 ///
 /// # Errors
 /// If the file cannot be read, does not have the published form, or has MLP keys of another length.
@@ -91,16 +91,17 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     Ok(Published { file, moment })
 }
 
-/// Returns the number of members that the zip archive states; `None` if the archive has no end record, and `u16::MAX`
-/// for a zip64 archive. If several byte ranges look like end records, returns the largest number.
+/// Returns the number of members according to the end record of the zip archive. Returns `None` if there is no end
+/// record, and `u16::MAX` for a zip64 archive. If several byte ranges look like end records, returns the largest
+/// number.
 ///
 /// The number is checked before the zip library opens the archive, because the library allocates memory for all members
 /// at once.
 fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
     /// The size in bytes of the end record of a zip archive, without the comment in the record.
     const END: usize = 22;
-    /// The number of bytes at the end of the file in which the end record is searched. The comment of a zip archive is
-    /// shorter.
+    /// The end record is searched in this number of bytes at the end of the file. The comment in an end record has at
+    /// most 65,535 bytes.
     const COMMENT: u64 = 1 << 17;
     let tail = length.min(COMMENT);
     file.seek(SeekFrom::Start(length - tail))?;

@@ -28,7 +28,7 @@ pub struct SumRun<'a> {
     pub model: &'a Model,
     /// The tokenizer of the base model, which encodes the documents.
     pub tokens: &'a Tokens,
-    /// The requested provenance. Its field `corpus` is the digest of the file at the path `corpus`.
+    /// The requested provenance. Its field `corpus` must be the digest of the file at [`SumRun::corpus`].
     pub provenance: &'a Provenance,
     pub corpus: &'a Path,
     /// The store for finished and unfinished sums.
@@ -49,8 +49,8 @@ pub fn build(run: &SumRun) -> Result<CachedStatistics, StatisticsError> {
 }
 
 /// Sums `k kᵀ` over the MLP keys `k` of each of `layers` (ascending) in one pass over the corpus, and stores the sums.
-/// They are byte-identical to those of [`build`]. The layer in `run.provenance` is ignored. All sums are in memory at
-/// the same time; [`groups`] splits layers into groups that fit.
+/// The stored sums are byte-identical to those of [`build`]. The layer in `run.provenance` is ignored. All sums are in
+/// memory at the same time; [`groups`] splits layers into groups that fit into memory.
 ///
 /// # Errors
 /// If the corpus or the store fails, or the MLP keys of a layer are not finite. The sums of the lower layers are then
