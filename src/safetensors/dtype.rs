@@ -21,7 +21,7 @@ pub enum Dtype {
     F8E5m2,
     /// Eight-bit float, 4 exponent and 3 mantissa bits.
     F8E4m3,
-    /// Eight-bit exponent of a power of two.
+    /// A power of two, stored as an eight-bit exponent.
     F8E8m0,
     /// Eight-bit float, 4 exponent and 3 mantissa bits, without negative zero.
     F8E4m3Fnuz,

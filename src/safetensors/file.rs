@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::regular_file;
 
 /// A safetensors file whose header was parsed and checked when the file was opened. Tensors are read by byte range, so
-/// at most one tensor is in memory at a time. Cloning is cheap: clones share the header.
+/// the file is never in memory as a whole. Cloning is cheap: clones share the header.
 #[derive(Clone, Debug)]
 pub struct File {
     /// The file name in the checkpoint's folder. It can differ from the last component of `path` if the file is a link.

@@ -83,9 +83,9 @@ pub enum HeaderError {
     #[error("tensor `{tensor}` ends at data offset {end}, before it starts at {start}")]
     Reversed {
         tensor: String,
-        /// Start of the tensor, from the first byte after the header.
+        /// Offset of the tensor's first byte, counted from the end of the header.
         start: u64,
-        /// End of the tensor, from the first byte after the header.
+        /// Offset after the tensor's last byte, counted from the end of the header.
         end: u64,
     },
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} is {expected} bytes, its offsets hold {found}")]
@@ -101,20 +101,20 @@ pub enum HeaderError {
     /// Two tensors share at least one byte.
     #[error("tensor `{tensor}` starts at data offset {found}, inside the tensor before it, which ends at {expected}")]
     Overlap {
-        /// Name of the later one of two overlapping tensors.
+        /// Name of the tensor that starts later in the file.
         tensor: String,
-        /// End of the earlier tensor, from the first byte after the header.
+        /// Offset after the last byte of the earlier tensor, counted from the end of the header.
         expected: u64,
-        /// Start of the later tensor, from the first byte after the header.
+        /// Offset of the first byte of the later tensor, counted from the end of the header.
         found: u64,
     },
     #[error("tensor `{tensor}` starts at data offset {found}; the bytes from {expected} on belong to no tensor")]
     Gap {
         /// Name of the tensor after the gap.
         tensor: String,
-        /// End of the tensor before the gap, from the first byte after the header.
+        /// Offset after the last byte of the tensor before the gap, counted from the end of the header.
         expected: u64,
-        /// Start of the tensor after the gap, from the first byte after the header.
+        /// Offset of the first byte of the tensor after the gap, counted from the end of the header.
         found: u64,
     },
     #[error("the file is truncated: the tensors need {expected} bytes after the header, but it has {found}")]
