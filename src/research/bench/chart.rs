@@ -110,9 +110,9 @@ fn entry(svg: &mut Svg, index: usize, name: &str) {
     svg.text([x + 17.0, y], Anchor::Start, TEXT, INK, name);
 }
 
-/// Draws a line chart of one metric against the number of facts edited at once. `lines` has one line per editor, with
-/// the points (number of facts, metric). Returns `None` if all points have the same number of facts, or there are no
-/// points.
+/// Draws a line chart of one metric against the number of facts edited at once. `lines` has the name of each editor and
+/// its points (number of facts, metric value). Returns `None` if all points have the same number of facts, or there are
+/// no points.
 pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f64)>)]) -> Option<Figure> {
     let mut sizes: Vec<usize> = lines.iter().flat_map(|(_, points)| points.iter().map(|(size, _)| *size)).collect();
     sizes.sort_unstable();

@@ -1,5 +1,5 @@
-//! Holds what all editors of a benchmark share: the base model, the corpus and the settings. The module also tokenizes
-//! dataset records, and caches intermediate results that several editors use.
+//! Holds what all editors of a benchmark share: the project, the base model, the store and the settings. The module
+//! also tokenizes dataset records, and caches intermediate results that several editors use.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -76,7 +76,8 @@ impl<'a> EvalContext<'a> {
         Ok(Self { project, base, store, setup, from_store: Cell::new(0), factors, projectors })
     }
 
-    /// Returns the Cholesky factor of a layer's second moment. The factor is computed in the first call for the layer.
+    /// Returns the Cholesky factor of a layer's second moment. The first call for a layer computes the factor or reads
+    /// it from the store; later calls return the same factor.
     ///
     /// # Errors
     /// If the corpus or the store cannot be read, or the statistics cannot be computed.
@@ -138,8 +139,8 @@ impl<'a> EvalContext<'a> {
         settings: &Settings,
         hook: Hook,
     ) -> Result<KeyValue, Failure> {
-        // An editor may use only the first context templates of the project. `resolved` then has fewer rows than the
-        // project has templates.
+        // An editor may use only the first context templates of the project. `resolved` then has fewer token sequences
+        // than the project has templates.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
         // The argument is false because the prompts of dataset records are not chat messages.
         let reading = self.base.tokens.reading(false).ok().flatten();

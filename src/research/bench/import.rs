@@ -16,7 +16,7 @@ use crate::project::edits::edit::words_to_key;
 use crate::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use crate::project::{Edit, parse_files};
 
-/// The number of case numbers per folder of edit files. Larger folders are slow to list.
+/// The number of consecutive case numbers whose edit files are in the same folder. Larger folders are slow to list.
 const IN_A_FOLDER: u64 = 1000;
 
 /// Converts a record to an edit. The paraphrases and neighbours of the record become the expectations of the edit.
@@ -112,12 +112,11 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported
 }
 
-/// Edits by the text of the prompt up to the end of the subject, which determines the MLP key. Each value is the edit
-/// id, and the pair of prompt and subject.
+/// A map of edits. The key is the text of the prompt up to the end of the subject, which determines the MLP key. The
+/// value is the id of the edit, and the pair of its prompt and its subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
-/// Returns the edits in the project's existing files, by their prompt text up to the end of the subject; empty if the
-/// files are invalid.
+/// Returns a map of the edits in the project's existing files. The map is empty if the files are invalid.
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };
@@ -148,8 +147,8 @@ fn normalise(draft: &mut DraftEdit) {
     }
 }
 
-/// Drops neighbour prompts that contain an edited subject, because their answers may change. Returns the number of
-/// dropped prompts.
+/// Drops neighbour prompts that contain an edited subject, because the edit may change their answers. Returns the
+/// number of dropped prompts.
 fn drop_edited_neighbours(drafts: &mut BTreeMap<String, (&Case, DraftEdit)>) -> usize {
     let subjects: BTreeSet<String> = drafts.values().map(|(.., draft)| draft.subject.clone()).collect();
     let Ok(subjects) = AhoCorasick::new(&subjects) else { return 0 };

@@ -11,7 +11,7 @@
 //! - [`peak_memory`]: measures the peak memory of an edit;
 //! - [`results_log`]: writes the results to a file, so that an interrupted benchmark can be resumed;
 //! - [`references`]: reads the reference texts published with CounterFact;
-//! - [`table`]: builds tables in the published form;
+//! - [`table`]: builds result tables as in Meng et al. 2022;
 //! - [`chart`]: draws charts of the scores.
 //!
 //! `build` does not use this module.

@@ -1,14 +1,15 @@
-//! Measures the peak anonymous memory (`RssAnon`) of this process during an operation. Only Linux reports it.
+//! Measures the peak anonymous memory of this process during an operation. Only Linux reports this memory, as
+//! `RssAnon`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The time between two samples. A shorter peak may be missed.
+/// The time between two measurements. A shorter peak may be missed.
 const EVERY: Duration = Duration::from_millis(10);
 
-/// A thread that samples the anonymous memory of this process until [`PeakMemory::stop`] is called.
+/// A thread that measures the anonymous memory of this process repeatedly until [`PeakMemory::stop`] is called.
 pub struct PeakMemory {
     most: Arc<AtomicU64>,
     done: Arc<AtomicBool>,
@@ -16,7 +17,8 @@ pub struct PeakMemory {
 }
 
 impl PeakMemory {
-    /// Starts sampling every 10 ms. If the thread cannot be started, only the memory at the end is measured.
+    /// Starts a thread that measures the memory every 10 ms. If the thread cannot be started, only the memory at the
+    /// end is measured.
     pub fn start() -> Self {
         let (most, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (seen, end) = (Arc::clone(&most), Arc::clone(&done));
@@ -30,7 +32,7 @@ impl PeakMemory {
         Self { most, done, thread }
     }
 
-    /// Stops sampling and returns the maximum in bytes; `None` if the system does not report `RssAnon`.
+    /// Stops the thread and returns the maximum in bytes; `None` if the system does not report `RssAnon`.
     pub fn stop(mut self) -> Option<u64> {
         self.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {

@@ -28,8 +28,8 @@ struct Snippet {
     text: String,
 }
 
-/// Reads `attribute_snippets.json`, `tfidf_vocab.json` and `idf.npy` from a folder. Snippets are returned only for the
-/// relations and new answers of `cases`.
+/// Reads `attribute_snippets.json`, `tfidf_vocab.json` and `idf.npy` from a folder. Reference texts are returned only
+/// for the pairs of relation and new answer in `cases`.
 ///
 /// # Errors
 /// If a file is missing or does not have the published format; the error text names the file and the problem.

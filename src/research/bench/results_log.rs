@@ -60,9 +60,9 @@ impl ResultsLog {
         Self { out: None, rows: BTreeMap::new(), batches: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
-    /// Opens or creates a results file. `of` is the digest of the benchmark's inputs, which must be in the first line
-    /// of an existing file. A truncated last line is removed. The file stays locked, so that two processes cannot
-    /// append to it at the same time.
+    /// Opens or creates a results file. `of` is the digest of the benchmark's inputs. The first line of an existing
+    /// file must have the same digest. A truncated last line is removed. The file stays locked, so that two processes
+    /// cannot append to it at the same time.
     ///
     /// # Errors
     /// If the file cannot be read or written, has a different digest or an invalid line, or is locked by another

@@ -24,7 +24,7 @@ use crate::progress::Progress;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaseMetrics {
-    /// Success rates and magnitudes from the likelihoods of two answers, as for CounterFact.
+    /// Success rates and magnitudes, computed from the likelihoods of two answers as for CounterFact.
     #[serde(rename = "likelier")]
     Likelihoods(counterfact::LikelihoodMetrics),
     /// Shares of correctly predicted tokens, as for zsRE.
@@ -64,8 +64,8 @@ pub struct BatchResult {
     pub size: usize,
     /// The metrics of each record of the set, in the order of the dataset file.
     pub measured: Vec<CaseMetrics>,
-    /// The number of tested facts that the edited model still predicts, and the number of tested facts. At most 60
-    /// facts are tested; they are outside the set, and the base predicts them. `None` if no fact was tested.
+    /// The number of tested facts that the edited model still predicts, and the number of all tested facts. At most 60
+    /// facts are tested. They are facts outside the set that the base predicts. `None` if no fact was tested.
     pub untouched: Option<(usize, usize)>,
     /// The damage on neutral text: the mean KL(base ‖ edited) in nats, and the relative growth of perplexity. `None` if
     /// the damage was not measured.
@@ -96,7 +96,7 @@ pub struct FailedEdit {
 }
 
 impl FailedEdit {
-    /// Converts an editor's error to a failed edit for the results.
+    /// Converts an editor's error to a [`FailedEdit`] for the results file.
     ///
     /// # Errors
     /// If the error ends the benchmark ([`EditError::Stop`]).
@@ -108,13 +108,13 @@ impl FailedEdit {
     }
 }
 
-/// The maximum number of facts outside a set that are tested after the set is edited ([`BatchResult::untouched`]).
+/// The maximum number of tested facts in [`BatchResult::untouched`].
 const MOST_UNTOUCHED: usize = 60;
 
 pub struct GenerationOptions<'a> {
     /// The interval between two records for which text is generated: 1 means every record, 0 means no record.
     pub every: usize,
-    /// The seed of the benchmark, from which the random numbers of each generated text are derived.
+    /// The seed of the benchmark, from which the random numbers for the generated texts are derived.
     pub seed: u64,
     /// The reference texts for the consistency RS; `None` if the user gives no folder of reference texts.
     pub references: Option<&'a References>,
@@ -124,7 +124,7 @@ pub struct GenerationOptions<'a> {
 #[derive(Debug, Default)]
 pub struct References {
     pub weights: TfIdf,
-    /// Reference texts by the Wikidata ids of relation and answer. All texts about subjects with the answer are joined
+    /// The reference texts, by the Wikidata ids of a relation and an answer. The texts for each pair of ids are joined
     /// to one string.
     pub texts: BTreeMap<(String, String), String>,
 }
@@ -217,7 +217,8 @@ impl Bench<'_> {
         let facts: Vec<&PreparedCase> = some.iter().collect();
         let (edited, seconds, memory) = timed(|| editor.edit(self.context, &facts, progress))?;
         let damaged = self.neutral.as_ref().map(|neutral| {
-            // `damage` fails if the edited model's output is not finite. The base was checked before the benchmark.
+            // `damage` fails if the edited model's output is not finite. The output of the base was checked before the
+            // benchmark.
             let Ok(found) = damage(&self.context.base.model, &edited.model, neutral) else { return (None, None) };
             let finite = |number: f64| Some(number).filter(|number| number.is_finite());
             (finite(found.divergence), finite(found.growth()))
@@ -234,9 +235,9 @@ impl Bench<'_> {
         })
     }
 
-    /// Tests whether the edited model still predicts facts about unedited subjects. Only facts that the base predicts
-    /// are tested, at most [`MOST_UNTOUCHED`]. Returns the number of facts still predicted and the number tested;
-    /// `None` if no fact was tested.
+    /// Tests whether the edited model still predicts facts about unedited subjects. At most [`MOST_UNTOUCHED`] facts
+    /// are tested, and only facts that the base predicts. Returns the number of facts that are still predicted, and the
+    /// number of tested facts; `None` if no fact was tested.
     fn untouched(
         &self,
         edited: &Edited,
@@ -258,8 +259,8 @@ impl Bench<'_> {
         Ok((all > 0).then_some((kept, all)))
     }
 
-    /// Generates text for a record. Returns the fluency GE and the consistency RS of the text, or `None` for each one
-    /// that is not measured.
+    /// Generates text for a record and returns its fluency GE and its consistency RS. A score is `None` if it is not
+    /// measured.
     fn generated_scores(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Failure> {
         let GenerationOptions { every, seed, references } = self.generation;
         let case = &self.cases[index].case;

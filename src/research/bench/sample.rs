@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::data::{Case, RejectedRecord};
 use crate::digest::{Digest, FieldHasher};
 
-/// Samples up to `limit` records for which `wanted` returns true, without replacement; without a limit, returns all of
-/// these records. The sample is in the order of `cases`.
+/// Samples up to `limit` of the records for which `wanted` returns true, or all of them if `limit` is `None`. The
+/// sample is in the order of `cases`.
 ///
-/// If several wanted records have the same prompt with the subject filled in, only the first one can be sampled. A
-/// later one is returned as rejected when it is drawn. `wanted` is called for as few records as possible, because it
-/// may run the model.
+/// If several wanted records have the same prompt with the subject filled in, only the first of them can be sampled. If
+/// the random selection reaches another one, it is returned as rejected. `wanted` may run the model, so it is called
+/// for as few records as possible.
 pub fn sample_records(
     cases: Vec<Case>,
     limit: Option<usize>,

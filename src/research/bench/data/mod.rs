@@ -35,7 +35,7 @@ pub enum Dataset {
     Zsre,
     /// CounterFact, in the schema of EasyEdit
     Easyedit,
-    /// Edit requests, as in the notebooks of ROME and MEMIT and in AlphaEdit
+    /// Edit requests, in the schema of the repositories of ROME, MEMIT and AlphaEdit
     Request,
 }
 
@@ -136,11 +136,11 @@ pub enum DataError {
     Json { path: PathBuf, source: serde_json::Error },
 }
 
-/// The maximum number of rejected records in a dataset file. A file with more probably has a different schema, so the
-/// whole file is rejected.
+/// The maximum number of rejected records in a dataset file. A file with more rejected records is rejected as a whole,
+/// because it probably has a different schema.
 const MOST_REFUSED: usize = 100_000;
 
-/// Reads a dataset file, and calls `seen` with each record or, for a rejected record, with the reason.
+/// Reads a dataset file. Calls `seen` once per record, with the record or with the reason why it is rejected.
 ///
 /// # Errors
 /// If the file cannot be read, is not valid JSON, or has more than 100,000 rejected records. `seen` may already have
@@ -247,7 +247,7 @@ impl Answers {
     }
 }
 
-/// A record type with the fields of one dataset's JSON schema.
+/// A type with the fields of a record in the JSON schema of one dataset.
 trait RecordSchema: DeserializeOwned {
     /// Converts the record to a [`Case`]. `record` is the index of the record in the dataset file. The index becomes
     /// the case number if the record has none.
@@ -269,7 +269,7 @@ fn read<S: RecordSchema>(record: u64, value: Value) -> Result<Case, String> {
     S::deserialize(value).map_err(|error| error.to_string())?.case(record)
 }
 
-/// Checks the rules for the records of all datasets. Rejects a record if its prompt cannot be filled with the subject,
+/// Checks the rules that are the same for all datasets. Rejects a record if its prompt does not have exactly one `{}`,
 /// if a text is blank or longer than [`MOST_TEXT`], or if the subject, the prompt or the target contains a control
 /// character.
 fn sound(case: &Case) -> Result<(), String> {

@@ -2,8 +2,8 @@
 //! one layer, with its bias, to predict the new answer after the prompt. Training stops when the mean loss is below
 //! 0.01 nats. FT+L also limits the change of each weight (Zhu et al. 2020).
 //!
-//! The published code scores every token of an answer with the distribution of the first token after the prompt. This
-//! is not the likelihood of the answer if the answer has several tokens. [`FineTuning::published`] selects this
+//! The published code scores every token of an answer with the prediction for the first token after the prompt. The
+//! result is not the likelihood of the answer if the answer has several tokens. [`FineTuning::published`] selects this
 //! behaviour.
 
 use super::{EditError, Edited, Editor};
@@ -21,7 +21,7 @@ pub(crate) const RATE: f64 = 5e-4;
 /// The published limits of FT+L on the absolute change of a weight, by the number of layers of the model: 48 for GPT-2
 /// XL, 36 for GPT-2 large.
 const BOUNDS: [(usize, f64); 2] = [(48, 5e-4), (36, 1e-3)];
-/// The limit of FT+L on the absolute change of a weight, for models that are neither in [`BOUNDS`] nor GPT-J.
+/// The limit of FT+L on the absolute change of a weight, for all models except GPT-J and the models in [`BOUNDS`].
 const SMALL: f64 = 2e-3;
 /// The published limit of FT+L on the absolute change of a weight of GPT-J.
 const GPT_J: f64 = 5e-5;
@@ -38,7 +38,7 @@ pub(crate) struct FineTuning {
     /// The layer to fine-tune; `None` means the layer in the project's settings.
     pub layer: Option<usize>,
     pub bound: Bound,
-    /// Whether every token of an answer is scored with the distribution of the first token after the prompt, as in the
+    /// Whether every token of an answer is scored with the prediction for the first token after the prompt, as in the
     /// published code.
     pub published: bool,
 }
@@ -51,8 +51,9 @@ pub(crate) enum Bound {
     Of(Option<f64>),
 }
 
-/// The trained parameters of one layer. `start` and `now` each hold the down-projection matrix (`matrix` numbers, in
-/// the memory layout of the base model) and then its bias.
+/// The trained parameters of one layer: their original values in `start`, and their current values in `now`. In both
+/// vectors, the first `matrix` numbers are the down-projection matrix in the memory layout of the base model. The
+/// remaining numbers are the bias.
 struct TunedWeights {
     layer: usize,
     layout: Layout,
@@ -176,9 +177,9 @@ impl TrainingBatch {
     }
 }
 
-/// Returns the gradient of the loss: `Kᵀ G` for the down-projection matrix, in the layout of the base model, then the
-/// sum of the rows of `G` for the bias. Each row of `K` is an input of the down-projection at one token, and the row of
-/// `G` is the gradient at the output for the same token.
+/// Returns the gradient of the loss for the down-projection matrix, then for the bias. With one row per token, let `K`
+/// be the inputs of the down-projection and `G` the gradients of the loss at its outputs. The gradient for the matrix
+/// is `Kᵀ G`, in the memory layout of the base model. The gradient for the bias is the sum of the rows of `G`.
 fn by_matrix(model: &Model, tuned: &TunedWeights, slopes: &LayerGradient<'_>) -> Vec<f64> {
     let spec = model.spec();
     let positions = slopes.keys.len() / spec.intermediate_size;

@@ -18,8 +18,8 @@ use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::safetensors::Layout;
 
-/// The number of points that approximate the integral of the gradient. At these points the activations are multiplied
-/// by factors from 0 to 1.
+/// The number of points at which the gradient is computed to approximate its integral. At these points the activations
+/// are multiplied by evenly spaced factors from 0 to 1.
 const STEPS: usize = 20;
 /// A neuron is edited if its integrated gradient is larger than this share of the largest integrated gradient.
 const THRESHOLD: f64 = 0.2;
@@ -70,8 +70,8 @@ fn top(model: &Model, row: &[u32]) -> u32 {
     logits.iter().position(|logit| *logit == most).unwrap_or(0) as u32
 }
 
-/// Returns the `(layer, neuron)` pairs whose integrated gradient is above [`THRESHOLD`] times the largest one; `None`
-/// if the model has gated MLPs.
+/// Returns the neurons, as `(layer, neuron)`, whose integrated gradient is larger than [`THRESHOLD`] times the largest
+/// integrated gradient. Returns `None` if the MLPs of the model are gated.
 fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, usize)>> {
     let layers: Vec<Option<Vec<f64>>> =
         (0..model.spec().layers).into_par_iter().map(|layer| attributed(model, layer, prompt, answer)).collect();
@@ -102,8 +102,8 @@ fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Op
     Some(total)
 }
 
-/// Returns a copy of the model in which `change` is added to the down-projection's row of each `(layer, neuron)` pair
-/// in `kept`. The length of `change` is the hidden size.
+/// Returns a copy of the model with changed down-projections. For each `(layer, neuron)` in `kept`, `change` is added
+/// to the row of this neuron. The length of `change` is the hidden size.
 fn with_neurons_changed(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
     let (mut out, spec) = (model.clone(), model.spec());
     for layer in 0..spec.layers {

@@ -40,21 +40,21 @@ const PUBLISHED: [PublishedSettings; 7] = [
     PublishedSettings { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
 ];
 
-/// The published maximum norm of δ for GPT-2 XL (see [`PublishedSettings::clamp`]), which is also the default for
-/// models without published settings.
+/// The published maximum norm of δ for GPT-2 XL, as explained at [`PublishedSettings::clamp`]. This number is also the
+/// default for models without published settings.
 const CLAMP: f64 = 0.75;
 /// The number of context templates in the published code: the prompt alone, and the prompt after five different texts.
 const TEMPLATES: usize = 6;
 /// The published eigenvalue threshold of AlphaEdit. The eigenvectors of the second moment with smaller eigenvalues span
 /// the null space.
 const BELOW: f64 = 2e-2;
-/// The default for AlphaEdit's null space: the smallest eigenvalues of the second moment are added up to this share of
-/// the trace, and their eigenvectors span the null space. Unlike the published threshold, the share does not depend on
-/// the scale of the MLP keys.
+/// The default share of the second moment's trace that selects AlphaEdit's null space. The null space is spanned by the
+/// eigenvectors with the smallest eigenvalues. The sum of these eigenvalues is at most this share of the trace. Unlike
+/// the published threshold, the share does not depend on the scale of the MLP keys.
 const SHARE: f64 = 0.2;
-/// The weight of the second moment for models without published settings. Published weights depend on the scale of a
-/// model's MLP keys, so they do not fit a different model. On the model `counterfact-gpt2`, all weights up to 10 gave
-/// equally good results for 100 records.
+/// The weight of the second moment in MEMIT and EMMET, for models without published settings. Published weights depend
+/// on the scale of a model's MLP keys, so they do not fit a different model. On the model `counterfact-gpt2`, all
+/// weights up to 10 gave equally good results for 100 records.
 const WEIGHT: f64 = 1.0;
 /// The coefficient of AlphaEdit's L2 regularisation for models without published settings, chosen by trials on
 /// `counterfact-gpt2`.
@@ -82,11 +82,10 @@ pub(crate) struct MassEditSettings {
     pub weight: Option<f64>,
     /// The coefficient of AlphaEdit's L2 regularisation; `None` means the default for the model.
     pub ridge: Option<f64>,
-    /// The share of the second moment's trace that determines AlphaEdit's null space, as described at [`SHARE`], which
-    /// is the default.
+    /// The share of the second moment's trace that selects AlphaEdit's null space; `None` means [`SHARE`].
     pub share: Option<f64>,
-    /// Whether to optimise as in the published code, in one attempt of 20 steps, and to use AlphaEdit's published
-    /// eigenvalue threshold.
+    /// Whether to follow the published code: each value is optimised in one attempt of 20 steps, and AlphaEdit uses its
+    /// published eigenvalue threshold.
     pub published: bool,
 }
 

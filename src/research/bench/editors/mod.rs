@@ -34,7 +34,7 @@ pub struct Edited {
 pub enum EditError {
     /// The facts cannot be edited; the text is the reason. The benchmark continues with the next facts.
     Facts(String),
-    /// An input of all edits, such as the second moment, is not available. The benchmark ends.
+    /// An input that all edits need, such as the second moment, is not available. The benchmark ends.
     Stop(Failure),
 }
 
@@ -57,16 +57,16 @@ pub trait Editor {
     ) -> Result<Edited, EditError>;
 }
 
-/// The editing methods, by their names on the command line.
+/// The editing methods that can be selected on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum EditorName {
-    /// ROME as in `build`: retries values that do not converge, and refines large sets
+    /// ROME as in `build`: retries values that do not converge, and optimises the values of a large set jointly
     Rome,
-    /// ROME as in `build`, without refinement
+    /// ROME as in `build`, without the joint optimisation of large sets
     RomeClosed,
-    /// ROME as in its released code: two different keys in one update, one attempt of 20 steps
+    /// ROME as in its released code: two different MLP keys in one update, one attempt of 20 steps per value
     RomeReleased,
-    /// ROME, one edit after another, each on the model with the previous edits
+    /// ROME for one fact after another, each on the model with the previous edits
     RomeSequential,
     /// MEMIT (Meng et al. 2023)
     Memit,
@@ -110,7 +110,7 @@ impl EditorName {
     }
 }
 
-/// Numbers that replace default settings of editors, by names such as `rome.refine-steps`.
+/// Numbers that replace default settings of editors. The key is the name of the setting, such as `rome.refine-steps`.
 pub type Overrides = BTreeMap<String, f64>;
 
 /// The settings that can be overridden, each with a description for error messages.

@@ -14,7 +14,7 @@ use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 
 pub(crate) struct Rome {
     pub refinement: Option<Refinement>,
-    /// The smallest number of facts whose values are refined, that is, optimised jointly.
+    /// The minimum number of facts in a set for refinement, the joint optimisation of the values of the set.
     pub from: usize,
 }
 

@@ -1,9 +1,9 @@
 //! Implements ROME as in its released code. The update is `δ uᵀ / (kᵀ u)` with `u = C⁻¹ k̄`: `C` is the second moment
-//! of the MLP keys, `k̄` the mean MLP key over the context templates, `k` the MLP key of the prompt alone, and `δ` the
-//! optimised change of the MLP output. If `k` is nearly orthogonal to `u`, the update is very large and damages the
-//! model.
+//! of the MLP keys, `k̄` is the mean MLP key over the context templates, `k` is the MLP key of the prompt alone, and
+//! `δ` is the optimised change of the MLP output. If `k` is nearly orthogonal to `u`, the update is very large and
+//! damages the model.
 //!
-//! Each value has one attempt of 20 steps. Facts are edited one after another, each on the model with the previous
+//! Each value is optimised once, for 20 steps. Facts are edited one after another, each on the model with the previous
 //! edits.
 
 use super::{EditError, Edited, Editor, not_finite};
@@ -27,7 +27,7 @@ impl Editor for RomeReleased {
         let settings = published(context);
         for stated in facts {
             let objective = Objective::new(&model, layer, &stated.resolved, &settings);
-            // The published code uses the value of the last optimisation step, not the best one.
+            // The published code uses the value of the last optimisation step, not the value with the lowest loss.
             let mut last = (Vec::new(), f64::INFINITY);
             objective.descend(settings.schedule[0], |delta, loss| last = (delta.to_vec(), loss.nll));
             let (delta, nll) = last;

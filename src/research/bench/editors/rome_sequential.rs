@@ -1,4 +1,4 @@
-//! Implements ROME for one edit after another. The MLP key `k*` and the value `v*` of each edit are computed on the
+//! Implements ROME with one edit after another. The MLP key `k*` and the value `v*` of each edit are computed on the
 //! model with the previous edits. The second moment `C` of the MLP keys is computed once, on the base model.
 //!
 //! The update is `(v* − W k* − b) (C⁻¹ k*)ᵀ / (k*ᵀ C⁻¹ k*)`, where `W` and `b` are the weight and the bias of the

@@ -1,4 +1,4 @@
-//! Computes the consistency RS of generated text: the cosine of the TF-IDF vectors of the generated text and of
+//! Computes the consistency RS of generated text: the cosine between the TF-IDF vectors of the generated text and of
 //! reference texts (Meng et al. 2022, section 3.4). The reference texts are about subjects for which the new answer is
 //! true. TF-IDF vectors are computed as in scikit-learn's `TfidfVectorizer`, with the published vocabulary.
 
@@ -51,8 +51,8 @@ impl TfIdf {
         }
     }
 
-    /// Returns the cosine of the TF-IDF vectors of two texts, between 0 and 1; 0 if one of the texts contains no term
-    /// of the vocabulary.
+    /// Returns the cosine between the TF-IDF vectors of two texts, from 0 to 1. The result is 0 if one of the texts
+    /// contains no term of the vocabulary.
     pub fn cosine(&self, one: &str, other: &str) -> f64 {
         let (one, other) = (self.vector(one), self.vector(other));
         let mut total = 0.0;
@@ -63,8 +63,8 @@ impl TfIdf {
         if lengths > 0.0 { total / lengths } else { 0.0 }
     }
 
-    /// Returns the TF-IDF vector of a text by vector index: the count of each term times its inverse document
-    /// frequency. Terms are lower-cased, and terms of one character are ignored.
+    /// Returns the TF-IDF vector of a text as a map from vector index to weight. The weight of a term is its count
+    /// times its inverse document frequency. Terms are lower-cased, and terms of one character are ignored.
     fn vector(&self, text: &str) -> BTreeMap<usize, f64> {
         let text = text.to_lowercase();
         let mut counts: BTreeMap<usize, f64> = BTreeMap::new();

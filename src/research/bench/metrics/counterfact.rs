@@ -82,8 +82,8 @@ impl LikelihoodQuestions {
 }
 
 impl PromptMetrics {
-    /// Aggregates pairs of scores. Each pair has the score of the expected answer, then the score of the unexpected
-    /// answer.
+    /// Computes the metrics from pairs of scores. Each pair has the score of the expected answer, then the score of the
+    /// unexpected answer.
     fn of(scores: &[AnswerScore]) -> Self {
         // The likelihood counts as 0 if the logits are not finite.
         let likelihood = |score: &AnswerScore| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
@@ -110,7 +110,7 @@ pub struct LikelihoodMeans {
 }
 
 impl LikelihoodMeans {
-    /// Computes the means over the records. Their intervals use the population standard deviation (divisor n).
+    /// Computes the means over the records. The 95 % intervals use the population standard deviation (divisor n).
     pub fn of(measured: &[LikelihoodMetrics]) -> Self {
         let means = |select: &dyn Fn(&LikelihoodMetrics) -> Option<PromptMetrics>| {
             let parts: Vec<PromptMetrics> = measured.iter().filter_map(select).collect();
@@ -125,7 +125,8 @@ impl LikelihoodMeans {
         }
     }
 
-    /// Returns the score S: the harmonic mean of ES, PS and NS. A rate is left out if no record has prompts for it.
+    /// Returns the score S: the harmonic mean of ES, PS and NS. PS or NS is left out if no record has paraphrases or
+    /// neighbours.
     pub fn score(&self) -> f64 {
         let parts = [self.rewrite[0], self.paraphrase[0], self.neighbour[0]];
         harmonic(parts.iter().filter(|part| part.count > 0).map(|part| part.value))
@@ -183,7 +184,7 @@ mod tests {
         near(figures.score(), 3.0 / (1.0 + 2.0 + 4.0));
     }
 
-    /// The numbers are ES, PS, NS and the score S in rows of table 4 of Meng et al. 2022.
+    /// The numbers are ES, PS, NS and the score S in three rows of table 4 of Meng et al. 2022.
     #[test]
     fn published_scores_are_reproduced() {
         for (es, ps, ns, s) in [(22.2, 24.7, 78.1, 30.5), (100.0, 96.4, 75.4, 89.2), (99.1, 48.7, 70.3, 66.9)] {

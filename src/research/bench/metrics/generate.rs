@@ -61,8 +61,8 @@ fn generate_one(
     Ok(plain(&tokens.decode(&ids)))
 }
 
-/// Selects one of the `(token, probability)` pairs in proportion to the probabilities. `at` is a random number from 0
-/// to 1 (exclusive).
+/// Samples a token from `(token, probability)` pairs. `at` is a random number from 0 to 1 (exclusive). The
+/// probabilities need not sum to 1, because they are divided by their sum.
 fn sample(likeliest: &[(u32, f64)], at: f64) -> u32 {
     let mut total = 0.0;
     for (_, probability) in likeliest {

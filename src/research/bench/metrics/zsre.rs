@@ -77,8 +77,8 @@ impl TokenQuestions {
     }
 }
 
-/// Returns the input and the correct next token for each token of an answer. The correct token is decoded and tokenized
-/// again without context, as in the released evaluation.
+/// Returns one prediction per token of an answer: the input tokens, and the correct next token. The correct token is
+/// decoded and tokenized again without context, as in the released evaluation.
 fn predict(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Vec<TokenPrediction>, ModelError> {
     let answer = tokens.continuation(&target_text(text, answer))?;
     let mut predictions = Vec::with_capacity(answer.len());
@@ -91,7 +91,7 @@ fn predict(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Ve
     Ok(predictions)
 }
 
-/// Returns the means over the records, as shares between 0 and 1: efficacy, paraphrase, specificity.
+/// Returns the means of efficacy, paraphrase and specificity over the records, as shares from 0 to 1.
 pub fn means(measured: &[TokenMetrics]) -> [Mean; 3] {
     let mean = |number: &dyn Fn(&TokenMetrics) -> Option<f64>| {
         Mean::of_population(&measured.iter().filter_map(number).collect::<Vec<_>>())

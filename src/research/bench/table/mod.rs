@@ -16,7 +16,7 @@ pub use render::GridRow;
 /// A value in a table, with its 95 % interval and its marks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct TableCell {
-    /// The value as shown. Rates and magnitudes are multiplied by 100, as in the published tables.
+    /// The value as shown. The published metrics are multiplied by 100, as in the tables of Meng et al. 2022.
     pub value: f64,
     /// Half the width of the 95 % interval, in the unit of `value`; `None` if the value has no interval.
     pub half: Option<f64>,
@@ -105,7 +105,7 @@ pub struct ResultsTable {
     pub of: &'static str,
     /// The headers of the columns with values, such as `ES`.
     pub columns: Vec<&'static str>,
-    /// The rows: a name, and one value per column; `None` if the value was not measured.
+    /// The name of each row, and one value per column; `None` if the value was not measured.
     pub rows: Vec<(String, Vec<Option<TableCell>>)>,
 }
 
@@ -134,8 +134,8 @@ impl ResultsTable {
             let cells = if likelier { of_likelier(rows) } else { of_right(rows) };
             (name.clone(), cells)
         };
-        // An editor that failed on some records has means over fewer records. They are not comparable with the means of
-        // the other editors, so they are not marked as the best.
+        // An editor that failed on some records has means over fewer records. These means are not comparable with the
+        // means of the other editors, so they are not marked as the best.
         let most = editors.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
         let apart = |name: &str| name == BASE || editors.iter().any(|(other, rows)| other == name && rows.len() < most);
         let rows = editors.iter().filter(|(_, rows)| !rows.is_empty()).map(row).collect();

@@ -113,7 +113,7 @@ impl ResultsTable {
         out
     }
 
-    /// Returns the rows for JSON, with the cells by column name.
+    /// Returns the rows for JSON. Each row maps column names to cells.
     pub fn named_rows(&self) -> Vec<GridRow<'_>> {
         let rows = self.rows.iter().map(|(name, cells)| GridRow {
             name,
