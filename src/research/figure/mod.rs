@@ -47,7 +47,8 @@ impl Figure {
 /// of files.
 ///
 /// # Errors
-/// If a file cannot be written, or a figure cannot be rendered as PNG. `render_error` builds the error for a figure.
+/// If a file cannot be written, or a figure cannot be rendered as PNG. `render_error` converts the text of the PNG
+/// error to a [`Failure`].
 pub fn write_all<'f>(
     folder: Destination,
     figures: impl IntoIterator<Item = &'f Figure>,

@@ -62,8 +62,8 @@ pub struct LayerResult {
     pub shares: Shares,
     /// The shares of each edit, in the order of the project.
     pub edits: Vec<Shares>,
-    /// The number of edits for which no value vector was found, including the edits that were not tried. Their own
-    /// prompts and paraphrases count as failed.
+    /// The number of edits for which no value vector was found, including the edits that were not tried. The prompts
+    /// and paraphrases of all these edits count as failed.
     pub refused: usize,
     /// The number of edits that were not tried, because no value vector was found for any of the first
     /// [`FIRST`](super::layer_trials::FIRST) edits.
@@ -79,8 +79,8 @@ impl LayerResult {
     }
 }
 
-/// Returns the result with the highest score. Ties, such as all scores being 0, are broken by the mean share, then by
-/// the order of `tried`. Returns `None` if no edit works at any layer.
+/// Returns the result with the highest score. If scores are equal, for example all 0, the highest mean of the shares
+/// decides, then the earliest position in `tried`. Returns `None` if no edit works at any layer.
 pub fn best(tried: &[LayerResult]) -> Option<&LayerResult> {
     let rank = |one: &LayerResult| (one.shares.score(), one.shares.mean());
     tried
@@ -90,8 +90,8 @@ pub fn best(tried: &[LayerResult]) -> Option<&LayerResult> {
 }
 
 /// Returns whether the layer `other` is not significantly worse than the layer `best`: whether the 95 % interval of the
-/// difference of their scores includes zero. The interval is a jackknife over the edits, which are the same at both
-/// layers. The result is true if there are fewer than two edits.
+/// difference of their scores includes zero. The interval is computed by the jackknife over the edits, which are the
+/// same at both layers. The result is true if there are fewer than two edits.
 pub fn indistinguishable(best: &LayerResult, other: &LayerResult) -> bool {
     let count = best.edits.len();
     if count < 2 {

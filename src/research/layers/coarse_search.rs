@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use super::best_layer::{LayerResult, best, indistinguishable};
 
-/// The maximum number of layers in the first round. A smaller model is tried at all layers in the first round.
+/// The maximum number of layers in the first round. If the model has at most this number of layers, the first round has
+/// all of them.
 const FIRST: usize = 8;
 /// The maximum number of layers around which the next round searches: the best layer, and one more layer that is not
 /// significantly worse.
@@ -15,8 +16,8 @@ const CENTRES: usize = 2;
 pub struct Round {
     /// The layers to try, in ascending order.
     pub layers: Vec<usize>,
-    /// The best layers so far, around which `layers` are selected. Empty in the first round, and while no edit works at
-    /// any layer.
+    /// The best layers so far, around which `layers` are selected. The list is empty in the first round, and while no
+    /// edit works at any layer.
     pub around: Vec<usize>,
 }
 

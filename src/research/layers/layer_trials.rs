@@ -171,7 +171,7 @@ impl<'a> LayerTrials<'a> {
         Ok(Shares { efficacy, paraphrase, unchanged })
     }
 
-    /// Calls `with` with the base's results on the prompts of an edit. The results are cached while the cache has at
+    /// Passes the base's results on the prompts of an edit to `with`. New results are cached if the cache then has at
     /// most [`MAX_CACHED_NUMBERS`] numbers.
     fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&BaselineRun) -> T) -> T {
         if let Some(before) = self.before.borrow().get(&index) {
