@@ -114,8 +114,9 @@ impl AverageEffects {
         }
     }
 
-    /// Returns the layer with the largest mean effect and the mean; the first such layer if several means are equal.
-    /// Returns `None` if no state of this kind was restored, or no fact has a token of this class.
+    /// Returns the layer with the largest mean effect, and this mean. If several layers have the largest mean, the
+    /// first of them is returned. Returns `None` if no state of this kind was restored, or no fact has a token of this
+    /// class.
     pub fn peak(&self, kind: RestoredKind, class: TokenClass) -> Option<(usize, Mean)> {
         let layers = self.indirect.get(&(kind, class))?;
         let first = layers.first().map(|mean| (0, *mean))?;

@@ -24,16 +24,16 @@ struct CachedTrace {
     answer_tokens: Option<usize>,
     clean: u64,
     corrupted: u64,
-    /// One table of probabilities per kind of restored state, in the order of [`TracePlan::kinds`]; each is
-    /// `[tokens][layers]`.
+    /// One table of probabilities per kind of restored state, in the order of [`TracePlan::kinds`]. The shape of a
+    /// table is `[tokens][layers]`.
     restored: Vec<Vec<Vec<u64>>>,
 }
 
 /// Traces a fact, or reads the trace from the store.
 ///
 /// # Errors
-/// The outer error: if the store cannot be read or written. The inner error: if the fact cannot be traced; this error
-/// is not cached.
+/// Returns the outer error if the store cannot be read or written. Returns the inner error if the fact cannot be
+/// traced; this error is not cached.
 pub fn trace_cached(
     (model, tokens, base): (&Model, &Tokens, &Digest),
     fact: &KnownFact,
@@ -137,7 +137,8 @@ mod tests {
         let bytes = serde_json::to_vec(&CachedTrace::new(&traced)).expect("written");
         let back: CachedTrace = serde_json::from_slice(&bytes).expect("read");
         let back = back.traced(&fact, &plan);
-        // `Debug` prints every `f64` with as many digits as identify it exactly.
+        // `Debug` prints enough digits to distinguish any two `f64` values except NaNs, so equal texts mean equal
+        // numbers.
         assert_eq!(format!("{back:?}"), format!("{traced:?}"));
     }
 }

@@ -10,7 +10,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use crate::project::parse_files;
 
-/// The number of paraphrases per edit.
+/// The maximum number of paraphrases per edit.
 const PHRASINGS: usize = 2;
 /// The maximum number of neighbour prompts per edit.
 const NEIGHBOURS: usize = 5;
@@ -18,9 +18,9 @@ const NEIGHBOURS: usize = 5;
 /// Samples up to `count` facts with different subjects for which `knows` returns true. Returns the text of an edit file
 /// and the number of edits in the file.
 ///
-/// The new answer of an edit is the answer of a different subject of the same relation. A paraphrase is the prompt
-/// after an unrelated sentence, as in CounterFact. Neighbours are prompts about unedited subjects of the same relation;
-/// those with the old answer of the edit come first.
+/// The new answer of an edit is the answer of another fact of the same relation, and differs from the old answer. A
+/// paraphrase is the prompt after an unrelated sentence, as in CounterFact. The neighbours are prompts of unedited
+/// facts with another subject and the same relation. Facts with the same true answer as the edited fact come first.
 pub fn counterfactual_edits(
     facts: &[KnownFact],
     count: usize,

@@ -93,8 +93,8 @@ pub fn tokenize(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Token
     Ok(TokenizedFact { subject: first..last + 1, answer, pieces, ids: framed.encoded.ids })
 }
 
-/// Returns the text of each token. If several tokens encode one character, the text of each is the character with the
-/// number of the token, for example `é 1/2`.
+/// Returns the text of each token. If several tokens encode one character, each of them is shown as the character with
+/// the number of the token, for example `é 1/2`.
 fn pieces(framed: &EncodedPrompt, tokens: &Tokens) -> Vec<String> {
     let spans = &framed.encoded.spans;
     let same = |index: usize| spans.iter().filter(move |span| !span.is_empty() && **span == spans[index]);
@@ -129,7 +129,7 @@ pub type GatheredFacts = (Vec<KnownFact>, Vec<(String, Skipped)>);
 /// reason.
 ///
 /// # Errors
-/// If the bytes are not a JSON array of records in the schema of `known_1000.json`; the text describes the first
+/// If the bytes are not a JSON array of records in the schema of `known_1000.json`. The error text describes the first
 /// invalid record.
 pub fn known_facts(bytes: &[u8]) -> Result<GatheredFacts, String> {
     let records: Vec<serde_json::Value> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
@@ -139,8 +139,8 @@ pub fn known_facts(bytes: &[u8]) -> Result<GatheredFacts, String> {
             serde_json::from_value(record).map_err(|error| format!("record {index}: {error}"))?;
         let mut id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
         if !ids.insert(id.clone()) {
-            // An earlier record has the same number, so a suffix makes the id unique. The number may also be the index
-            // of a record.
+            // Another record already has this id, so a suffix makes the id unique. This also happens if the index of a
+            // record without `known_id` equals the `known_id` of another record.
             id = format!("{id}-record-{index}");
         }
         match subject_in(&entry.prompt, &entry.subject) {

@@ -142,9 +142,9 @@ fn mean(numbers: &[f64]) -> f64 {
     total / numbers.len() as f64
 }
 
-/// Runs the prompt with noise on the subject's embeddings, once per noise sample. `block` is the index of the noise in
-/// the random stream. The noise does not affect the tokens before the subject, so their states are taken from the clean
-/// run.
+/// Runs the prompt with noise on the subject's embeddings, once per noise sample. `block` selects the part of the
+/// random stream from which the noise is taken. The noise does not affect the tokens before the subject, so their
+/// states are taken from the clean run.
 fn corrupted(
     model: &Model,
     clean: &ActivationCache,
@@ -179,25 +179,26 @@ struct TraceRuns<'r> {
     answer_token: u32,
 }
 
-/// One cell of a table of probabilities: the token and the layer of the restored state. `first` is the first layer that
-/// must be computed.
+/// One cell of a table of probabilities, with the token and the layer of the restored state. The run of the cell
+/// computes the layers from `first` on.
 #[derive(Clone, Copy)]
 struct TraceCell {
     token: usize,
     layer: usize,
     first: usize,
-    /// The layer of the cell at the same token whose run this cell shares up to `first`; `None` if the cell has a run
-    /// of its own.
+    /// The layer of another cell at the same token. The run of this cell is forked from that cell's run before layer
+    /// `first`. `None` if the run is not forked.
     trunk: Option<usize>,
 }
 
-/// The hidden states from which the runs of a table's cells start, for each token and noise sample.
+/// The hidden states from which the runs of a table's cells start.
 struct InitialStates {
-    /// The first token of the table. States of earlier tokens are not stored.
+    /// The index of the first restored token. No states are stored for the tokens before it.
     token: usize,
     samples: usize,
     width: usize,
-    /// The hidden states before each layer, `[tokens, samples, d]` with d = the hidden size.
+    /// The inputs of each layer from which runs start, by layer index. The shape is `[tokens, samples, d]` with d = the
+    /// hidden size.
     states: BTreeMap<usize, Vec<f32>>,
 }
 
@@ -258,7 +259,8 @@ impl<'r> TraceRuns<'r> {
 
     /// Returns the hidden states from which the runs of the table cells start. A cell that restores a single state
     /// starts from the clean state. A cell that restores a window of layers starts after the first layer of the window.
-    /// That layer is computed here from the corrupted input, with the clean MLP or attention output at one token.
+    /// This function computes that layer from the corrupted input, with the clean MLP or attention output at the cell's
+    /// token.
     fn starts(&self, kind: RestoredKind, tokens: &Range<usize>, groups: &[Vec<TraceCell>]) -> InitialStates {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
@@ -326,8 +328,8 @@ impl<'r> TraceRuns<'r> {
         Some(OutputPatch { component: part, layers, source: of, row: if kind.is_window() { 0 } else { row } })
     }
 
-    /// Returns the probability of the answer token for each final hidden state. `states` is `[rows, d]` with d = the
-    /// hidden size.
+    /// Returns the probability of the answer token for each run. `states` has the final hidden state of each run,
+    /// `[runs, d]` with d = the hidden size.
     fn probabilities(&self, states: &[f32]) -> Vec<f64> {
         let (width, vocabulary) = (self.model.spec().hidden_size, self.model.spec().vocabulary);
         let mut out = Vec::with_capacity(states.len() / width);
@@ -343,9 +345,9 @@ impl<'r> TraceRuns<'r> {
     }
 }
 
-/// Groups the table cells of one token. Each cell restores the outputs of a window of layers; the windows of a group
-/// start at the same layer. The cell with the longest window has a run of its own. The run of each remaining cell is
-/// forked from this run at the end of the shorter window.
+/// Groups the table cells of one token. Cells that restore windows of layers are in one group if their windows start at
+/// the same layer; any other cell is a group by itself. In a group, the cell with the longest window is run in full.
+/// The run of each other cell is forked from this run after the last layer of its shorter window.
 fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> Vec<Vec<TraceCell>> {
     let mut groups: Vec<Vec<TraceCell>> = Vec::new();
     // Layers are in descending order, so the cell with the longest window is the first of its group.

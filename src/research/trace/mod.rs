@@ -4,7 +4,7 @@
 //! The clean run is the model on the prompt of a fact. A corrupted run has noise on the token embeddings of the
 //! subject. In a restored run, one state of the corrupted run is replaced by the state of the clean run. The *total
 //! effect* is the probability of the answer in the clean run minus its probability in the corrupted run. The *indirect
-//! effect* of a state is the probability in the restored run minus the probability in the corrupted run.
+//! effect* of a state is the probability of the answer in the restored run minus its probability in the corrupted run.
 //!
 //! - [`noise`]: computes the noise;
 //! - [`fact`]: reads and tokenizes the facts to trace;

@@ -12,12 +12,12 @@ const MOST: f64 = 1e6;
 /// The distribution and the scale of the noise, written on the command line as a text such as `s3`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NoiseRule {
-    /// Normal noise. The number is the standard deviation as a multiple of the standard deviation of the subjects'
-    /// embeddings. Written `s3` for three.
+    /// Normal noise. The number is a multiple of the standard deviation of the subjects' embeddings: `s3` means three
+    /// standard deviations.
     Spread(f64),
-    /// Normal noise. The number is the standard deviation. Written `0.1`, for example.
+    /// Normal noise. The number is the standard deviation: `0.1` means a standard deviation of 0.1.
     Fixed(f64),
-    /// Uniform noise between −x and x for the number x. Written `u0.2` for x = 0.2.
+    /// Uniform noise between −x and x for the number x: `u0.2` means x = 0.2.
     Uniform(f64),
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for NoiseRule {
 }
 
 /// The settings of the noise that is added to the embeddings of a subject. The random stream starts again for each
-/// fact, so all runs of a fact have the same noise.
+/// fact, so the random numbers for a fact do not depend on the other facts.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
     /// The rule from which `scale` is computed.

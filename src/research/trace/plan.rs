@@ -115,8 +115,8 @@ impl TracePlan {
         if layers >= 28 { 10 } else { (layers / 4).max(1) }
     }
 
-    /// Returns the layers whose outputs are restored for the centre `layer`, in a model of `layers` layers. The range
-    /// is shorter near the first and the last layer of the model.
+    /// Returns the layers whose outputs are restored together, a window centred at the layer `layer`. `layers` is the
+    /// number of layers of the model. The window is shorter near the first and the last layer.
     pub fn window(&self, layer: usize, layers: usize) -> Range<usize> {
         let first = layer.saturating_sub(self.window / 2);
         let end = layer + self.window.div_ceil(2);

@@ -27,8 +27,8 @@ const BAR: f64 = 92.0;
 /// The maximum width of a row's label, in SVG units.
 const WIDEST: f64 = 190.0;
 
-/// Returns the hue of a kind of restored state: purple for hidden states, green for MLPs, red for attention. The hue
-/// also stands for the MLPs or the attention in runs where their outputs are severed.
+/// Returns the colour for a kind of restored state: purple for hidden states, green for MLPs, red for attention. Runs
+/// with severed MLP or attention outputs have the colour of the severed component.
 pub fn hue(kind: RestoredKind) -> Hue {
     match kind {
         RestoredKind::State => Hue::Purple,
@@ -136,7 +136,7 @@ impl HeatMap {
         svg.finish()
     }
 
-    /// Draws the layer numbers below the heat map, only as many as fit without overlap.
+    /// Draws the layer numbers below the heat map, at intervals that avoid overlap.
     fn layers(&self, svg: &mut Svg, layers: usize, left: f64, cell: f64, y: f64) {
         let every = [1, 2, 5, 10, 20].into_iter().find(|every| cell * *every as f64 >= 22.0).unwrap_or(50);
         for layer in (0..layers).step_by(every) {
@@ -154,7 +154,7 @@ impl HeatMap {
         );
     }
 
-    /// Draws the colour scale as a bar with values.
+    /// Draws the colour scale as a vertical bar with values next to it.
     fn bar(&self, svg: &mut Svg, x: f64, height: f64) {
         const PARTS: usize = 40;
         let part = height / PARTS as f64;

@@ -66,7 +66,7 @@ impl Panel {
     }
 }
 
-/// Draws one plot each for restored hidden states, MLP outputs and attention outputs. Plots without data are left out.
+/// Draws three plots: for restored hidden states, MLP outputs and attention outputs. Plots without data are left out.
 /// Returns `None` if no plot is left.
 pub fn by_layer(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds: Vec<RestoredKind> = RestoredKind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
@@ -116,8 +116,9 @@ fn legend_width(entries: &[(String, String)]) -> f64 {
     entries.iter().fold(LEFT, |width, (text, _)| width + ENTRY + text_width(text, TEXT))
 }
 
-/// Draws three bars per layer for the subject's last token: the effect of restoring the hidden state, and the same
-/// effect with attention outputs or MLP outputs severed. Returns `None` if one of the three effects was not measured.
+/// Draws three bars per layer for the subject's last token: the effect of restoring the hidden state alone, with
+/// severed attention outputs, and with severed MLP outputs. Returns `None` if one of the three effects was not
+/// measured.
 pub fn severed(effects: &AverageEffects, plan: &TracePlan) -> Option<String> {
     let kinds = [RestoredKind::State, RestoredKind::AttentionSevered, RestoredKind::MlpSevered];
     let means: Vec<&Vec<Mean>> =

@@ -8,7 +8,7 @@ use crate::research::figure::svg::escaped;
 use crate::research::trace::averages::{AverageEffects, TokenClass};
 use crate::research::trace::plan::{RestoredKind, TracePlan};
 
-/// The contents of the page, except for the figures.
+/// The contents of the HTML page of a trace, except for the figures.
 pub struct TracePage<'t> {
     /// The title as plain text, which [`Page`] escapes.
     pub title: String,
