@@ -10,7 +10,8 @@ const POINTERS: [&[u8]; 2] = [b"version https://git-lfs.", b"version https://haw
 /// Every Git LFS pointer file is smaller than this number of bytes, according to the Git LFS specification.
 const POINTER_BYTES: u64 = 1024;
 
-/// The error for a Git LFS pointer, a small text file that git stores in place of a large file that was not fetched.
+/// The error for a Git LFS pointer. Such a small text file takes the place of a large file until `git lfs pull` fetches
+/// the large file.
 #[derive(Debug, thiserror::Error)]
 #[error("this is a Git LFS pointer, not the file itself: run `git lfs pull` in the clone that it is from")]
 pub(crate) struct LfsPointer;

@@ -122,8 +122,8 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
-    // Changes of metadata or expectations do not need a build. A new or removed edit needs one, and so does a changed
-    // subject, prompt or target.
+    // Changes of metadata or expectations do not need a build. A new or removed edit needs a build. A changed subject,
+    // prompt or target also needs one.
     let weighs = |change: &EditChange| change.kind != ChangeKind::Changed || change.parts.contains(&EditPart::Meaning);
     let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
@@ -187,8 +187,8 @@ impl<'r> LogReader<'r> {
         Self { repository, model, states, folders, locks, broken: BTreeMap::new(), sets: VecDeque::new() }
     }
 
-    /// Returns the log entry of a commit; `None` if the commit changed neither facts nor the patch. This function must
-    /// be called for the parents of the commit first.
+    /// Returns the log entry of a commit. Returns `None` if the commit changed no fact and no patch, unless it changed
+    /// its edit files and they cannot be read. This function must be called for the parents of the commit first.
     fn entry(&mut self, commit: Commit) -> Option<LogEntry> {
         let parents: Vec<CommitState> = commit.parents.iter().filter_map(|id| self.states.get(id).cloned()).collect();
         let mut state = self.state(&commit);

@@ -18,8 +18,8 @@ pub struct DeltaNorms {
     pub total: f64,
 }
 
-/// Returns the Frobenius norm of the change by each edit over all weights of the patch. The keys are the digests of the
-/// subject, prompt and target of the edits.
+/// Returns the Frobenius norm of the change by each edit over all weights of the patch. The key of an edit is a digest
+/// of its subject, prompt and target.
 pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
     let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
     for target in patch.targets().values() {

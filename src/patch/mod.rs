@@ -38,7 +38,7 @@ pub struct Target {
     pub out: usize,
     /// The number of inputs of the linear map. It does not depend on the orientation of the stored weight.
     pub inner: usize,
-    /// The digests of the subject, prompt and target of the n edits, strictly ascending.
+    /// One digest per edit, over its subject, prompt and target. The n digests are strictly ascending.
     pub edits: Vec<Digest>,
     /// The left factor, `[out, n]`, row-major: column e belongs to `edits[e]`.
     pub u: Vec<f32>,
@@ -151,7 +151,8 @@ impl Patch {
         &self.targets
     }
 
-    /// Returns the digests of the subject, prompt and target of all edits, ascending and without duplicates.
+    /// Returns one digest per edit, over its subject, prompt and target. The digests are ascending and without
+    /// duplicates.
     pub fn edits(&self) -> Vec<Digest> {
         let mut edits: Vec<Digest> = self.targets.values().flat_map(|target| target.edits.iter().copied()).collect();
         edits.sort_unstable();

@@ -65,8 +65,8 @@ mod counted {
         /// The process is killed: the call that the test selects and all later calls do nothing, and temporary files
         /// remain.
         Killed,
-        /// The disk is full: the call that the test selects fails, and so do all later calls that create or write
-        /// files.
+        /// The disk is full: the call that the test selects fails. All later calls that create or write files also
+        /// fail.
         Full,
         /// The call that the test selects fails with an I/O error; later calls succeed.
         Broken,

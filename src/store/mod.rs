@@ -67,7 +67,7 @@ pub enum EntryKind {
     Object,
     /// A patch. Its key in the store is the SHA-256 of its bytes.
     Patch,
-    /// The second moment of the MLP keys of a layer (the inputs of its down-projection).
+    /// The second moment of a layer's MLP keys, which are the inputs of the layer's down-projection.
     Statistics,
     Factor,
     /// The numbers that a build reports, or the cached result of a measurement or check.

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// - on Windows: `LOCALAPPDATA`, with the subfolder `corrigenda\cache`
 /// - on other systems: `HOME`, with the subfolder `.cache/corrigenda`
 ///
-/// `env` returns the value of an environment variable. An empty variable counts as not set, and so does a relative
-/// `XDG_CACHE_HOME`, as the XDG specification requires. Returns `None` if none of the settings is set.
+/// `env` returns the value of an environment variable. An empty variable counts as not set. A relative
+/// `XDG_CACHE_HOME` is ignored, as the XDG specification requires. Returns `None` if none of the settings is set.
 pub fn cache_root(flag: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(flag) = flag {
