@@ -213,8 +213,8 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     Ok(answer(context, outcome, StoreImport { new, present, refused }, &text))
 }
 
-/// Returns the store entries that `corrigenda.lock` needs, for the locks of all models. `gc` keeps these entries, and
-/// `export` copies those that can be exported.
+/// Returns the store entries that the locks in `corrigenda.lock` need; this file has one lock per model. `gc` keeps
+/// these entries, and `export` copies those that can be exported.
 fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
     Ok(kept.into_iter().flatten().collect())
@@ -239,8 +239,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     Ok(kept)
 }
 
-/// Returns the measurements to keep, for the locks of all models in `corrigenda.lock`. A measurement is kept if some
-/// lock names its base model, and if the locks of this base model name all patches of the measurement.
+/// Returns the measurements that `gc` keeps, given the locks in `corrigenda.lock`, one per model. A measurement is kept
+/// if some lock names its base model, and if the locks of this base model name all patches of the measurement.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let own = |head: &CacheHeader| {
         let patches: BTreeSet<Digest> = head.patches().collect();

@@ -68,8 +68,8 @@ pub(super) struct Arguments {
     /// Folder with attribute_snippets.json, tfidf_vocab.json and idf.npy, as published with CounterFact; needed for RS
     #[arg(long, value_name = "DIR")]
     references: Option<PathBuf>,
-    /// Reproduce presumed errors of the published code: one optimisation attempt per value, and the targets of the
-    /// editors ft and kn
+    /// Reproduce presumed errors of the published code: one optimisation attempt per value, the scoring of
+    /// answers in ft, and the tokenization of answers in kn
     #[arg(long)]
     published: bool,
     /// Change a numeric setting of an editor, such as rome.refine-steps=40

@@ -176,7 +176,7 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// The model of `--model`. The bundled model is opened in this way only if `--layer` is set.
+/// The opened model of `--model`. If this is the bundled model, it is opened only if `--layer` is set too.
 struct Opened {
     folder: PathBuf,
     spec: Spec,

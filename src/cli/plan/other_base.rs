@@ -15,8 +15,8 @@ use crate::report::Outcome;
 use crate::report::table::{Table, percent};
 use crate::store::Store;
 
-/// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. If
-/// `strict` is true, a fact that the model needs, or whose prompt the model cannot process, gives the outcome
+/// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. If `strict` is
+/// true, a fact that the model needs, or whose prompt the model cannot process, gives the outcome
 /// [`Outcome::Findings`].
 pub(in crate::cli) fn show_plan(
     context: &Context,

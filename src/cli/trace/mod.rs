@@ -52,8 +52,8 @@ fn run_trace(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcom
     let place =
         arguments.out.as_deref().map(|out| destination(context, out, &base, &store)).transpose().map_err(stop)?;
     let kinds = RestoredKind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
-    // The noise depends on the subjects of all facts, including those that `--limit` excludes. A part of the facts
-    // therefore has the same results as in a run on all of them.
+    // The noise depends on the subjects of all facts, including those that `--limit` excludes. The results of a fact
+    // are therefore the same with and without `--limit`.
     let (noise, plan) = arguments.rules(&base, &facts, kinds, RestoredTokens::All).map_err(stop)?;
     facts.truncate(arguments.limit().unwrap_or(usize::MAX));
     let mut output = TraceOutput::new(&base, noise, plan, facts.len() + left.len(), left);

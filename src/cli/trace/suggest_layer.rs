@@ -183,7 +183,7 @@ fn refused(message: String) -> Failure {
     Failure::from(Diagnostic::new(Code::TraceRefused, message))
 }
 
-/// Returns the layers of `--layers` without duplicates, ascending; `None` without that option.
+/// Returns the layers of `--layers` without duplicates, in ascending order; `None` without that option.
 fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Failure> {
     let count = base.model.spec().layers;
     let mut named: Vec<usize> = arguments.layers.iter().flat_map(|range| range.0.clone()).collect();
@@ -231,7 +231,8 @@ fn some_edits(
     Ok(some)
 }
 
-/// Makes at most `count` edits from those `facts` that the base knows; `None` if no edit can be made.
+/// Samples at most `count` facts that the base knows, and makes an edit with another answer from each; `None` if no
+/// edit can be made.
 pub(crate) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<EditSet> {
     let (text, found) = counterfactual_edits(facts, count, seed, |fact| knows(base, fact));
     // Each edit was already parsed alone, so parsing all of them together cannot fail.
