@@ -18,7 +18,7 @@ pub struct Label {
     pub primary: bool,
 }
 
-/// One finding about the project: an error or a warning.
+/// One finding: an error or a warning about the project, the model or the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     pub code: Code,
