@@ -1,8 +1,8 @@
 //! Formats a report as a comment on a pull request: a summary sentence, the tables that a reviewer needs, and further
 //! tables in collapsed sections.
 //!
-//! The first line is a marker by which a later run finds the comment and replaces it. The section of answers is usually
-//! the longest, so it comes last and uses the remaining space.
+//! The first line is a marker by which the next run for the same pull request finds the comment and replaces it. The
+//! section of answers is usually the longest, so it comes last and uses the remaining space.
 
 use std::collections::BTreeMap;
 

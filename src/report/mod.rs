@@ -431,7 +431,8 @@ pub struct Culprit {
     pub prompt: String,
     /// Whether the expectation is met with a patch that contains only the edit `id`; always true for a probe.
     pub alone: bool,
-    /// The edits that break the expectation. If any one of them is left out of the patch, the expectation is met.
+    /// The ids of the edits that break the expectation. If any one of them is left out of the patch, the expectation is
+    /// met.
     pub breaks: Vec<String>,
     /// The edit whose omission from the patch helps most, with the probability of the wanted answer without that edit.
     /// For a prompt without a wanted answer, the number is the KL divergence in nats. Absent if `breaks` names edits.

@@ -91,8 +91,8 @@ impl Reference<AdapterCandidate> {
                 (None, _) => Check::wrong("module", name, "extra: the patch does not change it"),
             });
         }
-        // The expected factors are computed from the patch. If this computation were wrong, the factors could be equal
-        // and wrong, so their product is compared with the patch itself.
+        // If the conversion of the patch to factors were wrong, the expected factors and the exported factors would
+        // have the same mistake. Therefore their product is compared with the patch itself.
         if let Some(place) = found.difference(&candidate.patch.patch, spec).filter(|_| audit.failures() == before) {
             audit.add(Check::wrong("sum", place, "not what the patch adds"));
         }
@@ -257,8 +257,8 @@ impl AdapterFolder {
             let files = files(adapter, base, &id, &facts, settings.as_ref(), named);
             files.into_iter().map(|(file, bytes)| (file, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
         };
-        // Whether the base's name is a repository on the Hugging Face Hub affects only the model card. Therefore the
-        // card is computed for both cases, and the digest of the found card decides.
+        // The model card names the base only if the base is on the Hugging Face Hub, which `verify` does not know.
+        // Therefore both variants are computed, and the variant that equals the card in the folder is used.
         let found = self.digests.get(CARD_FILE).map(|(_, digest)| digest);
         let (named, plain) = (digests(true), digests(false));
         Some(if found == named.get(CARD_FILE) { named } else { plain })

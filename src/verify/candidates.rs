@@ -32,7 +32,8 @@ pub(crate) struct Reference<C> {
     /// The selected patch. `None` if the export contains no known patch, and none is named by the export, the user or
     /// `corrigenda.lock`.
     pub candidate: Option<C>,
-    /// Whether the export contains the patch. If not, the patch was selected only because it is named.
+    /// Whether the export contains the selected patch. If not, the patch was selected because the export, the user or
+    /// `corrigenda.lock` names it.
     pub contained: bool,
 }
 

@@ -28,7 +28,7 @@ use crate::safetensors::File;
 use crate::store::memo;
 
 /// The names of folders that git and download tools create in a checkpoint. No program loads weights from these
-/// folders.
+/// folders, so `verify` ignores them.
 pub(crate) const TOOLS: [&str; 2] = [".cache", ".git"];
 
 /// Checks that the checkpoint in `folder` is the base with a known patch applied.

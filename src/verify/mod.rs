@@ -5,7 +5,7 @@
 //! - [`checkpoint`](mod@checkpoint): compares an exported checkpoint with the patched base, file by file and tensor by
 //!   tensor ([`tensors`]);
 //! - [`adapter`], [`gguf`](mod@gguf): compare an adapter for transformers and one for llama.cpp with the patch;
-//! - [`candidates`]: finds the patch that an export contains, and reports its facts;
+//! - [`candidates`]: finds the patch that an export contains, and reports the facts of the patch;
 //! - [`claims`]: compares the claims of a manifest with the content of the export;
 //! - [`rebuild`](mod@rebuild): repeats the build in an empty store and compares the results with `corrigenda.lock`.
 //!

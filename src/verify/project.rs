@@ -115,7 +115,8 @@ fn check_inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, l
     for locked in &lock.statistics {
         let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
         let provenance = setup.for_layer(layer).provenance;
-        // Statistics that an earlier version of this program imported have a different address in the store.
+        // Statistics that an earlier version of this program imported have a different address in the store. `find`
+        // also looks for them there.
         let stored = stats::find(store, &provenance).ok().flatten();
         let address = stored.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
