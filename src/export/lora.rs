@@ -57,7 +57,7 @@ impl Adapter {
         let mut pairs = patch.targets().iter().map(factor_pair).collect::<Result<Vec<_>, ExportError>>()?;
         pairs.sort_by_key(|pair| pair.layer);
         // Two names, such as `h.0…` and `transformer.h.0…`, can refer to the same layer, but the model has only one of
-        // these tensors.
+        // these tensors. A patch that names both is rejected.
         match pairs.windows(2).find(|pair| pair[0].layer == pair[1].layer) {
             Some(pair) => Err(ExportError::NoModule { parameter: pair[1].module.clone() }),
             None => Ok(Self { rank, pairs }),

@@ -3,7 +3,8 @@
 //! - [`folder`]: lists the files of a checkpoint folder and checks where its links point;
 //! - [`weights`]: reads safetensors headers and computes the tensors that a patch replaces;
 //! - [`fact`]: collects the texts of the facts in a patch;
-//! - [`manifest`], [`card`]: describe an export for programs and for readers;
+//! - [`manifest`]: describes an export for programs;
+//! - [`card`]: describes an export for people;
 //! - [`destination`]: checks the destination and moves the export to it atomically;
 //! - [`checkpoint`](mod@checkpoint): exports the whole base with the patch applied;
 //! - [`lora`]: converts a patch to LoRA factors;
