@@ -91,8 +91,8 @@ impl<'a> MeasurementCache<'a> {
     }
 
     /// Returns the final hidden states of the earlier model, `before`, for all groups in order. A group is a list of
-    /// token rows, each with the number of its last positions whose states are returned. States that are not cached are
-    /// computed in one batch and cached.
+    /// token rows. The number with each row says for how many positions at its end the states are returned. States that
+    /// are not cached are computed in one batch and cached.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
         let header = CacheHeader { after: None, ..self.header };
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().hidden_size).sum();

@@ -12,11 +12,11 @@ pub enum PromptKind {
     Edit,
     /// The prompt of an edit with an alias of its subject.
     Alias,
-    /// A prompt of `expect.paraphrase`.
+    /// A prompt under `expect.paraphrase`: the same question in other words.
     Paraphrase,
     /// A prompt of `expect.unchanged`: a neighbour, whose answer should stay the same.
     Unchanged,
-    /// The prompt of a `[[probe]]`.
+    /// The prompt of a `[[probe]]`, which does not belong to an edit.
     Probe,
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use similar::algorithms::{DiffHook, myers};
 
-/// Adjacent words that are all in both texts, all only in the earlier text, or all only in the later text.
+/// A run of adjacent words that are in both texts, only in the earlier text, or only in the later text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Word")]
 pub struct WordRun {

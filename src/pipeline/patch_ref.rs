@@ -9,7 +9,7 @@ use crate::patch::Patch;
 use crate::regular_file;
 use crate::store::{EntryKind, MOST_PATCH_BYTES, Store};
 
-/// The minimum number of digits with which the user can abbreviate a patch id, which is hexadecimal.
+/// The minimum number of hexadecimal digits in an abbreviated patch id.
 pub const MIN_ID_DIGITS: usize = 8;
 
 /// A patch file that was found by the name that the user gave.

@@ -60,7 +60,7 @@ impl<'a> PlanLinker<'a> {
         &self.edits
     }
 
-    /// Returns the number of neutral sentences on which the refinement limits the change of the predictions; 0 without
+    /// Returns the number of neutral sentences with which the refinement keeps other predictions unchanged; 0 without
     /// refinement.
     pub fn sentences(&self) -> usize {
         self.linker.sentences()

@@ -20,8 +20,8 @@ use crate::store::{EntryKind, Store, memo};
 /// The maximum number of unmet expectations in the error for one broken limit.
 const MAX_PLACES: usize = 8;
 
-/// Returns the thresholds of the project, or the defaults: the KL divergence at or above which a prompt counts as
-/// changed, and the minimum probability of a target.
+/// Returns the thresholds of the project; a threshold that is not set has its default. The thresholds are the KL
+/// divergence at or above which a prompt counts as changed, and the minimum probability of a target.
 pub fn thresholds(config: &Config) -> Thresholds {
     let unchanged_kl = config.test.unchanged_kl.unwrap_or(UNCHANGED_KL);
     Thresholds { unchanged_kl, min_probability: config.test.min_probability.unwrap_or(0.0) }
