@@ -116,7 +116,8 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
 /// value is the id of the edit, and the pair of its prompt and its subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
-/// Returns a map of the edits in the project's existing files. The map is empty if the files are invalid.
+/// Returns the edits in the project's existing files, by the text that determines their MLP key. The map is empty if
+/// the files are invalid.
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };

@@ -2,7 +2,6 @@
 
 use super::svg::{Anchor, INK, Svg, TEXT, steps};
 
-/// The CSS colour of the grid lines.
 pub const GRID: &str = "#e4e4e4";
 
 /// The axes of a chart: the plot area in SVG units, and the range of the values on the vertical axis.

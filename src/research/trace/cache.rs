@@ -1,5 +1,5 @@
-//! Caches the traces of facts in the store, because one trace takes as long as many edits. The store address of a trace
-//! is a digest of the model, the fact, the noise and the settings of the trace.
+//! Caches the traces of facts in the store, because computing one trace takes as much time as compiling many edits. The
+//! store address of a trace is a digest of the model, the fact, the noise and the settings of the trace.
 
 use serde::{Deserialize, Serialize};
 

@@ -20,7 +20,8 @@ const NEIGHBOURS: usize = 5;
 ///
 /// The new answer of an edit is the answer of another fact of the same relation, and differs from the old answer. A
 /// paraphrase is the prompt after an unrelated sentence, as in CounterFact. The neighbours are prompts of unedited
-/// facts with another subject and the same relation. Facts with the same true answer as the edited fact come first.
+/// facts with another subject and the same relation. Neighbours with the same true answer as the edited fact come
+/// first.
 pub fn counterfactual_edits(
     facts: &[KnownFact],
     count: usize,
@@ -32,8 +33,8 @@ pub fn counterfactual_edits(
     let mut subjects = BTreeSet::new();
     for fact in sampler.ordered("fact", facts.iter()) {
         let Some(target) = sampler.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
-        // The prompt of an edit cannot contain braces, because they mark the place of the subject. The parser checks
-        // all other rules.
+        // The prompt of an edit cannot contain other braces than `{}`, which marks the place of the subject. The parser
+        // checks all other rules.
         let sound = !fact.prompt.contains(['{', '}'])
             && parse_files(vec![("a.toml".into(), edit_file(&[sampler.entry(fact, target, &[])]).into())]).is_ok();
         if sound && knows(fact) {

@@ -197,8 +197,8 @@ struct InitialStates {
     token: usize,
     samples: usize,
     width: usize,
-    /// The inputs of each layer from which runs start, by layer index. The shape is `[tokens, samples, d]` with d = the
-    /// hidden size.
+    /// A map from a layer to the hidden states that runs have before this layer. The shape of the states is `[tokens,
+    /// samples, d]` with d = the hidden size.
     states: BTreeMap<usize, Vec<f32>>,
 }
 
@@ -356,7 +356,8 @@ fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> 
         let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
         let own = TraceCell { token, layer, first, trunk: None };
         match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
-            // A window of one layer shares only its start with a longer window, so nothing can be forked.
+            // The run of a window of one layer has only its start in common with the run of a longer window, so the run
+            // cannot be forked.
             Some(group) if window.len() == 1 => group.push(own),
             Some(group) => group.push(TraceCell { first: window.end, trunk: Some(group[0].layer), ..own }),
             None => groups.push(vec![own]),

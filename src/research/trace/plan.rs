@@ -24,7 +24,8 @@ pub enum RestoredKind {
 impl RestoredKind {
     /// All variants, in the order of tables and JSON output.
     pub const ALL: [Self; 5] = [Self::State, Self::Mlp, Self::Attention, Self::MlpSevered, Self::AttentionSevered];
-    /// The variants that are traced at all tokens from the start of the subject.
+    /// The variants that can be traced at all tokens from the start of the subject. The other variants are traced only
+    /// at the subject's last token.
     pub const TABLES: [Self; 3] = [Self::State, Self::Mlp, Self::Attention];
 
     pub fn name(self) -> &'static str {

@@ -177,9 +177,10 @@ impl TrainingBatch {
     }
 }
 
-/// Returns the gradient of the loss for the down-projection matrix, then for the bias. With one row per token, let `K`
-/// be the inputs of the down-projection and `G` the gradients of the loss at its outputs. The gradient for the matrix
-/// is `Kᵀ G`, in the memory layout of the base model. The gradient for the bias is the sum of the rows of `G`.
+/// Returns the gradient of the loss for the down-projection matrix, then for the bias. `K` has the inputs of the
+/// down-projection, and `G` has the gradients of the loss at its outputs; both have one row per token. The gradient for
+/// the matrix is `Kᵀ G`, in the memory layout of the base model. The gradient for the bias is the sum of the rows of
+/// `G`.
 fn by_matrix(model: &Model, tuned: &TunedWeights, slopes: &LayerGradient<'_>) -> Vec<f64> {
     let spec = model.spec();
     let positions = slopes.keys.len() / spec.intermediate_size;

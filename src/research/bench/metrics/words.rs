@@ -20,8 +20,9 @@ fn rule(pattern: &str, with: &'static str) -> Rule {
     (Regex::new(&pattern).expect("every pattern below is one"), with)
 }
 
-/// The substitutions in their order: first `open` for opening quotes, punctuation and brackets, then `close` for
-/// closing quotes and contractions. [`words`] adds a space before and after the text between the two steps.
+/// All substitutions. The rules in `open` (opening quotes, punctuation and brackets) are applied first, then the rules
+/// in `close` (closing quotes and contractions). Between the two steps, [`words`] adds a space before and after the
+/// text.
 struct Rules {
     open: Vec<Rule>,
     close: Vec<Rule>,

@@ -1,6 +1,6 @@
 //! Computes the metrics of zsRE: shares of correctly predicted tokens. Each token of an answer is predicted after the
-//! prompt and the earlier tokens of the answer. As in the released evaluation, this input is joined as text and
-//! tokenized as a whole.
+//! prompt and the earlier tokens of the answer. As in the released evaluation, the prompt and these tokens are joined
+//! as text and tokenized together.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -6,11 +6,10 @@ use crate::research::trace::averages::{AverageEffects, TokenClass};
 use crate::research::trace::indirect_effects::FactTrace;
 use crate::research::trace::plan::{RestoredKind, TracePlan};
 
-/// The values, labels and colour scale of one heat map.
 struct HeatMap {
     title: String,
     note: String,
-    /// The label of each row, and whether the row belongs to the subject.
+    /// The label of each row, and whether its tokens are part of the subject.
     rows: Vec<(String, bool)>,
     table: Vec<Vec<f64>>,
     low: f64,
