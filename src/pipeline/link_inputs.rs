@@ -18,7 +18,7 @@ pub struct Prepared<'a> {
     /// The number of edits that were compiled in this run. The other compiled edits were read from the store.
     pub compiled: usize,
     /// The largest ridge of the changed layers. At each layer, a ridge may be added to the diagonal of the second
-    /// moment `C` before its Cholesky factorisation. It is given as a share of the mean diagonal entry.
+    /// moment `C` before its Cholesky factorisation. The ridge is a share of the mean diagonal entry.
     pub ridge: f64,
 }
 

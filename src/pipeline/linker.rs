@@ -105,8 +105,8 @@ impl<'a> Linker<'a> {
         self.system.alike(cosine)
     }
 
-    /// Returns the number of neutral sentences with which the refinement keeps other predictions unchanged; 0 without
-    /// refinement.
+    /// Returns the number of neutral sentences on which the refinement keeps the predictions close to those of the base
+    /// model; 0 without refinement.
     pub fn sentences(&self) -> usize {
         self.refinement.as_ref().map_or(0, |refinement| refinement.sentences.len())
     }

@@ -60,8 +60,8 @@ impl<'a> PlanLinker<'a> {
         &self.edits
     }
 
-    /// Returns the number of neutral sentences with which the refinement keeps other predictions unchanged; 0 without
-    /// refinement.
+    /// Returns the number of neutral sentences on which the refinement keeps the predictions close to those of the base
+    /// model; 0 without refinement.
     pub fn sentences(&self) -> usize {
         self.linker.sentences()
     }

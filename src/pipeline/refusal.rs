@@ -126,7 +126,7 @@ impl Refusal {
     }
 }
 
-/// Returns the edits of a plan that the store records as not compilable, each with the reason.
+/// Returns the edits of a plan that an earlier build could not compile, each with the reason from the store.
 ///
 /// # Errors
 /// If the store cannot be read.
