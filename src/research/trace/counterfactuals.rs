@@ -33,7 +33,7 @@ pub fn counterfactual_edits(
     let mut subjects = BTreeSet::new();
     for fact in sampler.ordered("fact", facts.iter()) {
         let Some(target) = sampler.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
-        // The prompt of an edit cannot contain other braces than `{}`, which marks the place of the subject. The parser
+        // The prompt of an edit cannot contain braces other than `{}`, which marks the place of the subject. The parser
         // checks all other rules.
         let sound = !fact.prompt.contains(['{', '}'])
             && parse_files(vec![("a.toml".into(), edit_file(&[sampler.entry(fact, target, &[])]).into())]).is_ok();
