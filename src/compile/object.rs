@@ -96,8 +96,8 @@ impl Object {
     /// Parses the bytes that [`Object::to_bytes`] writes.
     ///
     /// # Errors
-    /// If the bytes are not a safetensors file, the metadata does not describe the search, a tensor is unknown,
-    /// incomplete or not F32, or a number is not finite.
+    /// If the bytes are not a safetensors file, the metadata does not describe the search, a tensor is unknown or not
+    /// F32, a layer lacks its key or its value, or a number is not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ObjectError> {
         let header = Header::parse(bytes.len() as u64, bytes)?;
         let search = header.metadata.get(KEY).and_then(|text| serde_json::from_str(text).ok());

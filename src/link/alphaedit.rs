@@ -23,8 +23,8 @@ pub enum EigenCutoff {
     Share(f64),
 }
 
-/// The projector onto the eigenvectors of the second moment that an [`EigenCutoff`] selects. To save memory, the
-/// projector stores the selected or the remaining eigenvectors, whichever are fewer.
+/// The projector onto the eigenvectors of the second moment that an [`EigenCutoff`] selects. To save memory, it stores
+/// either the selected or the remaining eigenvectors, depending on which are fewer.
 pub struct Projector {
     /// Orthonormal eigenvectors of the second moment, each `[intermediate_size]`.
     vectors: Vec<Vec<f64>>,

@@ -12,7 +12,8 @@ use crate::compile::value::mean_key;
 use crate::model::Model;
 use crate::patch::PatchError;
 
-/// An editor of many facts, such as MEMIT. It computes the right factor of a layer's change from the layer's MLP keys.
+/// An editor of many facts, such as MEMIT. It computes the rows `v` of a layer's change `Σ u v` from the layer's MLP
+/// keys.
 pub trait MassEditor {
     /// Returns the rows `v` of the layer's change `Σ u v`, one `[intermediate_size]` per fact. The column `u` of a fact
     /// is the desired change of the output for the fact's key.

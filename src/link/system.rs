@@ -25,7 +25,7 @@ pub struct ClosedForm {
     /// The residuals, one `[hidden_size]` per edit: the value of the edit minus the output of the base weight for its
     /// key.
     pub u: Vec<Vec<f64>>,
-    /// The right factor of the change: one row `v`, `[intermediate_size]`, per edit.
+    /// The rows `v` of the change, one `[intermediate_size]` per edit.
     pub v: Vec<Vec<f64>>,
 }
 
@@ -62,10 +62,10 @@ pub struct KeySystem {
     coupling: Vec<f64>,
 }
 
-/// The right factor of a layer's change, and the condition number of the linear system.
+/// The rows `v` of a layer's change `Σ u v`, and the condition number of the linear system.
 #[derive(Clone, Debug)]
 pub struct Solution {
-    /// The right factor of the change: one row, `[intermediate_size]`, per chosen edit.
+    /// The rows `v` of the change, one `[intermediate_size]` per chosen edit.
     pub rows: Vec<Vec<f64>>,
     /// The condition number of the matrix of the linear system: the ratio of its largest to its smallest eigenvalue.
     pub condition: f64,
@@ -194,8 +194,8 @@ pub fn residual(pair: &LinkPair, output: &[f64]) -> Vec<f64> {
     pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
 }
 
-/// Returns the right factor of the change, one row per edit: `S⁻¹` times the matrix with the rows `whitened`. `solved`
-/// is the Cholesky factor of `S`. The terms of a sum are added in the order of the edits.
+/// Returns the rows `v` of the change, one per edit: `S⁻¹` times the matrix with the rows `whitened`. `solved` is the
+/// Cholesky factor of `S`, the matrix of the linear system. The terms of a sum are added in the order of the edits.
 fn solve_rows(solved: &Factor, whitened: &[&[f64]]) -> Vec<Vec<f64>> {
     let count = whitened.len();
     let column = |e: usize| {

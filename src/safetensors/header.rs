@@ -101,7 +101,7 @@ pub enum HeaderError {
     /// Two tensors share at least one byte.
     #[error("tensor `{tensor}` starts at data offset {found}, inside the tensor before it, which ends at {expected}")]
     Overlap {
-        /// Name of the tensor that starts later in the file.
+        /// Name of the tensor that starts inside another tensor.
         tensor: String,
         /// Offset after the last byte of the earlier tensor, counted from the end of the header.
         expected: u64,

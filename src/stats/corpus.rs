@@ -48,7 +48,7 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Opens the corpus at `path` at its first document.
+    /// Opens the corpus at `path`. The iterator starts at the first document.
     ///
     /// # Errors
     /// If the file cannot be opened.
@@ -59,8 +59,8 @@ impl Documents {
         Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })
     }
 
-    /// Reads the rest of the corpus and returns the digest of the whole text, which covers the documents that were
-    /// already read.
+    /// Reads the rest of the corpus and returns the digest of the whole text. The digest also covers the documents that
+    /// were already read.
     ///
     /// # Errors
     /// If the file cannot be read.

@@ -122,7 +122,7 @@ struct CorpusPass<'r, 'a> {
     run: &'r SumRun<'a>,
     /// One sum per layer. After an interrupted run, the sums may have different numbers of documents.
     sums: Vec<(Statistics, KeyBuffer)>,
-    /// The number of documents to read: all of the corpus, or the limit in the provenance.
+    /// The number of documents to read: all documents of the corpus, or the limit in the provenance if it is lower.
     total: u64,
 }
 
@@ -143,8 +143,8 @@ impl CorpusPass<'_, '_> {
                 run.unchanged(settled())?;
                 let began = Instant::now();
                 self.save(at)?;
-                // Saving many wide sums is slow. The interval grows, up to twenty times the minimum, so that saving
-                // takes at most about a tenth of the time.
+                // Saving the sums of many layers is slow. The interval grows, up to twenty times the minimum, so that
+                // saving takes at most about a tenth of the time.
                 every = (began.elapsed() * 10).min(run.save_every * 20).max(run.save_every);
                 saved = Instant::now();
             }

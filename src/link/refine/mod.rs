@@ -105,16 +105,16 @@ pub struct RefinementRun<'a> {
     settings: &'a Refinement,
     updates: Vec<LayerUpdate>,
     batches: Vec<Batch>,
-    /// The number of positions of the corpus sentences, over which the drift is averaged.
+    /// The total number of tokens of the corpus sentences. The drift is averaged over them.
     drift_positions: usize,
     fixed: Vec<FixedPart>,
 }
 
 /// The numbers of one layer that stay constant during refinement.
 struct FixedPart {
-    /// The right factor of the layer's change as f32, `[edits, intermediate_size]`.
+    /// The rows of the layer's update as f32, `[edits, intermediate_size]`.
     rows: Vec<f32>,
-    /// The Gram matrix of the rows of the right factor, `[edits, edits]`.
+    /// The Gram matrix of the rows of the layer's update, `[edits, edits]`.
     gram: Vec<f64>,
     /// `‖W‖²`, the squared Frobenius norm of the layer's weight.
     weight_square: f64,
@@ -273,7 +273,7 @@ impl<'a> RefinementRun<'a> {
     }
 }
 
-/// Runs the refinement that [`RefinementRun::new`] prepares from the same parameters.
+/// Optimises the columns of `updates`. Prepares a [`RefinementRun`] from the parameters and runs it.
 ///
 /// # Errors
 /// If a changed weight is not finite.
