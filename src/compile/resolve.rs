@@ -82,7 +82,7 @@ impl Resolved {
             cut(tokens, Prompt { text: &text, chat }, &subject, target.len() - 1, limit)
         };
         let rows = templates.iter().map(row).collect::<Result<_, _>>()?;
-        // The drift prompt is plain text even if the edit is in a chat, because it measures how the model describes the
+        // The drift prompt is plain text even if the edit is in a chat. The drift measures how the model describes the
         // subject.
         let (text, place) = fill("{} is a", fact.subject)?;
         let drift = cut(tokens, text.as_str().into(), &place, 0, limit)?;

@@ -1,5 +1,5 @@
-//! Finds the MLP values of edits: optimises δ, the change of the value, with Adam. A schedule of stages retries edits
-//! that do not converge.
+//! Finds the MLP values of edits: optimises δ, the change of the value, with Adam. If the first stage of the schedule
+//! does not converge, later stages try again with other learning rates and more evaluations.
 
 use std::convert::Infallible;
 

@@ -46,7 +46,7 @@ pub struct CachedStatistics {
     pub imported: Option<Digest>,
 }
 
-/// The number of bytes at the start of a statistics file that are read for its header. The header is much shorter.
+/// The header of a statistics file is searched in this number of bytes at the start of the file. It is much shorter.
 const HEAD: u64 = 1 << 16;
 
 /// Returns the statistics of `provenance` after checking all of their bytes, or `None` if the store does not have them.

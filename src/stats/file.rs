@@ -96,7 +96,7 @@ impl Provenance {
         canon.finish()
     }
 
-    /// Returns the provenance of a sum that this program computes: a copy without the imported file.
+    /// Returns a copy without the digest of an imported file: the provenance of the sum that this program computes.
     #[must_use]
     pub fn summed(&self) -> Self {
         Self { imported: None, ..self.clone() }
@@ -126,7 +126,7 @@ impl Provenance {
 }
 
 impl Statistics {
-    /// Returns statistics without documents, to which MLP keys can be added.
+    /// Returns empty statistics, to which MLP keys can be added.
     pub fn new(provenance: Provenance) -> Self {
         let moment = SecondMoment::new(provenance.inner);
         Self { provenance, documents: 0, imported: None, moment }

@@ -22,7 +22,7 @@ pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// in a separate pass.
 pub const SUM_BYTES: usize = 1 << 31;
 
-/// The inputs of a pass over a corpus that sums second moments.
+/// The inputs for the sums of second moments over a corpus.
 pub struct SumRun<'a> {
     /// The base model, whose MLP keys are summed.
     pub model: &'a Model,
