@@ -84,8 +84,8 @@ pub struct Objective<'a> {
     /// [`Hook::Block`].
     pub value_before: Vec<f32>,
     pub(super) norm_before: f64,
-    /// The base model's log-probability of every token of the vocabulary, as the token after the subject in `"{subject}
-    /// is a"`.
+    /// The log-probabilities of the next token after the subject in `"{subject} is a"`, for every token of the
+    /// vocabulary, in the base model.
     drift_before: Vec<f64>,
 }
 
