@@ -1,4 +1,4 @@
-//! Defines the error of opening or running a model, and the advice for the user.
+//! Defines the error type for opening and running models, and the advice that is printed with an error.
 
 use std::path::{Path, PathBuf};
 

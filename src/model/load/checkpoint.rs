@@ -320,9 +320,9 @@ impl Source<'_> {
         format!("{}.weight", self.family().head)
     }
 
-    /// Returns the output matrix, which is the token embedding if embeddings are tied. If the weights files of such a
-    /// model also contain an output matrix, checks that it equals the token embedding, up to rounding. Adds a warning
-    /// to `remarks` if it is rounded.
+    /// Returns the output matrix. If embeddings are tied, this is the token embedding, and an output matrix in the
+    /// weights files must equal the token embedding, up to rounding. Adds a warning to `remarks` if that matrix is
+    /// rounded.
     fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;
         let weight = if spec.tied {

@@ -26,7 +26,7 @@ const INDEX: &str = "model.safetensors.index.json";
 #[derive(Clone, Debug)]
 pub(crate) struct WeightFiles {
     pub shards: Vec<MappedFile>,
-    /// Whether the shards are listed in an index.
+    /// Whether the weights are several shards with an index, and not one file.
     pub indexed: bool,
     /// Tensors that the weights index lists but no shard contains, each with the shard that the index states. A missing
     /// tensor is an error only if the decoder reads it. Some indexes list tensors that no program needs, such as the
@@ -97,7 +97,7 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Returns the error for a tensor that is not in the shard that the weights index states.
+    /// Returns the error for a tensor that is missing from the shard stated in the weights index.
     pub(crate) fn not_there(&self, tensor: &str, shard: &str) -> ModelError {
         ModelError::NotInShard { index: self.path.clone(), tensor: tensor.to_owned(), shard: shard.to_owned() }
     }

@@ -1,5 +1,5 @@
-//! Computes one transformer block: attention, then the MLP in two steps, before and after the MLP key (the input of the
-//! down-projection).
+//! Computes one transformer block: attention, then the MLP. The MLP is computed in two steps: first its key (the input
+//! of the down-projection), then its value (the output of the down-projection).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -200,8 +200,8 @@ impl Model {
         self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope(position, head));
     }
 
-    /// Applies the inverse rotation of RoPE in place. The reverse pass needs it for the gradients of attention queries
-    /// and keys.
+    /// Applies the inverse rotation of RoPE in place. The reverse pass uses this rotation for the gradients of
+    /// attention queries and keys.
     pub(crate) fn apply_rope_inverse(&self, layer: usize, rows: &Rows, qkv: &mut [f32]) {
         self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope_inverse(position, head));
     }

@@ -11,7 +11,8 @@ use super::kv_cache::{EMPTY, KvCache};
 use super::model::Model;
 use super::rows::Rows;
 
-/// Prefixes, one per token sequence of later batches, with their KV cache in each layer.
+/// Prefixes of token sequences, with their KV cache in each layer. Prefix `i` belongs to the token sequence `i` of each
+/// later batch.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixCache {
     tokens: Vec<Vec<u32>>,

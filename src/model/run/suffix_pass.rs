@@ -28,9 +28,11 @@ pub struct SuffixPass<'a> {
     first_layer: usize,
     rows: Rows,
     last_n: Vec<usize>,
-    /// The KV cache of the positions before the changing position, one element per layer above the edited layer.
+    /// The KV cache of the positions before the position whose hidden state changes, one element per layer above the
+    /// edited layer.
     caches: Vec<KvCache>,
-    /// The hidden states after the edited layer, from the changing position on, `[positions, d]`.
+    /// The hidden states after the edited layer, `[positions, d]`. The first position of each token sequence is the one
+    /// whose hidden state changes.
     resid_start: Vec<f32>,
 }
 
@@ -128,12 +130,14 @@ impl<'a> SuffixPass<'a> {
         tape + logits + self.caches.iter().map(cached).sum::<usize>()
     }
 
-    /// Computes the logits after `change`, `[d]`, is added to the changing hidden state of every token sequence.
+    /// Computes the logits after `change`, `[d]`, is added to one hidden state of every token sequence: the state after
+    /// the edited layer at the changing position.
     pub fn evaluate(&self, change: &[f32]) -> SuffixTape {
         self.evaluate_each(&vec![change; self.rows.count()])
     }
 
-    /// Computes the logits after `changes[i]`, `[d]`, is added to the changing hidden state of each token sequence `i`.
+    /// Computes the logits after `changes[i]`, `[d]`, is added to one hidden state of each token sequence `i`: the
+    /// state after the edited layer at the changing position.
     pub fn evaluate_each(&self, changes: &[&[f32]]) -> SuffixTape {
         let spec = self.model.spec();
         let mut x = self.resid_start.clone();

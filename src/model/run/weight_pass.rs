@@ -58,7 +58,8 @@ impl WeightPass {
         self.rows.positions()
     }
 
-    /// Runs the token sequences through `model`, from the MLP down-projection of the layer to the logits.
+    /// Runs the token sequences through `model`, from the MLP down-projection of the layer given to [`WeightPass::new`]
+    /// to the logits.
     pub fn forward(&self, model: &Model) -> WeightTape {
         let width = model.spec().hidden_size;
         let (x, blocks) = self.run_blocks(model);

@@ -29,14 +29,14 @@ const SETTINGS: &str = "tokenizer_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
 /// The name of the chat template in the Jinja environment and in Jinja's error messages.
 const NAME: &str = "the template";
-/// The file that lists the special tokens of older models.
+/// The file in which older models list their special tokens.
 const SPECIAL: &str = "special_tokens_map.json";
 /// Maximum size of each file that this module reads, in bytes. Some settings files list every token of the vocabulary.
 const LIMIT: u64 = 64 << 20;
 /// Maximum length of a chat template in bytes, which also bounds its nesting depth. The longest published chat
 /// templates have a quarter of this length.
 const LONGEST: usize = 64 << 10;
-/// Maximum number of steps of one rendering. Each Jinja instruction counts, and each byte of bulk text operations.
+/// Maximum cost of one rendering. Each Jinja instruction costs 1, and operations on texts cost 1 per byte.
 const FUEL: u64 = 1 << 20;
 /// Stack size of the thread that renders a chat template, in bytes. The operating system allocates only the pages that
 /// are used.

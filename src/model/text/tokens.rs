@@ -48,8 +48,9 @@ pub struct EncodedPrompt {
     /// The rendered prompt. If a chat template is used, this includes the texts that the template writes around the
     /// prompt.
     pub text: String,
-    /// The number of bytes to add to a byte position in the original prompt to get the position in `text`. Negative if
-    /// the chat template strips more bytes of white space from the prompt than it writes before it.
+    /// The number of bytes to add to a byte position in the original prompt to get the position in `text`. The number
+    /// is negative if the chat template strips white space that is longer than the text that it writes before the
+    /// prompt.
     shift: isize,
     /// Whether the chat template puts a space before an answer; `None` if this is unknown or if no chat template is
     /// used.

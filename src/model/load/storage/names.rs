@@ -1,4 +1,4 @@
-//! Explains why a tensor is missing, and lists tensors that are not read. Both use only the names of the tensors.
+//! Explains why a tensor is missing, and lists tensors that are not read. Only the names of the tensors are used.
 
 use std::collections::BTreeSet;
 
