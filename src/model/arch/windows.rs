@@ -41,8 +41,8 @@ pub(crate) fn local_layers(config: &ConfigReader<'_>, layers: usize) -> Result<V
 }
 
 /// Returns the attention window of each layer, in positions; `None` for full attention. Mistral and Ministral models
-/// have windows by default. Qwen models have windows only if `use_sliding_window` is set. The other families that are
-/// read like Llama have full attention in every layer.
+/// have windows by default. Qwen models have windows only if `use_sliding_window` is set. Llama and Seed-OSS models
+/// have full attention in every layer.
 ///
 /// If the key `layer_types` is present, it states which layers have a window. Otherwise, every layer of a Mistral or
 /// Ministral model has a window. In a Qwen model, every layer with an index of at least `max_window_layers` has one.

@@ -320,8 +320,8 @@ impl Source<'_> {
         format!("{}.weight", self.family().head)
     }
 
-    /// Returns the output matrix. If embeddings are tied, this is the token embedding, and an output matrix in the
-    /// weights files must equal the token embedding, up to rounding. Adds a warning to `remarks` if that matrix is
+    /// Returns the output matrix. If embeddings are tied, this is the token embedding. If the weights files contain an
+    /// output matrix as well, it must equal the token embedding, up to rounding. Adds a warning to `remarks` if it is
     /// rounded.
     fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;

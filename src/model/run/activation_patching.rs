@@ -152,8 +152,8 @@ impl Model {
     }
 
     /// Returns the attention queries, keys and values of all patched runs. A run that starts in this layer with a
-    /// replaced hidden state differs from the recorded pass only at its first position, so its other positions are read
-    /// from the cache.
+    /// replaced hidden state differs from the recorded pass only at its first position. The queries, keys and values of
+    /// its other positions are therefore copied from the recorded pass.
     fn patched_qkv(&self, layer: usize, rows: &[PatchedRun<'_>], batch: &RunBatch) -> Vec<f32> {
         let (width, columns) = (self.spec().hidden_size, self.heads(layer).qkv_width());
         let is_new = |index: usize| index >= batch.settled && matches!(rows[index].start, StartState::State(_));

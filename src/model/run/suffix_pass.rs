@@ -47,8 +47,8 @@ pub struct SuffixTape {
 
 impl<'a> SuffixPass<'a> {
     /// Prepares the token sequences that `hooked` recorded at `layer`, the edited layer. `changing[i]` is the position
-    /// of the changing hidden state in sequence `i`. The last `last_n[i]` positions of the sequence are labelled; none
-    /// of them is before `changing[i]`.
+    /// of the changing hidden state in sequence `i`. The last `last_n[i]` positions of the sequence are labelled (their
+    /// next token is scored); none of them is before `changing[i]`.
     pub fn new(model: &'a Model, layer: usize, hooked: &HookOutput, changing: &[usize], last_n: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
         // The index of the changing position in `hooked.resid_post`, which does not contain the cached prefix.
@@ -179,14 +179,14 @@ impl<'a> SuffixPass<'a> {
         (0..self.rows.count()).map(row).collect()
     }
 
-    /// Returns the number of positions at the end of each token sequence that `layer` computes: in the last layer only
-    /// the labelled positions, in other layers all positions.
+    /// Returns how many positions at the end of each token sequence `layer` computes. The last layer computes only the
+    /// labelled positions (those whose next token is scored). All other layers compute all positions.
     fn last_n_of(&self, layer: usize) -> Vec<usize> {
         if layer + 1 == self.model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }
 
-    /// Copies the gradients of the labelled positions into a matrix of all positions, with zeros elsewhere. This is
-    /// only needed if the edited layer is the last layer.
+    /// Copies the gradients of the labelled positions (those whose next token is scored) into a matrix of all
+    /// positions, with zeros elsewhere. This is only needed if the edited layer is the last layer.
     fn scatter(&self, labelled: &[f32]) -> Vec<f32> {
         let width = self.model.spec().hidden_size;
         let mut out = vec![0.0; self.rows.positions() * width];

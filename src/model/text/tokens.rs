@@ -154,10 +154,9 @@ impl Tokens {
         Some(Remark::new(RemarkKind::TextsEnded, message, help))
     }
 
-    /// Returns a digest of the data, other than tokenizer.json, that determines the tokens of a prompt. For a user
-    /// message (`chat`), this is the digest of the chat template. For other prompts, this is a constant if the
-    /// tokenizer appends special tokens, because they are removed from prompts. Returns `None` if tokenizer.json alone
-    /// determines the tokens.
+    /// Returns a digest of everything other than tokenizer.json that determines the tokens of a prompt; `None` if there
+    /// is nothing else. For a user message (`chat`), this is the digest of the chat template. For other prompts, it is
+    /// a constant if the tokenizer appends special tokens, because they are removed from prompts.
     ///
     /// # Errors
     /// As [`Tokens::chat`].
