@@ -155,8 +155,8 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     if map.is_empty() { Err(wrong("its `weight_map` is empty".into())) } else { map.iter().map(place).collect() }
 }
 
-/// Whether a shard's name is a file name without a folder, with the extension `.safetensors`: ASCII letters, digits,
-/// `-`, `_` and `.`, with no leading dot.
+/// Whether a shard's name has only ASCII letters, digits, `-`, `_` and `.`, does not start with `.`, and ends in
+/// `.safetensors`. A shard with such a name is inside the model folder.
 fn is_shard(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     name.ends_with(".safetensors") && !name.starts_with('.') && name.chars().all(plain)

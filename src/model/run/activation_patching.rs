@@ -1,9 +1,9 @@
 //! Resumes recorded forward passes with some hidden states or outputs replaced. Causal tracing (Meng et al. 2022,
 //! section 2) is based on these patched runs.
 //!
-//! If one hidden state is replaced in one layer, only the later layers change, from that token position on. All other
-//! hidden states are read from the recorded pass. A patched run joins the batch at the first layer that changes. Many
-//! runs are computed together, so that each weight is read only once.
+//! A replaced hidden state only affects later layers, at the same and later token positions. All other hidden states
+//! are read from the recorded pass. A patched run joins the batch at the first layer that changes. Many runs are
+//! computed together, so that each weight is read only once.
 
 use std::ops::Range;
 
@@ -32,8 +32,7 @@ pub struct PatchedRun<'r> {
 /// The hidden states before the first layer that a patched run computes.
 #[derive(Clone, Copy)]
 pub enum StartState<'r> {
-    /// The contained hidden state, `[d]`, at the first computed position, and the recorded hidden states at later
-    /// positions.
+    /// The first computed position uses this hidden state, `[d]`. Later positions use the recorded hidden states.
     State(&'r [f32]),
     /// The hidden states of another patched run before the same layer. The number is the index of the other run in the
     /// batch.

@@ -65,8 +65,8 @@ impl Model {
     }
 
     /// Computes the embeddings of token sequences, `[positions, d]`, and lets `change` modify each token embedding
-    /// before the position embedding is added. `change` receives the index of the sequence, the position in it, and the
-    /// embedding.
+    /// before the position embedding is added. `change` receives the index of the sequence, the position in the
+    /// sequence, and the embedding.
     pub fn embed_with(
         &self,
         tokens: &[&[u32]],

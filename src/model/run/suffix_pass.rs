@@ -131,13 +131,13 @@ impl<'a> SuffixPass<'a> {
     }
 
     /// Computes the logits after `change`, `[d]`, is added to one hidden state of every token sequence: the state after
-    /// the edited layer at the changing position.
+    /// the edited layer, at the position that was given to [`SuffixPass::new`].
     pub fn evaluate(&self, change: &[f32]) -> SuffixTape {
         self.evaluate_each(&vec![change; self.rows.count()])
     }
 
     /// Computes the logits after `changes[i]`, `[d]`, is added to one hidden state of each token sequence `i`: the
-    /// state after the edited layer at the changing position.
+    /// state after the edited layer, at the position that was given to [`SuffixPass::new`].
     pub fn evaluate_each(&self, changes: &[&[f32]]) -> SuffixTape {
         let spec = self.model.spec();
         let mut x = self.resid_start.clone();
