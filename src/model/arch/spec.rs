@@ -14,7 +14,7 @@ use super::windows::{local_layers, windows};
 use crate::model::ModelError;
 use crate::model::load::storage::config as stored;
 
-/// Flags for the projections of a model that have a bias.
+/// Flags that state which projections of a model have a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Biases {
     /// Whether the query, key and value projections have biases.

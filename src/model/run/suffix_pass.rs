@@ -47,11 +47,12 @@ pub struct SuffixTape {
 
 impl<'a> SuffixPass<'a> {
     /// Prepares the token sequences that `hooked` recorded at `layer`, the edited layer. `changing[i]` is the position
-    /// of the changing hidden state in sequence `i`. The last `last_n[i]` positions of the sequence are labelled (their
+    /// whose hidden state changes in sequence `i`. The last `last_n[i]` positions of the sequence are labelled (their
     /// next token is scored); none of them is before `changing[i]`.
     pub fn new(model: &'a Model, layer: usize, hooked: &HookOutput, changing: &[usize], last_n: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
-        // The index of the changing position in `hooked.resid_post`, which does not contain the cached prefix.
+        // The index, in `hooked.resid_post`, of the position whose hidden state changes. `resid_post` does not contain
+        // the cached prefix.
         let split = |row: usize| {
             assert!(changing[row] >= all.cached(row), "a changing position is after the cached prefix");
             all.range(row).start + changing[row] - all.cached(row)
