@@ -289,9 +289,9 @@ fn concat_qkv([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> {
     qkv
 }
 
-/// Calls `pair` with two indices for each element of the queries, keys and values of one position. The first index is
-/// that in this program's order: all queries, all keys, all values. The second index is that in the order of a matrix
-/// whose columns are grouped by head.
+/// Calls `pair` for each element of the queries, keys and values of one position. The two arguments are the index of
+/// the element in this program's order (all queries, all keys, all values), and its index in a matrix whose columns are
+/// grouped by head.
 pub(crate) fn each_grouped_index(heads: Heads, mut pair: impl FnMut(usize, usize)) {
     for head in 0..heads.query_heads {
         for part in 0..3 {

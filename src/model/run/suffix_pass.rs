@@ -4,7 +4,7 @@
 //! sequence changes, so [`SuffixPass::new`] computes the constant part once:
 //!
 //! - everything up to the edited layer is constant;
-//! - in the layers above, the positions before the changing position are constant, because attention is causal; their
+//! - in the layers above, the positions before that hidden state are constant, because attention is causal; their
 //!   attention keys and values are cached.
 //!
 //! After the last block, only the labelled positions (those whose next token is scored) are computed. The results are

@@ -201,7 +201,7 @@ impl Tokens {
     }
 
     /// Tokenises a prompt. A user message is rendered with the chat template, which writes the special tokens. Any
-    /// other prompt is tokenised as by [`Tokens::encode`], but special tokens at the end are removed, because an answer
+    /// other prompt is tokenised by [`Tokens::encode`]. Special tokens at its end are then removed, because an answer
     /// follows.
     ///
     /// # Errors
