@@ -43,7 +43,7 @@ impl<'a> MeasurementCache<'a> {
     }
 
     pub(super) fn store_answers(&self, inquiries: &[Inquiry], pairs: &[PredictionPair]) {
-        // Predictions are not cached if one of their numbers is not finite.
+        // Predictions with a number that is not finite are not cached, so the next run computes them again.
         if let Some(store) = self.store.filter(|_| pairs.iter().all(PredictionPair::is_finite)) {
             let bytes = cache_bytes::encode_answers(&self.header, pairs);
             store.put_optional(EntryKind::Measured, &self.answers_address(inquiries), &bytes);
@@ -91,8 +91,8 @@ impl<'a> MeasurementCache<'a> {
     }
 
     /// Returns the final hidden states of the earlier model, `before`, for all groups in order. A group is a list of
-    /// token rows. The number with each row says for how many positions at its end the states are returned. States that
-    /// are not cached are computed in one batch and cached.
+    /// token rows. The number with each row is the number of positions at the end of the row for which states are
+    /// returned. States that are not cached are computed in one batch and cached.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
         let header = CacheHeader { after: None, ..self.header };
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().hidden_size).sum();

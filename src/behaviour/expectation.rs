@@ -22,8 +22,8 @@ pub struct Expectation<'p> {
     /// The prompt with the subject filled in. It starts with a preface if the subject would otherwise be at an
     /// attention sink.
     pub prompt: String,
-    /// The length in bytes of the preface at the start of `prompt`, a text that avoids an attention sink; 0 without a
-    /// preface.
+    /// The length in bytes of the preface at the start of `prompt`; 0 without a preface. A preface is a text that
+    /// avoids an attention sink.
     pub preface: usize,
     /// Whether the prompt is a user message, to which the model's chat template is applied.
     pub chat: bool,
@@ -122,7 +122,7 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
 }
 
 impl Expectation<'_> {
-    /// Returns the prompt in the form that the tokenizer takes.
+    /// Combines the prompt and the `chat` flag into the input of the tokenizer.
     pub fn model_input(&self) -> Prompt<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
@@ -243,7 +243,8 @@ impl Share {
     }
 }
 
-/// The totals over all expectations of a set of edits and probes.
+/// The results over all expectations of a set of edits and probes: the share of met expectations per kind of prompt,
+/// and the largest KL divergence of a neighbour prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SetFigures {
     /// The share of edits whose prompt gets an accepted answer. Each alias of a subject counts as an edit.

@@ -8,9 +8,9 @@ use serde::Serialize;
 #[serde(rename_all = "kebab-case")]
 #[schemars(rename = "Asked")]
 pub enum PromptKind {
-    /// The prompt of an edit with its subject.
+    /// The prompt of an edit, with the subject filled in.
     Edit,
-    /// The prompt of an edit with an alias of its subject.
+    /// The prompt of an edit, with an alias in place of the subject.
     Alias,
     /// A prompt under `expect.paraphrase`: the same question in other words.
     Paraphrase,

@@ -6,7 +6,8 @@
 use crate::numeric::random::NumpyRandomState;
 use crate::numeric::rows::softmax;
 
-/// The sampling temperature; below 1, it makes likely tokens more likely.
+/// The temperature: the logits are divided by this number before the softmax. The help of `corrigenda diff --seed`
+/// states this value.
 const TEMPERATURE: f64 = 0.7;
 /// The probability mass for top-p sampling: a token is sampled from the smallest set of likeliest tokens whose
 /// probabilities add up to at least this value.
@@ -46,7 +47,8 @@ fn nucleus(probabilities: &[f32]) -> Vec<(u32, f64)> {
     order
 }
 
-/// Selects a token with a probability in proportion to its share. `uniform` is a random number in [0, 1).
+/// Selects one of `tokens` at random. The second number of each pair is the weight of the token: the probability of a
+/// token is its weight divided by the sum of all weights. `uniform` is a random number in [0, 1).
 fn pick(tokens: &[(u32, f64)], uniform: f64) -> u32 {
     let total: f64 = tokens.iter().map(|(_, share)| share).sum();
     let mut rest = uniform * total;
@@ -63,7 +65,7 @@ fn pick(tokens: &[(u32, f64)], uniform: f64) -> u32 {
 mod tests {
     use super::*;
 
-    /// Logits that give these probabilities at the sampling temperature.
+    /// Returns logits whose softmax at the sampling temperature is `probabilities`.
     fn logits(probabilities: &[f64]) -> Vec<f32> {
         probabilities.iter().map(|share| (share.ln() * TEMPERATURE) as f32).collect()
     }
@@ -90,8 +92,8 @@ mod tests {
         for _ in 0..4000 {
             counts[sampler.sample(&logits) as usize] += 1;
         }
-        // The nucleus has the first token with probability 2/3 and the third token with probability 1/3. Four standard
-        // deviations of a measured share are 0.03.
+        // The nucleus contains only the tokens 0 and 2, with probabilities 2/3 and 1/3. With 4000 samples, four
+        // standard deviations of the share of token 0 are 0.03.
         assert_eq!((counts[1], counts[3]), (0, 0));
         assert!((f64::from(counts[0]) / 4000.0 - 2.0 / 3.0).abs() < 0.03, "{counts:?}");
     }

@@ -60,8 +60,8 @@ struct RunCollector<'t> {
     words: Vec<WordRun>,
     removed: String,
     added: String,
-    /// White space that is in both texts and follows words that differ. It becomes part of their run only if the next
-    /// words differ too.
+    /// White space that is in both texts and follows words that differ. If the words after it differ too, the white
+    /// space is added to the removed words and to the added words. Otherwise it becomes unchanged text.
     space: String,
 }
 
