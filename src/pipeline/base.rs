@@ -46,7 +46,8 @@ impl Base {
         opened.map_err(|finding| Failure::from(point(project, finding)).with_sources(&project.edits.sources))
     }
 
-    /// Opens the model in `folder`, without a project. For `fresh`, see [`Base::open`].
+    /// Opens the model in `folder`, without a project. If `fresh` is true, every file is read and hashed. Otherwise the
+    /// digest of a file whose metadata is unchanged is taken from the store.
     ///
     /// # Errors
     /// If the model is missing or malformed, or a file cannot be read.
@@ -158,8 +159,8 @@ fn locate(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
 
 const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is relative to the folder of corrigenda.toml";
 
-/// Returns `folder`. If `folder` does not exist, and `written` looks like a name on the Hugging Face Hub, returns an
-/// error that suggests this name.
+/// Returns `folder`. If `folder` does not exist and `written` looks like a name on the Hugging Face Hub, returns an
+/// error that suggests this name. `written` is the location of the model as the user wrote it.
 fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
     match HubName::meant(written).filter(|_| folder.symlink_metadata().is_err()) {
         None => Ok(folder),

@@ -30,9 +30,9 @@ pub struct BuildOptions {
     pub update_base: bool,
 }
 
-/// The result of a build: the new content of `corrigenda.lock`, the measured figures and the warnings.
+/// The result of a build: the new content of `corrigenda.lock`, the measurements and the warnings.
 pub struct Built {
-    /// The id of the patch and the measured figures, for example the probability of each target.
+    /// The id of the patch and the measurements, for example the probability of each target.
     pub record: BuildRecord,
     /// The content of `corrigenda.lock` for the chosen model after the build.
     pub lock: Lock,
@@ -152,8 +152,8 @@ fn setup(
     Ok(setup)
 }
 
-/// Deletes the requests that `corrigenda stats import` left in the store, because `corrigenda.lock` now records the
-/// imports.
+/// Deletes from the store the requests for second moments that `corrigenda stats` recorded for this project. They are
+/// no longer needed, because `corrigenda.lock` now names these second moments.
 fn forget_requests(project: &Project, base: &Base, setup: &Setup, store: &Store) {
     for layer in setup.layers(base) {
         let address = setup.for_layer(layer).provenance.summed().address();

@@ -6,7 +6,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::project::Lock;
 
-/// The inputs that determine the patch and the measured figures of a build. Builds with equal inputs share one
+/// The inputs that determine the patch and the measurements of a build. Builds with equal inputs share one
 /// [`BuildRecord`](super::BuildRecord) in the store.
 pub struct BuildInputs<'a> {
     numerics: &'a str,
@@ -46,8 +46,8 @@ impl BuildInputs<'static> {
 }
 
 impl<'a> BuildInputs<'a> {
-    /// Collects the inputs of the build that wrote `lock`. With them, the measured figures of that build can be read
-    /// from the store without a plan.
+    /// Collects the inputs of the build that wrote `lock`. With these inputs, the measurements of that build can be
+    /// read from the store without a plan.
     pub fn of_lock(lock: &'a Lock) -> Self {
         let edits = lock.edits.iter().map(|edit| EditInputs {
             meaning: edit.meaning,

@@ -20,8 +20,8 @@ use crate::project::{Edit, Project};
 use crate::stats::{self, build::factor_address};
 use crate::store::{EntryKind, Store};
 
-/// The maximum number of edits for which `corrigenda plan` compares all pairs of MLP keys. `corrigenda build` has no
-/// such limit.
+/// The maximum number of edits for which `corrigenda plan` compares all pairs of MLP keys. The limit bounds the number
+/// of pairs, which grows quadratically. `corrigenda build` has no such limit.
 const MAX_PLANNED: usize = 300;
 
 /// Returns a warning for each pair in `similar` if both of its edits are in the plan. The message states `condition`,
@@ -83,7 +83,8 @@ pub fn foreseen(
         },
     )?;
     let system = KeySystem::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    // If two MLP keys are parallel, the linear system has no solution, and its condition number is infinite.
+    // `solve` fails if two MLP keys are parallel. The matrix of the linear system is then singular, and its condition
+    // number is infinite.
     let all: Vec<usize> = (0..edits.len()).collect();
     let condition = system.solve(&all, setup.link_ridge()).map_or(f64::INFINITY, |solved| solved.condition);
     let pairs = system.alike(SIMILAR).into_iter().map(|pair| SimilarKeys {

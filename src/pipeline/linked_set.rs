@@ -10,8 +10,8 @@ use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The patch of all edits of a plan, with its measured figures. Both are written to the store only after all policy
-/// checks have passed.
+/// The patch of all edits of a plan, with its measurements. Both are written to the store only after all policy checks
+/// have passed.
 pub(super) struct LinkedSet {
     pub(super) record: BuildRecord,
     pub(super) patch: Patch,
@@ -19,13 +19,14 @@ pub(super) struct LinkedSet {
     pub(super) compiled: usize,
     /// The store address of `record`, which may not be stored yet.
     address: Digest,
-    /// Whether the patch and its figures were computed in this run, so that they must still be written to the store.
+    /// Whether the patch was made and measured in this run. If so, [`LinkedSet::write`] stores the patch and its
+    /// measurements.
     is_new: bool,
 }
 
 impl LinkedSet {
-    /// Returns the patch of a plan with its measured figures. Both are read from the store if an earlier build had the
-    /// same inputs. Otherwise the edits are linked and the patch is measured.
+    /// Returns the patch of a plan with its measurements. Both are read from the store if an earlier build had the same
+    /// inputs. Otherwise the edits are linked and the patch is measured.
     ///
     /// # Errors
     /// If the edits cannot be compiled, linked or measured, or if the store cannot be read or written.
@@ -51,7 +52,7 @@ impl LinkedSet {
         Ok(Self { record, patch: linked.patch, compiled, address, is_new: true })
     }
 
-    /// Writes the patch and its figures to the store, unless they were read from the store.
+    /// Writes the patch and its measurements to the store, unless both were read from the store.
     ///
     /// # Errors
     /// If the store cannot be written.
@@ -65,8 +66,8 @@ impl LinkedSet {
     }
 }
 
-/// Reads the figures of a build from a store address, and the patch with the id in these figures. Returns `None` if one
-/// of the two is missing or damaged.
+/// Reads the record of a build from a store address, and the patch whose id is in this record. Returns `None` if the
+/// record or the patch is missing or damaged.
 ///
 /// # Errors
 /// If the store cannot be read.

@@ -93,8 +93,8 @@ fn has_corpus(project: &Project) -> bool {
     statistics.is_some_and(|statistics| project.config.resolve(&statistics.corpus).is_file())
 }
 
-/// Returns the setup of a project. It has the corpus digest in `lock` if the second moments of that corpus are in the
-/// store and the set is not refined. Otherwise it has the digest of the corpus on disk.
+/// Returns the setup of a project. If the edits are not refined and the store has the second moments of the corpus that
+/// `lock` names, the setup has the corpus digest in `lock`. Otherwise it has the digest of the corpus on disk.
 ///
 /// # Errors
 /// If the settings cannot be used, or if the project is a git revision and the corpus on disk is not the one that

@@ -19,8 +19,8 @@ pub struct FactReading<'a> {
     /// The tokens of the prompt, as text.
     pub tokens: Vec<String>,
     pub position: usize,
-    /// The tokens of the prompt and the position of the subject's last token in `corrigenda.lock`. `None` if they are
-    /// the same now, or if the lock does not have the edit.
+    /// The tokens of the prompt and the position of the subject's last token, as `corrigenda.lock` records them. `None`
+    /// if they equal `tokens` and `position`, or if the lock does not have the edit.
     pub before: Option<(Vec<String>, usize)>,
     /// The most probable next token, as text, and its probability.
     pub top: (String, f64),
@@ -32,7 +32,7 @@ pub struct FactReading<'a> {
 /// A fact that cannot be evaluated, because its text cannot be tokenized or the model's output is not finite.
 pub struct UnreadableFact<'a> {
     pub edit: &'a Edit,
-    /// The reason, as an error message for the user.
+    /// The reason why the fact cannot be evaluated, as an error message for the user.
     pub why: String,
 }
 

@@ -73,7 +73,8 @@ pub fn find(store: &Store, name: &str) -> Result<NamedPatch, Failure> {
     }
 }
 
-/// Returns the id in a file name of the form `<64 digits>.<extension>`; `None` for any other name.
+/// Returns the patch id in a file name of 64 hexadecimal digits, with or without an extension; `None` for any other
+/// name.
 fn id_of_name(path: &Path) -> Option<Digest> {
     path.file_stem().and_then(|stem| stem.to_str()).and_then(Digest::from_hex)
 }
@@ -82,7 +83,7 @@ impl NamedPatch {
     /// Reads the patch file without checking its content.
     ///
     /// # Errors
-    /// If the file cannot be read, or is larger than any patch can be.
+    /// If the file cannot be read, or is larger than the maximum size of a patch file.
     pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
         let failure = |why: String| Failure::from(Diagnostic::new(Code::PatchUnusable, why));
         regular_file::read(&self.path, MOST_PATCH_BYTES).map_err(|error| match error.kind() {

@@ -19,8 +19,8 @@ use crate::store::Store;
 /// Tokenizes every edit of the project, once with its subject and once with each alias, and collects warnings.
 ///
 /// # Errors
-/// If an edit or a probe cannot be tokenized or is too long for the model, if two edits have the same MLP key, or if
-/// the store cannot be read or written. Errors of edits and probes are reported together.
+/// If an edit or a probe cannot be tokenized or is too long for the model, if two edits have the same MLP key and the
+/// project sets no ridge, or if the store cannot be read or written. Errors of edits and probes are reported together.
 pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store) -> Result<Plan<'a>, Failure> {
     let mut plan = Plan { edits: Vec::new(), warnings: Vec::new() };
     let mut errors = Vec::new();
@@ -177,7 +177,7 @@ fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
 /// Returns the edits with these ids, or all edits if the list is empty.
 ///
 /// # Errors
-/// If no edit of the project has one of the ids.
+/// If `ids` contains an id that no edit of the project has.
 pub fn select_edits<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, Failure> {
     let unknown = ids.iter().filter(|id| project.edits.get(id).is_none());
     let findings: Vec<Diagnostic> = unknown.map(|id| unknown_id(project, id)).collect();

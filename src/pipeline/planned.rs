@@ -61,7 +61,8 @@ impl PlannedEdit<'_> {
         detect::with_preface(&setup.templates, self.preface())
     }
 
-    /// Returns the input of the tokenizer for `filled`, a text from [`PlannedEdit::filled`].
+    /// Combines `filled` (a text from [`PlannedEdit::filled`]) and the `chat` flag of the edit into the input of the
+    /// tokenizer.
     pub fn model_input<'t>(&self, filled: &'t str) -> Prompt<'t> {
         Prompt { text: filled, chat: self.edit.chat }
     }
@@ -71,10 +72,10 @@ impl PlannedEdit<'_> {
         (self.name != self.edit.subject).then_some(self.name)
     }
 
-    /// Returns the digest of the chat template for an edit in a chat. For other edits, returns a digest of the
-    /// tokenization rules that are not in `tokenizer.json`, or `None` if there are no such rules.
+    /// Returns the digest of the chat template for a chat edit. For any other edit, returns a constant digest if the
+    /// tokenizer appends special tokens, which are removed from prompts, and `None` if it appends none.
     pub fn chat_template_digest(&self, base: &Base) -> Option<Digest> {
-        // This cannot fail: an edit with an unusable chat template was rejected when the plan was made.
+        // This call cannot fail, because a plan rejects chat edits if the model has no usable chat template.
         base.tokens.reading(self.edit.chat).ok().flatten()
     }
 
@@ -207,8 +208,8 @@ impl Plan<'_> {
         Lock { numerics: NUMERICS.to_owned(), base: base.locked.clone(), statistics, edits, patch }
     }
 
-    /// Returns the differences between `lock` and the `corrigenda.lock` that a build would write now, as far as they
-    /// are known before the build.
+    /// Returns the differences between `lock` and the `corrigenda.lock` that a build would write now. The id of the
+    /// patch and the digests of the second moments are not compared, because they are known only after the build.
     pub fn differences(&self, lock: &Lock, base: &Base, setup: &Setup) -> Vec<Difference> {
         let fresh = self.lock(base, setup, lock.statistics.clone(), lock.patch.id);
         let mut differences = lock.differences(&fresh);
@@ -220,8 +221,8 @@ impl Plan<'_> {
             locked: locked.corpus.to_string(),
             fresh: corpus.to_string(),
         }));
-        // `fresh` has the statistics of `lock`. For this reason, a change from imported to computed statistics, or the
-        // reverse, is checked separately.
+        // `fresh` contains the statistics of `lock`, so `lock.differences` cannot find a change from imported to
+        // computed statistics, or the reverse. Such a change is found here.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
             let current = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
             let origin = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());

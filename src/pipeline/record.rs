@@ -11,8 +11,8 @@ use crate::digest::Digest;
 use crate::model::{Model, ModelError};
 use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
 
-/// The figures of a build. They depend only on [`BuildInputs`](super::BuildInputs). The digest of these inputs is the
-/// store address of the figures.
+/// The measurements of a build. They depend only on [`BuildInputs`](super::BuildInputs). The digest of these inputs is
+/// the store address of the record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct BuildRecord {
@@ -23,7 +23,7 @@ pub struct BuildRecord {
     /// The ridge that was added to the diagonal of `C`, the second moment of the MLP keys, before its factorisation. It
     /// is a share of the mean diagonal entry; 0 if `C` has full rank.
     pub statistics_ridge: f64,
-    /// The figures of every edit, sorted by the digest of its subject, prompt, target and `chat`.
+    /// The measurements of every edit, sorted by the digest of its subject, prompt, target and `chat`.
     pub edits: Vec<EditRecord>,
     pub tensors: Vec<TensorRecord>,
     /// The condition number of the linear system of the edited layer.
@@ -63,7 +63,7 @@ pub struct EditRecord {
 }
 
 impl BuildRecord {
-    /// Returns the figures and the patch of a project without edits; the patch is empty.
+    /// Returns the record and the patch of a project without edits; the patch is empty.
     pub fn of_empty_set() -> (Self, Patch) {
         let patch = Patch::default();
         let bytes = patch.to_bytes();
@@ -83,8 +83,8 @@ impl BuildRecord {
 }
 
 impl EditRecord {
-    /// Adds the norm and the surviving share of the edit in one more tensor. The new norm is the root of the sum of
-    /// squares. The new share is the mean of the shares, weighted by the squared norms.
+    /// Includes the change of one more tensor in the norm and the surviving share of the edit. The new norm is the root
+    /// of the sum of the two squared norms. The new share is the mean of the two shares, weighted by the squared norms.
     fn add(&mut self, norm: f64, surviving: f64) {
         if self.norm == 0.0 {
             (self.norm, self.surviving) = (norm, surviving);
@@ -186,7 +186,7 @@ pub fn measure(
     let mut similar = Vec::new();
     for pair in linker.similar() {
         let [edit, other] = [pair.edit, pair.partner].map(|index| linker.edits()[index]);
-        // A subject and its aliases have similar MLP keys by design, so they are not recorded.
+        // A subject and its aliases have similar MLP keys by design, so pairs of these keys are not recorded.
         if edit.edit.id != other.edit.id {
             similar.push(SimilarKeys { edit: edit.meaning, other: other.meaning, cosine: pair.cosine });
         }

@@ -20,12 +20,13 @@ enum Reason {
     NotFinite,
     /// The base model already produces the value for the MLP key, so the edit would change nothing.
     Null,
-    /// No stage of the optimisation reached the required negative log-likelihood of the target.
+    /// In all stages of the optimisation, including the retries, the negative log-likelihood of the target stayed too
+    /// high.
     NotConverged,
 }
 
-/// The reason why an edit cannot be compiled, with the figures of its optimisation. The store contains this value as
-/// JSON.
+/// The reason why an edit cannot be compiled, with the lowest negative log-likelihood and the number of evaluations of
+/// its optimisation. The store contains this value as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Refusal {
@@ -70,7 +71,7 @@ impl Refusal {
         store.put(EntryKind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be serialized"))
     }
 
-    /// Returns a one-line summary for the progress output.
+    /// Returns one line for the progress output that states why the edit cannot be compiled.
     pub fn summary(&self) -> String {
         match self.reason {
             Reason::NotFinite => "REFUSED: not a finite number".to_owned(),

@@ -31,16 +31,16 @@ pub struct Setup {
     /// [`CorpusDigest::Assumed`].
     pub corpus: PathBuf,
     pub provenance: Provenance,
-    /// The digest of the imported file of the second moment, for each layer with such a file. At these layers, the
-    /// second moment is not computed from the corpus.
+    /// The digest of the imported file, for each layer with an imported second moment. At these layers, the second
+    /// moment is not computed from the corpus.
     pub imports: BTreeMap<usize, Digest>,
 }
 
 /// The way in which a command obtains the digest of the corpus.
 #[derive(Clone, Copy, Debug)]
 pub enum CorpusDigest {
-    /// The digest is taken from the store if the metadata of the corpus file is unchanged. Otherwise the file is
-    /// hashed.
+    /// The digest is taken from the store if the metadata of the corpus file has not changed since the file was last
+    /// hashed. Otherwise the file is hashed.
     Remembered,
     /// The corpus file is always read and hashed.
     Fresh,
@@ -128,8 +128,8 @@ impl Setup {
         Self { layer, provenance, ..self.clone() }
     }
 
-    /// Returns the ridge that is added to the diagonal of the linear system, as a share of the mean diagonal entry.
-    /// This is the project's value, or the default. Without refinement, the default is 0.
+    /// Returns the ridge that is added to the diagonal of the linear system, as a share of the mean diagonal entry. If
+    /// the project does not set a ridge, this is the default ridge of refined sets, or 0 without refinement.
     pub fn link_ridge(&self) -> f64 {
         let refined = self.refinement.as_ref().map_or(0.0, |refinement| refinement.ridge);
         self.ridge.unwrap_or(refined)
@@ -151,9 +151,9 @@ impl Setup {
     }
 }
 
-/// Returns the digest of the imported file of the second moment, for each layer with such a file. For a project on
-/// disk, the last `corrigenda stats import` or `corrigenda stats build` takes precedence over `corrigenda.lock`. For a
-/// git revision, only its `corrigenda.lock` counts.
+/// Returns, for each layer with an imported second moment, the digest of the imported file. For a project on disk, the
+/// last `corrigenda stats import` or `corrigenda stats build` takes precedence over `corrigenda.lock`. For a git
+/// revision, only its `corrigenda.lock` counts.
 fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
     // An unreadable `corrigenda.lock` is ignored here, because every command that needs the lock reports the error.
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();

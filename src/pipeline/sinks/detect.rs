@@ -17,8 +17,8 @@ use crate::store::{EntryKind, Store, StoreError};
 /// context templates.
 pub const SINK_NORM: f64 = 2.0;
 
-/// The number of positions at the start of a text that are checked for an attention sink. Later positions are not
-/// sinks.
+/// The number of positions at the start of a text that are checked for an attention sink. Sinks at later positions are
+/// not detected.
 pub const FIRST_UNCHECKED: usize = 4;
 
 /// The text that is tried last before a prompt to avoid an attention sink.

@@ -36,8 +36,8 @@ pub(crate) fn choose_prefaces(
     Ok(())
 }
 
-/// Tries all texts that can be put before the prompt to avoid an attention sink. Uses the first text that moves the
-/// subject away from the sink.
+/// Tests every text that can be put before the prompt to avoid an attention sink. The first text that moves the subject
+/// away from the sink becomes the preface of the edit.
 fn choose_preface(
     one: &mut PlannedEdit<'_>,
     relative_norm: f64,
