@@ -12,8 +12,8 @@ use crate::report::{Answer, SideAnswer, Token, Verdict};
 pub struct Judgement {
     /// The verdict; `None` if the expectation is not checked, for example because a probe has `unchanged = false`.
     pub verdict: Option<Verdict>,
-    /// The requirement that a right answer misses, for example a minimum probability. `None` if the answer meets all
-    /// requirements, or if it is wrong.
+    /// The requirement that a right answer does not meet, for example a minimum probability. `None` if the answer meets
+    /// all requirements, or if it is wrong.
     pub requirement: Option<String>,
 }
 

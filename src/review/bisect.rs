@@ -1,8 +1,8 @@
 //! Finds the edits that break an expectation, by leaving out one edit at a time.
 //!
 //! For each edit, all failing expectations are run on a patch of the other edits. Compiled edits do not depend on each
-//! other, so only the linear system is solved again. Each expectation is also run on a patch of only the edit that
-//! states the expectation.
+//! other, so only the linear system is solved again. Each expectation of an edit is also run on a patch of this edit
+//! alone.
 
 use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::expectation::{Expectation, ask_expectations};

@@ -65,8 +65,8 @@ fn continue_all(
     Ok(out)
 }
 
-/// Returns a note if the text of the later model does not agree with this model's answer in the report. This is so if
-/// the text does not start with the likeliest token, or if the answer is right but the text also contains the old
+/// Returns a note if the text of the later model contradicts this model's answer in the report. A text contradicts the
+/// answer if it does not start with the likeliest token, or if the answer is right but the text also contains the old
 /// answer.
 fn disagreement_note(
     one: &Expectation<'_>,

@@ -80,7 +80,8 @@ fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChang
     let (was, is) = (NamedEdits::of(before, after, context), NamedEdits::of(after, before, context));
     let mut facts = compare(&was.edits, &is.edits);
     let nothing = EditSet::default();
-    // The byte ranges of the two edit sets refer to different files, so the sets cannot be merged.
+    // `edits` and `only_in_worktree` are compared separately, because their byte ranges refer to files of different
+    // projects.
     facts.extend(compare(&was.only_in_worktree, &nothing));
     facts.extend(compare(&nothing, &is.only_in_worktree));
     let in_patch = [meanings(before), meanings(after)];
@@ -103,8 +104,8 @@ struct NamedEdits {
     /// The edits of the side's project. A patch has no project, so its edits are looked up in the project of the other
     /// side. If the other side has no project, they are looked up in the project in the working directory.
     edits: EditSet,
-    /// For a patch: its edits that are in the project in the working directory but not in the project of the other
-    /// side.
+    /// For a patch: its edits that the project of the other side does not have, but the project in the working
+    /// directory has.
     only_in_worktree: EditSet,
     /// For a patch: the digests of its facts that are neither in the project of the other side nor in the project in
     /// the working directory.

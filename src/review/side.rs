@@ -232,13 +232,14 @@ fn project_files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<St
     Ok(files)
 }
 
-/// Returns whether a path may lead out of the project's folder: it is absolute or contains `..`.
+/// Returns whether a path may lead out of the project's folder, that is, whether the path is absolute or contains `..`.
 fn leaves_project(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Returns the patch id that `digits` identify. 64 digits are a whole id. Fewer digits must be the start of exactly one
-/// id in the store. Returns `None` if no id matches.
+/// Returns the patch id that starts with `digits`. 64 hexadecimal digits are a complete id, which need not be in the
+/// store. Fewer digits must be the start of exactly one id in the store. Returns `None` if there is no such id, or if
+/// `digits` cannot be the start of an id.
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Failure> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),

@@ -128,7 +128,7 @@ impl<'p> TestRun<'p> {
         }
     }
 
-    /// Returns whether the test passes: no finding is an error.
+    /// Returns whether the test passes, that is, whether none of its findings is an error.
     pub fn passes(&self) -> bool {
         !self.findings.iter().any(Diagnostic::is_error)
     }
@@ -139,9 +139,10 @@ impl<'p> TestRun<'p> {
     }
 }
 
-/// Returns the patched model's answer in the form that `corrigenda.accepted` records. If the answer is right but a
-/// threshold is missed, the text includes the probability, rounded down to one digit, or the KL divergence, rounded up.
-/// A result that is worse than this number must be accepted again.
+/// Returns the patched model's answer in the form that `corrigenda.accepted` records. If the answer is right but does
+/// not meet a threshold, the text includes a measured value. This is the probability, rounded down to one significant
+/// digit, or the KL divergence, rounded up to one. A later result that is worse than the recorded value must be
+/// accepted again.
 fn says(tokens: &Tokens, pair: &PredictionPair, one: &Expectation<'_>) -> String {
     let first = |prediction: &Prediction| prediction.top.first().map(|(token, _)| *token);
     let said = first(&pair.after).map(|token| tokens.piece(token)).unwrap_or_default();
@@ -272,8 +273,8 @@ fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds
     }
 }
 
-/// Returns the error for a failed expectation. The label of the error states the measured value. After it, the label
-/// states the missed threshold `required` or, if that is `None`, the patched model's answer `says`.
+/// Returns the error for a failed expectation. The label of the error states the measured value and then `required`,
+/// the threshold that is not met. If `required` is `None`, the label states the patched model's answer `says` instead.
 fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Option<&str>) -> Diagnostic {
     let holds = pair.after.holds();
     let measured = match pair.after.probability() {
@@ -307,7 +308,8 @@ fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
     let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
     let finding =
         Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is required", gate.name.as_str(), gate.value));
-    // The error points to the policy only if the policy's limit applies: the limit under `[test]` may be stricter.
+    // The limit under `[test]` may be stricter than the limit of the policy. The error points to the policy only if the
+    // limit of the policy applies.
     match rule.as_ref().filter(|rule| Some(rule.value) == gate.limit) {
         Some(rule) => policy.point(finding, rule),
         None => finding,
