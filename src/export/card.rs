@@ -15,8 +15,8 @@ pub const CARD_FILE: &str = "README.md";
 const BEGIN: &str = "<!-- corrigenda:begin -->";
 const END: &str = "<!-- corrigenda:end -->";
 
-/// Returns the section of the model card, a Markdown table with one row per fact. Two HTML comments mark the start and
-/// the end of the section.
+/// Returns the section of the model card about the edits: the digests of the base and the patch, and a Markdown table
+/// with one row per fact. Two HTML comments mark the start and the end of the section.
 pub fn section(base: &Digest, patch: &Digest, facts: &[ExportedFact], settings: Option<&Digest>) -> String {
     let count = format!("{} fact{}", facts.len(), if facts.len() == 1 { " was" } else { "s were" });
     // The card contains the digest of the facts and the settings. With this digest, `verify` detects a later change of

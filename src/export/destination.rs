@@ -70,8 +70,8 @@ impl Destination {
         Ok(Self { named: to.to_owned(), path, parent })
     }
 
-    /// Rejects a destination whose closest existing ancestor is not a folder. [`Destination::stage`] creates missing
-    /// parent folders.
+    /// Rejects a destination whose closest existing ancestor is not a folder. Missing parent folders are accepted,
+    /// because [`Destination::stage`] creates them.
     fn in_a_folder(self) -> Result<Self, ExportError> {
         match self.parent.ancestors().find(|above| above.symlink_metadata().is_ok()) {
             Some(above) if above.is_dir() => Ok(self),
@@ -129,7 +129,7 @@ fn is_empty(folder: &Path) -> Result<bool, ExportError> {
 struct CreatedFolders(Vec<PathBuf>);
 
 impl CreatedFolders {
-    /// Creates the missing parent folders of `path`.
+    /// Creates the missing parent folders of `path`, and returns those that this call created.
     fn above(path: &Path) -> Result<Self, ExportError> {
         let missing = path.ancestors().skip(1).take_while(|above| above.symlink_metadata().is_err());
         let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
@@ -234,7 +234,8 @@ impl Staging {
     /// # Errors
     /// If the destination exists by now, or the rename fails.
     pub fn commit_file(self, name: &str) -> Result<(), ExportError> {
-        // A rename would replace a file that was created at the destination in the meantime, so this is checked again.
+        // A rename would replace a file that was created at the destination after the first check. Therefore the
+        // destination is checked again.
         if let Some(what) = taken(&self.place.path)? {
             return Err(self.place.taken(what));
         }
@@ -299,7 +300,7 @@ mod tests {
         for room in 0..text.len() {
             let full = write_hashed(Disk(room), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
-            // With a buffer, the error is returned by the flush at the latest.
+            // `write_hashed` flushes its writer, so a buffered writer also reports the full disk.
             let buffered = write_hashed(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(buffered.kind(), io::ErrorKind::StorageFull, "{room}");
         }

@@ -67,7 +67,7 @@ pub enum ExportError {
         /// The architecture, from `model_type` in `config.json`.
         family: &'static str,
     },
-    /// The patch does not fit the base, or a patched weight would not be finite.
+    /// The patch does not fit the base, or a patched weight would be infinite or NaN.
     #[error(transparent)]
     Patch(#[from] PatchError),
     /// A file could not be hashed or synced.
@@ -79,7 +79,7 @@ pub enum ExportError {
     Differs {
         /// The file name in the export.
         file: String,
-        /// The part that differs, such as `its header` or a tensor name.
+        /// The part of the file that differs, such as `its header` or a tensor name.
         what: String,
     },
     #[error(

@@ -14,7 +14,8 @@ use crate::patch::Patch;
 use crate::project::edits::edit::meaning;
 use crate::project::{Edit, EditSet, Prefaces};
 
-/// A fact as recorded in an export; the fields are in alphabetical order.
+/// A fact as recorded in an export. The fields are in alphabetical order, which is the order of the keys in the
+/// manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExportedFact {

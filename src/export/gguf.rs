@@ -41,7 +41,8 @@ pub struct Gguf {
     pub tensors: BTreeMap<String, Matrix>,
 }
 
-/// The error for bytes that [`Gguf::to_bytes`] would not write.
+/// The reason why bytes cannot be read as a GGUF file: they are incomplete, contain an unsupported version or type, or
+/// are not in the canonical encoding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GgufError {
     #[error("it does not begin with `GGUF`")]
@@ -99,7 +100,8 @@ impl Gguf {
     /// Parses the bytes of a GGUF file from an untrusted source.
     ///
     /// # Errors
-    /// If [`Gguf::to_bytes`] would not write these bytes.
+    /// If the bytes are incomplete, contain an unsupported version or type, or are not in the canonical encoding (see
+    /// [`Gguf::to_bytes`]).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, GgufError> {
         let mut reader = GgufReader { bytes, at: 0 };
         if bytes.get(..4) != Some(MAGIC) {

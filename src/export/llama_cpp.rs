@@ -88,7 +88,7 @@ fn matrices(pair: &FactorPair, rank: usize) -> [(String, Matrix); 2] {
 /// Reads the LoRA factors of an exported adapter.
 ///
 /// # Errors
-/// If the file is not an adapter that was exported for this model. The error text describes the difference.
+/// If the file is not an adapter that was exported for this model. The error text names what is missing or wrong.
 pub fn parse(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
     let Some(MetadataValue::Float(alpha)) = file.pairs.get(ALPHA) else { return Err(format!("`{ALPHA}` is missing")) };
     let rank = *alpha as usize;

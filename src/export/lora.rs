@@ -109,8 +109,8 @@ fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     sum
 }
 
-/// A weight with at most this number of elements is compared in full. Of a larger weight, only some elements are
-/// compared.
+/// The maximum number of elements of a weight for which [`Adapter::difference`] compares all elements. Of a larger
+/// weight, it compares only a selection.
 const ALL: usize = 1 << 16;
 
 /// Returns the rows and columns of the elements to compare. A small weight is compared in full. Of a large weight,

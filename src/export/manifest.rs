@@ -17,10 +17,12 @@ use crate::project::{LockedBase, LockedFile};
 pub const MANIFEST_FILE: &str = "corrigenda-manifest.json";
 /// The format number of the manifests that this version of the program writes and reads.
 pub const MANIFEST_FORMAT: u64 = 1;
-/// The maximum size of a manifest that is read, in bytes (64 MiB).
+/// The maximum size of a manifest file in bytes. A manifest is untrusted and is read into memory as a whole, so a
+/// larger file counts as invalid.
 pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
 
-/// The description of an export; the fields are in alphabetical order.
+/// The content of a manifest: the exported files, and the base, the facts and the patch from which they were made. The
+/// fields are in alphabetical order, which is the order of the keys in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportManifest {

@@ -160,7 +160,7 @@ pub fn name_of(config: &[u8]) -> Option<String> {
 /// Reads the LoRA factors from the untrusted bytes of an adapter's two files.
 ///
 /// # Errors
-/// If the files are not an adapter that was exported for this model. The error text describes the difference.
+/// If the files are not an adapter that was exported for this model. The error text names what is missing or wrong.
 pub fn parse(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, String> {
     let config: PeftConfig = serde_json::from_slice(config).map_err(|error| format!("{CONFIG_FILE}: {error}"))?;
     let header = Header::parse(weights.len() as u64, weights).map_err(|error| format!("{WEIGHTS_FILE}: {error}"))?;

@@ -23,7 +23,7 @@ pub struct ReplacedTensor {
     pub before: Digest,
     /// The digest of the patched bytes.
     pub after: Digest,
-    /// The patched bytes, as many as in the base.
+    /// The bytes of the patched tensor. They have the same length as the bytes of the tensor in the base.
     pub bytes: Vec<u8>,
 }
 
@@ -81,7 +81,7 @@ pub fn write_with(file: &File, replaced: &BTreeMap<String, ReplacedTensor>, out:
 /// Applies a patch to the weights and returns the replaced tensors.
 ///
 /// # Errors
-/// If the patch was made for a different base, a patched weight would not be finite, or a file cannot be read.
+/// If the patch was made for a different base, a patched weight would be infinite or NaN, or a file cannot be read.
 pub fn apply(weights: &[File], patch: &Patch) -> Result<AppliedTensors, ExportError> {
     let mut applied = AppliedTensors::new();
     for (parameter, target) in patch.targets() {
