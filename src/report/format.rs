@@ -20,8 +20,8 @@ pub(crate) fn nats(divergence: f64) -> String {
     }
 }
 
-/// Formats a number. Smaller numbers have more decimals: none from 1000 on, and four from 0.0001 to 0.1. A number below
-/// 0.0001 is written with an exponent, and zero as `0`.
+/// Formats a number. The number of decimals depends on the magnitude: none from 1000 on, one from 10 on, three from 0.1
+/// on, and four from 0.0001 on. A smaller number is written with an exponent, and zero as `0`.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),

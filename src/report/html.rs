@@ -21,7 +21,7 @@ const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Returns the report as an HTML page.
+/// Returns the report as one HTML page. The style and the script are embedded, so the page loads no other file.
 pub fn render(report: &Report) -> String {
     let gates = report.gates.iter().map(|one| context! { value => gate(one.name, one.value), limit => limit(one) });
     let nearest = report.culprits.iter().map(|one| nearest(one, &report.answers));

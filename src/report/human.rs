@@ -192,7 +192,7 @@ fn culprit_line(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
 fn limit(gate: &Gate) -> String {
     let limit = gate.limit.unwrap_or_default();
     let kept = if gate.more_is_better { gate.value >= limit } else { gate.value <= limit };
-    // If the policy only warns about a limit, a value beyond the limit still passes.
+    // If the policy only warns about a limit, `pass` is true even if the limit is broken. The word is then `warn`.
     let word = match (gate.pass, kept) {
         (false, _) => "FAIL",
         (true, false) => "warn",

@@ -21,7 +21,8 @@ const TEXT: usize = 120;
 /// The maximum number of characters of a name or an answer in a table cell.
 const NAME: usize = 60;
 
-/// Returns the report as a comment of fewer than 60,000 bytes.
+/// Returns the report as a comment on a pull request. The comment has fewer than 60,000 bytes, because GitHub rejects
+/// long comments.
 pub fn render(report: &Report) -> String {
     let mut start = format!("<!-- corrigenda:{} -->\n\n**{}**\n", report.verb.as_str(), sentence(report));
     start += &sides(report);
@@ -155,7 +156,7 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         let answer = wanted.get(fact.id.as_str());
         let named = |name: &str| fact.fields.iter().find(|field| field.name == name);
         let (target, was) = (named("target"), named("was"));
-        // An added fact has no earlier target. Its field `was` states the answer before the edit.
+        // An added fact has no earlier target. In its row, the earlier answer is therefore the text of the field `was`.
         let before = target.map(|field| &field.before).filter(|texts| !texts.is_empty());
         let before = before.or(was.filter(|_| fact.change == ChangeKind::Added).map(|field| &field.after));
         let text = |texts: Option<&Vec<String>>, says: Option<&SideAnswer>| match texts.and_then(|texts| texts.first())

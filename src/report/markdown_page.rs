@@ -3,13 +3,13 @@
 use super::format::thousands;
 use super::markdown_text::code;
 
-/// The size in bytes that a comment must stay below.
+/// The size in bytes that a comment must stay below. GitHub rejects comments of more than 65,536 characters.
 pub(super) const MOST: usize = 60_000;
-/// The number of bytes that a section needs in addition to its rows, for its title, its headers, its last lines, and
-/// the line about omitted rows.
+/// The number of bytes that are reserved for the parts of a section other than its rows: the title, the column headers,
+/// the number of omitted rows and the closing tag.
 const FRAME: usize = 1024;
-/// The maximum size, in bytes, of an escaped command after an incomplete table. A longer command is shown only at the
-/// end of the comment.
+/// The command that shows all rows is printed after each table with omitted rows if its escaped form has at most this
+/// number of bytes. A longer command is printed only at the end of the comment.
 const MOST_COMMAND: usize = 256;
 
 /// A section of a comment on a pull request: a table with a title.
@@ -19,7 +19,8 @@ pub(super) struct Section<'a> {
     pub folded: bool,
     /// The column headers. A trailing colon means that the column is aligned to the right.
     pub heads: &'a [&'a str],
-    /// The rows, one line each. They are generated only while there is space.
+    /// The rows of the table, one line each. The iteration stops at the first row for which the comment has no space,
+    /// so later rows are not formatted.
     pub rows: Box<dyn ExactSizeIterator<Item = String> + 'a>,
 }
 

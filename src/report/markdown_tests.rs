@@ -41,7 +41,8 @@ fn bones(comment: &str) -> String {
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (inside, rest) = part.split_once("</code>").expect("every code ends");
-        // In a continuation, the words that only one of the two models generates are inside `<ins>` or `<del>`.
+        // The tags `<ins>` and `<del>` are part of the structure, so they are kept. They mark the words of a
+        // continuation that only one of the two models generates.
         out.extend(["<ins>", "<del>"].into_iter().filter(|element| inside.contains(element)));
         out += rest;
     }

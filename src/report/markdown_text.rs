@@ -1,4 +1,5 @@
-//! Escapes untrusted texts for a comment on a pull request, so that they are inactive both as Markdown and as HTML.
+//! Escapes untrusted texts for a comment on a pull request, so that no character of a text acts as Markdown or HTML
+//! markup.
 
 use std::fmt::Write as _;
 
@@ -12,7 +13,8 @@ use crate::diagnostics::escape_controls;
 /// is not made a link.
 const ACTIVE: &str = "<>&\"'`|*_[](){}!#~@$\\^=+:";
 
-/// Escapes a text: every active character becomes a character reference, which the Markdown parser treats as text.
+/// Escapes a text: every character with a special meaning (see [`ACTIVE`]) becomes a character reference, which the
+/// Markdown parser treats as text.
 ///
 /// After parsing, GitHub looks for mail addresses in runs of text, so an empty HTML comment after each `@` ends the
 /// run. GitHub also looks for mentions, issues, commits and emoji, but not inside `<code>`. Texts are therefore shown

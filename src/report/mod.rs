@@ -1,11 +1,13 @@
 //! Represents the result of `check`, `test` or `diff` as one value, and formats it for people and programs.
 //!
-//! A [`Report`] is plain data that each formatter only renders. The texts in a report are untrusted, and each formatter
-//! escapes them for its output format:
+//! A [`Report`] contains only data, and each of these modules writes it in one format. The texts in a report are
+//! untrusted, so each module escapes them for its format:
 //!
-//! - [`human`] is for a terminal, and [`json`] is the report itself, for programs;
-//! - [`markdown`] is a comment on a pull request, and [`html`] is a page that contains the whole report;
-//! - [`sarif`], [`junit`] and [`github`] are for build servers.
+//! - [`human`]: text for a terminal;
+//! - [`json`]: the fields of the report, for programs;
+//! - [`markdown`]: a comment on a pull request;
+//! - [`html`]: a page that contains the whole report;
+//! - [`sarif`], [`junit`], [`github`]: findings or test results, for build servers.
 
 mod findings;
 mod format;
@@ -50,7 +52,7 @@ pub const VERSION: u32 = 1;
 #[serde(rename_all = "kebab-case")]
 #[schemars(title = "corrigenda report")]
 pub struct Report {
-    /// The version of this JSON format, an integer from 1.
+    /// The version of this JSON format. It increases if a field is removed or changes its meaning.
     pub version: u32,
     /// The command that made the report.
     pub verb: ReportVerb,
@@ -93,7 +95,7 @@ pub struct Report {
     /// The settings with which the two models generated their continuations of prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drawn: Option<ContinuationSettings>,
-    /// The texts with which the two models continue prompts.
+    /// The continuations of prompts: for each prompt, the texts that the two models generate after it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub continuations: Vec<Continuation>,
     /// The failed expectations, each with the edits that cause the failure.
@@ -154,7 +156,7 @@ pub struct Finding {
 pub struct Related {
     /// The file and the position in it.
     pub place: Place,
-    /// The text to show at this place.
+    /// The explanation that is shown at this place; may be empty.
     pub label: String,
 }
 
@@ -168,7 +170,7 @@ pub struct ReportBase {
     pub digest: String,
 }
 
-/// One of the two models that a report compares: the base, usually with a patch.
+/// One of the two models that a report compares: the base, the base with a patch, or a model in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Side")]
 pub struct ReportSide {
@@ -229,12 +231,11 @@ pub struct TensorDiff {
     pub after: String,
     /// The Frobenius norm of the difference between the two tensors, after rounding to the stored type.
     pub norm: f64,
-    /// The Frobenius norm of the difference, divided by that of the tensor in the base.
+    /// The Frobenius norm of the difference, divided by the Frobenius norm of the tensor in the base.
     pub relative: f64,
 }
 
-/// An edit for one of the names of its subject: the subject itself or an alias. In JSON, this is one string, `ID` or
-/// `ID as "ALIAS"`.
+/// One edit for the subject itself or for one alias of the subject. In JSON, it is one string: `ID` or `ID as "ALIAS"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditName {
     /// The id of the edit or, if the id is unknown, the digest by which the patch identifies the edit.
@@ -319,7 +320,7 @@ pub struct SideAnswer {
 /// A predicted next token and its probability.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Token {
-    /// The text of the token, including a leading space.
+    /// The text of the token, with its leading space if it has one.
     pub text: String,
     /// The probability of the token after the prompt, from 0 to 1.
     pub probability: f64,
@@ -333,7 +334,7 @@ pub enum Verdict {
     Pass,
     /// The expectation is not met.
     Fail,
-    /// The expectation is not met, but the failure is accepted in corrigenda.accepted.
+    /// The expectation is not met, but the file corrigenda.accepted lists this failure as accepted.
     Accepted,
 }
 
@@ -363,7 +364,8 @@ pub enum GateName {
     NeighbourhoodKl,
     /// The mean KL divergence on text that is unrelated to the edits, in nats.
     Damage,
-    /// The relative growth of the perplexity on text that is unrelated to the edits.
+    /// The relative growth of the perplexity on text that is unrelated to the edits: the perplexity of the patched
+    /// model, divided by that of the base, minus 1.
     Perplexity,
 }
 
@@ -390,7 +392,7 @@ impl GateName {
 pub struct Gate {
     /// The measured quantity, such as `efficacy`.
     pub name: GateName,
-    /// The measured value; a share is between 0 and 1.
+    /// The measured value. If the quantity is a share, such as `efficacy`, the value is between 0 and 1.
     pub value: f64,
     /// The project's limit for this quantity; absent if the project sets none. The limit is a minimum if
     /// `more_is_better`, otherwise a maximum.
@@ -414,7 +416,7 @@ pub struct Continuation {
     pub before: String,
     /// The text that the later model generates.
     pub after: String,
-    /// The two texts, compared word by word.
+    /// The words of the two texts as runs. The words of a run are in both texts, only in `before`, or only in `after`.
     pub words: Vec<WordRun>,
     /// A sentence about how the later model's continuation disagrees with its answer to the same prompt; absent if they
     /// agree.
@@ -434,8 +436,9 @@ pub struct Culprit {
     /// The ids of the edits that break the expectation. If any one of them is left out of the patch, the expectation is
     /// met.
     pub breaks: Vec<String>,
-    /// The edit whose omission from the patch helps most, with the probability of the wanted answer without that edit.
-    /// For a prompt without a wanted answer, the number is the KL divergence in nats. Absent if `breaks` names edits.
+    /// The edit whose omission from the patch brings the expectation closest to being met, and the probability of the
+    /// wanted answer without that edit. For a prompt without a wanted answer, the second value is the KL divergence in
+    /// nats. Absent if `breaks` names edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<(String, f64)>,
 }

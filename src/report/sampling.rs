@@ -19,7 +19,8 @@ pub struct ContinuationSettings {
 }
 
 impl ContinuationSettings {
-    /// Formats the token limit, the seed and the number of omitted prompts for the end of a sentence.
+    /// Formats the settings and the number of omitted prompts for the end of a sentence, for example "at most 20
+    /// tokens, the likeliest one each time; 3 more prompts were left out".
     pub fn words(&self) -> String {
         let left = match self.left_out {
             0 => String::new(),

@@ -101,7 +101,7 @@ fn uri(path: &str) -> String {
             _ => out += &format!("%{byte:02X}"),
         }
     }
-    // A reference that starts with two slashes would name a host.
+    // A URI reference that starts with `//` would name a host, so a dot is put before it.
     if out.starts_with("//") { format!(".{out}") } else { out }
 }
 

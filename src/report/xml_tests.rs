@@ -14,7 +14,7 @@ pub(in super::super) struct Element {
     pub(in super::super) elements: Vec<Self>,
 }
 
-/// Reads a document with one root element.
+/// Parses an XML document and returns its root element. The document must begin with an XML declaration.
 pub(in super::super) fn read(document: &str) -> Result<Element, String> {
     let allowed = |character: char| matches!(character, '\n' | ' '..='\u{7e}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
     if let Some(character) = document.chars().find(|character| !allowed(*character)) {
