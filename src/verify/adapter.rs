@@ -26,7 +26,8 @@ use crate::model::Spec;
 use crate::regular_file;
 use crate::store::memo;
 
-/// The maximum size of an adapter file, in bytes (4 GiB). A larger file is not read.
+/// The maximum size of an adapter file in bytes. Each file is read into memory as a whole, so a larger file is
+/// rejected.
 const MOST_BYTES: u64 = 4 << 30;
 
 /// Returns whether a folder contains `adapter_config.json` or `adapter_model.safetensors`, the files of a PEFT adapter.
@@ -41,8 +42,8 @@ pub(crate) struct AdapterCandidate {
 }
 
 impl Reference<AdapterCandidate> {
-    /// Selects the patch whose LoRA factors equal those of the exported adapter `found`. If no known patch has these
-    /// factors, selects the first patch that the export, the user or `corrigenda.lock` names.
+    /// Selects the patch whose LoRA factors equal those of the exported adapter `found`. If there is no such patch,
+    /// selects the first patch that is named by the export, by the user or by `corrigenda.lock`.
     pub(crate) fn of_adapter(
         context: &VerifyContext<'_>,
         found: Option<&Adapter>,
@@ -133,8 +134,8 @@ fn factors(name: String, rank: usize, ours: &FactorPair, (found, theirs): (usize
     check
 }
 
-/// Sets the verdict of the audit and adds a fix. If a check failed, the fix is `command`. If checks could not be made
-/// because the patch is missing, the fix is to import the patch into the store.
+/// Sets the verdict of the audit. If a check failed, also suggests `command` to the user. If checks could not be made
+/// because the patch is missing, suggests the command that imports the patch into the store.
 pub(crate) fn end(
     audit: &mut Audit,
     context: &VerifyContext<'_>,
@@ -228,9 +229,9 @@ impl AdapterFolder {
         }
     }
 
-    /// Returns the expected digest of each file, by file name. The digests are computed from the selected patch. If no
-    /// patch was selected, they are computed from the adapter in the folder and the claims of its manifest. `None` if a
-    /// file that the computation needs is missing or invalid.
+    /// Returns the expected digests of the adapter's files except the manifest, by file name. They are computed from
+    /// the selected patch or, if no patch was selected, from the factors in the folder and the claims of the manifest.
+    /// The result is `None` if a file that the computation needs is missing or invalid.
     fn expected(
         &self,
         context: &VerifyContext<'_>,
@@ -257,8 +258,9 @@ impl AdapterFolder {
             let files = files(adapter, base, &id, &facts, settings.as_ref(), named);
             files.into_iter().map(|(file, bytes)| (file, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
         };
-        // The model card names the base only if the base is on the Hugging Face Hub, which `verify` does not know.
-        // Therefore both variants are computed, and the variant that equals the card in the folder is used.
+        // The model card names the base only if the base is on the Hugging Face Hub. `verify` does not know whether it
+        // is, so all digests are computed for a card with the name and for a card without it. The digests that match
+        // the card in the folder are used.
         let found = self.digests.get(CARD_FILE).map(|(_, digest)| digest);
         let (named, plain) = (digests(true), digests(false));
         Some(if found == named.get(CARD_FILE) { named } else { plain })

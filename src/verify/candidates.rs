@@ -29,8 +29,8 @@ pub(crate) struct Candidate {
 
 /// The patch with which an export is compared.
 pub(crate) struct Reference<C> {
-    /// The selected patch. `None` if the export contains no known patch, and none is named by the export, the user or
-    /// `corrigenda.lock`.
+    /// The selected patch. `None` if the export contains none of the patches that were tried, and none of them is named
+    /// by the export, by the user or by `corrigenda.lock`.
     pub candidate: Option<C>,
     /// Whether the export contains the selected patch. If not, the patch was selected because the export, the user or
     /// `corrigenda.lock` names it.
@@ -39,8 +39,8 @@ pub(crate) struct Reference<C> {
 
 impl<C> Reference<C> {
     /// Selects the first patch of `ids` that the export contains. If the export contains none of them, selects the
-    /// first patch that the export, the user or `corrigenda.lock` names, and never a patch that is known only from the
-    /// store.
+    /// first patch that is named by the export, by the user or by `corrigenda.lock`. A patch that was only found in the
+    /// store is selected only if the export contains it.
     pub(crate) fn select(
         ids: Vec<(Digest, &'static str)>,
         load: impl Fn(Digest, &'static str) -> Option<C>,
@@ -76,7 +76,8 @@ pub(crate) fn candidates(
 }
 
 /// Returns the patch `id`, from the file that the user named or from the store; `None` if it is missing or damaged. A
-/// patch without edits is returned only if the export, the user or `corrigenda.lock` names it.
+/// patch without edits would match every unpatched checkpoint, so it is returned only if it is named by the export, by
+/// the user or by `corrigenda.lock`.
 pub(crate) fn load_patch(context: &VerifyContext<'_>, id: &Digest, source: &'static str) -> Option<Patch> {
     let named = context.named_patch.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
     let bytes = named.or_else(|| context.store.get(EntryKind::Patch, id).ok()?)?;
@@ -109,7 +110,7 @@ pub(crate) fn patch_check(
 /// not have the edit, the texts in the manifest.
 pub(crate) fn add_facts(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch, claimed: &[ExportedFact]) {
     for fact in facts(patch, &context.edits, &context.prefaces()) {
-        // Texts in the manifest are untrusted. They are used only if the digest computed from them is in the patch.
+        // The manifest is untrusted. Its texts of a fact are used only if the patch contains the digest of these texts.
         let from_manifest =
             claimed.iter().find(|one| fact.meaning.is_some_and(|digest| one.meanings().contains(&digest)));
         let fact = if fact.id.is_some() { &fact } else { from_manifest.unwrap_or(&fact) };

@@ -42,7 +42,7 @@ pub fn checkpoint(context: &VerifyContext<'_>, folder: &Path) -> Result<Audit, F
     audit.fields =
         json!({ "base": context.base.locked.digest, "patch": reference.candidate.as_ref().map(|one| one.id) });
     if let Some(other) = opened.of_another_model() {
-        // Further checks would report every tensor as different, so only this check is added.
+        // No further checks are made, because they would report every tensor as different.
         let said = "the export is of another model: no tensor is the same as in the base";
         audit.add(Check::wrong("base", other.short(), said));
         audit.repair("corrigenda verify DIR --base DIR (the model that it was made from)");
@@ -125,8 +125,8 @@ impl<'a> OpenedCheckpoint<'a> {
         (other != self.context.base.locked.digest && nothing).then_some(other)
     }
 
-    /// Selects the patch that the checkpoint contains. If it contains no known patch, selects the first patch that the
-    /// manifest, the user or `corrigenda.lock` names.
+    /// Selects the patch that the checkpoint contains. If it contains none of the patches that are tried, selects the
+    /// first patch that is named by the manifest, by the user or by `corrigenda.lock`.
     fn reference(&self) -> Result<Reference<Candidate>, Failure> {
         let claim = self.manifest().map(|manifest| manifest.patch);
         let ids = candidates(self.context, claim, CLAIMED_BY_MANIFEST)?;
@@ -178,8 +178,9 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the manifest if no patch was selected, and `None` otherwise. Without a patch, the claims of the manifest
-    /// about the weights cannot be checked.
+    /// Returns the manifest if it is valid and no patch was selected. A file or tensor that differs from the base can
+    /// then be compared only with the claims of the untrusted manifest. If it matches them, its state is
+    /// [`CheckState::Unknown`].
     fn unproved(&self, reference: &Reference<Candidate>) -> Option<&ExportManifest> {
         self.manifest().filter(|_| reference.candidate.is_none())
     }
@@ -240,7 +241,7 @@ impl<'a> OpenedCheckpoint<'a> {
         Ok(wrong(said).detail(format!("expected {expected}")).detail(format!("found    {digest}")))
     }
 
-    /// Returns the failed check of a weights file that an export never contains: a pickle, or a format that a patch
+    /// Returns the failed check of a file that an export never contains: a pickle, or weights in a format that a patch
     /// cannot change.
     fn unedited(&self, found: &FolderFile, digest: &Digest) -> Result<Check, Failure> {
         let said = if found.pickle {

@@ -1,7 +1,7 @@
 //! Implements `verify`: compares the statements of `corrigenda.lock`, manifests and patches with the actual bytes.
 //!
 //! - [`project`](mod@project): checks the store, `corrigenda.lock` and the base;
-//! - [`patch`](mod@patch): checks the digest and the encoding of a patch, and the base for which it was made;
+//! - [`patch`](mod@patch): checks the digest and the encoding of a patch, and whether the patch fits the base;
 //! - [`checkpoint`](mod@checkpoint): compares an exported checkpoint with the patched base, file by file and tensor by
 //!   tensor ([`tensors`]);
 //! - [`adapter`], [`gguf`](mod@gguf): compare an adapter for transformers and one for llama.cpp with the patch;
@@ -48,7 +48,7 @@ pub enum CheckState {
 }
 
 impl CheckState {
-    /// Returns the word for the report, in upper case for `Wrong` and `Stale`.
+    /// Returns the word that the report shows for the state: `ok`, `unknown`, `WRONG` or `STALE`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -106,7 +106,8 @@ impl Check {
     }
 }
 
-/// The result of one run of `verify`: the checks, and further content of the report.
+/// The result of one run of `verify`: the checks, the verdict, suggested fixes, and additional fields of the JSON
+/// output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
     /// What was verified: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
@@ -147,7 +148,8 @@ impl Audit {
     }
 }
 
-/// The base, the store and the project's files, with which a checked export or patch is compared.
+/// The data with which an export or a patch is compared: the base, the project's edits, `corrigenda.lock`, and the
+/// patches in the store or named by the user.
 pub struct VerifyContext<'a> {
     /// The project's edits; empty if there is no project.
     pub edits: EditSet,

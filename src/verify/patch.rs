@@ -1,4 +1,4 @@
-//! Checks the digest and the encoding of a patch, and the base for which it was made.
+//! Checks the digest and the encoding of a patch, and whether the patch fits the base.
 
 use serde_json::json;
 

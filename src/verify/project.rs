@@ -179,7 +179,7 @@ fn check_objects(audit: &mut Audit, store: &Store, lock: &Lock) {
     }
 }
 
-/// Checks the patch that `corrigenda.lock` names: it must be in the store, intact and fit the base.
+/// Checks the patch that `corrigenda.lock` names. The patch must be in the store, be undamaged and fit the base.
 fn check_patch(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Failure> {
     let name = lock.patch.id.short();
     let check = match store.get(EntryKind::Patch, &lock.patch.id) {

@@ -68,7 +68,7 @@ pub fn rebuild(
     Ok(audit)
 }
 
-/// Copies imported statistics to the empty store and returns their layer indices.
+/// Copies imported statistics from the project's store to the store of the repeated build. Returns their layer indices.
 fn copy_imported_statistics(
     audit: &mut Audit,
     context: &VerifyContext<'_>,
@@ -121,8 +121,8 @@ fn compare_results(
 fn report_difference(audit: &mut Audit, stop: &Failure) {
     let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
     for line in stop.findings.iter().flat_map(|finding| &finding.help) {
-        // Lines that begin with `run ` advise the user to write a new `corrigenda.lock`, which does not explain the
-        // difference.
+        // Help lines that begin with `run ` advise the user to write a new `corrigenda.lock`. They do not explain the
+        // difference, so they are left out.
         if !line.starts_with("run ") {
             check = check.detail(line.clone());
         }
