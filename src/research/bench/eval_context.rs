@@ -69,7 +69,8 @@ impl<'a> EvalContext<'a> {
     /// Creates the context from the settings of a project. Statistics are computed later, when an editor needs them.
     ///
     /// # Errors
-    /// If the layer, the context templates or the corpus of the project cannot be used.
+    /// If no layer is set or published for the base model, or if the context templates or the corpus are invalid or
+    /// cannot be read.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Failure> {
         let setup = Setup::new(project, base, store, CorpusDigest::Remembered)?;
         let (factors, projectors) = (RefCell::default(), RefCell::default());

@@ -77,7 +77,8 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
                 imported.refused.push(refused(case, format!("it has the number of record {}", first.record)));
             }
             None => match keys.get(&words_to_key(&draft.prompt, &draft.subject)) {
-                // An exact duplicate is not rejected here, because the parser reports it with a more specific message.
+                // If another edit has the same prompt and the same subject, the draft is not rejected here, because the
+                // parser reports the duplicate with a more specific message.
                 Some((other, words)) if *words != (draft.prompt.clone(), draft.subject.clone()) => {
                     let why = format!("one-key: its subject is edited by `{other}`, after the same words");
                     imported.refused.push(refused(case, why));
@@ -126,8 +127,8 @@ fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
             |(name, _): (&str, _)| (edit.words_to_key(name), (edit.id.clone(), (edit.prompt.clone(), name.to_owned())));
         edit.names().map(key).collect::<Vec<_>>()
     };
-    // A chat template adds text before the subject, so the MLP key of a chat edit differs from the MLP key of each
-    // record.
+    // Chat edits are left out. The chat template adds text before their subject, so their MLP keys differ from the keys
+    // of records, which are not chat messages.
     set.edits.iter().filter(|edit| !edit.chat).flat_map(keys).collect()
 }
 

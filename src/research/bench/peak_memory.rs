@@ -17,8 +17,8 @@ pub struct PeakMemory {
 }
 
 impl PeakMemory {
-    /// Starts a thread that measures the memory every 10 ms. If the thread cannot be started, only the memory at the
-    /// end is measured.
+    /// Starts a thread that measures the anonymous memory of this process every 10 ms. If the thread cannot be started,
+    /// the memory is measured only once, by [`PeakMemory::stop`].
     pub fn start() -> Self {
         let (most, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (seen, end) = (Arc::clone(&most), Arc::clone(&done));
@@ -32,7 +32,8 @@ impl PeakMemory {
         Self { most, done, thread }
     }
 
-    /// Stops the thread and returns the maximum in bytes; `None` if the system does not report `RssAnon`.
+    /// Stops the thread and returns the largest measured anonymous memory (`RssAnon`) in bytes; `None` if the system
+    /// does not report it.
     pub fn stop(mut self) -> Option<u64> {
         self.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -43,7 +44,7 @@ impl PeakMemory {
     }
 }
 
-/// Returns `RssAnon` of this process in bytes; `None` if the system does not report the value.
+/// Returns the anonymous memory of this process (`RssAnon`) in bytes; `None` if the system does not report it.
 fn anonymous() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;

@@ -65,7 +65,8 @@ pub struct BatchResult {
     /// The metrics of each record of the set, in the order of the dataset file.
     pub measured: Vec<CaseMetrics>,
     /// The number of tested facts that the edited model still predicts, and the number of all tested facts. At most 60
-    /// facts are tested. They are facts outside the set that the base predicts. `None` if no fact was tested.
+    /// facts are tested. The base predicts each of them, and none of their subjects is edited. `None` if no fact was
+    /// tested.
     pub untouched: Option<(usize, usize)>,
     /// The damage on neutral text: the mean KL(base ‖ edited) in nats, and the relative growth of perplexity. `None` if
     /// the damage was not measured.
@@ -108,7 +109,8 @@ impl FailedEdit {
     }
 }
 
-/// The maximum number of tested facts in [`BatchResult::untouched`].
+/// The maximum number of facts about unedited subjects that are tested after a set of records is edited, as reported in
+/// [`BatchResult::untouched`].
 const MOST_UNTOUCHED: usize = 60;
 
 pub struct GenerationOptions<'a> {
@@ -259,8 +261,8 @@ impl Bench<'_> {
         Ok((all > 0).then_some((kept, all)))
     }
 
-    /// Generates text for a record and returns its fluency GE and its consistency RS. A score is `None` if it is not
-    /// measured.
+    /// Generates text for a record and returns the fluency GE and the consistency RS of the text. Both are `None` if no
+    /// text is generated for the record. RS is also `None` if there are no reference texts for the record.
     fn generated_scores(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Failure> {
         let GenerationOptions { every, seed, references } = self.generation;
         let case = &self.cases[index].case;

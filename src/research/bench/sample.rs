@@ -8,9 +8,9 @@ use crate::digest::{Digest, FieldHasher};
 /// Samples up to `limit` of the records for which `wanted` returns true, or all of them if `limit` is `None`. The
 /// sample is in the order of `cases`.
 ///
-/// If several wanted records have the same prompt with the subject filled in, only the first of them can be sampled. If
-/// the random selection reaches another one, it is returned as rejected. `wanted` may run the model, so it is called
-/// for as few records as possible.
+/// Of the wanted records with the same prompt and subject, only the first can be sampled. Each of the others is
+/// returned as rejected if the random selection reaches it. `wanted` may run the model, so it is called for as few
+/// records as possible.
 pub fn sample_records(
     cases: Vec<Case>,
     limit: Option<usize>,
@@ -87,7 +87,7 @@ mod tests {
             odd(case)
         });
         assert!(some.len() == 3 && asked < 20, "{asked} asked for");
-        // Filtering with `wanted` gives the same result as sampling from the filtered records.
+        // The sample is the same as if the records were filtered with `odd` before sampling.
         assert_eq!(sample_records(cases.into_iter().filter(odd).collect(), Some(3), 7, |_| true).0, some);
     }
 

@@ -69,7 +69,8 @@ pub fn write_all<'f>(
     Ok(count)
 }
 
-/// Returns the message about the files that [`write_all`] has written.
+/// Returns the message of a command that has written figures: the folder, the number of files, and a note if PNG is not
+/// supported.
 pub fn wrote(folder: &Path, files: usize) -> String {
     let without_png = if cfg!(feature = "png") { "" } else { "; no PNG: built without the feature `png`" };
     format!("{}: {}{without_png}", escape_controls(&folder.display().to_string()), plural(files, "file"))

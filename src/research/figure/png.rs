@@ -26,8 +26,8 @@ impl Default for PngRenderer {
 }
 
 impl PngRenderer {
-    /// Renders an SVG document and returns the bytes of a PNG file. The result is never `None`: only the replacement
-    /// for builds without the feature `png` returns `None`.
+    /// Renders an SVG document and returns the bytes of a PNG file. The result is always `Some`. In builds without the
+    /// feature `png`, this function is replaced by one that returns `None`.
     ///
     /// # Errors
     /// If the document is not valid SVG, or the image is too large.

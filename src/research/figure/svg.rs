@@ -190,7 +190,8 @@ pub fn steps(low: f64, high: f64) -> Vec<f64> {
     while unit * 10.0 <= reach {
         unit *= 10.0;
     }
-    // The step is the smallest of 0.2, 0.4, 1 and 2 units with which the range has at most six steps.
+    // `unit` is a power of ten. The step is the smallest of 0.2, 0.4, 1 and 2 times `unit` that fits into the range at
+    // most six times.
     let step = [0.1, 0.2, 0.5, 1.0].map(|part| part * unit * 2.0).into_iter().find(|step| reach / step <= 6.0);
     let step = step.unwrap_or(unit);
     let (first, last) = ((low / step).ceil() as i64, (high / step + 1e-9).floor() as i64);

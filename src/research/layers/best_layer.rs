@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::behaviour::expectation::Share;
 use crate::numeric::Mean;
 
-/// The shares of prompts that pass their test, for one edit or for several edits together.
+/// The shares of prompts for which the edited model meets the expectation: the target after the edit prompts and
+/// paraphrases, and an unchanged prediction after the neighbour prompts. The prompts are those of one edit or of
+/// several edits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shares {
-    /// The share of edit prompts for which the model predicts the target. An edit has one prompt per name of its
-    /// subject.
+    /// The share of edit prompts for which the model predicts the target. An edit has one prompt with its subject, and
+    /// one prompt with each alias of the subject.
     pub efficacy: Share,
     pub paraphrase: Share,
     pub unchanged: Share,
@@ -32,19 +34,20 @@ impl Shares {
         }
     }
 
-    /// Returns the three shares as fractions. A share over no prompts is left out.
+    /// Returns `efficacy`, `paraphrase` and `unchanged` as fractions from 0 to 1. A share over no prompts is left out.
     fn parts(&self) -> Vec<f64> {
         let parts = [self.efficacy, self.paraphrase, self.unchanged];
         parts.iter().filter(|part| part.all > 0).map(|part| part.value()).collect()
     }
 
-    /// Returns the arithmetic mean of the three shares. A share over no prompts is left out.
+    /// Returns the arithmetic mean of the efficacy, paraphrase and unchanged shares. A share over no prompts is left
+    /// out.
     fn mean(&self) -> f64 {
         Mean::of(&self.parts()).value
     }
 
-    /// Returns the score S: the harmonic mean of the three shares (Meng et al. 2022, section 3.4). A share over no
-    /// prompts is left out.
+    /// Returns the score S: the harmonic mean of the efficacy, paraphrase and unchanged shares (Meng et al. 2022,
+    /// section 3.4). A share over no prompts is left out.
     pub fn score(&self) -> f64 {
         let parts = self.parts();
         if parts.is_empty() || parts.contains(&0.0) {
@@ -58,9 +61,9 @@ impl Shares {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerResult {
     pub layer: usize,
-    /// The shares over the prompts of all edits.
+    /// The efficacy, paraphrase and unchanged shares over the prompts of all edits.
     pub shares: Shares,
-    /// The shares of each edit, in the order of the project.
+    /// The efficacy, paraphrase and unchanged shares of each edit alone, in the order of the project.
     pub edits: Vec<Shares>,
     /// The number of edits for which no value vector was found, including the edits that were not tried. The prompts
     /// and paraphrases of all these edits count as failed.
@@ -71,7 +74,8 @@ pub struct LayerResult {
 }
 
 impl LayerResult {
-    /// Sums the shares of all edits; `edits` has the shares of each edit, in the order of the project.
+    /// Creates the result of a layer. `edits` has the efficacy, paraphrase and unchanged shares of each edit, in the
+    /// order of the project. Their counts are added up to the shares over all edits.
     pub fn new(layer: usize, edits: Vec<Shares>, refused: usize, untried: usize) -> Self {
         let mut shares = Shares::default();
         edits.iter().for_each(|one| shares.add(one));
@@ -89,9 +93,9 @@ pub fn best(tried: &[LayerResult]) -> Option<&LayerResult> {
         .reduce(|best, other| if rank(other) > rank(best) { other } else { best })
 }
 
-/// Returns whether the layer `other` is not significantly worse than the layer `best`: whether the 95 % interval of the
-/// difference of their scores includes zero. The interval is computed by the jackknife over the edits, which are the
-/// same at both layers. The result is true if there are fewer than two edits.
+/// Returns true if the layer `other` is not significantly worse than the layer `best`, that is, if the 95 % interval of
+/// the difference of their scores includes zero. The interval is computed by the jackknife over the edits, which are
+/// the same at both layers. The result is also true if there are fewer than two edits.
 pub fn indistinguishable(best: &LayerResult, other: &LayerResult) -> bool {
     let count = best.edits.len();
     if count < 2 {
@@ -152,8 +156,8 @@ mod tests {
             indistinguishable(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])),
             "one edit cannot distinguish layers"
         );
-        // All scores are 0 if one of the three shares is 0 at every layer. `best` then compares the means of the
-        // shares.
+        // A score is 0 if the efficacy, paraphrase or unchanged share is 0. Here the scores of both layers are 0, so
+        // `best` compares the means of the shares.
         let none = [tried(0, vec![shares(true, 0, 0); 3]), tried(1, vec![shares(true, 2, 0); 3])];
         assert_eq!(super::best(&none).map(|one| (one.layer, indistinguishable(one, &none[0]))), Some((1, false)));
     }

@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_rounds_close_in_on_the_best_layer() {
-        // The number of edits that work has one maximum, between two layers of the first round.
+        // The number of edits that work is largest at layer `top`, which is between two layers of the first round.
         let hill = |top: usize| move |layer: usize| 10usize.saturating_sub(3 * layer.abs_diff(top));
         let found = rounds(30, hill(7));
         assert_eq!(found[0], Round { layers: vec![2, 6, 10, 14, 18, 22, 26], around: vec![] });

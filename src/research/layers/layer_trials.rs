@@ -36,7 +36,8 @@ pub struct LayerTrials<'a> {
     base: &'a Base,
     store: &'a Store,
     progress: &'a dyn Progress,
-    /// The results of the base on the prompts of an edit, by the index of the edit. They are the same for every layer.
+    /// The results of the unedited base on the prompts of an edit, by the index of the edit. They do not depend on the
+    /// layer.
     before: RefCell<BTreeMap<usize, BaselineRun>>,
 }
 
@@ -49,7 +50,8 @@ impl<'a> LayerTrials<'a> {
     /// returned flag is true if the results were read from the store.
     ///
     /// # Errors
-    /// If the statistics cannot be used, a text of an edit cannot be tokenized, or the store cannot be read or written.
+    /// If the second moment cannot be factorised, a text of an edit cannot be tokenized, an edited weight or an output
+    /// is not finite, or the store cannot be read or written.
     pub fn at(&self, setup: &Setup, cached: &CachedStatistics) -> Result<(LayerResult, bool), Failure> {
         let address = self.address(setup, cached)?;
         let edits = self.project.edits.edits.len();
@@ -171,8 +173,8 @@ impl<'a> LayerTrials<'a> {
         Ok(Shares { efficacy, paraphrase, unchanged })
     }
 
-    /// Passes the base's results on the prompts of an edit to `with`. New results are cached if the cache then has at
-    /// most [`MAX_CACHED_NUMBERS`] numbers.
+    /// Calls `with` with the base's results on the prompts of the edit at `index`. Results that are not in the cache
+    /// are computed, and then cached unless the cache would hold more than [`MAX_CACHED_NUMBERS`] numbers.
     fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&BaselineRun) -> T) -> T {
         if let Some(before) = self.before.borrow().get(&index) {
             return with(before);

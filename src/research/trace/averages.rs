@@ -13,7 +13,8 @@ use crate::numeric::Mean;
 pub enum TokenClass {
     /// The first token of the subject, also if it is the only one.
     FirstSubject,
-    /// The tokens between the first and the last token of the subject. Each token is a separate value of the mean.
+    /// The tokens between the first and the last token of the subject. Two such tokens of one fact count as two values
+    /// in the average of this class.
     MiddleSubject,
     /// The last token of the subject. A subject of one token is in this class and in
     /// [`FirstSubject`](Self::FirstSubject).
@@ -93,8 +94,9 @@ impl AverageEffects {
                 let first = if only_last { one.subject.end - 1 } else { 0 };
                 for (row, token) in table.iter().zip(first..) {
                     for class in TokenClass::of(one, token) {
-                        // If only the subject's last token is restored, its effect is counted in one class, although
-                        // the token may also be the first token of the subject or the last token of the prompt.
+                        // A token can be in several classes, for example the only token of a subject. If states are
+                        // restored only at the subject's last token, the effect is counted only in the class
+                        // `LastSubject`.
                         if only_last && class != TokenClass::LastSubject {
                             continue;
                         }

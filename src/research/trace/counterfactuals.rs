@@ -67,7 +67,8 @@ struct Sampler<'f> {
 }
 
 impl<'f> Sampler<'f> {
-    /// Returns the facts in a pseudo-random order that depends on the seed and on `what`.
+    /// Returns the facts in a pseudo-random order that depends on their prompts, on the seed and on the text `what`.
+    /// Different texts give different orders.
     fn ordered(&self, what: &str, facts: impl Iterator<Item = &'f KnownFact>) -> Vec<&'f KnownFact> {
         let mut facts: Vec<&KnownFact> = facts.collect();
         facts.sort_by_cached_key(|fact| self.place(what, &fact.prompt));

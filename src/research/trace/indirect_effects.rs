@@ -53,7 +53,7 @@ impl FactTrace {
     }
 }
 
-/// The maximum number of token positions per batch. It limits the memory and does not affect the results.
+/// The maximum number of token positions per batch. A larger number would need more memory and give the same results.
 const BATCH: usize = 1024;
 /// The number of batches per thread after which progress is reported.
 const PROGRESS_EVERY: usize = 16;
@@ -179,26 +179,26 @@ struct TraceRuns<'r> {
     answer_token: u32,
 }
 
-/// One cell of a table of probabilities, with the token and the layer of the restored state. The run of the cell
-/// computes the layers from `first` on.
+/// The place of an entry in a table of probabilities: the token and the layer of the restored state. The run for this
+/// entry computes the layers from `first` on.
 #[derive(Clone, Copy)]
 struct TraceCell {
     token: usize,
     layer: usize,
     first: usize,
-    /// The layer of another cell at the same token. The run of this cell is forked from that cell's run before layer
-    /// `first`. `None` if the run is not forked.
+    /// The layer of the cell from whose run this run is forked: the runs of both cells are equal before layer `first`.
+    /// Both cells are at the same token. `None` if this run starts from a state in [`InitialStates`].
     trunk: Option<usize>,
 }
 
-/// The hidden states from which the runs of a table's cells start.
+/// The hidden states from which the runs with restored states start, by layer, token and noise sample.
 struct InitialStates {
     /// The index of the first restored token. No states are stored for the tokens before it.
     token: usize,
     samples: usize,
     width: usize,
-    /// A map from a layer to the hidden states that runs have before this layer. The shape of the states is `[tokens,
-    /// samples, d]` with d = the hidden size.
+    /// The hidden states at the input of a layer, by the index of the layer: `[tokens, samples, d]` with d = the hidden
+    /// size.
     states: BTreeMap<usize, Vec<f32>>,
 }
 
@@ -240,8 +240,8 @@ impl<'r> TraceRuns<'r> {
         table
     }
 
-    /// Splits groups of table cells into batches of at most [`BATCH`] token positions. A group is never split: a larger
-    /// group becomes one batch.
+    /// Splits the cells of a table of probabilities into batches of at most [`BATCH`] token positions. All cells of a
+    /// group are in the same batch, even if the group alone has more positions.
     fn batches<'g>(&self, groups: &'g [Vec<TraceCell>]) -> Vec<&'g [Vec<TraceCell>]> {
         let (mut batches, mut rest) = (Vec::new(), groups);
         while !rest.is_empty() {
@@ -257,10 +257,10 @@ impl<'r> TraceRuns<'r> {
         batches
     }
 
-    /// Returns the hidden states from which the runs of the table cells start. A cell that restores a single state
-    /// starts from the clean state. A cell that restores a window of layers starts after the first layer of the window.
-    /// This function computes that layer from the corrupted input, with the clean MLP or attention output at the cell's
-    /// token.
+    /// Returns the hidden states from which the runs for all cells in `groups` start; a cell is an entry of the table
+    /// of probabilities. If a single hidden state is restored, the run starts from the clean hidden state. If MLP or
+    /// attention outputs are restored, the run starts after the first layer of the window. The hidden state after this
+    /// layer is computed from the corrupted input of the layer and the clean MLP or attention output.
     fn starts(&self, kind: RestoredKind, tokens: &Range<usize>, groups: &[Vec<TraceCell>]) -> InitialStates {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
@@ -277,8 +277,8 @@ impl<'r> TraceRuns<'r> {
         InitialStates { token: tokens[0], samples: self.samples, width: self.model.spec().hidden_size, states }
     }
 
-    /// Runs several groups of table cells. Returns the probability of the answer token for each cell, averaged over the
-    /// noise samples.
+    /// Runs the model for all cells in `groups`; a cell is an entry of the table of probabilities. Returns the
+    /// probability of the answer token for each cell, averaged over the noise samples.
     fn batch(
         &self,
         kind: RestoredKind,
@@ -313,8 +313,8 @@ impl<'r> TraceRuns<'r> {
         cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
     }
 
-    /// Returns the MLP or attention outputs that are replaced in the run of a table cell; `None` if no outputs are
-    /// replaced.
+    /// Returns the MLP or attention outputs to insert into the run for `cell`, an entry of the table of probabilities.
+    /// `row` is the index of the noise sample. Returns `None` if only a hidden state is restored.
     fn outputs(&self, kind: RestoredKind, cell: TraceCell, row: usize, plan: &TracePlan) -> Option<OutputPatch<'r>> {
         let layers = self.model.spec().layers;
         let (part, layers) = match kind {
@@ -345,19 +345,21 @@ impl<'r> TraceRuns<'r> {
     }
 }
 
-/// Groups the table cells of one token. Cells that restore windows of layers are in one group if their windows start at
-/// the same layer; any other cell is a group by itself. In a group, the cell with the longest window is run in full.
-/// The run of each other cell is forked from this run after the last layer of its shorter window.
+/// Groups the cells of one token; a cell is an entry of the table of probabilities. Cells whose windows of restored
+/// layers start at the same layer are in one group. If no windows are restored, each cell is a group by itself. In a
+/// group, the run with the longest window is computed in full. Each of the other runs is forked from it at the end of
+/// its own, shorter window.
 fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> Vec<Vec<TraceCell>> {
     let mut groups: Vec<Vec<TraceCell>> = Vec::new();
-    // Layers are in descending order, so the cell with the longest window is the first of its group.
+    // In descending order of layers, the longest of the windows with the same start comes first. Its cell is therefore
+    // the first cell of its group.
     for layer in (0..layers).rev() {
         let window = plan.window(layer, layers);
         let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
         let own = TraceCell { token, layer, first, trunk: None };
         match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
-            // The run of a window of one layer has only its start in common with the run of a longer window, so the run
-            // cannot be forked.
+            // The run of a window of one layer starts at the end of this window. It has no computed layer in common
+            // with the run of a longer window, so it is not forked.
             Some(group) if window.len() == 1 => group.push(own),
             Some(group) => group.push(TraceCell { first: window.end, trunk: Some(group[0].layer), ..own }),
             None => groups.push(vec![own]),

@@ -74,10 +74,8 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// Computes the scale of a rule. `subjects` are the subjects of all facts, used only by [`NoiseRule::Spread`].
-    ///
-    /// # Errors
-    /// If the tokenizer rejects a subject.
+    /// Creates the noise settings and computes the scale of the random numbers from `rule`. `subjects` are the subjects
+    /// of all facts; only [`NoiseRule::Spread`] uses them.
     pub fn new(
         rule: NoiseRule,
         model: &Model,

@@ -62,7 +62,7 @@ impl RestoredKind {
 /// The settings of causal tracing, except for the noise on the subjects.
 #[derive(Clone, Debug)]
 pub struct TracePlan {
-    /// What to restore. Each item gives one table of probabilities by token and layer.
+    /// The kinds of states to restore. A trace has one table of probabilities by token and layer for each kind.
     pub kinds: Vec<RestoredKind>,
     /// The number of consecutive layers whose MLP or attention outputs are restored together, at least 1.
     pub window: usize,
@@ -96,10 +96,10 @@ impl RestoredTokens {
 /// corrupted run uses the first block of the random stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SeveredNoise {
-    /// The noise of the corrupted run
+    /// The same noise as in the corrupted run
     #[default]
     Same,
-    /// New noise: the next block of the random stream, as in the published figures
+    /// New noise, from the next block of the random stream, as in the published figures
     Next,
 }
 

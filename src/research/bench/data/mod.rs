@@ -192,7 +192,7 @@ fn begins_with_object(reader: &mut impl BufRead) -> std::io::Result<bool> {
 /// Reads a whole dataset file. Returns the accepted records, and the rejected records with the reasons.
 ///
 /// # Errors
-/// As for [`for_each_record`].
+/// If the file cannot be read, is not valid JSON, or has more than 100,000 rejected records.
 pub fn read_all(path: &Path, dataset: Dataset) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataError> {
     let (mut cases, mut refused) = (Vec::new(), Vec::new());
     for_each_record(path, dataset, |one| match one {
@@ -247,7 +247,7 @@ impl Answers {
     }
 }
 
-/// A type with the fields of a record in the JSON schema of one dataset.
+/// The JSON schema of the records of one dataset. Each implementing type has the fields of a record.
 trait RecordSchema: DeserializeOwned {
     /// Converts the record to a [`Case`]. `record` is the index of the record in the dataset file. The index becomes
     /// the case number if the record has none.

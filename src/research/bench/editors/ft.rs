@@ -47,7 +47,8 @@ pub(crate) struct FineTuning {
 pub(crate) enum Bound {
     /// No limit, as in plain fine-tuning (FT).
     None,
-    /// The maximum absolute difference (FT+L); `None` means the published limit for the model.
+    /// The maximum absolute difference between a weight and its original value (FT+L). `None` means the published limit
+    /// for the model.
     Of(Option<f64>),
 }
 

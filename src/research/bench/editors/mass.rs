@@ -40,8 +40,8 @@ const PUBLISHED: [PublishedSettings; 7] = [
     PublishedSettings { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
 ];
 
-/// The published maximum norm of δ for GPT-2 XL, as explained at [`PublishedSettings::clamp`]. This number is also the
-/// default for models without published settings.
+/// The published maximum norm of δ for GPT-2 XL, as a multiple of the norm of the hidden state. δ is the optimised
+/// change of the hidden state. The same maximum is the default for models without published settings.
 const CLAMP: f64 = 0.75;
 /// The number of context templates in the published code: the prompt alone, and the prompt after five different texts.
 const TEMPLATES: usize = 6;
@@ -60,8 +60,8 @@ const WEIGHT: f64 = 1.0;
 /// `counterfact-gpt2`.
 const RIDGE: f64 = 0.1;
 
-/// Returns whether settings were published for the base model. If not, the published weights of the second moment do
-/// not fit the scale of the model's MLP keys.
+/// Returns whether settings were published for the base model. For other models, the published weights of the second
+/// moment are not used, because they depend on the scale of a model's MLP keys.
 fn has_published_settings(context: &EvalContext<'_>) -> bool {
     presets::published(context.base.model.spec()).is_some()
 }
@@ -82,7 +82,8 @@ pub(crate) struct MassEditSettings {
     pub weight: Option<f64>,
     /// The coefficient of AlphaEdit's L2 regularisation; `None` means the default for the model.
     pub ridge: Option<f64>,
-    /// The share of the second moment's trace that selects AlphaEdit's null space; `None` means [`SHARE`].
+    /// The maximum sum of the eigenvalues of AlphaEdit's null space, as a share of the trace of the second moment;
+    /// `None` means [`SHARE`].
     pub share: Option<f64>,
     /// Whether to follow the published code: each value is optimised in one attempt of 20 steps, and AlphaEdit uses its
     /// published eigenvalue threshold.
@@ -101,7 +102,8 @@ impl Editor for MassEditSettings {
         let usual = &context.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
         let clamp = self.clamp.or(published(context).map(|one| one.clamp)).unwrap_or(CLAMP);
-        // The margin is a stop criterion that only ROME uses; MEMIT, EMMET and AlphaEdit are optimised without it.
+        // The margin is a criterion for an early end of the optimisation. Only ROME uses it, not MEMIT, EMMET or
+        // AlphaEdit.
         let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
         let (mut found, mut resolved): (Vec<KeyValue>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {
@@ -123,9 +125,10 @@ impl Editor for MassEditSettings {
 impl MassEditSettings {
     /// Returns the layers to edit. EMMET edits only the project's layer. MEMIT and AlphaEdit edit:
     ///
-    /// - if the number of layers is set: the project's layer and the layers directly below it; if there are too few,
-    ///   the first layers of the model;
-    /// - otherwise, if the project's layer is the published one: the published layers;
+    /// - if the number of layers is set: this number of layers, of which the project's layer is the last; if there are
+    ///   too few layers below it, the first layers of the model;
+    /// - otherwise, if the project's layer is the published ROME layer of the model and [`PUBLISHED`] has the model:
+    ///   the layers in [`PUBLISHED`];
     /// - otherwise: the project's layer and up to four layers below it; for layer 0, the first two layers.
     fn layers(&self, context: &EvalContext<'_>) -> Vec<usize> {
         let (layer, spec) = (context.setup.layer, context.base.model.spec());

@@ -48,7 +48,8 @@ pub trait Editor {
     /// Returns a copy of the base model in which all `facts` are edited.
     ///
     /// # Errors
-    /// If an input of the editor is not available, or a computed weight is not finite.
+    /// If the facts cannot be edited, for example because a computed weight is not finite ([`EditError::Facts`]), or if
+    /// an input of all edits, such as the second moment, cannot be read or computed ([`EditError::Stop`]).
     fn edit(
         &self,
         context: &EvalContext<'_>,
@@ -64,7 +65,8 @@ pub enum EditorName {
     Rome,
     /// ROME as in `build`, without the joint optimisation of large sets
     RomeClosed,
-    /// ROME as in its released code: two different MLP keys in one update, one attempt of 20 steps per value
+    /// ROME as in its released code: two MLP keys in one update (mean over templates, prompt alone), 20 steps per value
+    /// without retries
     RomeReleased,
     /// ROME for one fact after another, each on the model with the previous edits
     RomeSequential,

@@ -14,7 +14,7 @@ use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 
 pub(crate) struct Rome {
     pub refinement: Option<Refinement>,
-    /// The minimum number of facts in a set for refinement, the joint optimisation of the values of the set.
+    /// The minimum size of a set for refinement. Refinement optimises the values of all facts of a set jointly.
     pub from: usize,
 }
 

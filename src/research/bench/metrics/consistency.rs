@@ -27,7 +27,8 @@ pub struct VocabularyMismatch {
 static RUN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("a pattern"));
 
 impl TfIdf {
-    /// Combines the vector index of each term (`columns`) with the inverse document frequencies.
+    /// Creates the vocabulary from the vector index of each term (`columns`) and the inverse document frequency at each
+    /// index.
     ///
     /// # Errors
     /// If a term has an index without a frequency.

@@ -15,14 +15,14 @@ use crate::numeric::Mean;
 use crate::numeric::elementary::exp64;
 use crate::research::bench::data::Case;
 
-/// The tokenized questions of one record, two per prompt: first with the answer that should be likelier, then with the
-/// answer that should be less likely.
+/// The tokenized prompts and answers of one record. Each prompt is included twice: first with the answer that should be
+/// likelier, then with the answer that should be less likely.
 pub struct LikelihoodQuestions {
     questions: Vec<Question>,
     paraphrases: usize,
 }
 
-/// The results of one record for its edited prompt, its paraphrases or its neighbours.
+/// The metrics of one record for one kind of prompt: its edited prompt, its paraphrases or its neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PromptMetrics {
     /// The share of prompts, from 0 to 1, for which the expected answer is likelier than the unexpected one.
@@ -33,7 +33,7 @@ pub struct PromptMetrics {
     pub exact: f64,
 }
 
-/// The results of one record for its edited prompt, its paraphrases and its neighbours.
+/// The metrics of CounterFact for one record: for its edited prompt, its paraphrases and its neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CounterFactMetrics")]
 pub struct LikelihoodMetrics {
@@ -98,7 +98,7 @@ impl PromptMetrics {
     }
 }
 
-/// The means of the results of all records.
+/// The means of the CounterFact metrics over all records, with 95 % intervals.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LikelihoodMeans {
     /// The means of `success` (ES), `magnitude` (EM) and `exact` for the edited prompts.
@@ -125,8 +125,8 @@ impl LikelihoodMeans {
         }
     }
 
-    /// Returns the score S: the harmonic mean of ES, PS and NS. PS or NS is left out if no record has paraphrases or
-    /// neighbours.
+    /// Returns the score S: the harmonic mean of ES, PS and NS. PS is left out if no record has paraphrases, and NS if
+    /// no record has neighbours.
     pub fn score(&self) -> f64 {
         let parts = [self.rewrite[0], self.paraphrase[0], self.neighbour[0]];
         harmonic(parts.iter().filter(|part| part.count > 0).map(|part| part.value))
@@ -184,7 +184,7 @@ mod tests {
         near(figures.score(), 3.0 / (1.0 + 2.0 + 4.0));
     }
 
-    /// The numbers are ES, PS, NS and the score S in three rows of table 4 of Meng et al. 2022.
+    /// Checks `harmonic` with ES, PS, NS and the score S from three rows of table 4 of Meng et al. 2022.
     #[test]
     fn published_scores_are_reproduced() {
         for (es, ps, ns, s) in [(22.2, 24.7, 78.1, 30.5), (100.0, 96.4, 75.4, 89.2), (99.1, 48.7, 70.3, 66.9)] {

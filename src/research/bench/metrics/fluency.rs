@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::words::words;
 use crate::numeric::elementary::ln;
 
-/// Returns GE in bits, `(2/3 H₂ + 4/3 H₃) / 2`, where H₂ and H₃ are the entropies of the word bigrams and trigrams of
-/// the text. Returns `None` if the text has fewer than three words.
+/// Returns the fluency GE of a text in bits: `(2/3 H₂ + 4/3 H₃) / 2`, where H₂ and H₃ are the entropies of the word
+/// bigrams and trigrams of the text. Returns `None` if the text has fewer than three words.
 pub fn entropy(text: &str) -> Option<f64> {
     let words = words(text);
     let of = |length: usize| entropy_of(&words, length);

@@ -20,9 +20,9 @@ fn rule(pattern: &str, with: &'static str) -> Rule {
     (Regex::new(&pattern).expect("every pattern below is one"), with)
 }
 
-/// All substitutions. The rules in `open` (opening quotes, punctuation and brackets) are applied first, then the rules
-/// in `close` (closing quotes and contractions). Between the two steps, [`words`] adds a space before and after the
-/// text.
+/// The substitutions that separate the words of a text by spaces and replace its double quotes. Those in `open`
+/// (opening quotes, punctuation and brackets) are applied first, then those in `close` (closing quotes and
+/// contractions). Between the two steps, [`words`] adds a space before and after the text.
 struct Rules {
     open: Vec<Rule>,
     close: Vec<Rule>,
@@ -83,7 +83,7 @@ pub fn words(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// Covers a few examples. The integration tests compare many more texts with the output of NLTK.
+    /// Checks the words of a few texts. The integration tests compare the words of many more texts with those of NLTK.
     #[test]
     fn words_are_the_treebanks() {
         let said = |text: &str| words(text).join(" ");

@@ -16,7 +16,7 @@ pub use render::GridRow;
 /// A value in a table, with its 95 % interval and its marks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct TableCell {
-    /// The value as shown. The published metrics are multiplied by 100, as in the tables of Meng et al. 2022.
+    /// The value as shown in the table. The published metrics are multiplied by 100, as in Meng et al. 2022.
     pub value: f64,
     /// Half the width of the 95 % interval, in the unit of `value`; `None` if the value has no interval.
     pub half: Option<f64>,
@@ -155,8 +155,8 @@ impl ResultsTable {
         Self::of_rows("editor × facts", columns, &rows)
     }
 
-    /// Returns the value at a row and a column by their names; `None` if the table lacks the row or the column, or the
-    /// value was not measured.
+    /// Returns the value in the row and the column with the given names. Returns `None` if there is no such row or
+    /// column, or if the value was not measured.
     pub fn value(&self, row: &str, column: &str) -> Option<&TableCell> {
         let index = self.columns.iter().position(|name| *name == column)?;
         self.rows.iter().find(|(name, _)| name == row)?.1[index].as_ref()

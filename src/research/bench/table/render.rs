@@ -123,10 +123,11 @@ impl ResultsTable {
     }
 }
 
-/// A row of a result table as JSON.
+/// One row of a result table in the JSON output.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct GridRow<'a> {
-    /// The name of the editor or of the set of records.
+    /// The name of the row: an editor, `base` for the unedited base, or an editor and the number of edited facts, such
+    /// as `rome × 10`.
     pub name: &'a str,
     /// The values by column name; null if a value was not measured.
     #[serde(flatten)]

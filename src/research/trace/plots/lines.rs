@@ -109,7 +109,7 @@ fn legend(svg: &mut Svg, entries: &[(String, String)]) {
     }
 }
 
-/// The width of a legend entry except its text, in SVG units.
+/// The width of a legend entry without its text, in SVG units.
 const ENTRY: f64 = 36.0;
 
 fn legend_width(entries: &[(String, String)]) -> f64 {

@@ -14,7 +14,7 @@ pub struct TracePage<'t> {
     pub title: String,
     /// Pairs of a name and a value for the top of the page, such as the model and the noise.
     pub lines: Vec<(String, String)>,
-    /// The average effects over all facts, shown in the table.
+    /// The average effects over all facts, from which the table of the page is built.
     pub effects: &'t AverageEffects,
     /// The settings of the traces. They determine the columns of the table.
     pub plan: &'t TracePlan,
