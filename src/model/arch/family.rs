@@ -1,5 +1,5 @@
 //! Describes each supported architecture as data: the names of its tensors, its optional parts, and how its tensors are
-//! stored. The code that reads or runs a model contains no tensor names: it takes them from a [`Family`].
+//! stored. The code that reads or runs a model takes all tensor names from a [`Family`].
 
 use crate::safetensors::Layout;
 
@@ -7,7 +7,7 @@ use crate::safetensors::Layout;
 /// variant contains the tensor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QkvLayout {
-    /// One matrix, whose outputs are all queries, then all keys, then all values.
+    /// One matrix. Its outputs are all queries, then all keys, then all values.
     Fused(&'static str),
     /// One matrix, whose outputs are grouped by head: query, key and value of the first head, then of the second head,
     /// and so on.

@@ -12,7 +12,8 @@ use super::config::ConfigReader;
 use super::rope::{Rope, RopePairing, RopeScaling};
 use crate::model::ModelError;
 
-/// Exclusive upper bound of the RoPE base and of the scaling parameters. Larger values in config.json are rejected.
+/// The RoPE base and the scaling parameters in config.json must be below this limit, which is far above published
+/// values.
 const MAX_BASE: f64 = 1e12;
 const DEFAULT_BASE: f64 = 10_000.0;
 /// The two keys of config.json that may contain an object with RoPE settings.
@@ -69,8 +70,8 @@ fn section<'a>(config: &ConfigReader<'a>) -> Result<Option<RopeSection<'a>>, Mod
     Ok(found.into_iter().next())
 }
 
-/// Returns the RoPE settings of `section` by name, with defaults for missing settings. Two objects with RoPE settings
-/// agree if the results are equal.
+/// Returns the RoPE settings of `section` by name. A missing scaling type or RoPE base gets its default, so that two
+/// objects with the same meaning give equal results.
 fn canonical(config: &ConfigReader<'_>, section: &ConfigReader<'_>) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
     let named = |key: &str| if key == "type" { "rope_type".to_owned() } else { key.to_owned() };
@@ -93,8 +94,8 @@ fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<
     }
 }
 
-/// Returns the full name and the value of `key`; `None` if the key is absent. The full name, for error messages, is
-/// `inside` followed by `key`. The value must be above 0 and below `most`; every other value is rejected.
+/// Reads the number under `key`, which must be above 0 and below `most`. Returns the number with its full name for
+/// error messages, which is `inside` followed by `key`. Returns `None` if the key is absent.
 fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),
@@ -120,7 +121,8 @@ fn theta(config: &ConfigReader<'_>, section: Option<&RopeSection<'_>>, key: &str
     Ok(agreed(config, &stated)?.unwrap_or(DEFAULT_BASE))
 }
 
-/// Returns the fraction of a head's elements that are rotated, or `default` if no key states it.
+/// Returns the fraction of a head's elements that are rotated. The fraction is read from `key` or
+/// `partial_rotary_factor`; it is `default` if the config contains neither.
 fn share(
     config: &ConfigReader<'_>,
     section: Option<&RopeSection<'_>>,

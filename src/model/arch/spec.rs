@@ -144,7 +144,8 @@ fn epsilon(config: &ConfigReader<'_>, key: &str, default: f64) -> Result<f32, Mo
 }
 
 /// Returns a [`Spec`] with the values that most families share: full attention, as many key/value heads as query heads,
-/// MLP after attention (not in parallel), no biases, no RoPE. The caller must replace the values that are 0.
+/// MLP after attention (not in parallel), no biases, no RoPE. Fields without a common value, such as `vocabulary`, are
+/// 0 and must be set by the caller.
 fn base(family: &'static Family, hidden_size: usize, heads: usize, layers: usize) -> Spec {
     Spec {
         family,

@@ -111,7 +111,7 @@ impl Checkpoint {
         Ok(opened)
     }
 
-    /// Returns the warnings that [`Checkpoint::open`] collected. They are not errors: the model can be run.
+    /// Returns the warnings that [`Checkpoint::open`] collected. The model can be run despite these warnings.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
@@ -320,9 +320,9 @@ impl Source<'_> {
         format!("{}.weight", self.family().head)
     }
 
-    /// Returns the output matrix. If embeddings are tied, this is the token embedding. If the weights files contain an
-    /// output matrix as well, it must equal the token embedding, up to rounding. Adds a warning to `remarks` if it is
-    /// rounded.
+    /// Returns the output matrix and its bias. In a model with tied embeddings, the output matrix is the token
+    /// embedding. If such a model also stores an output matrix, the two must be equal up to rounding. If they differ by
+    /// rounding, a warning is added to `remarks`.
     fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;
         let weight = if spec.tied {

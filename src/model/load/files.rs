@@ -12,9 +12,10 @@ use crate::model::ModelError;
 use crate::regular_file;
 use crate::safetensors::{FileError, MappedFile, TensorInfo, refuse_pickle};
 
-/// Maximum size of config.json, in bytes.
+/// Maximum size of config.json, in bytes. The files of published language models are only a few KiB long.
 const CONFIG_LIMIT: u64 = 1 << 20;
-/// Maximum size of a weights index, in bytes.
+/// Maximum size of a weights index, in bytes. The index has one entry per tensor, and a large model can have more than
+/// 100,000 tensors.
 const INDEX_LIMIT: u64 = 64 << 20;
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -76,8 +77,8 @@ impl WeightFiles {
         Ok(weights)
     }
 
-    /// Rejects a tensor that is in two shards, and a tensor that is in another shard than the weights index states. If
-    /// a tensor is in no shard, adds it to `absent` without an error.
+    /// Compares the weights index with the shards. Rejects a tensor that is in two shards, and a tensor for which the
+    /// index states the wrong shard. A tensor that is in no shard is added to `absent` without an error.
     fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for shard in &self.shards {

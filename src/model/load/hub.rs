@@ -178,8 +178,8 @@ impl HubName {
     }
 }
 
-/// Returns the first two segments of the path of `address`, a URL, as `ORG/NAME`. Returns `None` if `address` has no
-/// scheme or has fewer segments.
+/// Returns `ORG/NAME` from the first two segments of the path of `address`, a URL. Returns `None` if `address` has no
+/// scheme, or if one of the two segments is missing or empty.
 pub(crate) fn repository(address: &str) -> Option<String> {
     let (_, rest) = address.split_once("://")?;
     let mut parts = rest.split('/').skip(1);
@@ -204,11 +204,11 @@ pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     home.map(|home| home.join("hub"))
 }
 
-/// Returns the folder that the links in a model folder must not leave. For a snapshot of the Hugging Face cache, this
-/// is its `models--*` folder; otherwise, it is the model folder itself.
+/// Returns the folder that must contain the targets of all links in the model folder `folder`. For a snapshot of the
+/// Hugging Face cache, this is its `models--*` folder; otherwise, it is the model folder itself.
 ///
 /// # Errors
-/// If the folder's path cannot be resolved.
+/// If the path of `folder` cannot be resolved.
 pub fn root(folder: &Path) -> std::io::Result<PathBuf> {
     let real = folder.canonicalize()?;
     let model = HubName::of_snapshot(&real).and(real.ancestors().nth(2));

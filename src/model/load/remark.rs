@@ -11,7 +11,8 @@ use crate::model::arch::family::Family;
 /// The reason for a [`Remark`], which determines the code of the printed warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemarkKind {
-    /// The weights contain tensors with names of the decoder, but the decoder does not read them.
+    /// Some tensors in the weights files have names like those of the decoder's tensors, but the decoder does not read
+    /// them.
     TensorsUnread,
     /// In config.json, `architectures` names a class that does not belong to the family `model_type`.
     ArchitectureDiffers,

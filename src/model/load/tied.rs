@@ -1,5 +1,5 @@
 //! Checks the output matrix that some models with tied embeddings store. Embeddings are tied if `tie_word_embeddings`
-//! is set in config.json: the token embedding is then also the output matrix.
+//! is set in config.json. The token embedding is then also used as the output matrix.
 
 use std::path::Path;
 

@@ -8,7 +8,7 @@ use super::model::Model;
 use super::rows::Rows;
 use crate::numeric::rows::add;
 
-/// One of the two parts of a transformer block. Each part adds its output to the residual stream.
+/// A part of a transformer block: attention or the MLP. Each part adds its output to the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
     Attention,
@@ -34,8 +34,8 @@ pub struct ActivationCache {
     pub(super) qkv: Vec<Vec<f32>>,
 }
 
-/// The part of the blocks (attention or MLP) whose output at one position is replaced in every layer. The replacement
-/// is the output that an earlier forward pass, `source`, recorded at the same position.
+/// A replacement of the output of attention or of the MLP at one position, in every layer. The new output is the one
+/// that an earlier forward pass, `source`, recorded at the same position.
 #[derive(Clone, Copy)]
 pub struct Severed<'c> {
     pub component: Component,
@@ -81,9 +81,9 @@ impl ActivationCache {
         (0..self.rows.count()).flat_map(last).copied().collect()
     }
 
-    /// Replaces the output of every text at `severed.position` by the output of the same text in `severed.source`.
-    /// `outputs` contains the outputs of `component` in `layer`. Does nothing if `severed` is `None` or is about the
-    /// other component.
+    /// Applies the replacement `severed` to `outputs`, the outputs of `component` in `layer`. In every text, the output
+    /// at `severed.position` is replaced by that of the same text in `severed.source`. Does nothing if `severed` is
+    /// `None` or replaces the outputs of the other component.
     fn sever(&self, component: Component, layer: usize, severed: Option<Severed<'_>>, outputs: &mut [f32]) {
         let Some(severed) = severed.filter(|severed| severed.component == component) else { return };
         for row in 0..self.rows.count() {
@@ -96,8 +96,8 @@ impl ActivationCache {
 
 impl Model {
     /// Runs `count` token sequences of `length` positions each through all layers and records the activations. `x`
-    /// contains their embeddings. The positions of `prefix` precede every sequence. The outputs that `severed`
-    /// describes are replaced.
+    /// contains their embeddings. The positions of `prefix` precede every sequence. `severed` states which outputs are
+    /// replaced, if any.
     pub fn run_with_cache(
         &self,
         x: Vec<f32>,

@@ -1,8 +1,8 @@
 //! Resumes recorded forward passes with some hidden states or outputs replaced. Causal tracing (Meng et al. 2022,
 //! section 2) is based on these patched runs.
 //!
-//! A replaced hidden state only affects later layers, at the same and later token positions. All other hidden states
-//! are read from the recorded pass. A patched run joins the batch at the first layer that changes. Many runs are
+//! A replaced hidden state affects only later layers, at the same and later token positions. All other hidden states
+//! are read from the recorded pass. A patched run joins the batch at the first layer that it computes. Many runs are
 //! computed together, so that each weight is read only once.
 
 use std::ops::Range;
@@ -42,9 +42,9 @@ pub enum StartState<'r> {
 /// Replacements for the outputs of attention or of the MLP in a patched run. They apply at the first computed position.
 pub struct OutputPatch<'r> {
     pub component: Component,
-    /// The layers in which the outputs are replaced.
+    /// The layers in which the output of `component` is replaced.
     pub layers: Range<usize>,
-    /// The recorded forward pass that contains the replacements. They are its outputs at the same token position.
+    /// A recorded forward pass. Its outputs in the same layers, at the same token position, are the replacements.
     pub source: &'r ActivationCache,
     /// The index of the text in `source`.
     pub row: usize,
@@ -64,9 +64,9 @@ impl PatchedRun<'_> {
 }
 
 impl Model {
-    /// Returns the hidden states after `layer` at each of `positions` in every text of `cache`, as a tensor
-    /// `[positions, texts, d]`. At each position, the output of `component` is replaced by that of the first text of
-    /// `source`. Attention is not recomputed, because its input is unchanged.
+    /// For each of `positions` in every text of `cache`, replaces the output of `component` in `layer` by that of the
+    /// first text of `source` at the same position. Returns the hidden states after `layer`, `[positions, texts, d]`.
+    /// Attention is not recomputed, because its input is unchanged.
     pub fn patch_one_layer(
         &self,
         layer: usize,
@@ -109,8 +109,8 @@ impl Model {
             batch.join(rows, layer);
             self.run_patched_layer(layer, &rows[..batch.joined], &mut batch);
         }
-        // After the last layer, `x` contains only the last position of every run. Runs that compute no layer are added
-        // here, with their last position.
+        // After the last layer, `x` contains the hidden state at the last position of every run in the batch. Runs that
+        // compute no layer have not joined the batch, so their hidden states are appended here.
         let mut out = batch.x;
         for row in &rows[batch.joined..] {
             match row.start {
@@ -210,7 +210,8 @@ impl RunBatch {
     }
 
     /// Replaces the output of `component` at the first position of every patched run that has a replacement for
-    /// `layer`. In the last layer, only the last position of a run is computed; other first positions are skipped.
+    /// `layer`. The last layer computes only the last position of each run. Its output is therefore only replaced in
+    /// runs with a single position.
     fn patch(&self, component: Component, layer: usize, rows: &[PatchedRun<'_>], last_n: &[usize], output: &mut [f32]) {
         let mut first = 0;
         for (index, row) in rows.iter().enumerate() {

@@ -26,7 +26,7 @@ pub(crate) struct BlockInput<'a> {
 }
 
 impl<'a> BlockInput<'a> {
-    /// Returns the input for token sequences without cached positions, in which every position is computed.
+    /// Returns the input of a block for token sequences without cached positions. The block computes every position.
     pub(crate) fn whole(x: &'a [f32], rows: &'a Rows) -> Self {
         Self { x, rows, cache: &EMPTY, last_n: rows.lengths() }
     }

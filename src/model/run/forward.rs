@@ -40,8 +40,8 @@ impl Model {
     }
 
     /// Computes the MLP keys of several layers in one forward pass; `layers` must be ascending. For each batch and each
-    /// layer, calls `seen` with the index of the layer in `layers` and the MLP keys, `[positions, f]`. The MLP keys of
-    /// a layer have the same bits if other layers are requested too.
+    /// layer, calls `seen` with the index of the layer in `layers` and the MLP keys, `[positions, f]`. The bits of a
+    /// layer's MLP keys do not depend on which other layers are requested.
     pub fn keys_at(&self, layers: &[usize], tokens: &[&[u32]], mut seen: impl FnMut(usize, Vec<f32>)) {
         let Some(&last) = layers.last() else { return };
         for part in batches(tokens, KEYS_BATCH) {

@@ -36,8 +36,9 @@ impl Model {
         self.run_hook_cached(&PrefixCache::empty(), layer, tokens, positions)
     }
 
-    /// Runs token sequences as [`Model::run_hook`] does, but reads attention keys and values of their prefixes from
-    /// `cache` if it contains them. Only positions before `positions[i]` of sequence `i` are read from `cache`.
+    /// Runs token sequences as [`Model::run_hook`] does, but reads the attention keys and values of cached prefixes
+    /// from `cache` and does not compute them again. Only positions before `positions[i]` of sequence `i` are read from
+    /// `cache`.
     pub fn run_hook_cached(
         &self,
         cache: &PrefixCache,

@@ -18,7 +18,7 @@ impl Model {
     /// Opens the checkpoint in `folder`. All computations of the model use the instruction set `isa`.
     ///
     /// # Errors
-    /// See [`Checkpoint::open`].
+    /// If [`Checkpoint::open`] returns an error.
     pub fn open(folder: &Path, isa: Isa) -> Result<Self, ModelError> {
         Ok(Self { checkpoint: Checkpoint::open(folder)?, isa })
     }

@@ -62,7 +62,8 @@ impl<'m> Neurons<'m> {
         for row in gradient.chunks_mut(spec.vocabulary) {
             softmax(row);
             let p = row[token as usize];
-            // With `p`, the probability of `token`: ∂p/∂logits = p · (onehot(token) − softmax(logits)).
+            // `row` contains softmax(logits), and is replaced by the gradient of `p`, the probability of `token`:
+            // ∂p/∂logits = p · (onehot(token) − softmax(logits)).
             row.iter_mut().for_each(|q| *q *= -p);
             row[token as usize] += p;
             probabilities.push(f64::from(p));

@@ -1,7 +1,7 @@
 //! Caches the attention keys and values of prefixes that many token sequences share, so that they are computed once.
 //!
 //! Each prompt is run after the same context templates (short texts that precede it), which make up a large part of all
-//! tokens. Attention is causal: the keys and values of a prefix do not depend on the text after it.
+//! tokens. Attention is causal, so the keys and values of a prefix do not depend on the text after it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -86,8 +86,8 @@ pub fn common_prefix_len(one: &[u32], other: &[u32]) -> usize {
 }
 
 /// Runs the positions of `x` through `layers` and returns the KV cache of each layer, with the cached prefixes
-/// included. `x` contains the hidden states before the first of the layers, `[positions, d]`. The last of the layers
-/// only computes attention keys and values.
+/// included. `x` contains the hidden states before the first of these layers, `[positions, d]`. In the last of these
+/// layers, only attention keys and values are computed.
 pub(crate) fn run_and_cache(
     model: &Model,
     layers: Range<usize>,

@@ -32,8 +32,9 @@ impl Model {
         reverse(gradient, width, &norm.gain.to_f32(), tape);
     }
 
-    /// Back-propagates through one block: from the gradient of the block's output at the computed positions to the
-    /// gradient of its input at all positions. `shape` is the input of the forward pass, without its hidden states.
+    /// Back-propagates through one block. `gradient` is the gradient of the block's output at the positions that the
+    /// forward pass computed. Returns the gradient of the block's input at all positions. `shape` is the input of the
+    /// forward pass; its hidden states `x` are not used.
     pub(crate) fn block_reverse(
         &self,
         layer: usize,
@@ -84,8 +85,8 @@ impl Model {
         out
     }
 
-    /// Back-propagates through `attention(norm(x))`: from the gradient of its output at the computed positions to the
-    /// gradient of `x` at all positions.
+    /// Back-propagates through `attention(norm(x))`. `gradient` is the gradient of the output of attention at the
+    /// positions that the forward pass computed. Returns the gradient of `x` at all positions.
     fn attention_reverse(
         &self,
         layer: usize,

@@ -119,7 +119,7 @@ impl<'a> SuffixPass<'a> {
         self.rows.positions()
     }
 
-    /// Estimates the memory for this pass and for the intermediate results of one evaluation, in f32 numbers.
+    /// Estimates the number of f32 values that this pass and the intermediate results of one evaluation keep in memory.
     pub fn stored_floats(&self) -> usize {
         let spec = self.model.spec();
         let cached = |cache: &KvCache| cache.keys.iter().chain(&cache.values).map(|part| part.len()).sum::<usize>();
@@ -161,8 +161,9 @@ impl<'a> SuffixPass<'a> {
         SuffixTape { logits: self.model.unembed(&normed), blocks, norm }
     }
 
-    /// Returns the gradient of the loss with respect to the change of each token sequence, `[d]` each. `logits` is the
-    /// gradient of the loss with respect to the logits of `evaluation`.
+    /// Returns, for each token sequence, the gradient of the loss with respect to the vector that was added to the
+    /// hidden state of the sequence, `[d]`. `logits` is the gradient of the loss with respect to the logits of
+    /// `evaluation`.
     pub fn reverse_each(&self, evaluation: &SuffixTape, logits: &[f32]) -> Vec<Vec<f32>> {
         let (model, width) = (self.model, self.model.spec().hidden_size);
         let mut gradient = model.unembed_reverse(logits);
@@ -180,8 +181,8 @@ impl<'a> SuffixPass<'a> {
         (0..self.rows.count()).map(row).collect()
     }
 
-    /// Returns how many positions at the end of each token sequence `layer` computes. The last layer computes only the
-    /// labelled positions (those whose next token is scored). All other layers compute all positions.
+    /// Returns the number of positions that `layer` computes at the end of each token sequence. The last layer computes
+    /// only the labelled positions (those whose next token is scored). All other layers compute all positions.
     fn last_n_of(&self, layer: usize) -> Vec<usize> {
         if layer + 1 == self.model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }

@@ -119,8 +119,8 @@ impl WeightPass {
         seen(LayerGradient { layer: self.layer, keys: &self.keys, gradient: &gradient });
     }
 
-    /// Returns how many positions at the end of each token sequence `layer` computes. The last layer computes only the
-    /// labelled positions (those whose next token is scored). All other layers compute all positions.
+    /// Returns the number of positions that `layer` computes at the end of each token sequence. The last layer computes
+    /// only the labelled positions (those whose next token is scored). All other layers compute all positions.
     fn last_n_of(&self, model: &Model, layer: usize) -> Vec<usize> {
         if layer + 1 == model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }

@@ -31,7 +31,8 @@ const TEMPLATE: &str = "chat_template.jinja";
 const NAME: &str = "the template";
 /// The file in which older models list their special tokens.
 const SPECIAL: &str = "special_tokens_map.json";
-/// Maximum size of each file that this module reads, in bytes. Some settings files list every token of the vocabulary.
+/// Maximum size of each file that this module reads, in bytes. The limit is high because some settings files list every
+/// token of the vocabulary.
 const LIMIT: u64 = 64 << 20;
 /// Maximum length of a chat template in bytes, which also bounds its nesting depth. The longest published chat
 /// templates have a quarter of this length.
@@ -82,8 +83,9 @@ struct TemplateAffixes {
     /// The text that the chat template writes between the generation prompt and an answer, for example the empty
     /// thinking block of a reasoning model.
     answer_prefix: String,
-    /// Whether the chat template writes a space before an answer. `None` if this is unknown, because a rendered
-    /// conversation with an answer does not start with the text of the same conversation without the answer.
+    /// Whether the chat template writes a space before an answer; `None` if this is unknown. To find out, a
+    /// conversation is rendered with and without an answer. The result is unknown if the longer text does not start
+    /// with the shorter one.
     space: Option<bool>,
 }
 
@@ -116,7 +118,8 @@ impl Chat {
             digest: Digest::of(b""),
         };
         chat.affixes = chat.probe_template()?;
-        // The digest includes rendered texts. It therefore changes if a new version of the renderer writes other texts.
+        // The digest includes texts that the template has rendered. A new version of the template engine that renders
+        // other texts therefore changes the digest.
         let TemplateAffixes { prefix, suffix, answer_prefix, space } = &chat.affixes;
         canon.text("before", prefix).text("behind", suffix).text("more", answer_prefix);
         chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
@@ -187,9 +190,9 @@ impl Chat {
     }
 }
 
-/// Runs `work` on a thread with a large stack. If there is no result after [`TIMEOUT`], abandons the thread and returns
-/// an error. The limit on instructions does not replace the time limit, because a single instruction, such as printing
-/// nested lists, can take long.
+/// Runs `work` on a thread with a large stack. Returns an error if there is no result after [`TIMEOUT`]; the thread
+/// then continues in the background. The limit on instructions does not replace the time limit, because a single
+/// instruction can take long, for example one that prints nested lists.
 fn run_sandboxed<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, why.to_owned());
     let (sender, receiver) = mpsc::channel();
@@ -343,9 +346,10 @@ fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String
     }
 }
 
-/// Returns the special tokens, such as `bos_token`, by name. A token is stated as a string or as an object with
-/// `content`. special_tokens_map.json takes precedence over `settings`, but is only used if `settings` has no
-/// `added_tokens_decoder`. Both rules are those of transformers.
+/// Returns the special tokens by name, such as `bos_token`. `settings` is the content of tokenizer_config.json, and
+/// `map` is the content of special_tokens_map.json. A token is a string or an object with the key `content`. As in
+/// transformers, `map` takes precedence over `settings`, but is ignored if `settings` has the key
+/// `added_tokens_decoder`.
 fn special_tokens(settings: &Json, map: &Json) -> BTreeMap<String, String> {
     let listed = settings.get("added_tokens_decoder").is_some();
     let extra = settings.get("extra_special_tokens").filter(|extra| extra.is_object());

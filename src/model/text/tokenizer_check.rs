@@ -53,8 +53,8 @@ fn check_amount(file: &Value) -> Result<(), String> {
     }
 }
 
-/// Counts the steps (normalizers, decoders and so on) in a part of tokenizer.json. A step is an object with a string
-/// `type`, at any depth.
+/// Counts the steps (normalizers, decoders and so on) in `value`, a part of tokenizer.json. Every object with a string
+/// under the key `type` is counted, at any depth.
 fn count_steps(value: &Value) -> usize {
     let own = usize::from(value.get("type").is_some_and(Value::is_string));
     let inner = value.as_object().into_iter().flat_map(|fields| fields.values());
@@ -91,8 +91,8 @@ fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     }
 }
 
-/// Returns the maximum number of bytes that a normalizer or decoder writes per byte that it reads. Returns 1 for types
-/// that are not listed here.
+/// Returns the maximum number of bytes that a normalizer or decoder writes per byte that it reads. Returns 1 for every
+/// type that the `match` does not list.
 fn step_growth(step: &Value) -> Result<usize, String> {
     Ok(match step["type"].as_str() {
         // A byte that is not printable ASCII becomes a character of two bytes.

@@ -19,7 +19,8 @@ use crate::model::load::storage;
 const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
                            tokenizer_config.json";
 
-/// Maximum size in bytes of each file that is read: tokenizer.json and config.json.
+/// Maximum size of tokenizer.json and of config.json, in bytes. A tokenizer.json with a large vocabulary can be more
+/// than 30 MiB long.
 const LIMIT: u64 = 64 << 20;
 
 /// Texts to put before a continuation when the continuation is tokenised. The first one that the tokenizer does not
@@ -48,9 +49,8 @@ pub struct EncodedPrompt {
     /// The rendered prompt. If a chat template is used, this includes the texts that the template writes around the
     /// prompt.
     pub text: String,
-    /// The number of bytes to add to a byte position in the original prompt to get the position in `text`. The number
-    /// is negative if the chat template strips white space that is longer than the text that it writes before the
-    /// prompt.
+    /// Byte offset from a position in the original prompt to the same position in `text`. The offset is negative if the
+    /// chat template strips more bytes of white space from the start of the prompt than it writes before the prompt.
     shift: isize,
     /// Whether the chat template puts a space before an answer; `None` if this is unknown or if no chat template is
     /// used.
@@ -59,8 +59,9 @@ pub struct EncodedPrompt {
 }
 
 impl EncodedPrompt {
-    /// Returns `answer` in the form in which it continues the prompt: with or without a space before it. The chat
-    /// template determines the form. Without a chat template, or if its form is unknown, [`target_text`] determines it.
+    /// Returns `answer` as it continues the prompt, with or without a space before it. The chat template determines
+    /// whether there is a space. If no chat template is used, or if it is unknown whether the template writes a space,
+    /// [`target_text`] determines this.
     pub fn answer(&self, answer: &str) -> String {
         match self.space {
             Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
@@ -80,7 +81,7 @@ impl EncodedPrompt {
 pub struct Encoded {
     /// The token ids, special tokens included.
     pub ids: Vec<u32>,
-    /// The byte range of the text for each token; empty for special tokens.
+    /// The range of bytes in the text that each token covers; empty for special tokens.
     pub spans: Vec<Range<usize>>,
 }
 
@@ -154,15 +155,15 @@ impl Tokens {
         Some(Remark::new(RemarkKind::TextsEnded, message, help))
     }
 
-    /// Returns a digest of everything other than tokenizer.json that determines the tokens of a prompt; `None` if there
-    /// is nothing else. For a user message (`chat`), this is the digest of the chat template. For other prompts, it is
-    /// a constant if the tokenizer appends special tokens, because they are removed from prompts.
+    /// Returns a digest of what determines the tokens of a prompt in addition to tokenizer.json; `None` if nothing else
+    /// does. For a user message (`chat`), this is the digest of the chat template. For other prompts, a constant marks
+    /// that special tokens, which the tokenizer appends, are removed.
     ///
     /// # Errors
-    /// As [`Tokens::chat`].
+    /// If `chat` is set, and the model has no chat template or the chat template cannot be used.
     pub fn reading(&self, chat: bool) -> Result<Option<Digest>, ModelError> {
         let template = if chat { Some(*self.chat()?.digest()) } else { None };
-        // No tokens are appended to a user message: the chat template writes the whole text.
+        // No special tokens are appended to a user message, because the chat template writes the whole text.
         if chat || self.appended.is_empty() {
             return Ok(template);
         }
@@ -189,7 +190,7 @@ impl Tokens {
         let config: serde_json::Value =
             config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let config_id = |name: &str| match &config[name] {
-            // Some models have several end tokens. The first one is used.
+            // Some configs list several ids for one of the two keys, usually several end tokens. The first id is used.
             serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
             one => one.as_u64(),
         };
@@ -201,11 +202,12 @@ impl Tokens {
     }
 
     /// Tokenises a prompt. A user message is rendered with the chat template, which writes the special tokens. Any
-    /// other prompt is tokenised by [`Tokens::encode`]. Special tokens at its end are then removed, because an answer
-    /// follows.
+    /// other prompt is tokenised by [`Tokens::encode`]. The special tokens that the tokenizer appends to it are then
+    /// removed, because an answer follows.
     ///
     /// # Errors
-    /// As [`Tokens::encode`]; or if the chat template is missing or fails.
+    /// If the tokenizer rejects the prompt or returns an id for which the model has no embedding, or if the prompt is a
+    /// user message and the chat template is missing or fails.
     pub fn encode_prompt(&self, prompt: Prompt<'_>) -> Result<EncodedPrompt, ModelError> {
         if !prompt.chat {
             let mut encoded = self.encode(prompt.text)?;
@@ -233,7 +235,8 @@ impl Tokens {
     /// tokenizers put before a text.
     ///
     /// # Errors
-    /// As [`Tokens::encode`]; or if the tokenizer merges the start of `text` with every text of `ANCHORS`.
+    /// If the tokenizer rejects the text, returns an id for which the model has no embedding, or merges the start of
+    /// `text` with every text of `ANCHORS`.
     pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         if !self.prepends || text.is_empty() {
             return Ok(self.encode_raw(text, false)?.ids);
@@ -274,8 +277,8 @@ impl Tokens {
         text.unwrap_or_else(|| self.pieces(ids).concat())
     }
 
-    /// Decodes tokens that follow other tokens. A space at the beginning is kept, although some decoders strip a space
-    /// at the beginning of a text.
+    /// Decodes tokens that continue a text. Keeps a space before the first token, although some tokenizers strip a
+    /// space at the start of the text that they decode.
     pub fn decode_behind(&self, ids: &[u32]) -> String {
         let own = || self.decode(ids);
         let Some(before) = self.encode_raw(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };

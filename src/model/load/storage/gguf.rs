@@ -52,8 +52,8 @@ fn texts(bytes: &[u8]) -> BTreeMap<String, String> {
     found
 }
 
-/// Returns the size in bytes of a number with the GGUF type `kind`. Returns `None` for arrays and unknown types, and
-/// the reader stops there. The first arrays are the vocabulary, which comes after the metadata about the source model.
+/// Returns the size in bytes of a number with the GGUF type `kind`; `None` for arrays and unknown types. The reader
+/// stops at the first array, because the metadata about the source model comes before all arrays.
 fn size(kind: u32) -> Option<usize> {
     match kind {
         0 | 1 | 7 => Some(1),

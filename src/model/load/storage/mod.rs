@@ -22,7 +22,7 @@ use crate::safetensors::refuse_pickle;
 
 /// The name of the config file of a PEFT adapter. A folder with this file and without a model is an adapter.
 pub(crate) const ADAPTER: &str = "adapter_config.json";
-/// Maximum size of `adapter_config.json`, in bytes.
+/// Maximum size of `adapter_config.json`, in bytes. A larger file is treated like a file that states no base model.
 const ADAPTER_LIMIT: u64 = 1 << 20;
 /// Advice for the user on how to save a model in the format of the Hugging Face Hub.
 pub(crate) const SAVE: &str = "`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)` of transformers writes model A into \

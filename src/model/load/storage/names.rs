@@ -1,4 +1,5 @@
-//! Explains why a tensor is missing, and lists tensors that are not read. Only the names of the tensors are used.
+//! Explains why a tensor is missing, and lists tensors that the decoder does not read. Uses only the names of the
+//! tensors.
 
 use std::collections::BTreeSet;
 
@@ -100,8 +101,8 @@ pub(in crate::model) fn unread<'w>(weights: &'w WeightFiles, spec: &Spec, read: 
         let bare = name.strip_prefix(family.prefix).unwrap_or(name);
         bare.starts_with(blocks) || name.starts_with(&head) || ends.iter().any(|end| bare.starts_with(end))
     };
-    // The output matrix of a model with tied embeddings is not reported: it was already compared with the token
-    // embedding.
+    // A model with tied embeddings may also store an output matrix. This matrix is not reported, because it was already
+    // compared with the token embedding.
     let tied = format!("{head}weight");
     let kept = |name: &&str| {
         !(read.contains(name) || COMPUTED.iter().any(|end| name.ends_with(end)) || spec.tied && *name == tied)
