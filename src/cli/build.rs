@@ -36,7 +36,8 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns the name of an output that can cover only one model of the project; `None` without `--provenance`.
+    /// Returns the output that cannot be written for several models at once: `a provenance statement` with
+    /// `--provenance`, otherwise `None`.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.provenance.as_ref().map(|_| "a provenance statement")
     }
@@ -91,7 +92,7 @@ struct NamedRecord<'p> {
 /// Returns one element for each edit and each name of its subject, ordered by edit id. The subject's own name comes
 /// before its aliases.
 fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
-    // The build measured every edit of the project under each of its names, so no measurement is missing.
+    // The build measured each edit with every name of its subject, so no measurement is missing.
     let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
     let named = |edit: &'p Edit| {
         let found = edit.names().map(|(name, _)| (name, records.get(&edit.meaning_of(name)))).collect::<Vec<_>>();

@@ -41,9 +41,10 @@ pub(super) struct Context {
     /// Whether the project's warnings were already printed. They apply to all models, so a run over several models
     /// prints them only once.
     warnings_shown: Cell<bool>,
-    /// The printed warnings, each with the texts of the files it refers to. A JSON answer or a report also lists them.
+    /// The printed warnings, each with the texts of the files it refers to. The JSON output or the report also lists
+    /// them.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
-    /// The verb of this run, if its answer is a report ([`Context::expect_reports`]); otherwise `None`.
+    /// The verb of this run if [`Context::expect_reports`] made a report the output of the run; otherwise `None`.
     reporting: Cell<Option<ReportVerb>>,
     reports: RefCell<Vec<(Format, PathBuf)>>,
 }
@@ -128,7 +129,7 @@ impl Context {
         self.model.borrow().clone()
     }
 
-    /// Selects the model that the project uses from now on, for a run over several models.
+    /// Selects the model that [`Context::project`] will use. A run over several models calls this once for each model.
     pub(super) fn select_model(&self, name: String) {
         self.model.replace(Some(name));
     }
@@ -136,7 +137,9 @@ impl Context {
     /// Loads the project with the settings of the selected model, and prints the project's warnings.
     ///
     /// # Errors
-    /// The outcome of the run, if the project has errors. They are printed first.
+    /// If the project has errors, if it has no model of the selected name, if it has several models and none is
+    /// selected, or if the policy denies an expired edit. The findings are printed, and the error is the outcome of the
+    /// run.
     pub(super) fn project(&self) -> Result<Project, Outcome> {
         let mut project = Project::load(&self.root).map_err(|findings| self.stop(&findings.into()))?;
         let chosen = project.config.choose(self.selected_model().as_deref());
@@ -172,7 +175,7 @@ impl Context {
         Ok(base)
     }
 
-    /// Prints warnings and stores them for the JSON answer or the report.
+    /// Prints warnings, and stores them for the JSON output or the report of the run.
     ///
     /// # Errors
     /// If the project's policy denies one of the warnings.
@@ -190,7 +193,8 @@ impl Context {
         project.config.policy.expired(&project.edits, today())
     }
 
-    /// Prints findings on stderr, unless the format is JSON, where the answer contains the findings.
+    /// Prints findings on stderr. In the JSON format, nothing is printed, because the JSON output contains the
+    /// findings.
     pub(super) fn show(&self, findings: &[Diagnostic], sources: &Sources) {
         if self.format != Format::Json {
             self.ui.findings(findings, sources);
@@ -200,7 +204,8 @@ impl Context {
     /// Loads the project and opens the store.
     ///
     /// # Errors
-    /// The outcome of the run, if either fails. The findings are printed first.
+    /// If the project cannot be loaded, or if the store cannot be opened. The findings are printed, and the error is
+    /// the outcome of the run.
     pub(super) fn open_project_and_store(&self) -> Result<(Project, Store), Outcome> {
         let project = self.project()?;
         let store = self.store().map_err(|finding| self.fail(finding))?;
@@ -217,8 +222,8 @@ impl Context {
         self.refuse(outcome, &stop.findings, &stop.sources)
     }
 
-    /// Prints the findings of a run that could not finish, writes them to the JSON answer or the report, and returns
-    /// `outcome`.
+    /// Prints the findings of a run that could not finish, in the format of the run, and writes the files of
+    /// `--report`. Returns `outcome`, or `Error` if such a file cannot be written.
     pub(super) fn refuse(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources) -> Outcome {
         self.show(findings, sources);
         match (self.reporting.get(), self.format) {
@@ -226,15 +231,15 @@ impl Context {
             (None, _) => {}
             (Some(verb), _) => {
                 let report = self.report(verb, outcome, &format!("corrigenda {}", verb.as_str()), findings, sources);
-                // In the human format, the findings are already on stderr, so the answer is empty.
+                // In the human format, the findings are already on stderr, so nothing is printed on stdout.
                 return deliver(self, &report, |_, _| String::new());
             }
         }
         outcome
     }
 
-    /// Declares that the answer of `verb` is a report, even if the run fails. Also keeps the paths of `--report`, to
-    /// which the report is written at the end of the run.
+    /// Makes a report of `verb` the output of this run, even if the run fails. Also stores the paths of `--report`,
+    /// because the report is written to them at the end of the run.
     pub(super) fn expect_reports(&self, verb: ReportVerb, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
@@ -288,7 +293,7 @@ impl Context {
         self.fail(Diagnostic::new(Code::StoreFailed, error.to_string()))
     }
 
-    /// Prints the JSON answer of a verb: the version of the JSON format, the outcome, the findings, and the fields of
+    /// Prints the JSON output of a verb: the version of the JSON format, the outcome, the findings, and the fields of
     /// `answer`.
     pub(super) fn answer_json(
         &self,

@@ -163,8 +163,8 @@ fn chosen(
 const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 const UNTOLD: usize = 16;
 
-/// Returns a note for users of vLLM: that this rank needs `--max-lora-rank`, or that vLLM cannot load the adapter.
-/// Returns `None` if vLLM loads the adapter without an option.
+/// Returns a note that vLLM needs `--max-lora-rank` for this rank, or that vLLM cannot load the adapter; `None` if vLLM
+/// loads the adapter without an option.
 fn served(family: &str, rank: usize) -> Option<String> {
     if matches!(family, "gpt2" | "gptj") {
         return Some(format!("vLLM does not serve adapters on a model of type {family}: use a checkpoint"));
@@ -190,7 +190,7 @@ fn unrounded(patch: &Patch) -> Option<String> {
     ))
 }
 
-/// Returns a note for an adapter that refers to its base only by the name of the base's folder.
+/// Returns a note on where programs search for the base if the adapter states only the name of the base's folder.
 fn unfound(name: &str) -> String {
     format!(
         "base_model_name_or_path is `{name}`, the name of the base's folder: programs look for it in their working \
@@ -213,7 +213,7 @@ fn untested(family: &str) -> Option<String> {
         .then(|| format!("this export was never tested with llama.cpp on a model of type {family}"))
 }
 
-/// Prints the answer for an exported checkpoint: its folder, its changed tensors, and the files that were not copied.
+/// Prints the output for an exported checkpoint: its folder, its changed tensors, and the files that were not copied.
 pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &ExportedCheckpoint) {
     let manifest = &exported.manifest;
     let fields = CheckpointAnswer {
@@ -281,7 +281,7 @@ fn noted(mut text: String, notes: &[String]) -> String {
     text
 }
 
-/// The first lines of the answer of every export: the base, the patch, the number of facts and the tensors.
+/// The first lines of the output of every export: the base, the patch, the number of facts and the tensors.
 struct Head<'a> {
     base: &'a Base,
     patch: Digest,

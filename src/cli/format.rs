@@ -1,12 +1,12 @@
 use clap::ValueEnum;
 
-/// The format of the answer on stdout (`--format`) or of a report file (`--report`).
+/// The format of the output on stdout (`--format`) or of a report file (`--report`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// Text for a terminal.
     #[default]
     Human,
-    /// A JSON object, which has a JSON Schema.
+    /// A JSON object. `corrigenda schema` prints its JSON Schema.
     Json,
     /// A comment on a pull request, in Markdown.
     Markdown,

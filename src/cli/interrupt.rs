@@ -6,8 +6,8 @@ use std::io::{IsTerminal as _, Write as _};
 /// SIGINT.
 const STOPPED: i32 = 130;
 
-/// Installs the handler for Ctrl-C if stderr is a terminal. `stores_results` is whether the verb stores results as it
-/// computes them; the message of the handler says so. After Ctrl-C, a temporary file may remain, but no file is half
+/// Installs the handler for Ctrl-C if stderr is a terminal. If `stores_results` is true, the message of the handler
+/// says that the computed results are kept. After Ctrl-C, a temporary file may remain, but no other file is half
 /// written.
 #[expect(clippy::exit, reason = "the computing thread does not check for signals, so the handler ends the process")]
 pub(super) fn listen(stores_results: bool) {

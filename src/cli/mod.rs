@@ -1,5 +1,5 @@
 //! Implements the command line. There is one module per verb; a verb is a subcommand such as `build`. Each module
-//! defines the arguments of its verb, calls the library, prints the answer and returns the outcome of the run.
+//! defines the arguments of its verb, calls the library, prints the output and returns the outcome of the run.
 
 mod answers;
 mod bench;
@@ -85,7 +85,7 @@ enum Verb {
     },
     Completions(shell::Completions),
     Man(shell::Man),
-    /// Print the JSON Schema of a project's files or of a JSON answer
+    /// Print the JSON Schema of a project file or of a verb's JSON output
     #[command(hide = true)]
     Schema {
         /// The schema to print
@@ -94,8 +94,8 @@ enum Verb {
 }
 
 impl Verb {
-    /// Returns whether the verb reads the project of the current folder. For such a verb, the program prints a note if
-    /// the project was found above the current folder.
+    /// Returns whether the verb uses a project. If it does, and the project is in a folder above the current one, the
+    /// program prints a note with that folder.
     fn has_project(&self) -> bool {
         let apart = matches!(self, Self::Init(_) | Self::Patch(_) | Self::Completions(_) | Self::Man(_));
         !apart && !matches!(self, Self::Schema { .. }) && !matches!(self, Self::Verify(verify) if verify.is_apart())
@@ -108,7 +108,7 @@ impl Verb {
             || matches!(self, Self::Trace(trace) if trace.suggest_layer)
     }
 
-    /// Returns the formats in which the verb can print its answer.
+    /// Returns the values of `--format` that the verb accepts.
     fn formats(&self) -> &'static [Format] {
         use Format::{Csv, Github, Html, Human, Json, Junit, Markdown, Sarif};
         match self {

@@ -9,12 +9,13 @@ use crate::report::Outcome;
 /// Runs a verb for every model of the project, with a heading for each model, and returns the worst outcome. If a model
 /// was selected, the verb runs only once.
 ///
-/// `alone` names an output that can describe only one model, such as a provenance statement. Such an output, and an
-/// answer in a format other than human, is rejected if there are several models and none is selected.
+/// `alone` names a requested output that can describe only one model, such as a provenance statement. If the project
+/// has several models and none is selected, such an output is rejected, and so is every format except human.
 pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Outcome) -> Outcome {
     let names = match (context.selected_model(), Config::load(&context.root)) {
         (None, Ok((config, ..))) => config.models.into_keys().collect(),
-        // A selected model needs only one run. An invalid project file is reported by `verb` itself.
+        // `verb` runs once for a selected model. It also runs once if the project file is invalid, and then reports the
+        // errors of that file.
         _ => Vec::new(),
     };
     if names.len() < 2 {

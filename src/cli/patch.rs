@@ -24,9 +24,10 @@ use crate::store::Store;
 pub(super) enum PatchVerb {
     /// Write a complete checkpoint: a base with the patch applied
     ///
-    /// The bytes are those of `export checkpoint`, except for the facts: a patch does not contain their texts, so the
-    /// README and the manifest name each fact by the digest of its subject, prompt and target. The base may have other
-    /// shards than the one that the patch was made for. Exit code 3: the base is another model.
+    /// The bytes are those of `export checkpoint`, except in the README and the manifest. A patch does not contain the
+    /// texts of its facts, so these two files name each fact by the digest of its subject, prompt and target. The base
+    /// may be divided into shards differently from the base that the patch was made for. Exit code 3: the base is
+    /// another model.
     Apply {
         /// The patch: its file, its id in the store, or the first digits of the id
         #[arg(value_name = "ID|FILE")]

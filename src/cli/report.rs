@@ -55,8 +55,8 @@ fn may_write(context: &Context, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Returns whether all files of `--report` may be written, and prints a finding for each of the others. Verbs that take
-/// minutes call this before they start to compute.
+/// Returns whether all files of `--report` may be written, and prints a finding for each file that must not be written.
+/// Verbs that take minutes call this before they start to compute.
 pub(super) fn have_places(context: &Context) -> bool {
     let wrong: Vec<_> = context.reports().iter().filter_map(|(_, path)| may_write(context, path).err()).collect();
     let finding = |why: &String| Diagnostic::new(Code::StoreFailed, format!("the report was not written: {why}"));
@@ -90,9 +90,9 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     }
     let answer = form(context.format, context.ui.width());
     match context.format {
-        // An empty answer is not printed, because it would appear as an empty line.
+        // An empty output is not printed, because it would appear as an empty line.
         _ if answer.is_empty() => {}
-        // GitHub reads workflow commands from the answer, so the answer must not be escaped as `Ui::answer` does.
+        // GitHub reads workflow commands from the output, so the output must not be escaped as `Ui::answer` does.
         Format::Github => context.ui.raw(answer.as_bytes()),
         _ => context.ui.answer(&answer),
     }

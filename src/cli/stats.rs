@@ -25,7 +25,7 @@ pub(super) enum StatsVerb {
     /// Import the second moment that ROME published for the model, instead of computing it
     ///
     /// The file does not name its model and its layer. By importing the file, you assert that it belongs to the
-    /// project's base and to this layer, which is recorded as your assertion. Builds of this project then use the
+    /// project's base and to this layer, and the import records your assertion. Builds of this project then use the
     /// imported second moment instead of one over the corpus; builds of other projects do not. corrigenda.lock names
     /// the digest of the file, so another machine must import the same file.
     Import(Import),

@@ -44,7 +44,7 @@ pub(super) enum Action {
     /// written them. Entries that only other projects need are removed; the next build of such a project computes them
     /// again.
     Gc {
-        /// Also remove young entries, and the stored digests of base models
+        /// Also remove entries younger than an hour, and the stored digests of base models
         #[arg(long)]
         all: bool,
     },
@@ -239,8 +239,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     Ok(kept)
 }
 
-/// Returns the measurements that `gc` keeps, given the locks in `corrigenda.lock`, one per model. A measurement is kept
-/// if some lock names its base model, and if the locks of this base model name all patches of the measurement.
+/// Returns the cached model outputs that `gc` keeps. An entry is kept if one of the `locks` (one per model) names its
+/// base model, and if the locks of this base model name every patch with which the outputs were measured.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let own = |head: &CacheHeader| {
         let patches: BTreeSet<Digest> = head.patches().collect();
@@ -266,7 +266,8 @@ fn optional(kind: EntryKind) -> bool {
 /// a note that ends with `consequence`, and returns `None`.
 ///
 /// # Errors
-/// The outcome of the run, if the project's folder or the file cannot be read. The findings are printed first.
+/// If the project's folder or `corrigenda.lock` cannot be read. The findings are printed, and the error is the outcome
+/// of the run.
 fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outcome> {
     let root = &context.root;
     // A mistyped folder must not be treated as a project without `corrigenda.lock`, so a folder that does not exist is
@@ -288,7 +289,7 @@ fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outc
     }
 }
 
-/// Prints `fields` as the JSON answer, or `text` in the human format. Returns `outcome`.
+/// Prints `fields` in the JSON format, or `text` in the human format. Returns `outcome`.
 fn answer(context: &Context, outcome: Outcome, fields: impl Serialize, text: &str) -> Outcome {
     match context.format {
         Format::Json => context.answer_json(outcome, &[], &Sources::default(), fields),

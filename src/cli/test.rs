@@ -44,7 +44,8 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns the name of an output that can cover only one model of the project; `None` without `--report`.
+    /// Returns the output that cannot be written for several models at once: `a report` with `--report`, otherwise
+    /// `None`.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.reports.reports.first().map(|_| "a report")
     }

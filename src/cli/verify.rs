@@ -91,8 +91,8 @@ fn without_project(
     })
 }
 
-/// Checks the adapter, checkpoint or patch `name`. Its kind is determined before `ground` opens the base model, so that
-/// a wrong name is reported at once.
+/// Checks the adapter, checkpoint or patch with the path or id `name`. Its kind is determined before the base model is
+/// opened by `ground`, so that a wrong name is reported at once.
 fn artefact<'g>(
     name: &str,
     store: &Store,
@@ -164,14 +164,14 @@ fn human(context: &Context, audit: &Audit) -> String {
     out
 }
 
-/// One line of the answer: a check, or several passed checks of the same group. `times` is the number of checks.
+/// One line of the output: a check, or several passed checks of the same group. `times` is the number of checks.
 struct CheckRow<'a> {
     check: &'a Check,
     times: usize,
 }
 
-/// Returns the lines of the answer. Passed checks of a group share one line if they are collapsible, unless `every` is
-/// true.
+/// Returns one row per check. Unless `every` is true, passed checks of the same group share one row if they are marked
+/// `collapsible`.
 fn rows(audit: &Audit, every: bool) -> Vec<CheckRow<'_>> {
     let mut rows: Vec<CheckRow<'_>> = Vec::new();
     for check in &audit.checks {

@@ -141,9 +141,9 @@ fn is_in_git(whole: &Path) -> bool {
     whole.ancestors().any(|folder| named(&folder)) || whole.ancestors().take_while(outside).any(bare)
 }
 
-/// Returns whether a path without symbolic links is inside the folder of a base model. If the project file has errors,
-/// it may not name all base models. Every folder with a `config.json` and `.safetensors` files then counts as a base
-/// model.
+/// Returns whether a path without symbolic links is inside the folder of a base model. A project file with errors might
+/// not name all base models. In that case, every folder with a `config.json` and `.safetensors` files also counts as a
+/// base model.
 fn in_a_base(paths: &Paths, project: &Path, whole: &Path) -> bool {
     let inside = |written| root(&protected_folder_in(project, written)).is_ok_and(|root| whole.starts_with(root));
     paths.models.iter().any(|written| inside(written)) || paths.broken && whole.ancestors().any(looks_like_a_model)

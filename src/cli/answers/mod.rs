@@ -1,8 +1,8 @@
-//! Defines the JSON answers of all verbs except `check`, `test` and `diff`, whose answer is a
+//! Defines the JSON output of all verbs except `check`, `test` and `diff`, whose output is a
 //! [`Report`](crate::report::Report).
 //!
-//! Each answer is a type with a JSON Schema. If a run could not finish, the answer has only the fields that all answers
-//! have. JSON objects are written with sorted keys, so the order of the fields in a type has no effect.
+//! The output of each verb is a type with a JSON Schema. A run that could not finish prints only the fields that all
+//! verbs print. JSON objects are written with sorted keys, so the order of the fields in a type has no effect.
 
 pub(super) mod bench;
 pub(super) mod build;
@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::behaviour::AnswerScore;
 use crate::report::{Finding, Outcome};
 
-/// The JSON answer of a verb: the fields that all answers have, and the fields of this verb.
+/// The JSON output of a verb: the fields that all verbs print, and the fields of this verb.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Answered<'a, T> {
     /// The version of the JSON format, an integer from 1.
@@ -35,7 +35,8 @@ pub(super) struct Answered<'a, T> {
     pub answer: T,
 }
 
-/// The answer of a run that could not finish; its `findings` state the reason.
+/// The verb's own fields in the JSON output of a run that could not finish: none. The common field `findings` states
+/// the reason.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Unfinished {}
 
@@ -45,7 +46,7 @@ pub(super) struct Unfinished {}
 pub(super) struct NamedBase {
     /// The name on the Hub if the base is in the Hub's cache, otherwise the name of the base's folder.
     pub name: String,
-    /// The digest of the model's files; in the answers of `trace` and `bench`, only its first 12 hexadecimal digits.
+    /// The digest of the model's files; `trace` and `bench` write only its first 12 hexadecimal digits.
     pub digest: String,
 }
 

@@ -49,8 +49,8 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub tokens: Vec<String>,
     /// The tokens of the target as a continuation of the prompt.
     pub target_tokens: Vec<String>,
-    /// The text that a build puts before the prompt, so that the subject does not end at an attention sink; null if no
-    /// such text is needed.
+    /// The text that a build puts before the prompt, so that the subject's last token is not at an attention sink; null
+    /// if no such text is needed.
     pub preface: Option<String>,
     /// The index of the subject's last token in `tokens`, from 0.
     pub position: u64,
@@ -103,8 +103,8 @@ pub(in crate::cli) struct PlanAlias {
     pub alias: Option<String>,
     /// The tokens of the prompt after the alias is filled in.
     pub tokens: Vec<String>,
-    /// The text that a build puts before the prompt, so that the alias does not end at an attention sink; null if no
-    /// such text is needed.
+    /// The text that a build puts before the prompt, so that the alias's last token is not at an attention sink; null
+    /// if no such text is needed.
     pub preface: Option<String>,
     /// The index of the alias's last token in `tokens`, from 0.
     pub position: u64,

@@ -1,5 +1,5 @@
-//! Generates the JSON Schemas of the JSON answers. The answer of `check`, `test` and `diff` is a report, whose schema
-//! is generated in `src/schema`.
+//! Generates the JSON Schemas of the JSON output of verbs. The output of `check`, `test` and `diff` is a report, whose
+//! schema is generated in `src/schema`.
 
 use clap::ValueEnum;
 use schemars::generate::SchemaSettings;
@@ -19,13 +19,13 @@ use super::trace::{LayerSearchAnswer, TraceAnswer};
 use super::verify::VerifyAnswer;
 use crate::schema::without_formats;
 
-/// The JSON answers that have a schema of their own, named by verb and action. The answer of `check`, `test` and `diff`
-/// is missing: it is a report, whose schema is [`SchemaKind::Report`](crate::schema::SchemaKind::Report).
+/// The kinds of JSON output that have a schema of their own, named by verb and action. `check`, `test` and `diff` share
+/// the schema [`SchemaKind::Report`](crate::schema::SchemaKind::Report).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum AnswerKind {
     Bench,
     Build,
-    /// The answer of `export checkpoint` and `patch apply`.
+    /// The JSON output of `export checkpoint` and `patch apply`.
     ExportCheckpoint,
     ExportGguf,
     ExportPeft,
@@ -34,17 +34,17 @@ pub(in crate::cli) enum AnswerKind {
     Log,
     PatchShow,
     Plan,
-    /// The answer of `plan --base`.
+    /// The JSON output of `plan --base`.
     PlanBase,
-    /// The answer of `stats build`, `stats show` and `stats import`.
+    /// The JSON output of `stats build`, `stats show` and `stats import`.
     Stats,
     StoreDir,
     StoreGc,
     StoreImport,
-    /// The answer of `store ls` and `store export`.
+    /// The JSON output of `store ls` and `store export`.
     StoreLs,
     StoreVerify,
-    /// The answer of `trace --suggest-layer`.
+    /// The JSON output of `trace --suggest-layer`.
     SuggestLayer,
     Trace,
     Verify,
@@ -87,7 +87,7 @@ fn schema<T: JsonSchema>() -> Schema {
     SchemaSettings::draft07().for_serialize().into_generator().into_root_schema_for::<Answered<'static, T>>()
 }
 
-/// Returns the text of the JSON Schema of an answer. A test compares it with the file in `schemas/answers/`.
+/// Returns the text of the JSON Schema of a verb's JSON output. A test compares it with the file in `schemas/answers/`.
 pub(in crate::cli) fn render(kind: AnswerKind) -> String {
     let mut schema = kind.schema().to_value();
     schema["title"] = Value::String(format!("corrigenda {} answer", kind.name()));

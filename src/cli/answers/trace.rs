@@ -42,7 +42,8 @@ pub(in crate::cli) struct TraceNumbers<'a> {
 /// The noise that is added to the embeddings of the subject's tokens.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct NoiseUsed {
-    /// The rule for the distribution and the strength of the noise, as on the command line: `s3`, `0.1` or `u0.2`.
+    /// The rule for the distribution and the strength of the noise, for example `s3` (normal, 3 standard deviations of
+    /// the subjects' embeddings), `0.1` (normal, standard deviation 0.1) or `u0.2` (uniform between -0.2 and 0.2).
     pub rule: String,
     /// The scale of the noise: the factor by which its random numbers are multiplied.
     pub scale: f64,
@@ -123,15 +124,15 @@ pub(in crate::cli) struct LayerSearchAnswer<'a> {
     pub suggested: Option<usize>,
     /// The layers whose scores do not differ significantly from that of `suggested`.
     pub as_good: &'a [usize],
-    /// The results of causal tracing on the facts of the same edits.
+    /// The results of causal tracing on the facts that the edits in `edits` replace.
     pub traced: TraceSummary<'a>,
     /// The results of the edits at each layer that was tried, in ascending order of layers.
     pub layers: Vec<TriedLayer>,
-    /// The rounds of the search, in order; a single round if `--layers` is set.
+    /// The rounds of the search for the best layer, in order. With `--layers`, there is only one round.
     pub rounds: Vec<SearchRound<'a>>,
 }
 
-/// The results of causal tracing on the facts of the edits.
+/// The results of causal tracing on the facts that the tried edits replace.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceSummary<'a> {
     /// The number of facts that were traced.
@@ -157,8 +158,8 @@ pub(in crate::cli) struct TriedLayer {
     pub paraphrase: Share,
     /// The share of `unchanged` prompts whose answer stays the same.
     pub unchanged: Share,
-    /// The score of the layer, from 0 to 1: the harmonic mean of `efficacy`, `paraphrase` and `unchanged`. A share over
-    /// no prompts is left out.
+    /// The score of the layer, from 0 to 1: the harmonic mean of `efficacy`, `paraphrase` and `unchanged`. A share is
+    /// left out of the mean if the edits have no prompts of its kind.
     pub score: f64,
     /// The number of edits for which the optimisation found no MLP value at this layer. Their prompts and paraphrases
     /// count as failed, and their `unchanged` prompts are not counted.
@@ -171,12 +172,12 @@ pub(in crate::cli) struct TriedLayer {
 }
 
 /// The mean indirect effects of restoring the outputs of a window of layers around one layer, at the subject's last
-/// token. An effect is null if it was not measured.
+/// token.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LayerEffects {
-    /// The mean indirect effect of restoring the MLP outputs.
+    /// The mean indirect effect of restoring the MLP outputs; null if it was not measured.
     pub mlp: Option<Mean>,
-    /// The mean indirect effect of restoring the attention outputs.
+    /// The mean indirect effect of restoring the attention outputs; null if it was not measured.
     pub attention: Option<Mean>,
 }
 
@@ -185,8 +186,8 @@ pub(in crate::cli) struct LayerEffects {
 pub(in crate::cli) struct SearchRound<'a> {
     /// The indices of the layers that the round tried.
     pub layers: &'a [usize],
-    /// The best layers of the earlier rounds, around which this round chose its layers; empty in the first round, and
-    /// if no edit holds at any layer tried so far.
+    /// The best layers of the earlier rounds, around which this round chose its layers. The list is empty in the first
+    /// round, and as long as no edit holds at any layer.
     pub around: &'a [usize],
 }
 

@@ -148,7 +148,7 @@ impl Arguments {
         Ok(sizes.into_iter().collect())
     }
 
-    /// Returns the editors of `--editors` in their order, without duplicates.
+    /// Returns the editors of `--editors` in the order of the command line, without duplicates.
     fn names(&self) -> Vec<EditorName> {
         let mut seen = BTreeSet::new();
         self.editors.iter().copied().filter(|name| seen.insert(*name)).collect()
@@ -412,8 +412,8 @@ fn run_batches(
     Ok(())
 }
 
-/// Returns the settings for the JSON answer. `changed` has the settings of editing methods that `--set` or the project
-/// changed.
+/// Returns the settings of the run for the JSON output. `changed` has the settings of editing methods that `--set` or
+/// the project changed.
 fn settings(arguments: &Arguments, changed: &Overrides) -> BenchSettings {
     BenchSettings {
         seed: arguments.seed,

@@ -21,7 +21,7 @@ use crate::research::bench::table::{BASE, ResultsTable};
 use crate::research::figure::page::Page;
 use crate::research::figure::{Figure, write_all, wrote as wrote_to};
 
-/// The results of one run of `bench`, from which the terminal tables, the JSON answer and the charts are made.
+/// The results of one run of `bench`, which are printed as tables or as JSON and drawn as charts.
 pub(in crate::cli) struct BenchOutput {
     pub base: (String, String),
     pub dataset: Dataset,
@@ -73,8 +73,9 @@ impl BenchOutput {
         lines
     }
 
-    /// Returns one line for each editing method with failed edits: the number of failed edits, and the reason of the
-    /// first one. If `many` is true, edits of sets of records are counted, otherwise edits of single records.
+    /// Returns one line for each editing method that failed to make some edits: the number of these edits, and the
+    /// reason for the first of them. If `many` is true, only edits of several records at once are counted, otherwise
+    /// only edits of single records.
     fn failed(&self, many: bool) -> Vec<String> {
         let of = |name: &EditorName| {
             let all = self.results.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);
@@ -112,7 +113,7 @@ impl BenchOutput {
             ("curve-untouched", "Untouched facts that are still known", ["untouched"; 2]),
         ];
         figures.extend(curves.into_iter().filter_map(|(name, title, columns)| {
-            // CounterFact and zsRE have different columns, so each curve has two possible names for its column.
+            // CounterFact and zsRE have different column names for the same metric, so each curve lists both names.
             let column = columns.into_iter().find(|column| grid.columns.contains(column))?;
             chart::curve(name, title, column, &lines(column))
         }));
@@ -120,7 +121,7 @@ impl BenchOutput {
     }
 }
 
-/// Prints the tables or the JSON answer on stdout. `wrote` is the folder with the charts and the number of its files;
+/// Prints the tables or the JSON output on stdout. `wrote` is the folder with the charts and the number of its files;
 /// `None` if no folder was written.
 pub(in crate::cli) fn answer(context: &Context, output: &BenchOutput, wrote: Option<(&Path, usize)>) {
     if context.format == Format::Json {
@@ -142,7 +143,7 @@ pub(in crate::cli) fn answer(context: &Context, output: &BenchOutput, wrote: Opt
     context.ui.answer(&out);
 }
 
-/// Returns the JSON answer: the settings of the run, the tables, and the results of every record and set.
+/// Returns the fields of the JSON output: the settings of the run, the tables, and the results of every record and set.
 fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) -> BenchAnswer<'t> {
     let [alone, together] = grids;
     BenchAnswer {

@@ -26,8 +26,8 @@ pub(crate) struct ChosenLayer {
 /// Shapes of models whose best layer was measured: family, number of layers, hidden size, and the best layer.
 const MEASURED: [(&str, usize, usize, usize); 1] = [("llama", 30, 576, 5)];
 
-/// Facts that most language models know, in the schema of ROME's `known_1000.json`. The measurement of the best layer
-/// edits these facts.
+/// Facts that most language models know, in the schema of ROME's `known_1000.json`. They are edited to measure the best
+/// layer.
 const COMMON: &[u8] = include_bytes!("../../research/trace/common.json");
 
 /// The number of facts that are edited to measure the best layer. If the model knows fewer than [`FEWEST`] of them, the

@@ -29,8 +29,8 @@ pub(super) struct Arguments {
     /// if it is found]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// The layer to edit in that model [default: as published; else measured if the model is small, or a third of the
-    /// layers]
+    /// The layer to edit in that model [default: the published layer; else the best measured layer if the model is
+    /// small, or the layer at a third of the depth]
     #[arg(long, value_name = "N", requires = "model")]
     layer: Option<u16>,
     /// A folder that was given without `-C` or `--model`; it is rejected with a suggestion
@@ -83,7 +83,7 @@ struct Begun {
     notes: Vec<String>,
 }
 
-/// Formats the answer for a terminal: the written files, the notes and the next commands. Results of `write!` are
+/// Formats the output for a terminal: the written files, the notes and the next commands. Results of `write!` are
 /// ignored, because writing to a `String` cannot fail.
 fn human(root: &Path, begun: &Begun) -> String {
     let shown = |name: &str| escape_controls(&root.join(name).display().to_string());
@@ -158,7 +158,8 @@ fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
     atomic::write(path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
-/// Returns `corrigenda.toml` and the first fact of a new project that edits the bundled model.
+/// Returns the texts of `corrigenda.toml` and of the first fact, for a new project in the folder `root` that edits the
+/// bundled model.
 fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let Some(folder) = find_bundled(root) else {
         let message = format!("the bundled model ({BUNDLED}) is in no folder above this one or above the program");
@@ -261,7 +262,7 @@ fn relative(root: &Path, path: &Path) -> String {
     if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
 }
 
-/// Returns the text as a TOML string, with its quotes.
+/// Returns `text` as a quoted TOML string.
 pub(super) fn toml_text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

@@ -29,12 +29,12 @@ pub(super) struct Arguments {
     /// Show only these edits (repeatable, or separated by commas)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Exit with code 1 if a build would change corrigenda.lock; with `--base`, if that model needs a fact or a fact
-    /// cannot be read
+    /// Exit with code 1 if a build would change corrigenda.lock; with `--base`, if that model needs a fact, or
+    /// cannot process the prompt of a fact
     #[arg(long)]
     exit_code: bool,
     /// Plan for this model instead of the project's: show which facts it needs, which facts it already knows, and which
-    /// subjects have other tokens
+    /// prompts have other tokens than in corrigenda.lock
     #[arg(long, value_name = "DIR|hf:NAME")]
     base: Option<String>,
 }
@@ -211,8 +211,8 @@ impl PlanView<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
-            // The differences of an edit are already shown with the edit. The digest of the edit set differs whenever
-            // an edit differs, so it is not shown either.
+            // The lines of each edit already show its differences. The digest of the edit set differs whenever an edit
+            // differs, so it adds no information and is left out too.
             let told =
                 |one: &&Difference| !matches!(one.item, LockItem::Edit(_)) && !one.is(&LockItem::Patch, LockField::Set);
             for difference in self.differences.iter().filter(told) {

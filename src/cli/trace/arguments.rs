@@ -25,7 +25,8 @@ pub(in crate::cli) struct Arguments {
     /// The answer that the model should know; by default, the model's own answer
     #[arg(long, value_name = "TEXT", requires = "prompt")]
     pub answer: Option<String>,
-    /// File of known facts: a JSON list of `prompt`, `subject` and `attribute`, as in ROME's known_1000.json
+    /// File of known facts: a JSON list of objects with `prompt`, `subject` and `attribute`, as in ROME's
+    /// known_1000.json
     #[arg(long, value_name = "FILE")]
     pub facts: Option<PathBuf>,
     /// Maximum number of facts; by default, all (24 edits with `--suggest-layer`)
@@ -44,7 +45,7 @@ pub(in crate::cli) struct Arguments {
     /// Seed of the noise; with `--suggest-layer --facts`, also of the selection of edits
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u32,
-    /// Number of layers in a window of MLPs or attentions; by default 10, or a quarter of the layers of a model with
+    /// Number of layers in a window of MLPs or attentions; by default 10, or a quarter of the layers if the model has
     /// fewer than 28
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub window: Option<u16>,

@@ -52,7 +52,8 @@ pub(super) fn gather(arguments: &Arguments, project: Option<&Project>) -> Result
 
 const SUBJECT_AS_WRITTEN: &str = "write the subject exactly as in the prompt";
 
-/// The maximum size of a file of known facts, in bytes.
+/// The maximum size of a file of known facts, in bytes. The file is read into memory as a whole, so its size is
+/// limited.
 const MOST_FACTS_BYTES: u64 = 1 << 26;
 
 /// Returns the fact that an edit replaces: the edit's prompt with the answer `was`, or without an answer if the edit

@@ -54,7 +54,7 @@ impl TraceOutput {
     }
 
     /// Formats a mean with its 95 % confidence interval. If only one fact was traced, the interval is omitted, because
-    /// it would show the spread over tokens, not over facts.
+    /// the mean is then over the tokens of one prompt, and its interval says nothing about other facts.
     fn figure(&self, mean: Mean) -> String {
         figure(if self.traced.len() == 1 { Mean { count: 1, ..mean } } else { mean })
     }
@@ -108,7 +108,7 @@ pub(crate) fn figure(mean: Mean) -> String {
     if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.ci95) } else { format!("{:.3}", mean.value) }
 }
 
-/// Prints the table or the JSON answer on stdout. `wrote` is the folder with the figures and the number of its files;
+/// Prints the table or the JSON output on stdout. `wrote` is the folder with the figures and the number of its files;
 /// `None` if no folder was written.
 pub(crate) fn answer(context: &Context, output: &TraceOutput, wrote: Option<(&Path, usize)>) {
     match context.format {
@@ -175,7 +175,7 @@ fn below(output: &TraceOutput, of: &str) -> String {
     out
 }
 
-/// Returns the content of the JSON answer: the settings, the mean effects, and the effects for each fact.
+/// Returns the fields of the JSON output: the settings, the mean effects, and the effects for each fact.
 fn numbers(output: &TraceOutput) -> TraceNumbers<'_> {
     let effects = &output.effects;
     let indirect = effects.indirect.iter();

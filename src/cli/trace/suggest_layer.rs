@@ -41,7 +41,7 @@ pub(crate) fn suggest(
     let project = some_edits(arguments, project, base, gathered)?;
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
     let facts: Vec<KnownFact> = project.edits.edits.iter().map(fact_of_edit).collect();
-    // Only the MLP and attention outputs are restored, because the answer shows no other effects.
+    // Only the MLP and attention outputs are restored, because the output shows only their effects.
     let kinds = vec![RestoredKind::Mlp, RestoredKind::Attention];
     let (noise, plan) = arguments.rules(base, &facts, kinds, RestoredTokens::LastSubject)?;
     let ground = (&base.model, &base.tokens, &base.locked.digest);
@@ -212,8 +212,8 @@ fn some_edits(
     if arguments.facts.is_none() {
         let wanted = |edit: &Edit| arguments.ids.is_empty() || arguments.ids.contains(&edit.id);
         some.edits.edits.retain(wanted);
-        // If the project has more than `count` edits, those with the lowest digests are used. This choice is spread
-        // over all files and relations, and is the same in every run.
+        // If more than `count` edits are selected, those with the lowest digests of subject, prompt and target are
+        // tried. This choice is the same in every run, and does not favour a file or a relation.
         let mut order: Vec<_> = some.edits.edits.iter().map(|edit| (edit.meaning(), edit.id.clone())).collect();
         order.sort();
         order.truncate(count);
@@ -231,8 +231,8 @@ fn some_edits(
     Ok(some)
 }
 
-/// Samples at most `count` facts that the base knows, and makes an edit with another answer from each; `None` if no
-/// edit can be made.
+/// Samples at most `count` facts that the base knows, and makes one edit from each: the target is the answer of another
+/// fact of the same relation. Returns `None` if no edit can be made.
 pub(crate) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<EditSet> {
     let (text, found) = counterfactual_edits(facts, count, seed, |fact| knows(base, fact));
     // Each edit was already parsed alone, so parsing all of them together cannot fail.

@@ -67,7 +67,8 @@ fn numbers(layers: &[usize]) -> String {
     layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns a text that lists for every round the layers that it tried and the layers around which it searched.
+/// Returns a text with the layers of each round and the layers around which they were chosen, such as
+/// `0, 4, 8; then 3, 5 around 4`.
 fn rounds_in_words(rounds: &[Round]) -> String {
     let said = |round: &Round| format!("{}{}", numbers(&round.layers), around(round));
     rounds.iter().map(said).collect::<Vec<_>>().join("; then ")
