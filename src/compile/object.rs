@@ -27,7 +27,8 @@ pub struct LayerVectors {
 pub struct Object {
     /// The key and the value at each edited layer, by layer index.
     pub sites: BTreeMap<usize, LayerVectors>,
-    /// A summary of the search for the value. Both numbers are 0 for an object that contains only a key.
+    /// A summary of the search for the value. Its stage and its number of evaluations are 0 for an object that contains
+    /// only a key.
     pub search: SearchSummary,
 }
 
@@ -44,7 +45,7 @@ pub struct SearchSummary {
 /// The only metadata key of an object file. The text under this key is the [`SearchSummary`] as JSON.
 const KEY: &str = "corrigenda";
 
-/// The error for bytes that are not a valid object.
+/// The error for a damaged file of a compiled edit.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     #[error("the object is damaged: {0}")]

@@ -44,7 +44,8 @@ const LLAMA: Known = Known {
 };
 
 /// The models with published hyper-parameters. The values are from the `hparams` files of ROME (GPT-2, GPT-J), MEMIT
-/// (NeoX) and EasyEdit (all other models). EasyEdit's settings do not use second moments; this program does.
+/// (NeoX) and EasyEdit (all other models). EasyEdit sets `mom2_adjustment: false`, which means that it uses its values
+/// without the second moment. This program uses them with the second moment.
 static KNOWN: [Known; 12] = [
     Known { name: "gpt2-medium", layers: 24, width: 1024, inner: 4096, layer: 8, clamp: 3.0, ..XL },
     Known { name: "gpt2-large", layers: 36, width: 1280, inner: 5120, layer: 12, ..XL },

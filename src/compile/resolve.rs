@@ -44,7 +44,8 @@ pub struct Resolved {
     pub target: Vec<u32>,
 }
 
-/// The error for an edit that cannot be tokenized as intended.
+/// The reason why an edit cannot be resolved: an invalid template, a subject or a target without a token, a text that
+/// is longer than the model's context, or an error of the tokenizer.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants and their fields")]
 pub enum ResolveError {

@@ -210,7 +210,8 @@ pub fn compile_all<E>(
     }
 }
 
-/// Returns whether one more edit of average size fits into the batch. Any edit fits into an empty batch.
+/// Returns whether another edit fits into the batch, if it is as large as the average edit of the batch. Any edit fits
+/// into an empty batch.
 fn room(searches: &[EditSearch<'_>]) -> bool {
     let count = searches.len();
     let fits = |of: &dyn Fn(&SuffixPass<'_>) -> usize, most: usize| {

@@ -33,9 +33,8 @@ pub struct Settings {
     /// equally. By default (`None`) all keys have the same weight, as published. A larger weight helps if the subject
     /// is at the beginning of a text, where its key differs from the other keys.
     pub bare_weight: Option<f64>,
-    /// A search also ends when every token of the target leads the likeliest other token by at least this difference of
-    /// log-probabilities (in nats), in all context templates. By default (`None`), a lead does not end a search, as
-    /// published.
+    /// A search also ends when the logit of every token of the target, in all context templates, exceeds the largest
+    /// other logit by at least this number of nats. By default (`None`), no search ends for this reason, as published.
     pub margin: Option<f64>,
 }
 

@@ -90,7 +90,8 @@ pub struct Objective<'a> {
 }
 
 impl<'a> Objective<'a> {
-    /// Runs the prompts of `edit` through the model up to `layer`, and prepares the evaluation of the layers above.
+    /// Runs the prompts of `edit` through the layers up to and including `layer`, and prepares the evaluation of the
+    /// layers above.
     pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
         Self::with_prefixes(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
     }
@@ -177,8 +178,8 @@ impl<'a> Objective<'a> {
         gradient
     }
 
-    /// Returns the penalty in the loss per unit of the norm of the change: the weight decay divided by the squared norm
-    /// of the value in the base model.
+    /// Returns the factor of `‖δ‖` in the loss: [`Settings::weight_decay`] divided by `‖v₀‖²`, where v₀ is the value in
+    /// the base model and δ is its change.
     fn decay(&self) -> f64 {
         self.settings.weight_decay / (self.norm_before * self.norm_before)
     }
@@ -239,9 +240,9 @@ fn max_other_logit(row: &[f32], label: usize) -> f64 {
 /// The maximum number of f32 values in the KV cache of common prefixes: half a gibibyte.
 const MAX_PREFIX_FLOATS: usize = 1 << 27;
 
-/// Returns the KV cache, for the layers below `layers`, of the text that each context template puts before the prompt.
-/// This text is the common prefix of the first two edits. The cache is empty if there are fewer than two edits, or if
-/// it would exceed [`MAX_PREFIX_FLOATS`].
+/// Returns the KV cache of one token prefix per context template, for the layers below `layers`. A prefix contains the
+/// tokens that the first two edits have in common before the last tokens of their subjects. The cache is empty if there
+/// are fewer than two edits, or if it would exceed [`MAX_PREFIX_FLOATS`].
 pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved]) -> PrefixCache {
     let [first, second, ..] = edits else { return PrefixCache::empty() };
     let prefix = |(one, other): (&PromptRow, &PromptRow)| {
