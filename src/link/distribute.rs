@@ -12,14 +12,14 @@ use crate::compile::value::mean_key;
 use crate::model::Model;
 use crate::patch::PatchError;
 
-/// An editor of many facts, such as MEMIT. It computes the rows `v` of a layer's change `Σ u v` from the layer's MLP
-/// keys.
+/// A method that edits many facts at once, such as MEMIT. It computes the rows `v` of a layer's change `Σ u v` from the
+/// layer's MLP keys.
 pub trait MassEditor {
     /// Returns the rows `v` of the layer's change `Σ u v`, one `[intermediate_size]` per fact. The column `u` of a fact
     /// is the desired change of the output for the fact's key.
     ///
     /// # Errors
-    /// If keys are linearly dependent and the method's ridge does not separate them.
+    /// If keys are linearly dependent and the method's ridge is too small to make the linear system solvable.
     fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, ParallelKeys>;
 }
 
@@ -38,7 +38,8 @@ pub enum DistributeError {
 /// layer, and the changed model.
 ///
 /// # Errors
-/// If keys of a layer are linearly dependent and the ridge does not separate them, or a changed weight is not finite.
+/// If keys of a layer are linearly dependent and the ridge is too small to make the linear system solvable, or if a
+/// changed weight is not finite.
 pub fn distribute(
     base: &Model,
     layers: &[usize],
@@ -159,7 +160,7 @@ mod tests {
     fn emmet_is_its_equation() {
         let case = case();
         let rows = case.rows(&Emmet { factors: case.factors(), weight: 5.0, ridge: 0.2 });
-        // By the push-through identity, EMMET's equation has the form of MEMIT's equation with other weights.
+        // By the push-through identity, EMMET's equation equals MEMIT's equation 14 with `λ = μ w`.
         let scaled: Vec<f64> = case.moment.iter().map(|x| x * 5.0 * 0.2).collect();
         let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
         case.near(&rows, |key| direct.solve(key));

@@ -18,13 +18,13 @@ pub const WEIGHT_GPTJ_LLAMA: f64 = 100_000.0;
 /// The ridge μ in EasyEdit's settings.
 pub const RIDGE: f64 = 0.1;
 
-/// The EMMET editor. It solves the linear system of a layer with `μ w` as the ridge.
+/// The EMMET editor. The ridge of a layer's linear system is the product `ridge · weight`.
 pub struct Emmet {
     /// The Cholesky factor of the second moment `C` of each edited layer, by layer index.
     pub factors: BTreeMap<usize, Rc<Factor>>,
-    /// The weight w of the second moment.
+    /// The weight w of the second moment, by which the ridge μ is multiplied.
     pub weight: f64,
-    /// The ridge μ. It is multiplied by w before it is added to the diagonal of the linear system.
+    /// The ridge μ. The number `μ w` is added to the diagonal of the linear system.
     pub ridge: f64,
 }
 

@@ -9,8 +9,8 @@ use crate::patch::{PatchError, Target, materialise};
 pub struct LayerUpdate {
     /// The index of the changed layer, from 0.
     pub layer: usize,
-    /// The columns `u`, one `[hidden_size]` per edit. For an input equal to an edit's key, the changed weight adds the
-    /// edit's column to the output. This holds exactly if the linear system has no ridge.
+    /// The columns `u`, one `[hidden_size]` per edit. If the linear system has no ridge, the output of the weight for
+    /// the MLP key of an edit changes by exactly the edit's column.
     pub columns: Vec<Vec<f64>>,
     /// The rows `v`, one `[intermediate_size]` per edit. They are the solution of the layer's linear system.
     pub rows: Vec<Vec<f64>>,

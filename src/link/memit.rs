@@ -16,11 +16,11 @@ pub const WEIGHT: f64 = 20_000.0;
 /// The weight λ of the second moment that was published for GPT-J. EasyEdit also uses it for Llama and other models.
 pub const WEIGHT_GPTJ_LLAMA: f64 = 15_000.0;
 
-/// The MEMIT editor. It solves the linear system of a layer with λ as the ridge.
+/// The MEMIT editor. The ridge of a layer's linear system is λ, the field `weight`.
 pub struct Memit {
     /// The Cholesky factor of the second moment `C` of each edited layer, by layer index.
     pub factors: BTreeMap<usize, Rc<Factor>>,
-    /// The weight λ of the second moment.
+    /// λ, the factor of the second moment in the matrix `λ C + K Kᵀ`.
     pub weight: f64,
 }
 

@@ -29,14 +29,16 @@ pub struct ClosedForm {
     pub v: Vec<Vec<f64>>,
 }
 
-/// Two edits with similar MLP keys. As an error, it means that the MLP keys of the set are linearly dependent, so the
-/// linear system cannot be solved.
+/// Two edits with similar MLP keys. An error of this type means that the MLP keys of the set are linearly dependent, so
+/// the linear system cannot be solved.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("the key of edit {edit} depends linearly on the keys of the edits before it, most of all on that of {partner}")]
 pub struct ParallelKeys {
-    /// The index of the later edit. In an error, the key of this edit depends linearly on the keys of earlier edits.
+    /// The index of the later edit of the pair. In an error, it is the first edit whose key depends linearly on the
+    /// keys of the edits before it.
     pub edit: usize,
-    /// The index of the earlier edit. In an error, no other earlier edit has a more similar key.
+    /// The index of the earlier edit of the pair. In an error, it is the earlier edit whose key has the largest
+    /// absolute cosine with the key of `edit`. If `edit` is the first edit of the set, it is `edit` itself.
     pub partner: usize,
     /// The cosine of the two keys in the metric of the inverse second moment, from −1 to 1.
     pub cosine: f64,
@@ -87,8 +89,8 @@ impl KeySystem {
         Self { whitened, coupling }
     }
 
-    /// Does the same as [`KeySystem::new`], but takes `whitened` in place of the inverse second moment times the keys,
-    /// for editors that weight directions differently.
+    /// Does the same as [`KeySystem::new`] for an editor that computes the vectors `whitened` in its own way, one
+    /// `[intermediate_size]` per key. In [`KeySystem::new`], such a vector is the inverse second moment times the key.
     pub fn of(keys: &[&[f32]], whitened: Vec<Vec<f64>>) -> Self {
         let coupling = keys.iter().flat_map(|key| whitened.iter().map(|whitened| dot(key, whitened))).collect();
         Self { whitened, coupling }
@@ -117,7 +119,7 @@ impl KeySystem {
     /// share of the mean diagonal of the Gram matrix.
     ///
     /// # Errors
-    /// If keys are linearly dependent and the ridge does not separate them.
+    /// If keys are linearly dependent and the ridge is too small to make the linear system solvable.
     pub fn solve(&self, chosen: &[usize], ridge: f64) -> Result<Solution, ParallelKeys> {
         let mut trace = 0.0;
         for &edit in chosen {
@@ -130,7 +132,7 @@ impl KeySystem {
     /// matrix.
     ///
     /// # Errors
-    /// If keys are linearly dependent and the ridge does not separate them.
+    /// If keys are linearly dependent and the ridge is too small to make the linear system solvable.
     pub fn solve_with(&self, chosen: &[usize], ridge: f64) -> Result<Solution, ParallelKeys> {
         let count = chosen.len();
         let mut coupling: Vec<f64> =
@@ -144,7 +146,8 @@ impl KeySystem {
     }
 }
 
-/// The number of power iterations. 60 iterations give two significant digits, and only the order of magnitude is used.
+/// The number of power iterations for one eigenvalue. 60 iterations give two significant digits, which suffices because
+/// only the order of magnitude of the condition number is used.
 const ROUNDS: usize = 60;
 
 /// Returns the condition number of `matrix`, from power iterations with the matrix and with its inverse. `factor` is
@@ -171,11 +174,11 @@ fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     value
 }
 
-/// Solves the linear system for all edits at once. `output` returns the output of the base weight, with its bias, for a
-/// key, `[hidden_size]`. `ridge` is a share of the mean diagonal of the Gram matrix of the keys.
+/// Solves the linear system for all edits at once. `output` receives a key and returns the output of the base weight
+/// plus the bias of the layer, `[hidden_size]`. `ridge` is a share of the mean diagonal of the Gram matrix of the keys.
 ///
 /// # Errors
-/// If keys are linearly dependent and the ridge does not separate them.
+/// If keys are linearly dependent and the ridge is too small to make the linear system solvable.
 pub fn link(
     factor: &Factor,
     pairs: &[LinkPair],

@@ -38,14 +38,14 @@ pub struct Refinement {
     pub start: f64,
     /// The number of context templates per edit, in addition to the bare prompt.
     pub contexts: usize,
-    /// The maximum number of corpus sentences on which the drift is measured.
+    /// The maximum number of corpus sentences on which the drift KL(base ‖ edited) is measured.
     pub sentences: usize,
     /// The maximum number of tokens of a sentence; longer sentences are truncated.
     pub tokens: usize,
     /// The weight of the drift in the loss. The drift is KL(base ‖ edited) on corpus sentences.
     pub drift: f64,
-    /// The weight of the size of the change in the loss. The size is `‖Δ‖² / ‖W‖²`, where Δ is the change of a weight
-    /// W, summed over the changed layers.
+    /// The factor by which the size of the change is multiplied in the loss. The size is the sum of `‖Δ‖² / ‖W‖²` over
+    /// the changed layers, where Δ is the change of a layer's weight W.
     pub size: f64,
 }
 
@@ -105,7 +105,7 @@ pub struct RefinementRun<'a> {
     settings: &'a Refinement,
     updates: Vec<LayerUpdate>,
     batches: Vec<Batch>,
-    /// The total number of tokens of the corpus sentences. The drift is averaged over them.
+    /// The number of tokens of all corpus sentences. The drift KL(base ‖ edited) is averaged over these tokens.
     drift_positions: usize,
     fixed: Vec<FixedPart>,
 }
@@ -122,8 +122,8 @@ struct FixedPart {
 
 impl<'a> RefinementRun<'a> {
     /// Prepares the batches of token sequences. The first of `updates` changes the edited layer. The columns of each
-    /// update are in the order of `edits`. `sentences` are the token ids of the sentences on which the drift is
-    /// measured.
+    /// update are in the order of `edits`. `sentences` are the token ids of the sentences on which the KL divergence
+    /// from the base model is measured.
     pub fn new(
         base: &'a Model,
         updates: Vec<LayerUpdate>,
