@@ -46,7 +46,8 @@ pub struct CachedStatistics {
     pub imported: Option<Digest>,
 }
 
-/// The header of a statistics file is searched in this number of bytes at the start of the file. It is much shorter.
+/// The number of bytes that are read from the start of a statistics file to parse its header. The header is much
+/// shorter.
 const HEAD: u64 = 1 << 16;
 
 /// Returns the statistics of `provenance` after checking all of their bytes, or `None` if the store does not have them.
@@ -59,8 +60,8 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<CachedStati
     let asked = |found: &CachedStatistics| found.imported == provenance.imported;
     let own = find_at(store, provenance, provenance.address())?.filter(asked);
     match own {
-        // Earlier versions of the program stored imported statistics at the address of the sum that the program
-        // computes.
+        // Earlier versions of the program stored imported statistics at the address that does not depend on the
+        // imported file.
         None if provenance.imported.is_some() => {
             Ok(find_at(store, provenance, provenance.summed().address())?.filter(asked))
         }
@@ -89,8 +90,8 @@ fn find_at(
     Ok(Some(CachedStatistics { address, content, documents, keys, size, imported }))
 }
 
-/// Moves imported statistics to the address of imported statistics. Earlier versions of the program stored them at the
-/// address of the sum that the program computes.
+/// Moves imported statistics to the address that depends on the digest of the imported file. Earlier versions of the
+/// program stored them at the address without this digest.
 pub(super) fn move_imported(store: &Store, provenance: &Provenance) -> Result<(), StatisticsError> {
     let address = provenance.address();
     let there = find_at(store, provenance, address)?;
@@ -103,10 +104,10 @@ pub(super) fn move_imported(store: &Store, provenance: &Provenance) -> Result<()
     Ok(())
 }
 
-/// Stores a published sum as the imported statistics of `provenance`.
+/// Stores a published second moment as the imported statistics of `provenance`.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store cannot be read or written.
 pub fn import(
     store: &Store,
     provenance: &Provenance,
@@ -124,7 +125,7 @@ pub fn import(
 /// Reads the sum `Σ k kᵀ` of the statistics `cached` from the store.
 ///
 /// # Errors
-/// If the store fails, or the provenance of the statistics differs from `provenance`.
+/// If the store cannot be read or does not have the statistics, or their provenance differs from `provenance`.
 pub fn moment(
     store: &Store,
     provenance: &Provenance,
@@ -156,8 +157,8 @@ pub fn factor_address(statistics: &Digest) -> Digest {
 /// diagonal. Reads the factor from the store, or computes it and stores it.
 ///
 /// # Errors
-/// If the store fails, the provenance of the statistics differs from `provenance`, or no ridge makes the second moment
-/// positive definite.
+/// If the store cannot be read or written, the provenance of the statistics differs from `provenance`, or no ridge
+/// makes the second moment positive definite.
 pub fn factor(
     store: &Store,
     provenance: &Provenance,

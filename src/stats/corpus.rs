@@ -12,7 +12,7 @@ use crate::digest::{Digest, Hashing};
 use crate::regular_file;
 use crate::regular_file::NormalizedText;
 
-/// The maximum length of a document in bytes: 64 MiB.
+/// The maximum length of a document in bytes. It limits the memory that is needed to read a file without line breaks.
 const MOST_LINE_BYTES: u64 = 1 << 26;
 
 /// The error for a corpus that cannot be read.
@@ -116,7 +116,7 @@ pub fn count(path: &Path, most: Option<u64>) -> Result<(u64, Digest), CorpusErro
 }
 
 /// Returns the length and the modification time of a file. The caller compares two results to detect that the file was
-/// written to between the calls. `None` if the operating system does not report the length or the time.
+/// written to between the calls. Returns `None` if the operating system does not report the length or the time.
 pub fn state(path: &Path) -> Option<(u64, SystemTime)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.len(), metadata.modified().ok()?))

@@ -52,16 +52,16 @@ pub struct Statistics {
 pub enum StatisticsFileError {
     #[error("the statistics are damaged: {0}")]
     Header(#[from] HeaderError),
-    /// The file is safetensors, but does not have the content that [`Statistics::write`] writes.
+    /// The file is a valid safetensors file, but its metadata or its tensor is invalid for statistics.
     #[error("the statistics are damaged: {0}")]
     Damaged(String),
     #[error("these statistics are of another {field}: expected {expected}, found {found}")]
     Foreign {
         /// The name of the provenance field that differs.
         field: &'static str,
-        /// The value of the field in the requested provenance.
+        /// The value of the differing field in the requested provenance.
         expected: String,
-        /// The value of the field in the file.
+        /// The value of the differing field in the file.
         found: String,
     },
 }
@@ -96,7 +96,8 @@ impl Provenance {
         canon.finish()
     }
 
-    /// Returns a copy without the digest of an imported file: the provenance of the sum that this program computes.
+    /// Returns a copy without the digest of an imported file. The copy is the provenance of the sum that this program
+    /// would compute itself.
     #[must_use]
     pub fn summed(&self) -> Self {
         Self { imported: None, ..self.clone() }
@@ -106,7 +107,7 @@ impl Provenance {
     /// compared.
     ///
     /// # Errors
-    /// [`StatisticsFileError::Foreign`] if a field differs.
+    /// If a field differs ([`StatisticsFileError::Foreign`]).
     pub fn expect(&self, found: &Self) -> Result<(), StatisticsFileError> {
         let limit = |most: Option<u64>| most.map_or_else(|| "none".to_owned(), |most| most.to_string());
         let fields = [

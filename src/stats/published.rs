@@ -1,8 +1,8 @@
 //! Reads second moments as ROME published them: an `.npz` with `mom2.mom2` (the sum `Σ k kᵀ` over the MLP keys) and
 //! `mom2.count` (their number). ROME's `rome/layer_stats.py` writes the file with `np.savez`, which does not compress.
 //!
-//! An `.npz` is a zip archive of `.npy` members. Only these two members are read, only if they are uncompressed, and
-//! only up to the size that the key length of the model allows. The size of the file is limited in the same way.
+//! An `.npz` is a zip archive of `.npy` members. Only these two members are read, and only if they are uncompressed.
+//! The length of the model's MLP keys determines the maximum size of the members and of the file.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
@@ -21,7 +21,7 @@ const SUM: &str = "mom2.mom2.npy";
 const COUNT: &str = "mom2.count.npy";
 /// The maximum size in bytes of a member's `.npy` header, and of the whole member with the number of keys.
 const HEADER: u64 = 1 << 12;
-/// The maximum size in bytes of the archive apart from the sum and its header.
+/// The maximum size in bytes of everything in the archive except the sum and the `.npy` header of the sum.
 const REST: u64 = 1 << 20;
 /// The maximum number of archive members; published files have four.
 const MOST_MEMBERS: u16 = 64;
@@ -50,14 +50,15 @@ pub enum PublishedError {
 #[derive(Debug, PartialEq)]
 pub struct Published {
     pub file: Digest,
-    /// The sum of the outer products of the MLP keys, with their number.
+    /// The sum of the outer products of the MLP keys, and the number of keys.
     pub moment: SecondMoment,
 }
 
 /// Reads a published second moment, whose MLP keys must have length `inner`.
 ///
 /// # Errors
-/// If the file cannot be read, does not have the published form, or has MLP keys of another length.
+/// If the file cannot be read, changes while it is read, is not in the format that ROME publishes, or has MLP keys of
+/// another length.
 pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     let io = |source| PublishedError::Io { path: path.to_owned(), source };
     let metadata = path.metadata().map_err(io)?;
@@ -100,8 +101,8 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
 fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
     /// The size in bytes of the end record of a zip archive, without the comment in the record.
     const END: usize = 22;
-    /// The end record is searched in this number of bytes at the end of the file. The comment in an end record has at
-    /// most 65,535 bytes.
+    /// The number of bytes at the end of the file that are searched for the end record. The comment in an end record
+    /// has at most 65,535 bytes.
     const COMMENT: u64 = 1 << 17;
     let tail = length.min(COMMENT);
     file.seek(SeekFrom::Start(length - tail))?;

@@ -1,4 +1,5 @@
-//! Sums the second moments of several layers in one pass over a corpus. The pass is streamed and can be resumed.
+//! Sums the outer products `k kᵀ` of the MLP keys of several layers in one pass over a corpus. Only one batch of
+//! documents is in memory at a time. An interrupted pass can be resumed.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -42,7 +43,8 @@ pub struct SumRun<'a> {
 /// Sums `k kᵀ` over the MLP keys `k` of the layer in `run.provenance`, and stores the sum.
 ///
 /// # Errors
-/// If the corpus or the store fails, or an MLP key is not finite.
+/// If the corpus cannot be read or changes, a document cannot be tokenized, the store cannot be read or written, or an
+/// MLP key is not finite.
 pub fn build(run: &SumRun) -> Result<CachedStatistics, StatisticsError> {
     let cached = build_all(run, &[run.provenance.layer])?;
     Ok(cached.into_iter().next().expect("sums of every layer that was asked for"))
@@ -53,8 +55,8 @@ pub fn build(run: &SumRun) -> Result<CachedStatistics, StatisticsError> {
 /// memory at the same time; [`groups`] splits layers into groups that fit into memory.
 ///
 /// # Errors
-/// If the corpus or the store fails, or the MLP keys of a layer are not finite. The sums of the lower layers are then
-/// already stored.
+/// If the corpus cannot be read or changes, a document cannot be tokenized, the store cannot be read or written, or the
+/// MLP keys of a layer are not finite. In the last case, the sums of the lower layers are already stored.
 pub fn build_all(run: &SumRun, layers: &[usize]) -> Result<Vec<CachedStatistics>, StatisticsError> {
     run.store.check_writable()?;
     let before = state(run.corpus);
@@ -86,7 +88,7 @@ fn named(layers: &[usize]) -> String {
 }
 
 impl SumRun<'_> {
-    /// Returns [`CorpusError::Changed`] if `yes` is false.
+    /// Returns [`CorpusError::Changed`] if `yes` is false. `yes` is the result of a check that the corpus is unchanged.
     fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
         if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
     }
@@ -94,7 +96,8 @@ impl SumRun<'_> {
     /// Returns the sum that an earlier, interrupted run saved for a layer, or an empty sum.
     fn resume(&self, layer: usize) -> Result<(Statistics, KeyBuffer), StatisticsError> {
         let provenance = Provenance { layer, ..self.provenance.clone() };
-        // Sums are saved only after complete batches.
+        // Sums are saved only after complete batches. A saved sum with any other number of documents is therefore not
+        // used.
         let sound = |sum: &Statistics| sum.documents.is_multiple_of(DOCUMENTS as u64);
         let partial = self.store.recall(EntryKind::Partial, &provenance.address(), |bytes| {
             Statistics::read(bytes, &provenance).ok().filter(sound)
@@ -120,7 +123,7 @@ impl SumRun<'_> {
 /// A pass over a corpus: the sums so far, and the number of documents to read.
 struct CorpusPass<'r, 'a> {
     run: &'r SumRun<'a>,
-    /// One sum per layer. After an interrupted run, the sums may have different numbers of documents.
+    /// One sum per layer. Sums that an interrupted run saved can contain different numbers of documents.
     sums: Vec<(Statistics, KeyBuffer)>,
     /// The number of documents to read: all documents of the corpus, or the limit in the provenance if it is lower.
     total: u64,
