@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The error for a file that is a pickle or is named like one.
 #[derive(Debug, thiserror::Error)]
 pub enum PickleError {
-    /// The file was rejected by its first bytes.
+    /// The file was rejected because of its first bytes, which are those of a pickle or a zip archive.
     #[error(
         "`{}` holds a {what}, not safetensors. Pickles can run code when they are read, so this program never \
          reads them: convert it to safetensors (`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)`)",
@@ -16,7 +16,7 @@ pub enum PickleError {
         /// The format that the first bytes identify, for example a zip archive.
         what: &'static str,
     },
-    /// The file was rejected by its name.
+    /// The file was rejected because its name has a usual extension of pickle files.
     #[error(
         "`{}` is named like a pickle (.{extension}). Pickles can run code when they are read, so this program \
          never reads them: convert it to safetensors (`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)`)",

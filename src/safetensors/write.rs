@@ -43,7 +43,8 @@ pub fn write(tensors: &[TensorData<'_>], metadata: &BTreeMap<String, String>) ->
 /// the data in the same order.
 ///
 /// # Panics
-/// If the names are not strictly ascending, if a name is `__metadata__`, or if a shape overflows.
+/// If the names are not strictly ascending, if a name is `__metadata__`, or if the size of the data is not a whole
+/// number of bytes below 2⁶⁴.
 pub fn header_bytes(tensors: &[(&str, Dtype, &[u64])], metadata: &BTreeMap<String, String>) -> Vec<u8> {
     assert!(tensors.is_sorted_by(|a, b| a.0 < b.0), "tensor names must be strictly ascending");
     let mut entries = Vec::with_capacity(tensors.len() + 1);
