@@ -17,8 +17,8 @@ const SUFFIX: &str = ".tmp";
 /// Writes `bytes` to `path` atomically. An existing regular file is replaced.
 ///
 /// # Errors
-/// If `path` is a symbolic link or not a regular file, or an I/O operation fails. The existing file is then unchanged,
-/// unless only syncing the directory failed.
+/// If `path` is a symbolic link or not a regular file, or an I/O operation fails. If only the sync of the directory
+/// failed, `path` has the new bytes. After every other error, the existing file is unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut staged = Staged::new(path)?;
     staged.write_all(bytes).map_err(StoreError::io("writing", path))?;
@@ -30,7 +30,8 @@ pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// The minimum age of the temporary files that are removed. A younger file may still be in use.
+/// The minimum age at which a temporary file is removed, because a crash probably left it. A younger file may belong to
+/// a running process.
 pub(super) const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Creates a temporary folder in `directory`. The folder is removed on drop or, after a crash, by [`remove_stale`].

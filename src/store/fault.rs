@@ -82,8 +82,8 @@ mod counted {
         static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
     }
 
-    /// Runs `work` and simulates `fault` at the call with the index `at`. Returns the result of `work` and all calls
-    /// that `work` made.
+    /// Runs `work`, and simulates `fault` when `work` makes its call number `at`, counted from 0. A [`Call`] is an
+    /// operation that changes the disk. Returns the result of `work` and all its calls.
     pub(in super::super) fn disturbed<T>(fault: Fault, at: usize, work: impl FnOnce() -> T) -> (T, Vec<Call>) {
         STATE.set(Some(State { fault, at, calls: Vec::new() }));
         let done = work();

@@ -15,7 +15,7 @@ struct Place {
 }
 
 impl Place {
-    /// Creates the files of a test: an old `lock` file, and the store `own` with one damaged entry.
+    /// Creates the files of a test: the file `lock` with the content `old`, and the store `own` with one damaged entry.
     fn new() -> Self {
         // If possible, the folder is in memory, because syncing to disk is slow and is not tested here.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
@@ -61,7 +61,7 @@ impl Place {
         Ok(())
     }
 
-    /// Returns the relative paths and contents of all files except temporary files.
+    /// Returns the paths, relative to the test's folder, and the contents of all its files except temporary files.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut folders = vec![self.folder.path().to_owned()];
@@ -104,8 +104,9 @@ fn key(byte: u8) -> Digest {
     Digest::of(&[byte])
 }
 
-/// Runs `work` once for every fault at every call, each time in a new folder. Calls `then` with the folder, the result
-/// of `work` and a description of the fault. Returns the calls that `work` makes without a fault.
+/// Runs `work` once for each combination of a fault and a [`Call`] (an operation that changes the disk), each time in a
+/// new folder. Calls `then` with the folder, the result of `work` and a description of the fault. Returns the calls
+/// that `work` makes without a fault.
 fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> Vec<Call> {
     let (_, calls) = disturbed(Fault::None, 0, || work(&Place::new()));
     for fault in [Fault::Killed, Fault::Full, Fault::Broken] {

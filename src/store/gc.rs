@@ -13,7 +13,8 @@ use super::write::remove_file;
 use super::{EntryKind, Store, StoreEntry, StoreError, atomic};
 use crate::digest::Digest;
 
-/// The minimum age of the entries that are removed. A younger entry may belong to a running build.
+/// The minimum age at which an entry is removed, except for the kinds with the age [`YOUNG_PARTIAL`]. A younger entry
+/// may belong to a running build.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
 /// The minimum age at which unfinished statistics and the reasons why edits cannot be compiled are removed. They are
@@ -54,8 +55,8 @@ impl Store {
                     PathClass::Entry(key) => {
                         let least = match kind {
                             _ if all => Duration::ZERO,
-                            // These entries may have taken hours to compute, and they are never in `keep`, because
-                            // `corrigenda.lock` does not name them.
+                            // `corrigenda.lock` does not name these entries, so `keep` never contains them. They
+                            // may have taken hours to compute.
                             EntryKind::Partial | EntryKind::Refusal => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };
@@ -122,8 +123,8 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     Ok(Some(there.len()))
 }
 
-/// Removes the empty subfolders of `folder` whose names have two characters, as those of the store have. No writer is
-/// using them, because `gc` holds the store's lock exclusively.
+/// Removes the empty subfolders of `folder` that have names of two characters, like those that the store creates. No
+/// writer is using them, because `gc` holds the store's lock exclusively.
 fn remove_empty(folder: &Path) -> Result<(), StoreError> {
     for (_, path) in sorted(folder)?.into_iter().filter(|(name, path)| name.len() == 2 && path.is_dir()) {
         // `remove_dir` fails for a folder that is not empty, so such a folder is kept.

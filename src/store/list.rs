@@ -52,8 +52,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// Returns the paths in `v1/<folder>/` and its subfolders, sorted. A subfolder is named after the first two
-    /// hexadecimal digits of the keys of its entries. The names of entries end with `suffix`.
+    /// Returns all paths in `v1/<folder>/` and its subfolders, sorted, and whether each is an entry. The name of a
+    /// subfolder is the first two hexadecimal digits of a key. The name of an entry is the other digits and `suffix`.
     pub(super) fn scan(&self, folder: &str, suffix: &str) -> Vec<ScannedPath> {
         let mut found = Vec::new();
         let folder = self.versioned().join(folder);

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::StoreError;
 use super::fault::{self, Call};
 
-/// The default time limit for waiting for the store's lock file.
+/// The default time limit for waiting for the store's lock file. It leaves time for a `gc`, or for the write of a large
+/// entry, to end.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// A shared or exclusive lock on the store's lock file. It is released on drop and when the process ends.

@@ -72,7 +72,8 @@ fn digest_with_memo(store: &Store, path: &Path, what: HashedContent) -> Result<D
         None => {}
     }
     let digest = fresh(path, what)?;
-    // The digest is not cached if the file was modified a moment ago, or after its metadata was read.
+    // The digest is cached only if the file was last modified more than `MIN_AGE` ago, and if it did not change while
+    // it was read.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
     if store.memoize && settled.is_some_and(|age| age > MIN_AGE) && is_unchanged(&before, &regular(path)?) {
         let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();

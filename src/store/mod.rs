@@ -70,13 +70,15 @@ pub enum EntryKind {
     /// The second moment of a layer's MLP keys, which are the inputs of the layer's down-projection.
     Statistics,
     Factor,
-    /// The numbers that a build reports, or the cached result of a measurement or check.
+    /// The numbers that a build reports, or the cached result of one of these computations: causal tracing, the search
+    /// for a layer, the search for attention sinks, and the check of policy limits.
     Report,
     /// The reason why an edit cannot be compiled. The key of the entry is the one that the compiled edit would have.
     Refusal,
     /// Unfinished statistics: a sum over a part of the corpus. It is replaced when a larger part has been summed.
     Partial,
-    /// The cached outputs of a model, or a cached measurement of how much edits change the predictions on neutral text.
+    /// A cached measurement of models: predictions, generated text, hidden states, or the KL divergence and
+    /// perplexities on neutral text.
     Measured,
 }
 
@@ -270,7 +272,8 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: EntryKind, key: &Dig
 fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
     let Some((mut file, length)) = open_entry(path, kind, key)? else { return Ok(None) };
     if !kind.is_sealed() {
-        // The file of a patch does not state the size of the patch, so the file is verified before memory is allocated.
+        // A patch has no trailer with the correct length, so a damaged file may be far too long. The file is therefore
+        // hashed in small parts before memory for all bytes is allocated.
         check(path, &file, length, kind, key)?;
         file.rewind().map_err(StoreError::io("reading", path))?;
     }

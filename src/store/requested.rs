@@ -58,8 +58,8 @@ pub fn request(store: &Store, root: &Path, address: &Digest, file: Option<&Diges
     atomic::write(&path, &bytes)
 }
 
-/// Removes a request after a build has named the statistics in `corrigenda.lock`. Errors are ignored, because a
-/// remaining request asks for the same statistics.
+/// Removes a request that is no longer needed, because a build has named the statistics in `corrigenda.lock`. Errors
+/// are ignored: if the request remains, it selects the same statistics as `corrigenda.lock`.
 pub fn forget(store: &Store, root: &Path, address: &Digest) {
     if let Ok(key) = key(root, address) {
         let _ = remove_file(&store.address(FOLDER, &key, ""));

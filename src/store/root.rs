@@ -1,4 +1,4 @@
-//! Determines the directory of the cache.
+//! Determines the directory of the cache from a command-line option and environment variables.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -10,8 +10,8 @@ use crate::digest::Digest;
 
 const MAGIC: &[u8; 16] = b"corrigenda seal\x01";
 
-/// The size of a seal in bytes: magic number 16, kind 16, payload length 8, key 32, payload digest 32, and 32 for a
-/// digest of these fields.
+/// The size of a seal in bytes. The fields are a magic number (16 bytes), the kind (16), the length of the payload (8),
+/// the key (32), the digest of the payload (32), and a digest of the fields before it (32).
 pub(super) const TRAILER: usize = 136;
 
 /// Returns the seal (the trailer with checksums) for a payload of `length` bytes with the digest `payload`.

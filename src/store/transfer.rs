@@ -14,7 +14,7 @@ use crate::regular_file::canonicalize_lenient;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedFile {
     pub path: PathBuf,
-    /// The reason for the rejection, as part of a message.
+    /// The reason why the file was not imported, as part of a message.
     pub why: String,
 }
 

@@ -51,8 +51,8 @@ impl Store {
     /// Stores the payload that `produce` writes, like [`Store::put_with`], but replaces any existing entry.
     ///
     /// # Errors
-    /// The errors of [`Store::put_with`], except [`StoreError::Conflict`]. The existing entry is then unchanged, unless
-    /// only syncing its folder failed.
+    /// The errors of [`Store::put_with`], except [`StoreError::Conflict`]. If only the sync of the entry's folder
+    /// failed, the new entry is in place. After every other error, the existing entry is unchanged.
     pub fn replace_with(
         &self,
         kind: EntryKind,
