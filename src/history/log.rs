@@ -84,8 +84,9 @@ impl Log {
             let pair = |fact: &FactChange| Some((former_id(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
-        // Renames are followed forwards from `id` to the newest id of the fact, and then backwards to its former ids.
-        // The order matters, because one of these ids may have belonged to another fact before.
+        // The first loop visits the renames from old to new and finds the later ids of the fact. The second loop visits
+        // the entries from new to old and finds the earlier ids. In another order, the loops could follow renames of a
+        // different fact that had one of these ids at another time.
         for (old, new) in self.entries.iter().rev().flat_map(renames) {
             if names.contains(&old) {
                 names.insert(new);
@@ -178,7 +179,7 @@ struct LogReader<'r> {
     sets: VecDeque<(EditsLocation, Rc<EditSet>)>,
 }
 
-/// The maximum number of edit sets in the cache.
+/// The maximum number of edit sets in the cache. The limit keeps the memory small if the history is long.
 const MOST_SETS: usize = 16;
 
 impl<'r> LogReader<'r> {
@@ -187,8 +188,8 @@ impl<'r> LogReader<'r> {
         Self { repository, model, states, folders, locks, broken: BTreeMap::new(), sets: VecDeque::new() }
     }
 
-    /// Returns the log entry of a commit. Returns `None` if the commit changed no fact and no patch, unless it changed
-    /// its edit files and they cannot be read. This function must be called for the parents of the commit first.
+    /// Returns the log entry of a commit if the commit changed a fact or the patch, or introduced edit files that
+    /// cannot be read; otherwise `None`. The parents must have been passed to this function before.
     fn entry(&mut self, commit: Commit) -> Option<LogEntry> {
         let parents: Vec<CommitState> = commit.parents.iter().filter_map(|id| self.states.get(id).cloned()).collect();
         let mut state = self.state(&commit);
@@ -216,8 +217,8 @@ impl<'r> LogReader<'r> {
         told.then_some(LogEntry { commit, facts, unreadable, before, patch })
     }
 
-    /// Compares the facts in `after` with the facts of every parent. Returns the changes that all these comparisons
-    /// have in common.
+    /// Compares the facts in `after` with the facts of each parent. Returns the changes that appear in the comparison
+    /// with every parent, which are the changes that the commit itself made.
     fn facts(&mut self, parents: &[CommitState], after: &EditsLocation) -> Vec<FactChange> {
         if parents.iter().any(|parent| parent.readable == *after) {
             return Vec::new();

@@ -1,7 +1,8 @@
 use super::super::samples::{SampleRepository, damage, edit, lock};
 use super::*;
 
-/// Formats the log of the branch `main`: one line per commit, then one line per changed fact.
+/// Formats the log of the branch `main`: one line per commit, each followed by one line for every fact that the commit
+/// changed.
 fn told(sample: &SampleRepository) -> String {
     let repository = Repository::discover(&sample.project()).expect("a repository");
     let head = repository.resolve("main").expect("a commit");

@@ -61,7 +61,7 @@ pub struct Commit {
 const SHORT: usize = 12;
 
 impl Commit {
-    /// Returns the first 12 digits of the id, for messages.
+    /// Returns the first 12 hexadecimal digits of the commit id, for messages.
     pub fn short(&self) -> &str {
         &self.id[..SHORT.min(self.id.len())]
     }

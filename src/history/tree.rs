@@ -69,8 +69,9 @@ impl Repository {
     /// project's folder.
     ///
     /// # Errors
-    /// If a file with the extension is a link; if the folder contains a submodule; if a limit is exceeded; or if a git
-    /// object cannot be read.
+    /// If `folder` is not a folder; if a file with the extension is a link or too large; if the folder contains a
+    /// submodule, too many entries or levels of subfolders, or a name that is not UTF-8; if the files are too large in
+    /// total; or if a git object cannot be read.
     pub fn files(
         &self,
         commit: &Commit,
@@ -125,7 +126,7 @@ impl Repository {
         if found.kind() != GitObjectKind::File {
             return Err(refused(path, found));
         }
-        // Files without the extension `.toml` have the larger limit, because `corrigenda.lock` is one of them.
+        // The limit for `corrigenda.lock` is larger. It also applies to all other files without the extension `.toml`.
         let most = if is_toml(path) { MOST_FILE_BYTES } else { MOST_LOCK_BYTES };
         let damaged = |error: git2::Error| HistoryError::unreadable(named(path), &error);
         let database = self.git.odb().map_err(damaged)?;
@@ -174,8 +175,8 @@ impl Repository {
             let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
             let wanted = Path::new(&*name).extension().is_some_and(|extension| extension == reading.extension);
             let found = GitObject::new(&entry);
-            // Different names may become equal when their invalid UTF-8 is replaced, and then one file would replace
-            // another.
+            // A name that is not valid UTF-8 is rejected. If its invalid bytes were replaced, two files could get the
+            // same name.
             if matches!(name, Cow::Owned(_)) && (wanted || found.kind() == GitObjectKind::Folder) {
                 return Err(HistoryError::refused(named(&below), "its name is not UTF-8"));
             }
