@@ -16,7 +16,8 @@ use crate::safetensors::Layout;
 /// If the length of `base` does not match the target's shape, or a result is not finite in the dtype of the base
 /// weight.
 pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec<f32>, PatchError> {
-    // Only an invalid target gives an error here, because the dtype of a valid target is F32, F16 or BF16.
+    // `weight_dtype` returns `None` for every dtype except F32, F16 and BF16. The constructors of `Patch` reject all
+    // other dtypes, but `target` may not come from a `Patch`.
     let stored = target
         .dtype
         .weight_dtype()
@@ -101,7 +102,8 @@ mod tests {
     use super::*;
     use crate::safetensors::Dtype;
 
-    /// Returns one element of the patched weight, computed directly from the formula.
+    /// Returns the element of the patched weight for output `out` and input `inner`, computed as
+    /// `W[out, inner] + Σ u[out, e]·v[e, inner]` with the sum over the edits e.
     fn expected(target: &Target, base: &[f32], out: usize, inner: usize) -> f32 {
         let index = match target.layout {
             Layout::Linear => out * target.inner + inner,
@@ -134,8 +136,9 @@ mod tests {
     fn every_product_is_added_to_the_weight_on_its_own() {
         let mut target = target(Layout::Linear);
         (target.out, target.inner) = (1, 1);
-        // From 2^60 on, f64 numbers are 256 apart. Adding 100 twice therefore changes nothing, but adding the sum of
-        // all products at once would change the weight.
+        // The weight is 2^60, and the next larger f64 number is 2^60 + 256. Each of the two products of 100 is
+        // therefore rounded away if it is added on its own, and adding the third product, -2^60, gives exactly 0. If
+        // the products were summed before they are added to the weight, the result would not be 0.
         let third = crate::digest::Digest::of(b"a third edit");
         target.edits.push(third);
         (target.u, target.v) = (vec![1.0, 1.0, -1.0], vec![100.0, 100.0, 2_f32.powi(60)]);

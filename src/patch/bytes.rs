@@ -1,4 +1,4 @@
-//! Writes and reads the canonical bytes of a patch.
+//! Converts a patch to its canonical bytes and back. Two equal patches have the same canonical bytes.
 
 use std::collections::BTreeMap;
 
@@ -60,8 +60,8 @@ impl Patch {
     ///
     /// # Errors
     /// If the bytes are not a safetensors file, not a patch, of a newer format or not canonical; if the JSON has an
-    /// unknown key; if a tensor is missing, unexpected or of the wrong shape; if the edits are out of order; or if a
-    /// number is not finite or an edit changes nothing.
+    /// unknown key; if a tensor is missing, unexpected or of the wrong shape; if the digests of the edits are not
+    /// strictly ascending; or if a number is not finite or an edit changes nothing.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PatchError> {
         let header = Header::parse(bytes.len() as u64, bytes)?;
         let manifest = manifest(&header)?;

@@ -57,7 +57,7 @@ pub enum PatchError {
     },
     #[error("patching `{parameter}` changes nothing: it has no name, no edit or no size")]
     Nothing {
-        /// The name of the weight in the base's files; may be empty.
+        /// The name of the weight in the base's files. It may be empty, because an empty name causes this error.
         parameter: String,
     },
     #[error("patching `{parameter}`: edits must be strictly ascending, {second} follows {first}")]
@@ -79,9 +79,9 @@ pub enum PatchError {
     NotFinite {
         parameter: String,
         factor: &'static str,
-        /// The row of the value in the factor `u` or `v`, from 0.
+        /// The row of the number that is not finite, from 0, in the factor `u` or `v`.
         row: usize,
-        /// The column of the value in the factor `u` or `v`, from 0.
+        /// The column of the number that is not finite, from 0, in the factor `u` or `v`.
         column: usize,
         value: f32,
     },

@@ -8,13 +8,13 @@ use rayon::prelude::*;
 use super::{Patch, Target};
 use crate::digest::Digest;
 
-/// The Frobenius norms of the change of one weight.
+/// The Frobenius norms of the change of one weight: of the part of each edit, and of the whole change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeltaNorms {
-    /// The norm of the change by each edit e: `‖u_e‖·‖v_e‖`, where `u_e` is its column of `u` and `v_e` is its row of
-    /// `v`.
+    /// The norm of the change by each edit e: `‖u_e‖·‖v_e‖`, where `u_e` is column e of the factor `u`, and `v_e` is
+    /// row e of the factor `v`.
     pub edits: Vec<f64>,
-    /// The norm of the whole change, which is the sum over all edits of a column of `u` times a row of `v`.
+    /// The norm of the whole change: `‖Σ u_e v_e‖`, with the sum over all edits e.
     pub total: f64,
 }
 
@@ -81,7 +81,8 @@ pub fn surviving_share(base: &[f32], materialised: &[f32], target: &Target) -> f
     if total > 0.0 { sum(&blocks).sqrt() / total } else { 0.0 }
 }
 
-/// The number of elements in one partial sum.
+/// The number of elements per block. A sum is computed within each block first, and then over the blocks. A different
+/// number would change the order of the additions, and so the rounding of the result.
 const BLOCK: usize = 4096;
 
 /// Returns `‖W‖`, the Frobenius norm of a weight.

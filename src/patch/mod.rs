@@ -25,7 +25,8 @@ pub use bytes::FORMAT;
 pub use error::PatchError;
 pub use measure::{DeltaNorms, delta_norms, edit_norms, norm, surviving_share};
 
-/// The change of one weight of the base: the sum over all edits of a column of `u` times a row of `v`.
+/// The change of one weight matrix of the base, as a product of two factors: `u v = Σ u_e v_e`. Each edit e contributes
+/// its column `u_e` of `u` and its row `v_e` of `v`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The SHA-256 of the weight's bytes in the base file.
@@ -38,7 +39,8 @@ pub struct Target {
     pub out: usize,
     /// The number of inputs of the linear map. It does not depend on the orientation of the stored weight.
     pub inner: usize,
-    /// One digest per edit, over its subject, prompt and target. The n digests are strictly ascending.
+    /// One digest for each of the n edits, computed from its subject, prompt and target. The digests are in strictly
+    /// ascending order.
     pub edits: Vec<Digest>,
     /// The left factor, `[out, n]`, row-major: column e belongs to `edits[e]`.
     pub u: Vec<f32>,
@@ -127,7 +129,8 @@ impl Target {
     }
 }
 
-/// A valid patch. The default patch has no edits and changes nothing.
+/// The changes of a base model's weights by a set of edits. [`Patch::new`] and [`Patch::from_bytes`] reject
+/// invalid changes. The default patch has no edits and changes no weight.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patch {
     targets: BTreeMap<String, Target>,
@@ -137,8 +140,9 @@ impl Patch {
     /// Returns the patch with the given changes of weights. The keys are the names of the weights in the base.
     ///
     /// # Errors
-    /// If a change is not valid: the dtype cannot be patched; the name, the edits or the weight is empty; the edits are
-    /// out of order; or a factor has the wrong length, is not finite, or is zero for an edit.
+    /// If a change is not valid: the dtype cannot be patched; the name, the edits or the weight is empty; the digests
+    /// of the edits are not strictly ascending; or a factor has the wrong length, contains a number that is not finite,
+    /// or is zero for an edit.
     pub fn new(targets: BTreeMap<String, Target>) -> Result<Self, PatchError> {
         for (parameter, target) in &targets {
             target.verify(parameter)?;
