@@ -28,7 +28,7 @@ impl Severity {
 
 /// The default severity of a code, and whether a policy may change it.
 enum Weight {
-    /// An error that a policy cannot change, because the finding makes the meaning of the project unclear.
+    /// An error that a policy can neither hide nor make a warning, because the input is invalid or cannot be used.
     Error,
     /// A warning by default; a policy may make it an error or hide it.
     Warning,
@@ -71,8 +71,8 @@ macro_rules! codes {
                 match self { $(Self::$variant => Weight::$severity.severity(),)* }
             }
 
-            /// Returns whether a policy may change the severity. The severity is fixed if the finding makes the meaning
-            /// of the project unclear.
+            /// Returns whether the project's policy may change the severity. The severity is fixed if the
+            /// finding means that the input is invalid or cannot be used, or if it is about the store.
             pub fn is_adjustable(self) -> bool {
                 // The store is not part of the project, so the project's policy does not apply to it.
                 let own = self != Self::StoreDamaged;

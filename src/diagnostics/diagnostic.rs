@@ -114,12 +114,12 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     });
 }
 
-/// The error of a check. It has at least one finding that is an error, and the texts of the files to which the labels
-/// of the findings refer.
+/// The result of checking files if at least one error was found: all errors and warnings, and the texts of the files
+/// to which their labels refer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {
-    /// The errors and warnings, usually in the order of [`sort`].
+    /// The errors and warnings; at least one of them is an error.
     pub diagnostics: Vec<Diagnostic>,
     pub sources: Sources,
 }

@@ -29,7 +29,8 @@ impl Failure {
         Self { kind: FailureKind::Invalid, findings, sources: sources.clone() }
     }
 
-    /// Returns a [`FailureKind::Stale`] failure for one finding, without the texts of files.
+    /// Returns a [`FailureKind::Stale`] failure for one finding. The failure has no file texts; if the finding has
+    /// labels, add the texts with [`with_sources`](Self::with_sources).
     pub fn stale(finding: Diagnostic) -> Self {
         Self { kind: FailureKind::Stale, ..Self::from(finding) }
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::{Diagnostic, FileId, Label, Severity, Sources, escape_controls, is_bidi, is_control};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-/// The options of [`render`].
+/// The colours and the line width of the text that [`render`] returns.
 #[derive(Clone, Copy, Debug)]
 pub struct RenderStyle {
     /// Whether to use ANSI colours; false by default.
@@ -67,7 +67,7 @@ fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     files
 }
 
-/// The maximum number of bytes that a snippet contains after its last label. A line of a terminal is shorter.
+/// The maximum number of bytes that a snippet contains after its last label. Longer lines do not fit on a terminal.
 const MAX_BYTES_AFTER_LABEL: usize = 1 << 12;
 
 /// Groups the labels in a file into snippets of nearby labels. The snippet with the primary label is first.
@@ -112,8 +112,8 @@ fn snippet(
         .annotations(annotations)
 }
 
-/// Returns the beginning of `window`, up to [`MAX_BYTES_AFTER_LABEL`] bytes after `end`, the offset at which its last
-/// label ends.
+/// Shortens the text of a snippet: returns the beginning of `window`, up to [`MAX_BYTES_AFTER_LABEL`] bytes after
+/// `end`. `end` is the byte offset in `window` at which the last label ends.
 fn clip(window: &str, end: usize) -> &str {
     &window[..window.ceil_char_boundary(end.saturating_add(MAX_BYTES_AFTER_LABEL))]
 }

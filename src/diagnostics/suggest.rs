@@ -9,8 +9,9 @@ pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
 }
 
-/// Returns the known name that is most similar to `name`, which may be only a part of a name. The Jaro-Winkler
-/// similarity must be above 0.8. The last of several equally similar names is returned.
+/// Returns the known name with the highest Jaro-Winkler similarity to `name`. The similarity must be above 0.8.
+/// A name that is only the beginning of a known name is also similar to it. Of equally similar names, the last one is
+/// returned.
 pub fn most_similar<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let similar = known.into_iter().map(|known| (strsim::jaro_winkler(known, name), known));
     similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.8).map(|(_, found)| found)
