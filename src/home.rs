@@ -4,7 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Command-line options whose value is not a path. A `~` in the value is not replaced.
+/// Command-line options whose value is text or a date. A `~` at the beginning of the value is kept, although in other
+/// options it stands for the home folder.
 const TEXT_OPTIONS: [&str; 5] = ["--prompt", "--subject", "--answer", "--builder", "--as-of"];
 
 /// Returns the path with a leading `~` replaced by the home folder. A folder that is really named `~` can be given as

@@ -191,7 +191,8 @@ mod tests {
         }
     }
 
-    /// Normalises a text with one large read, and again with reads of one byte, and checks that both results are equal.
+    /// Returns the output of [`NormalizedText`] for a text. Checks that reading all bytes at once and reading them one
+    /// by one give the same output.
     fn normal(bytes: &[u8]) -> Vec<u8> {
         let mut whole = Vec::new();
         NormalizedText::new(bytes).and_then(|mut text| text.read_to_end(&mut whole)).expect("in memory");

@@ -22,7 +22,7 @@ pub enum Color {
     Never,
 }
 
-/// The amount of messages that a command prints on stderr.
+/// Which messages a command prints on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Only errors are printed.
@@ -260,9 +260,9 @@ impl Slow {
 /// The value of `Ui::first` before the current computation has reported its first position.
 const NO_POSITION: u64 = u64::MAX;
 
-/// Returns the number of units of work that an interrupted earlier run had already done. `position` is the first
-/// position that the computation reports. A resumed run reports it within a second; if it is reported later, the result
-/// is 0.
+/// Estimates how many units of work an interrupted earlier run had already done. `position` is the first position that
+/// the computation reports, after the time `elapsed`. A resumed run reports the old position in the first second. A
+/// later report means that this run did the work itself, so the result is 0.
 fn beginning(elapsed: Duration, position: u64) -> u64 {
     if elapsed < Duration::from_secs(1) { position } else { 0 }
 }
