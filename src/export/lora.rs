@@ -98,8 +98,8 @@ impl FactorPair {
     }
 }
 
-/// Returns one element of `u · v`, the weight change in a patch, at a row and a column. The factors are `u`, `[out,
-/// edits]`, and `v`, `[edits, in]`.
+/// Returns one element of `u · v`, the weight change in a patch, at a row and a column. The shapes are
+/// `[out, edits]` for `u` and `[edits, in]` for `v`.
 fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     let edits = target.edits.len();
     let mut sum = 0.0;
