@@ -13,8 +13,7 @@ pub struct ContinuationSettings {
     /// The seed of the sampling; absent if each token is the likeliest one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// The number of prompts without a continuation. They are left out because a report continues only a limited number
-    /// of prompts.
+    /// The number of prompts that were not continued, because the number of continuations in a report is limited.
     pub left_out: usize,
 }
 

@@ -75,8 +75,8 @@ fn diff(report: &Report) -> Vec<String> {
     parts
 }
 
-/// Formats `part` of `whole` as words: "2 of 41 prompts move", "1 of 1 prompt moves". The noun is singular if `whole` is
-/// 1, and the verb is singular if `part` is 1.
+/// Formats `part` of `whole` as words: "2 of 41 prompts move", "1 of 1 prompt moves". The noun is singular if `whole`
+/// is 1, and the verb is singular if `part` is 1.
 fn share(part: usize, whole: usize, noun: &str, one: &str, many: &str) -> String {
     format!("{} of {} {}", thousands(part as u64), plural(whole, noun), if part == 1 { one } else { many })
 }
