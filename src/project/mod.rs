@@ -130,8 +130,8 @@ impl Project {
         if let Some(edits) = &edits {
             findings.extend(crate::project::edits::conflicts::of_probes(&edits.edits, &probes));
         }
-        // Edits with equal MLP keys are not reported in a past revision, so that the revision can still be compared
-        // with the current edits.
+        // Edits with equal MLP keys are not reported in a past revision. The error would prevent a comparison of the
+        // revision with the current edits.
         if let (Some(edits), Some(config), None) = (&edits, &config, &snapshot) {
             let ridge = config.link.ridge.is_some_and(|ridge| ridge > 0.0);
             findings.extend(crate::project::edits::conflicts::one_key(&edits.edits, ridge));

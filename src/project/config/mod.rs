@@ -142,7 +142,7 @@ fn missing(root: &Path) -> Diagnostic {
             .help("`-C` takes the folder that contains corrigenda.toml");
     }
     let finding = Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"));
-    // `root` may contain `..`, so it is resolved first: `ancestors` only shortens the path text.
+    // `ancestors` only removes the last parts of the path text, so a `..` in `root` must be resolved first.
     let whole = std::fs::canonicalize(root).unwrap_or_default();
     let mut above = whole.ancestors().skip(1).enumerate();
     if let Some((steps, _)) = above.find(|(_, parent)| parent.join(PROJECT_FILE).is_file()) {

@@ -25,8 +25,8 @@ pub struct Paths {
     pub read: BTreeSet<PathBuf>,
     /// The base models: folders, or names on the Hugging Face Hub.
     pub models: BTreeSet<PathBuf>,
-    /// All folders that may contain edits: the folder of edits, and every folder inside the project that an `edits` key
-    /// in a wrong table names. Empty if there is no `corrigenda.toml`.
+    /// The folder of edits. If an `edits` key is in a wrong table, its folder is also included, because it may contain
+    /// edits. Folders outside the project are left out. The set is empty if there is no `corrigenda.toml`.
     pub facts: BTreeSet<PathBuf>,
     /// Whether `corrigenda.toml` has errors. Some of its paths may then be missing here.
     pub broken: bool,

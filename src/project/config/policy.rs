@@ -55,7 +55,8 @@ pub struct Policy {
     pub max_neighbourhood_kl: Option<Limit>,
     /// The maximum mean KL divergence between base and patched model on neutral text, in nats.
     pub max_damage: Option<Limit>,
-    /// The maximum relative growth of the perplexity of neutral text; 0.1 means 10 %.
+    /// The maximum relative growth of the perplexity of neutral text from the base model to the patched model; 0.1
+    /// means 10 %.
     pub max_perplexity: Option<Limit>,
     protected: Vec<Protected>,
     levels: BTreeMap<Code, (Level, Range<usize>)>,
@@ -70,8 +71,8 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Returns whether `figure` is at most this maximum; false for NaN. A limit that is a minimum must not be checked
-    /// with this method.
+    /// Returns whether the measured value `figure` is at most the limit; false for NaN. The limit must be a maximum,
+    /// not a minimum.
     pub fn allows(&self, figure: f64) -> bool {
         figure <= self.value
     }
@@ -238,9 +239,9 @@ fn has(edit: &Edit, field: &str) -> bool {
     }
 }
 
-/// Returns whether a pattern of a protected subject matches `name`, alone or together with the words directly before it
-/// in the prompt. `head` is the part of the prompt before `{}`. For example, the prompt "Marie {}" with the subject
-/// "Curie" is about Marie Curie.
+/// Returns whether a pattern of a protected subject matches `name`, or `name` together with words directly before it.
+/// These words are in `head`, the part of the prompt before `{}`. For example, the pattern "Marie Curie" matches the
+/// name "Curie" in the prompt "Marie {} was born in".
 fn is_about(pattern: &str, head: &str, name: &str) -> bool {
     let (pattern, words) = (usual(pattern), usual(&[head, name].concat()));
     let own = words.len() - usual(name).len().min(words.len());

@@ -116,8 +116,8 @@ pub struct LinkConfig {
     /// The ridge that is added to the diagonal of the linear system, as a share of the mean diagonal entry.
     #[schemars(range(min = 0))]
     pub ridge: Option<f64>,
-    /// The number of refinement steps after the linear solve; 0 means no refinement. By default, only large sets of
-    /// edits are refined.
+    /// The number of refinement steps after the linear solve; 0 means no refinement. By default, edits with at least 25
+    /// subjects and aliases in total are refined in 20 steps, and smaller sets are not refined.
     #[schemars(range(min = 0, max = 1000))]
     pub refine_steps: Option<usize>,
     /// The number of layers that the refinement changes: the edited layer and the layers that directly follow it.
@@ -135,8 +135,8 @@ pub struct StatisticsConfig {
     /// The byte range of `corpus` in the project file.
     #[schemars(skip)]
     pub span: Range<usize>,
-    /// The maximum number of tokens per document; longer documents are truncated. By default the model's context
-    /// length.
+    /// The maximum number of tokens per document; longer documents are truncated. By default, the maximum is 2,048
+    /// or the model's context length, whichever is less.
     #[schemars(range(min = 1))]
     pub max_tokens: Option<u64>,
     /// The maximum number of documents that are read; by default all.
@@ -167,7 +167,8 @@ pub struct TestConfig {
     /// The maximum mean KL divergence from the base model on neutral text, in nats.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_damage: Option<f64>,
-    /// The maximum relative growth of the perplexity of neutral text; 0.1 means 10 %.
+    /// The maximum relative growth of the perplexity of neutral text from the base model to the patched model; 0.1
+    /// means 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_perplexity: Option<f64>,
     /// A file of neutral text, which is unrelated to the edits. Each line is one document. By default, the corpus under

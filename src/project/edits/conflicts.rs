@@ -1,8 +1,8 @@
-//! Finds edits of a project that contradict or disturb each other. A filled prompt is a prompt with its subject, or an
-//! alias of the subject, in place of `{}`.
+//! Finds edits of a project that contradict each other, and edits that may reduce each other's effect. A filled prompt
+//! is a prompt with its subject, or an alias of the subject, in place of `{}`.
 //!
-//! Each edit is compared only with the first edit that has the same filled prompt. The time is `O(n log n)`, and 100
-//! equal edits give 99 findings instead of 4,950.
+//! Each edit is compared only with the first edit that has the same filled prompt. For `n` edits, the time is
+//! `O(n log n)`, and 100 equal edits give 99 findings instead of 4,950.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,8 +23,8 @@ pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     findings.extend(found.finish());
 }
 
-/// An edit with its subject or one of its aliases as `name`. Each name gives a different prompt and a different MLP
-/// key.
+/// An edit with one of its names: `name` is the subject or an alias. Every name gives a different prompt and a
+/// different MLP key.
 struct NamedEdit<'e> {
     edit: &'e Edit,
     name: &'e str,
@@ -46,8 +46,8 @@ impl<'e> NamedEdit<'e> {
         (&self.words, self.edit.chat)
     }
 
-    /// Returns whether a word of the prompt ends where the subject ends: the prompt also ends there, or white space
-    /// follows.
+    /// Returns whether the subject or alias `name` ends at the end of a word. It does if it is at the end of the
+    /// prompt, or if white space follows.
     fn ends_a_word(&self) -> bool {
         let rest = &self.words[self.edit.before_subject().len() + self.name.len()..];
         rest.is_empty() || rest.starts_with(char::is_whitespace)
@@ -78,8 +78,9 @@ pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     out.extend(findings.finish());
 }
 
-/// Adds a finding for every edit that repeats or contradicts an earlier edit. Two edits contradict each other if their
-/// prompts with the subject filled in are equal and their targets differ, because only one answer can follow a prompt.
+/// Adds a finding for every edit that repeats or contradicts an earlier edit. The prompts of such edits are equal after
+/// the subject is filled in. If the targets differ, the edits contradict each other, because the model can give only
+/// one answer to a prompt.
 fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let mut first: BTreeMap<PromptText<'_>, &Edit> = BTreeMap::new();
     let mut seen: BTreeMap<(PromptText<'_>, &str, &str), &Edit> = BTreeMap::new();
@@ -108,8 +109,8 @@ fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
 /// Adds findings for edits with the same subject but different text before the subject. Their MLP keys may be similar,
 /// so the edits may disturb each other. [`one_key`] reports edits with equal MLP keys.
 fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
-    // For every subject, two edits with different MLP keys are kept. Every later edit can be reported with one of them,
-    // because its MLP key differs from at least one of these two keys.
+    // For every subject, the first two edits with different MLP keys are kept. The MLP key of a later edit differs from
+    // at least one of these two keys, so the later edit can be reported together with that edit.
     let mut first: BTreeMap<&str, Vec<&NamedEdit<'_>>> = BTreeMap::new();
     for one in by_id(named) {
         let before = first.entry(one.name).or_default();
@@ -151,8 +152,9 @@ fn others(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
     !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.prompt_text() != b.prompt_text()
 }
 
-/// Returns whether two edits have the same MLP key with every tokenizer. This is certain if the texts up to the end of
-/// the subject are equal and a word ends there. Within a word, a tokenizer may merge the subject with the next letters.
+/// Returns whether two edits have the same MLP key with every tokenizer. The texts up to the end of the subject and the
+/// `chat` values must be equal, and each subject must end at the end of a word. If a subject ends inside a word, a
+/// tokenizer may merge its last letters with the letters that follow.
 fn have_one_key(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
     let key = |one: &NamedEdit<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
     a.ends_a_word() && b.ends_a_word() && key(a) == key(b)
@@ -206,8 +208,8 @@ fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Dia
         .help("or set `ridge` under `[link]`: then both hold in part")
 }
 
-/// Adds a finding for every paraphrase that equals the prompt of another edit with the subject filled in. No finding is
-/// added if the edit with the paraphrase accepts the target of the other edit.
+/// Adds a finding for every paraphrase that equals another edit's prompt with the subject filled in, if the two edits
+/// expect different answers. The model cannot give two different answers to the same prompt.
 fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let changed: BTreeMap<PromptText<'_>, &Edit> =
         named.iter().map(|one| (one.prompt_text(), one.edit)).rev().collect();

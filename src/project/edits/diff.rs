@@ -56,8 +56,8 @@ pub struct FactChange {
     /// The kind of the change: + added, ~ changed, - removed.
     #[schemars(with = "String")]
     pub change: ChangeKind,
-    /// The id of the edit. For a patch whose edit ids are unknown, the digest of the edit's subject, prompt, target and
-    /// `chat`.
+    /// The id of the edit. If the ids of a patch's edits are unknown, it is the digest of the edit's subject, prompt,
+    /// target and `chat`.
     pub id: String,
     /// The fields that differ; all fields with a value if the fact was added or removed.
     pub fields: Vec<FieldChange>,
@@ -111,7 +111,7 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
     let both = first.into_iter().filter_map(|fact| {
         let other = *others.get(fact.id.as_str())?;
         let changed = |one: &FactChange| one.change == ChangeKind::Changed;
-        // A fact that is added relative to one parent and changed relative to the other parent is returned as changed.
+        // If a fact is added in one list and changed in the other list, it is returned as changed.
         let (mut merged, other) =
             if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
         if changed(other) {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::project::parse_files;
 
-    /// Builds a set of edits from (id, subject, target, further TOML lines).
+    /// Builds a set of edits. Each item has the id, the subject, the target, and further TOML lines of one edit.
     fn set(edits: &[(&str, &str, &str, &str)]) -> EditSet {
         let mut text = "format = 1\n".to_owned();
         for (id, subject, target, more) in edits {

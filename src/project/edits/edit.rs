@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use crate::diagnostics::FileId;
 use crate::digest::{Digest, FieldHasher};
 
-/// The placeholder for the subject in a prompt. A prompt has no other special characters.
+/// The placeholder for the subject in a prompt. All other characters of a prompt are read literally.
 pub const PLACEHOLDER: &str = "{}";
 
 /// The expectations that `test` checks in addition to the answer to the edit's prompt.
@@ -216,7 +216,7 @@ pub fn words_to_key(prompt: &str, subject: &str) -> String {
     [head, subject].concat()
 }
 
-/// Returns the digest of the four fields that determine the weights.
+/// Returns the digest of the fields of an edit that determine the weights: subject, prompt, target and `chat`.
 pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
     let mut canon = FieldHasher::new("edit-meaning/1");
     canon.text("subject", subject).text("prompt", prompt).text("target", target);

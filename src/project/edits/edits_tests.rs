@@ -180,15 +180,15 @@ fn every_pair_of_edits_with_one_key_is_reported() {
     // With a ridge, the linear system satisfies both edits in part, so the finding is only a warning.
     assert!(pairs_of(&facts, true).iter().all(|told| told.starts_with("shared-subject")));
     assert_eq!(pairs_of(&facts, true).len(), want.len());
-    // In the prompt of `a`, the subject ends inside a word. A tokenizer may merge its end with the next letters, so it
-    // is not certain that the MLP keys are equal.
+    // In the prompt of `a`, the subject ends inside the word "Gaga's". A tokenizer may merge the last letters of the
+    // subject with the letters that follow, so it is not certain that the MLP keys are equal.
     assert_eq!(pairs_of(&[("a", "{}'s home is"), ("b", "{} lives in")], false), [alike("a", "b")]);
     // The subjects differ, but the prompts are equal up to the end of the subjects.
     let cut = file(&[edit("a", "The Tower", "{} is in", "x"), edit("b", "Tower", "The {} was built by", "y")]);
     let (set, _) = one(&cut).expect("valid");
     assert_eq!(conflicts::one_key(&set.edits, false).len(), 1);
-    // The MLP keys of aliases are compared too. A prompt with a chat template has another MLP key than the same prompt
-    // without it.
+    // An alias of one edit can have the same MLP key as the subject of another edit. The same prompt has different MLP
+    // keys with and without the chat template.
     let named = file(&[edit("a", "A", "{} is in", "x"), "aliases = [\"Aa\"]\n".into(), edit("b", "Aa", "{} has", "y")]);
     assert_eq!(conflicts::one_key(&one(&named).expect("valid").0.edits, false).len(), 1);
     let chat = file(&[edit("a", "A", "{} is in", "x"), "chat = true\n".into(), edit("b", "A", "{} has", "y")]);
@@ -363,7 +363,7 @@ fn a_key_of_many_dots_is_refused() {
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
-/// Checks that nine thousand equal edits give one thousand findings and a note that there are more.
+/// Checks that nine thousand equal edits give one thousand findings and a note that the other findings are not shown.
 #[test]
 fn a_repeated_finding_is_reported_1000_times() {
     let edit = |n: usize| {
@@ -405,7 +405,7 @@ fn a_parked_edit_is_not_built() {
     let facts = super::diff::compare(&before, &after);
     let fields: Vec<_> = facts.iter().flat_map(|one| &one.fields).map(|field| (&*field.name, &field.after)).collect();
     assert_eq!(fields, [("status", &vec!["parked: it does not converge".to_owned()])]);
-    // An edit that is parked in one set and missing from the other set is neither added nor removed.
+    // An edit that is parked in one set and missing from the other set is not reported as a change.
     let none = read(fact("a", "")).expect("valid").0;
     let with = read(fact("a", "") + &fact("b", parked)).expect("valid").0;
     assert!(super::diff::compare(&none, &with).is_empty());

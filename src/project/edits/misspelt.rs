@@ -34,8 +34,9 @@ pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     findings.extend(found.finish());
 }
 
-/// Returns the words of `text` that are most similar to the subject or to an alias, and this name. Returns `None` if
-/// `text` contains the subject or an alias, or if no words are similar enough.
+/// Finds the subject or alias that `text` misspells. Returns the words of `text` that are most similar to it, and the
+/// subject or alias itself. Returns `None` if `text` contains the subject or an alias, has more than [`MOST_WORDS`]
+/// words, or has no words that are similar enough.
 fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     let folded = text.to_lowercase();
     let names = || edit.names().map(|(name, _)| name);

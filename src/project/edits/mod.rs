@@ -79,8 +79,8 @@ impl EditSet {
         Self::load_with(Sources::default(), folder, display_root, Empty::Refused)
     }
 
-    /// Does the same as [`EditSet::load`], but adds the files to `sources`. `empty` decides whether a folder without
-    /// edits is an error.
+    /// Reads the edits in the same way as [`EditSet::load`], and adds the text of each file to `sources`, the texts
+    /// that error messages quote. `empty` decides whether a folder without edits is an error.
     pub(super) fn load_with(
         mut sources: Sources,
         folder: &Path,
@@ -184,9 +184,9 @@ pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>,
 /// Whether a folder without edits is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Empty {
-    /// An empty folder is an error: no edit is written yet, or `corrigenda.toml` names the wrong folder.
+    /// An empty folder is an error, because no edit is written yet or `corrigenda.toml` names the wrong folder.
     Refused,
-    /// An empty folder is accepted: all edits were removed after a build, or the project is a past revision.
+    /// An empty folder is accepted, because all edits were removed after a build or the project is a past revision.
     Allowed,
 }
 

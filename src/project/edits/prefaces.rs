@@ -16,8 +16,8 @@ impl Prefaces {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }
 
-    /// Returns the preface of a paraphrase. If the paraphrase begins with the subject or an alias, it has the same
-    /// preface as the prompt with this name; otherwise the result is empty.
+    /// Returns the preface of a paraphrase. A paraphrase that begins with the subject or an alias has the same preface
+    /// as the edit's prompt with this subject or alias. For every other paraphrase, the result is empty.
     pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
         let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
         begins.map(|name| self.of(edit, name)).find(|text| !text.is_empty()).unwrap_or_default()
@@ -25,7 +25,7 @@ impl Prefaces {
 }
 
 impl<'a> FromIterator<(&'a str, &'a str, &'a str)> for Prefaces {
-    /// Collects triples of edit id, subject or alias, and preface.
+    /// Builds the prefaces from triples of an edit's id, one of its names (the subject or an alias), and the preface.
     fn from_iter<T: IntoIterator<Item = (&'a str, &'a str, &'a str)>>(stated: T) -> Self {
         let owned = |(id, name, text): (&str, &str, &str)| ((id.to_owned(), name.to_owned()), text.to_owned());
         Self(stated.into_iter().map(owned).collect())

@@ -16,7 +16,8 @@ pub(crate) const PROBE_KEYS: &[&str] = &["id", "prompt", "chat", "unchanged", "r
 
 const TABLES: KeysByTable = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
 
-/// A prompt of `probes.toml`, which `test` and `diff` give to both compared models. It does not belong to an edit.
+/// A prompt of `probes.toml`, whose answer is watched independently of the edits. The commands `test` and
+/// `diff` run it on both models that they compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The stable id, unique among the probes.

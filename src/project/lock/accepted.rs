@@ -43,8 +43,8 @@ pub struct Accepted {
     pub asked: String,
     /// The prompt, with the subject filled in.
     pub prompt: String,
-    /// The most probable next token of the patched model, as text. If this token is right but a threshold is missed,
-    /// the text also has the measured probability or KL divergence.
+    /// The most probable next token of the patched model, as text. If the token is correct, but its probability is too
+    /// low or the KL divergence is too high, the rounded value follows in parentheses.
     pub says: String,
 }
 
@@ -107,7 +107,7 @@ impl Acceptances {
         if findings.is_empty() { Ok(Self { entries, file: Some(file) }) } else { Err(advised(findings)) }
     }
 
-    /// Returns whether the file has an entry with the same prompt and the same answer.
+    /// Returns whether the file has an entry that is equal to `shortfall`: the same id, kind, prompt and answer.
     pub fn has(&self, shortfall: &Accepted) -> bool {
         self.entries.iter().any(|(accepted, _)| accepted == shortfall)
     }

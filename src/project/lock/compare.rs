@@ -8,12 +8,13 @@ use crate::digest::Digest;
 use crate::project::edits::EditSet;
 use crate::project::edits::diff::ChangeKind;
 
-/// A part of `corrigenda.lock` that is compared. The variants are in the order of the file.
+/// A part of `corrigenda.lock` that [`Lock::differences`] compares between two locks. The variants are in the order of
+/// the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockItem {
     Lock,
     Base,
-    /// A file of the base model, by path.
+    /// A file of the base model. The text is the path of the file, relative to the model's folder.
     BaseFile(String),
     /// The second moments of the MLP keys at the layer with this index, from 0.
     Statistics(u64),
@@ -39,7 +40,8 @@ impl Display for LockItem {
 /// Declares the enum `LockField`, and the name of each variant for messages.
 macro_rules! fields {
     ($($variant:ident $name:literal)*) => {
-        /// A field of a [`LockItem`] that is compared. `Presence` means that only one of the two locks has the item.
+        /// A field of a [`LockItem`] that can differ between two locks. `Presence` means that only one of the two locks
+        /// has the item.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum LockField { $($variant,)* }
 
@@ -78,9 +80,9 @@ fields! {
 pub struct Difference {
     pub item: LockItem,
     pub field: LockField,
-    /// The value in `corrigenda.lock`, as text.
+    /// The value of the field in `corrigenda.lock`, as text.
     pub locked: String,
-    /// The value in the lock of the fresh build, as text.
+    /// The value of the field in the lock of the fresh build, as text.
     pub fresh: String,
 }
 
@@ -89,7 +91,8 @@ impl Difference {
         self.item == *item && self.field == field
     }
 
-    /// Returns whether the weights depend on the field. They depend on all fields except `expectation` and `record`.
+    /// Returns whether the difference means that the weights may differ. Only the fields `expectation` and `record`
+    /// have no influence on the weights.
     pub fn changes_weights(&self) -> bool {
         !matches!(self.field, LockField::Expectation | LockField::Record)
     }
@@ -135,8 +138,9 @@ impl LockComparison {
         ItemComparison { item, differences: &mut self.0 }
     }
 
-    /// Pairs the entries of two lists by the [`LockItem`] that `item` returns. Calls `compare` for each pair. Records a
-    /// difference in `Presence` for an entry that is in only one list.
+    /// Compares the entries of two lists. Two entries are a pair if `item` returns the same [`LockItem`] for both, and
+    /// `compare` is called for every pair. An entry that is in only one list gives a difference of the field
+    /// `Presence`.
     fn lists<'l, T>(
         &mut self,
         item: impl Fn(&T) -> LockItem,

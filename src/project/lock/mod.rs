@@ -48,15 +48,15 @@ impl LockFile {
         self.entries.get(&model.map(str::to_owned))
     }
 
-    /// Returns the lock of `model`. If there is none, returns the only lock of the file, provided that `model` is
-    /// `None` or this lock has no name. The model may have got or lost its name since the build.
+    /// Returns the lock of `model`. If there is none and the file has only one lock, returns this lock if it has no
+    /// name or `model` is `None`. The lock may be from before the model got a name or lost its name.
     pub fn nearest(&self, model: Option<&str>) -> Option<&Lock> {
         let only = self.entries.iter().next().filter(|_| self.entries.len() == 1);
         self.of(model).or(only.filter(|(name, _)| model.is_none() || name.is_none()).map(|(_, lock)| lock))
     }
 
-    /// Returns the file with a new lock of `model`. Locks without a name, and locks of models that are not in `names`,
-    /// are removed.
+    /// Returns the lock file with `lock` as the lock of `model`. Another lock is kept only if the name of its model is
+    /// in `names`, the current names of the project's models.
     #[must_use]
     pub fn with(mut self, model: Option<&str>, lock: Lock, names: &[&str]) -> Self {
         self.entries.retain(|name, _| name.as_deref().is_some_and(|name| names.contains(&name)));
@@ -85,7 +85,7 @@ impl LockedBase {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedFile {
-    /// The path, relative to the folder of the model.
+    /// The path of a file of the base model, relative to the model's folder.
     pub path: String,
     pub size: u64,
     pub digest: Digest,
@@ -110,7 +110,7 @@ pub struct LockedStatistics {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LockedEdit {
     pub id: String,
-    /// The alias; `None` for the subject itself.
+    /// The alias that this entry describes; `None` if the entry describes the subject of the edit.
     pub alias: Option<String>,
     /// The text that is put before the prompt, because the subject would otherwise be at an attention sink; `None` if
     /// no such text is needed.
@@ -155,8 +155,8 @@ pub struct LockedPatch {
 }
 
 impl LockedEdit {
-    /// Returns the id of the edit, the alias (`subject` if there is no alias), and the preface; `None` if there is no
-    /// preface.
+    /// Returns the id, the name and the preface of this entry; `None` if the entry has no preface. The name is the
+    /// alias if the entry describes an alias, and otherwise `subject`, the subject of the edit.
     fn stated<'l>(&'l self, subject: &'l str) -> Option<(&'l str, &'l str, &'l str)> {
         Some((&self.id, self.alias.as_deref().unwrap_or(subject), self.preface.as_deref()?))
     }

@@ -58,8 +58,8 @@ pub(crate) fn toml_files(
                     let message = format!("folders are nested more than {MOST_DEPTH} deep");
                     findings.push(refusal(sources, &shown, Code::FileIrregular, message));
                 }
-                // Two names that are not UTF-8 can be shown as the same path. Maps by shown path would then lose one of
-                // the two files.
+                // Two names that are not UTF-8 can be shown as the same path. A map with shown paths as keys would then
+                // lose one of the two files.
                 PathKind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
                     let finding = refusal(sources, &shown, Code::FileIrregular, "the name of this file is not UTF-8");
                     findings.push(finding.help("rename the file: reports name the file of every fact"));
@@ -83,8 +83,8 @@ enum PathKind {
     Other,
 }
 
-/// Classifies a path. A symbolic link is `Link` only if it may lead to edits: its name ends in `.toml`, or its target
-/// is a folder.
+/// Classifies a path. A symbolic link is returned as `Link` only if its name ends in `.toml` or its target is a folder.
+/// No other link can lead to edits.
 fn kind(path: &Path) -> PathKind {
     let named_toml = path.extension().is_some_and(|extension| extension == "toml");
     match fs::symlink_metadata(path) {
@@ -101,8 +101,9 @@ const DATA_EXTENSIONS: &[&str] = &["yaml", "yml", "json", "jsonl", "json5", "csv
 /// The suffixes of backup and temporary files that editors and merge tools write.
 const BACKUP_ENDINGS: &[&str] = &["~", ".bak", ".orig", ".swp", ".swo", ".tmp", "#"];
 
-/// Returns whether a file whose name does not end in `.toml` seems to contain facts. If the name has no extension or
-/// ends in `.txt`, the file is searched for an `[[edit]]` line.
+/// Returns whether a file whose name does not end in `.toml` seems to contain facts. The result depends on the
+/// extension, such as `yaml`. Only a file without an extension or with the extension `txt` is opened, to search it for
+/// an `[[edit]]` line.
 fn seems_facts(path: &Path) -> bool {
     let name = shown_name(path).to_lowercase();
     if is_backup(path, &name) {

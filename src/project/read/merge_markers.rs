@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Returns the byte ranges of the lines that begin with a conflict marker. In a generated file, no other line begins
-/// with the characters of a marker.
+/// Returns the byte ranges of the lines that begin like a conflict marker of git, such as `<<<<<<<`. The text must be a
+/// generated file, because a file that people write may have such lines without a conflict.
 pub(crate) fn merge_markers(text: &str) -> Vec<Range<usize>> {
     let mut markers = Vec::new();
     let mut start = 0;

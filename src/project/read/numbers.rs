@@ -36,8 +36,8 @@ impl TomlReader {
         number
     }
 
-    /// Reads the optional number `key`, which may be written as an integer. It must be finite and at least 0, or above
-    /// 0 with `ExcludesZero`.
+    /// Reads the optional number `key`, which may be written as an integer. The number must be finite and must not be
+    /// negative. If `bound` is `ExcludesZero`, it must not be zero either.
     pub(crate) fn number(&mut self, entry: &TomlTable<'_, '_>, key: &str, bound: LowerBound) -> Option<f64> {
         let value = self.optional(entry, key)?;
         let number = match value.get_ref() {

@@ -255,8 +255,8 @@ pub(crate) fn whole_edit(reader: &mut TomlReader, edit: &Edit) {
     }
 }
 
-/// Checks the answers in `expect.accept`. An answer must not be the old answer or its first words, and must not be
-/// repeated.
+/// Checks the answers in `expect.accept`. An answer must not be the old answer, the beginning of the old answer, the
+/// target, or another accepted answer.
 fn accepted(reader: &mut TomlReader, edit: &Edit) {
     let spans = &edit.spans;
     let old = edit.was.as_deref().map(folded).zip(spans.was.as_ref());
@@ -285,8 +285,8 @@ fn accepted(reader: &mut TomlReader, edit: &Edit) {
     }
 }
 
-/// Returns whether `start` equals `whole` or is its first words. If so, a model that answers `whole` also gives the
-/// answer `start`.
+/// Returns whether `whole` begins with `start` and no letter or digit follows. For example, a model that answers
+/// "paris, france" also gives the answer "paris".
 fn begins(whole: &str, start: &str) -> bool {
     whole.strip_prefix(start).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }

@@ -67,8 +67,8 @@ pub(crate) struct TomlReader {
 /// The keys that must be arrays of tables, written with double brackets: `[[edit]]` and `[[probe]]`.
 const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
 
-/// Pairs of a wrong key and the valid key that the user probably means. A suggestion by spelling would name a different
-/// valid key.
+/// Pairs of a wrong key and the valid key that the user probably means. They are needed because the valid key with the
+/// most similar spelling is a different one: `subject` is most similar to `subjects`.
 const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 
 /// The tables of one kind of file. Each table has a description and its valid keys, so that a message can say to which
@@ -117,7 +117,8 @@ impl TomlReader {
         (reader, tree.into_inner())
     }
 
-    /// Reports a repeated table header as one finding. The parser gives an error for every key under the second header.
+    /// Reports a repeated table header as one finding, instead of the parser's errors for every key under the second
+    /// header.
     fn merge_repeated_headers(&mut self, text: &str, errors: &mut Vec<toml::de::Error>) {
         let line = |error: &toml::de::Error| text.get(whole_lines(text, &error.span()?)).map(str::trim);
         let is_twice = |error: &toml::de::Error| error.message().contains("duplicate key");
@@ -167,7 +168,8 @@ impl TomlReader {
         if broken.is_empty() { findings } else { findings.into_iter().filter(|finding| !echo(finding)).collect() }
     }
 
-    /// Adds a finding for every key of the table that is not in `known`, and suggests the right key or table.
+    /// Adds a finding for every key of the table that is not in `known`. The finding names the table to which the key
+    /// belongs, or suggests a key of this table with a similar name.
     pub(crate) fn known_keys(&mut self, entry: &TomlTable<'_, '_>, known: &[&str]) {
         for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = shorten(key.get_ref());
