@@ -33,7 +33,7 @@ pub enum SchemaKind {
 }
 
 impl SchemaKind {
-    /// All kinds. The folder `schemas/` has one file per kind.
+    /// All kinds of files that have a schema. The folder `schemas/` has one file per kind.
     pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
 
     /// Returns the argument of `corrigenda schema` that selects this schema.
@@ -61,7 +61,8 @@ impl SchemaKind {
 pub fn render(kind: SchemaKind) -> String {
     let mut schema = value(kind);
     without_formats(&mut schema);
-    // A report uses null for an unknown value, so its schema keeps null. TOML has no null.
+    // In a report, null means an unknown value. The other files are TOML, which has no null, so their schemas must not
+    // allow it.
     if kind != SchemaKind::Report {
         without_null(&mut schema);
     }
@@ -188,7 +189,7 @@ struct EditEntry {
     #[schemars(rename = "status-reason")]
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     status_reason: Option<String>,
-    /// The expectations on the patched model, in addition to the answer to the edit's prompt.
+    /// Further expectations on the patched model. It is always expected to give the target after the edit's prompt.
     expect: Option<Expect>,
 }
 

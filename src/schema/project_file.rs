@@ -1,5 +1,5 @@
 //! Defines the types from which the JSON Schema of `corrigenda.toml` is derived, for the tables that the program stores
-//! in another form. These types are not used to read the file.
+//! in Rust types of a different structure. These types are not used to read the file.
 
 use std::collections::BTreeMap;
 
@@ -74,8 +74,8 @@ struct OwnStatisticsTable {
     /// The path of the corpus, a text file with one document per line. The second moments are computed from its text.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     corpus: Option<String>,
-    /// The maximum number of tokens per document; longer documents are truncated. By default the model's context
-    /// length.
+    /// The maximum number of tokens per document; longer documents are truncated. By default, the maximum is 2,048
+    /// or the model's context length, whichever is less.
     #[schemars(range(min = 1))]
     max_tokens: Option<u64>,
     /// The maximum number of documents that are read from the corpus; by default all.
@@ -123,17 +123,18 @@ struct PolicyTable {
     /// The maximum mean KL divergence from the base model on neutral text, in nats.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_damage: Option<f64>,
-    /// The maximum relative growth of the perplexity of neutral text; 0.1 means 10 %.
+    /// The maximum relative growth of the perplexity of neutral text from the base model to the patched model; 0.1
+    /// means 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_perplexity: Option<f64>,
     /// Subjects that no edit may change.
     #[serde(default)]
     protected: Vec<ProtectedEntry>,
-    /// The severity of findings, by the code of the finding.
+    /// The severity of findings. Each key is the code of a finding.
     #[serde(default)]
     levels: BTreeMap<String, LevelName>,
-    /// The reason for a rule, by the key of the rule or by the code of a finding. A finding about a broken rule shows
-    /// the reason.
+    /// The reasons for the rules. A finding about a broken rule shows the reason. Each key is the key of a rule or the
+    /// code of a finding.
     #[serde(default)]
     reasons: BTreeMap<String, String>,
 }

@@ -16,7 +16,7 @@ use crate::project::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
 use crate::project::read::rules::is_id;
 use crate::report::{ReportVerb, samples};
 
-// The integration tests use this file too, to check the JSON answers of the commands.
+// The integration tests also use this module, to check the JSON output of the commands against the schemas.
 #[path = "../../tests/support/json_schema.rs"]
 mod json_schema;
 
@@ -315,7 +315,7 @@ fn judge(kind: SchemaKind, full: &str, cases: &[Case], reader: impl Fn(&str) -> 
     }
 }
 
-/// Covers mistakes that a schema cannot express, so that only the reader rejects them.
+/// Checks that the reader rejects mistakes that a JSON Schema cannot detect, such as a prompt with two placeholders.
 #[test]
 fn the_reader_is_stricter_than_the_schema() {
     for (from, to) in [("{} is", "{} {} is"), ("\"Rome\"", "\"Paris\""), ("\"Rome\"", "\"Rome\\u0000\"")] {
