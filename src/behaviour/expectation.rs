@@ -29,7 +29,7 @@ pub struct Expectation<'p> {
     pub chat: bool,
     /// The accepted answers, the target first; empty if the next token should stay unchanged.
     pub answers: Vec<&'p str>,
-    /// Whether the prompt is only reported and not checked, as for a probe with `unchanged = false`.
+    /// Whether the prompt is only reported and not checked, for example because a probe has `unchanged = false`.
     pub report_only: bool,
     /// The file that states the expectation, for diagnostics.
     pub file: FileId,
