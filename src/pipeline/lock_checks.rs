@@ -44,8 +44,8 @@ pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     Err(stop)
 }
 
-/// Returns the error for a `corrigenda.lock` that names another base model, with a help line for every file that
-/// differs. `whose` is the word for the lock in the message: "the lock", or the name of a project or of a git revision.
+/// Returns the error for a `corrigenda.lock` of another base model, with one help line per file that differs. `whose`
+/// is the word for the lock in the message: "the lock", or the name of a project or of a git revision.
 pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&with_new_base);

@@ -137,7 +137,7 @@ pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>,
     Ok(keys)
 }
 
-/// Calls `receive` with each edit, its MLP key at the setup's layer, and whether this key was computed now. A key is
+/// Calls `receive` with each edit, its MLP key at the setup's layer, and whether this call computed the key. A key is
 /// computed if the store has no compiled edit at the address `address(edit)`.
 ///
 /// # Errors

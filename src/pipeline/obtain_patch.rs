@@ -22,7 +22,7 @@ pub struct ObtainedPatch {
     pub id: Digest,
     /// A note for the user if the patch is not the one that `corrigenda.lock` names; `None` otherwise.
     pub note: Option<String>,
-    /// The texts that are put before prompts whose subject would otherwise be at an attention sink.
+    /// The prefaces of the edits: texts that are put before prompts to keep the subjects away from attention sinks.
     pub prefaces: Prefaces,
 }
 

@@ -12,7 +12,7 @@ use crate::store::{EntryKind, MOST_PATCH_BYTES, Store};
 /// The minimum number of hexadecimal digits in an abbreviated patch id.
 pub const MIN_ID_DIGITS: usize = 8;
 
-/// A patch file that was found by the name that the user gave.
+/// A patch file, found by the name that the user gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPatch {
     pub path: PathBuf,

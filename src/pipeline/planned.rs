@@ -182,7 +182,8 @@ impl Plan<'_> {
         if findings.is_empty() { Ok(()) } else { Err(Failure::invalid(findings, sources)) }
     }
 
-    /// Returns the texts that are put before prompts whose subject would otherwise be at an attention sink.
+    /// Returns the prefaces of the edits: texts that are put before prompts to keep the subjects away from attention
+    /// sinks.
     pub fn prefaces(&self) -> Prefaces {
         let stated = self.edits.iter().filter_map(|one| Some((one.edit.id.as_str(), one.name, one.preface()?)));
         stated.collect()

@@ -317,7 +317,8 @@ pub fn not_finite_error(error: &ModelError) -> Failure {
     Failure::from(error.hint().into_iter().fold(finding, Diagnostic::help))
 }
 
-/// Returns an error that lists the prompts that cannot be evaluated, each with its location in the project's files.
+/// Returns the error for prompts that cannot be evaluated. It lists each prompt with its location in the project's
+/// files.
 pub fn unrunnable_error(project: &Project, unrunnable: &[UnrunnablePrompt]) -> Failure {
     let finding = |one: &UnrunnablePrompt| {
         let message = format!("`{}`: {}", one.id, one.error);

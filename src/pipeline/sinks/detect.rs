@@ -32,7 +32,7 @@ pub struct Sink {
     pub relative_norm: f64,
     /// The text that is put before the prompt to avoid the sink; `None` if no text avoids it.
     pub preface: Option<String>,
-    /// The texts that were tried before the prompt and do not avoid the sink, in the order in which they were tried.
+    /// The texts that do not avoid the sink if they are put before the prompt, in the order in which they were tried.
     pub failed_prefaces: Vec<String>,
 }
 
