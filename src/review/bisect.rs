@@ -72,8 +72,8 @@ pub fn culprits(
 /// The edit whose removal brings a failing expectation closest to being met.
 #[derive(Clone)]
 struct Nearest {
-    /// The probability of the accepted answer without the edit. If the next token should stay unchanged, this is the
-    /// negative KL divergence. Larger is better in both cases.
+    /// The probability of the accepted answer without the edit. If the next token should stay unchanged, this is the KL
+    /// divergence with a minus sign. Larger is better in both cases.
     gain: f64,
     id: String,
     /// The number that the report shows: the probability of the accepted answer, or the positive KL divergence.

@@ -30,7 +30,7 @@ pub struct TestRun<'p> {
     pub findings: Vec<Diagnostic>,
     /// Notes for the report, for example that damage was not measured.
     pub notes: Vec<String>,
-    /// All expectations that are not met, including those that are tolerated because enough other prompts hold.
+    /// All unmet expectations, including those that are tolerated because enough other prompts hold.
     shortfalls: Vec<Accepted>,
     /// The unmet expectations that can make the test fail, because they are not tolerated. A reviewer can accept them
     /// in `corrigenda.accepted`.
@@ -46,7 +46,7 @@ pub struct TestInput<'a, 'p> {
     /// Whether `edits` are all edits of the project. If not, the limits on the whole set are not checked.
     pub whole: bool,
     pub damage: bool,
-    /// The texts that are put before prompts whose subject would otherwise be at an attention sink.
+    /// The prefaces of the edits: texts that are put before prompts to keep the subjects away from attention sinks.
     pub prefaces: &'a Prefaces,
 }
 
@@ -208,7 +208,7 @@ impl Judge<'_, '_> {
         }
     }
 
-    /// Returns the share of paraphrases that hold, among the paraphrases of the edit that states `one`.
+    /// Returns the share of paraphrases that hold. Only the paraphrases of the edit that states `one` are counted.
     fn own_share(&self, one: &Expectation<'_>) -> f64 {
         let all = self.expectations.iter().zip(self.predictions);
         let own = all.filter(|(other, _)| other.id == one.id && other.kind == PromptKind::Paraphrase);
