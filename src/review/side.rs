@@ -54,8 +54,8 @@ pub struct Side {
     pub model: Model,
     /// A note for the report if the patch is not the one that the project's `corrigenda.lock` names; `None` otherwise.
     pub note: Option<String>,
-    /// The prefaces of the edits (texts that are put before prompts to keep the subjects away from attention sinks); empty
-    /// without a project.
+    /// The prefaces of the edits (texts that are put before prompts to keep the subjects away from attention sinks);
+    /// empty without a project.
     pub prefaces: Prefaces,
 }
 
