@@ -149,7 +149,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
     tail.row(["lock", &lock_line(built)]);
     let verdict = verdict(project, built);
     let (head, tail) = (head.render(width), tail.render(usize::MAX));
-    // Without edits, the table would have only a header.
+    // If there are no edits, the table is omitted, because it would have only a header.
     let edits = if edits.is_empty() { String::new() } else { edits.render(width) + "\n" };
     format!("{head}\n{edits}{tensors}{tail}{verdict}")
 }

@@ -40,8 +40,8 @@ pub(super) fn man(context: &Context, arguments: &Man, command: clap::Command) ->
     }
 }
 
-/// Returns the main manual page. With a folder, writes the pages of all verbs to the folder instead, and returns an
-/// empty page.
+/// Returns the main manual page. If `arguments` names a folder, the pages of all verbs are written to it instead, and
+/// an empty page is returned.
 fn pages(context: &Context, arguments: &Man, command: clap::Command) -> Result<Vec<u8>, String> {
     // The long version text names the instruction set of this machine, but a manual page must be the same on every
     // machine.

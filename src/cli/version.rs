@@ -1,4 +1,4 @@
-//! Defines the output of `--version`, which contains what a bug report needs to say about the program and the machine.
+//! Defines the output of `--version`: the details of the program and the machine that a bug report needs.
 
 use std::sync::LazyLock;
 

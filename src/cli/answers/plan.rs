@@ -56,7 +56,7 @@ pub(in crate::cli) struct PlanEntry<'a> {
     pub position: u64,
     /// The indices of the layers that the edit changes, from 0.
     pub layers: Vec<u64>,
-    /// The digest under which the store keeps the compiled edit, or will keep it after a build.
+    /// The key of the compiled edit in the store. The entry exists once a build has compiled the edit.
     pub object: Digest,
     /// The most probable next token of the base after the prompt.
     pub says: TopToken<'a>,
@@ -108,7 +108,7 @@ pub(in crate::cli) struct PlanAlias {
     pub preface: Option<String>,
     /// The index of the alias's last token in `tokens`, from 0.
     pub position: u64,
-    /// The digest under which the store keeps the edit compiled for this alias, or will keep it after a build.
+    /// The key, in the store, of the edit that is compiled for this alias. The entry exists once a build has compiled it.
     pub object: Digest,
 }
 

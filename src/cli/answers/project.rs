@@ -8,7 +8,7 @@ use crate::research::bench::data::RejectedRecord;
 pub(in crate::cli) struct InitAnswer<'a> {
     /// The files that `init` wrote, relative to the project's folder.
     pub wrote: &'a [&'static str],
-    /// The files that existed before and were not changed.
+    /// The files of the new project that already existed and were not changed.
     pub left: &'a [&'static str],
 }
 
@@ -26,8 +26,8 @@ pub(in crate::cli) struct ImportAnswer<'a> {
     pub neighbours_dropped: usize,
 }
 
-/// A record of a dataset that was left out. The fields are in alphabetical order, because `import` writes its list of
-/// such records in the order of this type.
+/// A record of a dataset that was left out. The fields are declared in alphabetical order, because `import` writes them
+/// to its list of left-out records in the declared order.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct RejectedEntry<'a> {
     /// The case number of the record in its dataset; null if the record has none.

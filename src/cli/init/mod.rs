@@ -77,7 +77,7 @@ fn nameless(stray: &Path) -> Diagnostic {
 /// The files that `init` wrote or left unchanged, and notes for the user.
 struct Begun {
     wrote: Vec<&'static str>,
-    /// The files that already existed and were not changed.
+    /// The files of the new project that already existed and were not changed.
     left: Vec<&'static str>,
     /// Sentences for the user, such as how the layer was chosen.
     notes: Vec<String>,

@@ -79,7 +79,7 @@ impl TraceOutput {
         self.traced.iter().filter(|one| one.answer_tokens.is_some_and(|tokens| tokens > 1)).count()
     }
 
-    /// Returns the lines that are printed above the table, each as a name and a value.
+    /// Returns the lines above the table, such as the noise and the mean probabilities, each as a name and a value.
     fn lines(&self) -> Vec<(String, String)> {
         let effects = &self.effects;
         let mut lines = vec![
