@@ -154,7 +154,7 @@ fn missing(root: &Path) -> Diagnostic {
 }
 
 /// Parses the text of `corrigenda.toml` and returns the settings, the folder of edits, and the findings. The settings
-/// are `None` if the model is missing or invalid, or if the file has an unsupported `format`.
+/// are `None` if the file names no valid model or has an unsupported `format`.
 pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let (mut reader, tree) = TomlReader::document(file, text, TABLES);
     let top = TomlReader::root(&tree);

@@ -134,7 +134,8 @@ impl Policy {
         }
     }
 
-    /// Checks the rules that need no model: the required fields, the protected subjects, and the number of edits.
+    /// Checks the rules that can be checked without a model: the required fields, the protected subjects, and the
+    /// number of edits.
     pub(crate) fn judge(&self, edits: &EditSet) -> Vec<Diagnostic> {
         let mut found: Vec<Diagnostic> =
             edits.edits.iter().chain(&edits.parked).flat_map(|edit| self.judge_edit(edit)).collect();

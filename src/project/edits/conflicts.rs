@@ -107,7 +107,7 @@ fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
 }
 
 /// Adds findings for edits with the same subject but different text before the subject. Their MLP keys may be similar,
-/// so the edits may disturb each other. [`one_key`] reports edits with equal MLP keys.
+/// so one edit may change the answer of the other. [`one_key`] reports edits with equal MLP keys.
 fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     // For every subject, the first two edits with different MLP keys are kept. The MLP key of a later edit differs from
     // at least one of these two keys, so the later edit can be reported together with that edit.
@@ -236,7 +236,7 @@ fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Cappe
         named.iter().map(|one| (one.prompt_text(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.unchanged.iter().zip(&edit.spans.unchanged) {
-            // `rules::whole_edit` reports conflicts within one edit.
+            // `rules::whole_edit` already reports a prompt that an edit both changes and expects to stay unchanged.
             let Some(other) = changed.get(&(text.as_str(), edit.chat)).filter(|other| !std::ptr::eq(**other, edit))
             else {
                 continue;

@@ -177,7 +177,7 @@ fn every_pair_of_edits_with_one_key_is_reported() {
     assert_eq!(pairs_of(&facts, false), want);
     let turned: Vec<_> = facts.into_iter().rev().collect();
     assert_eq!(pairs_of(&turned, false), want);
-    // With a ridge, the linear system satisfies both edits in part, so the finding is only a warning.
+    // With a ridge, a build can satisfy both edits in part, so the finding is only the warning `shared-subject`.
     assert!(pairs_of(&facts, true).iter().all(|told| told.starts_with("shared-subject")));
     assert_eq!(pairs_of(&facts, true).len(), want.len());
     // In the prompt of `a`, the subject ends inside the word "Gaga's". A tokenizer may merge the last letters of the
@@ -399,7 +399,7 @@ fn a_parked_edit_is_not_built() {
     for wrong in ["status = \"parked\"\n", "status-reason = \"why\"\n", "status = \"off\"\nstatus-reason = \"why\"\n"] {
         assert_eq!(codes(fact("a", wrong)), [Code::StatusUnknown], "{wrong}");
     }
-    // Parking an edit is a change of the fact, not a removal.
+    // Parking an edit is reported as a change of the field `status`, not as a removal of the fact.
     let before = read(fact("b", "")).expect("valid").0;
     let after = read(fact("b", parked)).expect("valid").0;
     let facts = super::diff::compare(&before, &after);

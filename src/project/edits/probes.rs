@@ -25,7 +25,7 @@ pub struct Probe {
     pub prompt: String,
     /// Whether the prompt is a user message, to which the model's chat template is applied; false by default.
     pub chat: bool,
-    /// Whether the answer should stay unchanged; true by default. If false, the answer is only reported.
+    /// Whether the answer should stay unchanged; true by default. If false, the answer is reported but not checked.
     pub unchanged: bool,
     pub file: FileId,
     /// The byte range of the prompt in `file`.

@@ -131,7 +131,8 @@ impl Acceptances {
     }
 }
 
-/// Adds to the last finding a help line with the command that generates `corrigenda.accepted` again.
+/// Adds a help line to the last finding. It names the command that writes the generated file `corrigenda.accepted`
+/// again.
 fn advised(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Some(last) = findings.last_mut() {
         last.help.push(ANEW.to_owned());

@@ -163,7 +163,7 @@ impl LockedEdit {
 }
 
 impl Lock {
-    /// Returns the prefaces in the lock, without those of edits that are no longer in `edits`.
+    /// Returns the prefaces in the lock of all edits that are also in `edits`.
     pub fn prefaces(&self, edits: &EditSet) -> Prefaces {
         let subject = |one: &LockedEdit| edits.get(&one.id).map(|edit| edit.subject.as_str());
         self.edits.iter().filter_map(|one| one.stated(subject(one)?)).collect()
