@@ -35,8 +35,8 @@ pub(super) fn kills() -> bool {
     false
 }
 
-/// Calls `write` with `bytes`. If a test simulates an error, writes only half of the bytes, like a full disk, and
-/// returns the error.
+/// Calls `write` with `bytes`. If a test simulates an error, writes only half of the bytes and returns the error,
+/// as may happen on a full disk.
 ///
 /// # Errors
 /// If `write` fails, or a test simulates an error.

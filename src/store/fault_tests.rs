@@ -82,7 +82,7 @@ impl Place {
     }
 
     /// Checks that `lock` has its old or its new content, and that no entry is damaged. If `mended` is false, the entry
-    /// that [`Place::new`] damaged is not checked.
+    /// that [`Place::new`] damaged is not checked. `what` describes the simulated fault, for messages.
     fn is_sound(&self, mended: bool, what: &str) {
         let lock = fs::read(self.path("lock")).expect("there");
         assert!(lock == b"old" || lock == b"new", "{what}");

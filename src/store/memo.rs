@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(digest_file_fresh(&path).expect("hashed"), digest);
         fs::write(&memo, &bytes[1..]).expect("written");
         assert_eq!(digest_file(&store, &path).expect("hashed again"), digest);
-        // The digest of the normalised text is cached separately.
+        // The digest of the normalised text and the digest of the bytes are cached separately.
         assert_eq!(digest_text(&store, &path).expect("hashed"), digest);
         assert_eq!(memos(&store).len(), 2);
         let changed = large(&path, 2);

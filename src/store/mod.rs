@@ -73,7 +73,7 @@ pub enum EntryKind {
     /// The numbers that a build reports, or the cached result of one of these computations: causal tracing, the search
     /// for a layer, the search for attention sinks, and the check of policy limits.
     Report,
-    /// The reason why an edit cannot be compiled. The key of the entry is the one that the compiled edit would have.
+    /// The reason why an edit cannot be compiled. The entry has the key that the compiled edit would have.
     Refusal,
     /// Unfinished statistics: a sum over a part of the corpus. It is replaced when a larger part has been summed.
     Partial,

@@ -34,7 +34,7 @@ impl Repair {
         }
     }
 
-    /// Returns whether the advice to the user is to remove the path.
+    /// Returns whether the user should remove the path. If not, the user should check its permissions and the disk.
     pub fn removes(self) -> bool {
         self != Self::CheckPermissions
     }
