@@ -123,8 +123,8 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
-    // Changes of metadata or expectations do not need a build. A new or removed edit needs a build. A changed subject,
-    // prompt or target also needs one.
+    // The facts need a build if an edit is new or removed, or if its meaning (subject, prompt, target or chat) changed.
+    // Other changes, for example of metadata or expectations, do not affect the patch.
     let weighs = |change: &EditChange| change.kind != ChangeKind::Changed || change.parts.contains(&EditPart::Meaning);
     let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
