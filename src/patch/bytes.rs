@@ -23,7 +23,8 @@ struct Manifest {
     targets: BTreeMap<String, TargetEntry>,
 }
 
-/// The JSON about one edited weight. The fields are in alphabetical order, so that the JSON is canonical.
+/// The JSON object that describes one edited weight. The fields are in alphabetical order, so that the JSON is
+/// canonical.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TargetEntry {

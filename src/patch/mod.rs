@@ -77,7 +77,7 @@ impl Target {
         }
     }
 
-    /// Returns the change of this weight by only the edit at index `edit`.
+    /// Returns the part of the change that one edit contributes. `edit` is the index of the edit in `self.edits`.
     pub fn alone(&self, edit: usize) -> Self {
         Self {
             edits: vec![self.edits[edit]],
