@@ -32,7 +32,8 @@ pub fn quoted(text: &str) -> String {
     escape_controls(&format!("{text:?}"))
 }
 
-/// The maximum length of a text in a message, in bytes. Project files may contain very long names.
+/// The maximum length of a text in a message, in bytes. Longer texts are shortened, because the names in project files
+/// may be very long.
 const MOST_BYTES: usize = 4096;
 
 /// Shortens a text of more than 4,096 bytes for a message, to about 3,072 bytes of its beginning and 1,024 of its end.
