@@ -136,8 +136,8 @@ fn refused(case: &Case, why: String) -> RejectedRecord {
     RejectedRecord { record: case.record, id: Some(case.id), why }
 }
 
-/// Returns the path of a record's edit file. Paths sort by case number, so the record with the larger case number is
-/// rejected if two records contradict each other.
+/// Returns the path of a record's edit file. Paths are sorted by case number. If two records contradict each other, the
+/// parser therefore rejects the one with the larger case number.
 fn path(folder: &str, case: u64, id: &str) -> String {
     format!("{folder}/{:05}/{case:08}{}.toml", case / IN_A_FOLDER, id.trim_start_matches(&format!("case-{case}")))
 }

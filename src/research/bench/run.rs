@@ -24,10 +24,10 @@ use crate::progress::Progress;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaseMetrics {
-    /// Success rates and magnitudes, computed from the likelihoods of two answers as for CounterFact.
+    /// The metrics of CounterFact: success rates and magnitudes, computed from the likelihoods of two answers.
     #[serde(rename = "likelier")]
     Likelihoods(counterfact::LikelihoodMetrics),
-    /// Shares of correctly predicted tokens, as for zsRE.
+    /// The metrics of zsRE: shares of correctly predicted tokens.
     #[serde(rename = "right")]
     Tokens(zsre::TokenMetrics),
 }

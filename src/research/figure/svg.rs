@@ -1,5 +1,5 @@
-//! Writes SVG drawings that consist of rectangles, lines, polygons and texts. They are dark on a white background, so a
-//! drawing looks the same on light and dark pages.
+//! Writes SVG drawings that consist of rectangles, lines, polygons and texts. Every drawing has a white background, so
+//! it looks the same on light and dark pages.
 
 use std::fmt::Write as _;
 

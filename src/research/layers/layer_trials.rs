@@ -100,7 +100,7 @@ impl<'a> LayerTrials<'a> {
         let mut plan = plan(project, base, setup, self.store)?;
         let (factor, _) = factor(self.context(setup), cached)?;
         let (objects, compiled) = self.compile(setup, &mut plan)?;
-        // An edit needs a value vector for every name of its subject.
+        // An edit needs one value vector for its subject and one for each alias. It fails if any of them is missing.
         let lacks =
             |edit: &Edit| plan.edits.iter().any(|one| one.edit.id == edit.id && !objects.contains_key(&one.meaning));
         let refused: Vec<bool> = edits.iter().map(lacks).collect();

@@ -22,7 +22,7 @@ pub enum NoiseRule {
 }
 
 impl Default for NoiseRule {
-    /// Returns three standard deviations of the subjects' embeddings (Meng et al. 2022).
+    /// Returns the rule `s3`: normal noise of three standard deviations of the subjects' embeddings (Meng et al. 2022).
     fn default() -> Self {
         Self::Spread(3.0)
     }

@@ -13,7 +13,7 @@ use crate::numeric::Mean;
 
 pub use render::GridRow;
 
-/// A value in a table, with its 95 % interval and its marks.
+/// A value in a result table, with its 95 % interval and its marks for the best value and for a clear failure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct TableCell {
     /// The value as shown in the table. The published metrics are multiplied by 100, as in Meng et al. 2022.

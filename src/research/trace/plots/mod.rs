@@ -10,8 +10,8 @@ use super::indirect_effects::FactTrace;
 use super::plan::{RestoredKind, TracePlan};
 use crate::research::figure::Figure;
 
-/// Draws the figures of the averages over all facts: heat maps, line charts by layer, and bar charts for severed MLP or
-/// attention outputs. A figure without data is left out.
+/// Draws the figures of the average effects over all facts: heat maps, line charts by layer, and bar charts for severed
+/// MLP or attention outputs. A figure without data is left out.
 pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
     // All heat maps use the colour scale of the effects of single hidden states, as in the paper. If single states were
     // not traced, the scale covers all traced kinds.
