@@ -108,8 +108,8 @@ pub(in crate::cli) struct PlanAlias {
     pub preface: Option<String>,
     /// The index of the alias's last token in `tokens`, from 0.
     pub position: u64,
-    /// The key of the edit compiled for this alias in the store. The entry exists once a build has compiled the edit for
-    /// the alias.
+    /// The key of the store entry with the edit compiled for this alias. The entry exists once a build has compiled the
+    /// edit for the alias.
     pub object: Digest,
 }
 
