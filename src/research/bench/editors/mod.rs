@@ -118,14 +118,14 @@ pub type Overrides = BTreeMap<String, f64>;
 /// The settings of editors that the user can override, each with a description for error messages.
 pub const NUMBERS: [(&str, &str); 20] = [
     ("rome.refine-steps", "steps of refinement"),
-    ("rome.refine-rate", "Adam's learning rate for it"),
-    ("rome.refine-layers", "layers that it changes"),
-    ("rome.refine-start", "the scale of the closed form at its start"),
+    ("rome.refine-rate", "Adam's learning rate of the refinement"),
+    ("rome.refine-layers", "layers that the refinement changes"),
+    ("rome.refine-start", "scale of the closed form at the start of the refinement"),
     ("rome.refine-contexts", "context templates of each edit"),
     ("rome.refine-sentences", "sentences that should stay unchanged"),
-    ("rome.refine-drift", "weight of their drift"),
+    ("rome.refine-drift", "weight of the drift on these sentences"),
     ("rome.refine-size", "weight of the size of the change"),
-    ("rome.refine-ridge", "ridge of the link before it"),
+    ("rome.refine-ridge", "ridge of the link before the refinement"),
     ("rome.refine-from", "the smallest set that is refined"),
     ("memit.weight", "λ, the weight of the second moment"),
     ("memit.layers", "layers that the change is spread over"),
@@ -136,7 +136,7 @@ pub const NUMBERS: [(&str, &str); 20] = [
     ("ft.layer", "the layer that ft tunes; by default the project's"),
     ("ft+l.layer", "the layer that ft+l tunes"),
     ("ft+l.bound", "the maximum change of a weight"),
-    ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
+    ("values.clamp", "the longest δ of memit, emmet and alphaedit, as a multiple of the length of the hidden state"),
 ];
 
 /// Creates an editor. `overrides` replaces default settings of the editor. If `published` is true, the editor follows

@@ -41,7 +41,7 @@ pub fn averages(effects: &AverageEffects, plan: &TracePlan) -> Vec<Figure> {
     let mut figures: Vec<Figure> = RestoredKind::TABLES.iter().filter_map(heat).collect();
     let more = [
         ("layers", "Average indirect effects by layer, with 95 % intervals", lines::by_layer(effects, plan)),
-        ("severed", "AverageEffects of restored states with MLPs or attentions severed", lines::severed(effects, plan)),
+        ("severed", "Effects of restored states with MLPs or attentions severed", lines::severed(effects, plan)),
     ];
     figures.extend(
         more.into_iter().filter_map(|(name, shows, svg)| {
