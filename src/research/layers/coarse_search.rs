@@ -39,8 +39,8 @@ impl CoarseSearch {
         (coarse, Round { layers: coarse.all(), around: Vec::new() })
     }
 
-    /// Returns the next round: untried layers around the best ones, at half the distance of the previous round. Returns
-    /// `None` if all layers next to the best ones have been tried.
+    /// Returns the next round: untried layers around the best layers, at half the distance of the previous round.
+    /// Returns `None` if all layers next to the best layers have been tried.
     pub fn next(&mut self, tried: &[LayerResult]) -> Option<Round> {
         loop {
             self.stride = (self.stride / 2).max(1);
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!((&found[1].around, &found[1].layers), (&vec![6], &vec![4, 8]));
         let all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
         assert!(all.contains(&7) && all.len() < 15, "{found:?}");
-        // Every layer is found if it is the best one, including the first and the last layer. No layer is tried twice.
+        // The search tries the best layer, even if it is the first or the last layer. No layer is tried twice.
         for count in [9, 12, 17, 24, 30, 48] {
             for top in 0..count {
                 let searched = rounds(count, |layer| 100usize.saturating_sub(layer.abs_diff(top)).saturating_sub(90));

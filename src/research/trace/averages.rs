@@ -11,7 +11,7 @@ use crate::numeric::Mean;
 /// 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TokenClass {
-    /// The first token of the subject, also if it is the only one.
+    /// The first token of the subject, also if the subject has only one token.
     FirstSubject,
     /// The tokens between the first and the last token of the subject. Two such tokens of one fact count as two values
     /// in the average of this class.

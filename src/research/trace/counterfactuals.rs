@@ -1,5 +1,5 @@
-//! Creates counterfactual edits: edits that replace the answer of a fact that the model knows. They are used to test at
-//! which layer edits work.
+//! Creates counterfactual edits. Each edit replaces the answer of a fact that the model knows. The edits are used to
+//! test at which layer edits work.
 //!
 //! The selection depends only on the facts, the model and the seed.
 

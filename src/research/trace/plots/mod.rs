@@ -1,5 +1,5 @@
-//! Draws the figures of causal tracing as in Meng et al. 2022: heat maps of single facts and of averages, line charts
-//! by layer, and bar charts for severed MLP or attention outputs.
+//! Draws the figures of causal tracing as in Meng et al. 2022: heat maps of single facts and of average effects, line
+//! charts by layer, and bar charts for severed MLP or attention outputs.
 
 pub mod heat;
 pub mod lines;

@@ -20,7 +20,7 @@ pub struct TracePage<'t> {
     pub plan: &'t TracePlan,
 }
 
-/// Returns the page as HTML: the figures of the averages, the table, and the figures of single facts.
+/// Returns the page as HTML: the figures of the average effects, the table, and the figures of single facts.
 pub fn render(told: &TracePage<'_>, averages: &[Figure], facts: &[Figure]) -> String {
     let mut page = Page::new("trace", &told.title, &told.lines);
     section(&mut page, "Over all facts", averages);
