@@ -109,8 +109,8 @@ fn an_answer_continues_its_prompt() {
             assert_eq!(parts, whole, "{file}: {answer:?}");
             // Decoding an answer after other text keeps its leading space.
             let ids = tokens.continuation(answer).expect("the text is tokenized");
-            assert_eq!(tokens.decode_behind(&ids), answer, "{file}");
-            let first = tokens.decode_behind(&ids[..1]);
+            assert_eq!(tokens.decode_after(&ids), answer, "{file}");
+            let first = tokens.decode_after(&ids[..1]);
             let again = tokens.continuation(&first).expect("the text is tokenized");
             assert!(again[0] == ids[0] || first.contains('\u{fffd}'), "{file}: {answer:?}: a part of a character");
         }

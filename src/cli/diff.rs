@@ -63,11 +63,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 
 fn compare(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
     let base = context.base(project, store, false)?;
-    let ground = DiffContext { project, base: &base, store, progress: &context.ui };
-    let before = Side::find(&arguments.before, ground)?;
-    let after = Side::find(&arguments.after, ground)?;
+    let diff_context = DiffContext { project, base: &base, store, progress: &context.ui };
+    let before = Side::find(&arguments.before, diff_context)?;
+    let after = Side::find(&arguments.after, diff_context)?;
     let generation = ContinuationOptions { tokens: arguments.tokens.into(), seed: arguments.seed };
-    let found = diff(&before, &after, ground, DiffOptions { generation, damage: !arguments.no_damage })?;
+    let found = diff(&before, &after, diff_context, DiffOptions { generation, damage: !arguments.no_damage })?;
     let outcome = if arguments.exit_code && differs(&found) { Outcome::Findings } else { Outcome::Ok };
     let command = format!("corrigenda diff {} {}", arguments.before, arguments.after);
     let head = context.report(ReportVerb::Diff, outcome, &command, &[], &Sources::default());

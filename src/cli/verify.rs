@@ -68,11 +68,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store) -> Result<Audit, Failure> {
-    let ground = || VerifyContext::open(what, store, context.isa);
+    let verify_context = || VerifyContext::open(what, store, context.isa);
     match &arguments.what {
-        None if arguments.rebuild => rebuild::rebuild(what, &ground()?, context.isa, &context.ui),
+        None if arguments.rebuild => rebuild::rebuild(what, &verify_context()?, context.isa, &context.ui),
         None => project::project(what, store, context.isa),
-        Some(name) => artefact(name, store, ground),
+        Some(name) => artefact(name, store, verify_context),
     }
 }
 
@@ -86,28 +86,28 @@ fn without_project(
     let folder = folder_named(base)?;
     let patch = arguments.patch.as_ref().map(|name| find(store, name)).transpose()?;
     artefact(what, store, || {
-        let ground = VerifyContext::without_project(&folder, store, context.isa)?;
-        patch.iter().try_fold(ground, VerifyContext::with_patch)
+        let verify_context = VerifyContext::without_project(&folder, store, context.isa)?;
+        patch.iter().try_fold(verify_context, VerifyContext::with_patch)
     })
 }
 
-/// Checks the adapter, checkpoint or patch with the path or id `name`. Its kind is determined before the base model is
-/// opened by `ground`, so that a wrong name is reported at once.
+/// Checks the adapter, checkpoint or patch with the path or id `name`. Its kind is determined before `verify_context`
+/// opens the base model, so that a wrong name is reported at once.
 fn artefact<'g>(
     name: &str,
     store: &Store,
-    ground: impl FnOnce() -> Result<VerifyContext<'g>, Failure>,
+    verify_context: impl FnOnce() -> Result<VerifyContext<'g>, Failure>,
 ) -> Result<Audit, Failure> {
     let path = Path::new(name);
     if path.is_dir() && adapter::is_peft(path) {
-        adapter::peft_adapter(&ground()?, path)
+        adapter::peft_adapter(&verify_context()?, path)
     } else if gguf::is_gguf(path) {
-        gguf::gguf(&ground()?, path)
+        gguf::gguf(&verify_context()?, path)
     } else if path.is_dir() {
-        checkpoint::checkpoint(&ground()?, path)
+        checkpoint::checkpoint(&verify_context()?, path)
     } else {
         let found = find(store, name)?;
-        patch::patch(&ground()?, &found)
+        patch::patch(&verify_context()?, &found)
     }
 }
 

@@ -213,8 +213,8 @@ impl<'r> LogReader<'r> {
             _ => parents.iter().all(|parent| self.patch(&parent.lock) != patch),
         };
         self.states.insert(commit.id.clone(), state);
-        let told = moved || unreadable.is_some() || !facts.is_empty();
-        told.then_some(LogEntry { commit, facts, unreadable, before, patch })
+        let is_shown = moved || unreadable.is_some() || !facts.is_empty();
+        is_shown.then_some(LogEntry { commit, facts, unreadable, before, patch })
     }
 
     /// Compares the facts in `after` with the facts of each parent. Returns the changes that appear in the comparison

@@ -3,7 +3,7 @@ use super::*;
 
 /// Formats the log of the branch `main`: one line per commit, each followed by one line for every fact that the commit
 /// changed.
-fn told(sample: &SampleRepository) -> String {
+fn log_text(sample: &SampleRepository) -> String {
     let repository = Repository::discover(&sample.project()).expect("a repository");
     let head = repository.resolve("main").expect("a commit");
     words(&log(&repository, &head, None).expect("a log"))
@@ -49,7 +49,7 @@ fn the_log_lists_changes_of_facts() {
     id = sample.commit(6, "removed", &[("edits/a.toml", &renamed)], &[id]);
     let other = edit("a", "Another", "z", "");
     sample.commit(7, "the old id again", &[("edits/a.toml", &renamed), ("edits/other.toml", &other)], &[id]);
-    insta::assert_snapshot!(told(&sample));
+    insta::assert_snapshot!(log_text(&sample));
     let repository = Repository::discover(&sample.project()).expect("a repository");
     let all = log(&repository, &repository.resolve("main").expect("a commit"), None).expect("a log");
     assert_eq!(all.ids(), BTreeSet::from(["a", "a.city", "b"]));
@@ -74,7 +74,7 @@ fn the_folder_of_edits_may_move() {
         &[id],
     );
     sample.commit(4, "outside", &[("corrigenda.toml", "edits = \"../../../facts\"")], &[id]);
-    insta::assert_snapshot!(told(&sample));
+    insta::assert_snapshot!(log_text(&sample));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn an_unreadable_commit_is_reported_once() {
     damage(&sample, sample.git.blob(c.as_bytes()).expect("a blob"));
     let projectless = sample.tree(&[("corrigenda.toml", 0o120_000, "x")]);
     sample.commit_tree(7, "no project file", projectless, &[id]);
-    insta::assert_snapshot!(told(&sample));
+    insta::assert_snapshot!(log_text(&sample));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn merges() {
     let same = sample.commit(5, "merge of ours", &clean, &[merge, theirs]);
     let evil = edit("a", "A", "z", "");
     sample.commit(6, "evil merge", &[("edits/a.toml", &evil), ("edits/b.toml", &b)], &[same, theirs]);
-    insta::assert_snapshot!(told(&sample));
+    insta::assert_snapshot!(log_text(&sample));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn the_log_lists_the_patches_of_the_locks() {
     id = sample.commit(5, "conflict", &[file, ("corrigenda.lock", "<<<<<<< ours\n")], &[id]);
     id = sample.commit(6, "taken", &[file, ("corrigenda.lock", &lock("2b"))], &[id, theirs]);
     sample.commit(7, "lock removed", &[file], &[id]);
-    insta::assert_snapshot!(told(&sample));
+    insta::assert_snapshot!(log_text(&sample));
 }
 
 #[test]

@@ -355,9 +355,9 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     let _ = writeln!(out, "\nbehaviour: {asked} asked, {other} answered differently");
     // Prompts with a target should be answered differently after an edit. All other prompts are therefore listed
     // separately.
-    let (wanted, beside): (Vec<&Answer>, Vec<&Answer>) = report.answers.iter().partition(|one| one.target.is_some());
+    let (wanted, others): (Vec<&Answer>, Vec<&Answer>) = report.answers.iter().partition(|one| one.target.is_some());
     answers(out, "  prompts with a target:", &wanted, width, all);
-    answers(out, "  other prompts:", &beside, width, all);
+    answers(out, "  other prompts:", &others, width, all);
     if let Some(damage) = &report.damage {
         let _ = writeln!(out, "\n{}", damage_line(damage));
     }

@@ -148,12 +148,12 @@ fn a_failing_memo_does_not_change_a_digest() {
     File::options().write(true).open(&model).and_then(|file| file.set_modified(hour_ago)).expect("touched");
     let want = Digest::of(&[7; (1 << 20) + 1]);
     let calls = everywhere(
-        |place| memo::digest_file(&place.store("own"), &model).expect("told"),
+        |place| memo::digest_file(&place.store("own"), &model).expect("the digest is computed"),
         |place, digest, what| {
             assert_eq!(digest, want, "{what}");
             place.is_sound(false, what);
             let store = place.store("own");
-            assert_eq!(memo::digest_file(&store, &model).expect("told"), want, "{what}: afterwards");
+            assert_eq!(memo::digest_file(&store, &model).expect("the digest is computed"), want, "{what}: afterwards");
             assert_eq!(store.skipped(), [""; 0], "{what}: no memo is incomplete");
             assert!(place.files().iter().any(|(path, _)| path.starts_with("own/v1/memo")), "{what}: has a memo");
         },

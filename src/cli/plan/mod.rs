@@ -213,9 +213,9 @@ impl PlanView<'_> {
         if whole {
             // The lines of each edit already show its differences. The digest of the edit set differs whenever an edit
             // differs, so it adds no information and is left out too.
-            let told =
+            let is_listed =
                 |one: &&Difference| !matches!(one.item, LockItem::Edit(_)) && !one.is(&LockItem::Patch, LockField::Set);
-            for difference in self.differences.iter().filter(told) {
+            for difference in self.differences.iter().filter(is_listed) {
                 let _ = writeln!(out, "~ {}: {}", difference.item, difference.field);
                 if difference.is(&LockItem::Patch, LockField::Settings) {
                     out.push_str(

@@ -44,8 +44,8 @@ pub(crate) fn suggest(
     // Only the MLP and attention outputs are restored, because the output shows only their effects.
     let kinds = vec![RestoredKind::Mlp, RestoredKind::Attention];
     let (noise, plan) = arguments.rules(base, &facts, kinds, RestoredTokens::LastSubject)?;
-    let ground = (&base.model, &base.tokens, &base.locked.digest);
-    let (traced, left) = trace_each(context, facts, |fact| trace_cached(ground, fact, (&noise, &plan), store))?;
+    let traced_base = (&base.model, &base.tokens, &base.locked.digest);
+    let (traced, left) = trace_each(context, facts, |fact| trace_cached(traced_base, fact, (&noise, &plan), store))?;
     let found = best(&tried);
     let others = |chosen: &LayerResult| {
         let others = tried.iter().filter(|one| one.layer != chosen.layer && indistinguishable(chosen, one));

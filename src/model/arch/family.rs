@@ -190,9 +190,9 @@ impl Family {
     /// the weight of an MLP down-projection, otherwise `None`.
     pub fn layer_of(&self, parameter: &str) -> Option<usize> {
         let name = parameter.strip_prefix(self.prefix).unwrap_or(parameter);
-        let (before, behind) = self.block.split_once("{}")?;
+        let (before, after) = self.block.split_once("{}")?;
         let (layer, rest) = name.strip_prefix(before)?.split_once('.')?;
-        let rest = rest.strip_prefix(&behind[1..])?;
+        let rest = rest.strip_prefix(&after[1..])?;
         let number: usize = layer.parse().ok()?;
         // Leading zeros are rejected, because `h.01.` and `h.1.` are different names.
         (rest.strip_suffix(".weight") == Some(self.mlp_out) && number.to_string() == layer).then_some(number)

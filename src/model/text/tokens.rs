@@ -279,7 +279,7 @@ impl Tokens {
 
     /// Decodes tokens that continue a text. Keeps a space before the first token, although some tokenizers strip a
     /// space at the start of the text that they decode.
-    pub fn decode_behind(&self, ids: &[u32]) -> String {
+    pub fn decode_after(&self, ids: &[u32]) -> String {
         let own = || self.decode(ids);
         let Some(before) = self.encode_raw(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };
         let whole = self.decode(&[&before.ids, ids].concat());

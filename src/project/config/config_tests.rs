@@ -45,8 +45,8 @@ fn an_edits_folder_outside_the_project_is_refused() {
         assert_eq!(with(folder).expect("below").edits, Path::new(below));
     }
     for folder in ["/", ".", "./", "..", "../facts", "facts/../..", "/facts"] {
-        let told = with(folder).expect_err("not below");
-        assert!(told.contains("path-outside") && told.contains("is not a folder below"), "{folder}: {told}");
+        let message = with(folder).expect_err("not below");
+        assert!(message.contains("path-outside") && message.contains("is not a folder below"), "{folder}: {message}");
     }
 }
 

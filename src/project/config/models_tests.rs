@@ -84,9 +84,9 @@ fn a_model_is_chosen_as_in_another_project() {
     before.choose_as(&two).expect("one entry");
     assert_eq!(before, single);
     assert!(two.clone().choose_as(&single).is_err());
-    let mut beside = parsed(TWO).expect("valid");
-    beside.choose_as(&two).expect("the same names");
-    assert_eq!(beside, two);
+    let mut same_names = parsed(TWO).expect("valid");
+    same_names.choose_as(&two).expect("the same names");
+    assert_eq!(same_names, two);
     let mut other = parsed(&TWO.replace("small", "tiny")).expect("valid");
     assert_eq!(other.choose_as(&two).expect_err("no such name").code, Code::ModelUnknown);
 }

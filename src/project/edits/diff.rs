@@ -179,7 +179,7 @@ mod tests {
     }
 
     /// Formats each change as one line, for example `~ b: target x→y`.
-    fn told(facts: &[FactChange]) -> Vec<String> {
+    fn lines(facts: &[FactChange]) -> Vec<String> {
         let field =
             |field: &FieldChange| format!("{} {}→{}", field.name, field.before.join("|"), field.after.join("|"));
         let fields = |fact: &FactChange| fact.fields.iter().map(field).collect::<Vec<_>>().join(", ");
@@ -192,7 +192,7 @@ mod tests {
         let after = set(&[("d", "D", "z", ""), ("a", "A", "x", ""), ("b", "B", "y", "expect.accept = [\"v\", \"w\"]")]);
         let facts = compare(&before, &after);
         assert_eq!(
-            told(&facts),
+            lines(&facts),
             [
                 "~ b: target x→y, owner me→, expect.accept →v|w",
                 "- c: subject C→, prompt {} is in→, target x→",
@@ -210,7 +210,7 @@ mod tests {
         let before = set(&[("a", "A", "x", ""), ("b", "B", "x", "aliases = [\"Bee\"]")]);
         let after = set(&[("new", "A", "x", "owner = \"me\""), ("other", "B", "x", "")]);
         assert_eq!(
-            told(&compare(&before, &after)),
+            lines(&compare(&before, &after)),
             [
                 // The aliases differ, so this is a removal and an addition, not a rename.
                 "- b: subject B→, aliases Bee→, prompt {} is in→, target x→",
@@ -237,7 +237,7 @@ mod tests {
         assert!(merged(&clean).is_empty(), "both sides were taken");
         let evil = set(&[("a", "A", "z", ""), ("c", "C", "v", ""), ("e", "E", "x", "")]);
         assert_eq!(
-            told(&merged(&evil)),
+            lines(&merged(&evil)),
             [
                 "~ a: target y→z",
                 "- b: subject B→, prompt {} is in→, target x→",
@@ -245,6 +245,6 @@ mod tests {
                 "+ e: subject →E, prompt →{} is in, target →x",
             ]
         );
-        assert_eq!(told(&common(compare(&set(base), &evil), &compare(&set(base), &evil))).len(), 4);
+        assert_eq!(lines(&common(compare(&set(base), &evil), &compare(&set(base), &evil))).len(), 4);
     }
 }

@@ -161,9 +161,9 @@ fn pairs_of(edits: &[(&str, &str)], ridge: bool) -> Vec<String> {
     let edits: Vec<String> = edits.iter().map(|(id, prompt)| edit(id, "Lady Gaga", prompt, "x")).collect();
     let (set, mut found) = one(&file(&edits)).expect("no error of a set");
     found.extend(conflicts::one_key(&set.edits, ridge));
-    let mut told: Vec<String> = found.iter().map(|one| format!("{}: {}", one.code, one.message)).collect();
-    told.sort();
-    told
+    let mut messages: Vec<String> = found.iter().map(|one| format!("{}: {}", one.code, one.message)).collect();
+    messages.sort();
+    messages
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn every_pair_of_edits_with_one_key_is_reported() {
     let turned: Vec<_> = facts.into_iter().rev().collect();
     assert_eq!(pairs_of(&turned, false), want);
     // With a ridge, a build can satisfy both edits in part, so the finding is only the warning `shared-subject`.
-    assert!(pairs_of(&facts, true).iter().all(|told| told.starts_with("shared-subject")));
+    assert!(pairs_of(&facts, true).iter().all(|message| message.starts_with("shared-subject")));
     assert_eq!(pairs_of(&facts, true).len(), want.len());
     // In the prompt of `a`, the subject ends inside the word "Gaga's". A tokenizer may merge the last letters of the
     // subject with the letters that follow, so it is not certain that the MLP keys are equal.

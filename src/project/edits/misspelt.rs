@@ -63,15 +63,11 @@ fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
 ///
 /// `German` is not a misspelling of `Germany`, and `South Korea` is not a misspelling of `North Korea`.
 fn is_slip(words: &str, name: &str) -> bool {
-    let ends = |word: &str| {
-        (word.chars().next().map(char::to_lowercase).map(Iterator::collect::<String>), word.chars().next_back())
-    };
+    let first = |word: &str| word.chars().next().map(|letter| letter.to_lowercase().collect::<String>());
     let same = |(word, own): (&str, &str)| {
         let bare_own = bare(own);
         word.to_lowercase() == bare_own.to_lowercase()
-            || (bare_own.chars().count() >= SHORTEST
-                && (ends(word).0 == ends(bare_own).0)
-                && !is_ending(word, bare_own))
+            || (bare_own.chars().count() >= SHORTEST && first(word) == first(bare_own) && !is_ending(word, bare_own))
     };
     words.split_whitespace().zip(name.split_whitespace()).all(same)
 }

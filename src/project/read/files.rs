@@ -283,14 +283,16 @@ mod tests {
         let (mut sources, mut findings) = (Sources::default(), Vec::new());
         let files = toml_files(root, root, &mut sources, &mut findings);
         assert_eq!(files.len(), 1);
-        let mut told: Vec<&str> = findings.iter().map(|one| sources.path(one.labels[0].file)).collect();
-        told.sort_unstable();
+        let mut paths: Vec<&str> = findings.iter().map(|one| sources.path(one.labels[0].file)).collect();
+        paths.sort_unstable();
         let mut wanted = named.to_vec();
         wanted.sort_unstable();
-        assert_eq!(told, wanted);
+        assert_eq!(paths, wanted);
         assert!(findings.iter().all(|one| one.code == Code::FileIgnored && !one.is_error()), "{findings:?}");
-        let help =
-            |name: &str| &findings.iter().find(|one| sources.path(one.labels[0].file) == name).expect("told").help[0];
+        let help = |name: &str| {
+            &findings.iter().find(|one| sources.path(one.labels[0].file) == name).expect("a finding of the file").help
+                [0]
+        };
         assert!(help("b.toml.txt").contains("`b.toml`"), "{}", help("b.toml.txt"));
     }
 

@@ -29,8 +29,8 @@ struct Plot {
 }
 
 impl Plot {
-    fn new(title: &str, upwards: &str, (low, high): (f64, f64), beside: f64) -> Self {
-        let mut svg = Svg::new(LEFT + WIDTH + MARGIN + beside, TOP + HEIGHT + BOTTOM);
+    fn new(title: &str, upwards: &str, (low, high): (f64, f64), legend_width: f64) -> Self {
+        let mut svg = Svg::new(LEFT + WIDTH + MARGIN + legend_width, TOP + HEIGHT + BOTTOM);
         svg.bold([12.0, 22.0], Anchor::Start, 13.0, title);
         svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, upwards);
         let axes = Axes { left: LEFT, top: TOP, width: WIDTH, height: HEIGHT, low, high };

@@ -117,16 +117,16 @@ fn a_file_in_place_of_a_folder_is_named() {
 fn a_gguf_file_names_the_model_that_it_was_made_from() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model-Q4_K_M.gguf");
-    let told = |pairs: &[(&str, &str)]| {
+    let message = |pairs: &[(&str, &str)]| {
         std::fs::write(&path, header(pairs)).expect("written");
         let error = Checkpoint::open(&path).expect_err("no folder");
         format!("{error}\n{}", error.hint().expect("a help"))
     };
-    let found = told(&[("general.base_model.0.repo_url", "https://hub.example/org/name")]);
+    let found = message(&[("general.base_model.0.repo_url", "https://hub.example/org/name")]);
     assert!(found.contains("made from `org/name`") && found.contains("`path = \"hf:org/name\"`"), "{found}");
-    let named = told(&[("general.base_model.0.name", "Name 1B")]);
+    let named = message(&[("general.base_model.0.name", "Name 1B")]);
     assert!(named.contains("made from `Name 1B`") && named.contains("`[model] path`"), "{named}");
-    assert!(!told(&[]).contains("made from `"));
+    assert!(!message(&[]).contains("made from `"));
 }
 
 #[test]

@@ -83,8 +83,8 @@ fn predict(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Ve
     let answer = tokens.continuation(&target_text(text, answer))?;
     let mut predictions = Vec::with_capacity(answer.len());
     for (index, token) in answer.iter().enumerate() {
-        let row = prompt(tokens, format!("{text}{}", tokens.decode_behind(&answer[..index])).as_str().into(), limit)?;
-        let right = tokens.continuation(&tokens.decode_behind(&[*token]))?.first().copied();
+        let row = prompt(tokens, format!("{text}{}", tokens.decode_after(&answer[..index])).as_str().into(), limit)?;
+        let right = tokens.continuation(&tokens.decode_after(&[*token]))?.first().copied();
         // A token that is only a part of a character decodes to no text, so its prediction always counts as wrong.
         predictions.push(TokenPrediction { row, right: right.unwrap_or(u32::MAX) });
     }

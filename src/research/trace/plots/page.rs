@@ -21,11 +21,11 @@ pub struct TracePage<'t> {
 }
 
 /// Returns the page as HTML: the figures of the average effects, the table, and the figures of single facts.
-pub fn render(told: &TracePage<'_>, averages: &[Figure], facts: &[Figure]) -> String {
-    let mut page = Page::new("trace", &told.title, &told.lines);
+pub fn render(content: &TracePage<'_>, averages: &[Figure], facts: &[Figure]) -> String {
+    let mut page = Page::new("trace", &content.title, &content.lines);
     section(&mut page, "Over all facts", averages);
     page.heading("Greatest average indirect effects");
-    page.part(&numbers(told));
+    page.part(&numbers(content));
     section(&mut page, "Fact by fact", facts);
     page.finish()
 }
@@ -39,19 +39,20 @@ fn section(page: &mut Page, title: &str, figures: &[Figure]) {
 
 /// Formats the table with one row per token class and one column per kind of restored state. Each cell has the largest
 /// average effect and its layer.
-fn numbers(told: &TracePage<'_>) -> String {
+fn numbers(content: &TracePage<'_>) -> String {
     let kinds: Vec<RestoredKind> =
-        RestoredKind::ALL.into_iter().filter(|kind| told.plan.kinds.contains(kind)).collect();
+        RestoredKind::ALL.into_iter().filter(|kind| content.plan.kinds.contains(kind)).collect();
     let mut out = "<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>token</th>\n".to_owned();
     for kind in &kinds {
         // Writing to a `String` cannot fail.
-        let _ = writeln!(out, "<th class=\"number\">{}</th>", escaped(&super::heat::restored_words(*kind, told.plan)));
+        let _ =
+            writeln!(out, "<th class=\"number\">{}</th>", escaped(&super::heat::restored_words(*kind, content.plan)));
     }
     out.push_str("</tr></thead>\n<tbody>\n");
     for class in TokenClass::ALL {
         let _ = write!(out, "<tr><th>{}</th>", class.words());
         for kind in &kinds {
-            let cell = told.effects.peak(*kind, class).map_or_else(String::new, |(layer, mean)| {
+            let cell = content.effects.peak(*kind, class).map_or_else(String::new, |(layer, mean)| {
                 format!("{:.3} ± {:.3} <span class=\"soft\">layer {layer}</span>", mean.value, mean.ci95)
             });
             let _ = write!(out, "<td class=\"number\">{cell}</td>");
