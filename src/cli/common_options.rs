@@ -1,4 +1,4 @@
-//! Defines the command-line options that all verbs accept, such as `--format`.
+//! Defines the command-line options that all commands accept, such as `--format`.
 
 use std::path::PathBuf;
 
@@ -18,8 +18,8 @@ pub(super) struct CommonOptions {
     pub model: Option<PathBuf>,
     /// Format of the answer on stdout
     ///
-    /// All verbs support human and json. check and test also support markdown, html, sarif, junit and github (workflow
-    /// annotations); diff supports markdown and html; log supports csv
+    /// All commands support human and json. check and test also support markdown, html, sarif, junit and github
+    /// (workflow annotations); diff supports markdown and html; log supports csv
     #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "FORMAT")]
     pub format: Format,
     /// When to use colours

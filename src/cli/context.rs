@@ -1,5 +1,5 @@
-//! Holds what all verbs share: the terminal, the project's folder and the store. Also loads projects and base models,
-//! prints warnings, and ends runs with an error.
+//! Holds what all commands share: the terminal, the project's folder and the store. Also loads projects and base
+//! models, prints warnings, and ends runs with an error.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub(super) struct Context {
     /// The printed warnings, each with the texts of the files it refers to. The JSON output or the report also lists
     /// them.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
-    /// The verb of this run if [`Context::expect_reports`] made a report the output of the run; otherwise `None`.
+    /// The command of this run if [`Context::expect_reports`] made a report the output of the run; otherwise `None`.
     reporting: Cell<Option<ReportVerb>>,
     reports: RefCell<Vec<(Format, PathBuf)>>,
 }
@@ -77,7 +77,7 @@ impl Context {
     }
 
     /// Returns the folder in which `init` creates a project: the folder of `-C`, or the current folder. In contrast to
-    /// other verbs, `init` does not search the folders above the current one.
+    /// other commands, `init` does not search the folders above the current one.
     pub(super) fn new_project_root(&self) -> PathBuf {
         self.named.clone().unwrap_or_else(|| PathBuf::from("."))
     }
@@ -273,7 +273,7 @@ impl Context {
         }
     }
 
-    /// Prints an error for a format that the verb does not support, and returns the outcome. `known` lists the
+    /// Prints an error for a format that the command does not support, and returns the outcome. `known` lists the
     /// supported formats.
     pub(super) fn unknown_format(&self, format: Format, known: &[Format]) -> Outcome {
         let known: Vec<String> = known.iter().map(|one| one.name()).collect();
@@ -293,8 +293,8 @@ impl Context {
         self.fail(Diagnostic::new(Code::StoreFailed, error.to_string()))
     }
 
-    /// Prints the JSON output of a verb: the version of the JSON format, the outcome, the findings, and the fields of
-    /// `answer`.
+    /// Prints the JSON output of a command: the version of the JSON format, the outcome, the findings, and the fields
+    /// of `answer`.
     pub(super) fn answer_json(
         &self,
         outcome: Outcome,

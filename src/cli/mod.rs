@@ -1,5 +1,5 @@
-//! Implements the command line. There is one module per verb; a verb is a subcommand such as `build`. Each module
-//! defines the arguments of its verb, calls the library, prints the output and returns the outcome of the run.
+//! Implements the command line. There is one module per subcommand, such as `build`. Each module
+//! defines the arguments of its subcommand, calls the library, prints the output and returns the outcome of the run.
 
 mod answers;
 mod bench;
@@ -85,7 +85,7 @@ enum Verb {
     },
     Completions(shell::Completions),
     Man(shell::Man),
-    /// Print the JSON Schema of a project file or of a verb's JSON output
+    /// Print the JSON Schema of a project file or of a command's JSON output
     #[command(hide = true)]
     Schema {
         /// The schema to print
@@ -94,21 +94,21 @@ enum Verb {
 }
 
 impl Verb {
-    /// Returns whether the verb uses a project. If it does, and the project is in a folder above the current one, the
-    /// program prints a note with that folder.
+    /// Returns whether the command uses a project. If it does, and the project is in a folder above the current one,
+    /// the program prints a note with that folder.
     fn has_project(&self) -> bool {
         let apart = matches!(self, Self::Init(_) | Self::Patch(_) | Self::Completions(_) | Self::Man(_));
         !apart && !matches!(self, Self::Schema { .. }) && !matches!(self, Self::Verify(verify) if verify.is_apart())
     }
 
-    /// Returns whether the verb stores results as it computes them, so that the next run continues after an
+    /// Returns whether the command stores results as it computes them, so that the next run continues after an
     /// interruption.
     fn stores_results(&self) -> bool {
         matches!(self, Self::Build(_) | Self::Test(_) | Self::Init(_) | Self::Stats(stats::StatsVerb::Build(_)))
             || matches!(self, Self::Trace(trace) if trace.suggest_layer)
     }
 
-    /// Returns the values of `--format` that the verb accepts.
+    /// Returns the values of `--format` that the command accepts.
     fn formats(&self) -> &'static [Format] {
         use Format::{Csv, Github, Html, Human, Json, Junit, Markdown, Sarif};
         match self {
@@ -132,7 +132,7 @@ pub fn print_usage(answer: &clap::Error) -> ExitCode {
     }
 }
 
-/// Runs the verb of a parsed command line and returns the exit code of the process.
+/// Runs the command of a parsed command line and returns the exit code of the process.
 pub fn run(arguments: &Arguments) -> ExitCode {
     interrupt::listen(arguments.verb.stores_results());
     let context = Context::new(&arguments.common);

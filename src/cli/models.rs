@@ -1,4 +1,4 @@
-//! Runs a verb for every model of a project. The verbs `plan`, `build` and `test` do this by default.
+//! Runs a command for every model of a project. The commands `plan`, `build` and `test` do this by default.
 
 use crate::cli::context::Context;
 use crate::cli::format::Format;
@@ -6,8 +6,8 @@ use crate::project::config::Config;
 use crate::project::config::models::unchosen;
 use crate::report::Outcome;
 
-/// Runs a verb for every model of the project, with a heading for each model, and returns the worst outcome. If a model
-/// was selected, the verb runs only once.
+/// Runs a command for every model of the project, with a heading for each model, and returns the worst outcome. If a
+/// model was selected, the command runs only once.
 ///
 /// `alone` names a requested output that can describe only one model, such as a provenance statement. If the project
 /// has several models and none is selected, such an output is rejected, and so is every format except human.

@@ -1,4 +1,4 @@
-//! Writes the report of a verb to stdout in the format of `--format`, and to the files of `--report`.
+//! Writes the report of a command to stdout in the format of `--format`, and to the files of `--report`.
 
 use std::path::{Path, PathBuf};
 

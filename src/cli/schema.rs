@@ -1,5 +1,5 @@
 //! Implements `schema`: prints the JSON Schema of a project file, which text editors use, or that of the JSON output of
-//! a verb.
+//! a command.
 
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ use crate::schema::{self, SchemaKind};
 pub(super) enum SchemaName {
     /// The schema of a file of the project, or of the report of `check`, `test` and `diff`.
     File(SchemaKind),
-    /// The schema of the JSON output of any other verb.
+    /// The schema of the JSON output of any other command.
     Answer(AnswerKind),
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Completions {
     shell: clap_complete::Shell,
 }
 
-/// Print the manual page, or write the pages of all verbs into a folder.
+/// Print the manual page, or write the pages of all commands into a folder.
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
     /// The folder for the pages; without it, the main page is printed
@@ -40,8 +40,8 @@ pub(super) fn man(context: &Context, arguments: &Man, command: clap::Command) ->
     }
 }
 
-/// Returns the main manual page. If `arguments` names a folder, the pages of all verbs are written to it instead, and
-/// an empty page is returned.
+/// Returns the main manual page. If `arguments` names a folder, the pages of all commands are written to it instead,
+/// and an empty page is returned.
 fn pages(context: &Context, arguments: &Man, command: clap::Command) -> Result<Vec<u8>, String> {
     // The long version text names the instruction set of this machine, but a manual page must be the same on every
     // machine.

@@ -1,5 +1,5 @@
-//! Checks where verbs may write. They must not overwrite files that the project reads, and must not write inside a base
-//! model, the store or the data of a git repository.
+//! Checks where commands may write. They must not overwrite files that the project reads, and must not write inside a
+//! base model, the store or the data of a git repository.
 
 use std::path::Path;
 

@@ -3,8 +3,8 @@
 use super::Settings;
 use crate::model::Spec;
 
-/// The default context templates, one per line: the bare prompt, and the prompt after each of twenty plain sentences.
-/// They are constant, whereas the published implementation samples new contexts in every run.
+/// The default context templates, one per line: the prompt without a context template, and the prompt after each of
+/// twenty plain sentences. They are constant, whereas the published implementation samples new contexts in every run.
 pub const TEMPLATES: &str = include_str!("templates.txt");
 
 /// A model whose hyper-parameters were published.

@@ -29,9 +29,9 @@ pub struct Settings {
     pub stop_loss: f64,
     /// The maximum mean negative log-likelihood of the target, in nats, at which a value has converged.
     pub converged_nll: f64,
-    /// The weight of the bare prompt's MLP key in the mean key. The keys in the other context templates share the rest
-    /// equally. By default (`None`) all keys have the same weight, as published. A larger weight helps if the subject
-    /// is at the beginning of a text, where its key differs from the other keys.
+    /// The weight, in the mean key, of the MLP key in the prompt without a context template. The keys in the other
+    /// context templates share the rest equally. By default (`None`) all keys have the same weight, as published. A larger
+    /// weight helps if the subject is at the beginning of a text, where its key differs from the other keys.
     pub bare_weight: Option<f64>,
     /// A search also ends when the logit of every token of the target, in all context templates, exceeds the largest
     /// other logit by at least this number of nats. By default (`None`), no search ends for this reason, as published.

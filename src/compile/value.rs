@@ -2,8 +2,8 @@
 //! appendix E.5).
 //!
 //! The key `k*` is the input of the down-projection at the last token of the subject, averaged over the context
-//! templates. The value `v*` is the output of the down-projection at this token of the bare prompt, plus a change δ.
-//! The loss of δ is the sum of three terms:
+//! templates. The value `v*` is the output of the down-projection at this token of the prompt without a context
+//! template, plus a change δ. The loss of δ is the sum of three terms:
 //!
 //! - the mean negative log-likelihood of the target over the context templates;
 //! - the KL divergence from the base model at the subject's last token in `"{subject} is a"`;
@@ -275,7 +275,7 @@ pub fn keys<'a>(
 }
 
 /// Returns the mean of an edit's MLP keys, one per context template. If `bare` is set, `bare` is the weight of the
-/// first key (the key of the bare prompt), and the other keys share the rest equally.
+/// first key (the key of the prompt without a context template), and the other keys share the rest equally.
 pub fn mean_key(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
     let (Some(weight), Some((first, rest))) = (bare, keys.split_first().filter(|(_, rest)| !rest.is_empty())) else {
         return mean(keys);

@@ -65,15 +65,15 @@ pub fn distribute(
     Ok((sites, model))
 }
 
-/// Returns the MLP key of a fact: half the key of the bare prompt plus half the mean key of the other context
-/// templates.
+/// Returns the MLP key of a fact: half the key of the prompt without a context template plus half the mean key of the
+/// other context templates.
 fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let rows: Vec<&[u32]> = fact.rows.iter().map(|row| &row.ids[..=row.position]).collect();
     let positions: Vec<usize> = fact.rows.iter().map(|row| row.position).collect();
     mean_key(&model.run_hook(layer, &rows, &positions).keys, Some(0.5))
 }
 
-/// Returns the hidden state after a layer, at the last token of the subject in the bare prompt.
+/// Returns the hidden state after a layer, at the last token of the subject in the prompt without a context template.
 fn state(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let row = &fact.rows[0];
     let hooked = model.run_hook(layer, &[&row.ids[..=row.position]], &[row.position]);

@@ -80,7 +80,7 @@ pub struct Report {
     /// The facts that differ between the two compared models, ordered by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<FactChange>,
-    /// The differences between the weights of the two compared models.
+    /// The tensors and edits whose weights differ between the two compared models; only present for `diff`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightDiff>,
     /// The answers to all prompts, ordered by edit for `test` and by decreasing divergence for `diff`.

@@ -15,7 +15,8 @@ use crate::regular_file::NormalizedText;
 /// The maximum length of a document in bytes. It limits the memory that is needed to read a file without line breaks.
 const MOST_LINE_BYTES: u64 = 1 << 26;
 
-/// The error for a corpus that cannot be read.
+/// The reason why a corpus cannot be used: an I/O error, invalid UTF-8, too long a line, no document, or a change
+/// during the read.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
     #[error("reading the corpus {}: {source}", path.display())]

@@ -7,7 +7,7 @@ use crate::research::bench::editors::Overrides;
 use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
 use crate::research::bench::table::GridRow;
 
-/// The JSON that `bench --format json` prints, without the fields that all verbs print. It is also written to
+/// The JSON that `bench --format json` prints, without the fields that all commands print. It is also written to
 /// `bench.json` in the folder of `--out`, if that option is set.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BenchAnswer<'a> {

@@ -7,7 +7,7 @@ use crate::pipeline::record::{AnswerRecord, TensorRecord};
 use crate::project::EditChange;
 use crate::project::edits::diff::ChangeKind;
 
-/// The JSON that `build --format json` prints, without the fields that all verbs print.
+/// The JSON that `build --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct BuildAnswer<'a> {
     /// The base model that the patch applies to.
@@ -77,13 +77,13 @@ pub(in crate::cli) struct BuiltEdit<'a> {
 /// The difference between an edit and the edit with the same id in the previous `corrigenda.lock`.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum LockChange {
-    /// `corrigenda.lock` has the same edit.
+    /// The previous `corrigenda.lock` has the same edit.
     #[serde(rename = "")]
     Unchanged,
-    /// `corrigenda.lock` does not have the edit.
+    /// The previous `corrigenda.lock` does not have the edit.
     #[serde(rename = "+")]
     Added,
-    /// `corrigenda.lock` has the edit with different contents.
+    /// The previous `corrigenda.lock` has the edit with different contents.
     #[serde(rename = "~")]
     Changed,
     /// `corrigenda.lock` has the edit, but the project does not.

@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::export::manifest::{ExportManifest, TensorEntry};
 use crate::safetensors::Layout;
 
-/// The JSON that `export checkpoint` and `patch apply` print with `--format json`, without the fields that all verbs
+/// The JSON that `export checkpoint` and `patch apply` print with `--format json`, without the fields that all commands
 /// print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct CheckpointAnswer<'a> {
@@ -28,7 +28,7 @@ pub(in crate::cli) struct OmittedFiles<'a> {
     pub folders: &'a [String],
 }
 
-/// The JSON that `export peft --format json` prints, without the fields that all verbs print.
+/// The JSON that `export peft --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PeftAnswer<'a> {
     /// The path of the new folder with the adapter.
@@ -41,7 +41,7 @@ pub(in crate::cli) struct PeftAnswer<'a> {
     pub notes: &'a [String],
 }
 
-/// The JSON that `export gguf --format json` prints, without the fields that all verbs print.
+/// The JSON that `export gguf --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct GgufAnswer<'a> {
     /// The path of the new GGUF file.
@@ -64,7 +64,7 @@ pub(in crate::cli) struct GgufAnswer<'a> {
     pub notes: &'a [String],
 }
 
-/// The JSON that `patch show --format json` prints, without the fields that all verbs print.
+/// The JSON that `patch show --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PatchAnswer<'a> {
     /// The id of the patch: the digest of its bytes.

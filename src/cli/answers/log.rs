@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use crate::project::edits::diff::FactChange;
 
-/// The JSON that `log --format json` prints, without the fields that all verbs print.
+/// The JSON that `log --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) struct LogAnswer<'a> {

@@ -1,8 +1,8 @@
-//! Defines the JSON output of all verbs except `check`, `test` and `diff`, whose output is a
+//! Defines the JSON output of all commands except `check`, `test` and `diff`, whose output is a
 //! [`Report`](crate::report::Report).
 //!
-//! The output of each verb is a type with a JSON Schema. A run that could not finish prints only the fields that all
-//! verbs print. JSON objects are written with sorted keys, so the order of the fields in a type has no effect.
+//! The output of each command is a type with a JSON Schema. A run that could not finish prints only the fields that all
+//! commands print. JSON objects are written with sorted keys, so the order of the fields in a type has no effect.
 
 pub(super) mod bench;
 pub(super) mod build;
@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::behaviour::AnswerScore;
 use crate::report::{Finding, Outcome};
 
-/// The JSON output of a verb: the fields that all verbs print, and the fields of this verb.
+/// The JSON output of a command: the fields that all commands print, and the fields of this command.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Answered<'a, T> {
     /// The version of the JSON format, an integer from 1.
@@ -35,7 +35,7 @@ pub(super) struct Answered<'a, T> {
     pub answer: T,
 }
 
-/// The verb's own fields in the JSON output of a run that could not finish: none. The common field `findings` states
+/// The command's own fields in the JSON output of a run that could not finish: none. The common field `findings` states
 /// the reason.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Unfinished {}
@@ -81,7 +81,7 @@ impl From<AnswerScore> for ScoredAnswer {
     }
 }
 
-/// An edit or a fact that a verb could not process, with the reason.
+/// An edit or a fact that a command could not process, with the reason.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct LeftOutEntry<'a> {
     /// The id of the edit or fact, as its file declares it.

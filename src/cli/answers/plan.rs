@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::project::EditChange;
 use crate::project::edits::diff::ChangeKind;
 
-/// The JSON that `plan --format json` prints, without the fields that all verbs print.
+/// The JSON that `plan --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlanAnswer<'a> {
     /// The base model that a build would edit.
@@ -113,7 +113,7 @@ pub(in crate::cli) struct PlanAlias {
     pub object: Digest,
 }
 
-/// The JSON that `plan --base --format json` prints, without the fields that all verbs print.
+/// The JSON that `plan --base --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OtherBaseAnswer<'a> {
     /// The model given with `--base`: its name, digest and shape.

@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use crate::research::bench::data::RejectedRecord;
 
-/// The JSON that `init --format json` prints, without the fields that all verbs print.
+/// The JSON that `init --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct InitAnswer<'a> {
     /// The files that `init` wrote, relative to the project's folder.
@@ -12,7 +12,7 @@ pub(in crate::cli) struct InitAnswer<'a> {
     pub left: &'a [&'static str],
 }
 
-/// The JSON that `import --format json` prints, without the fields that all verbs print.
+/// The JSON that `import --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ImportAnswer<'a> {
     /// The folder of the new edits, relative to the project's folder.

@@ -1,5 +1,5 @@
-//! Generates the JSON Schemas of the JSON output of verbs. The output of `check`, `test` and `diff` is a report, whose
-//! schema is generated in `src/schema`.
+//! Generates the JSON Schemas of the JSON output of commands. The output of `check`, `test` and `diff` is a report,
+//! whose schema is generated in `src/schema`.
 
 use clap::ValueEnum;
 use schemars::generate::SchemaSettings;
@@ -19,8 +19,8 @@ use super::trace::{LayerSearchAnswer, TraceAnswer};
 use super::verify::VerifyAnswer;
 use crate::schema::without_formats;
 
-/// The kinds of JSON output that have a schema of their own, named by verb and action. `check`, `test` and `diff` share
-/// the schema [`SchemaKind::Report`](crate::schema::SchemaKind::Report).
+/// The kinds of JSON output that have a schema of their own, named by command and action. `check`, `test` and `diff`
+/// share the schema [`SchemaKind::Report`](crate::schema::SchemaKind::Report).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum AnswerKind {
     Bench,
@@ -87,7 +87,8 @@ fn schema<T: JsonSchema>() -> Schema {
     SchemaSettings::draft07().for_serialize().into_generator().into_root_schema_for::<Answered<'static, T>>()
 }
 
-/// Returns the text of the JSON Schema of a verb's JSON output. A test compares it with the file in `schemas/answers/`.
+/// Returns the text of the JSON Schema of a command's JSON output. A test compares it with the file in
+/// `schemas/answers/`.
 pub(in crate::cli) fn render(kind: AnswerKind) -> String {
     let mut schema = kind.schema().to_value();
     schema["title"] = Value::String(format!("corrigenda {} answer", kind.name()));

@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::stats::Provenance;
 
 /// The JSON that `stats build`, `stats show` and `stats import` print with `--format json`, without the fields that all
-/// verbs print.
+/// commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StatisticsAnswer<'a> {
     /// The digest of the stored second moment, which `corrigenda.lock` names.

@@ -6,14 +6,14 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::store::StoreEntry;
 
-/// The JSON that `store dir --format json` prints, without the fields that all verbs print.
+/// The JSON that `store dir --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreFolder<'a> {
     /// The path of the folder that contains the store's entries.
     pub path: &'a str,
 }
 
-/// The JSON that `store ls` and `store export` print with `--format json`, without the fields that all verbs print.
+/// The JSON that `store ls` and `store export` print with `--format json`, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreEntries {
     /// All entries of the store (`store ls`), or the copied entries (`store export`).
@@ -45,7 +45,7 @@ pub(in crate::cli) fn store_entries(entries: &[StoreEntry]) -> Vec<ListedEntry> 
     entries.iter().map(ListedEntry::from).collect()
 }
 
-/// The JSON that `store verify --format json` prints, without the fields that all verbs print.
+/// The JSON that `store verify --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreCheck<'a> {
     /// The number of entries that were read and compared with their digests.
@@ -65,7 +65,7 @@ pub(in crate::cli) struct ListedProblem<'a> {
     pub repair: &'static str,
 }
 
-/// The JSON that `store gc --format json` prints, without the fields that all verbs print.
+/// The JSON that `store gc --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreCleanup {
     /// The removed entries, which `corrigenda.lock` does not need.
@@ -76,7 +76,7 @@ pub(in crate::cli) struct StoreCleanup {
     pub bytes: u64,
 }
 
-/// The JSON that `store import --format json` prints, without the fields that all verbs print.
+/// The JSON that `store import --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct StoreImport<'a> {
     /// The imported entries that the store did not have.

@@ -9,7 +9,7 @@ use crate::numeric::Mean;
 use crate::research::layers::coarse_search::Round;
 use crate::research::trace::Noise;
 
-/// The JSON that `trace --format json` prints, without the fields that all verbs print.
+/// The JSON that `trace --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceAnswer<'a> {
     /// The folder to which the figures were written; null without `--out`.
@@ -113,7 +113,7 @@ pub(in crate::cli) struct TracedFact<'a> {
     pub restored: BTreeMap<&'static str, &'a [Vec<f64>]>,
 }
 
-/// The JSON that `trace --suggest-layer --format json` prints, without the fields that all verbs print.
+/// The JSON that `trace --suggest-layer --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct LayerSearchAnswer<'a> {
     /// The name and the digest of the traced model.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::verify::Check;
 
-/// The JSON that `verify --format json` prints, without the fields that all verbs print.
+/// The JSON that `verify --format json` prints, without the fields that all commands print.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct VerifyAnswer<'a> {
     /// What was verified: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.

@@ -39,8 +39,8 @@ const FEWEST: usize = 4;
 /// this size, the measurement takes minutes on a CPU.
 const MOST_NUMBERS: usize = 60_000_000;
 
-/// Lines under `[rome]` in a new `corrigenda.toml` for the user's own model. They set the weight of the bare prompt
-/// (the prompt without a context template) in an MLP key, and the margin at which the search for an MLP value ends.
+/// Lines under `[rome]` in a new `corrigenda.toml` for the user's own model. They set the weight of the prompt without
+/// a context template in an MLP key, and the margin at which the search for an MLP value ends.
 pub(crate) const RULES: &str = "\
 # The weight of the bare prompt in a key. The bare prompt is what users ask, and the key of a subject at the
 # beginning of a text is different. The published weight is 1/21.

@@ -77,7 +77,7 @@ pub(in crate::cli) struct Arguments {
     /// New folder for figures (SVG, PNG), an HTML page, and all numbers as JSON
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Maximum number of facts with figures of their own
+    /// Maximum number of facts for which separate figures are drawn
     #[arg(long, value_name = "N", default_value_t = 24, requires = "out")]
     pub pictures: usize,
 }

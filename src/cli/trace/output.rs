@@ -215,7 +215,7 @@ fn traced_fact(one: &FactTrace) -> TracedFact<'_> {
 }
 
 /// Writes the figures, the HTML page and the JSON to a new folder, and returns the number of files. Only the first
-/// `pictures` facts get figures of their own.
+/// `pictures` facts get separate figures.
 pub(crate) fn write(place: Destination, output: &TraceOutput, pictures: usize) -> Result<usize, Failure> {
     let averages = plots::averages(&output.effects, &output.plan);
     let singles = output.traced.iter().take(pictures);

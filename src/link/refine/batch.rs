@@ -40,8 +40,8 @@ pub(super) struct TokenRow {
     pub weight: f64,
 }
 
-/// Returns the token sequences of an edit: the bare prompt, and the prompt in `contexts` context templates. Each prompt
-/// is followed by the target without its last token.
+/// Returns the token sequences of an edit: the prompt without a context template, and the prompt in `contexts` context
+/// templates. Each prompt is followed by the target without its last token.
 pub(super) fn edit_rows(edit: &Resolved, contexts: usize, edits: usize) -> Vec<TokenRow> {
     let rows: Vec<_> = edit.rows.iter().take(1 + contexts).collect();
     let weight = 1.0 / (edits * rows.len() * edit.target.len()) as f64;

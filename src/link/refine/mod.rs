@@ -36,7 +36,7 @@ pub struct Refinement {
     /// The factor by which the closed-form change is multiplied before the first step. It is used only if more than one
     /// layer is changed.
     pub start: f64,
-    /// The number of context templates per edit, in addition to the bare prompt.
+    /// The number of context templates per edit, in addition to the prompt without a context template.
     pub contexts: usize,
     /// The maximum number of corpus sentences on which the drift KL(base ‖ edited) is measured.
     pub sentences: usize,

@@ -41,7 +41,7 @@ impl Activation {
     }
 
     /// Multiplies each `g` in `gs` by `f(x)`, where `x` is the element of `xs` at the same index and `f` is the
-    /// activation function. The reverse pass of a gated MLP needs this product.
+    /// activation function. The backward pass of a gated MLP needs this product.
     pub fn mul(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu(x)),
@@ -52,7 +52,7 @@ impl Activation {
     }
 
     /// Multiplies each gradient `g` in `gs` by `f′(x)`, where `f′` is the derivative of the activation function and `x`
-    /// is the element of `xs` at the same index. This is the reverse pass of [`Activation::apply`].
+    /// is the element of `xs` at the same index. This is the backward pass of [`Activation::apply`].
     pub fn mul_grad(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu_grad(x)),

@@ -98,7 +98,7 @@ impl RopeTable<'_> {
         self.each(position, head, |a, b, cos, sin| (a * cos - b * sin, b * cos + a * sin));
     }
 
-    /// Applies the inverse rotation in place. This is the reverse pass of [`RopeTable::apply_rope`].
+    /// Applies the inverse rotation in place. This is the backward pass of [`RopeTable::apply_rope`].
     pub fn apply_rope_inverse(&self, position: usize, head: &mut [f32]) {
         self.each(position, head, |a, b, cos, sin| (a * cos + b * sin, b * cos - a * sin));
     }

@@ -51,7 +51,7 @@ pub struct Spec {
     /// Whether the output matrix is the token embedding (`tie_word_embeddings`).
     pub tied: bool,
     pub activation: Activation,
-    /// Whether attention and MLP of a block run in parallel, both on the block's input.
+    /// Whether the attention and the MLP of a block run in parallel, both on the input of the block.
     pub parallel: bool,
     pub biases: Biases,
     /// Rotary position embedding; `None` for models with learned position embeddings.

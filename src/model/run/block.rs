@@ -33,7 +33,7 @@ impl<'a> BlockInput<'a> {
 }
 
 /// The attention queries, keys and values of one layer, with the tapes of the norms. A tape holds the intermediate
-/// results that the reverse pass needs.
+/// results that the backward pass needs.
 pub(crate) struct Qkv {
     pub norm: NormTape,
     /// Queries, keys and values after head norms and RoPE. Each row of the matrix contains the query, the key and the
@@ -44,14 +44,14 @@ pub(crate) struct Qkv {
     pub head_norms: Option<[NormTape; 2]>,
 }
 
-/// The intermediate results of attention in one block, stored for the reverse pass.
+/// The intermediate results of attention in one block, stored for the backward pass.
 pub(crate) struct AttentionTape {
     pub inputs: Qkv,
     /// Attention probabilities, one matrix `[heads, attended positions]` per query position.
     pub probabilities: Vec<Vec<f32>>,
 }
 
-/// The intermediate results of the MLP in one block, stored for the reverse pass.
+/// The intermediate results of the MLP in one block, stored for the backward pass.
 pub(crate) struct MlpTape {
     pub norm: NormTape,
     /// The input of the activation function, `[positions, f]`.
@@ -183,7 +183,7 @@ impl Model {
     }
 
     /// Applies the norms of the heads to attention queries and keys in place. Returns the intermediate results of the
-    /// two norms for the reverse pass; `None` if the family does not normalise heads.
+    /// two norms for the backward pass; `None` if the family does not normalise heads.
     fn norm_heads(&self, layer: usize, qkv: &mut [f32]) -> Option<[NormTape; 2]> {
         let norms = self.checkpoint.blocks[layer].head_norms.as_ref()?;
         let heads = self.heads(layer);
@@ -200,7 +200,7 @@ impl Model {
         self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope(position, head));
     }
 
-    /// Applies the inverse rotation of RoPE in place. The reverse pass uses this rotation for the gradients of
+    /// Applies the inverse rotation of RoPE in place. The backward pass uses this rotation for the gradients of
     /// attention queries and keys.
     pub(crate) fn apply_rope_inverse(&self, layer: usize, rows: &Rows, qkv: &mut [f32]) {
         self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope_inverse(position, head));
@@ -225,7 +225,7 @@ impl Model {
 
     /// Computes the MLP key, which is the input of the down-projection, `[positions, f]`: `activation(norm(x) W + b)`,
     /// multiplied by the output of the up-projection if the MLP is gated. Also returns the intermediate results for the
-    /// reverse pass if `keep` is set.
+    /// backward pass if `keep` is set.
     pub(crate) fn mlp_key(&self, layer: usize, mid: &ResidMid, keep: bool) -> (Vec<f32>, Option<MlpTape>) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);

@@ -7,7 +7,7 @@
 //! - `block`: attention and MLP of one block;
 //! - [`forward`]: the forward pass over whole token sequences;
 //! - [`hook`]: records the MLP keys and MLP values of one layer;
-//! - [`reverse`]: the hand-written reverse pass, which computes gradients of hidden states;
+//! - [`reverse`]: the hand-written backward pass, which computes gradients of hidden states;
 //! - [`generation`]: incremental decoding with a KV cache;
 //! - [`prefix_cache`]: the KV cache of prefixes that several token sequences share;
 //! - [`suffix_pass`]: the layers above the edited layer, for evaluations in which one hidden state per token sequence

@@ -1,4 +1,4 @@
-//! Computes the hand-written reverse pass: from the gradient of a block's output to the gradient of its input.
+//! Computes the hand-written backward pass: from the gradient of a block's output to the gradient of its input.
 //!
 //! Only hidden states need gradients, so there are four rules: norm, matrix product, attention, and activation
 //! function. Gradients of weights are not computed here.

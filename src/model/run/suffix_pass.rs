@@ -37,7 +37,7 @@ pub struct SuffixPass<'a> {
 }
 
 /// The logits of one forward pass through the layers above the edited layer, and the intermediate results for its
-/// reverse pass.
+/// backward pass.
 pub struct SuffixTape {
     /// The logits of the labelled positions (those whose next token is scored), `[labelled positions, vocabulary]`.
     pub logits: Vec<f32>,

@@ -24,7 +24,7 @@ pub struct WeightPass {
     resid_mid: Vec<f32>,
 }
 
-/// The logits of one forward pass, and the intermediate results for its reverse pass.
+/// The logits of one forward pass, and the intermediate results for its backward pass.
 pub struct WeightTape {
     /// The logits of the labelled positions (those whose next token is scored), `[labelled positions, vocabulary]`.
     pub logits: Vec<f32>,

@@ -97,7 +97,7 @@ pub struct RomeConfig {
     pub margin: Option<f64>,
 }
 
-/// One attempt of the ROME optimisation with Adam.
+/// The Adam settings of one stage of the ROME optimisation. A later stage runs only if no earlier stage has converged.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
 #[schemars(rename = "StageTable", deny_unknown_fields)]
 pub struct StageConfig {

@@ -34,7 +34,7 @@ pub fn edit_file(edit: &[DraftEdit]) -> String {
         format: i64,
         edit: &'a [DraftEdit],
     }
-    // Texts and lists of texts can always be written as TOML.
+    // An integer, strings and arrays of strings can always be written as TOML, so the default is never returned.
     toml::to_string_pretty(&EditFile { format: EDITS_FORMAT, edit }).unwrap_or_default()
 }
 
