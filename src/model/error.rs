@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::load::storage::SAVE;
 use crate::safetensors::{HeaderError, PickleError};
 
-/// An error that occurs when a model is opened or run on a text. [`ModelError::hint`] returns the advice for the user.
+/// The reason why a model cannot be opened or cannot be run on a text, for example an unsupported architecture, a
+/// missing tensor, or a text that is longer than the context. [`ModelError::hint`] returns the advice for the user.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants and their fields")]
 pub enum ModelError {

@@ -7,7 +7,7 @@ use crate::safetensors::Layout;
 /// variant contains the tensor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QkvLayout {
-    /// One matrix. Its outputs are all queries, then all keys, then all values.
+    /// One matrix, whose outputs are first all queries, then all keys, then all values.
     Fused(&'static str),
     /// One matrix, whose outputs are grouped by head: query, key and value of the first head, then of the second head,
     /// and so on.
@@ -38,14 +38,14 @@ pub struct Family {
     pub token_embedding: &'static str,
     /// Name of the learned position embedding, a tensor `[positions, width]`; `None` for families with RoPE.
     pub position_embedding: Option<&'static str>,
-    /// Prefix of the tensor names of a block, in which `{}` stands for the number of the layer.
+    /// Prefix of the names of a block's tensors. `{}` in the prefix is replaced by the number of the layer.
     pub block: &'static str,
     /// Name of the norm before attention. The prefix `block` is put before this name and before the names in the
     /// following fields, up to `mlp_out`.
     pub attention_norm: &'static str,
     pub attention_in: QkvLayout,
     /// Names of the two norms that are applied to the query and to the key of every head; `None` if the family does not
-    /// normalise heads.
+    /// normalise queries and keys.
     pub head_norms: Option<[&'static str; 2]>,
     pub attention_out: &'static str,
     /// Name of the norm before the MLP; `None` if attention and MLP share one norm.

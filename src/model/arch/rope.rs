@@ -64,8 +64,8 @@ impl Rope {
         Self { pairing, frequencies: (0..pairs).map(frequency).collect() }
     }
 
-    /// Computes the cosines and sines for the positions `first .. first + count`. Angles are rounded to f32, as in
-    /// other implementations.
+    /// Computes the cosines and sines for the positions `first .. first + count`. Each angle is rounded to f32 before
+    /// its cosine and sine are computed, as in transformers.
     pub fn table(&self, first: usize, count: usize) -> RopeTable<'_> {
         let angles = (first..first + count)
             .flat_map(|position| self.frequencies.iter().map(move |frequency| position as f32 * frequency));

@@ -21,9 +21,9 @@ const SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 /// The last part of each error message about two RoPE settings that contradict each other.
 const DISAGREE: &str = "programs disagree on which one applies: keep the one that the model was trained with";
 
-/// Reads the RoPE settings for heads with `head` elements each. `base` is the key under which the family states the
-/// RoPE base; the key `rope_theta` is read as well. `part` contains the key for the rotated fraction of a head, and the
-/// default of this fraction. If `part` is `None`, the whole head is rotated.
+/// Reads the RoPE settings of a model. `head` is the number of elements per head. `base` is the family's key for the
+/// RoPE base; the key `rope_theta` is read too. `part` is the family's key for the fraction of a head's elements that
+/// is rotated, with the default of the fraction. `part` is `None` if all elements are rotated.
 pub(crate) fn read_rope(
     config: &ConfigReader<'_>,
     head: usize,
@@ -94,8 +94,8 @@ fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<
     }
 }
 
-/// Reads the number under `key`, which must be above 0 and below `most`. Returns the number with its full name for
-/// error messages, which is `inside` followed by `key`. Returns `None` if the key is absent.
+/// Reads the number under `key`, which must be above 0 and below `most`. Returns the number and its name for error
+/// messages, `inside` followed by `key`. Returns `None` if the key is absent.
 fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),
@@ -201,8 +201,8 @@ mod tests {
         Ok(Rope::new(RopePairing::Halves, 8, theta, scaling))
     }
 
-    /// Regression test: earlier versions misread some of these configs without an error. The expected values are those
-    /// of transformers 5.24.
+    /// Regression test for configs that state the RoPE base in different places. Earlier versions misread some of these
+    /// configs without an error. The expected values are those of transformers 5.24.
     #[test]
     fn the_base_counts_inside_and_outside() {
         let linear = RopeScaling::Linear { factor: 4.0 };

@@ -27,7 +27,9 @@ const INDEX: &str = "model.safetensors.index.json";
 #[derive(Clone, Debug)]
 pub(crate) struct WeightFiles {
     pub shards: Vec<MappedFile>,
-    /// Whether the weights are several shards with an index, and not one file.
+    /// The tensors that the weights index lists but no shard contains: for each tensor name, the file name of its shard
+    /// according to the index. A missing tensor is an error only if the decoder reads it. Some indexes list tensors
+    /// that no program needs, such as the output matrix of a model with tied embeddings.
     pub indexed: bool,
     /// Tensors that the weights index lists but no shard contains, each with the shard that the index states. A missing
     /// tensor is an error only if the decoder reads it. Some indexes list tensors that no program needs, such as the
@@ -193,7 +195,7 @@ pub(crate) fn read_config(path: &Path) -> Result<Value, ModelError> {
     read_json(path, CONFIG_LIMIT)
 }
 
-/// Rejects a file of a model folder that is a link to a target outside the folder. In a snapshot of the Hugging Face
+/// Rejects the file `name` if it is a link to a target outside the model folder. In a snapshot of the Hugging Face
 /// cache, the target may be anywhere in the `models--*` folder of the model. A missing file is accepted.
 pub(crate) fn check_contained(folder: &Path, name: &str) -> Result<(), ModelError> {
     let path = folder.join(name);

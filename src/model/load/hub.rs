@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// The prefix of a model path that is a name on the Hub and not a local path.
+/// The prefix that distinguishes the name of a model on the Hub from a local path.
 const PREFIX: &str = "hf:";
 /// The revision that is used for a name without `@REVISION`.
 const MAIN: &str = "main";

@@ -1,5 +1,5 @@
-//! Checks the output matrix that some models with tied embeddings store. Embeddings are tied if `tie_word_embeddings`
-//! is set in config.json. The token embedding is then also used as the output matrix.
+//! Checks the output matrix that some models store although their embeddings are tied. Embeddings are tied if
+//! `tie_word_embeddings` is set in config.json. The token embedding is then also the output matrix.
 
 use std::path::Path;
 

@@ -44,8 +44,8 @@ const FUEL: u64 = 1 << 20;
 const STACK: usize = 256 << 20;
 /// Time limit for rendering a chat template once. Published templates need about a millisecond.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Placeholders for a user message and an answer, which are rendered to find the texts that the chat template writes
-/// around them. They contain private-use characters, which chat templates do not write.
+/// Placeholders for a user message (`QUESTION`) and an answer (`ANSWER`). They are rendered to find the texts that the
+/// chat template writes around them. Their private-use characters do not occur in chat templates.
 const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
 const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
 
@@ -69,7 +69,8 @@ impl<'t> From<&'t str> for Prompt<'t> {
 pub struct Chat {
     environment: Arc<Environment<'static>>,
     special: BTreeMap<String, String>,
-    /// The description of the chat template in error messages, with the path of its file.
+    /// The text that refers to the chat template in error messages: the path of its file, and the words `the chat
+    /// template`.
     name: String,
     affixes: TemplateAffixes,
     digest: Digest,
@@ -118,8 +119,8 @@ impl Chat {
             digest: Digest::of(b""),
         };
         chat.affixes = chat.probe_template()?;
-        // The digest includes texts that the template has rendered. A new version of the template engine that renders
-        // other texts therefore changes the digest.
+        // The digest covers texts that the template has rendered. It therefore also changes if a new version of the
+        // template engine renders the same template differently.
         let TemplateAffixes { prefix, suffix, answer_prefix, space } = &chat.affixes;
         canon.text("before", prefix).text("behind", suffix).text("more", answer_prefix);
         chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
@@ -244,16 +245,16 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// Whether a format string may ask for a width or a precision above 9,999: it contains a number of more than four
-/// digits, or a nested field, whose value is unknown here.
+/// Whether a format string may ask for a width or a precision above 9,999. This is possible if it contains a number of
+/// more than four digits, or a nested field such as `{:{}}`, whose value is unknown here.
 fn is_wide(format: &str) -> bool {
     let digits = format.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0);
     let nested = format.split('{').skip(1).any(|part| part.contains(':') && !part.contains('}'));
     digits > 4 || nested
 }
 
-/// Rewrites a chat template for minijinja. CRLF becomes LF. `{% generation %}` blocks mark the tokens for training and
-/// do not change the rendered text; they become `{% if true %}` blocks.
+/// Rewrites a chat template for minijinja, which does not support `{% generation %}` blocks. These blocks only mark
+/// the answer for training, so they become `{% if true %}` blocks. CRLF becomes LF.
 fn without_marks(source: &str) -> String {
     let source = source.replace("\r\n", "\n");
     let mut out = String::with_capacity(source.len());
@@ -273,8 +274,9 @@ fn without_marks(source: &str) -> String {
     out + rest
 }
 
-/// Serialises a value as Python's `json.dumps(…, ensure_ascii=False)` does, without HTML escaping. Formatting arguments
-/// are rejected for objects and lists, and ignored for other values, whose JSON does not depend on them.
+/// Serialises a value as Python's `json.dumps(…, ensure_ascii=False)` does, without HTML escaping. The arguments
+/// `indent`, `separators`, `sort_keys` and `ensure_ascii` are rejected for objects and lists, and ignored for other
+/// values.
 fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let shaped = ["indent", "separators", "sort_keys", "ensure_ascii"].iter().any(|name| arguments.has(name));
     if shaped && matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable) {

@@ -78,8 +78,8 @@ fn answers_follow_as_the_template_writes_them() {
     assert_eq!(of("", " {{ m.content }}"), ("[why]".to_owned(), Some(true)));
     assert_eq!(of("A:\n", "A:\n{{ m.content }}"), ("[why]A:\n".to_owned(), Some(false)));
     assert_eq!(of("A:", "A:<t></t>\n{{ m.content }}"), ("[why]A:<t></t>\n".to_owned(), Some(false)));
-    // If a chat template writes no answers, or no generation prompt before an answer, it is unknown whether a space
-    // precedes the answer.
+    // The first template writes `B:` instead of the generation prompt `A:` before an answer. The second template fails
+    // if there is an answer. In both cases, it is unknown whether a space precedes an answer.
     assert_eq!(of("A:", "B:{{ m.content }}"), ("[why]A:".to_owned(), None));
     assert_eq!(of("A:", "{{ raise_exception('no') }}"), ("[why]A:".to_owned(), None));
 }

@@ -5,19 +5,19 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-/// Maximum length, in bytes, that a text of [`TEXT`] bytes may have after normalisation or decoding. The limit allows
-/// growth by a factor of 1,024, which is far more than published tokenizers need.
+/// Maximum length, in bytes, that a text of 4,096 bytes ([`TEXT`]) may have after normalisation or decoding. The limit
+/// allows growth by a factor of 1,024, which is far more than published tokenizers need.
 const MOST: usize = 1 << 22;
 const TEXT: usize = 1 << 12;
 
-/// Maximum total number of normalizers, pre-tokenizers, post-processors and decoders. Published tokenizers have at most
-/// about 24 in total.
+/// Maximum number of normalizers, pre-tokenizers, post-processors and decoders in one tokenizer.json, all added
+/// together. Published tokenizers have about 24 or fewer.
 const MOST_STEPS: usize = 256;
 /// Maximum total length of the added tokens, in bytes. Some audio and image models add a hundred thousand short tokens,
 /// which take a few MiB.
 const MOST_ADDED_BYTES: usize = 1 << 22;
 
-/// Base64 with optional padding. The tokenizers library decodes character maps in the same way.
+/// The base64 decoder for `precompiled_charsmap` in tokenizer.json. Padding is optional, as in the tokenizers library.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -36,9 +36,9 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
     check_growth(&[&file["decoder"]], "decoder")
 }
 
-/// Rejects a tokenizer.json with more than [`MOST_STEPS`] steps (normalizers, decoders and so on), or with more than
-/// [`MOST_ADDED_BYTES`] bytes of added tokens. The limits bound the time and memory of tokenising, because each text
-/// passes through all steps and is searched for all added tokens.
+/// Rejects a tokenizer.json with more than [`MOST_STEPS`] normalizers, pre-tokenizers, post-processors and decoders, or
+/// with more than [`MOST_ADDED_BYTES`] bytes of added tokens. The limits bound the time and memory of tokenising,
+/// because each text passes through all of these steps and is searched for all added tokens.
 fn check_amount(file: &Value) -> Result<(), String> {
     let steps = ["normalizer", "pre_tokenizer", "post_processor", "decoder"].map(|key| count_steps(&file[key]));
     if steps.iter().sum::<usize>() > MOST_STEPS {
@@ -53,8 +53,8 @@ fn check_amount(file: &Value) -> Result<(), String> {
     }
 }
 
-/// Counts the steps (normalizers, decoders and so on) in `value`, a part of tokenizer.json. Every object with a string
-/// under the key `type` is counted, at any depth.
+/// Counts the normalizers, pre-tokenizers, post-processors and decoders in `value`, a part of tokenizer.json. Every
+/// object with a string under the key `type` is counted, at any depth.
 fn count_steps(value: &Value) -> usize {
     let own = usize::from(value.get("type").is_some_and(Value::is_string));
     let inner = value.as_object().into_iter().flat_map(|fields| fields.values());
@@ -72,8 +72,9 @@ fn check_dropout(model: &Value) -> Result<(), String> {
     }
 }
 
-/// Rejects normalizers or decoders that can lengthen a text excessively. The tokenizers library allocates memory for
-/// the longer text, and the process aborts if the allocation fails. `what` names the steps in the error message.
+/// Rejects normalizers or decoders (`steps`) that can turn a text of [`TEXT`] bytes into a text of more than [`MOST`]
+/// bytes. The tokenizers library allocates memory for the longer text, and the process aborts if the allocation fails.
+/// `what` names the steps in the error message.
 fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     let (mut length, mut growth, mut rest) = (TEXT, 1_usize, steps.to_vec());
     while let Some(value) = rest.pop() {
@@ -104,7 +105,7 @@ fn step_growth(step: &Value) -> Result<usize, String> {
     })
 }
 
-/// Returns the maximum growth factor of a step that replaces each match of `pattern` by a text of `content` bytes.
+/// Returns the maximum factor by which a text becomes longer if each match of `pattern` is replaced by `content` bytes.
 fn replaced(pattern: &Value, content: usize) -> usize {
     let least = match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
         (Some(text), _) => text.len(),
@@ -119,9 +120,10 @@ fn replaced(pattern: &Value, content: usize) -> usize {
     }
 }
 
-/// Returns the length of the longest replacement in a precompiled character map. The map consists of the length of a
-/// trie, the trie, and NUL-terminated replacements. Rejects a map that ends before the stated end of the trie, because
-/// the tokenizers library allocates the stated length.
+/// Returns the length in bytes of the longest replacement in `map`, but at least 1. `map` is the base64 text under
+/// `precompiled_charsmap` in tokenizer.json. It encodes the length of a trie, the trie, and NUL-terminated
+/// replacements. Rejects a map that ends before the end of its trie, because the tokenizers library allocates memory
+/// for the stated length of the trie.
 fn longest_of_map(map: &str) -> Result<usize, String> {
     let bytes = BASE64.decode(map).map_err(|problem| format!("its map of characters is not base 64: {problem}"))?;
     let Some((stated, rest)) = bytes.split_first_chunk::<4>() else { return Ok(1) };

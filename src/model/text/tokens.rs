@@ -23,8 +23,8 @@ const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_temp
 /// than 30 MiB long.
 const LIMIT: u64 = 64 << 20;
 
-/// Texts to put before a continuation when the continuation is tokenised. The first one that the tokenizer does not
-/// merge with the continuation is used.
+/// Candidates for a text to put before a continuation, so that the continuation is not tokenised as the beginning of a
+/// text. The first candidate that shares no token with the continuation is used.
 const ANCHORS: [&str; 3] = ["\n", ".", "a"];
 
 /// A loaded tokenizer.json, and the chat template of the same model folder.
@@ -59,9 +59,9 @@ pub struct EncodedPrompt {
 }
 
 impl EncodedPrompt {
-    /// Returns `answer` as it continues the prompt, with or without a space before it. The chat template determines
-    /// whether there is a space. If no chat template is used, or if it is unknown whether the template writes a space,
-    /// [`target_text`] determines this.
+    /// Returns `answer` as it must be appended to the prompt, with or without a space before it. The chat template
+    /// determines whether there is a space. If no chat template is used, or if it is unknown whether the template
+    /// writes a space, [`target_text`] adds one where it is needed.
     pub fn answer(&self, answer: &str) -> String {
         match self.space {
             Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
@@ -121,7 +121,8 @@ impl Tokens {
             chat: OnceLock::new(),
         };
         tokens.appended = tokens.appended_tokens();
-        // A tokenizer that puts no mark before a text encodes the text `a` as the token `a`.
+        // If the tokenizer puts a mark before every text, the first token of the text `a` is not `a` but, for example,
+        // `▁a`.
         tokens.prepends = tokens.encode_raw("a", false).is_ok_and(|one| {
             one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
         });
@@ -134,7 +135,7 @@ impl Tokens {
         let Some(text) = text else { return Vec::new() };
         let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
         let ids = text.get_ids();
-        // If all tokens are special, the letter `a` is special too, and it is unknown which tokens are appended.
+        // If every token is special, including that of the letter `a`, the number of appended tokens is unknown.
         if added == ids.len() { Vec::new() } else { ids[ids.len() - added..].to_vec() }
     }
 
@@ -155,15 +156,15 @@ impl Tokens {
         Some(Remark::new(RemarkKind::TextsEnded, message, help))
     }
 
-    /// Returns a digest of what determines the tokens of a prompt in addition to tokenizer.json; `None` if nothing else
-    /// does. For a user message (`chat`), this is the digest of the chat template. For other prompts, a constant marks
-    /// that special tokens, which the tokenizer appends, are removed.
+    /// Returns the digest of everything except tokenizer.json that determines the tokens of a prompt; `None` if
+    /// tokenizer.json alone determines them. For a user message (`chat`), this is the digest of the chat template. For
+    /// any other prompt to which the tokenizer appends special tokens, it is a constant that marks their removal.
     ///
     /// # Errors
     /// If `chat` is set, and the model has no chat template or the chat template cannot be used.
     pub fn reading(&self, chat: bool) -> Result<Option<Digest>, ModelError> {
         let template = if chat { Some(*self.chat()?.digest()) } else { None };
-        // No special tokens are appended to a user message, because the chat template writes the whole text.
+        // A user message contains only the special tokens that the chat template writes. The tokenizer appends none.
         if chat || self.appended.is_empty() {
             return Ok(template);
         }
@@ -183,8 +184,8 @@ impl Tokens {
     }
 
     /// Returns the texts of the special tokens whose ids are `bos_token_id` and `eos_token_id` in config.json, without
-    /// repetition. tokenizer_config.json is not read. A patch may depend only on files that the digest of the base
-    /// model covers, and this digest does not cover tokenizer_config.json.
+    /// repetition. These texts can change a patch. They are therefore not read from tokenizer_config.json, which the
+    /// digest of the base model does not cover.
     pub fn start_texts(&self) -> Vec<String> {
         let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
         let config: serde_json::Value =
@@ -235,8 +236,8 @@ impl Tokens {
     /// tokenizers put before a text.
     ///
     /// # Errors
-    /// If the tokenizer rejects the text, returns an id for which the model has no embedding, or merges the start of
-    /// `text` with every text of `ANCHORS`.
+    /// If the tokenizer rejects the text or returns an id for which the model has no embedding, or if the start of
+    /// `text` shares a token with every candidate in `ANCHORS` that is put before it.
     pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         if !self.prepends || text.is_empty() {
             return Ok(self.encode_raw(text, false)?.ids);
@@ -262,16 +263,16 @@ impl Tokens {
         Ok(Encoded { ids: encoding.get_ids().to_vec(), spans })
     }
 
-    /// Returns one token as readable text. If the token is a part of a character, returns its spelling in the
-    /// vocabulary.
+    /// Returns one token as readable text. If the token contains only some of the bytes of a character, returns its
+    /// spelling in the vocabulary.
     pub fn piece(&self, id: u32) -> String {
         let text = catch_panic(|| self.tokenizer.decode(&[id], false).ok());
         let text = text.ok().flatten().filter(|text| !text.contains('\u{fffd}'));
         text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
     }
 
-    /// Decodes tokens and leaves out special tokens. If the tokenizer cannot decode them together, each token is
-    /// decoded separately.
+    /// Decodes tokens and leaves out special tokens. If the tokenizer cannot decode `ids`, each token is decoded
+    /// separately, and special tokens are not left out.
     pub fn decode(&self, ids: &[u32]) -> String {
         let text = catch_panic(|| self.tokenizer.decode(ids, true).ok()).ok().flatten();
         text.unwrap_or_else(|| self.pieces(ids).concat())
@@ -298,8 +299,8 @@ impl Tokens {
 }
 
 impl Tokens {
-    /// Returns each token as readable text. If a character consists of two tokens, they are shown as `é 1/2` and
-    /// `é 2/2`, because the vocabulary spells parts of a character with unrelated letters.
+    /// Returns each token as readable text. If two tokens together encode the character `é`, they are shown as `é 1/2`
+    /// and `é 2/2`. The vocabulary spells such tokens as bytes, which are not readable.
     pub fn shown(&self, ids: &[u32]) -> Vec<String> {
         let decode = |tokens: &[u32]| {
             let text = catch_panic(|| self.tokenizer.decode(tokens, false).ok()).ok().flatten();
@@ -307,7 +308,8 @@ impl Tokens {
         };
         let (mut shown, mut rest) = (Vec::with_capacity(ids.len()), ids);
         while !rest.is_empty() {
-            // Find the smallest number of tokens, from 2 to `MOST_SHARED`, that decode to valid text together.
+            // A token that cannot be decoded alone contains a part of a character. The smallest number of tokens that
+            // decode to valid text together completes the character.
             let runs = 2..=rest.len().min(MOST_SHARED);
             let run = if decode(&rest[..1]).is_some() {
                 None
@@ -325,12 +327,12 @@ impl Tokens {
     }
 }
 
-/// Maximum number of tokens that may spell one character. A character has at most four bytes in UTF-8, and a space may
-/// precede it.
+/// Maximum number of tokens that together decode to one character: one token for each of its bytes (at most four in
+/// UTF-8), and one for a space before it.
 const MOST_SHARED: usize = 5;
 
-/// Returns `target` in the form in which it continues `prompt`. A space is put before `target`, unless white space or a
-/// character of a script without spaces is on either side of the boundary.
+/// Returns `target` as it must be appended to `prompt`. A space is put before it, unless the last character of `prompt`
+/// or the first character of `target` is white space or belongs to a script without spaces between words.
 pub fn target_text(prompt: &str, target: &str) -> String {
     let (before, after) = (prompt.chars().next_back(), target.chars().next());
     let joined = [before, after].into_iter().flatten().any(|c| c.is_whitespace() || writes_no_spaces(c));

@@ -71,7 +71,8 @@ pub(in crate::model) fn other_class(path: &Path, config: &serde_json::Value, fam
 /// If the config has quantisation settings. The error names the method.
 pub(in crate::model) fn refuse_quantised(config: &ConfigReader<'_>) -> Result<(), ModelError> {
     let quantised = |method: &str| ModelError::Quantised { path: config.path().to_owned(), method: method.to_owned() };
-    // MLX writes the key `quantization`, and also `quantization_config` without the key `quant_method`.
+    // MLX states its settings under `quantization`, and again under `quantization_config`, where it does not name the
+    // method (`quant_method`).
     if config.object("quantization")?.is_some_and(|said| said.get("bits").is_some()) {
         return Err(quantised("MLX"));
     }

@@ -91,7 +91,7 @@ impl<'a> Rest<'a> {
 pub(crate) mod tests {
     use super::*;
 
-    /// Builds a GGUF header that contains one number and the pairs (key, value) in `texts`.
+    /// Builds a GGUF header with the number 1 under `general.file_type`, followed by the pairs (key, value) in `texts`.
     pub(in crate::model::load::storage) fn header(texts: &[(&str, &str)]) -> Vec<u8> {
         let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
         let mut bytes = MAGIC.to_vec();

@@ -135,7 +135,8 @@ pub(crate) fn without_tokenizer(folder: &Path) -> ModelError {
     )
 }
 
-/// Returns `ORG/NAME` if the folder is the `models--ORG--NAME` folder of a model in the Hugging Face cache.
+/// Returns `ORG/NAME` if the folder is the `models--ORG--NAME` folder of a model in the Hugging Face cache; `None` for
+/// other folders.
 fn cached(folder: &Path) -> Option<String> {
     let real = folder.canonicalize().ok()?;
     let name = real.file_name()?.to_str()?.strip_prefix("models--")?;

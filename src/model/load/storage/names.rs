@@ -45,7 +45,7 @@ pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str
         );
     }
     let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
-    // Whether `start` consists of another prefix that ends in `.`, followed by the family's prefix.
+    // Whether `start` is the family's prefix after another prefix that ends in `.`, as in `module.transformer.`.
     let outer = |start: &str| start.strip_suffix(family.prefix).is_some_and(|outer| outer.ends_with('.'));
     if let Some(prefix) = prefix {
         let prefix = if outer(prefix) { &prefix[..prefix.len() - family.prefix.len()] } else { prefix };
@@ -70,7 +70,8 @@ pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str
     }
 }
 
-/// Returns the advice for weights whose tensor names start with the unexpected prefix `prefix`.
+/// Returns advice on how to save the language model alone. `prefix` is an unexpected start of its tensor names. It
+/// comes from an object that contains the language model, such as a PEFT adapter or a multimodal model.
 fn unwrap(prefix: &str) -> String {
     let saved = |what: &str| format!("save the inner model: `{what}.save_pretrained(NEW)`");
     if prefix.starts_with("base_model.") {
@@ -90,8 +91,9 @@ fn unwrap(prefix: &str) -> String {
     }
 }
 
-/// Returns the names of tensors that belong to the decoder, judged by the start of the name, but are not in `read`, the
-/// names of the tensors that were read. Leaves out buffers that the decoder computes.
+/// Returns the names of tensors that were not read, although their names start like those of the decoder's tensors.
+/// `read` contains the names of the tensors that were read. Leaves out buffers that the decoder computes, and the
+/// output matrix of a model with tied embeddings.
 pub(in crate::model) fn unread<'w>(weights: &'w WeightFiles, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
     let family = spec.family;
     let (blocks, _) = family.block.split_once("{}").unwrap_or((family.block, ""));
@@ -101,8 +103,8 @@ pub(in crate::model) fn unread<'w>(weights: &'w WeightFiles, spec: &Spec, read: 
         let bare = name.strip_prefix(family.prefix).unwrap_or(name);
         bare.starts_with(blocks) || name.starts_with(&head) || ends.iter().any(|end| bare.starts_with(end))
     };
-    // A model with tied embeddings may also store an output matrix. This matrix is not reported, because it was already
-    // compared with the token embedding.
+    // The output matrix that a model with tied embeddings may store is not reported, because it was already compared
+    // with the token embedding.
     let tied = format!("{head}weight");
     let kept = |name: &&str| {
         !(read.contains(name) || COMPUTED.iter().any(|end| name.ends_with(end)) || spec.tied && *name == tied)

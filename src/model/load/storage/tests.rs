@@ -3,7 +3,7 @@ use std::path::Path;
 use super::gguf::tests::header;
 use crate::model::{Checkpoint, Tokens};
 
-/// The name and the content of a file.
+/// The path of a file in the test folder, and the content of the file.
 type Entry = (&'static str, &'static str);
 
 fn write(folder: &Path, entries: &[Entry]) {
