@@ -30,8 +30,8 @@ pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// The minimum age at which a temporary file is removed, because a crash probably left it. A younger file may belong to
-/// a running process.
+/// The minimum age at which a temporary file is removed. A file of this age was probably left by a crash. A younger
+/// file may belong to a running process.
 pub(super) const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Creates a temporary folder in `directory`. The folder is removed on drop or, after a crash, by [`remove_stale`].

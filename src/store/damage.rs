@@ -16,8 +16,8 @@ impl Store {
         }
     }
 
-    /// Returns `found`. If `found` is [`StoreError::Damaged`], records a warning and returns `Ok(None)` instead, so
-    /// that the damaged entry counts as missing.
+    /// Treats a damaged entry as missing: if `found` is [`StoreError::Damaged`], records a warning and returns
+    /// `Ok(None)`. Any other `found` is returned unchanged.
     ///
     /// # Errors
     /// If `found` is an error other than [`StoreError::Damaged`].

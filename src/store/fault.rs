@@ -20,15 +20,16 @@ pub(super) enum Call {
     Remove,
 }
 
-/// Does nothing. In unit tests, this function is replaced by one that can return a simulated error.
+/// Called before every operation that changes the disk. In unit tests, a different version of this function can return
+/// a simulated error. This version does nothing.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn before(_: Call) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns false. In unit tests, this function is replaced by one that returns true if the test simulates a killed
-/// process.
+/// Returns whether a unit test simulates a killed process. This version, for all builds except unit tests, always
+/// returns false.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn kills() -> bool {
@@ -62,8 +63,7 @@ mod counted {
     pub(in super::super) enum Fault {
         /// No failure is simulated; the calls are only recorded.
         None,
-        /// The process is killed: the call that the test selects and all later calls do nothing, and temporary files
-        /// remain.
+        /// The process is killed: the call that the test selects and all later calls fail, and temporary files remain.
         Killed,
         /// The disk is full: the call that the test selects fails. All later calls that create or write files also
         /// fail.

@@ -104,9 +104,9 @@ fn key(byte: u8) -> Digest {
     Digest::of(&[byte])
 }
 
-/// Runs `work` once for each combination of a fault and a [`Call`] (an operation that changes the disk), each time in a
-/// new folder. Calls `then` with the folder, the result of `work` and a description of the fault. Returns the calls
-/// that `work` makes without a fault.
+/// Runs `work` once for each fault and each [`Call`] (an operation that changes the disk), and simulates the fault at
+/// this call. Every run has a new folder. Then calls `then` with the folder, the result of `work` and a description of
+/// the fault. Returns the calls that `work` makes without a fault.
 fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> Vec<Call> {
     let (_, calls) = disturbed(Fault::None, 0, || work(&Place::new()));
     for fault in [Fault::Killed, Fault::Full, Fault::Broken] {

@@ -13,12 +13,13 @@ use super::write::remove_file;
 use super::{EntryKind, Store, StoreEntry, StoreError, atomic};
 use crate::digest::Digest;
 
-/// The minimum age at which an entry is removed, except for the kinds with the age [`YOUNG_PARTIAL`]. A younger entry
-/// may belong to a running build.
+/// The minimum age at which `gc` removes an entry. A younger entry may belong to a running build. For unfinished
+/// statistics and the reasons why edits cannot be compiled, [`YOUNG_PARTIAL`] applies instead.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
-/// The minimum age at which unfinished statistics and the reasons why edits cannot be compiled are removed. They are
-/// kept longer than other entries, because they may have taken hours to compute.
+/// The minimum age at which `gc` removes unfinished statistics ([`EntryKind::Partial`]) and the reasons why edits
+/// cannot be compiled ([`EntryKind::Refusal`]). They are kept longer than other entries, because they may have taken
+/// hours to compute.
 const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,8 +56,8 @@ impl Store {
                     PathClass::Entry(key) => {
                         let least = match kind {
                             _ if all => Duration::ZERO,
-                            // `corrigenda.lock` does not name these entries, so `keep` never contains them. They
-                            // may have taken hours to compute.
+                            // `keep` never contains these entries, because `corrigenda.lock` does not name them. They
+                            // are kept longer than other entries, because they may have taken hours to compute.
                             EntryKind::Partial | EntryKind::Refusal => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };

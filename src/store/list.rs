@@ -1,4 +1,4 @@
-//! Lists the entries of the store in a fixed order.
+//! Lists the entries of the store, sorted by kind and key, and classifies the paths in its folders.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{EntryKind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
-/// A store entry, without its content.
+/// The kind, key and size of a store entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreEntry {
     pub kind: EntryKind,

@@ -1,4 +1,4 @@
-//! Maps the files of store entries into memory.
+//! Maps the files of store entries into memory, because some payloads are too large to copy.
 
 use std::fs::File;
 use std::io;

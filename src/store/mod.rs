@@ -19,7 +19,8 @@
 //! SHA-256 of the payload.
 //!
 //! [`Store::get`] and [`Store::mmap`] verify the payload. Every write is atomic. A valid entry is replaced by a
-//! different one only if it contains unfinished statistics, or by [`Store::replace_with`]. Listings are sorted.
+//! different one in two cases only: it contains unfinished statistics, or the caller uses [`Store::replace_with`].
+//! Listings are sorted.
 
 pub mod atomic;
 mod damage;
@@ -133,7 +134,8 @@ impl fmt::Display for EntryKind {
     }
 }
 
-/// A store of files in a cache directory. The first write creates the directory.
+/// The cache of compiled edits, statistics, patches and other results, as files in one directory. The first write
+/// creates the directory.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
@@ -151,19 +153,19 @@ impl Store {
         Self { root, lock_timeout: lock::LOCK_TIMEOUT, memoize: true, skipped: Arc::default() }
     }
 
-    /// Returns the store for a command that must not change it. Entries that only make later commands faster are then
-    /// not written, and outdated entries are not removed.
+    /// Returns this store for a command that must not change it. Entries that only make later commands faster are then
+    /// not written, and entries in an outdated format are not removed.
     #[must_use]
     pub fn for_reading(self) -> Self {
         Self { memoize: false, ..self }
     }
 
-    /// Returns the cache directory, which contains `v1/`. The directory may not exist.
+    /// Returns the cache directory, which contains `v1/`. The directory is created by the first write.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Returns the path of the file of an entry. The file may not exist.
+    /// Returns the path of the file of an entry, whether or not the file exists.
     pub fn path(&self, kind: EntryKind, key: &Digest) -> PathBuf {
         self.address(kind.folder(), key, kind.suffix())
     }
@@ -272,8 +274,8 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: EntryKind, key: &Dig
 fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
     let Some((mut file, length)) = open_entry(path, kind, key)? else { return Ok(None) };
     if !kind.is_sealed() {
-        // A patch has no trailer with the correct length, so a damaged file may be far too long. The file is therefore
-        // hashed in small parts before memory for all bytes is allocated.
+        // A patch has no trailer that states its length, so a damaged file may be far too long. The file is therefore
+        // first hashed in small parts, before memory for all its bytes is allocated.
         check(path, &file, length, kind, key)?;
         file.rewind().map_err(StoreError::io("reading", path))?;
     }

@@ -82,8 +82,9 @@ fn every_flipped_bit_of_a_patch_is_detected() {
     assert!(store.get(EntryKind::Patch, &id).expect("good").is_some());
 }
 
-/// Extends the files of two entries, and their exported copies, to a terabyte each. The files are sparse. Reading one
-/// of them would take too long or too much memory.
+/// Extends the files of two entries, and their exported copies, to a terabyte each, and checks that they count as
+/// damaged. The files are sparse, so they need little disk space, but reading one of them would take too long or too
+/// much memory.
 #[test]
 fn an_enlarged_entry_is_damaged_and_not_read() {
     let (directory, store) = store();

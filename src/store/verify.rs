@@ -34,7 +34,7 @@ impl Repair {
         }
     }
 
-    /// Returns whether the user should remove the path. If not, the user should check its permissions and the disk.
+    /// Returns true if the user should remove the path; false if the user should check its permissions and the disk.
     pub fn removes(self) -> bool {
         self != Self::CheckPermissions
     }
