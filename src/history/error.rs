@@ -4,7 +4,8 @@ use git2::ErrorCode;
 
 use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 
-/// An error of reading the git history of a project.
+/// The reason why the git history of a project cannot be read: there is no usable repository, a revision does not name
+/// exactly one commit, or git cannot read an object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
     #[error("`{folder}` is not in a git repository")]
@@ -84,7 +85,8 @@ impl HistoryError {
         }
     }
 
-    /// Converts an error of opening the git repository that contains `folder`.
+    /// Returns the error for the repository of the project in `folder`, which git could not open. A missing repository
+    /// and the repository of a different user have their own variants.
     pub(super) fn opening(folder: &Path, error: &git2::Error) -> Self {
         // The user must add the root folder of the repository to git's setting `safe.directory`, so the message names
         // the root folder.

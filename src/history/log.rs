@@ -19,7 +19,7 @@ use crate::project::config::DEFAULT_EDITS;
 use crate::project::edits::diff::{FactChange, ID, common, compare};
 use crate::project::{ChangeKind, EditChange, EditPart, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
 
-/// A commit in the log. The commit changed facts or the patch, or its edit files cannot be read.
+/// A commit in the log. It changed facts or the patch, or introduced edit files that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub commit: Commit,
@@ -55,7 +55,8 @@ impl RecordedPatch {
 
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// The commits that changed a fact or the patch, newest first.
+    /// The commits that changed a fact or the patch, or that introduced edit files that cannot be read. The newest
+    /// commit is first.
     pub entries: Vec<LogEntry>,
     /// The facts of the newest commit. If its edit files cannot be read, these are the facts of the last ancestor whose
     /// edit files can be read.
@@ -64,8 +65,8 @@ pub struct Log {
     pub unreadable: Option<String>,
     /// The patch that `corrigenda.lock` names in the newest commit.
     pub patch: RecordedPatch,
-    /// Whether the newest commit needs a build, because the facts in its `corrigenda.lock` differ from those in its
-    /// edit files.
+    /// Whether the newest commit needs a build: the facts in its edit files differ from those in its `corrigenda.lock`.
+    /// False if the commit has no readable `corrigenda.lock`.
     pub unbuilt: bool,
 }
 
@@ -84,9 +85,9 @@ impl Log {
             let pair = |fact: &FactChange| Some((former_id(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
-        // The first loop visits the renames from old to new and finds the later ids of the fact. The second loop visits
-        // the entries from new to old and finds the earlier ids. In another order, the loops could follow renames of a
-        // different fact that had one of these ids at another time.
+        // The first loop goes from old to new commits and collects the later ids of the fact. The second loop goes from
+        // new to old commits and collects the earlier ids. In the opposite order, a loop could collect an id that
+        // belonged to a different fact at another time.
         for (old, new) in self.entries.iter().rev().flat_map(renames) {
             if names.contains(&old) {
                 names.insert(new);
@@ -123,7 +124,7 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
-    // The facts need a build if an edit is new or removed, or if its meaning (subject, prompt, target or chat) changed.
+    // A build is needed if an edit was added or removed, or if its meaning (subject, prompt, target or chat) changed.
     // Other changes, for example of metadata or expectations, do not affect the patch.
     let weighs = |change: &EditChange| change.kind != ChangeKind::Changed || change.parts.contains(&EditPart::Meaning);
     let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
@@ -144,7 +145,7 @@ pub fn as_of(repository: &Repository, head: &Commit, instant: Timestamp) -> Resu
     Ok(Some(commit))
 }
 
-/// The location of the folder of edits in a commit.
+/// The result of looking for the folder of edits in a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum EditsLocation {
     /// The commit has no project file, or the folder of edits does not exist.
@@ -281,7 +282,8 @@ impl<'r> LogReader<'r> {
         Ok(set)
     }
 
-    /// Returns the part of `corrigenda.lock` for the selected model; `None` if the file is missing or cannot be read.
+    /// Returns the lock of the model `self.model` in `corrigenda.lock`; `None` if the file is missing, cannot be read,
+    /// or has no lock of this model.
     fn lock(&self, lock: &Option<Result<GitObject, String>>) -> Option<Lock> {
         let found = lock.as_ref()?.as_ref().ok()?;
         locks(self.repository, *found)?.nearest(self.model).cloned()

@@ -44,7 +44,7 @@ pub struct Commit {
     /// The time of the commit, as stated by the committer.
     pub time: Timestamp,
     pub authored: Timestamp,
-    /// The UTC offset of the author's time.
+    /// The offset from UTC of the author's local time at `authored`; UTC if the commit states an invalid offset.
     pub offset: Offset,
     /// The first paragraph of the message, joined to one line.
     pub summary: String,

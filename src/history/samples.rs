@@ -81,8 +81,7 @@ pub(crate) fn edit(id: &str, subject: &str, target: &str, more: &str) -> String 
     )
 }
 
-/// Returns the text of a `corrigenda.lock`. In its patch id, `name` is repeated until `sha256:` is followed by 64
-/// characters.
+/// Returns the text of a `corrigenda.lock`. Its patch id is `sha256:` and 64 characters, in which `name` is repeated.
 pub(crate) fn lock(name: &str) -> String {
     let lock = include_str!("../../corrigenda.lock");
     let (head, _) = lock.rsplit_once("\nid = ").expect("a lock with a patch");

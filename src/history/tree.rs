@@ -17,7 +17,7 @@ const MOST_DEPTH: usize = 32;
 /// number of paths: 30 nested trees that each list the next tree twice have 2^30 paths.
 const MOST_ENTRIES: usize = 2 * MOST_EDITS;
 
-/// A file, folder, link or submodule in a git tree: its git object id and its file mode.
+/// The git object id and the file mode of a file, folder, link or submodule in a git tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GitObject {
     pub(super) id: Oid,
@@ -47,7 +47,8 @@ impl GitObject {
     }
 }
 
-/// The intermediate result of reading a folder and its subfolders.
+/// The state of reading a folder and its subfolders: the files read so far, and the numbers of entries and bytes, which
+/// are limited.
 struct FolderRead<'a> {
     extension: &'a str,
     files: Vec<(String, Vec<u8>)>,
@@ -126,7 +127,7 @@ impl Repository {
         if found.kind() != GitObjectKind::File {
             return Err(refused(path, found));
         }
-        // The limit for `corrigenda.lock` is larger. It also applies to all other files without the extension `.toml`.
+        // `corrigenda.lock` has a larger limit, which also applies to all other files without the extension `.toml`.
         let most = if is_toml(path) { MOST_FILE_BYTES } else { MOST_LOCK_BYTES };
         let damaged = |error: git2::Error| HistoryError::unreadable(named(path), &error);
         let database = self.git.odb().map_err(damaged)?;
