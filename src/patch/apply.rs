@@ -17,7 +17,7 @@ use crate::safetensors::Layout;
 /// weight.
 pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec<f32>, PatchError> {
     // `weight_dtype` returns `None` for every dtype except F32, F16 and BF16. The constructors of `Patch` reject all
-    // other dtypes, but `target` may not come from a `Patch`.
+    // other dtypes, but a caller can pass a `target` that is not part of a `Patch`.
     let stored = target
         .dtype
         .weight_dtype()

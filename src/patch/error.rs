@@ -3,15 +3,15 @@ use crate::safetensors::{Dtype, HeaderError};
 
 use super::bytes::FORMAT;
 
-/// An error of reading, making or applying a patch. In the variants, `parameter` is the name of a weight in the base's
-/// files, and `factor` is `u` or `v`.
+/// The reason why a patch cannot be read, created or applied. In the variants, `parameter` is the name of a weight in
+/// the base's files, and `factor` is `u` or `v`.
 #[derive(Debug, thiserror::Error)]
 pub enum PatchError {
     #[error("reading the patch's header: {0}")]
     Header(#[from] HeaderError),
     #[error("this is not a patch: its metadata should have the single key `corrigenda`, but has {found:?}")]
     NotAPatch {
-        /// The metadata keys of the file.
+        /// The metadata keys of the file. A patch file has only the key `corrigenda`.
         found: Vec<String>,
     },
     #[error("the patch has format {found}, but this version reads up to {FORMAT}: use a newer corrigenda")]
@@ -52,19 +52,19 @@ pub enum PatchError {
     #[error("patching `{parameter}`: a base of type {found} cannot be patched (F32, F16 and BF16 can)")]
     Dtype {
         parameter: String,
-        /// The dtype in which the base stores the weight.
+        /// The dtype of the weight in the base: any dtype except F32, F16 and BF16.
         found: Dtype,
     },
     #[error("patching `{parameter}` changes nothing: it has no name, no edit or no size")]
     Nothing {
-        /// The name of the weight in the base's files. It may be empty, because an empty name causes this error.
+        /// The name of the weight in the base's files. An empty name is one of the causes of this error.
         parameter: String,
     },
     #[error("patching `{parameter}`: edits must be strictly ascending, {second} follows {first}")]
     EditOrder {
         parameter: String,
         first: Digest,
-        /// The next digest in the list of edits. It should be larger than `first`, but is not.
+        /// The digest that follows `first` in the list of edits, although it is not larger than `first`.
         second: Digest,
     },
     #[error("patching `{parameter}`: {factor} should have {expected:?} numbers, but has {found}")]
@@ -88,7 +88,7 @@ pub enum PatchError {
     #[error("patching `{parameter}`: the edit {edit} changes nothing: its part of {factor} is all zero")]
     Null {
         parameter: String,
-        /// The factor that is zero for this edit: `u` or `v`.
+        /// The factor in which all numbers of the edit are zero: `u` or `v`.
         factor: &'static str,
         edit: Digest,
     },

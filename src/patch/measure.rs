@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{Patch, Target};
 use crate::digest::Digest;
 
-/// The Frobenius norms of the change of one weight: of the part of each edit, and of the whole change.
+/// The Frobenius norms of the change of one weight: of the part that each edit contributes, and of the whole change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeltaNorms {
     /// The norm of the change by each edit e: `‖u_e‖·‖v_e‖`, where `u_e` is column e of the factor `u`, and `v_e` is

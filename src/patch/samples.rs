@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::safetensors::Dtype;
 use crate::safetensors::Layout;
 
-/// Returns a sample: the change of a weight with three outputs and two inputs by two edits.
+/// Returns a sample change of a weight with three outputs and two inputs. Two edits contribute to the change.
 pub(super) fn target(layout: Layout) -> Target {
     let mut edits = vec![Digest::of(b"one"), Digest::of(b"two")];
     edits.sort_unstable();
