@@ -22,7 +22,7 @@ pub struct Label {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     pub code: Code,
-    /// The severity in effect: the default of `code`, until `Policy::apply` replaces it.
+    /// The default severity of `code`, unless `Policy::apply` has replaced it.
     pub severity: Severity,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
@@ -81,7 +81,7 @@ impl Diagnostic {
 #[derive(Debug, Default)]
 pub struct CappedFindings {
     shown: Vec<Diagnostic>,
-    /// The number of findings per code, including those that were dropped.
+    /// The number of findings per code, including those that were dropped because of the limit of 1,000.
     counts: BTreeMap<Code, usize>,
 }
 
@@ -99,8 +99,8 @@ impl CappedFindings {
         }
     }
 
-    /// Returns the findings in the order in which they were added. For each code whose limit was exceeded, a note
-    /// states that findings were dropped.
+    /// Returns the findings in the order in which they were added. For each code with dropped findings, one more
+    /// finding states that there are more.
     pub fn finish(self) -> Vec<Diagnostic> {
         self.shown
     }
@@ -114,8 +114,8 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     });
 }
 
-/// The result of checking files if at least one error was found: all errors and warnings, and the texts of the files
-/// to which their labels refer.
+/// The error of reading or checking the files of a project: all errors and warnings, and the texts of the files to
+/// which their labels refer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {

@@ -67,7 +67,8 @@ fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     files
 }
 
-/// The maximum number of bytes that a snippet contains after its last label. Longer lines do not fit on a terminal.
+/// The maximum number of bytes that a snippet shows after its last label. The rest of a longer line is cut off, because
+/// it would not fit on a terminal.
 const MAX_BYTES_AFTER_LABEL: usize = 1 << 12;
 
 /// Groups the labels in a file into snippets of nearby labels. The snippet with the primary label is first.
