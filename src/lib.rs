@@ -11,7 +11,7 @@
 //! - [`store`]: stores files in the cache, and verifies them when they are read.
 //! - [`project`]: reads the files of a project: edits, settings and `corrigenda.lock`. One run reports the findings of
 //!   all files.
-//! - [`history`]: reads git: the project's files in a commit, and when, by whom and why each fact changed.
+//! - [`history`]: reads the project's files in a git commit, and finds when, by whom and why each fact changed.
 //! - [`model`]: opens and runs decoder-only transformers.
 //! - [`compile`]: computes the MLP key and the MLP value of one edit, independently of other edits.
 //! - [`stats`]: computes the second moment of the MLP keys over a corpus, and its Cholesky factor.

@@ -81,7 +81,8 @@ pub(crate) struct NormalizedText<R> {
 }
 
 impl<R: Read> NormalizedText<R> {
-    /// Reads the first bytes of `inner`, and drops a UTF-8 byte order mark.
+    /// Creates a reader of `inner`. Its first bytes are read at once, to drop a UTF-8 byte order mark and to reject
+    /// UTF-16.
     ///
     /// # Errors
     /// If the text cannot be read, or is UTF-16.

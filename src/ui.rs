@@ -29,7 +29,7 @@ pub enum Verbosity {
     Quiet,
     /// Errors, warnings and progress are printed.
     Normal,
-    /// Errors, warnings, progress, and one line per step are printed.
+    /// Errors, warnings and progress are printed, and details such as one line for each finished step of a computation.
     Verbose,
 }
 
@@ -43,17 +43,18 @@ pub struct Ui {
     /// The number of units of work that an interrupted earlier run had already done. The value is [`NO_POSITION`] until
     /// the current computation reports its first position.
     first: Arc<AtomicU64>,
-    /// The current computation if it began with [`begin_short`](Progress::begin_short) and has no progress bar. Its
-    /// progress is printed only if it takes longer than [`BETWEEN_LINES`].
+    /// The current computation if it began with [`begin_short`](Progress::begin_short) and has no progress bar;
+    /// otherwise `None`. Its progress is printed only if it takes longer than [`BETWEEN_LINES`].
     slow: RefCell<Option<Slow>>,
-    /// The time of the last line on stderr. It limits how often progress lines are printed.
+    /// The time at which the last line was printed on stderr. It is used to limit how often progress lines are printed.
     last_line: Cell<Instant>,
     write_failed: Cell<bool>,
     /// Whether the program runs in GitHub Actions, which executes some output lines as workflow commands.
     in_github_actions: bool,
 }
 
-/// A computation without a progress bar. Its progress is printed as lines.
+/// The state of a short computation ([`begin_short`](Progress::begin_short)) that prints its progress as lines, because
+/// there is no progress bar.
 struct Slow {
     what: String,
     total: u64,
@@ -67,7 +68,7 @@ struct Slow {
 /// The minimum time between two progress lines of one computation.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// The assumed width in columns if neither the variable COLUMNS nor the terminal gives a width.
+/// The assumed width of the terminal, in columns, if neither the variable COLUMNS nor the terminal gives a width.
 const UNKNOWN_WIDTH: usize = 100;
 
 impl Ui {
