@@ -110,9 +110,9 @@ fn entry(svg: &mut Svg, index: usize, name: &str) {
     svg.text([x + 17.0, y], Anchor::Start, TEXT, INK, name);
 }
 
-/// Draws a line chart of one metric against the number of facts edited at once. `lines` has the name of each editor and
-/// its points (number of facts, metric value). Returns `None` if all points have the same number of facts, or there are
-/// no points.
+/// Draws a line chart of one metric against the number of facts edited at once. `name` is the file name without its
+/// extension, and `up` is the label of the vertical axis. `lines` has the name of each editor and its points (number of
+/// facts, metric value). Returns `None` if all points have the same number of facts, or there are no points.
 pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f64)>)]) -> Option<Figure> {
     let mut sizes: Vec<usize> = lines.iter().flat_map(|(_, points)| points.iter().map(|(size, _)| *size)).collect();
     sizes.sort_unstable();
@@ -125,7 +125,8 @@ pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f6
     }
     let room = ((high - low) * 0.06).max(1e-3);
     let mut plot = Plot::new(title, up, (low - room, high + room), 130.0);
-    // The numbers of facts usually grow exponentially, such as 1, 10, 100, so the axis spaces them equally.
+    // The numbers of facts usually grow exponentially, such as 1, 10, 100. They are therefore drawn at equal distances
+    // and not to scale.
     let x = |size: usize| {
         let place = sizes.iter().position(|other| *other == size).unwrap_or(0);
         LEFT + WIDTH * (place as f64 + 0.5) / sizes.len() as f64

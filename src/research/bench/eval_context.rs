@@ -33,7 +33,7 @@ pub struct PreparedCase {
     pub questions: CaseQuestions,
 }
 
-/// The tokenized prompts and answers of one record. The variant depends on the metrics of the dataset.
+/// The tokenized prompts and answers of one record, for the metrics of its dataset.
 pub enum CaseQuestions {
     /// For CounterFact: pairs of answers whose likelihoods are compared.
     Likelihoods(counterfact::LikelihoodQuestions),
@@ -143,7 +143,7 @@ impl<'a> EvalContext<'a> {
         // An editor may use only the first context templates of the project. `resolved` then has fewer token sequences
         // than the project has templates.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
-        // The argument is false because the prompts of dataset records are not chat messages.
+        // The argument `false` means that the prompts are not chat messages: dataset records contain plain prompts.
         let reading = self.base.tokens.reading(false).ok().flatten();
         let own = address(&self.base.locked.digest, reading.as_ref(), meaning, layer, templates, settings);
         let own = match hook {

@@ -63,7 +63,8 @@ pub struct ImportedEdits {
 }
 
 /// Converts records to edit files in `folder`. The files are valid together with `present`, the existing edit files of
-/// the project. If records contradict each other, only one of them is converted.
+/// the project. If two records cannot be in one project, for example because they have the same prompt and subject,
+/// only one of them is converted.
 pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> ImportedEdits {
     let mut imported = ImportedEdits::default();
     let mut drafts: BTreeMap<String, (&Case, DraftEdit)> = BTreeMap::new();
@@ -113,8 +114,8 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported
 }
 
-/// A map of edits. The key is the text of the prompt up to the end of the subject, which determines the MLP key. The
-/// value is the id of the edit, and the pair of its prompt and its subject.
+/// A map from prompts to edits. The key is the prompt up to the end of the subject, because this text determines the
+/// MLP key. The value is the id of the edit, and the pair of its prompt and its subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
 /// Returns the edits in the project's existing files, by the text that determines their MLP key. The map is empty if
@@ -136,8 +137,8 @@ fn refused(case: &Case, why: String) -> RejectedRecord {
     RejectedRecord { record: case.record, id: Some(case.id), why }
 }
 
-/// Returns the path of a record's edit file. Paths are sorted by case number. If two records contradict each other, the
-/// parser therefore rejects the one with the larger case number.
+/// Returns the path of a record's edit file. The order of the paths is the order of the case numbers. If two records
+/// have the same prompt and subject, the parser accepts the file that is first in this order.
 fn path(folder: &str, case: u64, id: &str) -> String {
     format!("{folder}/{:05}/{case:08}{}.toml", case / IN_A_FOLDER, id.trim_start_matches(&format!("case-{case}")))
 }

@@ -24,12 +24,12 @@ const MOST_LINE_BYTES: u64 = 1 << 24;
 pub enum LogLine {
     /// The digest of all inputs that affect the results; always the first line.
     Of(Digest),
-    /// The result of one record, either edited alone or measured on the unedited base.
+    /// The result of one record, which was edited alone or measured on the unedited base.
     Row(RecordResult),
     /// The result of a set of records edited at once.
     #[serde(rename = "together")]
     Batch(BatchResult),
-    /// The reason why the edit of one record or of one set of records failed.
+    /// A failed edit of one record or of one set of records.
     Failed(FailedEdit),
 }
 
@@ -154,14 +154,15 @@ impl ResultsLog {
         Ok(())
     }
 
-    /// Returns whether the log has a result or a failure of the editor for the record; `editor` is `None` for the
-    /// unedited base.
+    /// Returns whether the log contains a result or a failed edit of this editor for the record; `editor` is `None` for
+    /// the unedited base.
     pub fn has(&self, editor: Option<&str>, record: u64) -> bool {
         let failed = |name: &str| self.failed.contains_key(&(name.to_owned(), Some(record), None));
         self.rows.contains_key(&(editor.map(str::to_owned), record)) || editor.is_some_and(failed)
     }
 
-    /// Returns whether the log has a result or a failure of the editor for the set of the first `size` records.
+    /// Returns whether the log contains a result or a failed edit of this editor for the set of the first `size`
+    /// records.
     pub fn has_batch(&self, editor: &str, size: usize) -> bool {
         let failed = self.failed.contains_key(&(editor.to_owned(), None, Some(size)));
         failed || self.batches.contains_key(&(editor.to_owned(), size))
@@ -188,7 +189,7 @@ impl ResultsLog {
 }
 
 fn line(line: &LogLine) -> String {
-    // Serialising numbers and texts cannot fail.
+    // Serialising a `LogLine` cannot fail, because it contains only numbers, strings, arrays and structs.
     serde_json::to_string(line).unwrap_or_default() + "\n"
 }
 

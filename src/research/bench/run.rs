@@ -32,7 +32,7 @@ pub enum CaseMetrics {
     Tokens(zsre::TokenMetrics),
 }
 
-/// The result of one record, either edited alone or measured on the unedited base.
+/// The result of one record, which was edited alone or measured on the unedited base.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordResult {
     /// The name of the editor; `None` for the unedited base.

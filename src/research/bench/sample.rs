@@ -8,9 +8,9 @@ use crate::digest::{Digest, FieldHasher};
 /// Samples up to `limit` of the records for which `wanted` returns true, or all of them if `limit` is `None`. The
 /// sample is in the order of `cases`.
 ///
-/// Of the wanted records with the same prompt and subject, only the first can be sampled. Each of the others is
-/// returned as rejected if the random selection reaches it. `wanted` may run the model, so it is called for as few
-/// records as possible.
+/// If several wanted records have the same prompt (with the subject filled in), only the first of them can be sampled.
+/// The others are returned as rejected, unless the sample was complete before they were considered. `wanted` may run
+/// the model, so it is called for as few records as possible.
 pub fn sample_records(
     cases: Vec<Case>,
     limit: Option<usize>,

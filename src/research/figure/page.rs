@@ -7,7 +7,8 @@ use super::svg::escaped;
 use crate::diagnostics::escape_controls;
 
 const STYLE: &str = include_str!("../../report/page.css");
-/// CSS rules in addition to the style sheet of reports. Figures have a white background even if the page is dark.
+/// CSS rules for figures and for failed values, added after the style sheet of reports. Figures have a white background
+/// on dark pages too, because their texts are dark.
 const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid var(--rule); \
                     border-radius: 6px; background: #fff; } figcaption { color: var(--soft); font-size: .85rem; } \
                     .fails { color: #c0392b; }";

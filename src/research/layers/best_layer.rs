@@ -75,7 +75,7 @@ pub struct LayerResult {
 
 impl LayerResult {
     /// Creates the result of a layer. `edits` has the efficacy, paraphrase and unchanged shares of each edit, in the
-    /// order of the project. Their counts are added up to the shares over all edits.
+    /// order of the project. The shares over all edits are computed from the sums of the counts in `edits`.
     pub fn new(layer: usize, edits: Vec<Shares>, refused: usize, untried: usize) -> Self {
         let mut shares = Shares::default();
         edits.iter().for_each(|one| shares.add(one));

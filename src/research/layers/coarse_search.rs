@@ -8,8 +8,8 @@ use super::best_layer::{LayerResult, best, indistinguishable};
 /// The maximum number of layers in the first round. If the model has at most this number of layers, the first round has
 /// all of them.
 const FIRST: usize = 8;
-/// The maximum number of layers around which the next round searches: the best layer, and one more layer that is not
-/// significantly worse.
+/// The maximum number of layers whose neighbours are tried in the next round: the best layer, and one more layer that
+/// is not significantly worse.
 const CENTRES: usize = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl CoarseSearch {
         }
     }
 
-    /// Returns every `stride`-th layer of the model, from layer `stride / 2` on.
+    /// Returns the layers to try if there is no best layer yet: every `stride`-th layer, from layer `stride / 2` on.
     fn all(self) -> Vec<usize> {
         (self.stride / 2..self.count).step_by(self.stride).collect()
     }

@@ -30,14 +30,15 @@ pub const FIRST: usize = 8;
 /// The maximum number of log-probabilities of the base that are cached in memory across layers: 512 MiB of `f64`.
 const MAX_CACHED_NUMBERS: usize = 1 << 26;
 
-/// The edits of a project to try at several layers, and a cache of the base's results.
+/// The edits of a project to try at several layers, and the cached results of the unedited base on the prompts of these
+/// edits.
 pub struct LayerTrials<'a> {
     project: &'a Project,
     base: &'a Base,
     store: &'a Store,
     progress: &'a dyn Progress,
-    /// The results of the unedited base on the prompts of an edit, by the index of the edit. They do not depend on the
-    /// layer.
+    /// The results of the unedited base on the prompts of an edit, by the index of the edit. These results are the same
+    /// for every edited layer.
     before: RefCell<BTreeMap<usize, BaselineRun>>,
 }
 
@@ -46,8 +47,9 @@ impl<'a> LayerTrials<'a> {
         Self { project, base, store, progress, before: RefCell::default() }
     }
 
-    /// Tries each edit alone at the layer of `setup`. `cached` has the second moment of the layer's MLP keys. The
-    /// returned flag is true if the results were read from the store.
+    /// Compiles, links and tests each edit alone at the layer of `setup`, or reads the results from the store. `cached`
+    /// has the second moment of the layer's MLP keys. The returned flag is true if the results were read from the
+    /// store.
     ///
     /// # Errors
     /// If the second moment cannot be factorised, a text of an edit cannot be tokenized, an edited weight or an output
@@ -173,8 +175,8 @@ impl<'a> LayerTrials<'a> {
         Ok(Shares { efficacy, paraphrase, unchanged })
     }
 
-    /// Calls `with` with the base's results on the prompts of the edit at `index`. Results that are not in the cache
-    /// are computed, and then cached unless the cache would hold more than [`MAX_CACHED_NUMBERS`] numbers.
+    /// Calls the function `with` on the base's results for the prompts of the edit at `index`. Results that are not in
+    /// the cache are computed, and then cached unless the cache would hold more than [`MAX_CACHED_NUMBERS`] numbers.
     fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&BaselineRun) -> T) -> T {
         if let Some(before) = self.before.borrow().get(&index) {
             return with(before);

@@ -50,7 +50,7 @@ impl TokenClass {
         self.words().replace(' ', "-")
     }
 
-    /// Returns the classes of the token with this index; empty for a token before the subject.
+    /// Returns the classes of the token with the index `token` in the prompt; empty if the token is before the subject.
     fn of(traced: &FactTrace, token: usize) -> Vec<Self> {
         let (subject, last) = (&traced.subject, traced.tokens.len() - 1);
         let is = |class: &Self| match class {

@@ -15,8 +15,8 @@ const PHRASINGS: usize = 2;
 /// The maximum number of neighbour prompts per edit.
 const NEIGHBOURS: usize = 5;
 
-/// Samples up to `count` facts with different subjects for which `knows` returns true. Returns the text of an edit file
-/// and the number of edits in the file.
+/// Samples up to `count` facts with different subjects, only from facts for which `knows` returns true. Returns the
+/// text of an edit file that changes the answers of these facts, and the number of edits in the file.
 ///
 /// The new answer of an edit is the answer of another fact of the same relation, and differs from the old answer. A
 /// paraphrase is the prompt after an unrelated sentence, as in CounterFact. The neighbours are prompts of unedited
@@ -33,8 +33,8 @@ pub fn counterfactual_edits(
     let mut subjects = BTreeSet::new();
     for fact in sampler.ordered("fact", facts.iter()) {
         let Some(target) = sampler.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
-        // The prompt of an edit cannot contain braces other than `{}`, which marks the place of the subject. The parser
-        // checks all other rules.
+        // The prompt of an edit has `{}` in place of the subject and no other braces, so the prompt of a fact must not
+        // have braces. `parse_files` checks all other rules of edits.
         let sound = !fact.prompt.contains(['{', '}'])
             && parse_files(vec![("a.toml".into(), edit_file(&[sampler.entry(fact, target, &[])]).into())]).is_ok();
         if sound && knows(fact) {
@@ -83,7 +83,7 @@ impl<'f> Sampler<'f> {
         fact.relation.as_deref().and_then(|relation| self.by_relation.get(relation)).map_or(&[], Vec::as_slice)
     }
 
-    /// Selects a new answer from the facts of the same relation; `None` if all of them have the same answer.
+    /// Selects a new answer from the facts of the same relation; `None` if no such fact has a different answer.
     fn target(&self, fact: &KnownFact) -> Option<&'f str> {
         let own = fact.answer.as_deref()?;
         let others: BTreeSet<&str> = self.relation(fact).iter().filter_map(|other| other.answer.as_deref()).collect();

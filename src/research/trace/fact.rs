@@ -35,9 +35,9 @@ impl KnownFact {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenizedFact {
-    /// The token ids of the prompt. They include the chat template if the prompt is a chat message.
+    /// The token ids of the prompt. If the prompt is a chat message, the tokens of the chat template are included.
     pub ids: Vec<u32>,
-    /// The text of each token, for reports.
+    /// The text of each token of the prompt, for reports.
     pub pieces: Vec<String>,
     /// The index range of the subject's tokens in `ids`; not empty.
     pub subject: Range<usize>,

@@ -32,10 +32,10 @@ pub struct FactTrace {
     pub clean: f64,
     /// The mean probability of the answer token in the corrupted runs.
     pub corrupted: f64,
-    /// The tokens at which states were restored.
+    /// Whether states were restored at all tokens from the subject on, or only at the subject's last token.
     pub places: RestoredTokens,
-    /// For each kind of restored state, the mean probability of the answer token: `[tokens][layers]`, or `[1][layers]`
-    /// if only the subject's last token was restored.
+    /// For each kind of restored state, the probability of the answer token, averaged over the noise samples:
+    /// `[tokens][layers]`, or `[1][layers]` if only the subject's last token was restored.
     pub restored: Vec<(RestoredKind, Vec<Vec<f64>>)>,
 }
 
@@ -46,8 +46,8 @@ impl FactTrace {
         self.clean - self.corrupted
     }
 
-    /// Returns the probabilities of the answer token with states of `kind` restored, `[tokens][layers]`; `None` if the
-    /// kind was not traced.
+    /// Returns the probabilities of the answer token in the runs that restore states of `kind`, `[tokens][layers]`;
+    /// `None` if the kind was not traced.
     pub fn table(&self, kind: RestoredKind) -> Option<&Vec<Vec<f64>>> {
         self.restored.iter().find(|(other, _)| *other == kind).map(|(_, table)| table)
     }
@@ -100,8 +100,8 @@ pub fn trace(
     progress.begin("states to restore", cells as u64);
     let (mut restored, mut done) = (Vec::new(), 0);
     for &kind in &plan.kinds {
-        // [`SeveredNoise::Next`] needs a second corrupted run with new noise. In this run, the MLP or attention outputs
-        // are fixed at their values in the first corrupted run.
+        // With [`SeveredNoise::Next`], states are restored in a second corrupted run, which has new noise. Its severed
+        // MLP or attention outputs are copied from the first corrupted run.
         let component = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
         let severed = component.map(|component| Severed { component, position: subject.end - 1, source: &first });
         let next = severed.map(|severed| corrupted(model, &clean, &ids, &subject, (noise, 1), Some(severed)));
@@ -186,8 +186,9 @@ struct TraceCell {
     token: usize,
     layer: usize,
     first: usize,
-    /// The layer of the cell from whose run this run is forked: the runs of both cells are equal before layer `first`.
-    /// Both cells are at the same token. `None` if this run starts from a state in [`InitialStates`].
+    /// The layer of another cell at the same token. The runs of both cells are equal in all layers before `first`, so
+    /// the run of this cell continues from the states of the other run. `None` if the run of this cell starts from a
+    /// state in [`InitialStates`].
     trunk: Option<usize>,
 }
 
@@ -258,9 +259,9 @@ impl<'r> TraceRuns<'r> {
     }
 
     /// Returns the hidden states from which the runs for all cells in `groups` start; a cell is an entry of the table
-    /// of probabilities. If a single hidden state is restored, the run starts from the clean hidden state. If MLP or
-    /// attention outputs are restored, the run starts after the first layer of the window. The hidden state after this
-    /// layer is computed from the corrupted input of the layer and the clean MLP or attention output.
+    /// of probabilities. If single hidden states are restored, a run starts from a clean hidden state. If MLP or
+    /// attention outputs are restored, a run starts from the hidden state after the first layer of its window. This
+    /// state is the output of the layer for its corrupted input, with the clean MLP or attention output.
     fn starts(&self, kind: RestoredKind, tokens: &Range<usize>, groups: &[Vec<TraceCell>]) -> InitialStates {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
@@ -301,7 +302,8 @@ impl<'r> TraceRuns<'r> {
                 Some(trunk) => StartState::Fork(trunk * self.samples + sample),
                 None => StartState::State(starts.state(cell, sample)),
             },
-            // A forked run starts after the layers that the cell restores, so there are no more outputs to restore.
+            // A forked run starts after the window of restored layers, so none of its MLP or attention outputs are
+            // replaced.
             outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
         };
         let rows = |cell: &TraceCell| {
@@ -313,8 +315,9 @@ impl<'r> TraceRuns<'r> {
         cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
     }
 
-    /// Returns the MLP or attention outputs to insert into the run for `cell`, an entry of the table of probabilities.
-    /// `row` is the index of the noise sample. Returns `None` if only a hidden state is restored.
+    /// Returns the MLP or attention outputs to insert into the run for `cell`, an entry of the table of probabilities:
+    /// clean outputs for a window of layers, or corrupted outputs if they are severed. `row` is the index of the noise
+    /// sample. Returns `None` if only a hidden state is restored.
     fn outputs(&self, kind: RestoredKind, cell: TraceCell, row: usize, plan: &TracePlan) -> Option<OutputPatch<'r>> {
         let layers = self.model.spec().layers;
         let (part, layers) = match kind {
@@ -345,21 +348,23 @@ impl<'r> TraceRuns<'r> {
     }
 }
 
-/// Groups the cells of one token; a cell is an entry of the table of probabilities. Cells whose windows of restored
-/// layers start at the same layer are in one group. If no windows are restored, each cell is a group by itself. In a
-/// group, the run with the longest window is computed in full. Each of the other runs is forked from it at the end of
-/// its own, shorter window.
+/// Groups the cells of one token; a cell is an entry of the table of probabilities, with its own run of the model. A
+/// group has all cells whose windows of restored layers start at the same layer. If single hidden states are restored,
+/// each group has one cell.
+///
+/// The run with the longest window of a group is computed from its first layer. Any other run with a window of two or
+/// more layers is equal to it up to the end of the shorter window, and is forked there.
 fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> Vec<Vec<TraceCell>> {
     let mut groups: Vec<Vec<TraceCell>> = Vec::new();
-    // In descending order of layers, the longest of the windows with the same start comes first. Its cell is therefore
-    // the first cell of its group.
+    // All windows that reach below layer 0 are cut off there, so they start at the same layer. The loop begins with the
+    // last layer, so the longest of these windows is found first, and its cell is the first of its group.
     for layer in (0..layers).rev() {
         let window = plan.window(layer, layers);
         let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
         let own = TraceCell { token, layer, first, trunk: None };
         match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
-            // The run of a window of one layer starts at the end of this window. It has no computed layer in common
-            // with the run of a longer window, so it is not forked.
+            // A run starts after the first layer of its window. If the window has only this layer, no layer of the
+            // window is left to copy from the run with the longest window, so the run is not forked.
             Some(group) if window.len() == 1 => group.push(own),
             Some(group) => group.push(TraceCell { first: window.end, trunk: Some(group[0].layer), ..own }),
             None => groups.push(vec![own]),

@@ -6,10 +6,11 @@ use std::str::FromStr;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::NumpyRandomState;
 
-/// The largest number that a noise rule accepts. It keeps the noise in the range of `f32`.
+/// The largest number in a noise rule, such as the 3 in `s3`. The limit keeps the noise in the range of `f32`.
 const MOST: f64 = 1e6;
 
-/// The distribution and the scale of the noise, written on the command line as a text such as `s3`.
+/// The distribution and the scale of the noise. On the command line, a rule is a text such as `u0.2`, for uniform noise
+/// between −0.2 and 0.2.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NoiseRule {
     /// Normal noise. The number is a multiple of the standard deviation of the subjects' embeddings: `s3` means three
@@ -65,7 +66,7 @@ impl fmt::Display for NoiseRule {
 pub struct Noise {
     /// The rule from which `scale` is computed.
     pub rule: NoiseRule,
-    /// The factor by which every random number is multiplied.
+    /// The scale of the noise: the standard deviation of normal noise, or the largest absolute value of uniform noise.
     pub scale: f64,
     /// The seed of the random stream (NumPy's `RandomState`).
     pub seed: u32,
@@ -91,8 +92,8 @@ impl Noise {
         Ok(Self { rule, scale, seed, samples })
     }
 
-    /// Returns the noise for a subject of `tokens` tokens, `[samples, tokens, width]`. The first `block` blocks of this
-    /// size in the random stream are skipped.
+    /// Returns noise for a subject of `tokens` tokens, `[samples, tokens, width]`. The random stream is divided into
+    /// blocks of this size, and `block` is the index of the block that is used, from 0.
     pub(crate) fn draw(&self, tokens: usize, width: usize, block: usize) -> Vec<f64> {
         let mut stream = NumpyRandomState::new(self.seed);
         let uniform = matches!(self.rule, NoiseRule::Uniform(_));

@@ -24,8 +24,8 @@ pub enum RestoredKind {
 impl RestoredKind {
     /// All variants, in the order of tables and JSON output.
     pub const ALL: [Self; 5] = [Self::State, Self::Mlp, Self::Attention, Self::MlpSevered, Self::AttentionSevered];
-    /// The variants that can be traced at all tokens from the start of the subject. The other variants are traced only
-    /// at the subject's last token.
+    /// The variants without severed outputs. They can be traced at all tokens from the start of the subject; the other
+    /// variants are traced only at the subject's last token.
     pub const TABLES: [Self; 3] = [Self::State, Self::Mlp, Self::Attention];
 
     pub fn name(self) -> &'static str {
@@ -76,7 +76,7 @@ pub struct TracePlan {
 /// token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoredTokens {
-    /// All tokens from the start of the subject.
+    /// All tokens from the first token of the subject to the last token of the prompt.
     All,
     LastSubject,
 }
@@ -92,14 +92,14 @@ impl RestoredTokens {
     }
 }
 
-/// The noise of a run with severed MLP or attention outputs, which are fixed at their values in the corrupted run. The
-/// corrupted run uses the first block of the random stream.
+/// The noise of a run with severed MLP or attention outputs. These outputs are copied from a corrupted run with the
+/// same or with different noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SeveredNoise {
     /// The same noise as in the corrupted run
     #[default]
     Same,
-    /// New noise, from the next block of the random stream, as in the published figures
+    /// The next noise of the random stream, as in the published figures
     Next,
 }
 

@@ -247,7 +247,7 @@ impl Answers {
     }
 }
 
-/// The JSON schema of the records of one dataset. Each implementing type has the fields of a record.
+/// A record of one dataset. The fields of the implementing type are the JSON fields of the record.
 trait RecordSchema: DeserializeOwned {
     /// Converts the record to a [`Case`]. `record` is the index of the record in the dataset file. The index becomes
     /// the case number if the record has none.

@@ -52,16 +52,16 @@ const BELOW: f64 = 2e-2;
 /// eigenvectors with the smallest eigenvalues. The sum of these eigenvalues is at most this share of the trace. Unlike
 /// the published threshold, the share does not depend on the scale of the MLP keys.
 const SHARE: f64 = 0.2;
-/// The weight of the second moment in MEMIT and EMMET, for models without published settings. Published weights depend
-/// on the scale of a model's MLP keys, so they do not fit a different model. On the model `counterfact-gpt2`, all
-/// weights up to 10 gave equally good results for 100 records.
+/// The weight λ of the second moment in MEMIT and EMMET, for models without published settings. Published weights
+/// depend on the scale of a model's MLP keys, so they do not fit a different model. On `counterfact-gpt2`, a model
+/// trained on CounterFact, all weights up to 10 gave equally good results for 100 records.
 const WEIGHT: f64 = 1.0;
-/// The coefficient of AlphaEdit's L2 regularisation for models without published settings, chosen by trials on
-/// `counterfact-gpt2`.
+/// The coefficient of AlphaEdit's L2 regularisation for models without published settings. The value comes from trials
+/// on `counterfact-gpt2`, a model trained on CounterFact.
 const RIDGE: f64 = 0.1;
 
-/// Returns whether settings were published for the base model. For other models, the published weights of the second
-/// moment are not used, because they depend on the scale of a model's MLP keys.
+/// Returns whether settings were published for the base model. If not, the published weights λ of the second moment are
+/// not used, because a good λ depends on the scale of the model's MLP keys.
 fn has_published_settings(context: &EvalContext<'_>) -> bool {
     presets::published(context.base.model.spec()).is_some()
 }
@@ -78,12 +78,12 @@ pub(crate) struct MassEditSettings {
     /// The maximum norm of δ, the optimised change of the hidden state, as a multiple of the norm of the hidden state;
     /// `None` means the default for the model.
     pub clamp: Option<f64>,
-    /// The weight of the second moment in MEMIT and EMMET; `None` means the default for the model.
+    /// The weight λ of the second moment in MEMIT and EMMET; `None` means the default for the model.
     pub weight: Option<f64>,
     /// The coefficient of AlphaEdit's L2 regularisation; `None` means the default for the model.
     pub ridge: Option<f64>,
-    /// The maximum sum of the eigenvalues of AlphaEdit's null space, as a share of the trace of the second moment;
-    /// `None` means [`SHARE`].
+    /// AlphaEdit's null space is spanned by the eigenvectors of the second moment with the smallest eigenvalues. The
+    /// sum of these eigenvalues is at most this share of the trace. `None` means [`SHARE`].
     pub share: Option<f64>,
     /// Whether to follow the published code: each value is optimised in one attempt of 20 steps, and AlphaEdit uses its
     /// published eigenvalue threshold.
@@ -102,8 +102,8 @@ impl Editor for MassEditSettings {
         let usual = &context.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
         let clamp = self.clamp.or(published(context).map(|one| one.clamp)).unwrap_or(CLAMP);
-        // The margin is a criterion for an early end of the optimisation. Only ROME uses it, not MEMIT, EMMET or
-        // AlphaEdit.
+        // Only ROME ends the optimisation early when the logits of the new answer exceed all others by a margin. MEMIT,
+        // EMMET and AlphaEdit do not.
         let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
         let (mut found, mut resolved): (Vec<KeyValue>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {

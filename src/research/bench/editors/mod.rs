@@ -115,7 +115,7 @@ impl EditorName {
 /// Numbers that replace default settings of editors. The key is the name of the setting, such as `rome.refine-steps`.
 pub type Overrides = BTreeMap<String, f64>;
 
-/// The settings of editors that the user can override, each with a description for error messages.
+/// The names of the editor settings that the user can override. Each name has a description for error messages.
 pub const NUMBERS: [(&str, &str); 20] = [
     ("rome.refine-steps", "steps of refinement"),
     ("rome.refine-rate", "Adam's learning rate of the refinement"),

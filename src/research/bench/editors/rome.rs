@@ -58,8 +58,8 @@ impl Editor for Rome {
     }
 }
 
-/// Prepares a refinement: computes the linear system of each layer that the refinement changes in addition to the
-/// edited layer, and reads neutral sentences from the corpus.
+/// Prepares the joint optimisation of values (refinement). Computes the linear system of each layer that the refinement
+/// changes in addition to the edited layer, and reads neutral sentences from the corpus.
 fn refinement_inputs<'a>(
     context: &EvalContext<'_>,
     order: &[&PreparedCase],

@@ -23,7 +23,7 @@ pub struct VocabularyMismatch {
     columns: usize,
 }
 
-/// Matches one term, which consists of letters, digits and `_`.
+/// The pattern of a term: one or more letters, digits or `_`.
 static RUN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("a pattern"));
 
 impl TfIdf {

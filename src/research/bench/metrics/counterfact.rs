@@ -101,11 +101,11 @@ impl PromptMetrics {
 /// The means of the CounterFact metrics over all records, with 95 % intervals.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LikelihoodMeans {
-    /// The means of `success` (ES), `magnitude` (EM) and `exact` for the edited prompts.
+    /// The means of ES, EM and [`PromptMetrics::exact`] over all records.
     pub rewrite: [Mean; 3],
-    /// The means of `success` (PS), `magnitude` (PM) and `exact` over the records with paraphrases.
+    /// The means of PS, PM and [`PromptMetrics::exact`] over the records with paraphrases.
     pub paraphrase: [Mean; 3],
-    /// The means of `success` (NS), `magnitude` (NM) and `exact` over the records with neighbours.
+    /// The means of NS, NM and [`PromptMetrics::exact`] over the records with neighbours.
     pub neighbour: [Mean; 3],
 }
 

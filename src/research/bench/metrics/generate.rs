@@ -37,7 +37,7 @@ pub fn generate(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -
 }
 
 fn number(digest: &Digest) -> u32 {
-    // The first eight hexadecimal digits are the first four bytes of the digest.
+    // `NumpyRandomState` takes a seed of 32 bits, which are the first eight hexadecimal digits of the digest.
     u32::from_str_radix(&digest.to_string().trim_start_matches("sha256:")[..8], 16).unwrap_or(0)
 }
 

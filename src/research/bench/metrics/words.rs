@@ -14,15 +14,15 @@ const LETTER: &str = r"[\p{L}\p{N}_]";
 /// A substitution: a regular expression, and the text that replaces each match.
 type Rule = (Regex, &'static str);
 
-/// Compiles a regular expression in which `W` stands for [`LETTER`].
+/// Compiles a substitution: each match of `pattern` is replaced by `with`. In `pattern`, `W` stands for [`LETTER`].
 fn rule(pattern: &str, with: &'static str) -> Rule {
     let pattern = pattern.replace('W', LETTER);
     (Regex::new(&pattern).expect("every pattern below is one"), with)
 }
 
-/// The substitutions that separate the words of a text by spaces and replace its double quotes. Those in `open`
-/// (opening quotes, punctuation and brackets) are applied first, then those in `close` (closing quotes and
-/// contractions). Between the two steps, [`words`] adds a space before and after the text.
+/// The substitutions that put spaces between the words of a text and replace its double quotes. The rules in `open`
+/// (for opening quotes, punctuation and brackets) are applied first. Then [`words`] adds a space before and after the
+/// text, and applies the rules in `close` (for closing quotes and contractions).
 struct Rules {
     open: Vec<Rule>,
     close: Vec<Rule>,

@@ -77,8 +77,9 @@ impl TokenQuestions {
     }
 }
 
-/// Returns one prediction per token of an answer: the input tokens, and the correct next token. The correct token is
-/// decoded and tokenized again without context, as in the released evaluation.
+/// Returns one prediction per token of an answer: the input tokens, and the correct next token. As in the released
+/// evaluation, each token of the answer is decoded and the resulting text is tokenized alone. The first token of the
+/// result is the correct one.
 fn predict(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Vec<TokenPrediction>, ModelError> {
     let answer = tokens.continuation(&target_text(text, answer))?;
     let mut predictions = Vec::with_capacity(answer.len());

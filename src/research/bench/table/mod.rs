@@ -223,7 +223,7 @@ fn of_likelier(rows: &[&RecordResult]) -> Vec<Option<TableCell>> {
     ]
 }
 
-/// Returns the cell of the mean duration of an edit; `None` if no edit was timed.
+/// Returns the table cell with the mean duration of the edits in seconds; `None` if no edit was timed.
 fn of_edits(seconds: &Mean) -> Option<TableCell> {
     number(seconds.value, 2).filter(|_| seconds.count > 0)
 }
