@@ -75,7 +75,8 @@ impl Base {
         folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Returns whether the model is in the Hugging Face cache, so that its name on the Hub is known.
+    /// Returns whether the folder of the model is a snapshot in the Hugging Face cache. The name of such a model on the
+    /// Hub is known.
     pub fn is_of_hub(&self) -> bool {
         HubName::of_snapshot(&self.folder).is_some()
     }
@@ -178,14 +179,15 @@ pub fn protected_folder(project: &Project) -> PathBuf {
     protected_folder_in(&project.config.root, &project.config.model.path)
 }
 
-/// Returns the folder of a base model; no command may write into this folder. `written` is the path of the model in the
-/// `corrigenda.toml` in `root`. If the model is not found, returns `written` joined to `root`.
+/// Returns the folder of a base model; no command may write into this folder. `written` is the `[model] path` in a
+/// `corrigenda.toml`, and `root` is the folder of this file. If the model is not found, returns `written` joined to
+/// `root`.
 pub fn protected_folder_in(root: &Path, written: &Path) -> PathBuf {
     locate(root, written).unwrap_or_else(|_| root.join(home::expand(written)))
 }
 
-/// Returns the folder of a model. On the command line, the user names the model by its path, or by its name on the
-/// Hugging Face Hub.
+/// Returns the folder of a model. `name` is the path of the model, or its name on the Hugging Face Hub, as the user
+/// wrote it on the command line.
 ///
 /// # Errors
 /// As for [`folder_of`].

@@ -21,8 +21,8 @@ use crate::store::{Store, atomic, requested};
 /// The options of [`build`] that do not come from the files of the project.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions {
-    /// The instruction set of the processor that the arithmetic uses. The bytes of the patch do not depend on this
-    /// choice.
+    /// The processor's instruction set for the arithmetic, for example AVX2. It affects the speed, but not the bytes of
+    /// the patch.
     pub isa: Isa,
     /// Whether the build fails if `corrigenda.lock` would change (`--locked`).
     pub locked: bool,
@@ -57,8 +57,9 @@ pub struct Built {
 /// model is measured. If the policy passes, the patch is stored and `corrigenda.lock` is written.
 ///
 /// # Errors
-/// If the input is invalid, the lock is out of date, the base model is not the one that the lock names, or a policy
-/// rule is broken. No patch is then stored and no lock is written; compiled edits may be added to the store.
+/// If the input is invalid or a policy rule is broken; with `--locked`, if `corrigenda.lock` would change; without
+/// `--update-base`, if the base model is not the one that `corrigenda.lock` names. After an error, no patch is stored
+/// and no lock is written, but compiled edits may have been added to the store.
 pub fn build(
     project: &Project,
     store: &Store,
@@ -123,8 +124,8 @@ fn accepted(project: &Project, findings: Vec<Diagnostic>) -> Result<Vec<Diagnost
     Ok(findings)
 }
 
-/// Opens the base model. Fails if the policy makes a warning about the model an error. Without `--update-base`, also
-/// fails if the model is not the one that `corrigenda.lock` names.
+/// Opens the base model. Returns an error if the policy treats a warning about the model as an error. Without
+/// `--update-base`, also returns an error if the model is not the one that `corrigenda.lock` names.
 fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Option<&Lock>) -> Result<Base, Failure> {
     let base = Base::open(project, store, options.isa, options.locked)?;
     accepted(project, base.warnings.clone())?;
@@ -152,8 +153,9 @@ fn setup(
     Ok(setup)
 }
 
-/// Deletes from the store the requests for second moments that `corrigenda stats` recorded for this project. They are
-/// no longer needed, because `corrigenda.lock` now names these second moments.
+/// Deletes the project's requests for second moments from the store. The command `corrigenda stats` writes a request to
+/// make the next build use a certain second moment. After the build, the request is not needed, because
+/// `corrigenda.lock` names this second moment.
 fn forget_requests(project: &Project, base: &Base, setup: &Setup, store: &Store) {
     for layer in setup.layers(base) {
         let address = setup.for_layer(layer).provenance.summed().address();

@@ -15,7 +15,7 @@ pub struct BuildInputs<'a> {
     /// The index of each changed layer, with the digest of the second moment of the MLP keys at this layer. The layers
     /// are ascending.
     statistics: Vec<(u64, Digest)>,
-    /// One item for the subject and one for each alias of every edit. The items are sorted by the id of the edit.
+    /// The subjects and aliases of all edits, one item for each, sorted by the id of the edit.
     edits: Vec<EditInputs>,
 }
 

@@ -5,7 +5,7 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::store::Store;
 
-/// The inputs that every step of a build needs; functions take them as one argument.
+/// The inputs that every step of a build needs, passed to the functions as one argument.
 #[derive(Clone, Copy)]
 pub struct BuildContext<'a> {
     pub project: &'a Project,

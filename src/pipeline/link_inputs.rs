@@ -1,5 +1,5 @@
-//! Collects the inputs of the linker, which solves for all edits together. These are the compiled edits, the Cholesky
-//! factors of the second moments of the MLP keys, and the neutral sentences for the refinement.
+//! Collects the inputs of the linker, which solves for all edits together. The inputs are the compiled edits, the
+//! Cholesky factors of the second moments of the MLP keys, and the neutral sentences for the refinement.
 
 use aho_corasick::AhoCorasick;
 

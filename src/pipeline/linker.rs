@@ -41,7 +41,7 @@ pub struct RefinementInputs<'a> {
     pub sentences: Vec<Vec<u32>>,
 }
 
-/// A layer above the edited layer, with the linear system of the MLP keys that all edits have at this higher layer.
+/// A layer above the edited layer, and its linear system. The system contains the MLP key of every edit at this layer.
 pub struct LayerSystem {
     layer: usize,
     system: KeySystem,

@@ -44,8 +44,8 @@ pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     Err(stop)
 }
 
-/// Returns the error for a `corrigenda.lock` of another base model, with one help line per file that differs. `whose`
-/// is the word for the lock in the message: "the lock", or the name of a project or of a git revision.
+/// Returns the error for a `corrigenda.lock` of another base model, with one help line per file that differs. The
+/// message calls the lock `whose`: `the lock`, or the name of a project or of a git revision.
 pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&with_new_base);
@@ -76,7 +76,8 @@ pub(super) fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Pla
     check_unchanged(&plan.differences(before, base, setup))
 }
 
-/// Fails if `corrigenda.lock` differs from what the build would write. The error lists the differences.
+/// Returns an error if `differences`, the differences between `corrigenda.lock` and what the build would write, are not
+/// empty. The error lists up to [`MAX_LISTED`] of them.
 fn check_unchanged(differences: &[Difference]) -> Result<(), Failure> {
     if differences.is_empty() {
         return Ok(());
@@ -93,7 +94,7 @@ fn check_unchanged(differences: &[Difference]) -> Result<(), Failure> {
 
 const BUILD_WITHOUT_LOCKED: &str = "run `corrigenda build` without --locked, look at the change, and commit the lock";
 
-/// The maximum number of differences that the error for an outdated `corrigenda.lock` lists.
+/// The maximum number of differences in the error for an outdated `corrigenda.lock`.
 const MAX_LISTED: usize = 20;
 
 fn describe(difference: &Difference) -> String {

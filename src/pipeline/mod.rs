@@ -3,7 +3,7 @@
 //! A build runs these steps:
 //!
 //! 1. [`base`](mod@base) opens the base model, and [`setup`] reads the settings.
-//! 2. [`plan`](mod@plan) tokenizes every edit, and [`sinks`] handles subjects at an attention sink.
+//! 2. [`plan`](mod@plan) tokenizes every edit, and [`sinks`] chooses prefaces for subjects at an attention sink.
 //! 3. [`objects`] compiles each edit alone, and [`statistics`] computes the second moments of the MLP keys.
 //! 4. [`linker`] solves for all edits at once and makes the patch.
 //! 5. [`record`] measures the patched model, and [`policy_limits`] checks the limits of the project.

@@ -110,8 +110,8 @@ fn compile_all(
     Ok(refused.into_iter().map(|(_, finding)| finding).collect())
 }
 
-/// Returns the MLP key of every edit at the layer of the setup, which is above the edited layer. The edits are in the
-/// order in which they are linked. A key that is not in the store is computed and stored.
+/// Returns the MLP key of every edit at the setup's layer, which in this function is a layer above the edited layer.
+/// The keys are in the order in which the edits are linked. A key that is not in the store is computed and stored.
 ///
 /// # Errors
 /// If the store cannot be read or written.
@@ -137,11 +137,8 @@ pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>,
     Ok(keys)
 }
 
-/// Calls `receive` with each edit, its MLP key at the setup's layer, and whether this call computed the key. A key is
-/// computed if the store has no compiled edit at the address `address(edit)`.
-///
-/// # Errors
-/// If the store cannot be read, or `receive` fails.
+/// Calls `receive` once per edit, with the edit, its MLP key at the setup's layer, and whether the key is new. A key is
+/// new if the store has no compiled edit at the address `address(edit)`; it is then computed.
 pub(super) fn read_or_compute_keys(
     context: BuildContext<'_>,
     edits: &[&PlannedEdit<'_>],

@@ -97,8 +97,8 @@ fn has_corpus(project: &Project) -> bool {
 /// `lock` names, the setup has the corpus digest in `lock`. Otherwise it has the digest of the corpus on disk.
 ///
 /// # Errors
-/// If the settings cannot be used, or if the project is a git revision and the corpus on disk is not the one that
-/// `lock` names.
+/// If a setting is invalid or a file that the settings name cannot be read, or if the project is a git revision and the
+/// corpus on disk is not the one that `lock` names.
 pub fn setup_for_lock(
     project: &Project,
     name: &str,

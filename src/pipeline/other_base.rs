@@ -20,7 +20,7 @@ pub struct FactReading<'a> {
     pub tokens: Vec<String>,
     pub position: usize,
     /// The tokens of the prompt and the position of the subject's last token, as `corrigenda.lock` records them. `None`
-    /// if they equal `tokens` and `position`, or if the lock does not have the edit.
+    /// if they equal `tokens` and `position`, or if `corrigenda.lock` has no entry for the edit.
     pub before: Option<(Vec<String>, usize)>,
     /// The most probable next token, as text, and its probability.
     pub top: (String, f64),

@@ -152,9 +152,9 @@ pub fn base_disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl I
         .help("correct `was`, or reword the prompt as the training text may have it")
 }
 
-/// Returns an error for every pair of edits with identical MLP keys: with every context template, the tokens up to the
-/// subject's last token are the same. Without this check, the linear solve would reject these pairs only after all
-/// edits are compiled.
+/// Returns an error for every pair of edits with identical MLP keys. MLP keys are identical if the tokens up to the
+/// subject's last token are the same in every context template. Without this check, the linear solve would reject these
+/// pairs only after all edits are compiled.
 fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<Vec<&[u32]>, Vec<&PlannedEdit<'_>>> = BTreeMap::new();
     for planned in &plan.edits {

@@ -1,4 +1,4 @@
-//! Links the edits of a plan. Errors point to the edits in their files.
+//! Links the edits of a plan. An error contains the location of the edit in its file.
 
 use super::linker::{LinkEdit, LinkError, LinkedLayers, Linker, RefinementInputs};
 use super::objects::Objects;

@@ -35,8 +35,8 @@ pub struct PlannedEdit<'a> {
 
 /// The tokenized edits of a project, with warnings about them.
 pub struct Plan<'a> {
-    /// One item for the subject and one for each alias of every edit, sorted by the id of the edit. The subject comes
-    /// before its aliases.
+    /// The subjects and aliases of all edits, one item for each. The items are sorted by the id of the edit; within an
+    /// edit, the subject comes first.
     pub edits: Vec<PlannedEdit<'a>>,
     /// Warnings for the user, for example about subjects at attention sinks.
     pub warnings: Vec<Diagnostic>,
@@ -72,8 +72,8 @@ impl PlannedEdit<'_> {
         (self.name != self.edit.subject).then_some(self.name)
     }
 
-    /// Returns the digest of the chat template for a chat edit. For any other edit, returns a constant digest if the
-    /// tokenizer appends special tokens, which are removed from prompts, and `None` if it appends none.
+    /// Returns the digest of the chat template for a chat edit. For any other edit, the result is `None`, or a constant
+    /// digest if the tokenizer appends special tokens. The program removes these tokens from prompts.
     pub fn chat_template_digest(&self, base: &Base) -> Option<Digest> {
         // This call cannot fail, because a plan rejects chat edits if the model has no usable chat template.
         base.tokens.reading(self.edit.chat).ok().flatten()
@@ -90,9 +90,9 @@ impl PlannedEdit<'_> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
 
-    /// Returns whether the edit cannot change the answer. This is so if the edited layer is the last layer of the model
-    /// and the prompt continues after the subject. The change is at the position of the subject, and only the attention
-    /// of a later layer could carry the change to the following tokens.
+    /// Returns whether the edit cannot change the answer, because the edited layer is the last layer of the model and
+    /// the prompt continues after the subject. The edit changes the residual stream only at the subject. Only the
+    /// attention of a later layer could carry this change to the following tokens.
     pub fn is_out_of_reach(&self, base: &Base, setup: &Setup) -> bool {
         let goes_on = self.resolved.rows.first().is_some_and(|bare| bare.position + 1 < bare.ids.len());
         goes_on && setup.layer + 1 == base.model.spec().layers
@@ -222,8 +222,8 @@ impl Plan<'_> {
             locked: locked.corpus.to_string(),
             fresh: corpus.to_string(),
         }));
-        // `fresh` contains the statistics of `lock`, so `lock.differences` cannot find a change from imported to
-        // computed statistics, or the reverse. Such a change is found here.
+        // `fresh` contains the statistics of `lock`, so `lock.differences` cannot find a second moment that is now
+        // imported instead of computed, or computed instead of imported. These changes are found here.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
             let current = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
             let origin = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());

@@ -92,7 +92,8 @@ fn address(
         neighbours.map(|probe| probe.prompt.as_str()).collect::<Vec<_>>()
     };
     hasher.texts("probes", probes(false).into_iter());
-    // Chat probes are hashed only if there are any, so that the addresses of projects without chat probes stay valid.
+    // Chat probes are hashed only if there are any. Otherwise, the addresses that were computed before projects could
+    // have chat probes would change.
     if !probes(true).is_empty() {
         hasher.texts("chats", probes(true).into_iter());
     }

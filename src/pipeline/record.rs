@@ -130,7 +130,7 @@ pub struct TensorRecord {
     pub norm: f64,
     /// The norm of the change relative to that of the weight, `‖Δ‖ / ‖W‖`.
     pub relative: f64,
-    /// The share of `‖Δ‖` that remains after rounding to the dtype of the checkpoint.
+    /// The share of the norm of the change, `‖Δ‖`, that remains after rounding to the dtype of the checkpoint.
     pub surviving: f64,
 }
 

@@ -20,8 +20,8 @@ enum Reason {
     NotFinite,
     /// The base model already produces the value for the MLP key, so the edit would change nothing.
     Null,
-    /// In all stages of the optimisation, including the retries, the negative log-likelihood of the target stayed too
-    /// high.
+    /// The negative log-likelihood of the target stayed too high in all stages of the optimisation, including the
+    /// retries.
     NotConverged,
 }
 
@@ -55,7 +55,7 @@ impl Refusal {
         Some(Self { reason, nll, evaluations: compiled.evaluations })
     }
 
-    /// Reads a refusal from the store. `address` is the store address of the compiled edit.
+    /// Reads a refusal from the store. `address` is the address that the compiled edit would have.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -71,7 +71,7 @@ impl Refusal {
         store.put(EntryKind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be serialized"))
     }
 
-    /// Returns one line for the progress output that states why the edit cannot be compiled.
+    /// Returns the reason why the edit cannot be compiled, as one line for the progress output.
     pub fn summary(&self) -> String {
         match self.reason {
             Reason::NotFinite => "REFUSED: not a finite number".to_owned(),
@@ -86,7 +86,7 @@ impl Refusal {
         }
     }
 
-    /// Returns the refusal as an error that points to the edit.
+    /// Returns the error for an edit that cannot be compiled, with the location of the edit in its file.
     pub fn finding(&self, edit: &Edit, setup: &Setup) -> Diagnostic {
         let spans = &edit.spans;
         match self.reason {

@@ -106,8 +106,8 @@ impl Setup {
         Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance, imports })
     }
 
-    /// Returns the same setup, but with only the imported second moments that `lock` records. Later requests of
-    /// `corrigenda stats import` are ignored.
+    /// Returns the same setup, but with only the imported second moments that `lock` records. An import that is not in
+    /// `lock` yet has no effect.
     #[must_use]
     pub fn with_imports_of(mut self, lock: &Lock) -> Self {
         self.imports = imports_of(lock);
@@ -120,7 +120,7 @@ impl Setup {
         (self.layer..base.model.spec().layers).take(count).collect()
     }
 
-    /// Returns the same setup for another layer, with the provenance of that layer's second moment.
+    /// Returns the same setup for another layer. Its provenance then describes the second moment of this layer.
     #[must_use]
     pub fn for_layer(&self, layer: usize) -> Self {
         let imported = self.imports.get(&layer).copied();
@@ -143,7 +143,8 @@ impl Setup {
         self.settings.describe(&mut hasher);
         hasher.float("ridge", self.link_ridge()).number("max-tokens", self.provenance.max_tokens as u64);
         hasher.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX));
-        // The refinement is hashed only if it is used, so that digests from before it existed stay valid.
+        // The refinement is hashed only if it is used. Otherwise, the digests that were computed before the program had
+        // a refinement would change.
         if let Some(refinement) = &self.refinement {
             refinement.describe(&mut hasher);
         }

@@ -78,7 +78,7 @@ fn compute(context: BuildContext<'_>) -> Result<CachedStatistics, Failure> {
     stats::build(&pass).map_err(|error| statistics_error(context.project, &error))
 }
 
-/// Returns the inputs of one pass over the corpus. The pass sums the second moments that `provenance` describes.
+/// Returns the inputs of one pass over the corpus. The pass computes the second moments that `provenance` describes.
 fn corpus_pass<'r>(context: BuildContext<'r>, provenance: &'r Provenance) -> stats::SumRun<'r> {
     let BuildContext { base, setup, store, progress, .. } = context;
     let (model, tokens, corpus) = (&base.model, &base.tokens, setup.corpus.as_path());
@@ -138,8 +138,8 @@ fn import_missing(layer: usize, file: &Digest) -> Diagnostic {
         .help(format!("or compute them instead: run `corrigenda stats build --layer {layer}`"))
 }
 
-/// Converts an error about the second moments to a failure. Unless the store causes the error, the failure points to
-/// the corpus path in `corrigenda.toml`.
+/// Converts an error about the second moments to a failure. The failure contains the location of the corpus path in
+/// `corrigenda.toml`, unless the cause is an error of the store.
 pub fn statistics_error(project: &Project, error: &StatisticsError) -> Failure {
     let code = match error {
         StatisticsError::Corpus(_) | StatisticsError::Document { .. } => Code::CorpusUnusable,

@@ -26,7 +26,7 @@ pub(super) fn after_build(
 }
 
 /// Warns about each edit whose old answer (`was`) the base model does not predict. Edits that are unchanged since the
-/// last build are left out, unless the policy makes the warning an error.
+/// last build are left out, unless the policy treats the warning as an error.
 fn warn_base_disagrees(
     project: &Project,
     plan: &Plan<'_>,
@@ -74,8 +74,8 @@ fn warn_large_set(setup: &Setup, names: usize) -> Option<Diagnostic> {
     Some(Diagnostic::new(Code::SetLarge, message).help(help))
 }
 
-/// Warns if a ridge was added to the second moment of the MLP keys. The ridge is needed if the corpus has too few
-/// different MLP keys, so that the matrix does not have full rank.
+/// Warns if a ridge was added to the second moment of the MLP keys. The ridge is needed if the matrix does not have
+/// full rank, because the corpus has too few different MLP keys.
 fn warn_rank_deficient(project: &Project, record: &BuildRecord) -> Option<Diagnostic> {
     let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
     let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";
@@ -84,7 +84,7 @@ fn warn_rank_deficient(project: &Project, record: &BuildRecord) -> Option<Diagno
     Some(finding.help("use a longer corpus: edits then disturb fewer other facts"))
 }
 
-/// Warns if the corpus has less than a quarter of the neutral sentences that the refinement requests.
+/// Warns if the corpus has fewer than a quarter of the neutral sentences that the refinement requests.
 fn warn_few_neutral(project: &Project, record: &BuildRecord) -> Option<Diagnostic> {
     let (found, requested) = record.neutral_sentences.filter(|(found, requested)| found * 4 < *requested)?;
     let statistics = project.config.statistics.as_ref()?;

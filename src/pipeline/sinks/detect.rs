@@ -21,7 +21,8 @@ pub const SINK_NORM: f64 = 2.0;
 /// not detected.
 pub const FIRST_UNCHECKED: usize = 4;
 
-/// The text that is tried last before a prompt to avoid an attention sink.
+/// The preface that is tried last. A preface is a text before the prompt that moves the subject away from an attention
+/// sink.
 const LINE_BREAK: &str = "\n";
 
 /// The measurements for a subject whose last token is at an attention sink.
@@ -44,7 +45,7 @@ pub struct ResidualNorms<'a> {
 }
 
 impl<'a> ResidualNorms<'a> {
-    /// Prepares measurements after the edited layer of `setup`. The model is not run yet.
+    /// Prepares to measure the residual stream after the edited layer of `setup`. The model is not run yet.
     pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
         Self { base, layer: setup.layer, store }
     }

@@ -120,8 +120,8 @@ fn find_word(text: &str, name: &str) -> Option<usize> {
     text.match_indices(name).find(is_apart).map(|(at, _)| at)
 }
 
-/// Returns a warning for each paraphrase without a preface whose subject is at an attention sink. The edit is unlikely
-/// to hold for these paraphrases.
+/// Returns a warning for each paraphrase that has no preface and whose subject is at an attention sink. For such a
+/// paraphrase, the patched model is unlikely to give the target.
 fn paraphrase_warnings(
     plan: &Plan<'_>,
     base: &Base,
