@@ -17,7 +17,7 @@ pub struct Judgement {
     pub requirement: Option<String>,
 }
 
-/// Creates the report's answer for one expectation, from the predictions of both models and the judgement.
+/// Creates the entry of one expectation in the report, from the predictions of both models and the judgement.
 pub fn answer(
     tokens: &Tokens,
     sources: &Sources,

@@ -30,8 +30,8 @@ pub fn culprits(
     let search = LeaveOneOut { project, base, linker };
     let list: Vec<Expectation<'_>> = failing.iter().map(|one| (*one).clone()).collect();
     let ids = search.ids();
-    // Subsets of the edits are not refined. If the unrefined patch of all edits meets an expectation, the expectation
-    // was broken by the refinement and not by an edit.
+    // A patch of a subset of the edits is not refined, so the patch of all edits is linked here without refinement too.
+    // If this patch meets an expectation, the cause of the failure is the refinement and not an edit.
     let whole = match search.patched(|_| true)? {
         Some(patched) => search.ask(&patched, &list)?,
         None => Vec::new(),
@@ -76,7 +76,8 @@ struct Nearest {
     /// divergence with a minus sign. Larger is better in both cases.
     gain: f64,
     id: String,
-    /// The number that the report shows: the probability of the accepted answer, or the positive KL divergence.
+    /// The measurement without the edit, as the report shows it: the probability of the accepted answer, or the KL
+    /// divergence if the next token should stay unchanged.
     figure: f64,
 }
 

@@ -97,18 +97,18 @@ fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChang
     facts
 }
 
-/// The facts of one side of a comparison. A fact in a patch is only a digest. Its id and texts are known if a project
-/// has an edit with this digest.
+/// The facts of one side of a comparison. A patch contains only a digest of each fact. The id and the texts of the fact
+/// are taken from a project that has an edit with this digest.
 #[derive(Default)]
 struct NamedEdits {
     /// The edits of the side's project. A patch has no project, so its edits are looked up in the project of the other
     /// side. If the other side has no project, they are looked up in the project in the working directory.
     edits: EditSet,
-    /// For a patch: its edits that the project of the other side does not have, but the project in the working
-    /// directory has.
+    /// If the side is a patch and the other side has a project: the edits of the patch that are missing in this
+    /// project, but are in the project in the working directory. Otherwise empty.
     only_in_worktree: EditSet,
-    /// For a patch: the digests of its facts that are neither in the project of the other side nor in the project in
-    /// the working directory.
+    /// If the side is a patch: the digests of its edits that are missing in both projects, that of the other side and
+    /// that in the working directory. Otherwise empty.
     unknown: BTreeSet<Digest>,
 }
 
@@ -134,8 +134,8 @@ impl NamedEdits {
     }
 }
 
-/// Returns the edits of `set` whose digests are in `remaining`, and removes these digests from `remaining`. An alias of
-/// a returned edit is kept only if its digest is in `remaining` too.
+/// Returns the edits of `set` whose digests are in `remaining`, and removes these digests from `remaining`. The
+/// returned edits have only the aliases whose digests are in `remaining` too.
 fn edits_in_patch(set: &EditSet, remaining: &mut BTreeSet<Digest>) -> EditSet {
     let with_patched_names = |edit: &Edit| {
         if !remaining.remove(&edit.meaning()) {
@@ -187,7 +187,8 @@ fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<Ed
     let norms = |side: &Side| side.patch.as_ref().map_or_else(BTreeMap::new, |(_, patch)| edit_norms(patch));
     let (was, is) = (norms(before), norms(after));
     let names = names(before, after, context);
-    // The map sorts the edits by their names as the report shows them.
+    // The keys are the names that the report shows for the edits, so the report lists the edits in the order of their
+    // names.
     let mut found: BTreeMap<String, EditWeight> = BTreeMap::new();
     for meaning in was.keys().chain(is.keys()) {
         let unknown = || EditName { id: format!("meaning {}", meaning.short()), alias: None };
@@ -213,7 +214,7 @@ fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Dige
     names
 }
 
-/// A prompt to run, and the project that states it. The byte range of the prompt refers to a file of this project.
+/// A prompt to run, with the project that contains the prompt in one of its files.
 struct SidePrompt<'s> {
     one: Expectation<'s>,
     project: &'s Project,

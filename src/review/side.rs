@@ -35,7 +35,7 @@ pub struct DiffContext<'a> {
     /// The base model of `project`, to which the patch of every side is applied.
     pub base: &'a Base,
     pub store: &'a Store,
-    /// Receives the progress of long work, for example if the patch of a side must be built.
+    /// Receives the progress of long computations, for example if the patch of a side must be built.
     pub progress: &'a dyn Progress,
 }
 
@@ -59,7 +59,7 @@ pub struct Side {
     pub prefaces: Prefaces,
 }
 
-/// The identity of one side of a comparison, under which its measurements are cached.
+/// The identity of a side's model in the cache of measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// The base model with the patch that has this id; `None` is the base model without a patch.
@@ -237,9 +237,8 @@ fn leaves_project(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Returns the patch id that starts with `digits`. 64 hexadecimal digits are a complete id, which need not be in the
-/// store. Fewer digits must be the start of exactly one id in the store. Returns `None` if there is no such id, or if
-/// `digits` cannot be the start of an id.
+/// Returns the patch id that `digits` abbreviate. 64 hexadecimal digits are a complete id, which need not be in the
+/// store. Returns `None` if no id in the store starts with `digits`, and an error if several ids do.
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Failure> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),

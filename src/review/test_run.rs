@@ -24,7 +24,7 @@ pub struct TestRun<'p> {
     /// The judgements, in the order of `expectations`. The judgement of a probe with `unchanged = false` has no
     /// verdict.
     pub judgements: Vec<Judgement>,
-    /// The results for the whole set of edits, such as efficacy, each with its limit.
+    /// The measurements over all edits, for example efficacy and damage, each with its limit.
     pub gates: Vec<Gate>,
     pub damage: Option<Damage>,
     pub findings: Vec<Diagnostic>,
@@ -108,7 +108,7 @@ impl<'p> TestRun<'p> {
             let required = required(one, pair, thresholds);
             let found =
                 if tolerated { Vec::new() } else { vec![failed(one, pair, &shortfall.says, required.as_deref())] };
-            // The policy may downgrade a failure to a warning or allow it.
+            // The policy may turn the error into a warning, or drop it.
             let found = policy.apply(found);
             let fails = found.iter().any(Diagnostic::is_error);
             let verdict = if fails { Verdict::Fail } else { Verdict::Accepted };
@@ -139,10 +139,9 @@ impl<'p> TestRun<'p> {
     }
 }
 
-/// Returns the patched model's answer in the form that `corrigenda.accepted` records. If the answer is right but does
-/// not meet a threshold, the text includes a measured value. This is the probability, rounded down to one significant
-/// digit, or the KL divergence, rounded up to one. A later result that is worse than the recorded value must be
-/// accepted again.
+/// Returns the patched model's answer in the form that `corrigenda.accepted` records. If the answer is right but misses
+/// a threshold, the measured value is added with one significant digit. A probability is rounded down, and a KL
+/// divergence is rounded up. A later measurement that is worse than the recorded value must be accepted again.
 fn says(tokens: &Tokens, pair: &PredictionPair, one: &Expectation<'_>) -> String {
     let first = |prediction: &Prediction| prediction.top.first().map(|(token, _)| *token);
     let said = first(&pair.after).map(|token| tokens.piece(token)).unwrap_or_default();
@@ -181,7 +180,8 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
-/// The inputs for the verdicts on single expectations, and for the limits on the whole set.
+/// The inputs of the checks: whether each expectation is met, and whether the measurements over all edits (for example
+/// efficacy) are within their limits.
 struct Judge<'a, 'p> {
     project: &'p Project,
     figures: SetFigures,
@@ -192,8 +192,8 @@ struct Judge<'a, 'p> {
 }
 
 impl Judge<'_, '_> {
-    /// Returns whether an unmet expectation is tolerated. A project can require that only a share of the prompts of
-    /// each kind holds, and an edit can do so for its paraphrases. If enough prompts hold, the others are tolerated.
+    /// Returns whether an unmet expectation is tolerated, because enough prompts of the same kind hold. The required
+    /// share of each kind is set under `[test]`. An edit can set its own share for its paraphrases.
     fn tolerates(&self, one: &Expectation<'_>) -> bool {
         let test = &self.project.config.test;
         let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
@@ -273,8 +273,9 @@ fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds
     }
 }
 
-/// Returns the error for a failed expectation. The label of the error states the measured value and then `required`,
-/// the threshold that is not met. If `required` is `None`, the label states the patched model's answer `says` instead.
+/// Returns the error for a failed expectation. The text at the prompt states the measured value, followed by
+/// `required`, the threshold that is not met. If `required` is `None`, the measured value is followed by `says`, the
+/// answer of the patched model.
 fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Option<&str>) -> Diagnostic {
     let holds = pair.after.holds();
     let measured = match pair.after.probability() {
