@@ -58,8 +58,8 @@ impl Prediction {
 }
 
 impl PredictionPair {
-    /// Returns whether all numbers of both predictions are finite. Finite weights may still overflow in the forward
-    /// pass.
+    /// Returns whether all numbers of both predictions are finite. The forward pass may overflow although every weight
+    /// is finite.
     pub fn is_finite(&self) -> bool {
         self.before.is_finite() && self.after.is_finite() && self.divergence.is_finite()
     }

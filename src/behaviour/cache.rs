@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::numeric::NUMERICS;
 use crate::store::{EntryKind, Store};
 
-/// The cache of measurements of two models. Each of the two is the same base model, with or without a patch.
+/// The cache of measurements of two models. Both are the same base model, each with a patch or without one.
 #[derive(Clone, Copy)]
 pub struct MeasurementCache<'a> {
     /// The store that contains the cache; `None` disables the cache.

@@ -37,7 +37,7 @@ impl CacheHeader {
         }
     }
 
-    /// Returns the ids of the patches of the two models; a base model without a patch has no id.
+    /// Returns the ids of the patches of the two models, at most two. A base model without a patch adds no id.
     pub fn patches(&self) -> impl Iterator<Item = Digest> {
         [self.before, self.after].into_iter().flatten()
     }

@@ -9,7 +9,7 @@ use crate::model::{Model, ModelError, Tokens};
 pub struct ContinuationOptions {
     /// The maximum number of generated tokens.
     pub tokens: usize,
-    /// The sampling seed, the same for both models; `None` decodes greedily.
+    /// The seed for sampling, the same for both models. If it is `None`, the text is decoded greedily.
     pub seed: Option<u64>,
 }
 

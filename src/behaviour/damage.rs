@@ -16,7 +16,7 @@ use crate::numeric::elementary::exp64;
 use crate::progress::{NoProgress, Progress};
 use crate::stats::corpus::{CorpusError, Documents, count};
 
-/// The maximum number of documents read from a neutral text, evenly spaced.
+/// The maximum number of documents that are read from a neutral text. The documents are evenly spaced in the text.
 pub const NEUTRAL_DOCUMENTS: usize = 64;
 /// The maximum number of tokens per neutral document; longer documents are truncated.
 pub const NEUTRAL_TOKENS: usize = 128;
@@ -29,7 +29,7 @@ pub struct Neutral(Vec<Vec<u32>>);
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Damage {
-    /// The number of documents of neutral text that were measured.
+    /// The number of documents of neutral text on which the damage was measured.
     pub documents: usize,
     /// The number of predicted tokens in these documents: all tokens except the first of each document.
     pub tokens: usize,
@@ -49,7 +49,8 @@ impl Damage {
     }
 }
 
-/// The error for a neutral text that cannot be read or tokenized.
+/// The reason why a neutral text cannot be used: the file cannot be read, is not valid UTF-8, has a line of more than
+/// 64 MiB or no document, or the tokenizer rejects a document.
 #[derive(Debug, thiserror::Error)]
 pub enum NeutralError {
     #[error(transparent)]

@@ -60,9 +60,9 @@ pub struct UnrunnablePrompt {
     pub error: ModelError,
 }
 
-/// Returns the expectations of all edits, and then of all probes. A subject or alias may need a preface, which is a
-/// text that avoids an attention sink. The preface is put before the prompt with this subject or alias, and before
-/// paraphrases that start with it.
+/// Returns the expectations of all edits, and then of all probes. If a subject or an alias needs a preface (a text that
+/// avoids an attention sink), the preface is put before the edit's prompt, and before each paraphrase that starts with
+/// this subject or alias.
 pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     edits.iter().flat_map(|edit| of_edit(edit, prefaces)).chain(probes.iter().map(of_probe)).collect()
 }
@@ -258,8 +258,8 @@ pub struct SetFigures {
 }
 
 impl SetFigures {
-    /// Computes the totals from pairs of an expectation and its predictions. Probes with `unchanged = false` are not
-    /// counted.
+    /// Computes the share of met expectations of each kind, and the largest KL divergence of a neighbour prompt. Probes
+    /// with `unchanged = false` are left out.
     pub fn of<'a>(
         answered: impl IntoIterator<Item = (&'a Expectation<'a>, &'a PredictionPair)>,
         thresholds: Thresholds,

@@ -58,7 +58,8 @@ pub struct NextTokenDistribution {
 }
 
 impl AnswerScore {
-    /// Returns whether the score is finite; finite weights may still overflow to infinite logits in the forward pass.
+    /// Returns whether the score is finite. The forward pass may overflow to infinite logits although every weight is
+    /// finite.
     pub fn is_finite(&self) -> bool {
         self.nll.is_finite()
     }
@@ -226,8 +227,8 @@ impl NextTokenDistribution {
         for (own, theirs) in self.log.iter().zip(&other.log) {
             total += exp64(*own) * (own - theirs);
         }
-        // For equal distributions, rounding may give a value slightly below zero. NaN does not become 0, because it
-        // must not count as equal.
+        // Rounding may give a value slightly below zero for equal distributions. The comparison `total < 0.0` is false
+        // for NaN, so NaN is returned unchanged.
         if total < 0.0 { 0.0 } else { total }
     }
 }

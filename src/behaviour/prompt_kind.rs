@@ -1,4 +1,4 @@
-//! Defines the kinds of prompts that a project states, for example paraphrases and probes.
+//! Defines the kinds of prompts that a project contains, for example paraphrases and probes.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub enum PromptKind {
     Paraphrase,
     /// A prompt of `expect.unchanged`: a neighbour, whose answer should stay the same.
     Unchanged,
-    /// The prompt of a `[[probe]]`, which does not belong to an edit.
+    /// The prompt of a `[[probe]]` in `probes.toml`. Probes are independent of the edits.
     Probe,
 }
 

@@ -51,7 +51,7 @@ fn split(text: &str) -> Vec<&str> {
     words
 }
 
-/// The progress of a word comparison: the finished runs, and the differing words since the last word that is in both
+/// The state of a word comparison: the finished runs, and the words that differ since the last word that is in both
 /// texts.
 #[derive(Default)]
 struct RunCollector<'t> {
