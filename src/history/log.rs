@@ -2,7 +2,7 @@
 //!
 //! A merge counts as a change only if its facts differ from those of each parent, because the changes on one branch
 //! have their own commits. A commit whose edit files cannot be read is reported, but its children with the same edit
-//! files are not. Children with other edit files are compared with the last readable ancestor of the commit.
+//! files are not. Children with other edit files are compared with the nearest readable ancestor of the commit.
 //!
 //! Parsed edit sets are cached. Edit files are not parsed if their folder has the same git object id as in a parent.
 
@@ -58,8 +58,8 @@ pub struct Log {
     /// The commits that changed a fact or the patch, or that introduced edit files that cannot be read. The newest
     /// commit is first.
     pub entries: Vec<LogEntry>,
-    /// The facts of the newest commit. If its edit files cannot be read, these are the facts of the last ancestor whose
-    /// edit files can be read.
+    /// The facts of the newest commit. If its edit files cannot be read, these are the facts of the nearest ancestor
+    /// whose edit files can be read.
     pub facts: Rc<EditSet>,
     /// The reason why the edit files of the newest commit cannot be read; `None` if they can be read.
     pub unreadable: Option<String>,
@@ -161,7 +161,7 @@ enum EditsLocation {
 struct CommitState {
     facts: EditsLocation,
     /// The folder of edits of this commit. If the edit files of this commit cannot be read, this is the folder of the
-    /// last ancestor whose edit files can be read.
+    /// nearest ancestor whose edit files can be read.
     readable: EditsLocation,
     lock: Option<Result<GitObject, String>>,
 }
