@@ -62,7 +62,7 @@ impl Patch {
     /// # Errors
     /// If the bytes are not a safetensors file, not a patch, of a newer format or not canonical; if the JSON has an
     /// unknown key; if a tensor is missing, unexpected or of the wrong shape; if the digests of the edits are not
-    /// strictly ascending; or if a number is not finite or an edit changes nothing.
+    /// strictly ascending; or if a number is not finite or a factor is zero for an edit.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PatchError> {
         let header = Header::parse(bytes.len() as u64, bytes)?;
         let manifest = manifest(&header)?;

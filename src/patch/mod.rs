@@ -2,7 +2,7 @@
 //!
 //! For each edited weight `W`, a patch has a factor `u` with one column per edit, and a factor `v` with one row per
 //! edit. In `[out, in]` orientation, the weight becomes `W + Σ u·v`, where each edit adds its column times its row. The
-//! part of each edit in the change is therefore known. The base may store the weight in either orientation.
+//! change by each edit is therefore known separately. The base may store the weight in either orientation.
 //!
 //! A patch is stored as canonical bytes ([`Patch::to_bytes`]), and its id is the SHA-256 of these bytes. It contains no
 //! fact ids, paths, times or program versions. Every value of type [`Patch`] is valid.
