@@ -22,7 +22,8 @@ use crate::project::LockedBase;
 use crate::safetensors;
 use crate::store::memo;
 
-/// The input and the destination of a checkpoint export or an adapter export.
+/// The arguments of every export, as a checkpoint or as an adapter: the base, the patch with its facts, and the
+/// destination.
 pub struct ExportRequest<'a> {
     pub folder: &'a Path,
     /// The base's files with their digests, from `corrigenda.lock` or computed from the files in `folder`.

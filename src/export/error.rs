@@ -36,7 +36,7 @@ pub enum ExportError {
     #[error("`{}` contains entries that cannot be exported: {}", folder.display(), said(names))]
     Refused {
         folder: PathBuf,
-        /// The name of each entry, with the reason why the entry is not exported.
+        /// The names of the entries of `folder` that cannot be exported, each with the reason.
         names: Vec<(String, String)>,
     },
     #[error("`{}`: {source}", path.display())]

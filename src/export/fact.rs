@@ -103,8 +103,9 @@ impl ExportedFact {
     }
 }
 
-/// Returns the facts of a patch, sorted by id. The texts of a fact come from the edit in `edits` whose meaning digest
-/// is in the patch.
+/// Returns the facts of a patch, sorted by id. A patch contains only the meaning digests of its facts, so the texts of
+/// a fact are copied from the edit in `edits` with the same meaning digest. Without such an edit, the fact has no
+/// texts.
 pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<ExportedFact> {
     let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
     let mut facts = Vec::new();

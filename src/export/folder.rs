@@ -1,7 +1,8 @@
 //! Lists the files of a checkpoint folder, and rejects links to files outside the folder.
 //!
 //! A snapshot in a Hugging Face cache consists of links to files in another folder, `blobs`. Therefore the target of a
-//! link may also be in the `models--*` folder that contains the snapshot and `blobs`. Subfolders are not entered.
+//! link may also be in the `models--*` folder that contains the snapshot and `blobs`. The contents of subfolders are
+//! not listed.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -30,7 +31,8 @@ pub struct FolderFile {
 
 impl FolderFile {
     /// Returns whether the file contains weights that are not part of the base, usually the same model in another
-    /// format. Such a file is not exported: it is not patched, so a program that loads it would give the old answers.
+    /// format. The patch is not applied to such a file, so a copy in the export would contain the unedited model.
+    /// Therefore the file is not exported.
     pub fn is_left_out(&self, base: &LockedBase) -> bool {
         self.weights && !base.has(&self.name)
     }
@@ -42,7 +44,7 @@ pub struct FolderListing {
     pub files: Vec<FolderFile>,
     /// The names of the rejected entries, such as broken links, each with the reason.
     pub refused: Vec<(String, String)>,
-    /// The names of the subfolders, which are not entered.
+    /// The names of the subfolders. Their contents are not listed.
     pub folders: Vec<String>,
 }
 

@@ -1,7 +1,8 @@
 //! Converts a patch to LoRA factors: one pair of factors per changed module, all with the same rank.
 //!
-//! Programs derive the scale from the rank in different ways. With one rank for all modules and `alpha = rank`, the
-//! scale is 1 in all of these programs. If a module has fewer edits than the rank, its factors are padded with zeros.
+//! Programs multiply `B · A` by a scale, which they compute from `alpha` and the rank in different ways. With one rank
+//! for all modules and `alpha = rank`, the scale is 1 in all of these programs. If a module has fewer edits than the
+//! rank, its factors are padded with zeros.
 //!
 //! The weight change of one edit is the product of two vectors. Some programs round LoRA factors to half precision, so
 //! the two vectors are first scaled to similar norms. Each is scaled by a power of two, so the product does not change.
@@ -113,13 +114,15 @@ fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
 /// weight, it compares only a selection.
 const ALL: usize = 1 << 16;
 
-/// Returns the rows and columns of the elements to compare. A small weight is compared in full. Of a large weight,
-/// `max(out, in)` elements are compared, with at least one in every row and every column.
+/// Returns the rows and columns of the elements that [`Adapter::difference`] compares. For a weight with at most
+/// [`ALL`] elements, these are all elements. For a larger weight, these are `max(out, inner)` elements, with at least
+/// one in every row and every column.
 fn places(out: usize, inner: usize) -> Box<dyn Iterator<Item = (usize, usize)>> {
     if out.saturating_mul(inner) <= ALL {
         return Box::new((0..out * inner).map(move |place| (place / inner, place % inner)));
     }
-    // Rows and columns advance by different steps, so that the elements are not all on one diagonal.
+    // From one element to the next, the column advances by 1 and the row by a large prime. With a step of 1 for both,
+    // all elements would be on one diagonal.
     const STEP: usize = 1_000_003;
     Box::new((0..out.max(inner)).map(move |place| (place.wrapping_mul(STEP) % out, place % inner)))
 }
@@ -198,8 +201,8 @@ pub(super) mod samples {
         Spec::parse(std::path::Path::new("config.json"), &config).expect("a shape")
     }
 
-    /// Returns a sample weight change by `edits` edits, for a weight `[out, inner]`. Its elements have very different
-    /// magnitudes.
+    /// Returns a test value: the change that `edits` edits make to a weight `[out, inner]`. The magnitudes of its
+    /// elements range over many powers of two.
     pub(in super::super) fn target(edits: usize, out: usize, inner: usize) -> Target {
         let mut digests: Vec<_> = (0..edits).map(|edit| Digest::of(&[edit as u8])).collect();
         digests.sort_unstable();

@@ -135,8 +135,8 @@ impl ExportManifest {
         struct Format {
             format: u64,
         }
-        // The format number is checked first. A newer manifest may have unknown keys, and a message about unknown keys
-        // would be less helpful.
+        // The format number is checked before the keys. The error for a newer manifest is then about its format, and
+        // not about a key that this version does not know.
         let unreadable = |error: serde_json::Error| format!("it is not a manifest: {error}");
         match serde_json::from_slice::<Format>(bytes).map_err(unreadable)?.format {
             MANIFEST_FORMAT => {}

@@ -68,7 +68,8 @@ pub fn digest(file: &File, info: &TensorInfo) -> Result<Digest, ExportError> {
     file.digest(info).map_err(ExportError::io("reading", &file.path))
 }
 
-/// Writes a weights file with the replaced tensors; all remaining bytes are copied unchanged.
+/// Writes a copy of a weights file to `out`. The tensors in `replaced` get their new bytes; all other bytes are
+/// unchanged.
 ///
 /// # Errors
 /// If the file cannot be read or `out` cannot be written.
