@@ -195,7 +195,7 @@ pub fn peft_adapter(context: &VerifyContext<'_>, folder: &Path) -> Result<Audit,
     Ok(audit)
 }
 
-/// The content of an adapter folder. `digests` has the size in bytes and the digest of each file, by name.
+/// The content of an adapter folder. `digests` maps each file name to the size in bytes and the digest of the file.
 struct AdapterFolder {
     listing: FolderListing,
     digests: BTreeMap<String, (u64, Digest)>,
@@ -229,9 +229,9 @@ impl AdapterFolder {
         }
     }
 
-    /// Returns the expected digests of the adapter's files except the manifest, by file name. They are computed from
-    /// the selected patch or, if no patch was selected, from the factors in the folder and the claims of the manifest.
-    /// The result is `None` if a file that the computation needs is missing or invalid.
+    /// Returns the expected digest of every file of the adapter except the manifest, by file name. The digests are
+    /// computed from the selected patch. If no patch was selected, they are computed from the LoRA factors in the
+    /// folder and the claims of the manifest. `None` if a file that is needed for this is missing or invalid.
     fn expected(
         &self,
         context: &VerifyContext<'_>,
@@ -258,9 +258,10 @@ impl AdapterFolder {
             let files = files(adapter, base, &id, &facts, settings.as_ref(), named);
             files.into_iter().map(|(file, bytes)| (file, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
         };
-        // The model card names the base only if the base is on the Hugging Face Hub. `verify` does not know whether it
-        // is, so all digests are computed for a card with the name and for a card without it. The digests that match
-        // the card in the folder are used.
+        // The model card names the base only if the base is on the Hugging Face Hub, which `verify` does not know. The
+        // expected digests are therefore computed for a card with the name and for a card without it. If the card in
+        // the folder equals the card with the name, the digests for that card are returned, otherwise those for the
+        // card without the name.
         let found = self.digests.get(CARD_FILE).map(|(_, digest)| digest);
         let (named, plain) = (digests(true), digests(false));
         Some(if found == named.get(CARD_FILE) { named } else { plain })

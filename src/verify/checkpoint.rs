@@ -117,16 +117,18 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the base digest from the manifest if the checkpoint was made from a different model: the digest is not
-    /// that of the opened base, and no tensor is the same as in the base. Otherwise returns `None`.
+    /// Returns the base digest in the manifest if the checkpoint was made from another model than the opened base,
+    /// otherwise `None`. This is the case if the digest differs from that of the opened base and no tensor of the
+    /// checkpoint equals the tensor of the base with the same name.
     fn of_another_model(&self) -> Option<Digest> {
         let other = self.manifest()?.base.digest;
         let nothing = !self.pairs.iter().any(TensorPair::is_unchanged);
         (other != self.context.base.locked.digest && nothing).then_some(other)
     }
 
-    /// Selects the patch that the checkpoint contains. If it contains none of the patches that are tried, selects the
-    /// first patch that is named by the manifest, by the user or by `corrigenda.lock`.
+    /// Selects the patch that the checkpoint contains. If the checkpoint contains none of the known patches, selects
+    /// the patch that the manifest names, otherwise the patch that the user names, otherwise the patch in
+    /// `corrigenda.lock`. A patch that is missing, damaged or made for a different base is skipped.
     fn reference(&self) -> Result<Reference<Candidate>, Failure> {
         let claim = self.manifest().map(|manifest| manifest.patch);
         let ids = candidates(self.context, claim, CLAIMED_BY_MANIFEST)?;
@@ -178,9 +180,9 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the manifest if it is valid and no patch was selected. A file or tensor that differs from the base can
-    /// then be compared only with the claims of the untrusted manifest. If it matches them, its state is
-    /// [`CheckState::Unknown`].
+    /// Returns the manifest if it is valid and no patch was selected. Without a patch, a file or tensor that differs
+    /// from the base can be compared only with the digest in the manifest. Because the manifest is untrusted, equal
+    /// digests give the state [`CheckState::Unknown`].
     fn unproved(&self, reference: &Reference<Candidate>) -> Option<&ExportManifest> {
         self.manifest().filter(|_| reference.candidate.is_none())
     }

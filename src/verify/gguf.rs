@@ -67,8 +67,8 @@ fn text<'a>(file: &'a Gguf, key: &str) -> Option<&'a str> {
     }
 }
 
-/// Compares the metadata in the file with the metadata that an export of the patch would have. Without a known patch,
-/// compares only the digests of the base and of the tensor data.
+/// Compares the metadata in the file with the metadata of an export of the selected patch. If no patch was selected,
+/// checks only the two digests that can be computed without a patch: those of the base and of the tensor data.
 fn pairs(
     audit: &mut Audit,
     context: &VerifyContext<'_>,

@@ -34,7 +34,7 @@ use crate::pipeline::patch_ref::NamedPatch;
 use crate::project::{EditSet, Lock, Prefaces, Project};
 use crate::store::Store;
 
-/// The outcome of a check, from best to worst.
+/// The outcome of a check. The variants are ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CheckState {
     /// The checked item is as expected.
@@ -113,7 +113,8 @@ pub struct Audit {
     /// What was verified: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
     pub kind: &'static str,
     pub checks: Vec<Check>,
-    /// The sentence that is shown if all checks passed.
+    /// The conclusion in one sentence, such as `everything matches corrigenda.lock: 3 edits on base …`. The report
+    /// shows it only if all checks passed.
     pub verdict: String,
     /// Shell commands and instructions that fix the failures, without duplicates.
     pub repairs: Vec<String>,

@@ -117,7 +117,9 @@ fn compare_results(
     Ok(())
 }
 
-/// Adds a failed check for a build whose inputs match `corrigenda.lock` but whose patch does not.
+/// Adds a failed check which reports that the repeated build produced a patch with other bytes than `corrigenda.lock`
+/// records, although all inputs match. The help lines of `stop` that explain the difference become the details of the
+/// check.
 fn report_difference(audit: &mut Audit, stop: &Failure) {
     let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
     for line in stop.findings.iter().flat_map(|finding| &finding.help) {
