@@ -20,8 +20,9 @@ pub(crate) fn nats(divergence: f64) -> String {
     }
 }
 
-/// Formats a number. The number of decimals depends on the magnitude: none from 1000 on, one from 10 on, three from 0.1
-/// on, and four from 0.0001 on. A smaller number is written with an exponent, and zero as `0`.
+/// Formats a number with 0 decimals if its magnitude is at least 1000, with 1 decimal if it is at least 10, with 3 if
+/// it is at least 0.1, and with 4 if it is at least 0.0001. A smaller number is written with an exponent, and zero as
+/// `0`.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -44,7 +45,7 @@ pub(crate) fn limit(gate: &Gate) -> Option<String> {
     let sign = if gate.more_is_better { "≥" } else { "≤" };
     let limit = gate.limit?;
     let written = format!("{limit}");
-    // The decimal form of a very small limit can have three hundred digits.
+    // A very small limit has up to three hundred decimals, so a limit of more than eight characters is rounded.
     let short = written.len() <= 8 && !gate.name.is_share();
     Some(format!("{sign} {}", if short { written } else { self::gate(gate.name, limit) }))
 }

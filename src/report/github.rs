@@ -39,7 +39,8 @@ fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// Escapes the value of a property of a workflow command. GitHub's runner also decodes `%3A` and `%2C` in properties.
+/// Escapes the value of a property of a workflow command. In properties, GitHub's runner decodes `%3A` and `%2C` in
+/// addition to the escapes that it decodes in messages (see [`data`]).
 fn property(text: &str) -> String {
     data(&escape_controls(text)).replace(':', "%3A").replace(',', "%2C")
 }

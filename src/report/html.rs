@@ -2,9 +2,9 @@
 //! font.
 //!
 //! The template is `page.html`. All content is in the HTML source; the script of the page only searches, sorts and
-//! filters this content. The content security policy of the page allows only the style and the script in this folder,
-//! by their digests, so no text of a report can be executed. In addition, every printed value is escaped, unless the
-//! template or a filter marks it as safe.
+//! filters this content. The content security policy of the page allows only the style `page.css` and the script
+//! `page.js`, by their digests, so no text of a report can be executed. In addition, every printed value is escaped,
+//! unless the template or a filter marks it as safe.
 
 use std::borrow::Cow;
 
@@ -72,7 +72,8 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// Prints a value in the template. The value is escaped unless it is marked as safe. Nothing is printed for `none`.
+/// Writes a value to the page. Escapes the value unless it is marked as safe, and writes nothing for `none`. An
+/// undefined value is an error.
 fn print_escaped(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     if value.is_undefined() {
         return Err(ErrorKind::UndefinedError.into());

@@ -77,8 +77,8 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Returns how many answers to prompts of the given kinds pass, and how many are judged. An accepted failure does not
-/// pass.
+/// Returns the number of passed answers and the number of judged answers, for prompts of the given kinds. An accepted
+/// failure counts as judged, but not as passed.
 fn count(answers: &[&Answer], kinds: &[PromptKind]) -> (usize, usize) {
     let of = answers.iter().filter(|answer| kinds.contains(&answer.asked) && answer.verdict.is_some());
     of.fold((0, 0), |(met, all), answer| (met + usize::from(answer.verdict == Some(Verdict::Pass)), all + 1))
@@ -112,8 +112,8 @@ fn row(group: &Group<'_>) -> [String; 6] {
     ]
 }
 
-/// Formats the probabilities of the target before and after the change. A probability that was not measured is shown as
-/// 0.
+/// Formats the probabilities of the target in the earlier and the later model, as `before → after`. A probability that
+/// was not measured is shown as 0.
 fn probabilities(answer: &Answer) -> String {
     table::change(answer.before.probability.unwrap_or_default(), answer.after.probability.unwrap_or_default())
 }
@@ -151,8 +151,8 @@ fn detail(out: &mut String, answer: &Answer) {
     );
 }
 
-/// Returns whether the likeliest next token is a proper prefix of the target. In a wrong answer, the first token is
-/// then right, and a later token is wrong.
+/// Returns whether the likeliest next token is a proper prefix of the target. If it is a prefix and the answer is
+/// wrong, the first token of the answer is right and a later token is wrong.
 fn begins(target: &str, says: &SideAnswer) -> bool {
     let Some(token) = says.top.first() else { return false };
     let rest = target.trim_start().strip_prefix(token.text.trim_start()).filter(|_| !token.text.trim().is_empty());

@@ -91,8 +91,8 @@ fn write(out: &mut String, suite: &TestSuite) {
     *out += "  </testsuite>\n";
 }
 
-/// Returns whether the test case of an answer or of a measurement already shows the finding. This holds for failed
-/// expectations and broken limits in a report of `test`. The suite with one test case per file omits these findings.
+/// Returns whether a test case of an answer or of a measurement already shows the finding, so that the suite with one
+/// test case per file omits it. In a report of `test`, these findings are failed expectations and broken limits.
 fn has_case(report: &Report, finding: &Finding) -> bool {
     report.verb == ReportVerb::Test
         && (finding.code == Code::ExpectationFailed || (is_limit(finding.code) && !report.gates.is_empty()))

@@ -29,7 +29,8 @@ pub fn render(report: &Report) -> String {
     for note in report.notes.iter().take(8) {
         start += &format!("\n> {}\n", code(note, 2 * TEXT));
     }
-    // Errors come first, because a report with an error has no other result. Warnings are in a collapsed section.
+    // If a finding is an error, the findings come first, because the error must be fixed. If there are only warnings,
+    // the findings come near the end in a collapsed section.
     let wrong = report.findings.iter().any(Finding::is_error);
     let sections = [
         wrong.then(|| findings(report, false)).flatten(),
@@ -156,7 +157,8 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         let answer = wanted.get(fact.id.as_str());
         let named = |name: &str| fact.fields.iter().find(|field| field.name == name);
         let (target, was) = (named("target"), named("was"));
-        // An added fact has no earlier target. In its row, the earlier answer is therefore the text of the field `was`.
+        // An added fact has no earlier target. Its earlier answer is therefore taken from the field `was` of the edit,
+        // which states the answer before the edit.
         let before = target.map(|field| &field.before).filter(|texts| !texts.is_empty());
         let before = before.or(was.filter(|_| fact.change == ChangeKind::Added).map(|field| &field.after));
         let text = |texts: Option<&Vec<String>>, says: Option<&SideAnswer>| match texts.and_then(|texts| texts.first())

@@ -8,8 +8,9 @@ pub(super) const MOST: usize = 60_000;
 /// The number of bytes that are reserved for the parts of a section other than its rows: the title, the column headers,
 /// the number of omitted rows and the closing tag.
 const FRAME: usize = 1024;
-/// The command that shows all rows is printed after each table with omitted rows if its escaped form has at most this
-/// number of bytes. A longer command is printed only at the end of the comment.
+/// The maximum length, in bytes after escaping, of the command that is printed after each table with omitted rows. If
+/// the command is longer, the line after such a table refers to the end of the comment, where the command is printed
+/// once.
 const MOST_COMMAND: usize = 256;
 
 /// A section of a comment on a pull request: a table with a title.
@@ -32,8 +33,8 @@ pub(super) struct Comment {
 }
 
 impl Comment {
-    /// Begins a comment with its first lines `start` and its last lines `end`. Sections with omitted rows refer to
-    /// `command`, which shows all rows.
+    /// Returns a comment without sections. `start` is the text before the sections, and `end` is the text after them. A
+    /// section with omitted rows refers to `command`, which shows all rows.
     pub(super) fn new(start: String, end: String, command: &str) -> Self {
         let command = code(command, usize::MAX);
         let again = if command.is_empty() || command.len() > MOST_COMMAND {

@@ -9,16 +9,15 @@ use crate::diagnostics::escape_controls;
 /// The characters with a meaning in GitHub-flavoured Markdown, in HTML, or in GitHub's processing after the Markdown
 /// parser.
 ///
-/// The colon is escaped because it ends the scheme of a URL and encloses the name of an emoji. A URL without its colon
-/// is not made a link.
+/// The colon is escaped because GitHub would make `https://…` into a link and `:smile:` into an emoji.
 const ACTIVE: &str = "<>&\"'`|*_[](){}!#~@$\\^=+:";
 
 /// Escapes a text: every character with a special meaning (see [`ACTIVE`]) becomes a character reference, which the
 /// Markdown parser treats as text.
 ///
-/// After parsing, GitHub looks for mail addresses in runs of text, so an empty HTML comment after each `@` ends the
-/// run. GitHub also looks for mentions, issues, commits and emoji, but not inside `<code>`. Texts are therefore shown
-/// with [`code`].
+/// After parsing, GitHub makes mail addresses in text nodes into links. An empty HTML comment after each `@` splits the
+/// text, so that no text node contains a complete address. GitHub also looks for mentions, issues, commits and emoji,
+/// but not inside `<code>`. Texts are therefore shown with [`code`].
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';

@@ -144,13 +144,13 @@ pub struct Finding {
     pub place: Option<Place>,
     /// The text to show at `place`; may be empty.
     pub label: String,
-    /// Further places that are involved in the problem, such as the first of two duplicates.
+    /// Further places that are involved in the problem, such as the first of two edits with the same id.
     pub related: Vec<Related>,
     /// How to fix the problem, one sentence each.
     pub help: Vec<String>,
 }
 
-/// A further place that is involved in a finding, such as the first of two duplicates.
+/// A further place that is involved in a finding, such as the first of two edits with the same id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Related {
@@ -164,7 +164,8 @@ pub struct Related {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Base")]
 pub struct ReportBase {
-    /// The name on the Hub if the base is in the Hub's cache, otherwise the name of the base's folder.
+    /// The name on the Hugging Face Hub with the commit if the model is in the local Hugging Face cache, otherwise the
+    /// name of the model's folder.
     pub name: String,
     /// The digest of the model's files.
     pub digest: String,
@@ -176,7 +177,7 @@ pub struct ReportBase {
 pub struct ReportSide {
     /// The name of the model as given on the command line, such as `base`, `worktree`, a git revision or a path.
     pub name: String,
-    /// What `name` refers to.
+    /// Whether `name` refers to the base, a project, a git revision, a patch or a folder with a model.
     pub kind: SideKind,
     /// The git commit, if `name` is a revision.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -209,7 +210,7 @@ pub enum SideKind {
     Checkpoint,
 }
 
-/// The differences between the weights of two models.
+/// The comparison of the weights of two models, per tensor and per edit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "Weights")]
 pub struct WeightDiff {
@@ -235,7 +236,8 @@ pub struct TensorDiff {
     pub relative: f64,
 }
 
-/// One edit for the subject itself or for one alias of the subject. In JSON, it is one string: `ID` or `ID as "ALIAS"`.
+/// The name of one edit in a patch, which contains a separate edit for the subject and for each alias. In JSON, the
+/// name is one string: `ID` or `ID as "ALIAS"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditName {
     /// The id of the edit or, if the id is unknown, the digest by which the patch identifies the edit.
@@ -293,11 +295,12 @@ pub struct Answer {
     /// The verdict on the later model's answer; absent if the answer is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// The requirement that is not met although the answer is right, such as a minimum probability. The field is not in
-    /// JSON, because the label of the finding contains the requirement.
+    /// The requirement that a right answer does not meet, such as a minimum probability; `None` if the answer meets all
+    /// requirements or is wrong. The field is not in the JSON output, because the finding about this answer contains
+    /// the requirement in its label.
     #[serde(skip)]
     pub requirement: Option<String>,
-    /// The place in the project's files that declares the prompt.
+    /// The place in the project's files where the prompt is declared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
@@ -311,8 +314,8 @@ pub struct SideAnswer {
     /// The probability of the wanted answer: the product of the probabilities of its tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// Whether the model gives the wanted answer or another accepted answer: each token of the answer is the likeliest
-    /// one.
+    /// Whether the model gives the wanted answer or another accepted answer. A model gives an answer if each token of
+    /// the answer is the likeliest next token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holds: Option<bool>,
 }
@@ -348,7 +351,7 @@ impl Verdict {
     }
 }
 
-/// A quantity that is measured over the whole edit set.
+/// A measured quantity for which the project can set a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GateName {
@@ -416,10 +419,11 @@ pub struct Continuation {
     pub before: String,
     /// The text that the later model generates.
     pub after: String,
-    /// The words of the two texts as runs. The words of a run are in both texts, only in `before`, or only in `after`.
+    /// The words of both texts, as runs of consecutive words. Each run is in both texts, only in `before`, or only in
+    /// `after`.
     pub words: Vec<WordRun>,
-    /// A sentence about how the later model's continuation disagrees with its answer to the same prompt; absent if they
-    /// agree.
+    /// A sentence about a contradiction between the later model's continuation and its answer to the same prompt;
+    /// absent if there is none. For example, the answer is right, but the continuation also contains the old answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -431,14 +435,14 @@ pub struct Culprit {
     pub id: String,
     /// The prompt, with its subject filled in.
     pub prompt: String,
-    /// Whether the expectation is met with a patch that contains only the edit `id`; always true for a probe.
+    /// Whether the expectation is met with a patch that contains only the edit with this id; always true for a probe.
     pub alone: bool,
     /// The ids of the edits that break the expectation. If any one of them is left out of the patch, the expectation is
     /// met.
     pub breaks: Vec<String>,
-    /// The edit whose omission from the patch brings the expectation closest to being met, and the probability of the
-    /// wanted answer without that edit. For a prompt without a wanted answer, the second value is the KL divergence in
-    /// nats. Absent if `breaks` names edits.
+    /// The id of an edit and a number; absent if `breaks` names edits. Leaving out this edit brings the expectation
+    /// closer to being met than leaving out any other edit. The number is measured without this edit: the probability
+    /// of the wanted answer or, for a prompt without a wanted answer, the KL divergence from the base in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<(String, f64)>,
 }

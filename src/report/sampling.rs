@@ -1,4 +1,4 @@
-//! Describes how the continuations of a report were generated.
+//! Defines the settings with which the two compared models generate continuations of prompts.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use serde::Serialize;
 pub struct ContinuationSettings {
     /// The maximum number of tokens that are generated after a prompt.
     pub tokens: usize,
-    /// The seed of the sampling; absent if each token is the likeliest one.
+    /// The seed of the sampling; absent for greedy decoding, which always takes the likeliest token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// The number of prompts that were not continued, because the number of continuations in a report is limited.

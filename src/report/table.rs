@@ -59,8 +59,8 @@ impl Table {
         self.render(usize::MAX).lines().all(|line| line.width() <= width)
     }
 
-    /// Returns a table of two columns as lines of a name and a value. A long value continues on lines that are indented
-    /// to the column of values.
+    /// Formats a table with two columns, names and values, without shortening its texts. A value that does not fit into
+    /// `width` continues on further lines, which are indented to the column of values.
     pub(crate) fn render_wrapped(&self, width: usize) -> String {
         let name = self.rows.iter().filter_map(|row| row.first()).map(|name| name.width()).max().unwrap_or(0);
         let most = width.saturating_sub(name + GAP).max(LEAST_WRAPPED);
