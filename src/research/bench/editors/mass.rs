@@ -52,7 +52,7 @@ const BELOW: f64 = 2e-2;
 /// eigenvectors with the smallest eigenvalues. The sum of these eigenvalues is at most this share of the trace. Unlike
 /// the published threshold, the share does not depend on the scale of the MLP keys.
 const SHARE: f64 = 0.2;
-/// The weight λ of the second moment in MEMIT and EMMET, for models without published settings. Published weights
+/// The weight of the second moment (λ in MEMIT, w in EMMET) for models without published settings. Published weights
 /// depend on the scale of a model's MLP keys, so they do not fit a different model. On `counterfact-gpt2`, a model
 /// trained on CounterFact, all weights up to 10 gave equally good results for 100 records.
 const WEIGHT: f64 = 1.0;
@@ -60,8 +60,8 @@ const WEIGHT: f64 = 1.0;
 /// on `counterfact-gpt2`, a model trained on CounterFact.
 const RIDGE: f64 = 0.1;
 
-/// Returns whether settings were published for the base model. If not, the published weights λ of the second moment are
-/// not used, because a good λ depends on the scale of the model's MLP keys.
+/// Returns whether settings were published for the base model. If not, the published weights of the second moment (λ in
+/// MEMIT, w in EMMET) are not used, because a good weight depends on the scale of the model's MLP keys.
 fn has_published_settings(context: &EvalContext<'_>) -> bool {
     presets::published(context.base.model.spec()).is_some()
 }
@@ -78,12 +78,13 @@ pub(crate) struct MassEditSettings {
     /// The maximum norm of δ, the optimised change of the hidden state, as a multiple of the norm of the hidden state;
     /// `None` means the default for the model.
     pub clamp: Option<f64>,
-    /// The weight λ of the second moment in MEMIT and EMMET; `None` means the default for the model.
+    /// The weight of the second moment (λ in MEMIT, w in EMMET); `None` means the default for the model.
     pub weight: Option<f64>,
     /// The coefficient of AlphaEdit's L2 regularisation; `None` means the default for the model.
     pub ridge: Option<f64>,
     /// AlphaEdit's null space is spanned by the eigenvectors of the second moment with the smallest eigenvalues. The
-    /// sum of these eigenvalues is at most this share of the trace. `None` means [`SHARE`].
+    /// sum of these eigenvalues is at most this share of the trace. `None` means [`SHARE`]. The share is not used if
+    /// `published` is true.
     pub share: Option<f64>,
     /// Whether to follow the published code: each value is optimised in one attempt of 20 steps, and AlphaEdit uses its
     /// published eigenvalue threshold.
