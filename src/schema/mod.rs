@@ -66,7 +66,7 @@ pub fn render(kind: SchemaKind) -> String {
     if kind != SchemaKind::Report {
         without_null(&mut schema);
     }
-    // Formatting a JSON value cannot fail.
+    // The `Display` implementation of a JSON value does not return an error, so `format!` does not panic.
     format!("{schema:#}\n")
 }
 
@@ -189,7 +189,8 @@ struct EditEntry {
     #[schemars(rename = "status-reason")]
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     status_reason: Option<String>,
-    /// Further expectations on the patched model. It is always expected to give the target after the edit's prompt.
+    /// Expectations on the patched model. In addition to them, the model must always give the target after the edit's
+    /// prompt.
     expect: Option<Expect>,
 }
 

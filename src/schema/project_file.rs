@@ -1,5 +1,5 @@
-//! Defines the types from which the JSON Schema of `corrigenda.toml` is derived, for the tables that the program stores
-//! in Rust types of a different structure. These types are not used to read the file.
+//! Defines types for the JSON Schema of `corrigenda.toml`. They have the structure of the file's tables, because the
+//! types that store the settings have another structure. They are not used to read the file.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,8 @@ pub(crate) struct ProjectFile {
     link: Option<LinkConfig>,
     /// The source of the second moments of the MLP keys.
     statistics: Option<StatisticsConfig>,
-    /// The thresholds and minimum shares that `corrigenda test` checks.
+    /// The limits that `corrigenda test` applies to probabilities, to KL divergences, to the shares of correct and
+    /// unchanged answers, and to the perplexity of neutral text.
     test: Option<TestConfig>,
     /// The rules that the project sets for itself. A build that breaks a rule writes no patch.
     policy: Option<PolicyTable>,
@@ -102,7 +103,7 @@ struct PolicyTable {
     #[serde(default)]
     #[schemars(length(max = 8))]
     require: Vec<Requirable>,
-    /// The maximum number of edits that are built.
+    /// The maximum number of edits in the project; parked edits are not counted.
     #[schemars(range(min = 1))]
     max_edits: Option<u32>,
     /// The maximum of ‖Δ‖ / ‖W‖ (Frobenius norms) for each changed tensor, where Δ is the change of the weight W.
@@ -130,11 +131,12 @@ struct PolicyTable {
     /// Subjects that no edit may change.
     #[serde(default)]
     protected: Vec<ProtectedEntry>,
-    /// The severity of findings. Each key is the code of a finding.
+    /// The severities that replace the default severities of findings. Each key is the code of a finding, such as
+    /// `edit-expired`.
     #[serde(default)]
     levels: BTreeMap<String, LevelName>,
-    /// The reasons for the rules. A finding about a broken rule shows the reason. Each key is the key of a rule or the
-    /// code of a finding.
+    /// The reasons for the rules, which are shown in findings about broken rules. Each key is the key of a rule, such
+    /// as `max-edits`, or the code of a finding.
     #[serde(default)]
     reasons: BTreeMap<String, String>,
 }
@@ -162,7 +164,7 @@ enum LevelName {
     Allow,
 }
 
-/// A name or pattern of subjects that no edit may change.
+/// A rule that forbids edits whose subject or alias matches a name or a pattern.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]

@@ -315,7 +315,8 @@ fn judge(kind: SchemaKind, full: &str, cases: &[Case], reader: impl Fn(&str) -> 
     }
 }
 
-/// Checks that the reader rejects mistakes that a JSON Schema cannot detect, such as a prompt with two placeholders.
+/// Checks that the reader rejects mistakes for which the JSON Schema has no rule, such as a prompt with two
+/// placeholders.
 #[test]
 fn the_reader_is_stricter_than_the_schema() {
     for (from, to) in [("{} is", "{} {} is"), ("\"Rome\"", "\"Paris\""), ("\"Rome\"", "\"Rome\\u0000\"")] {

@@ -25,8 +25,8 @@ pub struct Paths {
     pub read: BTreeSet<PathBuf>,
     /// The base models: folders, or names on the Hugging Face Hub.
     pub models: BTreeSet<PathBuf>,
-    /// The folder of edits. If an `edits` key is in a wrong table, its folder is also included, because it may contain
-    /// edits. Folders outside the project are left out. The set is empty if there is no `corrigenda.toml`.
+    /// The folders that may contain edits: the folder of edits, and the value of every `edits` key in a wrong table.
+    /// Folders outside the project are not included. The set is empty if there is no `corrigenda.toml`.
     pub facts: BTreeSet<PathBuf>,
     /// Whether `corrigenda.toml` has errors. Some of its paths may then be missing here.
     pub broken: bool,
@@ -107,7 +107,7 @@ fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Removes a leading `./` and a final `/`, because git writes paths without them.
+/// Removes a leading `./` and a final `/`, because paths in the output of git do not have them.
 fn shown(path: &str) -> String {
     path.trim_start_matches("./").trim_end_matches('/').to_owned()
 }

@@ -78,7 +78,7 @@ impl Limit {
     }
 }
 
-/// An entry of `[[policy.protected]]`: it forbids edits of all subjects that match a pattern.
+/// An entry of `[[policy.protected]]`. It forbids edits whose subject or alias matches the pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Protected {
     /// The pattern that is compared with the subject and its aliases; `*` matches any text, and case is ignored.

@@ -91,13 +91,15 @@ pub struct RomeConfig {
     /// it equals the weight of one template.
     #[schemars(range(min = 0, max = 1))]
     pub bare_weight: Option<f64>,
-    /// The margin, in nats, at which an optimisation attempt stops: with every context template, the log-probability of
-    /// each target token exceeds that of any other token by at least this much. By default, only `stop-loss` applies.
+    /// The margin, in nats, of an additional stop condition. An optimisation attempt also stops if the log-probability
+    /// of each target token exceeds that of every other token by at least this margin, with every context template. By
+    /// default, this condition is not used.
     #[schemars(range(min = 0))]
     pub margin: Option<f64>,
 }
 
-/// The Adam settings of one stage of the ROME optimisation. A later stage runs only if no earlier stage has converged.
+/// The Adam settings of one attempt of the ROME optimisation. An attempt is made only if no earlier attempt has
+/// converged.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
 #[schemars(rename = "StageTable", deny_unknown_fields)]
 pub struct StageConfig {
@@ -116,8 +118,8 @@ pub struct LinkConfig {
     /// The ridge that is added to the diagonal of the linear system, as a share of the mean diagonal entry.
     #[schemars(range(min = 0))]
     pub ridge: Option<f64>,
-    /// The number of refinement steps after the linear solve; 0 means no refinement. By default, edits with at least 25
-    /// subjects and aliases in total are refined in 20 steps, and smaller sets are not refined.
+    /// The number of refinement steps after the linear solve; 0 means no refinement. The default is 20 if the project
+    /// has at least 25 subjects and aliases in total, and 0 otherwise.
     #[schemars(range(min = 0, max = 1000))]
     pub refine_steps: Option<usize>,
     /// The number of layers that the refinement changes: the edited layer and the layers that directly follow it.
@@ -125,7 +127,8 @@ pub struct LinkConfig {
     pub refine_layers: Option<usize>,
 }
 
-/// The source of the second moments of the MLP keys, the matrix C of the ROME paper.
+/// The corpus from which the second moments of the MLP keys (the matrix C of the ROME paper) are computed, and the
+/// amount of its text that is read.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(rename = "StatisticsTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StatisticsConfig {
@@ -144,7 +147,8 @@ pub struct StatisticsConfig {
     pub max_documents: Option<u64>,
 }
 
-/// The thresholds and minimum shares that `corrigenda test` checks.
+/// The limits that `corrigenda test` applies to probabilities, to KL divergences, to the shares of correct and
+/// unchanged answers, and to the perplexity of neutral text.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(rename = "TestTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TestConfig {
@@ -290,7 +294,7 @@ fn read_schedule(reader: &mut TomlReader, rome: &TomlTable<'_, '_>) -> Option<Ve
     Some(stages.collect())
 }
 
-/// Reads a path, which must not be empty. The file itself is only checked when it is opened.
+/// Reads a path, which must not be empty. The function does not check whether the file exists.
 pub(super) fn read_path(reader: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
     let text = reader.text(entry, key)?;
     rules::path(reader, key, &text).then_some(text)

@@ -16,8 +16,7 @@ use crate::digest::Digest;
 /// The name of the changed field in the [`FieldChange`] of a renamed edit.
 pub const ID: &str = "id";
 
-/// The kind of change of a fact between an earlier and a later set of edits. The earlier set can be the one in
-/// `corrigenda.lock`.
+/// The kind of change of a fact between an earlier and a later set of edits, or between the lock and the edit files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum ChangeKind {
     /// The fact is only in the later set of edits.
@@ -56,8 +55,8 @@ pub struct FactChange {
     /// The kind of the change: + added, ~ changed, - removed.
     #[schemars(with = "String")]
     pub change: ChangeKind,
-    /// The id of the edit. If the ids of a patch's edits are unknown, it is the digest of the edit's subject, prompt,
-    /// target and `chat`.
+    /// The id of the edit. If a patch contains the edit and its id is unknown, the text is `meaning` and the beginning
+    /// of the digest of the edit's subject, prompt, target and `chat`.
     pub id: String,
     /// The fields that differ; all fields with a value if the fact was added or removed.
     pub fields: Vec<FieldChange>,
@@ -111,7 +110,8 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
     let both = first.into_iter().filter_map(|fact| {
         let other = *others.get(fact.id.as_str())?;
         let changed = |one: &FactChange| one.change == ChangeKind::Changed;
-        // If a fact is added in one list and changed in the other list, it is returned as changed.
+        // If a fact is added in one list and changed in the other list, one of the two earlier sets already contains
+        // it. The fact is therefore returned as changed.
         let (mut merged, other) =
             if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
         if changed(other) {

@@ -61,7 +61,7 @@ pub struct EditSpans {
 /// A fact that the model should state: one `[[edit]]` table of an edit file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
-    /// The stable id, unique in the project.
+    /// The id that identifies the edit in locks and reports; unique in the project.
     pub id: String,
     pub subject: String,
     /// Other names of the subject. The edit is compiled once more for each alias.

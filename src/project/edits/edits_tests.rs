@@ -287,7 +287,7 @@ fn a_thousand_edits_are_checked_at_once() {
         made.collect()
     };
     let (one, two) = (file(&edits(0)), file(&edits(500)));
-    // The test takes the best of five runs, because other processes may slow a run down.
+    // The shortest of the five times is checked, because other processes may slow a run down.
     let best = (0..5).map(|_| {
         let start = Instant::now();
         let (set, _) = many(&[("a.toml", &one), ("b.toml", &two)]).expect("valid");

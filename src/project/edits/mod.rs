@@ -74,7 +74,7 @@ impl EditSet {
     /// paths relative to `display_root`.
     ///
     /// # Errors
-    /// If any file has an error, or there is no edit; all errors and warnings are returned.
+    /// If a file has an error, or if no file contains an edit. All errors and warnings are returned.
     pub fn load(folder: &Path, display_root: &Path) -> Result<(Self, Vec<Diagnostic>), Findings> {
         Self::load_with(Sources::default(), folder, display_root, Empty::Refused)
     }
@@ -111,8 +111,8 @@ impl EditSet {
         EditSetReader { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
     }
 
-    /// Does the same as [`EditSet::load_with`] for files in memory. Each file is a pair of its path for messages and
-    /// its bytes.
+    /// Parses edit files that are in memory, in the same way as [`EditSet::load_with`] parses files on disk. Each file
+    /// is a pair of its path for messages and its bytes. A set without edits is valid.
     pub(super) fn of_files(
         sources: Sources,
         mut files: Vec<(String, Vec<u8>)>,
@@ -137,7 +137,7 @@ impl EditSet {
 /// Parses edit files that are in memory. Each file is a pair of its path for messages and its bytes.
 ///
 /// # Errors
-/// If any file has an error, or there is no edit; all errors and warnings are returned.
+/// If a file has an error, or if no file contains an edit. All errors and warnings are returned.
 pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
     files.sort();
     EditSetReader { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(

@@ -10,8 +10,8 @@ use crate::project::Edit;
 pub struct Prefaces(BTreeMap<(String, String), String>);
 
 impl Prefaces {
-    /// Returns the preface of an edit's prompt; empty if the prompt needs no preface. `name` is the name in the prompt:
-    /// the subject or an alias.
+    /// Returns the preface of the prompt in which `name`, the subject or an alias of `edit`, replaces `{}`. The result
+    /// is empty if the prompt needs no preface.
     pub fn of(&self, edit: &Edit, name: &str) -> &str {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }

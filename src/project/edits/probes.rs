@@ -16,11 +16,11 @@ pub(crate) const PROBE_KEYS: &[&str] = &["id", "prompt", "chat", "unchanged", "r
 
 const TABLES: KeysByTable = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
 
-/// A prompt of `probes.toml`, whose answer is watched independently of the edits. The commands `test` and
-/// `diff` run it on both models that they compare.
+/// A prompt of `probes.toml`, whose answer is watched independently of the edits. `test` runs it on the base and on the
+/// patched model, and `diff` runs it on the two models of the comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The stable id, unique among the probes.
+    /// The id that identifies the probe in reports; unique among the probes.
     pub id: String,
     pub prompt: String,
     /// Whether the prompt is a user message, to which the model's chat template is applied; false by default.

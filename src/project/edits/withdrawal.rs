@@ -13,8 +13,9 @@ use crate::project::lock::LOCK_FILE;
 use crate::project::read::files::{declares, display_path};
 use crate::project::{LockFile, PROJECT_FILE};
 
-/// Returns whether the folder `edits` may be empty because the project was built before. If `corrigenda.lock` lists
-/// edits, also returns the warning that they were removed.
+/// Decides whether the folder `edits` may be empty. It may be empty if the folder `root` has a lock file, unless
+/// `edits` is missing and a sibling folder contains edits. If `corrigenda.lock` lists edits, also returns the warning
+/// that they were removed.
 pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
     // A lock file that cannot be read also shows that the project was built. The code that uses the lock reports the
     // error.
@@ -36,7 +37,8 @@ pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
     (Empty::Allowed, (!ids.is_empty()).then(finding))
 }
 
-/// Returns a folder next to `edits` that contains edits, if `edits` itself does not exist; otherwise `None`.
+/// If the folder `edits` does not exist, returns a folder in the same parent folder that contains edits. Returns `None`
+/// if there is no such folder, or if `edits` exists.
 pub(crate) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
     if edits.exists() {
         return None;
@@ -90,8 +92,8 @@ mod tests {
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
         fs::remove_dir(root.join("edits")).expect("the folder is removed");
         assert_eq!(shown(root), withdrawn, "git does not store an empty folder");
-        // A folder without edits next to the missing folder is ignored. A folder with edits means that
-        // `corrigenda.toml` names the wrong folder.
+        // If the missing folder has a sibling folder without edits, the result does not change. A sibling folder with
+        // edits means that `corrigenda.toml` names the wrong folder.
         fs::create_dir(root.join("facts")).expect("the folder is created");
         assert_eq!(shown(root), withdrawn);
         fs::write(root.join("facts/a.toml"), EDIT).expect("the file is written");

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::EDITS_FORMAT;
 
-/// An edit to write. It has no documentation fields, such as `reason` and `owner`.
+/// A new edit, which is written to an edit file. It has no documentation fields, such as `reason` and `owner`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DraftEdit {
     pub id: String,
@@ -18,7 +18,7 @@ pub struct DraftEdit {
     pub expect: DraftExpectations,
 }
 
-/// The `expect` table of an edit to write; an empty list is not written.
+/// The `expect` table of a [`DraftEdit`]. An empty list is omitted from the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DraftExpectations {
     #[serde(skip_serializing_if = "Vec::is_empty")]

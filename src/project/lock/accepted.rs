@@ -35,7 +35,7 @@ const REGENERATE: &str =
 const KEYS: &[&str] = &["id", "asked", "prompt", "says"];
 pub const MOST_BYTES: u64 = 1 << 24;
 
-/// A prompt that the patched model does not answer as expected, with the answer that it gives.
+/// A prompt that the patched model does not answer as expected, and the answer of this model.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Accepted {
     /// The id of the edit or of the probe that the prompt belongs to.
@@ -44,8 +44,8 @@ pub struct Accepted {
     pub asked: String,
     /// The prompt, with the subject filled in.
     pub prompt: String,
-    /// The most probable next token of the patched model, as text. If the token is correct, but its probability is too
-    /// low or the KL divergence is too high, the rounded value follows in parentheses.
+    /// The most probable next token of the patched model, as text. If the token is correct but a threshold is not met,
+    /// the rounded probability or KL divergence follows in parentheses.
     pub says: String,
 }
 
@@ -132,8 +132,7 @@ impl Acceptances {
     }
 }
 
-/// Adds a help line to the last finding. It names the command that writes the generated file `corrigenda.accepted`
-/// again.
+/// Adds a help line to the last finding. The line names the command that generates `corrigenda.accepted` again.
 fn advised(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Some(last) = findings.last_mut() {
         last.help.push(REGENERATE.to_owned());

@@ -91,8 +91,8 @@ impl Difference {
         self.item == *item && self.field == field
     }
 
-    /// Returns whether the difference means that the weights may differ. Only the fields `expectation` and `record`
-    /// have no influence on the weights.
+    /// Returns whether the weights may differ because of this difference. The result is false only for the fields
+    /// `expectation` and `record`, which do not influence the weights.
     pub fn changes_weights(&self) -> bool {
         !matches!(self.field, LockField::Expectation | LockField::Record)
     }

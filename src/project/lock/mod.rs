@@ -48,8 +48,9 @@ impl LockFile {
         self.entries.get(&model.map(str::to_owned))
     }
 
-    /// Returns the lock of `model`. If there is none and the file has only one lock, returns this lock if it has no
-    /// name or `model` is `None`. The lock may be from before the model got a name or lost its name.
+    /// Returns the lock of `model`. If there is none, but the file has exactly one lock, returns this lock if it has no
+    /// name or if `model` is `None`. In these two cases, the model may have been given a name, or its name may have
+    /// been removed, after the lock was written.
     pub fn nearest(&self, model: Option<&str>) -> Option<&Lock> {
         let only = self.entries.iter().next().filter(|_| self.entries.len() == 1);
         self.of(model).or(only.filter(|(name, _)| model.is_none() || name.is_none()).map(|(_, lock)| lock))
@@ -91,7 +92,8 @@ pub struct LockedFile {
     pub digest: Digest,
 }
 
-/// The digests of the second moments of the MLP keys at one layer.
+/// The digests that identify the second moments of the MLP keys at one layer, and the corpus from which they were
+/// computed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedStatistics {
@@ -163,7 +165,7 @@ impl LockedEdit {
 }
 
 impl Lock {
-    /// Returns the prefaces in the lock of all edits that are also in `edits`.
+    /// Returns the prefaces that the lock has for the edits in `edits`.
     pub fn prefaces(&self, edits: &EditSet) -> Prefaces {
         let subject = |one: &LockedEdit| edits.get(&one.id).map(|edit| edit.subject.as_str());
         self.edits.iter().filter_map(|one| one.stated(subject(one)?)).collect()
@@ -186,8 +188,8 @@ impl Lock {
         canon.finish()
     }
 
-    /// Returns whether git merged two locks and the project was not built since. In this case, `patch.set` does not
-    /// match the edits in the lock.
+    /// Returns whether git has merged two locks and the project has not been built since then. In this case,
+    /// `patch.set` does not match the edits in the lock.
     pub fn is_merged(&self) -> bool {
         self.patch.set != Self::set_of(&self.edits)
     }

@@ -325,7 +325,7 @@ fn spans(table: Option<&DeTable<'_>>, list: &str, key: &str) -> Vec<Range<usize>
     entries.into_iter().flat_map(|entries| entries.iter().map(span)).collect()
 }
 
-/// Rejects two entries with the same name. git can produce them if it merges two locks without a conflict.
+/// Rejects two entries with the same name. Such entries are possible if git merges two locks without a conflict.
 fn unique(file: FileId, noun: &str, names: impl Iterator<Item = (String, Range<usize>)>) -> Result<(), Diagnostic> {
     let mut seen: BTreeMap<String, Range<usize>> = BTreeMap::new();
     for (name, span) in names {

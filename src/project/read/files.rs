@@ -29,8 +29,8 @@ pub(crate) fn refusal(sources: &mut Sources, path: &str, code: Code, message: im
     Diagnostic::new(code, message).at(file, &(0..0), "")
 }
 
-/// Returns the path of every `*.toml` file in `folder` and its subfolders, with the path that messages show, sorted by
-/// path. Adds a finding for every rejected file.
+/// Finds every `*.toml` file in `folder` and its subfolders. Returns each file's path together with its path relative
+/// to `root`, sorted by the relative path. Adds a finding for every rejected file.
 pub(crate) fn toml_files(
     folder: &Path,
     root: &Path,

@@ -62,7 +62,8 @@ impl TomlReader {
         number
     }
 
-    /// Reads the optional boolean `key` with its byte range.
+    /// Reads the optional boolean `key`, and returns it with its byte range. The result is `None` if the key is missing
+    /// or has another type.
     pub(crate) fn boolean(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<(bool, Range<usize>)> {
         let value = self.optional(entry, key)?;
         match value.get_ref() {

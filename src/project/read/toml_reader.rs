@@ -67,8 +67,8 @@ pub(crate) struct TomlReader {
 /// The keys that must be arrays of tables, written with double brackets: `[[edit]]` and `[[probe]]`.
 const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
 
-/// Pairs of a wrong key and the valid key that the user probably means. They are needed because the valid key with the
-/// most similar spelling is a different one: `subject` is most similar to `subjects`.
+/// Pairs of a wrong key and the valid key that the user probably means. Without the pair, the message about `subjects`
+/// would suggest `subject`, the valid key with the most similar spelling.
 const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 
 /// The tables of one kind of file. Each table has a description and its valid keys, so that a message can say to which
@@ -216,7 +216,8 @@ impl TomlReader {
         value.filter(|value| self.is_written(value))
     }
 
-    /// Adds a finding that a value has the wrong type. The message names the value by `what`.
+    /// Adds a finding that a value has the wrong type. In the message, `what` describes the value, and `expected`
+    /// describes the required type.
     pub(crate) fn wrong_type(&mut self, what: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
         let found = with_article(value.get_ref().type_str());
         let message = format!("{what} must be {expected}, not {found}");
@@ -233,7 +234,8 @@ impl TomlReader {
         self.as_text(&in_backticks(key), value)
     }
 
-    /// Returns a TOML value as a string; adds a finding if the value has another type.
+    /// Returns a TOML value as a string. If the value has another type, adds a finding in which `what` describes the
+    /// value.
     fn as_text(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<TomlText> {
         match value.get_ref() {
             DeValue::String(text) => Some(TomlText { value: text.clone().into_owned(), span: value.span() }),
@@ -244,7 +246,8 @@ impl TomlReader {
         }
     }
 
-    /// Reads an optional list of strings. A list of more than `most` items, and an item of another type, give findings.
+    /// Reads an optional list of strings. Adds a finding if the list has more than `most` items, and for every item
+    /// that is not a string.
     pub(crate) fn texts(&mut self, entry: &TomlTable<'_, '_>, key: &str, most: usize) -> Vec<TomlText> {
         let Some(items) = self.array(entry, key, "an array of strings") else { return Vec::new() };
         if items.len() > most {
@@ -283,7 +286,8 @@ impl TomlReader {
         self.as_table(&in_backticks(key), what, value)
     }
 
-    /// Returns a TOML value as a table; adds a finding if the value has another type.
+    /// Returns a TOML value as a table, which `what` describes in later messages. If the value has another type, adds a
+    /// finding in which `value_is` describes the value.
     pub(crate) fn as_table<'a, 'i>(
         &mut self,
         value_is: &str,
