@@ -105,7 +105,7 @@ fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
     project.edits.edits.iter().flat_map(named).collect()
 }
 
-/// The minimum width of the terminal, in columns, for all columns of the table of edits.
+/// The minimum width of the terminal, in characters, at which the table of edits has all its columns.
 const ROOMY: usize = 112;
 
 fn sign(changes: &[EditChange], id: &str) -> &'static str {

@@ -16,7 +16,7 @@ pub(super) struct CommonOptions {
     // The type is a path only because `init --model DIR` takes a path, and clap treats both options as one.
     #[arg(long, value_name = "NAME", global = true)]
     pub model: Option<PathBuf>,
-    /// Format of the answer on stdout
+    /// Format of the output on stdout
     ///
     /// All commands support human and json. check and test also support markdown, html, sarif, junit and github
     /// (workflow annotations); diff supports markdown and html; log supports csv
@@ -28,7 +28,7 @@ pub(super) struct CommonOptions {
     /// Print plain lines instead of a progress bar
     #[arg(long, global = true, env = "CORRIGENDA_NO_PROGRESS", hide_env = true)]
     pub no_progress: bool,
-    /// Print only the answer and errors
+    /// Print only the result and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Print one line per edit and per expectation

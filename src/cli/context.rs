@@ -1,5 +1,5 @@
-//! Holds what all commands share: the terminal, the project's folder and the store. Also loads projects and base
-//! models, prints warnings, and ends runs with an error.
+//! Holds the values that all commands share: the terminal, the project's folder and the store. Also loads projects and
+//! base models, and prints warnings and errors.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -41,10 +41,11 @@ pub(super) struct Context {
     /// Whether the project's warnings were already printed. They apply to all models, so a run over several models
     /// prints them only once.
     warnings_shown: Cell<bool>,
-    /// The printed warnings, each with the texts of the files it refers to. The JSON output or the report also lists
-    /// them.
+    /// The printed warnings, each with the texts of the files it refers to. These warnings are also listed in the JSON
+    /// output or in the report.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
-    /// The command of this run if [`Context::expect_reports`] made a report the output of the run; otherwise `None`.
+    /// The command whose report is the output of this run, set by [`Context::expect_reports`]; `None` if the command
+    /// has no report.
     reporting: Cell<Option<ReportVerb>>,
     reports: RefCell<Vec<(Format, PathBuf)>>,
 }
@@ -238,8 +239,8 @@ impl Context {
         outcome
     }
 
-    /// Makes a report of `verb` the output of this run, even if the run fails. Also stores the paths of `--report`,
-    /// because the report is written to them at the end of the run.
+    /// Sets `verb` as the command whose report is the output of this run, even if the run fails. Also stores the paths
+    /// of `--report`, because the report is written to them at the end of the run.
     pub(super) fn expect_reports(&self, verb: ReportVerb, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
@@ -250,8 +251,8 @@ impl Context {
         self.reports.borrow().clone()
     }
 
-    /// Returns a report with the given values. Its findings are the warnings printed so far, followed by `findings`.
-    /// The caller sets the remaining fields.
+    /// Creates the report of the command `verb`. Its findings are the warnings printed so far, followed by `findings`.
+    /// The fields that the parameters do not set have their defaults.
     pub(super) fn report(
         &self,
         verb: ReportVerb,
@@ -283,7 +284,7 @@ impl Context {
         Outcome::Error
     }
 
-    /// Prints an error that refers to no place in the project's files, and returns the outcome of the run.
+    /// Prints an error that has no position in a file, and returns the outcome `Error`.
     pub(super) fn fail(&self, finding: Diagnostic) -> Outcome {
         self.refuse(Outcome::Error, &[finding], &Sources::default())
     }

@@ -34,7 +34,8 @@ pub(super) enum ExportVerb {
     ///
     /// Only the bytes of the edited tensors differ from the base. Pickle files are not copied, and neither are weights
     /// in formats other than the base's own (`*.gguf`, `consolidated.safetensors` …), because the patch does not change
-    /// them. The folder is read back before it appears under its name, so it is never incomplete.
+    /// them. All files are written to a temporary folder and checked, and then the folder is renamed. The new folder is
+    /// therefore never incomplete.
     Checkpoint {
         #[command(flatten)]
         patch: PatchArgument,

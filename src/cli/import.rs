@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// Name of the new folder inside the edits folder; by default, the name of the dataset
     #[arg(long, value_name = "NAME")]
     into: Option<String>,
-    /// Maximum number of records to read, without the records that `--skip` skips; by default, no maximum
+    /// Maximum number of records to read, not counting those that `--skip` skips; by default, no maximum
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Number of records to skip at the beginning

@@ -26,8 +26,8 @@ pub(super) enum PatchVerb {
     ///
     /// The bytes are those of `export checkpoint`, except in the README and the manifest. A patch does not contain the
     /// texts of its facts, so these two files name each fact by the digest of its subject, prompt and target. The base
-    /// may be divided into shards differently from the base that the patch was made for. Exit code 3: the base is
-    /// another model.
+    /// may be divided into shards differently from the base that the patch was made for. Exit code 3: the base is not
+    /// the model that the patch was made for.
     Apply {
         /// The patch: its file, its id in the store, or the first digits of the id
         #[arg(value_name = "ID|FILE")]
@@ -39,7 +39,7 @@ pub(super) enum PatchVerb {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Show what a patch changes: its tensors, their base, its edits and norms
+    /// Show the changed tensors of a patch, their digests in the base, and the norm of each edit
     Show {
         /// The patch: its file, its id in the store, or the first digits of the id
         #[arg(value_name = "ID|FILE")]

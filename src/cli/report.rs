@@ -14,7 +14,7 @@ use crate::store::atomic;
 /// The option `--report`: files to which the report is also written.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct ReportArguments {
-    /// Also write the answer to this file, in this format (repeatable)
+    /// Also write the report to this file, in this format (repeatable)
     #[arg(long = "report", value_name = "FORMAT=FILE", value_parser = parse)]
     pub reports: Vec<(Format, PathBuf)>,
 }
@@ -56,7 +56,7 @@ fn may_write(context: &Context, path: &Path) -> Result<(), String> {
 }
 
 /// Returns whether all files of `--report` may be written, and prints a finding for each file that must not be written.
-/// Verbs that take minutes call this before they start to compute.
+/// Commands that take minutes call this function before they start to compute.
 pub(super) fn have_places(context: &Context) -> bool {
     let wrong: Vec<_> = context.reports().iter().filter_map(|(_, path)| may_write(context, path).err()).collect();
     let finding = |why: &String| Diagnostic::new(Code::StoreFailed, format!("the report was not written: {why}"));

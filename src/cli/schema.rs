@@ -16,7 +16,7 @@ use crate::schema::{self, SchemaKind};
 pub(super) enum SchemaName {
     /// The schema of a file of the project, or of the report of `check`, `test` and `diff`.
     File(SchemaKind),
-    /// The schema of the JSON output of any other command.
+    /// The schema of the JSON output of a command other than `check`, `test` and `diff`.
     Answer(AnswerKind),
 }
 

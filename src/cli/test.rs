@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     /// Do not measure damage on neutral text and do not check its limits
     #[arg(long)]
     no_damage: bool,
-    /// For each failure, find the edit of the set that causes it
+    /// For each failure, find the edit that causes it
     #[arg(long)]
     bisect: bool,
     #[command(flatten)]

@@ -86,7 +86,7 @@ pub(in crate::cli) enum LockChange {
     /// The previous `corrigenda.lock` has the edit with different contents.
     #[serde(rename = "~")]
     Changed,
-    /// `corrigenda.lock` has the edit, but the project does not.
+    /// The previous `corrigenda.lock` has the edit, but the project does not.
     #[serde(rename = "-")]
     Removed,
 }

@@ -20,7 +20,7 @@ pub(in crate::cli) struct CheckpointAnswer<'a> {
 /// The files and subfolders of a base that an export does not copy, by reason.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct OmittedFiles<'a> {
-    /// Pickle files, which could run code.
+    /// Pickle files, which can run code when a program loads them.
     pub pickles: &'a [String],
     /// Weights in formats other than the base's own, such as `*.gguf`, which the patch does not change.
     pub weights: &'a [String],
@@ -84,7 +84,7 @@ pub(in crate::cli) struct PatchedTensor<'a> {
     pub name: &'a str,
     /// The digest of the tensor's bytes in the base.
     pub base: Digest,
-    /// The type in which the base stores the tensor's numbers.
+    /// The data type of the tensor's elements in the base, such as `F32`.
     pub dtype: &'static str,
     /// Whether the base stores the matrix as `[out, in]` (linear) or as `[in, out]` (conv1d).
     pub layout: Layout,

@@ -18,11 +18,11 @@ pub(in crate::cli) struct LogAnswer<'a> {
 /// The facts that were in force at the time of `--as-of`, and the commit that contains them.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct FactsInForce<'a> {
-    /// The time of `--as-of`, in UTC.
+    /// The time of `--as-of`, in UTC. It is never null, because this object exists only with `--as-of`.
     pub instant: Option<String>,
     /// The full id of the newest commit that is not later than `instant`.
     pub commit: &'a str,
-    /// The committer's time of `commit`, in UTC.
+    /// The committer date of `commit`, in UTC.
     pub date: String,
     /// The id of the patch in the `corrigenda.lock` of `commit`; null if that file is missing or cannot be read.
     pub patch: Option<String>,
@@ -54,11 +54,12 @@ pub(in crate::cli) struct FactInForce<'a> {
 pub(in crate::cli) struct LoggedCommit<'a> {
     /// The full git object id of the commit.
     pub id: &'a str,
-    /// The full ids of the parent commits; empty for the first commit, and at the end of a shallow clone.
+    /// The full ids of the parent commits. The list is empty for the first commit, and for a commit whose parents a
+    /// shallow clone lacks.
     pub parents: &'a [String],
-    /// The committer's time, in UTC.
+    /// The committer date, in UTC.
     pub date: String,
-    /// The author's time, with the author's UTC offset.
+    /// The author date, with the author's UTC offset.
     pub authored: String,
     /// The author's name, as the commit states it.
     pub author: &'a str,

@@ -35,8 +35,8 @@ pub(super) struct Answered<'a, T> {
     pub answer: T,
 }
 
-/// The command's own fields in the JSON output of a run that could not finish: none. The common field `findings` states
-/// the reason.
+/// This type has no fields, because the JSON output of a run that could not finish has only the fields that all
+/// commands print. Of these, `findings` states the reason.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Unfinished {}
 

@@ -24,7 +24,7 @@ pub(in crate::cli) struct PlanAnswer<'a> {
 /// The second moment of the MLP keys that a build needs.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct PlannedStatistics {
-    /// The index of the layer whose MLP keys the second moment describes, from 0.
+    /// The index of the layer from whose MLP keys the second moment is computed, counted from 0.
     pub layer: usize,
     /// Whether the store already has the second moment, so that a build does not compute it.
     pub built: bool,
@@ -71,16 +71,16 @@ pub(in crate::cli) struct PlanEntry<'a> {
 /// The difference between an edit and the edit with the same id in `corrigenda.lock`.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum PlannedChange {
-    /// `corrigenda.lock` has the same edit.
+    /// The existing `corrigenda.lock` has the same edit.
     #[serde(rename = "=")]
     Unchanged,
-    /// `corrigenda.lock` does not have the edit.
+    /// The existing `corrigenda.lock` does not have the edit.
     #[serde(rename = "+")]
     Added,
-    /// `corrigenda.lock` has the edit with different contents.
+    /// The existing `corrigenda.lock` has the edit with different contents.
     #[serde(rename = "~")]
     Changed,
-    /// `corrigenda.lock` has the edit, but the project does not.
+    /// The existing `corrigenda.lock` has the edit, but the project does not.
     #[serde(rename = "-")]
     Removed,
 }
@@ -120,7 +120,8 @@ pub(in crate::cli) struct OtherBaseAnswer<'a> {
     pub base: ModelShape,
     /// The layer that a build on this model would edit, from 0; null if no layer can be chosen.
     pub layer: Option<usize>,
-    /// The facts whose prompts were run on the model, with one element for each name of a subject.
+    /// The facts whose prompts were run on the model. Each fact has one element for the subject's own name, and one for
+    /// each alias.
     pub edits: Vec<OtherBaseEdit<'a>>,
     /// The facts that cannot be tokenized, or for which the model's output is not finite.
     pub unreadable: Vec<LeftOutEntry<'a>>,
@@ -165,7 +166,7 @@ pub(in crate::cli) struct OtherBaseEdit<'a> {
     pub was: Option<ScoredAnswer>,
 }
 
-/// Whether a model needs an edit.
+/// Whether a model needs an edit, or already gives the edit's target.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum Standing {
     /// The model already gives the target.

@@ -19,8 +19,8 @@ use super::trace::{LayerSearchAnswer, TraceAnswer};
 use super::verify::VerifyAnswer;
 use crate::schema::without_formats;
 
-/// The kinds of JSON output that have a schema of their own, named by command and action. `check`, `test` and `diff`
-/// share the schema [`SchemaKind::Report`](crate::schema::SchemaKind::Report).
+/// The kinds of JSON output that have separate schemas, named by command and action. `check`, `test` and `diff` share
+/// the schema [`SchemaKind::Report`](crate::schema::SchemaKind::Report).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum AnswerKind {
     Bench,

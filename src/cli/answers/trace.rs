@@ -122,7 +122,8 @@ pub(in crate::cli) struct LayerSearchAnswer<'a> {
     pub edits: &'a [String],
     /// The index of the layer with the highest score, from 0; null if no edit holds at any layer.
     pub suggested: Option<usize>,
-    /// The layers whose scores do not differ significantly from that of `suggested`.
+    /// The other layers whose scores are not significantly lower than that of `suggested`: the 95 % confidence interval
+    /// of the difference includes zero.
     pub as_good: &'a [usize],
     /// The results of causal tracing on the facts that the edits in `edits` replace.
     pub traced: TraceSummary<'a>,
@@ -152,7 +153,8 @@ pub(in crate::cli) struct TraceSummary<'a> {
 pub(in crate::cli) struct TriedLayer {
     /// The index of the layer, from 0.
     pub layer: usize,
-    /// The share of edit prompts (one for each name of a subject) to which the edited model gives the target.
+    /// The share of edit prompts to which the edited model gives the target. Each edit has one such prompt for the
+    /// subject's own name, and one for each alias.
     pub efficacy: Share,
     /// The share of paraphrased prompts to which the edited model gives the target.
     pub paraphrase: Share,
@@ -165,9 +167,9 @@ pub(in crate::cli) struct TriedLayer {
     /// count as failed, and their `unchanged` prompts are not counted.
     pub not_found: usize,
     /// The number of edits in `not_found` that were not tried, because the optimisation found no MLP value for any of
-    /// the first edits.
+    /// the first eight edits.
     pub untried: usize,
-    /// The effects of causal tracing at the subject's last token, for the window of layers around this layer.
+    /// The mean indirect effects at the subject's last token, for the window of layers around this layer.
     pub traced: LayerEffects,
 }
 
@@ -186,8 +188,8 @@ pub(in crate::cli) struct LayerEffects {
 pub(in crate::cli) struct SearchRound<'a> {
     /// The indices of the layers that the round tried.
     pub layers: &'a [usize],
-    /// The best layers of the earlier rounds, around which this round chose its layers. The list is empty in the first
-    /// round, and as long as no edit holds at any layer.
+    /// The best layers of the earlier rounds; this round chose its layers around them. The list is empty in the first
+    /// round, and also in later rounds until an edit holds at some layer.
     pub around: &'a [usize],
 }
 

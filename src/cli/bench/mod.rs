@@ -35,7 +35,7 @@ use output::{BenchOutput, answer, write};
 ///
 /// Each record is edited alone, with the model and the settings of the project, and the edit is then undone. With
 /// `--batch`, sets of several records are edited too. The metrics are those of the published tables. * marks the best
-/// value of a column, and ! marks a value that the paper counts as a clear failure.
+/// value of a column, and ! marks a clear failure, which is red in the tables of the ROME paper.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The dataset, which determines the schema of the records in the file
@@ -134,10 +134,11 @@ impl std::str::FromStr for Setting {
 }
 
 impl Arguments {
-    /// Returns the distinct sizes of the sets to edit, in ascending order. `count` is the number of records.
+    /// Returns the distinct numbers of records to edit at once, as requested by `--batch`, in ascending order. `count`
+    /// is the number of all records, which `--batch all` requests.
     ///
     /// # Errors
-    /// If `--batch` requests a set of more than `count` records.
+    /// If a value of `--batch` is greater than `count`.
     fn sizes(&self, count: usize) -> Result<Vec<usize>, Failure> {
         let size = |size: &Size| match size {
             Size::Of(size) if *size > count => Err(refused(format!("`--batch {size}` is more than {count} records"))),

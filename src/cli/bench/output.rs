@@ -143,7 +143,8 @@ pub(in crate::cli) fn answer(context: &Context, output: &BenchOutput, wrote: Opt
     context.ui.answer(&out);
 }
 
-/// Returns the fields of the JSON output: the settings of the run, the tables, and the results of every record and set.
+/// Returns the fields of the JSON output: the settings of the run, the tables, the results of each record, and the
+/// results of each set of records.
 fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) -> BenchAnswer<'t> {
     let [alone, together] = grids;
     BenchAnswer {

@@ -20,7 +20,7 @@ use crate::store::atomic;
 use drafts::{CORPUS_FILE, Draft, FACT, FACT_FILE, GATE, SCHEMA, beside, corpus, may_stay, wanted};
 use first_layer::{ChosenLayer, RULES};
 
-/// Start a project in the folder of `-C`: a project file, a first fact, and the files that belong to them
+/// Create the files of a new project in the folder of `-C`, such as corrigenda.toml and a first fact
 ///
 /// Existing files are never overwritten.
 #[derive(Debug, clap::Args)]
@@ -214,7 +214,8 @@ fn own(
     layer: Option<u16>,
     context: &Context,
 ) -> Result<(Vec<Draft>, Vec<String>), Diagnostic> {
-    // A name on the Hub is pinned to the commit that is in the Hub's cache.
+    // A name on the Hub is written with the commit of the cached snapshot, so that the project keeps this revision of
+    // the model.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = toml_text(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
     let ChosenLayer { lines, note } = match layer {

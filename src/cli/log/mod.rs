@@ -24,14 +24,14 @@ use safe_text::{brief, shown};
 
 /// Show when, by whom and why facts changed, from the git history
 ///
-/// The history is that of the checked-out commit. Days are the days of the commits, in UTC. A merge shows only what
+/// The history is that of the checked-out commit. The dates are those of the commits, in UTC. A merge shows only what
 /// differs from all its parents. `--format csv` writes one row per changed field.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Show only this fact; it is followed through changes of its id
     id: Option<String>,
-    /// Show the facts in force at a time, and the history up to then: a day (up to its end in UTC), or an instant such
-    /// as 2026-11-24T12:00:00+02:00. The search follows first parents from the checked-out commit
+    /// Show the facts in force at this time, and the history up to it. DATE is a day (its end in UTC), or an instant
+    /// such as 2026-11-24T12:00:00+02:00. The search follows first parents from the checked-out commit
     #[arg(long, value_name = "DATE", value_parser = instant)]
     as_of: Option<Timestamp>,
     /// Maximum number of commits; by default, all

@@ -23,14 +23,14 @@ use crate::report::table::{Table, percent, plural};
 use crate::stats;
 use crate::store::Store;
 
-/// Show what a build would do and what the base says today; writes nothing.
+/// Show what a build would do and how the base answers the prompts; writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Show only these edits (repeatable, or separated by commas)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Exit with code 1 if a build would change corrigenda.lock; with `--base`, if that model needs a fact, or
-    /// cannot process the prompt of a fact
+    /// Exit with code 1 if a build would change corrigenda.lock; with `--base`, if that model does not give the target
+    /// of a fact, or cannot process its prompt
     #[arg(long)]
     exit_code: bool,
     /// Plan for this model instead of the project's: show which facts it needs, which facts it already knows, and which

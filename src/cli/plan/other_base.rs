@@ -1,5 +1,5 @@
-//! Implements `plan --base`: shows which of the project's facts another model needs. Writes nothing, and needs no
-//! second moments.
+//! Implements `plan --base`: shows for each fact of the project whether a different model already gives its target.
+//! Writes nothing, and needs no second moments.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ use crate::report::Outcome;
 use crate::report::table::{Table, percent};
 use crate::store::Store;
 
-/// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. If `strict` is
-/// true, a fact that the model needs, or whose prompt the model cannot process, gives the outcome
-/// [`Outcome::Findings`].
+/// Prints whether the model `name` already gives the target of each selected fact; `name` is a folder or a name on the
+/// Hub. If `strict` is true, a fact whose target the model does not give, or whose prompt it cannot process, results in
+/// the outcome [`Outcome::Findings`].
 pub(in crate::cli) fn show_plan(
     context: &Context,
     project: &Project,

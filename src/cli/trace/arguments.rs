@@ -60,7 +60,7 @@ pub(in crate::cli) struct Arguments {
     /// Try only these layers: 3, or 2-5, or 0,4,8-9
     #[arg(long, value_name = "LAYERS", value_delimiter = ',', requires = "suggest_layer")]
     pub layers: Vec<Layers>,
-    /// Skip the runs with severed MLP or attention outputs
+    /// Skip the runs with severed MLP or attention outputs (outputs fixed at the values of a corrupted run)
     #[arg(long)]
     pub no_severed: bool,
     /// Noise of the runs with severed outputs (outputs fixed at the values of a corrupted run): `same` as in that

@@ -27,7 +27,8 @@ use crate::research::trace::counterfactuals::counterfactual_edits;
 use crate::research::trace::{AverageEffects, KnownFact, RestoredKind, RestoredTokens};
 use crate::store::Store;
 
-/// The maximum number of edits to try if `--limit` is not set.
+/// The maximum number of edits to try if `--limit` is not set. The run time grows with this number, because each edit
+/// is optimised and tested at every tried layer.
 const EDITS: usize = 24;
 
 pub(crate) fn suggest(
@@ -41,7 +42,7 @@ pub(crate) fn suggest(
     let project = some_edits(arguments, project, base, gathered)?;
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
     let facts: Vec<KnownFact> = project.edits.edits.iter().map(fact_of_edit).collect();
-    // Only the MLP and attention outputs are restored, because the output shows only their effects.
+    // Only MLP and attention outputs are restored, because the printed table and the JSON show only their effects.
     let kinds = vec![RestoredKind::Mlp, RestoredKind::Attention];
     let (noise, plan) = arguments.rules(base, &facts, kinds, RestoredTokens::LastSubject)?;
     let traced_base = (&base.model, &base.tokens, &base.locked.digest);

@@ -118,7 +118,7 @@ fn layers_in_rows(output: &LayerSearchOutput) -> Table {
 }
 
 /// Returns the mean indirect effect of restoring the outputs of the window of layers around `layer`, at the subject's
-/// last token.
+/// last token; `None` if it was not measured.
 fn effect(output: &LayerSearchOutput, kind: RestoredKind, layer: usize) -> Option<Mean> {
     output.traced.indirect.get(&(kind, TokenClass::LastSubject))?.get(layer).copied()
 }

@@ -8,7 +8,8 @@ use crate::research::trace::{FactTrace, KnownFact, Noise, Skipped, TracePlan, tr
 /// The traced facts, and the ids of the facts that could not be traced, each with the reason.
 type Results = (Vec<FactTrace>, Vec<(String, Skipped)>);
 
-/// Traces all facts on the base. A single fact has a progress bar of its own; several facts share one.
+/// Traces all facts on the base. The progress bar counts restored states if there is only one fact, and otherwise
+/// facts.
 pub(super) fn trace_all(
     context: &Context,
     base: &Base,
