@@ -16,7 +16,8 @@ enum Ending {
     Passed,
     /// The expectation is not met, but the failure is accepted. The text is the reason.
     Skipped(String),
-    /// The test case failed. The first text is the message on one line, the second is the full text.
+    /// The test case failed. The first text is the message in one line. The second text contains all details of the
+    /// failure.
     Failed(String, String),
 }
 

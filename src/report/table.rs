@@ -127,8 +127,8 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     }
     let mut out = String::new();
     for character in text.chars() {
-        // The width of the whole text is computed for each character, because a grapheme cluster can be wider than its
-        // characters together.
+        // A grapheme cluster can be wider than its characters together, so the width of the whole text is computed
+        // again after each character.
         let before = out.len();
         out.push(character);
         if out.width() + 1 > width {
