@@ -59,7 +59,7 @@ impl CheckState {
     }
 }
 
-/// One line of the report: a checked item with the outcome of the check.
+/// A checked item with the outcome of the check. The report shows it on one line, followed by its details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     pub state: CheckState,
