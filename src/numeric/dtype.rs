@@ -2,7 +2,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightDtype {
     F32,
-    /// IEEE half precision.
+    /// IEEE 754 half precision: 5 exponent and 10 mantissa bits.
     F16,
     /// bfloat16: the upper half of an F32.
     BF16,
