@@ -22,7 +22,7 @@ pub struct LayerVectors {
     pub value: Vec<f32>,
 }
 
-/// A compiled edit, as it is stored.
+/// A compiled edit as it is stored: its MLP keys and values by layer, and a summary of the search for the value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// The key and the value at each edited layer, by layer index.

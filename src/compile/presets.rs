@@ -7,7 +7,7 @@ use crate::model::Spec;
 /// twenty plain sentences. They are constant, whereas the published implementation samples new contexts in every run.
 pub const TEMPLATES: &str = include_str!("templates.txt");
 
-/// A model whose hyper-parameters were published.
+/// The dimensions of a model, and the hyper-parameters that were published for it.
 struct Known {
     name: &'static str,
     family: &'static str,
@@ -43,9 +43,9 @@ const LLAMA: Known = Known {
     weight_decay: 1e-3,
 };
 
-/// The models with published hyper-parameters. The values are from the `hparams` files of ROME (GPT-2, GPT-J), MEMIT
-/// (NeoX) and EasyEdit (all other models). EasyEdit sets `mom2_adjustment: false`, which means that it uses its values
-/// without the second moment. This program uses them with the second moment.
+/// The models with published hyper-parameters. The numbers are from the `hparams` files of ROME (GPT-2, GPT-J), MEMIT
+/// (NeoX) and EasyEdit (all other models). EasyEdit sets `mom2_adjustment: false`, so it uses its numbers without the
+/// second moment. This program uses the same numbers with the second moment.
 static KNOWN: [Known; 12] = [
     Known { name: "gpt2-medium", layers: 24, width: 1024, inner: 4096, layer: 8, clamp: 3.0, ..XL },
     Known { name: "gpt2-large", layers: 36, width: 1280, inner: 5120, layer: 12, ..XL },
@@ -74,8 +74,8 @@ fn of_shape(spec: &Spec) -> Option<&'static Known> {
     KNOWN.iter().find(|known| (known.family, known.layers, known.width, known.inner) == shape)
 }
 
-/// Returns the name of the first known model with the family, depth and widths of `spec`. Other models can have the
-/// same shape.
+/// Returns the name of the first known model with the family, depth and widths of `spec`. The name is a guess, because
+/// other models can have the same shape.
 pub fn name(spec: &Spec) -> Option<&'static str> {
     of_shape(spec).map(|known| known.name)
 }

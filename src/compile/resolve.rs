@@ -84,8 +84,8 @@ impl Resolved {
             cut(tokens, Prompt { text: &text, chat }, &subject, target.len() - 1, limit)
         };
         let rows = templates.iter().map(row).collect::<Result<_, _>>()?;
-        // The drift prompt is plain text even if the edit is in a chat. The drift measures how the model describes the
-        // subject.
+        // Even for an edit in a chat, `"{subject} is a"` is not formatted with the chat template. As published, the
+        // drift is measured on plain text.
         let (text, place) = fill("{} is a", fact.subject)?;
         let drift = cut(tokens, text.as_str().into(), &place, 0, limit)?;
         Ok(Self { rows, drift, target })

@@ -40,7 +40,7 @@ fn evaluate_batch(suffix: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -
     let of_row = |(change, (objective, _)): (_, &(&Objective<'_>, _))| std::iter::repeat_n(change, objective.rows());
     let by_row: Vec<&[f32]> = changes.iter().map(Vec::as_slice).zip(edits).flat_map(of_row).collect();
     let mut evaluation = suffix.evaluate_each(&by_row);
-    // The logits are replaced by their gradient in place.
+    // [`Objective::loss`] replaces the logits in this buffer by the gradient of the loss.
     let mut gradient = std::mem::take(&mut evaluation.logits);
     let (mut rest, mut losses) = (gradient.as_mut_slice(), Vec::with_capacity(edits.len()));
     for (objective, delta) in edits {
@@ -140,7 +140,7 @@ pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings
     compile_at(model, layer, edit, settings, Hook::Mlp)
 }
 
-/// Does the same as [`compile`], but changes the activation at the given hook.
+/// Does the same as [`compile`], but adds δ, the change of the value, at `hook`.
 pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
     let mut out = None;
     let report = |_, step| {
@@ -210,8 +210,8 @@ pub fn compile_all<E>(
     }
 }
 
-/// Returns whether another edit fits into the batch, if it is as large as the average edit of the batch. Any edit fits
-/// into an empty batch.
+/// Returns whether one more edit fits into the batch. The additional edit is assumed to be as large as the average edit
+/// of the batch. Any edit fits into an empty batch.
 fn room(searches: &[EditSearch<'_>]) -> bool {
     let count = searches.len();
     let fits = |of: &dyn Fn(&SuffixPass<'_>) -> usize, most: usize| {

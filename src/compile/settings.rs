@@ -29,9 +29,10 @@ pub struct Settings {
     pub stop_loss: f64,
     /// The maximum mean negative log-likelihood of the target, in nats, at which a value has converged.
     pub converged_nll: f64,
-    /// The weight, in the mean key, of the MLP key in the prompt without a context template. The keys in the other
-    /// context templates share the rest equally. By default (`None`) all keys have the same weight, as published. A larger
-    /// weight helps if the subject is at the beginning of a text, where its key differs from the other keys.
+    /// The weight w of the MLP key in the prompt without a context template, when the keys of an edit are averaged. The
+    /// keys in the context templates have the total weight 1 − w, in equal shares. By default (`None`), all keys have
+    /// equal weights, as published. A large w helps if the subject is at the beginning of a text, because its key there
+    /// differs from the keys in the context templates.
     pub bare_weight: Option<f64>,
     /// A search also ends when the logit of every token of the target, in all context templates, exceeds the largest
     /// other logit by at least this number of nats. By default (`None`), no search ends for this reason, as published.

@@ -96,8 +96,8 @@ impl<'a> Objective<'a> {
         Self::with_prefixes(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
     }
 
-    /// Does the same as [`Objective::new`], but changes the activation at the given hook, and reuses the KV cache of
-    /// common prefixes in `prefixes`.
+    /// Does the same as [`Objective::new`], with two more inputs: the hook at which δ is added, and the KV cache of
+    /// token prefixes that several edits have in common.
     pub fn with_prefixes(
         prefixes: &PrefixCache,
         model: &'a Model,
@@ -240,9 +240,9 @@ fn max_other_logit(row: &[f32], label: usize) -> f64 {
 /// The maximum number of f32 values in the KV cache of common prefixes: half a gibibyte.
 const MAX_PREFIX_FLOATS: usize = 1 << 27;
 
-/// Returns the KV cache of one token prefix per context template, for the layers below `layers`. A prefix contains the
-/// tokens that the first two edits have in common before the last tokens of their subjects. The cache is empty if there
-/// are fewer than two edits, or if it would exceed [`MAX_PREFIX_FLOATS`].
+/// Returns the KV cache of common token prefixes for the layers below `layers`, with one prefix per context template. A
+/// prefix contains the leading tokens that the first two edits have in common; it ends before the last tokens of their
+/// subjects. The cache is empty if there are fewer than two edits, or if it would exceed [`MAX_PREFIX_FLOATS`].
 pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved]) -> PrefixCache {
     let [first, second, ..] = edits else { return PrefixCache::empty() };
     let prefix = |(one, other): (&PromptRow, &PromptRow)| {
