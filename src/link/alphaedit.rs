@@ -1,5 +1,5 @@
 //! Implements AlphaEdit (Fang et al. 2025), which changes a weight only in directions in which the MLP keys of the
-//! corpus are small. The change is `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`.
+//! corpus have small components. The change is `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`.
 //!
 //! The columns of `K` are the MLP keys of the edits, the columns of `R` are the desired changes of the outputs, and μ
 //! is a ridge. `P` projects onto the eigenvectors with small eigenvalues of `C`, the second moment of the corpus keys.
@@ -19,7 +19,7 @@ pub enum EigenCutoff {
     /// The eigenvalues below an absolute threshold, as published. A good threshold depends on the scale of a model's
     /// keys.
     Below(f64),
-    /// The smallest eigenvalues whose sum is at most this share of the sum of all eigenvalues.
+    /// The smallest eigenvalues, as many as possible, whose sum is at most this share of the sum of all eigenvalues.
     Share(f64),
 }
 
@@ -86,7 +86,7 @@ pub struct AlphaEdit {
     pub ridge: f64,
 }
 
-/// The ridge μ in the published settings.
+/// The ridge μ in the published settings of AlphaEdit.
 pub const RIDGE: f64 = 10.0;
 
 impl MassEditor for AlphaEdit {

@@ -1,9 +1,8 @@
 //! Spreads a change over several layers (Meng et al. 2023, "Mass-editing memory in a transformer", section 4.3).
 //!
 //! For each fact, the caller has optimised a target hidden state after the last of these layers. The layers are then
-//! changed from the lowest to the highest. Each layer takes an equal share of the difference that remains to the
-//! target: a third of the difference if three layers remain, for example. Editors differ only in the linear system that
-//! they solve for a layer.
+//! changed from the lowest to the highest. Each layer takes an equal share of the remaining difference from the target,
+//! for example a third if three layers remain. Editors differ only in the linear system that they solve for a layer.
 
 use super::layer_update::LayerUpdate;
 use super::system::{KeySystem, ParallelKeys};
@@ -23,7 +22,8 @@ pub trait MassEditor {
     fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, ParallelKeys>;
 }
 
-/// The reason why a change could not be spread over several layers.
+/// The reason why a change could not be spread over several layers: the MLP keys of a layer are linearly dependent, or
+/// a changed weight is not finite.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants")]
 pub enum DistributeError {
@@ -65,8 +65,8 @@ pub fn distribute(
     Ok((sites, model))
 }
 
-/// Returns the MLP key of a fact: half the key of the prompt without a context template plus half the mean key of the
-/// other context templates.
+/// Returns the MLP key of a fact: half the key in the prompt without a context template, plus half the mean of the keys
+/// in the context templates.
 fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let rows: Vec<&[u32]> = fact.rows.iter().map(|row| &row.ids[..=row.position]).collect();
     let positions: Vec<usize> = fact.rows.iter().map(|row| row.position).collect();

@@ -11,9 +11,10 @@ use super::distribute::{MassEditor, rows_with_ridge};
 use super::system::ParallelKeys;
 use crate::numeric::cholesky::Factor;
 
-/// The weight λ of the second moment that was published for GPT-2 XL.
+/// λ, the weight of the second moment, as published for GPT-2 XL.
 pub const WEIGHT: f64 = 20_000.0;
-/// The weight λ of the second moment that was published for GPT-J. EasyEdit also uses it for Llama and other models.
+/// λ, the weight of the second moment, as published for GPT-J. EasyEdit also uses this weight for Llama and other
+/// models.
 pub const WEIGHT_GPTJ_LLAMA: f64 = 15_000.0;
 
 /// The MEMIT editor. The ridge of a layer's linear system is λ, the field `weight`.

@@ -37,8 +37,8 @@ pub struct ParallelKeys {
     /// The index of the later edit of the pair. In an error, it is the first edit whose key depends linearly on the
     /// keys of the edits before it.
     pub edit: usize,
-    /// The index of the earlier edit of the pair. In an error, it is the earlier edit whose key has the largest
-    /// absolute cosine with the key of `edit`. If `edit` is the first edit of the set, it is `edit` itself.
+    /// The index of the earlier edit of the pair. In an error, this is the edit before `edit` whose key has the largest
+    /// absolute cosine with the key of `edit`; it equals `edit` if no edit is before `edit`.
     pub partner: usize,
     /// The cosine of the two keys in the metric of the inverse second moment, from −1 to 1.
     pub cosine: f64,
@@ -89,8 +89,8 @@ impl KeySystem {
         Self { whitened, coupling }
     }
 
-    /// Does the same as [`KeySystem::new`] for an editor that computes the vectors `whitened` in its own way, one
-    /// `[intermediate_size]` per key. In [`KeySystem::new`], such a vector is the inverse second moment times the key.
+    /// Returns a system with the given vectors `whitened`, one `[intermediate_size]` per key. In [`KeySystem::new`],
+    /// such a vector is the inverse second moment times the key; in AlphaEdit, it is the projection of the key.
     pub fn of(keys: &[&[f32]], whitened: Vec<Vec<f64>>) -> Self {
         let coupling = keys.iter().flat_map(|key| whitened.iter().map(|whitened| dot(key, whitened))).collect();
         Self { whitened, coupling }

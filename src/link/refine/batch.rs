@@ -8,8 +8,8 @@ use crate::model::Model;
 use crate::model::run::weight_pass::WeightPass;
 use crate::numeric::rows::softmax;
 
-/// The maximum number of token positions in a batch; a single sequence may have more. The division into batches affects
-/// the bits of the result, so it depends on the model and never on the machine.
+/// The maximum number of token positions in a batch; a single sequence may have more. The limit is the same on every
+/// machine, because the division into batches affects how the gradients are rounded.
 const POSITIONS: usize = 1024;
 /// The approximate maximum number of f32 activations that a batch stores for the backward pass: half a gibibyte per
 /// thread.
@@ -17,7 +17,8 @@ const TAPE: usize = 1 << 27;
 /// The maximum number of logits in a batch; a single sequence may have more.
 const LOGITS: usize = 1 << 24;
 
-/// The reference with which the loss compares the logits of a batch.
+/// The target of the loss for the logits of a batch: expected next tokens, or the next-token distributions of the base
+/// model.
 pub(super) enum LossTarget {
     /// For every scored position, the expected next token and the weight of its negative log-likelihood.
     Labels(Vec<(u32, f64)>),
@@ -26,14 +27,14 @@ pub(super) enum LossTarget {
     BaseStates(Vec<f32>),
 }
 
-/// Token sequences that pass through the model together, with the reference for their logits.
+/// Token sequences that pass through the model together, and the target of the loss for their logits.
 pub(super) struct Batch {
     pub pass: WeightPass,
     pub target: LossTarget,
 }
 
-/// A token sequence. `labels` are the expected next tokens at its last positions. If `labels` is empty, the next-token
-/// distributions of the base model are the reference.
+/// A token sequence. `labels` are the expected next tokens at its last positions. If `labels` is empty, the loss
+/// compares the next-token distributions at all positions with those of the base model.
 pub(super) struct TokenRow {
     pub ids: Vec<u32>,
     pub labels: Vec<u32>,
