@@ -12,7 +12,9 @@ use crate::numeric::NUMERICS;
 use crate::numeric::cholesky::Factor;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The reason why a second moment is not available.
+/// The reason why a second moment or its Cholesky factor is not available: the corpus or the store cannot be read, a
+/// document cannot be tokenized, the stored statistics are invalid or of another provenance, an MLP key is not finite,
+/// or no ridge makes the second moment positive definite.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants")]
 pub enum StatisticsError {
@@ -42,7 +44,7 @@ pub struct CachedStatistics {
     pub keys: u64,
     /// The size of the statistics file in bytes, without the checksum that the store adds.
     pub size: u64,
-    /// The digest of the file from which the statistics were imported; `None` if this program summed them.
+    /// The digest of the file from which the statistics were imported; `None` if this program computed them.
     pub imported: Option<Digest>,
 }
 
@@ -60,8 +62,8 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<CachedStati
     let asked = |found: &CachedStatistics| found.imported == provenance.imported;
     let own = find_at(store, provenance, provenance.address())?.filter(asked);
     match own {
-        // Earlier versions of the program stored imported statistics at the address that does not depend on the
-        // imported file.
+        // An earlier version of the program can have stored the imported statistics at the address without the digest
+        // of their file.
         None if provenance.imported.is_some() => {
             Ok(find_at(store, provenance, provenance.summed().address())?.filter(asked))
         }
@@ -74,7 +76,8 @@ fn find_at(
     provenance: &Provenance,
     address: Digest,
 ) -> Result<Option<CachedStatistics>, StatisticsError> {
-    // `corrigenda.lock` records values from the header, so the whole entry is checked first.
+    // `corrigenda.lock` records values from the header, so the checksum of the whole entry is verified before the
+    // header is read.
     let checked = store
         .check(EntryKind::Statistics, &address)
         .and_then(|content| Ok(content.zip(store.read_prefix(EntryKind::Statistics, &address, HEAD)?)));
@@ -142,7 +145,7 @@ struct FactorMetadata {
     format: u32,
     statistics: Digest,
     order: usize,
-    /// The ridge that was added to the diagonal, as a share of the mean diagonal.
+    /// The ridge that was added to the diagonal of the second moment, as a share of the mean of this diagonal.
     ridge: f64,
 }
 

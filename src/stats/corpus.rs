@@ -15,8 +15,8 @@ use crate::regular_file::NormalizedText;
 /// The maximum length of a document in bytes. It limits the memory that is needed to read a file without line breaks.
 const MOST_LINE_BYTES: u64 = 1 << 26;
 
-/// The reason why a corpus cannot be used: an I/O error, invalid UTF-8, too long a line, no document, or a change
-/// during the read.
+/// The reason why a corpus cannot be used: it cannot be read, is not UTF-8, has a line of more than 64 MiB, has no
+/// document, or changed while it was read.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
     #[error("reading the corpus {}: {source}", path.display())]
@@ -101,10 +101,11 @@ impl Iterator for Documents {
     }
 }
 
-/// Returns the number of documents in the corpus at `path`, at most `most`, and the digest of the whole corpus.
+/// Returns the number of documents in the corpus at `path`, and the digest of the whole corpus. Counts at most `most`
+/// documents; `None` means no limit.
 ///
 /// # Errors
-/// If the corpus cannot be read, is not text, or has no document.
+/// If the corpus cannot be read, is not UTF-8, has a line that is too long, or has no document.
 pub fn count(path: &Path, most: Option<u64>) -> Result<(u64, Digest), CorpusError> {
     let most = usize::try_from(most.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let mut count = 0;

@@ -11,7 +11,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::safetensors::{Dtype, Header, HeaderError, header_bytes};
 
-/// Everything that a second moment depends on. Two runs with the same provenance give the same bytes.
+/// The inputs that determine the bytes of a second moment. Two runs of this program with equal inputs give equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Provenance {
@@ -29,8 +29,8 @@ pub struct Provenance {
     pub max_tokens: usize,
     /// The maximum number of documents that are read; `None` for all documents of the corpus.
     pub max_documents: Option<u64>,
-    /// The digest of the file from which the statistics are imported; `None` for statistics that this program sums. The
-    /// field is not serialised, because the statistics record the digest in [`Statistics::imported`].
+    /// The digest of the file from which the statistics are imported; `None` if this program computes the statistics.
+    /// The field is not serialised, because [`Statistics::imported`] contains the same digest.
     #[serde(skip)]
     pub imported: Option<Digest>,
 }
@@ -41,8 +41,8 @@ pub struct Statistics {
     pub provenance: Provenance,
     /// The number of documents that were read; 0 for imported statistics.
     pub documents: u64,
-    /// The digest of the file from which the second moment was imported; `None` if this program summed it. The user
-    /// states the provenance of imported statistics, and the program does not verify it.
+    /// The digest of the file from which the second moment was imported; `None` if this program computed it. The user
+    /// states the provenance of an imported second moment, and the program does not verify this statement.
     pub imported: Option<Digest>,
     pub moment: SecondMoment,
 }
@@ -96,18 +96,16 @@ impl Provenance {
         canon.finish()
     }
 
-    /// Returns a copy without the digest of an imported file. The copy is the provenance of the sum that this program
-    /// would compute itself.
+    /// Returns a copy with `imported` set to `None`: the provenance of the sum that this program would compute itself.
     #[must_use]
     pub fn summed(&self) -> Self {
         Self { imported: None, ..self.clone() }
     }
 
-    /// Rejects statistics of another provenance, and reports the first difference. The field `imported` is not
-    /// compared.
+    /// Checks that `found` has the same values as `self` in all fields except `imported`.
     ///
     /// # Errors
-    /// If a field differs ([`StatisticsFileError::Foreign`]).
+    /// If a field differs. The error [`StatisticsFileError::Foreign`] names the first such field.
     pub fn expect(&self, found: &Self) -> Result<(), StatisticsFileError> {
         let limit = |most: Option<u64>| most.map_or_else(|| "none".to_owned(), |most| most.to_string());
         let fields = [
@@ -179,7 +177,7 @@ pub struct StatisticsHeader {
     pub documents: u64,
     /// The number of MLP keys in the sum, one per token.
     pub keys: u64,
-    /// The digest of the file from which the second moment was imported; `None` if this program summed it.
+    /// The digest of the file from which the second moment was imported; `None` if this program computed it.
     pub imported: Option<Digest>,
 }
 

@@ -65,8 +65,8 @@ impl SecondMoment {
         for block in keys.chunks(BLOCK * f) {
             let count = block.len() / f;
             let view = View::new(block, count, f);
-            // Only the lower triangle is needed, so the columns of a band of rows end at the band's last diagonal
-            // element.
+            // Only the lower triangle is needed. A task computes a band of 64 rows, up to the column of the band's last
+            // diagonal element.
             self.sum.par_chunks_mut(64 * f).enumerate().for_each(|(band, sums)| {
                 let first = band * 64;
                 let rows = sums.len() / f;

@@ -19,7 +19,7 @@ use crate::regular_file;
 const SUM: &str = "mom2.mom2.npy";
 /// The archive member with the number of MLP keys in the sum.
 const COUNT: &str = "mom2.count.npy";
-/// The maximum size in bytes of a member's `.npy` header, and of the whole member with the number of keys.
+/// The maximum size in bytes of the `.npy` header of an archive member, and of the whole member [`COUNT`].
 const HEADER: u64 = 1 << 12;
 /// The maximum size in bytes of everything in the archive except the sum and the `.npy` header of the sum.
 const REST: u64 = 1 << 20;
@@ -83,7 +83,7 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     let count = member(&mut archive, path, COUNT, HEADER)?;
     let count = count_of(&count).map_err(|why| wrong(COUNT, why))?;
     let sum = member(&mut archive, path, SUM, most)?;
-    // The file must not change between hashing and reading.
+    // A new length or modification time means that the file was changed after its digest was computed.
     let after = path.metadata().map_err(io)?;
     if (after.len(), after.modified().ok()) != (metadata.len(), metadata.modified().ok()) {
         return Err(PublishedError::Changed { path: path.to_owned() });
@@ -145,7 +145,7 @@ fn member(
 fn count_of(bytes: &[u8]) -> Result<u64, String> {
     let array = NpyArray::parse(bytes)?;
     let count = array.numbers().next().filter(|_| array.shape.iter().all(|side| *side == 1));
-    // f64 represents all integers below 9e15 exactly.
+    // The conversion to u64 is exact, because f64 represents every integer below 9e15.
     count
         .filter(|count| *count >= 1.0 && *count < 9e15 && count.fract() == 0.0)
         .map(|count| count as u64)

@@ -12,8 +12,8 @@ use crate::model::{Model, Tokens};
 use crate::progress::Progress;
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The number of documents in a batch. Another number would give other bytes, so a change requires a new version of the
-/// arithmetic.
+/// The number of documents in a batch. The number is part of `portable-1`: a block of f32 sums never contains keys of
+/// two batches, so the size of a batch affects how a sum is rounded.
 pub const DOCUMENTS: usize = 32;
 
 /// The default interval at which unfinished sums are saved. The interval grows if saving is slow.
@@ -88,7 +88,7 @@ fn named(layers: &[usize]) -> String {
 }
 
 impl SumRun<'_> {
-    /// Returns [`CorpusError::Changed`] if `yes` is false. `yes` is the result of a check that the corpus is unchanged.
+    /// Returns [`CorpusError::Changed`] if `yes`, the result of a check that the corpus is unchanged, is false.
     fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
         if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
     }
@@ -96,8 +96,8 @@ impl SumRun<'_> {
     /// Returns the sum that an earlier, interrupted run saved for a layer, or an empty sum.
     fn resume(&self, layer: usize) -> Result<(Statistics, KeyBuffer), StatisticsError> {
         let provenance = Provenance { layer, ..self.provenance.clone() };
-        // Sums are saved only after complete batches. A saved sum with any other number of documents is therefore not
-        // used.
+        // Sums are saved only after complete batches, so a valid saved sum contains a multiple of [`DOCUMENTS`]
+        // documents.
         let sound = |sum: &Statistics| sum.documents.is_multiple_of(DOCUMENTS as u64);
         let partial = self.store.recall(EntryKind::Partial, &provenance.address(), |bytes| {
             Statistics::read(bytes, &provenance).ok().filter(sound)
