@@ -29,7 +29,7 @@ pub enum Dtype {
     F8E5m2Fnuz,
     I16,
     U16,
-    /// IEEE half precision.
+    /// IEEE 754 half precision: 5 exponent and 10 mantissa bits.
     F16,
     /// bfloat16: the upper half of an F32.
     BF16,

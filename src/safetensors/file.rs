@@ -15,9 +15,11 @@ use crate::regular_file;
 /// the file is never in memory as a whole. Cloning is cheap: clones share the header.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// The file name in the checkpoint's folder. It can differ from the last component of `path` if the file is a link.
+    /// The file name in the checkpoint's folder. If the file is a symbolic link, the last component of `path` can
+    /// differ from this name.
     pub name: String,
-    /// The path to read from; for a link, it may be the path of the link's target.
+    /// The path from which the file is read. If the file is a symbolic link, this is the path of the link or of its
+    /// target.
     pub path: PathBuf,
     pub header: Arc<Header>,
     size: u64,
@@ -31,7 +33,7 @@ pub struct MappedFile {
     pub map: Arc<Mmap>,
 }
 
-/// The reason why a file cannot be opened. The caller adds the path.
+/// The reason why a file cannot be opened: it cannot be read, or its header is invalid. The caller adds the path.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error(transparent)]
@@ -41,7 +43,7 @@ pub enum FileError {
 }
 
 impl File {
-    /// Reads and checks the header of the file at `path`.
+    /// Reads and checks the header of the file at `path`. `name` is the file name in the checkpoint's folder.
     ///
     /// # Errors
     /// If the file cannot be read or its header is invalid.
@@ -105,13 +107,13 @@ impl File {
     }
 }
 
-/// Copies exactly `count` bytes. Returns an error if the file has become shorter.
+/// Copies exactly `count` bytes. Returns an error if fewer than `count` bytes are left in `from`.
 fn copy(from: &mut fs::File, count: u64, to: &mut dyn Write) -> io::Result<()> {
     if io::copy(&mut from.take(count), to)? == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 impl MappedFile {
-    /// Maps the file at `path` and checks its header.
+    /// Maps the file at `path` and checks its header. `name` is the file name in the checkpoint's folder.
     ///
     /// # Errors
     /// If the file cannot be read or its header is invalid.

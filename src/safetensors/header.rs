@@ -18,9 +18,9 @@ pub struct TensorInfo {
     pub dtype: Dtype,
     /// Dimensions, outermost first; empty for a scalar.
     pub shape: Vec<u64>,
-    /// Offset of the first byte, from the start of the file.
+    /// Offset of the tensor's first byte, from the start of the file.
     pub start: u64,
-    /// Offset after the last byte, from the start of the file.
+    /// Offset after the tensor's last byte, from the start of the file.
     pub end: u64,
 }
 
@@ -103,18 +103,18 @@ pub enum HeaderError {
     Overlap {
         /// Name of the tensor that starts inside another tensor.
         tensor: String,
-        /// Offset after the last byte of the earlier tensor, counted from the end of the header.
+        /// Offset after the last byte of the tensor inside which `tensor` starts, counted from the end of the header.
         expected: u64,
-        /// Offset of the first byte of the later tensor, counted from the end of the header.
+        /// Offset of the first byte of `tensor`, counted from the end of the header.
         found: u64,
     },
     #[error("tensor `{tensor}` starts at data offset {found}; the bytes from {expected} on belong to no tensor")]
     Gap {
-        /// Name of the tensor after the gap.
+        /// Name of the first tensor after the bytes that belong to no tensor.
         tensor: String,
-        /// Offset after the last byte of the tensor before the gap, counted from the end of the header.
+        /// Offset of the first byte that belongs to no tensor, counted from the end of the header.
         expected: u64,
-        /// Offset of the first byte of the tensor after the gap, counted from the end of the header.
+        /// Offset of the first byte of `tensor`, counted from the end of the header.
         found: u64,
     },
     #[error("the file is truncated: the tensors need {expected} bytes after the header, but it has {found}")]
@@ -288,8 +288,8 @@ fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
 /// file.
 const MOST_ENTRIES: usize = 40_000;
 
-/// Returns an error if `pairs` already has [`MOST_ENTRIES`] entries. The limit bounds memory, because an entry in
-/// memory takes several times its size in the file.
+/// Returns an error if `pairs` already has [`MOST_ENTRIES`] entries. The limit protects against a header that
+/// needs too much memory: an entry takes several times as many bytes in memory as in the file.
 fn room<V, E: serde::de::Error>(pairs: &[(String, V)]) -> Result<(), E> {
     if pairs.len() < MOST_ENTRIES { Ok(()) } else { Err(E::custom(format!("it has more than {MOST_ENTRIES} entries"))) }
 }
