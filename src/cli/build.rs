@@ -210,7 +210,7 @@ fn verdict(project: &Project, built: &Built) -> String {
         return String::new();
     }
     let label = |named: &NamedRecord<'_>| named.edit.label(named.alias.unwrap_or(&named.edit.subject));
-    // A single edit cannot be broken by another edit, so `--bisect` is not suggested.
+    // `--bisect` finds edits that break other edits, so it is not suggested if there is only one edit.
     let bisect = match project.edits.edits.len() {
         1 => "",
         _ => "; `corrigenda test --bisect` names the edits that break others",
