@@ -211,8 +211,8 @@ impl PlanView<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
-            // Two kinds of differences are left out. Those of edits are already in the lines of each edit. The digest of
-            // the edit set differs whenever an edit differs, so it adds no information.
+            // Two kinds of differences are left out. Those of edits are already in the lines of each edit. The digest
+            // of the edit set differs whenever an edit differs, so it adds no information.
             let is_listed =
                 |one: &&Difference| !matches!(one.item, LockItem::Edit(_)) && !one.is(&LockItem::Patch, LockField::Set);
             for difference in self.differences.iter().filter(is_listed) {

@@ -28,8 +28,8 @@ pub(super) fn trace_all(
     traced
 }
 
-/// Traces all facts with the function `one`, and reports the progress. If `one` returns [`Skipped`] for a fact, the fact
-/// is listed with this reason, and the next facts are traced.
+/// Traces all facts with the function `one`, and reports the progress. If `one` returns [`Skipped`] for a fact, the
+/// fact is listed with this reason, and the next facts are traced.
 ///
 /// # Errors
 /// If `one` returns an error of the type `E`.
