@@ -150,7 +150,7 @@ pub fn address(
 }
 
 /// Returns the address in the store of an object that contains only a key. The address depends on the same inputs as
-/// [`address`], but on only one setting, `bare_weight`. The other settings affect only values.
+/// [`address`], except that the only setting is `bare_weight`, because the other settings affect only values.
 pub fn key_address(
     base: &Digest,
     reading: Option<&Digest>,

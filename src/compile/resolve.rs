@@ -35,8 +35,8 @@ pub struct PromptRow {
 /// A tokenized edit, as [`compile`](super::compile) reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The prompt in each context template, without the target. The first element is the prompt without a context
-    /// template.
+    /// The tokenized prompts, without the target: first the prompt without a context template, then the prompt in each
+    /// context template.
     pub rows: Vec<PromptRow>,
     /// The prompt `"{subject} is a"`. The KL divergence from the base model is measured at the last token of its
     /// subject.

@@ -31,8 +31,8 @@ pub struct Settings {
     pub converged_nll: f64,
     /// The weight w of the MLP key in the prompt without a context template, when the keys of an edit are averaged. The
     /// keys in the context templates have the total weight 1 − w, in equal shares. By default (`None`), all keys have
-    /// equal weights, as published. A large w helps if the subject is at the beginning of a text, because its key there
-    /// differs from the keys in the context templates.
+    /// equal weights, as published. A large w helps if the subject is at the beginning of a prompt, because that key
+    /// then differs from the keys in the context templates.
     pub bare_weight: Option<f64>,
     /// A search also ends when the logit of every token of the target, in all context templates, exceeds the largest
     /// other logit by at least this number of nats. By default (`None`), no search ends for this reason, as published.

@@ -108,8 +108,8 @@ impl<'a> Objective<'a> {
         let label = edit.target.len();
         let continued = |row: &PromptRow| [&row.ids[..], &edit.target[..label - 1]].concat();
         let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
-        // Attention is causal, so the tokens after the subject do not affect the distribution at its last token. They
-        // are left out.
+        // The tokens after the subject are left out. Attention is causal, so these tokens do not affect the
+        // distribution at the subject's last token.
         rows.push(edit.drift.ids[..=edit.drift.position].to_vec());
         let subject_positions: Vec<usize> = edit.rows.iter().chain([&edit.drift]).map(|row| row.position).collect();
         let mut last_n = vec![label; edit.rows.len()];
