@@ -29,8 +29,8 @@ pub struct ClosedForm {
     pub v: Vec<Vec<f64>>,
 }
 
-/// Two edits with similar MLP keys. An error of this type means that the MLP keys of the set are linearly dependent, so
-/// the linear system cannot be solved.
+/// A pair of edits with similar MLP keys. This type is also the error for a linear system that cannot be solved because
+/// the MLP keys of its edits are linearly dependent.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("the key of edit {edit} depends linearly on the keys of the edits before it, most of all on that of {partner}")]
 pub struct ParallelKeys {

@@ -6,7 +6,7 @@
 //! operations. The loss has three terms:
 //!
 //! - the negative log-likelihood of the targets, averaged over the edits and some context templates;
-//! - the drift KL(base ‖ edited), averaged over the positions of corpus sentences without an edited subject;
+//! - the drift KL(base ‖ edited), averaged over the positions of corpus sentences that contain no edited subject;
 //! - the size of the change relative to the weight.
 
 mod batch;
@@ -31,7 +31,8 @@ pub struct Refinement {
     pub rate: f64,
     /// The number of layers that are changed, from the edited layer upward.
     pub layers: usize,
-    /// The ridge of the linear system, as a share of its mean diagonal. It is used if the project does not set a ridge.
+    /// The ridge of the linear system, as a share of the mean of the system's diagonal. A ridge that the project sets
+    /// replaces this default.
     pub ridge: f64,
     /// The factor by which the closed-form change is multiplied before the first step. It is used only if more than one
     /// layer is changed.
