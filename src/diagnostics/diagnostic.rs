@@ -99,8 +99,8 @@ impl CappedFindings {
         }
     }
 
-    /// Returns the findings in the order in which they were added. For each code with dropped findings, one more
-    /// finding states that there are more.
+    /// Returns the findings in the order in which they were added. For each code whose
+    /// findings were partly dropped, one additional finding says so.
     pub fn finish(self) -> Vec<Diagnostic> {
         self.shown
     }

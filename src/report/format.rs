@@ -83,8 +83,8 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Formats the number in `culprit.nearest`. For a prompt with a wanted answer, this is `P` and the probability of that
-/// answer. For any other prompt, it is `KL` and the divergence in nats. `None` if `culprit.nearest` is `None`.
+/// Formats the number in `culprit.nearest`: `P 0.123`, the probability of the wanted answer, or `KL 0.123`, the
+/// divergence in nats, for a prompt without a wanted answer. Returns `None` if `culprit.nearest` is `None`.
 pub(crate) fn nearest(culprit: &Culprit, answers: &[Answer]) -> Option<String> {
     let (_, value) = culprit.nearest.as_ref()?;
     let own = |one: &&Answer| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt);

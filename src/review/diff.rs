@@ -200,8 +200,9 @@ fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<Ed
     found.into_values().collect()
 }
 
-/// Returns a map from the digest of each edit to its id and alias. The edits are those of both sides of the comparison
-/// and of the project in the working directory.
+/// Returns a map with one entry for each edit and each name of its subject: from the digest of the fact under that name
+/// to the edit's id and the alias. The edits are those of both sides of the comparison and of the project in the working
+/// directory.
 fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, EditName> {
     let sets = [&context.project.edits.edits[..], before.edits(), after.edits()];
     let mut names = BTreeMap::new();

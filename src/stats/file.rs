@@ -23,7 +23,7 @@ pub struct Provenance {
     pub layer: usize,
     /// The length of an MLP key.
     pub inner: usize,
-    /// The digest of the corpus text.
+    /// The digest of the corpus text without its byte order mark and with `\n` as line ends.
     pub corpus: Digest,
     /// The maximum number of tokens of a document; the rest of a longer document is not read.
     pub max_tokens: usize,

@@ -140,8 +140,8 @@ impl fmt::Display for EntryKind {
 pub struct Store {
     root: PathBuf,
     lock_timeout: Duration,
-    /// Whether entries that only make commands faster may be written and removed. False for commands that must not
-    /// change the store.
+    /// Whether optional entries (see [`Store::put_optional`]) and the digests of files may be written. False for a store
+    /// from [`Store::for_reading`], which commands use that must not change the store.
     memoize: bool,
     /// The recorded warnings about store entries, shared by all clones of the store.
     skipped: Arc<Mutex<Vec<String>>>,

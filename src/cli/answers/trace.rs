@@ -45,7 +45,7 @@ pub(in crate::cli) struct NoiseUsed {
     /// The rule for the distribution and the strength of the noise, for example `s3` (normal, 3 standard deviations of
     /// the subjects' embeddings), `0.1` (normal, standard deviation 0.1) or `u0.2` (uniform between -0.2 and 0.2).
     pub rule: String,
-    /// The scale of the noise: the factor by which its random numbers are multiplied.
+    /// The scale of the noise: the standard deviation of normal noise, or the largest absolute value of uniform noise.
     pub scale: f64,
     /// The number of noise samples per subject.
     pub samples: usize,

@@ -111,8 +111,8 @@ impl EditSet {
         EditSetReader { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
     }
 
-    /// Parses edit files that are in memory, in the same way as [`EditSet::load_with`] parses files on disk. Each file
-    /// is a pair of its path for messages and its bytes. A set without edits is valid.
+    /// Parses edit files that are in memory, in the same way as [`EditSet::load_with`] parses files on disk. An
+    /// element of `files` is the path that messages show, and the bytes of the file. A set without edits is valid.
     pub(super) fn of_files(
         sources: Sources,
         mut files: Vec<(String, Vec<u8>)>,
@@ -134,7 +134,8 @@ impl EditSet {
     }
 }
 
-/// Parses edit files that are in memory. Each file is a pair of its path for messages and its bytes.
+/// Parses edit files that are in memory. An element of `files` is the path that messages show, and the bytes of the
+/// file.
 ///
 /// # Errors
 /// If a file has an error, or if no file contains an edit. All errors and warnings are returned.

@@ -56,7 +56,8 @@ impl TokenQuestions {
         Ok(Self { predictions, parts: [rewrite, paraphrase] })
     }
 
-    /// Returns the shares of tokens that the model predicts correctly.
+    /// Runs the model on the edited prompt, the paraphrases and the neighbours. Returns for each of the three the share
+    /// of answer tokens that are the model's likeliest token.
     pub fn measure(&self, model: &Model) -> TokenMetrics {
         let rows: Vec<Vec<u32>> = self.predictions.iter().map(|predictions| predictions.row.clone()).collect();
         let said = next(model, &rows);
