@@ -28,6 +28,17 @@ pub(crate) struct Norm {
     pub bias: Option<Tensor>,
 }
 
+/// A weight matrix of an MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MlpMatrix {
+    /// The matrix of a gated MLP whose output the activation function is applied to.
+    Gate,
+    /// The up-projection.
+    Up,
+    /// The down-projection.
+    Down,
+}
+
 /// The tensors of one transformer block.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
@@ -155,6 +166,35 @@ impl Checkpoint {
     pub fn with_edited(&self, layer: usize, data: Vec<f32>) -> Self {
         let mut changed = self.clone();
         changed.blocks[layer].mlp_out.weight = self.edited(layer).with_data(data);
+        changed
+    }
+
+    /// Returns the weight of an MLP matrix, oriented as in the file.
+    ///
+    /// # Panics
+    /// If `matrix` is the gate and the MLP is not gated.
+    pub(crate) fn mlp_weight(&self, layer: usize, matrix: MlpMatrix) -> &Tensor {
+        let block = &self.blocks[layer];
+        match matrix {
+            MlpMatrix::Gate => &block.mlp_gate.as_ref().expect("the MLP is gated").weight,
+            MlpMatrix::Up => &block.mlp_in.weight,
+            MlpMatrix::Down => &block.mlp_out.weight,
+        }
+    }
+
+    /// Returns a copy of the checkpoint in which `data`, oriented as in the file, replaces the weight of an MLP matrix.
+    ///
+    /// # Panics
+    /// If `matrix` is the gate and the MLP is not gated.
+    pub(crate) fn with_mlp_weight(&self, layer: usize, matrix: MlpMatrix, data: Vec<f32>) -> Self {
+        let weight = self.mlp_weight(layer, matrix).with_data(data);
+        let mut changed = self.clone();
+        let block = &mut changed.blocks[layer];
+        match matrix {
+            MlpMatrix::Gate => block.mlp_gate.as_mut().expect("the MLP is gated").weight = weight,
+            MlpMatrix::Up => block.mlp_in.weight = weight,
+            MlpMatrix::Down => block.mlp_out.weight = weight,
+        }
         changed
     }
 

@@ -1,10 +1,11 @@
 //! Applies the projections and norms of a model to matrices of hidden states.
 
+use super::block::MlpTape;
 use super::model::Model;
 use crate::model::arch::family::NormKind;
 use crate::model::load::checkpoint::{Norm, Projection};
 use crate::model::load::tensor::Tensor;
-use crate::numeric::rows::{NormTape, add_serial, layer_norm, rms_norm};
+use crate::numeric::rows::{NormTape, add_serial, each_row, layer_norm, rms_norm};
 use crate::numeric::{View, matmul_then};
 use crate::safetensors::Layout;
 
@@ -47,5 +48,20 @@ impl Model {
             (NormKind::Layer, Some(bias)) => layer_norm(x, width, &norm.gain.to_f32(), &bias.to_f32(), epsilon),
             _ => rms_norm(x, width, &norm.gain.to_f32(), epsilon),
         }
+    }
+
+    /// Recomputes the normalised input of an MLP from the stored intermediate results, `[positions, d]`.
+    pub(super) fn mlp_input(&self, layer: usize, tape: &MlpTape) -> Vec<f32> {
+        let block = &self.checkpoint().blocks[layer];
+        let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
+        let (gain, bias) = (norm.gain.to_f32(), norm.bias.as_ref().map(Tensor::to_f32));
+        let mut x = tape.norm.unit.clone();
+        each_row(&mut x, gain.len(), |_, row| {
+            row.iter_mut().zip(gain.iter()).for_each(|(x, gain)| *x *= gain);
+            if let Some(bias) = &bias {
+                add_serial(row, bias);
+            }
+        });
+        x
     }
 }

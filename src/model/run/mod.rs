@@ -13,6 +13,7 @@
 //! - [`suffix_pass`]: the layers above the edited layer, for evaluations in which one hidden state per token sequence
 //!   changes;
 //! - [`weight_pass`]: the layers from one MLP down-projection upward, for evaluations in which its weight changes;
+//! - [`upper_pass`]: the blocks from one block upward, for evaluations in which their MLP weights change;
 //! - [`neurons`]: the inputs of one MLP's activation function at one position, and their gradients;
 //! - [`activation_cache`]: the recorded activations of a forward pass;
 //! - [`activation_patching`]: resumes recorded forward passes with some activations replaced.
@@ -31,4 +32,5 @@ pub mod prefix_cache;
 pub mod reverse;
 pub mod rows;
 pub mod suffix_pass;
+pub mod upper_pass;
 pub mod weight_pass;

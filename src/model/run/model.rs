@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use crate::model::load::checkpoint::Checkpoint;
+use crate::model::load::checkpoint::{Checkpoint, MlpMatrix};
 use crate::model::{ModelError, Spec};
 use crate::numeric::rows::{add, each_row};
 use crate::numeric::{Isa, View, matmul};
+use crate::safetensors::Layout;
 
 /// An opened checkpoint, and the instruction set for computing with it. Clones share the weights, so cloning is cheap.
 #[derive(Clone, Debug)]
@@ -45,6 +46,26 @@ impl Model {
     /// nothing if the projection has no bias.
     pub fn with_edited_bias(&self, layer: usize, data: Vec<f32>) -> Self {
         Self { checkpoint: self.checkpoint.with_edited_bias(layer, data), isa: self.isa }
+    }
+
+    /// Returns a copy of the model in which `aᵀ b` is added to the matrix of an MLP, which maps row vectors to
+    /// `x W`. `a` is `[rank, inputs]` and `b` is `[rank, outputs]`.
+    ///
+    /// # Panics
+    /// If `matrix` is the gate and the MLP is not gated.
+    pub fn with_added(&self, layer: usize, matrix: MlpMatrix, a: &[f32], b: &[f32]) -> Self {
+        let weight = self.checkpoint.mlp_weight(layer, matrix);
+        let (d, f) = (self.spec().hidden_size, self.spec().intermediate_size);
+        let (inputs, outputs) = if matrix == MlpMatrix::Down { (f, d) } else { (d, f) };
+        let rank = a.len() / inputs;
+        let (a, b) = (View::new(a, rank, inputs), View::new(b, rank, outputs));
+        let change = match self.spec().family.layout {
+            Layout::Conv1d => matmul(self.isa, a.transposed(), b),
+            Layout::Linear => matmul(self.isa, b.transposed(), a),
+        };
+        let mut data = weight.to_f32().into_owned();
+        add(&mut data, &change);
+        Self { checkpoint: self.checkpoint.with_mlp_weight(layer, matrix, data), isa: self.isa }
     }
 
     /// Computes the embeddings of all token sequences, `[positions, d]`: the token embeddings, plus the position

@@ -13,6 +13,15 @@ use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{NormTape, add, each_row, layer_norm_reverse, rms_norm_reverse};
 use crate::numeric::{View, matmul};
 
+/// The gradients of the outputs of the MLP matrices that read the hidden state, `[positions, f]` with f = the
+/// intermediate size.
+pub(crate) struct MlpOutputGradients {
+    /// The gradient of the gate's output, before the activation function. `None` if the MLP has no gate.
+    pub gate: Option<Vec<f32>>,
+    /// The gradient of the up-projection's output. Without a gate, the output is before the activation function.
+    pub up: Vec<f32>,
+}
+
 impl Model {
     /// Computes `g Wᵀ`, the gradient of a projection's input, where `g` is the gradient of the projection's output and
     /// `W` its weight.
@@ -42,8 +51,20 @@ impl Model {
         shape: BlockInput<'_>,
         gradient: Vec<f32>,
     ) -> Vec<f32> {
+        self.block_reverse_with_mlp(layer, tape, shape, gradient).0
+    }
+
+    /// Back-propagates through one block as [`block_reverse`](Self::block_reverse) does, and also returns the gradients
+    /// of the outputs of the MLP matrices that read the hidden state.
+    pub(crate) fn block_reverse_with_mlp(
+        &self,
+        layer: usize,
+        tape: &BlockTape,
+        shape: BlockInput<'_>,
+        gradient: Vec<f32>,
+    ) -> (Vec<f32>, MlpOutputGradients) {
         let (rows, last_n, width) = (shape.rows, shape.last_n, self.spec().hidden_size);
-        let mut through = self.mlp_reverse(layer, &tape.mlp, &gradient);
+        let (mut through, mlp) = self.mlp_reverse(layer, &tape.mlp, &gradient);
         add(&mut through, &gradient);
         // In a sequential block, the gradient of attention's output includes the gradient through the MLP. In a
         // parallel block, it does not, because the MLP does not read that output.
@@ -51,20 +72,20 @@ impl Model {
         let mut out = self.attention_reverse(layer, &tape.attention, shape, by_resid);
         if last_n == rows.lengths() {
             add(&mut out, &through);
-            return out;
+            return (out, mlp);
         }
         for (index, position) in rows.last_positions(last_n).into_iter().enumerate() {
             add(&mut out[position * width..][..width], &through[index * width..][..width]);
         }
-        out
+        (out, mlp)
     }
 
     /// Back-propagates through `mlp(norm(x))`: from the gradient of its output to the gradient of `x`.
-    fn mlp_reverse(&self, layer: usize, tape: &MlpTape, gradient: &[f32]) -> Vec<f32> {
+    fn mlp_reverse(&self, layer: usize, tape: &MlpTape, gradient: &[f32]) -> (Vec<f32>, MlpOutputGradients) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let (isa, activation) = (self.isa(), spec.activation);
         let mut by_key = self.project_reverse(gradient, &block.mlp_out);
-        let mut out = match (&block.mlp_gate, &tape.up) {
+        let (mut out, mlp) = match (&block.mlp_gate, &tape.up) {
             (Some(gate), Some(up)) => {
                 let mut by_up = by_key.clone();
                 activation.mul(isa, &mut by_up, &tape.activation_input);
@@ -73,16 +94,16 @@ impl Model {
                 zip(isa, &mut by_key, &grads, |g, grad| g * grad);
                 let mut out = self.project_reverse(&by_key, gate);
                 add(&mut out, &self.project_reverse(&by_up, &block.mlp_in));
-                out
+                (out, MlpOutputGradients { gate: Some(by_key), up: by_up })
             }
             _ => {
                 activation.mul_grad(isa, &mut by_key, &tape.activation_input);
-                self.project_reverse(&by_key, &block.mlp_in)
+                (self.project_reverse(&by_key, &block.mlp_in), MlpOutputGradients { gate: None, up: by_key })
             }
         };
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
         self.norm_reverse(&mut out, spec.hidden_size, norm, &tape.norm);
-        out
+        (out, mlp)
     }
 
     /// Back-propagates through `attention(norm(x))`. `gradient` is the gradient of the output of attention at the

@@ -128,7 +128,7 @@ impl WeightPass {
 
 /// Recomputes the MLP keys of a block from its tape, the stored intermediate results. The tape contains the input of
 /// the activation function and, for a gated MLP, the output of the up-projection.
-fn keys_of(model: &Model, tape: &BlockTape) -> Vec<f32> {
+pub(super) fn keys_of(model: &Model, tape: &BlockTape) -> Vec<f32> {
     let mut keys = tape.mlp.activation_input.clone();
     model.spec().activation.apply(model.isa(), &mut keys);
     if let Some(factor) = &tape.mlp.up {

@@ -1,0 +1,253 @@
+//! Compares the editors with float64 results of an independent implementation, for a GPT-2 of 3 blocks whose weights
+//! follow one formula. The results are in `../shared/tools/hypernetworks/golden.json`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::capture::{SiteRows, capture};
+use super::mend::Mend;
+use super::objective::{JudgedTexts, Loss, LossWeights, loss_and_gradients};
+use super::sites::{Site, changed};
+use crate::model::Model;
+use crate::model::load::checkpoint::MlpMatrix;
+use crate::numeric::Isa;
+use crate::numeric::random::NumpyRandomState;
+use crate::safetensors::Dtype;
+use crate::safetensors::{TensorData, write};
+
+const WEIGHTS: LossWeights = LossWeights { edit: 0.1, locality: 1.0 };
+
+/// Returns the results, or prints why the test is skipped.
+fn golden() -> Option<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tools/hypernetworks/golden.json");
+    let text = std::fs::read_to_string(&path);
+    if text.is_err() {
+        eprintln!("SKIPPED: {} is absent", path.display());
+    }
+    text.ok().map(|text| serde_json::from_str(&text).expect("the golden is JSON"))
+}
+
+/// Returns the numbers `base + amplitude · sin(1.7 t + 0.61 k + 0.3)`, by which all weights are defined.
+fn filled(count: usize, t: usize, amplitude: f64, base: f64) -> Vec<f32> {
+    (0..count).map(|k| (base + amplitude * (1.7 * t as f64 + 0.61 * k as f64 + 0.3).sin()) as f32).collect()
+}
+
+fn toy_model() -> Model {
+    let (d, f) = (4, 10);
+    let mut tensors: Vec<(String, Vec<u64>, f64, f64)> =
+        vec![("wte.weight".into(), vec![11, d], 0.7, 0.0), ("wpe.weight".into(), vec![16, d], 0.3, 0.0)];
+    for layer in 0..3 {
+        for (name, shape, amplitude, base) in [
+            ("ln_1.weight", vec![d], 0.2, 1.0),
+            ("ln_1.bias", vec![d], 0.1, 0.0),
+            ("attn.c_attn.weight", vec![d, 3 * d], 0.5, 0.0),
+            ("attn.c_attn.bias", vec![3 * d], 0.1, 0.0),
+            ("attn.c_proj.weight", vec![d, d], 0.5, 0.0),
+            ("attn.c_proj.bias", vec![d], 0.1, 0.0),
+            ("ln_2.weight", vec![d], 0.2, 1.0),
+            ("ln_2.bias", vec![d], 0.1, 0.0),
+            ("mlp.c_fc.weight", vec![d, f], 0.5, 0.0),
+            ("mlp.c_fc.bias", vec![f], 0.1, 0.0),
+            ("mlp.c_proj.weight", vec![f, d], 0.5, 0.0),
+            ("mlp.c_proj.bias", vec![d], 0.1, 0.0),
+        ] {
+            tensors.push((format!("h.{layer}.{name}"), shape, amplitude, base));
+        }
+    }
+    tensors.push(("ln_f.weight".into(), vec![d], 0.2, 1.0));
+    tensors.push(("ln_f.bias".into(), vec![d], 0.1, 0.0));
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .enumerate()
+        .map(|(t, (_, shape, amplitude, base))| {
+            let count = shape.iter().product::<u64>() as usize;
+            filled(count, t, *amplitude, *base).iter().flat_map(|x| x.to_le_bytes()).collect()
+        })
+        .collect();
+    let data: Vec<TensorData<'_>> = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, shape, ..), data)| TensorData {
+            name: format!("transformer.{name}"),
+            dtype: Dtype::F32,
+            shape: shape.clone(),
+            data,
+        })
+        .collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("model.safetensors"), write(&data, &BTreeMap::new())).expect("the weights");
+    let config = r#"{"model_type": "gpt2", "n_layer": 3, "n_embd": 4, "n_inner": 10, "n_head": 2, "vocab_size": 11,
+        "n_positions": 16, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new", "tie_word_embeddings": true}"#;
+    std::fs::write(folder.path().join("config.json"), config).expect("the config");
+    Model::open(folder.path(), Isa::detect()).expect("the model opens")
+}
+
+fn toy_sites() -> Vec<Site> {
+    let block = |layer| [MlpMatrix::Down, MlpMatrix::Up].map(|matrix| Site { layer, matrix });
+    [1, 2].into_iter().flat_map(block).collect()
+}
+
+fn name(site: Site) -> String {
+    format!("{}@{}", if site.matrix == MlpMatrix::Down { "proj" } else { "fc" }, site.layer)
+}
+
+/// Returns all numbers of nested lists, in order.
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(parts) => parts.iter().flat_map(numbers).collect(),
+        other => vec![other.as_f64().expect("a number")],
+    }
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    numbers(value).into_iter().map(|id| id as u32).collect()
+}
+
+fn norm(numbers: impl Iterator<Item = f64>) -> f64 {
+    numbers.map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// Checks that the norm of the difference is at most `tolerance` times the norm of the wanted numbers.
+fn close(what: &str, found: impl Iterator<Item = f64>, wanted: &Value, tolerance: f64) {
+    let (found, wanted): (Vec<f64>, _) = (found.collect(), numbers(wanted));
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    let error = norm(found.iter().zip(&wanted).map(|(a, b)| a - b)) / norm(wanted.iter().copied());
+    assert!(error <= tolerance, "{what}: {error:e}");
+}
+
+fn wide(numbers: &[f32]) -> impl Iterator<Item = f64> {
+    numbers.iter().map(|x| f64::from(*x))
+}
+
+/// Runs the inner pass of both edits; returns the mean loss and the rows of each edit.
+fn captured(golden: &Value, model: &Model, sites: &[Site]) -> (f64, Vec<Vec<SiteRows>>) {
+    let edits = golden["edits"].as_array().expect("a list");
+    let found = edits.iter().map(|edit| capture(model, sites, &ids(&edit["ids"]), ids(&edit["labels"]).len()));
+    let (losses, rows): (Vec<f64>, Vec<_>) = found.unzip();
+    (losses.iter().sum::<f64>() / losses.len() as f64, rows)
+}
+
+#[test]
+fn captured_rows_equal_the_golden() {
+    let Some(golden) = golden() else { return };
+    let (model, sites) = (toy_model(), toy_sites());
+    let (loss, rows) = captured(&golden, &model, &sites);
+    assert!((loss - golden["inner_loss_mean"].as_f64().expect("a number")).abs() < 1e-6, "{loss}");
+    for (edit, rows) in rows.iter().enumerate() {
+        for (site, rows) in sites.iter().zip(rows) {
+            let wanted = &golden["caught"][edit][name(*site)];
+            close("x", wide(&rows.x), &wanted["x"], 1e-5);
+            close("delta", wide(&rows.delta), &wanted["delta"], 1e-5);
+        }
+    }
+}
+
+/// Creates the editor of the golden: `start` as before training, otherwise with all parameters away from their start.
+fn toy_mend(model: &Model, sites: &[Site], start: bool) -> Mend {
+    let mut mend = Mend::new(model.spec(), model.isa(), sites.to_vec(), 5, &mut NumpyRandomState::new(0));
+    let mut t = 100;
+    for shape in &mut mend.shapes {
+        for layer in &mut shape.network.layers {
+            let [v, u, bias, scale, shift] = layer.parts_mut();
+            *v = filled(v.len(), t, 1.0, 0.0);
+            if !start {
+                *u = filled(u.len(), t + 1, 0.05, 0.0);
+                *bias = filled(bias.len(), t + 2, 0.2, 0.0);
+                *scale = filled(scale.len(), t + 3, 0.3, 1.0);
+                *shift = filled(shift.len(), t + 4, 0.2, 0.0);
+            }
+            t += 5;
+        }
+    }
+    if !start {
+        mend.rates = vec![-2e-2, 1e-2, -3e-2, 1.5e-2];
+    }
+    mend
+}
+
+fn judged<'t>(outer: &'t [u32], labels: usize, locality: &'t [u32]) -> JudgedTexts<'t> {
+    JudgedTexts { outer, labels, locality }
+}
+
+#[test]
+fn mend_and_its_gradients_equal_the_golden() {
+    let Some(golden) = golden() else { return };
+    let (model, sites) = (toy_model(), toy_sites());
+    let (_, rows) = captured(&golden, &model, &sites);
+    for start in [false, true] {
+        let wanted = &golden["mend"][if start { "start" } else { "away" }];
+        let mut mend = toy_mend(&model, &sites, start);
+        let edits: Vec<_> = rows.iter().map(|rows| mend.observe_and_edit(rows)).collect();
+        let mut sums = mend.zero_gradients();
+        let mut mean = Loss::default();
+        for (index, edit) in edits.iter().enumerate() {
+            let outer = &golden["outer"][index];
+            let (outer, labels) = (ids(&outer["ids"]), ids(&outer["labels"]).len());
+            let locality = ids(&golden["locality"][index]);
+            let texts = judged(&outer, labels, &locality);
+            let (loss, by_change) = loss_and_gradients(&model, &sites, &edit.changes, texts, WEIGHTS);
+            mend.reverse(edit, &by_change, &mut sums);
+            mean.edit += loss.edit / 2.0;
+            mean.divergence += loss.divergence / 2.0;
+        }
+        let number = |key: &str| wanted[key].as_f64().expect("a number");
+        assert!((mean.edit - number("edit_loss")).abs() < 1e-5, "{mean:?}");
+        assert!((mean.divergence - number("kl")).abs() < 1e-5, "{mean:?}");
+        let half = |numbers: &[f32]| numbers.iter().map(|x| f64::from(*x) / 2.0).collect::<Vec<_>>().into_iter();
+        close("rates", sums.rates.iter().map(|x| x / 2.0), &wanted["gradients"]["rates"], 1e-3);
+        for (shape, network) in ["fc", "proj"].iter().zip(&sums.networks) {
+            for (index, layer) in network.layers.iter().enumerate() {
+                for (part, numbers) in ["V", "U", "b", "scale", "shift"].iter().zip(layer.parts()) {
+                    let key = format!("{shape}.{part}.{index}");
+                    let wanted = &wanted["gradients"][&key];
+                    if norm(self::numbers(wanted).into_iter()) == 0.0 {
+                        assert!(numbers.iter().all(|x| *x == 0.0), "{key}");
+                    } else {
+                        close(&key, half(numbers), wanted, 1e-3);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn statistics_and_changes_of_mend_equal_the_golden() {
+    let Some(golden) = golden() else { return };
+    let (model, sites) = (toy_model(), toy_sites());
+    let (_, rows) = captured(&golden, &model, &sites);
+    let wanted = &golden["mend"]["away"];
+    let mut mend = toy_mend(&model, &sites, false);
+    for (rows, wanted) in rows.iter().zip(wanted["factors"].as_array().expect("a list")) {
+        for (site, change) in sites.iter().zip(mend.observe_and_edit(rows).changes) {
+            let wanted = &wanted[name(*site)];
+            let padding = |numbers: &[f32], wanted: &Value| {
+                let rows = self::numbers(wanted).len();
+                wide(numbers).chain(std::iter::repeat(0.0)).take(rows).collect::<Vec<_>>().into_iter()
+            };
+            close("a", padding(&change.a, &wanted["a"]), &wanted["a"], 1e-4);
+            close("b", padding(&change.b, &wanted["b_with_rate"]), &wanted["b_with_rate"], 1e-4);
+        }
+    }
+    for (shape, wanted) in mend.shapes.iter().zip([&wanted["statistics"]["fc"], &wanted["statistics"]["proj"]]) {
+        assert_eq!(Some(shape.inputs.count), wanted["n"].as_u64());
+        close("mean of x", shape.inputs.mean.iter().copied(), &wanted["x_mean"], 1e-5);
+        close("squares of x", shape.inputs.squares.iter().copied(), &wanted["x_s"], 1e-4);
+        close("mean of delta", shape.outputs.mean.iter().copied(), &wanted["delta_mean"], 1e-5);
+        close("squares of delta", shape.outputs.squares.iter().copied(), &wanted["delta_s"], 1e-4);
+    }
+    let again = mend.edit(&rows[0]);
+    let edited = changed(&model, &sites, &again.changes);
+    for site in &sites {
+        let weight = edited.checkpoint().mlp_weight(site.layer, site.matrix).to_f32();
+        close("an edited matrix", wide(&weight), &wanted["applied"][name(*site)], 1e-5);
+    }
+    let edit = &golden["edits"][0];
+    let (text, labels) = (ids(&edit["ids"]), ids(&edit["labels"]).len());
+    let (before, _) = capture(&model, &sites, &text, labels);
+    let (after, _) = capture(&edited, &sites, &text, labels);
+    assert!((before - wanted["nll_before"].as_f64().expect("a number")).abs() < 1e-5);
+    assert!((after - wanted["applied_nll"].as_f64().expect("a number")).abs() < 1e-5);
+}

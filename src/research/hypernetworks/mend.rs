@@ -1,0 +1,164 @@
+//! MEND (Mitchell et al. 2022): networks that turn the gradient of a fact into a change of low rank.
+//!
+//! For each edited matrix, the rows of inputs x and output gradients δ are whitened and transformed by the network of
+//! the matrix's shape. With the transformed rows x̃ and δ̃, the change is `rate · x̃ᵀ δ̃`, which is added to the matrix.
+
+use super::capture::SiteRows;
+use super::mend_network::{MendNetwork, MendTape};
+use super::sites::{LowRank, Site};
+use super::whitening::RunningStatistics;
+use crate::model::Spec;
+use crate::model::load::checkpoint::MlpMatrix;
+use crate::numeric::Isa;
+use crate::numeric::random::NumpyRandomState;
+
+/// The rate of every matrix before training, as published.
+pub const START_RATE: f64 = 1e-4;
+
+/// The network and the statistics that all edited matrices of one shape share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SharedShape {
+    /// The statistics of the inputs x.
+    pub inputs: RunningStatistics,
+    /// The statistics of the output gradients δ.
+    pub outputs: RunningStatistics,
+    pub network: MendNetwork,
+}
+
+/// The editor: networks, statistics and rates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mend {
+    isa: Isa,
+    pub sites: Vec<Site>,
+    /// First the shape of the matrices that read the hidden state, then the shape of the down-projections.
+    pub shapes: [SharedShape; 2],
+    /// One factor per site.
+    pub rates: Vec<f64>,
+}
+
+/// The gradients of all parameters of the editor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MendGradients {
+    pub networks: [MendNetwork; 2],
+    pub rates: Vec<f64>,
+}
+
+/// The changes of one fact, and the intermediate results for the backward pass.
+pub struct MendEdit {
+    /// One change per site, with the rate in `b`.
+    pub changes: Vec<LowRank>,
+    /// The transformed rows δ̃ of each site.
+    outputs: Vec<Vec<f32>>,
+    tapes: Vec<MendTape>,
+}
+
+impl Mend {
+    /// Creates an untrained editor, which returns the whitened gradient times the rate. `rank` is the rank of the
+    /// networks; it is at most the width of a row.
+    pub fn new(spec: &Spec, isa: Isa, sites: Vec<Site>, rank: usize, numbers: &mut NumpyRandomState) -> Self {
+        let (d, f) = (spec.hidden_size, spec.intermediate_size);
+        let matrices = |down: bool| sites.iter().filter(|site| (site.matrix == MlpMatrix::Down) == down).count();
+        let shape = |(inputs, outputs, down): (usize, usize, bool)| SharedShape {
+            inputs: RunningStatistics::new(inputs),
+            outputs: RunningStatistics::new(outputs),
+            network: MendNetwork::new(d + f, rank.min(d + f), matrices(down), numbers),
+        };
+        let shapes = [(d, f, false), (f, d, true)].map(shape);
+        let rates = vec![START_RATE; sites.len()];
+        Self { isa, sites, shapes, rates }
+    }
+
+    /// Adds the rows of a fact to the statistics of its sites' shapes, without an edit.
+    pub fn observe(&mut self, rows: &[SiteRows]) {
+        for (index, rows) in rows.iter().enumerate() {
+            self.observe_site(index, rows);
+        }
+    }
+
+    /// Computes the changes of one fact during training: the rows of each site are added to the statistics before they
+    /// are whitened.
+    pub fn observe_and_edit(&mut self, rows: &[SiteRows]) -> MendEdit {
+        let mut edit = MendEdit { changes: Vec::new(), outputs: Vec::new(), tapes: Vec::new() };
+        for (index, rows) in rows.iter().enumerate() {
+            self.observe_site(index, rows);
+            self.edit_site(index, rows, &mut edit);
+        }
+        edit
+    }
+
+    /// Computes the changes of one fact. The statistics do not change.
+    pub fn edit(&self, rows: &[SiteRows]) -> MendEdit {
+        let mut edit = MendEdit { changes: Vec::new(), outputs: Vec::new(), tapes: Vec::new() };
+        for (index, rows) in rows.iter().enumerate() {
+            self.edit_site(index, rows, &mut edit);
+        }
+        edit
+    }
+
+    fn observe_site(&mut self, index: usize, rows: &SiteRows) {
+        let shape = &mut self.shapes[shape_of(self.sites[index])];
+        shape.inputs.add(&rows.x);
+        shape.outputs.add(&rows.delta);
+    }
+
+    fn edit_site(&self, index: usize, rows: &SiteRows, edit: &mut MendEdit) {
+        let shape = &self.shapes[shape_of(self.sites[index])];
+        let (x, delta) = (shape.inputs.whiten(&rows.x), shape.outputs.whiten(&rows.delta));
+        let (z, tape) = shape.network.forward(self.isa, self.index_in_shape(index), joined(&x, &delta, shape));
+        let (a, outputs) = separated(&z, shape);
+        let b = outputs.iter().map(|x| (self.rates[index] * f64::from(*x)) as f32).collect();
+        edit.changes.push(LowRank { a, b });
+        edit.outputs.push(outputs);
+        edit.tapes.push(tape);
+    }
+
+    /// Creates gradients of zero.
+    pub fn zero_gradients(&self) -> MendGradients {
+        MendGradients {
+            networks: [0, 1].map(|shape| self.shapes[shape].network.zeros_like()),
+            rates: vec![0.0; self.rates.len()],
+        }
+    }
+
+    /// Adds the gradients of the parameters to `sums`. `by_change` are the gradients of the factors of each change.
+    pub fn reverse(&self, edit: &MendEdit, by_change: &[LowRank], sums: &mut MendGradients) {
+        for (index, by) in by_change.iter().enumerate() {
+            let which = shape_of(self.sites[index]);
+            let shape = &self.shapes[which];
+            for (by_b, output) in by.b.iter().zip(&edit.outputs[index]) {
+                sums.rates[index] += f64::from(*by_b) * f64::from(*output);
+            }
+            let by_output: Vec<f32> = by.b.iter().map(|x| (self.rates[index] * f64::from(*x)) as f32).collect();
+            let gradient = joined(&by.a, &by_output, shape);
+            let (matrix, tape) = (self.index_in_shape(index), &edit.tapes[index]);
+            shape.network.reverse(self.isa, matrix, tape, gradient, &mut sums.networks[which]);
+        }
+    }
+
+    /// Returns the index of a site among the sites of its shape.
+    fn index_in_shape(&self, index: usize) -> usize {
+        let shape = shape_of(self.sites[index]);
+        self.sites[..index].iter().filter(|site| shape_of(**site) == shape).count()
+    }
+}
+
+fn shape_of(site: Site) -> usize {
+    usize::from(site.matrix == MlpMatrix::Down)
+}
+
+/// Joins the rows of x and δ to rows of the network's width.
+fn joined(x: &[f32], delta: &[f32], shape: &SharedShape) -> Vec<f32> {
+    let rows = x.chunks(shape.inputs.mean.len()).zip(delta.chunks(shape.outputs.mean.len()));
+    rows.flat_map(|(x, delta)| x.iter().chain(delta)).copied().collect()
+}
+
+/// Separates the rows of a network into the part of x and the part of δ.
+fn separated(z: &[f32], shape: &SharedShape) -> (Vec<f32>, Vec<f32>) {
+    let (mut x, mut delta) = (Vec::new(), Vec::new());
+    for row in z.chunks(shape.network.width) {
+        let (one, other) = row.split_at(shape.inputs.mean.len());
+        x.extend_from_slice(one);
+        delta.extend_from_slice(other);
+    }
+    (x, delta)
+}

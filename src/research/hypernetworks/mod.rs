@@ -1,0 +1,21 @@
+//! The editors that train a network to edit: MEND (Mitchell et al. 2022) and KnowledgeEditor (KE, De Cao et al. 2021),
+//! as the ROME paper evaluates them. `build` does not use this module.
+//!
+//! A trained network turns the gradient of one fact into a change of a few MLP matrices of low rank. All arithmetic is
+//! in numerics `portable-1`, so training gives the same network on every machine.
+//!
+//! - [`sites`]: the edited matrices, and their changes of low rank;
+//! - [`capture`]: the inputs and output gradients of these matrices for one fact;
+//! - [`whitening`]: running means and deviations;
+//! - [`mend_network`], [`mend`]: the editor MEND and its gradients;
+//! - [`objective`]: the loss of a trained editor, and its gradient with respect to a change.
+
+pub mod capture;
+pub mod mend;
+pub mod mend_network;
+pub mod objective;
+pub mod sites;
+pub mod whitening;
+
+#[cfg(test)]
+mod golden_tests;

@@ -1,0 +1,52 @@
+//! Names the matrices that a trained editor changes, and applies changes of low rank to them.
+
+use crate::model::load::checkpoint::MlpMatrix;
+use crate::model::{Model, Spec};
+
+/// The number of edited blocks at the end of a model, as published.
+const BLOCKS: usize = 3;
+
+/// A matrix that a trained editor changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    pub layer: usize,
+    pub matrix: MlpMatrix,
+}
+
+impl Site {
+    /// Returns the numbers of inputs and outputs of the matrix.
+    pub fn shape(self, spec: &Spec) -> (usize, usize) {
+        match self.matrix {
+            MlpMatrix::Gate | MlpMatrix::Up => (spec.hidden_size, spec.intermediate_size),
+            MlpMatrix::Down => (spec.intermediate_size, spec.hidden_size),
+        }
+    }
+}
+
+/// Returns the edited matrices in the order of the published settings: the last three blocks (all if there are fewer).
+/// A plain MLP is edited from the down-projection to the up-projection, a gated MLP in the order gate, up, down.
+pub fn sites(spec: &Spec) -> Vec<Site> {
+    let matrices: &[MlpMatrix] = if spec.family.mlp_gate.is_some() {
+        &[MlpMatrix::Gate, MlpMatrix::Up, MlpMatrix::Down]
+    } else {
+        &[MlpMatrix::Down, MlpMatrix::Up]
+    };
+    let block = |layer| matrices.iter().map(move |&matrix| Site { layer, matrix });
+    (spec.layers.saturating_sub(BLOCKS)..spec.layers).flat_map(block).collect()
+}
+
+/// A change `aᵀ b` of a matrix that maps row vectors, `y = x W`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRank {
+    /// `[rank, inputs]`.
+    pub a: Vec<f32>,
+    /// `[rank, outputs]`.
+    pub b: Vec<f32>,
+}
+
+/// Returns a copy of the model with the change `changes[i]` added to the matrix `sites[i]`.
+pub fn changed(model: &Model, sites: &[Site], changes: &[LowRank]) -> Model {
+    sites.iter().zip(changes).fold(model.clone(), |model, (site, LowRank { a, b })| {
+        if a.is_empty() { model } else { model.with_added(site.layer, site.matrix, a, b) }
+    })
+}
