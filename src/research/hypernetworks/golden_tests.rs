@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::capture::{SiteRows, capture};
+use super::ke::{Ke, KeSizes};
 use super::mend::Mend;
 use super::objective::{JudgedTexts, Loss, LossWeights, loss_and_gradients};
 use super::sites::{Site, changed};
@@ -250,4 +251,88 @@ fn statistics_and_changes_of_mend_equal_the_golden() {
     let (after, _) = capture(&edited, &sites, &text, labels);
     assert!((before - wanted["nll_before"].as_f64().expect("a number")).abs() < 1e-5);
     assert!((after - wanted["applied_nll"].as_f64().expect("a number")).abs() < 1e-5);
+}
+
+/// Creates the editor of the golden. The parameters follow the formula, in the order of the golden's list.
+fn toy_ke(golden: &Value, model: &Model, sites: &[Site]) -> Ke {
+    let mut ke = Ke::zeros(model, sites.to_vec(), KeSizes { cells: 3, condition: 5, hidden: 4 });
+    let names = golden["ke"]["parameters"].as_array().expect("a list");
+    for (t, (name, part)) in (300..).zip(names.iter().zip(ke.parts_mut()).skip(1)) {
+        let gain = name[0].as_str().expect("a name").ends_with(".g");
+        *part = if gain { filled(part.len(), t, 0.3, 1.0) } else { filled(part.len(), t, 0.6, 0.0) };
+    }
+    ke
+}
+
+#[test]
+fn ke_and_its_gradients_equal_the_golden() {
+    let Some(golden) = golden() else { return };
+    let (model, sites) = (toy_model(), toy_sites());
+    let (_, rows) = captured(&golden, &model, &sites);
+    let (wanted, ke) = (&golden["ke"], toy_ke(&golden, &model, &sites));
+    let (mut sums, mut mean) = (ke.zero_gradients(), Loss::default());
+    for (index, rows) in rows.iter().enumerate() {
+        let edit = ke.edit(&ids(&golden["edits"][index]["ids"]), rows);
+        close("condition", wide(&edit.condition), &wanted["condition_vectors"][index], 1e-5);
+        for (part, wanted) in edit.parts.iter().zip(wanted["parts"].as_array().expect("a list")) {
+            close("column a", wide(&part.column_a), &wanted["colA"][index], 1e-5);
+            close("column b", wide(&part.column_b), &wanted["colB"][index], 1e-5);
+        }
+        for (site, change) in sites.iter().zip(&edit.changes) {
+            let (inputs, outputs) = site.shape(model.spec());
+            let mut dense = vec![0.0; inputs * outputs];
+            for (a, b) in change.a.chunks(inputs).zip(change.b.chunks(outputs)) {
+                for (index, sum) in dense.iter_mut().enumerate() {
+                    *sum += f64::from(a[index / outputs]) * f64::from(b[index % outputs]);
+                }
+            }
+            close("a change", dense.into_iter(), &wanted["changes"][index][name(*site)], 1e-5);
+        }
+        let outer = &golden["outer"][index];
+        let (outer, labels) = (ids(&outer["ids"]), ids(&outer["labels"]).len());
+        let locality = ids(&golden["locality"][index]);
+        let texts = judged(&outer, labels, &locality);
+        let (loss, by_change) = loss_and_gradients(&model, &sites, &edit.changes, texts, WEIGHTS);
+        ke.reverse(&edit, rows, &by_change, &mut sums);
+        mean.edit += loss.edit / 2.0;
+        mean.divergence += loss.divergence / 2.0;
+    }
+    let number = |key: &str| wanted[key].as_f64().expect("a number");
+    assert!((mean.edit - number("edit_loss")).abs() < 1e-5, "{mean:?}");
+    assert!((mean.divergence - number("kl")).abs() < 1e-5, "{mean:?}");
+    let names = wanted["parameters"].as_array().expect("a list");
+    for (name, part) in names.iter().zip(sums.parts_mut()) {
+        let name = name[0].as_str().expect("a name");
+        close(name, part.iter().map(|x| f64::from(*x) / 2.0), &wanted["gradients"][name], 1e-3);
+    }
+}
+
+/// A network with slope 0 at 0 would have no gradient, because a new network has only zeros there.
+#[test]
+fn a_new_network_learns() {
+    let (model, sites) = (toy_model(), toy_sites());
+    let mut mend = Mend::new(model.spec(), model.isa(), sites.clone(), 5, &mut NumpyRandomState::new(1));
+    let (_, rows) = capture(&model, &sites, &[3, 7, 1, 9], 1);
+    mend.observe(&rows);
+    let edit = mend.observe_and_edit(&rows);
+    let texts = judged(&[7, 1, 9], 1, &[1, 2, 3, 4, 5, 6]);
+    let (_, by_change) = loss_and_gradients(&model, &sites, &edit.changes, texts, WEIGHTS);
+    let mut sums = mend.zero_gradients();
+    mend.reverse(&edit, &by_change, &mut sums);
+    for layer in sums.networks.iter().flat_map(|network| &network.layers) {
+        assert!(layer.u.iter().any(|x| *x != 0.0));
+        assert!(layer.v.iter().chain(&layer.scale).all(|x| *x == 0.0));
+    }
+}
+
+#[test]
+fn changes_of_zero_give_the_base() {
+    let (model, sites) = (toy_model(), toy_sites());
+    let mut mend = Mend::new(model.spec(), model.isa(), sites.clone(), 5, &mut NumpyRandomState::new(1));
+    mend.rates.fill(0.0);
+    let (_, rows) = capture(&model, &sites, &[5, 2, 8, 4, 6], 2);
+    let edit = mend.observe_and_edit(&rows);
+    let texts = judged(&[2, 8, 4, 6], 2, &[1, 2, 3]);
+    let (loss, _) = loss_and_gradients(&model, &sites, &edit.changes, texts, WEIGHTS);
+    assert_eq!(loss.divergence, 0.0);
 }

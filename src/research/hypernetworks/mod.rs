@@ -8,9 +8,12 @@
 //! - [`capture`]: the inputs and output gradients of these matrices for one fact;
 //! - [`whitening`]: running means and deviations;
 //! - [`mend_network`], [`mend`]: the editor MEND and its gradients;
+//! - [`lstm`], [`ke`]: the editor KE and its gradients;
 //! - [`objective`]: the loss of a trained editor, and its gradient with respect to a change.
 
 pub mod capture;
+pub mod ke;
+pub mod lstm;
 pub mod mend;
 pub mod mend_network;
 pub mod objective;
