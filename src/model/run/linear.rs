@@ -55,13 +55,13 @@ impl Model {
         let block = &self.checkpoint().blocks[layer];
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
         let (gain, bias) = (norm.gain.to_f32(), norm.bias.as_ref().map(Tensor::to_f32));
-        let mut x = tape.norm.unit.clone();
-        each_row(&mut x, gain.len(), |_, row| {
+        let mut out = tape.norm.unit.clone();
+        each_row(&mut out, gain.len(), |_, row| {
             row.iter_mut().zip(gain.iter()).for_each(|(x, gain)| *x *= gain);
             if let Some(bias) = &bias {
                 add_serial(row, bias);
             }
         });
-        x
+        out
     }
 }

@@ -26,10 +26,10 @@ pub fn capture(model: &Model, sites: &[Site], text: &[u32], labels: usize) -> (f
     let loss = likelihood_gradient(&mut gradient, &text[text.len() - labels..], 1.0);
     let mut found: Vec<Option<SiteRows>> = vec![None; sites.len()];
     pass.reverse(model, &tape, &gradient, |layer, gradients| {
-        for (found, site) in found.iter_mut().zip(sites).filter(|(_, site)| site.layer == layer) {
+        for (slot, site) in found.iter_mut().zip(sites).filter(|(_, site)| site.layer == layer) {
             let (inputs, outputs) = site.shape(model.spec());
             let (x, delta) = of_site(&gradients, site.matrix);
-            *found = Some(without_zeros(x, inputs, delta, outputs));
+            *slot = Some(without_zeros(x, inputs, delta, outputs));
         }
     });
     (loss, found.into_iter().map(|rows| rows.expect("the pass covers the layer of every site")).collect())
@@ -58,10 +58,11 @@ pub(super) fn of_site(gradients: &MlpGradients, matrix: MlpMatrix) -> (&[f32], &
     }
 }
 
-fn without_zeros(x: &[f32], inputs: usize, delta: &[f32], outputs: usize) -> SiteRows {
+fn without_zeros(all_x: &[f32], inputs: usize, all_delta: &[f32], outputs: usize) -> SiteRows {
     let mut rows = SiteRows { x: Vec::new(), delta: Vec::new() };
-    for (x, delta) in x.chunks(inputs).zip(delta.chunks(outputs)) {
-        if x.iter().any(|x| *x != 0.0) && delta.iter().any(|x| *x != 0.0) {
+    let is_zero = |row: &[f32]| row.iter().all(|number| *number == 0.0);
+    for (x, delta) in all_x.chunks(inputs).zip(all_delta.chunks(outputs)) {
+        if !is_zero(x) && !is_zero(delta) {
             rows.x.extend_from_slice(x);
             rows.delta.extend_from_slice(delta);
         }

@@ -21,6 +21,7 @@ use crate::safetensors::{TensorData, write};
 const WEIGHTS: LossWeights = LossWeights { edit: 0.1, locality: 1.0 };
 
 /// Returns the results, or prints why the test is skipped.
+#[expect(clippy::print_stderr, reason = "a skipped test is reported")]
 fn golden() -> Option<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tools/hypernetworks/golden.json");
     let text = std::fs::read_to_string(&path);
@@ -134,10 +135,10 @@ fn captured(golden: &Value, model: &Model, sites: &[Site]) -> (f64, Vec<Vec<Site
 fn captured_rows_equal_the_golden() {
     let Some(golden) = golden() else { return };
     let (model, sites) = (toy_model(), toy_sites());
-    let (loss, rows) = captured(&golden, &model, &sites);
+    let (loss, captured_rows) = captured(&golden, &model, &sites);
     assert!((loss - golden["inner_loss_mean"].as_f64().expect("a number")).abs() < 1e-6, "{loss}");
-    for (edit, rows) in rows.iter().enumerate() {
-        for (site, rows) in sites.iter().zip(rows) {
+    for (edit, all) in captured_rows.iter().enumerate() {
+        for (site, rows) in sites.iter().zip(all) {
             let wanted = &golden["caught"][edit][name(*site)];
             close("x", wide(&rows.x), &wanted["x"], 1e-5);
             close("delta", wide(&rows.delta), &wanted["delta"], 1e-5);
@@ -202,11 +203,11 @@ fn mend_and_its_gradients_equal_the_golden() {
             for (index, layer) in network.layers.iter().enumerate() {
                 for (part, numbers) in ["V", "U", "b", "scale", "shift"].iter().zip(layer.parts()) {
                     let key = format!("{shape}.{part}.{index}");
-                    let wanted = &wanted["gradients"][&key];
-                    if norm(self::numbers(wanted).into_iter()) == 0.0 {
+                    let gradient = &wanted["gradients"][&key];
+                    if norm(self::numbers(gradient).into_iter()) == 0.0 {
                         assert!(numbers.iter().all(|x| *x == 0.0), "{key}");
                     } else {
-                        close(&key, half(numbers), wanted, 1e-3);
+                        close(&key, half(numbers), gradient, 1e-3);
                     }
                 }
             }
@@ -221,23 +222,23 @@ fn statistics_and_changes_of_mend_equal_the_golden() {
     let (_, rows) = captured(&golden, &model, &sites);
     let wanted = &golden["mend"]["away"];
     let mut mend = toy_mend(&model, &sites, false);
-    for (rows, wanted) in rows.iter().zip(wanted["factors"].as_array().expect("a list")) {
-        for (site, change) in sites.iter().zip(mend.observe_and_edit(rows).changes) {
-            let wanted = &wanted[name(*site)];
-            let padding = |numbers: &[f32], wanted: &Value| {
-                let rows = self::numbers(wanted).len();
-                wide(numbers).chain(std::iter::repeat(0.0)).take(rows).collect::<Vec<_>>().into_iter()
-            };
-            close("a", padding(&change.a, &wanted["a"]), &wanted["a"], 1e-4);
-            close("b", padding(&change.b, &wanted["b_with_rate"]), &wanted["b_with_rate"], 1e-4);
+    // The golden fills the changes of the shorter edit up with rows of zeros.
+    let padded = |numbers: &[f32], count: usize| {
+        wide(numbers).chain(std::iter::repeat(0.0)).take(count).collect::<Vec<_>>().into_iter()
+    };
+    for (edit, factors) in rows.iter().zip(wanted["factors"].as_array().expect("a list")) {
+        for (site, change) in sites.iter().zip(mend.observe_and_edit(edit).changes) {
+            let (a, b) = (&factors[name(*site)]["a"], &factors[name(*site)]["b_with_rate"]);
+            close("a", padded(&change.a, numbers(a).len()), a, 1e-4);
+            close("b", padded(&change.b, numbers(b).len()), b, 1e-4);
         }
     }
-    for (shape, wanted) in mend.shapes.iter().zip([&wanted["statistics"]["fc"], &wanted["statistics"]["proj"]]) {
-        assert_eq!(Some(shape.inputs.count), wanted["n"].as_u64());
-        close("mean of x", shape.inputs.mean.iter().copied(), &wanted["x_mean"], 1e-5);
-        close("squares of x", shape.inputs.squares.iter().copied(), &wanted["x_s"], 1e-4);
-        close("mean of delta", shape.outputs.mean.iter().copied(), &wanted["delta_mean"], 1e-5);
-        close("squares of delta", shape.outputs.squares.iter().copied(), &wanted["delta_s"], 1e-4);
+    for (shape, statistics) in mend.shapes.iter().zip([&wanted["statistics"]["fc"], &wanted["statistics"]["proj"]]) {
+        assert_eq!(Some(shape.inputs.count), statistics["n"].as_u64());
+        close("mean of x", shape.inputs.mean.iter().copied(), &statistics["x_mean"], 1e-5);
+        close("squares of x", shape.inputs.squares.iter().copied(), &statistics["x_s"], 1e-4);
+        close("mean of delta", shape.outputs.mean.iter().copied(), &statistics["delta_mean"], 1e-5);
+        close("squares of delta", shape.outputs.squares.iter().copied(), &statistics["delta_s"], 1e-4);
     }
     let again = mend.edit(&rows[0]);
     let edited = changed(&model, &sites, &again.changes);
@@ -245,8 +246,8 @@ fn statistics_and_changes_of_mend_equal_the_golden() {
         let weight = edited.checkpoint().mlp_weight(site.layer, site.matrix).to_f32();
         close("an edited matrix", wide(&weight), &wanted["applied"][name(*site)], 1e-5);
     }
-    let edit = &golden["edits"][0];
-    let (text, labels) = (ids(&edit["ids"]), ids(&edit["labels"]).len());
+    let first = &golden["edits"][0];
+    let (text, labels) = (ids(&first["ids"]), ids(&first["labels"]).len());
     let (before, _) = capture(&model, &sites, &text, labels);
     let (after, _) = capture(&edited, &sites, &text, labels);
     assert!((before - wanted["nll_before"].as_f64().expect("a number")).abs() < 1e-5);
@@ -271,19 +272,19 @@ fn ke_and_its_gradients_equal_the_golden() {
     let (_, rows) = captured(&golden, &model, &sites);
     let (wanted, ke) = (&golden["ke"], toy_ke(&golden, &model, &sites));
     let (mut sums, mut mean) = (ke.zero_gradients(), Loss::default());
-    for (index, rows) in rows.iter().enumerate() {
-        let edit = ke.edit(&ids(&golden["edits"][index]["ids"]), rows);
+    for (index, of_edit) in rows.iter().enumerate() {
+        let edit = ke.edit(&ids(&golden["edits"][index]["ids"]), of_edit);
         close("condition", wide(&edit.condition), &wanted["condition_vectors"][index], 1e-5);
-        for (part, wanted) in edit.parts.iter().zip(wanted["parts"].as_array().expect("a list")) {
-            close("column a", wide(&part.column_a), &wanted["colA"][index], 1e-5);
-            close("column b", wide(&part.column_b), &wanted["colB"][index], 1e-5);
+        for (part, parts) in edit.parts.iter().zip(wanted["parts"].as_array().expect("a list")) {
+            close("column a", wide(&part.column_a), &parts["colA"][index], 1e-5);
+            close("column b", wide(&part.column_b), &parts["colB"][index], 1e-5);
         }
         for (site, change) in sites.iter().zip(&edit.changes) {
             let (inputs, outputs) = site.shape(model.spec());
             let mut dense = vec![0.0; inputs * outputs];
             for (a, b) in change.a.chunks(inputs).zip(change.b.chunks(outputs)) {
-                for (index, sum) in dense.iter_mut().enumerate() {
-                    *sum += f64::from(a[index / outputs]) * f64::from(b[index % outputs]);
+                for (element, sum) in dense.iter_mut().enumerate() {
+                    *sum += f64::from(a[element / outputs]) * f64::from(b[element % outputs]);
                 }
             }
             close("a change", dense.into_iter(), &wanted["changes"][index][name(*site)], 1e-5);
@@ -293,17 +294,17 @@ fn ke_and_its_gradients_equal_the_golden() {
         let locality = ids(&golden["locality"][index]);
         let texts = judged(&outer, labels, &locality);
         let (loss, by_change) = loss_and_gradients(&model, &sites, &edit.changes, texts, WEIGHTS);
-        ke.reverse(&edit, rows, &by_change, &mut sums);
+        ke.reverse(&edit, of_edit, &by_change, &mut sums);
         mean.edit += loss.edit / 2.0;
         mean.divergence += loss.divergence / 2.0;
     }
     let number = |key: &str| wanted[key].as_f64().expect("a number");
     assert!((mean.edit - number("edit_loss")).abs() < 1e-5, "{mean:?}");
     assert!((mean.divergence - number("kl")).abs() < 1e-5, "{mean:?}");
-    let names = wanted["parameters"].as_array().expect("a list");
-    for (name, part) in names.iter().zip(sums.parts_mut()) {
-        let name = name[0].as_str().expect("a name");
-        close(name, part.iter().map(|x| f64::from(*x) / 2.0), &wanted["gradients"][name], 1e-3);
+    let parameters = wanted["parameters"].as_array().expect("a list");
+    for (parameter, part) in parameters.iter().zip(sums.parts_mut()) {
+        let key = parameter[0].as_str().expect("a name");
+        close(key, part.iter().map(|x| f64::from(*x) / 2.0), &wanted["gradients"][key], 1e-3);
     }
 }
 

@@ -103,8 +103,8 @@ impl NormalisedLayer {
         let v = View::new(&self.v, self.g.len(), self.inputs);
         let mut out = matmul(isa, View::new(x, 1, self.inputs), v.transposed());
         let rows = self.v.chunks(self.inputs).zip(self.g.iter().zip(&self.bias));
-        for (y, (v, (g, bias))) in out.iter_mut().zip(rows) {
-            *y = *y * (g / dot(v, v).sqrt()) + bias;
+        for (y, (row, (g, bias))) in out.iter_mut().zip(rows) {
+            *y = *y * (g / dot(row, row).sqrt()) + bias;
         }
         out
     }
@@ -113,14 +113,14 @@ impl NormalisedLayer {
     fn reverse(&self, isa: Isa, x: &[f32], gradient: &[f32], sums: &mut Self) -> Vec<f32> {
         add(&mut sums.bias, gradient);
         let mut by_product = gradient.to_vec();
-        for (row, (by, sum)) in by_product.iter_mut().zip(sums.v.chunks_mut(self.inputs)).enumerate() {
+        for (row, (by, by_v)) in by_product.iter_mut().zip(sums.v.chunks_mut(self.inputs)).enumerate() {
             let v = &self.v[row * self.inputs..][..self.inputs];
             let norm = dot(v, v).sqrt();
             let along = dot(x, v) / norm;
             sums.g[row] += *by * along;
             let factor = self.g[row] / norm;
-            for (sum, (x, v)) in sum.iter_mut().zip(x.iter().zip(v)) {
-                *sum += *by * factor * (x - along / norm * v);
+            for (sum, (input, element)) in by_v.iter_mut().zip(x.iter().zip(v)) {
+                *sum += *by * factor * (input - along / norm * element);
             }
             *by *= factor;
         }
@@ -180,11 +180,11 @@ impl Ke {
         add(&mut condition, &self.condition_bias);
         condition.iter_mut().for_each(|x| *x = tanh(*x));
         let (mut changes, mut parts, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, rows) in rows.iter().enumerate() {
+        for (index, of_site) in rows.iter().enumerate() {
             let mut units = self.heads[index].first.apply(self.isa, &condition);
             units.iter_mut().for_each(|x| *x = tanh(*x));
             let part = KeParts::of(&self.heads[index].second.apply(self.isa, &units), self.shapes[index]);
-            changes.push(part.change(rows));
+            changes.push(part.change(of_site));
             parts.push(part);
             hidden.push(units);
         }
@@ -200,12 +200,12 @@ impl Ke {
     /// `rows` the rows that [`Ke::edit`] was given.
     pub fn reverse(&self, edit: &KeEdit, rows: &[SiteRows], by_change: &[LowRank], sums: &mut Self) {
         let mut by_condition = vec![0.0; edit.condition.len()];
-        for (index, (by, rows)) in by_change.iter().zip(rows).enumerate() {
-            let gradient = edit.parts[index].reverse(rows, by);
-            let (head, sums) = (&self.heads[index], &mut sums.heads[index]);
-            let mut by_units = head.second.reverse(self.isa, &edit.hidden[index], &gradient, &mut sums.second);
+        for (index, (by, of_site)) in by_change.iter().zip(rows).enumerate() {
+            let gradient = edit.parts[index].reverse(of_site, by);
+            let (head, total) = (&self.heads[index], &mut sums.heads[index]);
+            let mut by_units = head.second.reverse(self.isa, &edit.hidden[index], &gradient, &mut total.second);
             by_units.iter_mut().zip(&edit.hidden[index]).for_each(|(g, y)| *g *= 1.0 - y * y);
-            add(&mut by_condition, &head.first.reverse(self.isa, &edit.condition, &by_units, &mut sums.first));
+            add(&mut by_condition, &head.first.reverse(self.isa, &edit.condition, &by_units, &mut total.first));
         }
         by_condition.iter_mut().zip(&edit.condition).for_each(|(g, c)| *g *= 1.0 - c * c);
         add(&mut sums.condition_bias, &by_condition);
@@ -258,9 +258,9 @@ impl KeParts {
 
     /// Returns the change as a product of rank T + 1 with T = the number of rows.
     fn change(&self, rows: &SiteRows) -> LowRank {
-        let times = |rows: &[f32], factors: &[f32], scale: f32| {
+        let times = |matrix: &[f32], factors: &[f32], scale: f32| {
             let row = |row: &[f32]| row.iter().zip(factors).map(|(x, y)| x * y * scale).collect::<Vec<_>>();
-            rows.chunks(factors.len()).flat_map(row).collect::<Vec<_>>()
+            matrix.chunks(factors.len()).flat_map(row).collect::<Vec<_>>()
         };
         let mut a = times(&rows.x, &self.row_a, 1.0);
         a.extend_from_slice(&self.row_b);
@@ -278,16 +278,16 @@ impl KeParts {
             by_row_a.iter_mut().zip(by_a.iter().zip(x)).for_each(|(sum, (g, x))| *sum += g * x);
         }
         for (by_b, delta) in by.b.chunks(outputs).zip(rows.delta.chunks(outputs)) {
-            for (index, (g, delta)) in by_b.iter().zip(delta).enumerate() {
-                by_column_a[index] += self.scale * g * delta;
-                by_scale += g * self.column_a[index] * delta;
+            for (index, (g, output)) in by_b.iter().zip(delta).enumerate() {
+                by_column_a[index] += self.scale * g * output;
+                by_scale += g * self.column_a[index] * output;
             }
         }
         let (by_row_b, by_b) = (&by.a[(rank - 1) * inputs..], &by.b[(rank - 1) * outputs..]);
         by_scale += dot(by_b, &self.column_b);
-        let by_shares = |shares: &[f32], by: &[f32]| {
-            let mean = dot(shares, by);
-            shares.iter().zip(by).map(|(p, g)| p * (g - mean)).collect::<Vec<_>>()
+        let by_shares = |shares: &[f32], gradient: &[f32]| {
+            let mean = dot(shares, gradient);
+            shares.iter().zip(gradient).map(|(p, g)| p * (g - mean)).collect::<Vec<_>>()
         };
         let mut out = by_column_a;
         out.extend(by_shares(&self.row_a, &by_row_a));

@@ -80,10 +80,10 @@ impl Lstm {
             add(row, &self.state_bias);
         });
         let (mut cell, mut hidden, mut steps) = (vec![0.0; h], vec![0.0; h], Vec::new());
-        for by_input in by_input.chunks(4 * h) {
+        for step_input in by_input.chunks(4 * h) {
             let state_weight = View::new(&self.state_weight, 4 * h, h);
             let mut gates = matmul(isa, View::new(&hidden, 1, h), state_weight.transposed());
-            add(&mut gates, by_input);
+            add(&mut gates, step_input);
             for (index, gate) in gates.iter_mut().enumerate() {
                 *gate = if index / h == 2 { tanh(*gate) } else { sigmoid(*gate) };
             }

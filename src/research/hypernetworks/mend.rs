@@ -70,8 +70,8 @@ impl Mend {
 
     /// Adds the rows of a fact to the statistics of its sites' shapes, without an edit.
     pub fn observe(&mut self, rows: &[SiteRows]) {
-        for (index, rows) in rows.iter().enumerate() {
-            self.observe_site(index, rows);
+        for (index, of_site) in rows.iter().enumerate() {
+            self.observe_site(index, of_site);
         }
     }
 
@@ -79,9 +79,9 @@ impl Mend {
     /// are whitened.
     pub fn observe_and_edit(&mut self, rows: &[SiteRows]) -> MendEdit {
         let mut edit = MendEdit { changes: Vec::new(), outputs: Vec::new(), tapes: Vec::new() };
-        for (index, rows) in rows.iter().enumerate() {
-            self.observe_site(index, rows);
-            self.edit_site(index, rows, &mut edit);
+        for (index, of_site) in rows.iter().enumerate() {
+            self.observe_site(index, of_site);
+            self.edit_site(index, of_site, &mut edit);
         }
         edit
     }
@@ -89,8 +89,8 @@ impl Mend {
     /// Computes the changes of one fact. The statistics do not change.
     pub fn edit(&self, rows: &[SiteRows]) -> MendEdit {
         let mut edit = MendEdit { changes: Vec::new(), outputs: Vec::new(), tapes: Vec::new() };
-        for (index, rows) in rows.iter().enumerate() {
-            self.edit_site(index, rows, &mut edit);
+        for (index, of_site) in rows.iter().enumerate() {
+            self.edit_site(index, of_site, &mut edit);
         }
         edit
     }
@@ -106,7 +106,7 @@ impl Mend {
         let (x, delta) = (shape.inputs.whiten(&rows.x), shape.outputs.whiten(&rows.delta));
         let (z, tape) = shape.network.forward(self.isa, self.index_in_shape(index), joined(&x, &delta, shape));
         let (a, outputs) = separated(&z, shape);
-        let b = outputs.iter().map(|x| (self.rates[index] * f64::from(*x)) as f32).collect();
+        let b = outputs.iter().map(|output| (self.rates[index] * f64::from(*output)) as f32).collect();
         edit.changes.push(LowRank { a, b });
         edit.outputs.push(outputs);
         edit.tapes.push(tape);
@@ -149,7 +149,7 @@ fn shape_of(site: Site) -> usize {
 /// Joins the rows of x and δ to rows of the network's width.
 fn joined(x: &[f32], delta: &[f32], shape: &SharedShape) -> Vec<f32> {
     let rows = x.chunks(shape.inputs.mean.len()).zip(delta.chunks(shape.outputs.mean.len()));
-    rows.flat_map(|(x, delta)| x.iter().chain(delta)).copied().collect()
+    rows.flat_map(|(one, other)| one.iter().chain(other)).copied().collect()
 }
 
 /// Separates the rows of a network into the part of x and the part of δ.

@@ -115,29 +115,29 @@ impl MendNetwork {
     pub fn reverse(&self, isa: Isa, matrix: usize, tape: &MendTape, gradient: Vec<f32>, sums: &mut Self) {
         let mut by_z = gradient;
         let (width, rank) = (self.width, self.rank);
-        for ((layer, tape), sums) in self.layers.iter().zip(&tape.layers).zip(&mut sums.layers).rev() {
+        for ((layer, kept), total) in self.layers.iter().zip(&tape.layers).zip(&mut sums.layers).rev() {
             let rows = by_z.len() / width;
             let mut by_p = by_z.clone();
-            by_p.iter_mut().zip(&tape.p).filter(|(_, p)| **p < 0.0).for_each(|(x, _)| *x = 0.0);
+            by_p.iter_mut().zip(&kept.p).filter(|(_, p)| **p < 0.0).for_each(|(x, _)| *x = 0.0);
             let columns = matrix * width..(matrix + 1) * width;
             let mut by_q = by_p.clone();
             for row in 0..rows {
                 let range = row * width..(row + 1) * width;
-                let (by_p, q) = (&by_p[range.clone()], &tape.q[range.clone()]);
-                add(&mut sums.shift[columns.clone()], by_p);
-                for (sum, (g, q)) in sums.scale[columns.clone()].iter_mut().zip(by_p.iter().zip(q)) {
+                let (by_p_row, q_row) = (&by_p[range.clone()], &kept.q[range.clone()]);
+                add(&mut total.shift[columns.clone()], by_p_row);
+                for (sum, (g, q)) in total.scale[columns.clone()].iter_mut().zip(by_p_row.iter().zip(q_row)) {
                     *sum += g * q;
                 }
                 for (g, scale) in by_q[range.clone()].iter_mut().zip(&layer.scale[columns.clone()]) {
                     *g *= scale;
                 }
-                add(&mut sums.bias, &by_q[range]);
+                add(&mut total.bias, &by_q[range]);
             }
             let by_q = View::new(&by_q, rows, width);
-            add(&mut sums.u, &matmul(isa, by_q.transposed(), View::new(&tape.projected, rows, rank)));
+            add(&mut total.u, &matmul(isa, by_q.transposed(), View::new(&kept.projected, rows, rank)));
             let by_projected = matmul(isa, by_q, View::new(&layer.u, width, rank));
             let by_projected = View::new(&by_projected, rows, rank);
-            add(&mut sums.v, &matmul(isa, by_projected.transposed(), View::new(&tape.z, rows, width)));
+            add(&mut total.v, &matmul(isa, by_projected.transposed(), View::new(&kept.z, rows, width)));
             add(&mut by_z, &matmul(isa, by_projected, View::new(&layer.v, rank, width)));
         }
     }

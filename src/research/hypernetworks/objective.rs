@@ -96,14 +96,14 @@ fn base_pass(base: &Model, sites: &[Site], texts: JudgedTexts<'_>) -> (UpperPass
 fn divergence_gradient(before: &mut [f32], after: &mut [f32], vocabulary: usize, weight: f64) -> f64 {
     let rows = after.len() / vocabulary;
     let mut total = 0.0;
-    for (before, after) in before.chunks_mut(vocabulary).zip(after.chunks_mut(vocabulary)) {
+    for (p_row, q_row) in before.chunks_mut(vocabulary).zip(after.chunks_mut(vocabulary)) {
         let logits: Vec<(f64, f64)> =
-            before.iter().zip(after.iter()).map(|(a, b)| (f64::from(*a), f64::from(*b))).collect();
-        let (sum_before, sum_after) = (softmax(before), softmax(after));
-        for ((one, other), p) in logits.iter().zip(before.iter()) {
+            p_row.iter().zip(q_row.iter()).map(|(a, b)| (f64::from(*a), f64::from(*b))).collect();
+        let (sum_before, sum_after) = (softmax(p_row), softmax(q_row));
+        for ((one, other), p) in logits.iter().zip(p_row.iter()) {
             total += f64::from(*p) * ((one - sum_before) - (other - sum_after));
         }
-        for (q, p) in after.iter_mut().zip(before.iter()) {
+        for (q, p) in q_row.iter_mut().zip(p_row.iter()) {
             *q = ((f64::from(*q) - f64::from(*p)) * weight / rows as f64) as f32;
         }
     }
