@@ -31,8 +31,8 @@ pub const UNCHANGED_KL: f64 = 0.1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The token ids that the model reads: the prompt, followed by the answer without its last token.
-    row: Vec<u32>,
-    answer: Vec<u32>,
+    pub(crate) row: Vec<u32>,
+    pub(crate) answer: Vec<u32>,
 }
 
 /// The probability of an answer after a prompt, and whether the model predicts it.

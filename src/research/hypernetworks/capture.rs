@@ -10,9 +10,9 @@ use crate::numeric::rows::softmax;
 /// The inputs of one matrix and the gradients of its outputs, at the positions where both are not zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SiteRows {
-    /// `[rows, inputs]`.
+    /// The inputs x, `[rows, inputs]`, with one row per position.
     pub x: Vec<f32>,
-    /// δ, `[rows, outputs]`.
+    /// The gradients δ of the outputs, `[rows, outputs]`.
     pub delta: Vec<f32>,
 }
 

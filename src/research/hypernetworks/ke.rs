@@ -8,20 +8,24 @@
 use super::capture::SiteRows;
 use super::lstm::{Lstm, LstmTape, sigmoid, tanh};
 use super::sites::{LowRank, Site};
+use super::train::{Learner, Trained};
 use crate::model::{Model, Spec};
+use crate::numeric::random::NumpyRandomState;
 use crate::numeric::rows::{add, dot, softmax};
 use crate::numeric::{Isa, View, matmul};
+
+/// The published learning rate.
+const PUBLISHED_RATE: f64 = 1e-5;
 
 /// A layer `y = (g / ‖v‖) v x + b` with weight normalisation (Salimans and Kingma 2016), or the gradients of its
 /// parameters. The norm is that of a row of v.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormalisedLayer {
     pub inputs: usize,
-    /// `[outputs, inputs]`.
+    /// The directions of the weights, `[outputs, inputs]`.
     pub v: Vec<f32>,
-    /// `[outputs]`.
+    /// The norms of the weights of each output, `[outputs]`.
     pub g: Vec<f32>,
-    /// `[outputs]`.
     pub bias: Vec<f32>,
 }
 
@@ -54,23 +58,24 @@ pub struct Ke {
     pub embedding: Vec<f32>,
     pub forward: Lstm,
     pub backward: Lstm,
-    /// `[condition, 2 cells]`.
+    /// The weights of the layer that computes the condition vector, `[condition, 2 cells]`.
     pub condition_weight: Vec<f32>,
-    /// `[condition]`.
     pub condition_bias: Vec<f32>,
     pub heads: Vec<KeHead>,
+    /// The learning rate of all parameters.
+    pub learning_rate: f64,
 }
 
 /// What the network of one matrix computes from the condition vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeParts {
-    /// `[outputs]`.
+    /// The factors of the gradient's columns, colA, `[outputs]`.
     pub column_a: Vec<f32>,
-    /// `softmax(rowA)`, `[inputs]`.
+    /// The factors of the gradient's rows, `softmax(rowA)`, `[inputs]`.
     pub row_a: Vec<f32>,
-    /// `[outputs]`.
+    /// The right factor of the part without the gradient, colB, `[outputs]`.
     pub column_b: Vec<f32>,
-    /// `softmax(rowB)`, `[inputs]`.
+    /// The left factor of the part without the gradient, `softmax(rowB)`, `[inputs]`.
     pub row_b: Vec<f32>,
     /// k, the scale of the change, from 0 to 1.
     pub scale: f32,
@@ -148,6 +153,26 @@ impl Ke {
             heads: shapes.iter().map(head).collect(),
             sites,
             shapes,
+            learning_rate: PUBLISHED_RATE,
+        }
+    }
+
+    /// Draws all parameters except for the embedding: uniformly between ±1/√n with n = the number of inputs of a layer,
+    /// or the number of cells of the LSTM. A gain is the norm of its row.
+    pub fn draw(&mut self, numbers: &mut NumpyRandomState) {
+        let states = 2 * self.forward.cells;
+        draw(&mut self.condition_weight, states, numbers);
+        draw(&mut self.condition_bias, states, numbers);
+        for lstm in [&mut self.forward, &mut self.backward] {
+            let cells = lstm.cells;
+            lstm.parts_mut().into_iter().for_each(|part| draw(part, cells, numbers));
+        }
+        for head in &mut self.heads {
+            for layer in [&mut head.first, &mut head.second] {
+                draw(&mut layer.v, layer.inputs, numbers);
+                draw(&mut layer.bias, layer.inputs, numbers);
+                layer.g = layer.v.chunks(layer.inputs).map(|row| dot(row, row).sqrt()).collect();
+            }
         }
     }
 
@@ -232,6 +257,49 @@ impl Ke {
         for (token, by_input) in text.iter().zip(by_inputs.chunks(lstm.inputs)) {
             add(&mut sums.embedding[*token as usize * lstm.inputs..][..lstm.inputs], by_input);
         }
+    }
+}
+
+/// Draws numbers uniformly between ±1/√`inputs`.
+fn draw(part: &mut [f32], inputs: usize, numbers: &mut NumpyRandomState) {
+    let bound = 1.0 / (inputs as f64).sqrt();
+    part.iter_mut().for_each(|x| *x = (bound * numbers.uniform()) as f32);
+}
+
+impl Learner for Ke {
+    type Edit = KeEdit;
+    type Gradients = Self;
+
+    fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    fn observe(&mut self, _: &[SiteRows]) {}
+
+    fn learn(&mut self, text: &[u32], rows: &[SiteRows]) -> KeEdit {
+        self.edit(text, rows)
+    }
+
+    fn apply(&self, text: &[u32], rows: &[SiteRows]) -> KeEdit {
+        self.edit(text, rows)
+    }
+
+    fn changes(edit: &KeEdit) -> &[LowRank] {
+        &edit.changes
+    }
+
+    fn zero_gradients(&self) -> Self {
+        self.zero_gradients()
+    }
+
+    fn reverse(&self, edit: &KeEdit, rows: &[SiteRows], by_change: &[LowRank], sums: &mut Self) {
+        self.reverse(edit, rows, by_change, sums);
+    }
+
+    fn trained<'p>(&'p mut self, gradients: &'p mut Self) -> Vec<Trained<'p>> {
+        let rate = self.learning_rate;
+        let pairs = self.parts_mut().into_iter().zip(gradients.parts_mut());
+        pairs.map(|(values, gradient)| Trained { values, gradient, rate }).collect()
     }
 }
 

@@ -13,17 +13,17 @@ pub struct Lstm {
     pub inputs: usize,
     /// The number of cells, h.
     pub cells: usize,
-    /// `[4 h, d]`.
+    /// The weights of the inputs, `[4 h, d]`.
     pub input_weight: Vec<f32>,
-    /// `[4 h, h]`.
+    /// The weights of the previous hidden state, `[4 h, h]`.
     pub state_weight: Vec<f32>,
-    /// `[4 h]`.
+    /// The bias of the inputs, `[4 h]`.
     pub input_bias: Vec<f32>,
-    /// `[4 h]`.
+    /// The bias of the previous hidden state, `[4 h]`.
     pub state_bias: Vec<f32>,
 }
 
-/// The intermediate results of one step.
+/// The intermediate results of one step, which reads one input.
 struct Step {
     /// The gates after their activation functions: input, forget, cell, output, `[4 h]`.
     gates: Vec<f32>,

@@ -6,6 +6,7 @@
 use super::capture::SiteRows;
 use super::mend_network::{MendNetwork, MendTape};
 use super::sites::{LowRank, Site};
+use super::train::{Learner, Trained};
 use super::whitening::RunningStatistics;
 use crate::model::Spec;
 use crate::model::load::checkpoint::MlpMatrix;
@@ -13,7 +14,7 @@ use crate::numeric::Isa;
 use crate::numeric::random::NumpyRandomState;
 
 /// The rate of every matrix before training, as published.
-pub const START_RATE: f64 = 1e-4;
+pub const START_RATE: f32 = 1e-4;
 
 /// The network and the statistics that all edited matrices of one shape share.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,14 +34,32 @@ pub struct Mend {
     /// First the shape of the matrices that read the hidden state, then the shape of the down-projections.
     pub shapes: [SharedShape; 2],
     /// One factor per site.
-    pub rates: Vec<f64>,
+    pub rates: Vec<f32>,
+    pub learning: MendLearningRates,
+}
+
+/// The learning rates of the two kinds of parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MendLearningRates {
+    /// The learning rate of the networks.
+    pub networks: f64,
+    /// The learning rate of the rates.
+    pub rates: f64,
+}
+
+impl MendLearningRates {
+    /// Returns the published rates for networks of another size: a step changes `p` by as much as in GPT-2 XL, about
+    /// `0.8 · rate · rank · √width`.
+    pub fn for_size(rank: usize, width: usize) -> Self {
+        Self { networks: 0.172 / (rank as f64 * (width as f64).sqrt()), rates: 1e-4 }
+    }
 }
 
 /// The gradients of all parameters of the editor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MendGradients {
     pub networks: [MendNetwork; 2],
-    pub rates: Vec<f64>,
+    pub rates: Vec<f32>,
 }
 
 /// The changes of one fact, and the intermediate results for the backward pass.
@@ -65,7 +84,8 @@ impl Mend {
         };
         let shapes = [(d, f, false), (f, d, true)].map(shape);
         let rates = vec![START_RATE; sites.len()];
-        Self { isa, sites, shapes, rates }
+        let learning = MendLearningRates::for_size(rank.min(d + f), d + f);
+        Self { isa, sites, shapes, rates, learning }
     }
 
     /// Adds the rows of a fact to the statistics of its sites' shapes, without an edit.
@@ -106,7 +126,7 @@ impl Mend {
         let (x, delta) = (shape.inputs.whiten(&rows.x), shape.outputs.whiten(&rows.delta));
         let (z, tape) = shape.network.forward(self.isa, self.index_in_shape(index), joined(&x, &delta, shape));
         let (a, outputs) = separated(&z, shape);
-        let b = outputs.iter().map(|output| (self.rates[index] * f64::from(*output)) as f32).collect();
+        let b = outputs.iter().map(|output| self.rates[index] * output).collect();
         edit.changes.push(LowRank { a, b });
         edit.outputs.push(outputs);
         edit.tapes.push(tape);
@@ -126,9 +146,9 @@ impl Mend {
             let which = shape_of(self.sites[index]);
             let shape = &self.shapes[which];
             for (by_b, output) in by.b.iter().zip(&edit.outputs[index]) {
-                sums.rates[index] += f64::from(*by_b) * f64::from(*output);
+                sums.rates[index] += by_b * output;
             }
-            let by_output: Vec<f32> = by.b.iter().map(|x| (self.rates[index] * f64::from(*x)) as f32).collect();
+            let by_output: Vec<f32> = by.b.iter().map(|x| self.rates[index] * x).collect();
             let gradient = joined(&by.a, &by_output, shape);
             let (matrix, tape) = (self.index_in_shape(index), &edit.tapes[index]);
             shape.network.reverse(self.isa, matrix, tape, gradient, &mut sums.networks[which]);
@@ -139,6 +159,52 @@ impl Mend {
     fn index_in_shape(&self, index: usize) -> usize {
         let shape = shape_of(self.sites[index]);
         self.sites[..index].iter().filter(|site| shape_of(**site) == shape).count()
+    }
+}
+
+impl Learner for Mend {
+    type Edit = MendEdit;
+    type Gradients = MendGradients;
+
+    fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    fn observe(&mut self, rows: &[SiteRows]) {
+        self.observe(rows);
+    }
+
+    fn learn(&mut self, _: &[u32], rows: &[SiteRows]) -> MendEdit {
+        self.observe_and_edit(rows)
+    }
+
+    fn apply(&self, _: &[u32], rows: &[SiteRows]) -> MendEdit {
+        self.edit(rows)
+    }
+
+    fn changes(edit: &MendEdit) -> &[LowRank] {
+        &edit.changes
+    }
+
+    fn zero_gradients(&self) -> MendGradients {
+        self.zero_gradients()
+    }
+
+    fn reverse(&self, edit: &MendEdit, _: &[SiteRows], by_change: &[LowRank], sums: &mut MendGradients) {
+        self.reverse(edit, by_change, sums);
+    }
+
+    fn trained<'p>(&'p mut self, gradients: &'p mut MendGradients) -> Vec<Trained<'p>> {
+        let rate = self.learning.networks;
+        let layers = self.shapes.iter_mut().flat_map(|shape| &mut shape.network.layers);
+        let by_layers = gradients.networks.iter_mut().flat_map(|network| &mut network.layers);
+        let mut all: Vec<Trained<'p>> = layers
+            .zip(by_layers)
+            .flat_map(|(layer, by_layer)| layer.parts_mut().into_iter().zip(by_layer.parts_mut()))
+            .map(|(values, gradient)| Trained { values, gradient, rate })
+            .collect();
+        all.push(Trained { values: &mut self.rates, gradient: &mut gradients.rates, rate: self.learning.rates });
+        all
     }
 }
 

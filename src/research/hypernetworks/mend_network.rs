@@ -12,11 +12,11 @@ use crate::numeric::{Isa, View, matmul};
 /// The parameters of one layer, or their gradients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MendLayer {
-    /// V, `[r, D]` with r = the rank.
+    /// The matrix V, `[r, D]` with r = the rank.
     pub v: Vec<f32>,
-    /// U, `[D, r]`.
+    /// The matrix U, `[D, r]`.
     pub u: Vec<f32>,
-    /// b, `[D]`.
+    /// The vector b, `[D]`.
     pub bias: Vec<f32>,
     /// The factors of q, `[matrices, D]`.
     pub scale: Vec<f32>,
@@ -41,7 +41,7 @@ pub struct MendTape {
 struct LayerTape {
     /// The input, `[rows, D]`.
     z: Vec<f32>,
-    /// V z, `[rows, r]`.
+    /// The product `V z` of each row, `[rows, r]`.
     projected: Vec<f32>,
     q: Vec<f32>,
     p: Vec<f32>,

@@ -9,7 +9,8 @@
 //! - [`whitening`]: running means and deviations;
 //! - [`mend_network`], [`mend`]: the editor MEND and its gradients;
 //! - [`lstm`], [`ke`]: the editor KE and its gradients;
-//! - [`objective`]: the loss of a trained editor, and its gradient with respect to a change.
+//! - [`objective`]: the loss of a trained editor, and its gradient with respect to a change;
+//! - [`train`]: the training.
 
 pub mod capture;
 pub mod ke;
@@ -18,6 +19,7 @@ pub mod mend;
 pub mod mend_network;
 pub mod objective;
 pub mod sites;
+pub mod train;
 pub mod whitening;
 
 #[cfg(test)]

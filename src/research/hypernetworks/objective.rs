@@ -110,8 +110,9 @@ fn divergence_gradient(before: &mut [f32], after: &mut [f32], vocabulary: usize,
     total / rows as f64
 }
 
-/// Returns the gradients of the factors of a change `aᵀ b`. `x` are the inputs of the changed matrix, and `gradient`
-/// the gradients of its outputs, with one row per position. The gradient of the matrix, `xᵀ gradient`, is not formed.
+/// Returns the gradients of the factors of a change `aᵀ b`. `x` contains the inputs of the changed matrix, and
+/// `gradient` contains the gradients of its outputs, with one row per position. The gradient of the whole matrix,
+/// `xᵀ gradient`, is not computed, because it is as large as the matrix.
 fn factor_gradients(
     isa: Isa,
     change: &LowRank,

@@ -35,12 +35,12 @@ pub fn sites(spec: &Spec) -> Vec<Site> {
     (spec.layers.saturating_sub(BLOCKS)..spec.layers).flat_map(block).collect()
 }
 
-/// A change `aᵀ b` of a matrix that maps row vectors, `y = x W`.
+/// A change `aᵀ b` that is added to a matrix W, which maps row vectors to `x W`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LowRank {
-    /// `[rank, inputs]`.
+    /// The left factor, `[rank, inputs]`.
     pub a: Vec<f32>,
-    /// `[rank, outputs]`.
+    /// The right factor, `[rank, outputs]`.
     pub b: Vec<f32>,
 }
 

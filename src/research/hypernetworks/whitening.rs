@@ -5,7 +5,7 @@
 /// A small number that is added to each standard deviation, as in the published code of MEND.
 const EPSILON: f64 = 1e-7;
 
-/// The running statistics of vectors of one length.
+/// The mean and the deviations of the vectors that were added so far. All vectors have the same length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunningStatistics {
     /// The number of vectors.

@@ -1,0 +1,82 @@
+//! Trains both editors on the toy model.
+
+use super::super::golden_tests::{toy_model, toy_sites};
+use super::super::ke::{Ke, KeSizes};
+use super::super::mend::Mend;
+use super::*;
+
+fn data() -> TrainingData {
+    let text = |tokens: &[u32], labels| FactText { tokens: tokens.to_vec(), labels };
+    let fact = |stated: &[u32], rephrased: &[u32], labels| TrainingFact {
+        stated: text(stated, labels),
+        rephrased: vec![text(rephrased, labels), text(stated, labels)],
+    };
+    let facts = vec![
+        fact(&[3, 7, 1, 9], &[7, 1, 9], 1),
+        fact(&[5, 2, 8, 4, 6], &[10, 2, 8, 4, 6], 2),
+        fact(&[1, 4, 10, 2], &[4, 10, 2], 1),
+    ];
+    let unrelated = vec![vec![1, 2, 3, 4, 5, 6], vec![10, 9, 8, 7, 6, 5]];
+    TrainingData { validation: facts.clone(), validation_unrelated: vec![vec![2, 4, 6]; 3], facts, unrelated }
+}
+
+fn settings() -> TrainingSettings {
+    TrainingSettings { batch: 3, weights: LossWeights { edit: 1.0, locality: 1.0 }, ..TrainingSettings::default() }
+}
+
+fn mend() -> Mend {
+    let model = toy_model();
+    let mut mend = Mend::new(model.spec(), model.isa(), toy_sites(), 5, &mut NumpyRandomState::new(1));
+    mend.learning.rates = 1e-2;
+    mend
+}
+
+fn ke() -> Ke {
+    let mut ke = Ke::zeros(&toy_model(), toy_sites(), KeSizes { cells: 3, condition: 5, hidden: 4 });
+    ke.draw(&mut NumpyRandomState::new(1));
+    ke.learning_rate = 1e-2;
+    ke
+}
+
+/// Returns the validation loss before and after 60 steps.
+fn losses<L: Learner>(learner: L) -> (f64, f64) {
+    let (model, data) = (toy_model(), data());
+    let mut training = Training::new(&model, &data, settings(), learner);
+    let before = training.validate().total(settings().weights);
+    (0..60).for_each(|_| assert_eq!(training.step().skipped, 0));
+    (before, training.validate().total(settings().weights))
+}
+
+#[test]
+fn training_lowers_the_loss() {
+    let (before, after) = losses(mend());
+    assert!(after < 0.9 * before, "MEND: {before} {after}");
+    let (before, after) = losses(ke());
+    assert!(after < 0.9 * before, "KE: {before} {after}");
+}
+
+#[test]
+fn every_thread_count_trains_the_same_parameters() {
+    let trained = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let (model, data) = (toy_model(), data());
+            let mut training = Training::new(&model, &data, settings(), mend());
+            (0..5).for_each(|_| {
+                training.step();
+            });
+            training.learner
+        })
+    };
+    assert_eq!(trained(1), trained(3));
+}
+
+#[test]
+fn validation_changes_nothing() {
+    let (model, data) = (toy_model(), data());
+    let mut training = Training::new(&model, &data, settings(), mend());
+    training.step();
+    let before = training.learner.clone();
+    let (one, other) = (training.validate(), training.validate());
+    assert_eq!((one, training.learner), (other, before));
+}
