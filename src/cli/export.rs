@@ -32,10 +32,10 @@ use crate::store::Store;
 pub(super) enum ExportVerb {
     /// Write a complete checkpoint: the base with the patch applied, a manifest, and the facts in its README
     ///
-    /// Only the bytes of the edited tensors differ from the base. Pickle files are not copied, and neither are weights
-    /// in formats other than the base's own (`*.gguf`, `consolidated.safetensors` …), because the patch does not change
-    /// them. All files are written to a temporary folder and checked, and then the folder is renamed. The new folder is
-    /// therefore never incomplete.
+    /// Only the bytes of the edited tensors differ from the base. Pickle files and weights in other formats than the
+    /// base's (`*.gguf`, `consolidated.safetensors` …) are not copied, because they contain the weights without the
+    /// patch. All files are written to a temporary folder and checked. Then the folder is renamed, so the new folder is
+    /// always complete.
     Checkpoint {
         #[command(flatten)]
         patch: PatchArgument,

@@ -72,8 +72,8 @@ impl Attempt {
         Self { stage, adam: Adam::new(width, stage.rate), delta: vec![0.0; width], evaluated: 0 }
     }
 
-    /// Receives the loss and the gradient at `self.delta`, and updates `self.delta`. Returns whether another evaluation
-    /// is needed.
+    /// Takes one optimiser step with the loss and the gradient at `self.delta`. Returns whether another evaluation is
+    /// needed. If not, `self.delta` is unchanged.
     fn step(&mut self, objective: &Objective<'_>, loss: Loss, gradient: &[f64]) -> bool {
         self.evaluated += 1;
         let enough = loss.total() < objective.settings.stop_loss || objective.settings.suffices(&loss);

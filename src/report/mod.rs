@@ -54,7 +54,7 @@ pub const VERSION: u32 = 1;
 pub struct Report {
     /// The version of this JSON format. It increases if a field is removed or changes its meaning.
     pub version: u32,
-    /// The command that made the report.
+    /// The command that made the report: `check`, `test` or `diff`.
     pub verb: ReportVerb,
     /// The outcome, which determines the exit code.
     pub outcome: Outcome,
@@ -230,7 +230,7 @@ pub struct TensorDiff {
     pub before: String,
     /// The digest of the tensor's bytes in the later model.
     pub after: String,
-    /// The Frobenius norm of the difference between the two tensors, after rounding to the stored type.
+    /// The Frobenius norm of the difference between the stored tensors of the two models.
     pub norm: f64,
     /// The Frobenius norm of the difference, divided by the Frobenius norm of the tensor in the base.
     pub relative: f64,

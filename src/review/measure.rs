@@ -1,4 +1,5 @@
-//! Measures two models, and reuses cached results from the store.
+//! Compares the predictions of two models, and measures the damage on neutral text. Cached results from the store are
+//! reused.
 
 use std::cell::OnceCell;
 

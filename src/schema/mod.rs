@@ -145,7 +145,7 @@ struct EditsFile {
 #[schemars(title = "edit", extend("dependencies" = { "status": ["status-reason"], "status-reason": ["status"] }))]
 #[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
 struct EditEntry {
-    /// A stable name, unique in the project, for example "eiffel-tower.city". A new name does not change the weights.
+    /// The id of the edit, unique in the project, for example "eiffel-tower.city". Another id does not change the patch.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
     id: String,
     /// The entity that the fact is about, as it is written in the sentence.

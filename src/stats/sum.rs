@@ -208,7 +208,8 @@ mod tests {
         let layers: Vec<usize> = (0..30).collect();
         let sizes = |inner| groups(&layers, inner).map(<[usize]>::len).collect::<Vec<_>>();
         assert_eq!(sizes(1536), [30]);
-        // In GPT-2 XL, an MLP key has 6400 elements, and a sum takes 328 MB.
+        // In GPT-2 XL, an MLP key has 6400 elements. The sum of a layer is a matrix of 6400² numbers in f64, 328 MB, so
+        // six sums fit in `SUM_BYTES`.
         assert_eq!(sizes(6400), [6; 5]);
         assert_eq!(sizes(1 << 20), [1; 30]);
         assert_eq!(groups(&[], 4).count(), 0);

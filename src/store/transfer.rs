@@ -76,8 +76,8 @@ impl Store {
     }
 
     /// Verifies and imports the entries that [`Store::export`] wrote to the directory `from`. A file is rejected if it
-    /// is damaged, if its name is not the name of an entry, or if this store has a valid entry with a different
-    /// payload. The other files are still imported.
+    /// is damaged, if its name is not the name of an entry, or if this store has a valid entry of the same kind
+    /// and key with a different payload. The other files are still imported.
     ///
     /// # Errors
     /// If `from` has no exported entries, or this store cannot be written to.

@@ -77,7 +77,7 @@ pub(in crate::cli) struct BuiltEdit<'a> {
 /// The difference between an edit and the edit with the same id in the previous `corrigenda.lock`.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(in crate::cli) enum LockChange {
-    /// The previous `corrigenda.lock` has the same edit.
+    /// The previous `corrigenda.lock` has the edit with the same contents.
     #[serde(rename = "")]
     Unchanged,
     /// The previous `corrigenda.lock` does not have the edit.

@@ -79,7 +79,7 @@ struct Begun {
     wrote: Vec<&'static str>,
     /// The files of the new project that already existed and were not changed.
     left: Vec<&'static str>,
-    /// Sentences for the user, such as how the layer was chosen.
+    /// Notes for the user, for example a sentence that says how the layer was chosen.
     notes: Vec<String>,
 }
 

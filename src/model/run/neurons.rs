@@ -23,8 +23,9 @@ pub struct Neurons<'m> {
 }
 
 impl<'m> Neurons<'m> {
-    /// Prepares the token sequence `row` at the MLP of `layer`. Each call of [`Neurons::at`] evaluates `copies` scaled
-    /// copies of the sequence. Returns `None` if the MLP is gated, because the MLP key then depends on more than the
+    /// Runs `row` up to the activation function in the MLP of `layer`. Each call of [`Neurons::at`] evaluates `copies`
+    /// copies of `row`, with different factors for the inputs of the activation function at the last position. Returns
+    /// `None` if the MLP is gated, because the MLP key then depends on more than the
     /// inputs of the activation function.
     pub fn new(model: &'m Model, layer: usize, row: &[u32], copies: usize) -> Option<Self> {
         if model.checkpoint().blocks[layer].mlp_gate.is_some() {

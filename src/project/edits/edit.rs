@@ -209,8 +209,8 @@ impl Edit {
     }
 }
 
-/// Returns the prompt up to the end of the subject. If two edits have the same text and the same `chat`, their MLP keys
-/// are equal, unless a tokenizer merges the end of the subject with the next letters.
+/// Returns the prompt up to the end of the subject. If this text and `chat` are equal for two edits, their MLP keys are
+/// equal too, unless the tokenizer merges the end of a subject with the letters that follow.
 pub fn words_to_key(prompt: &str, subject: &str) -> String {
     let head = prompt.split_once(PLACEHOLDER).map_or(prompt, |(head, _)| head);
     [head, subject].concat()
