@@ -124,7 +124,9 @@ fn measure<L: Learner>(world: &World, learner: &L) -> Result<(), Failure> {
         println!("{name}S {:5.1}  {name}M {:6.1}", 100.0 * part[0].value, 100.0 * part[1].value);
     };
     println!("{} records, S {:.1}", measured.len(), 100.0 * means.score());
-    [("E", means.rewrite), ("P", means.paraphrase), ("N", means.neighbour)].map(|(name, part)| shown(name, part));
+    for (name, part) in [("E", means.rewrite), ("P", means.paraphrase), ("N", means.neighbour)] {
+        shown(name, part);
+    }
     Ok(())
 }
 

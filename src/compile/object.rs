@@ -59,7 +59,7 @@ pub enum ObjectError {
 }
 
 impl Object {
-    /// Returns the object of an edit that was compiled at one layer.
+    /// Creates an object with the MLP key and the MLP value of `compiled` at `layer`.
     pub fn new(layer: usize, compiled: &Compiled) -> Self {
         let site = LayerVectors { key: compiled.key.clone(), value: compiled.value.clone() };
         let search = SearchSummary { stage: compiled.stage, evaluations: compiled.evaluations };
@@ -150,7 +150,7 @@ pub fn address(
 }
 
 /// Returns the address in the store of an object that contains only a key. The address depends on the same inputs as
-/// [`address`], except that the only setting is `bare_weight`, because the other settings affect only values.
+/// [`address`], but of the settings only on `bare_weight`, because the other settings affect only values.
 pub fn key_address(
     base: &Digest,
     reading: Option<&Digest>,

@@ -18,7 +18,8 @@ pub struct LinkEdit<'a> {
     pub resolved: &'a Resolved,
 }
 
-/// Compiled edits, with methods that link all of them or a subset.
+/// The compiled edits of one layer and the linear system over their MLP keys, which is solved for all edits or for a
+/// subset.
 pub struct Linker<'a> {
     model: &'a Model,
     /// The index of the edited layer, from 0.

@@ -21,7 +21,7 @@ pub struct PlannedEdit<'a> {
     pub name: &'a str,
     /// The byte range of `name` in the edit file.
     pub span: &'a Range<usize>,
-    /// The digest of what the weights depend on: subject, prompt, target and `chat`.
+    /// The digest of the fields of the edit that affect the patch: subject or alias, prompt, target and `chat`.
     pub meaning: Digest,
     /// The tokens of the prompt with every context template, the position of the subject's last token in each of them,
     /// and the tokens of the target.

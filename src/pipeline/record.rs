@@ -83,7 +83,7 @@ impl BuildRecord {
 }
 
 impl EditRecord {
-    /// Includes the change of one more tensor in the norm and the surviving share of the edit. The new norm is the root
+    /// Adds the change of another tensor of the edit to `norm` and `surviving`. The new norm is the root
     /// of the sum of the two squared norms. The new share is the mean of the two shares, weighted by the squared norms.
     fn add(&mut self, norm: f64, surviving: f64) {
         if self.norm == 0.0 {

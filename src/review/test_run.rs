@@ -1,4 +1,5 @@
-//! Runs the checks of the command `test`: expectations, limits, and the failures that `corrigenda.accepted` allows.
+//! Runs the checks of the command `test`: the expectations and the limits. An unmet expectation that
+//! `corrigenda.accepted` lists is allowed.
 
 use super::answers::Judgement;
 use super::measure::ModelPair;

@@ -120,7 +120,7 @@ pub(in crate::cli) struct LayerSearchAnswer<'a> {
     pub base: NamedBase,
     /// The ids of the edits that were built and tested at each layer.
     pub edits: &'a [String],
-    /// The index of the layer with the highest score, from 0; null if no edit holds at any layer.
+    /// The index of the layer with the highest score, from 0; null if the model gives the target of no edit at any layer.
     pub suggested: Option<usize>,
     /// The other layers whose scores are not significantly lower than that of `suggested`: the 95 % confidence interval
     /// of the difference includes zero.

@@ -1,4 +1,4 @@
-//! Defines an opened model and computes its embeddings and its logits.
+//! Defines [`Model`], an opened checkpoint, and computes its embeddings and logits.
 
 use std::path::Path;
 

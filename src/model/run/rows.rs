@@ -45,12 +45,12 @@ impl Rows {
         self.starts[row]..self.starts[row] + self.lengths[row]
     }
 
-    /// Returns the length of the token sequence with the index `row`, without cached positions.
+    /// Returns the length of the token sequence with the index `row`. Cached positions are not counted.
     pub fn length(&self, row: usize) -> usize {
         self.lengths[row]
     }
 
-    /// Returns the lengths of all token sequences, without cached positions.
+    /// Returns the lengths of all token sequences. Cached positions are not counted.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }

@@ -1,4 +1,5 @@
-//! Runs the layers above the edited layer, forward and backward, for token sequences in which one hidden state changes.
+//! Computes the forward and the backward pass of the layers above the edited layer, for token sequences in which one
+//! hidden state changes.
 //!
 //! The search for the MLP value of an edit evaluates the same token sequences many times. Only one hidden state of each
 //! sequence changes, so [`SuffixPass::new`] computes the constant part once:

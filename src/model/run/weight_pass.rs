@@ -1,5 +1,5 @@
-//! Runs the layers from one MLP down-projection upward, forward and backward, for evaluations with different weights of
-//! that projection.
+//! Computes the forward and the backward pass from the MLP down-projection of one layer to the logits, so that different
+//! weights of that projection can be evaluated.
 //!
 //! A change of the weight affects every position. It affects neither the inputs of the projection (the MLP keys) nor
 //! the residual stream to which the output of the projection is added. Both are therefore computed once. The reverse

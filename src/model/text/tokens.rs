@@ -129,7 +129,7 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Tokenises the letter `a` to find the special tokens that the tokenizer appends to every text.
+    /// Returns the special tokens that the tokenizer appends to every text. They are found by tokenizing the letter `a`.
     fn appended_tokens(&self) -> Vec<u32> {
         let text = catch_panic(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
         let Some(text) = text else { return Vec::new() };

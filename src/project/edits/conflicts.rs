@@ -46,8 +46,7 @@ impl<'e> NamedEdit<'e> {
         (&self.words, self.edit.chat)
     }
 
-    /// Returns whether the subject or alias `name` ends at the end of a word. It does if it is at the end of the
-    /// prompt, or if white space follows.
+    /// Returns whether the subject or alias `name` is followed by white space or by the end of the prompt.
     fn ends_a_word(&self) -> bool {
         let rest = &self.words[self.edit.before_subject().len() + self.name.len()..];
         rest.is_empty() || rest.starts_with(char::is_whitespace)

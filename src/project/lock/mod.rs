@@ -77,7 +77,7 @@ pub struct LockedBase {
 }
 
 impl LockedBase {
-    /// Returns whether the lock has a file of the base model with this path.
+    /// Returns whether the lock lists a file of the base model with the path `name`.
     pub fn has(&self, name: &str) -> bool {
         self.files.iter().any(|file| file.path == name)
     }
@@ -126,7 +126,7 @@ pub struct LockedEdit {
     pub record: Digest,
     /// The tokens of the prompt with the subject filled in, as texts.
     pub tokens: Vec<String>,
-    /// The tokens of the target, as texts.
+    /// The texts of the target's tokens after the prompt, such as " Rome".
     pub target_tokens: Vec<String>,
     /// The index of the subject's last token in `tokens`, from 0.
     pub position: u64,
@@ -146,7 +146,7 @@ impl LockedEdit {
     }
 }
 
-/// The patch of a build and the digests that identify its inputs.
+/// The digests of the patch of a build and of its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedPatch {
     pub settings: Digest,

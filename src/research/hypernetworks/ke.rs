@@ -157,8 +157,8 @@ impl Ke {
         }
     }
 
-    /// Draws all parameters except for the embedding: uniformly between ±1/√n with n = the number of inputs of a layer,
-    /// or the number of cells of the LSTM. A gain is the norm of its row.
+    /// Draws all parameters except the embedding and the gains uniformly from [−1/√n, 1/√n]. n is the number of inputs
+    /// of a layer, or of cells of the LSTM. Sets each gain `g` to the norm of its row of `v`.
     pub fn draw(&mut self, numbers: &mut NumpyRandomState) {
         let states = 2 * self.forward.cells;
         draw(&mut self.condition_weight, states, numbers);
