@@ -80,7 +80,7 @@ fn open(tested: usize) -> Result<World, Failure> {
     for_each_record(&shared("data/counterfact/dev.json"), Dataset::Counterfact, |case| cases.extend(case))?;
     let mut rest = cases.split_off(tested.min(cases.len()));
     let learned = rest.split_off(VALIDATION.min(rest.len()));
-    let facts = |cases: &[Case]| cases.iter().map(|case| fact((&model, &tokens), case)).collect::<Result<_, Failure>>();
+    let facts = |some: &[Case]| some.iter().map(|case| fact((&model, &tokens), case)).collect::<Result<_, Failure>>();
     let mut texts = unrelated(&tokens)?;
     let validation_unrelated = texts.split_off(texts.len() - VALIDATION);
     let (facts, validation) = (facts(&learned)?, facts(&rest)?);

@@ -28,11 +28,9 @@ impl FactText {
     /// # Errors
     /// If the tokenizer rejects a text, or prompt and answer exceed `limit`, the context length in tokens.
     pub fn new(tokens: &Tokens, prompt: &str, answer: &str, limit: usize) -> Result<Self, ModelError> {
-        let Question { row, answer } = Question::new(tokens, prompt.into(), answer, limit)?;
-        let labels = answer.len();
-        let mut tokens = row;
-        tokens.extend(answer.last());
-        Ok(Self { tokens, labels })
+        let mut question = Question::new(tokens, prompt.into(), answer, limit)?;
+        question.row.extend(question.answer.last());
+        Ok(Self { tokens: question.row, labels: question.answer.len() })
     }
 }
 

@@ -49,10 +49,9 @@ fn losses<L: Learner>(learner: L) -> (f64, f64) {
 
 #[test]
 fn training_lowers_the_loss() {
-    let (before, after) = losses(mend());
-    assert!(after < 0.9 * before, "MEND: {before} {after}");
-    let (before, after) = losses(ke());
-    assert!(after < 0.9 * before, "KE: {before} {after}");
+    for (name, (before, after)) in [("MEND", losses(mend())), ("KE", losses(ke()))] {
+        assert!(after < 0.9 * before, "{name}: {before} {after}");
+    }
 }
 
 #[test]
