@@ -92,7 +92,7 @@ struct NamedRecord<'p> {
 /// Returns one element for each edit and each name of its subject, ordered by edit id. The subject's own name comes
 /// before its aliases.
 fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<NamedRecord<'p>> {
-    // The build measured each edit with every name of its subject, so no measurement is missing.
+    // The map has a measurement for every edit and every name of its subject, so the `filter_map` below removes none.
     let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
     let named = |edit: &'p Edit| {
         let found = edit.names().map(|(name, _)| (name, records.get(&edit.meaning_of(name)))).collect::<Vec<_>>();

@@ -239,8 +239,8 @@ impl Context {
         outcome
     }
 
-    /// Sets `verb` as the command whose report is the output of this run, even if the run fails. Also stores the paths
-    /// of `--report`, because the report is written to them at the end of the run.
+    /// Declares that the output of this run is the report of the command `verb`. A run that fails then also writes a
+    /// report. The files of `--report` are stored, because they are written at the end of the run.
     pub(super) fn expect_reports(&self, verb: ReportVerb, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
@@ -251,8 +251,8 @@ impl Context {
         self.reports.borrow().clone()
     }
 
-    /// Creates the report of the command `verb`. Its findings are the warnings printed so far, followed by `findings`.
-    /// The fields that the parameters do not set have their defaults.
+    /// Creates a report of the command `verb`, whose findings are the warnings printed so far, followed by `findings`.
+    /// The fields for results have default values.
     pub(super) fn report(
         &self,
         verb: ReportVerb,

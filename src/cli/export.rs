@@ -180,8 +180,8 @@ fn served(family: &str, rank: usize) -> Option<String> {
     }
 }
 
-/// Returns a note if the base is stored in BF16 or F16. A checkpoint rounds the patched weights to that type. An
-/// adapter does not round them, so its outputs are slightly different.
+/// Returns a note if the base is stored in BF16 or F16. The patched weights are rounded to this type in a checkpoint,
+/// but not in an adapter. The note says that a model with the adapter therefore gives slightly different outputs.
 fn unrounded(patch: &Patch) -> Option<String> {
     let coarse = |dtype: &Dtype| matches!(dtype, Dtype::BF16 | Dtype::F16);
     let dtype = patch.targets().values().map(|target| target.dtype).find(coarse)?;
@@ -191,7 +191,8 @@ fn unrounded(patch: &Patch) -> Option<String> {
     ))
 }
 
-/// Returns a note on where programs search for the base if the adapter states only the name of the base's folder.
+/// Returns the note for an adapter whose `base_model_name_or_path` is only the name of the base's folder. The note says
+/// where other programs search for this folder.
 fn unfound(name: &str) -> String {
     format!(
         "base_model_name_or_path is `{name}`, the name of the base's folder: programs look for it in their working \

@@ -38,10 +38,11 @@ impl ReportArguments {
     }
 }
 
-/// Writes a report to a file.
+/// Writes the report `text` to the file `path`. An existing file is replaced.
 ///
 /// # Errors
-/// If the file must not be written, or if writing it fails. The error is a message with the reason.
+/// If `path` is protected, such as a file of the project, if its folder does not exist, or if writing fails. The error
+/// is a message with the reason.
 fn write(context: &Context, path: &Path, text: &str) -> Result<(), String> {
     may_write(context, path)?;
     atomic::write(path, text.as_bytes()).map_err(|error| error.to_string())
@@ -92,7 +93,8 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     match context.format {
         // An empty output is not printed, because it would appear as an empty line.
         _ if answer.is_empty() => {}
-        // GitHub reads workflow commands from the output, so the output must not be escaped as `Ui::answer` does.
+        // In this format, the output consists of workflow commands for GitHub. `Ui::answer` would escape these, and
+        // GitHub would then not execute them.
         Format::Github => context.ui.raw(answer.as_bytes()),
         _ => context.ui.answer(&answer),
     }

@@ -62,8 +62,8 @@ pub(super) fn run(context: &Context, verb: &StatsVerb) -> Outcome {
     done.unwrap_or_else(|stop| context.stop(&stop))
 }
 
-/// Opens the base and determines the settings for `layer`. If `layer` is `None`, the layer that the project edits is
-/// used.
+/// Opens the base and determines the settings of a build that edits only `layer`. If `layer` is `None`, the layers are
+/// those that the project sets.
 fn open_base(
     context: &Context,
     project: &Project,

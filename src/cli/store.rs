@@ -224,8 +224,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (EntryKind::Object, edit.object)).collect();
     kept.insert((EntryKind::Patch, lock.patch.id));
     for StoreEntry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Statistics) {
-        // `corrigenda.lock` names statistics by the digest of their content, but their key in the store is the digest
-        // of their inputs. Damaged statistics match no digest in the lock.
+        // `corrigenda.lock` has the digest of the statistics' content, but their key in the store is the digest of
+        // their inputs, so the content is hashed here. Damaged statistics are not kept.
         let content = match store.content_digest(kind, &key) {
             Err(StoreError::Damaged { .. }) => None,
             content => content?,
@@ -239,8 +239,9 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
     Ok(kept)
 }
 
-/// Returns the cached model outputs that `gc` keeps. An entry is kept if one of the `locks` (one per model) names its
-/// base model, and if the locks of this base model name every patch with which the outputs were measured.
+/// Returns the cached model outputs that `gc` keeps. The outputs of a base model are kept if one of the `locks` (one
+/// per model) has this base. The outputs of a patched model are kept only if each of its patches is also in a lock
+/// with this base.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let own = |head: &CacheHeader| {
         let patches: BTreeSet<Digest> = head.patches().collect();

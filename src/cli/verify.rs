@@ -91,8 +91,8 @@ fn without_project(
     })
 }
 
-/// Checks the adapter, checkpoint or patch with the path or id `name`. Its kind is determined before `verify_context`
-/// opens the base model, so that a wrong name is reported at once.
+/// Checks the adapter, checkpoint or patch with the path or id `name`. The closure `verify_context` opens the base
+/// model. It is called only after `name` was found, so that a wrong name is reported at once.
 fn artefact<'g>(
     name: &str,
     store: &Store,

@@ -285,7 +285,8 @@ fn prepare_cases(
     let (sampled, mut left) = sample_records(cases, limit, arguments.seed, |case| {
         asked += 1;
         context.ui.set_position(asked);
-        // A record that cannot be tokenized counts as known here, so that it is sampled and then reported as left out.
+        // With `--known`, records that the base does not answer correctly are not sampled. A record that cannot be
+        // tokenized is sampled nevertheless, so that the output lists it with the reason.
         !arguments.known || knows(eval, &eval.base.model, case).unwrap_or(true)
     });
     context.ui.end();

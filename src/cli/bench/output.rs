@@ -28,7 +28,7 @@ pub(in crate::cli) struct BenchOutput {
     pub file: PathBuf,
     pub layer: usize,
     pub cases: Vec<u64>,
-    /// The records that cannot be used, each with the reason.
+    /// The records that are not edited, for example because they cannot be tokenized, each with the reason.
     pub left: Vec<RejectedRecord>,
     pub editors: Vec<EditorName>,
     pub results: ResultsLog,
@@ -73,9 +73,9 @@ impl BenchOutput {
         lines
     }
 
-    /// Returns one line for each editing method that failed to make some edits: the number of these edits, and the
-    /// reason for the first of them. If `many` is true, only edits of several records at once are counted, otherwise
-    /// only edits of single records.
+    /// Returns one line for each editing method with failed edits: the number of failed edits, and the reason for the
+    /// first one. If `many` is true, the edits of several records at once are counted; otherwise, the edits of single
+    /// records are counted.
     fn failed(&self, many: bool) -> Vec<String> {
         let of = |name: &EditorName| {
             let all = self.results.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);

@@ -105,7 +105,8 @@ pub(crate) fn may_stay(name: &str) -> bool {
     [ATTRIBUTES_FILE, IGNORED_FILE, CORPUS_FILE].contains(&name) || name.starts_with("schemas/")
 }
 
-/// Returns the lines that an existing file `name` should contain; `None` if it needs no particular lines.
+/// Returns the lines that `init` recommends for a file `name` that already exists; `None` unless this file is
+/// `.gitattributes` or `.gitignore`.
 pub(crate) fn wanted(name: &str) -> Option<String> {
     [(ATTRIBUTES_FILE, ATTRIBUTES), (IGNORED_FILE, IGNORED)]
         .into_iter()

@@ -61,8 +61,9 @@ impl ChosenLayer {
         Ok(Self { lines: format!("layer = {layer}"), note: format!("layer {layer} is edited, as set with `--layer`") })
     }
 
-    /// Chooses the layer of a model, in this order: the layer published for the model, the layer measured for its
-    /// shape, a layer that is measured now if the model is small, and otherwise a third of the number of layers.
+    /// Chooses the layer to edit. Returns the first of these that exists: the layer published for this model, the best
+    /// layer measured earlier for models of its shape, the best layer measured now if the model is small, and the
+    /// layer at a third of the depth.
     pub(crate) fn choose(context: &Context, folder: &Path, spec: &Spec) -> Self {
         if let Some((layer, _)) = presets::published(spec) {
             return Self {

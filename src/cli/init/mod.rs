@@ -177,7 +177,8 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// The opened model of `--model`. If this is the bundled model, it is opened only if `--layer` is set too.
+/// The properties of the model of `--model` that a new project depends on. If this is the bundled model, they are read
+/// only if `--layer` is set.
 struct Opened {
     folder: PathBuf,
     spec: Spec,

@@ -51,8 +51,8 @@ struct LogView<'a> {
     all: bool,
 }
 
-/// Parses the argument of `--as-of`: an instant, or a day. A day stands for its last second in UTC, so that all commits
-/// of the day are included.
+/// Parses the argument of `--as-of`: an instant, or a day. For a day, returns its last second in UTC, so that all
+/// commits of the day are included.
 fn instant(text: &str) -> Result<Timestamp, String> {
     let day = || {
         let day: Date = (text.len() <= "2026-11-24".len()).then(|| text.parse().ok()).flatten()?;
@@ -304,8 +304,8 @@ fn sentence(fact: &FactChange) -> String {
     format!("{} → {}", prompt.replacen(PLACEHOLDER, subject, 1).trim(), target.trim())
 }
 
-/// Formats the texts that were removed from and added to a list field, one per line. If only the order of the texts
-/// changed, returns a note.
+/// Formats the change of a list field: first the removed texts, then the added texts, one per line. If only the order
+/// of the texts changed, the result is ` in another order`.
 fn list(before: &[String], after: &[String]) -> String {
     let line = |sign: &str, text: &String| format!("\n        {sign} {}", shown(text));
     let lost = before.iter().filter(|text| !after.contains(text)).map(|text| line("-", text));

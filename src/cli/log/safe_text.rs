@@ -8,7 +8,8 @@ pub(super) fn shown(text: &str) -> String {
     escape_controls(text).replace("##[", "\\u{23}#[")
 }
 
-/// Truncates a text and then escapes it as [`shown`] does. Texts of a commit can be megabytes long.
+/// Shortens a text of more than 4,096 bytes, and then escapes it as [`shown`] does. Without this limit, one text of a
+/// commit could fill the output with megabytes.
 pub(super) fn brief(text: &str) -> String {
     shown(&truncate_middle(text))
 }

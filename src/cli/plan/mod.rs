@@ -53,8 +53,8 @@ struct PlanView<'a> {
     project: &'a Project,
     lock: Option<&'a Lock>,
     changes: &'a [EditChange],
-    /// The differences between the existing `corrigenda.lock` and the one that a build would write; empty if that file
-    /// does not exist yet.
+    /// The differences between the existing `corrigenda.lock` and the one that a build would write; empty if no
+    /// `corrigenda.lock` exists.
     differences: &'a [Difference],
     built: bool,
     /// Whether the store records that one of the shown edits cannot be compiled, so that a build would reject it.
@@ -211,8 +211,8 @@ impl PlanView<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
-            // Two kinds of differences are left out. Those of edits are already in the lines of each edit. The digest
-            // of the edit set differs whenever an edit differs, so it adds no information.
+            // Differences in an edit are not listed here, because the lines about that edit show them. A new digest of
+            // the edit set is not listed either, because it only says that some edit differs.
             let is_listed =
                 |one: &&Difference| !matches!(one.item, LockItem::Edit(_)) && !one.is(&LockItem::Patch, LockField::Set);
             for difference in self.differences.iter().filter(is_listed) {

@@ -54,7 +54,7 @@ impl TraceOutput {
     }
 
     /// Formats a mean with its 95 % confidence interval. If only one fact was traced, the interval is omitted, because
-    /// the mean is then over the tokens of one prompt, and its interval says nothing about other facts.
+    /// it would only describe the tokens of one prompt, and not other facts.
     fn figure(&self, mean: Mean) -> String {
         figure(if self.traced.len() == 1 { Mean { count: 1, ..mean } } else { mean })
     }
@@ -157,7 +157,8 @@ fn side_by_side(output: &TraceOutput, of: &str) -> Table {
     table
 }
 
-/// Formats the largest mean effects for narrow terminals: one line for each token class and kind of hidden state.
+/// Formats the largest mean effects for narrow terminals: the title `of`, then a list per token class with one line per
+/// kind of hidden state.
 fn below(output: &TraceOutput, of: &str) -> String {
     let mut out = format!("{of}\n");
     for class in TokenClass::ALL {

@@ -32,7 +32,7 @@ pub(super) fn trace_all(
 /// fact is listed with this reason, and the next facts are traced.
 ///
 /// # Errors
-/// If `one` returns an error of the type `E`.
+/// If `one` fails with an error other than [`Skipped`]. The remaining facts are then not traced.
 pub(super) fn trace_each<E>(
     context: &Context,
     facts: Vec<KnownFact>,
