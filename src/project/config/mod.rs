@@ -45,7 +45,7 @@ const TABLES: KeysByTable = &[
 pub struct Config {
     /// The folder that contains `corrigenda.toml`. Relative paths in the file are relative to this folder.
     pub root: PathBuf,
-    /// The id of `corrigenda.toml` in [`Sources`], the files that error messages quote.
+    /// The id of `corrigenda.toml` in [`Sources`], which has the file texts for error messages.
     pub file: FileId,
     /// The folder of edits, relative to `root`.
     pub edits: PathBuf,
@@ -102,8 +102,8 @@ impl Config {
         Ok(())
     }
 
-    /// Selects the model that has the same name as `other.model`. If the project has only one model and its name
-    /// differs, this model stays selected.
+    /// Selects the model with the same name as the selected model of `other`. If this project has only one model, that
+    /// model stays selected, even if its name differs.
     ///
     /// # Errors
     /// If the project has several models and none of them has this name.

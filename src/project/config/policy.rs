@@ -33,14 +33,15 @@ pub(crate) const POLICY_KEYS: &[&str] = &[
     "reasons",
 ];
 pub(crate) const PROTECTED_KEYS: &[&str] = &["subject", "reason"];
-/// The fields of an edit that `require` can make mandatory.
+/// The values that `require` under `[policy]` accepts: the fields of an edit that a project can make mandatory.
 pub(crate) const REQUIRABLE: &[&str] =
     &["was", "reason", "source", "owner", "ticket", "expires", "paraphrase", "unchanged"];
 
 /// The content of `[policy]`. A limit that is `None` is not checked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// The id of `corrigenda.toml` among the files that error messages quote; `None` without `[policy]`.
+    /// The id of `corrigenda.toml` in `Sources`, for the labels of findings; `None` if the file has no `[policy]`
+    /// table.
     file: Option<FileId>,
     /// The fields that every edit must have, each with its byte range in the project file.
     require: Vec<(String, Range<usize>)>,

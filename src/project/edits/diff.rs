@@ -110,8 +110,8 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
     let both = first.into_iter().filter_map(|fact| {
         let other = *others.get(fact.id.as_str())?;
         let changed = |one: &FactChange| one.change == ChangeKind::Changed;
-        // If a fact is added in one list and changed in the other list, one of the two earlier sets already contains
-        // it. The fact is therefore returned as changed.
+        // A fact that is added in one list and changed in the other list already exists in one of the two earlier sets.
+        // The result therefore has it as changed.
         let (mut merged, other) =
             if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
         if changed(other) {

@@ -155,8 +155,8 @@ fn a_paraphrase_gives_what_an_edit_of_it_asks_for() {
     assert_eq!((with(""), with("\"y\"")), (vec!["paraphrase-edited"], vec![]));
 }
 
-/// Returns the findings about edits of the subject "Lady Gaga", each as `code: message`. `edits` are pairs of id and
-/// prompt.
+/// Returns the findings about edits of the subject "Lady Gaga", each as `code: message`. An element of `edits` is the
+/// id and the prompt of one edit; `ridge` is true if the linear system has a ridge.
 fn pairs_of(edits: &[(&str, &str)], ridge: bool) -> Vec<String> {
     let edits: Vec<String> = edits.iter().map(|(id, prompt)| edit(id, "Lady Gaga", prompt, "x")).collect();
     let (set, mut found) = one(&file(&edits)).expect("no error of a set");
@@ -287,7 +287,7 @@ fn a_thousand_edits_are_checked_at_once() {
         made.collect()
     };
     let (one, two) = (file(&edits(0)), file(&edits(500)));
-    // The shortest of the five times is checked, because other processes may slow a run down.
+    // The limit applies to the shortest of five running times, because other processes may slow a run down.
     let best = (0..5).map(|_| {
         let start = Instant::now();
         let (set, _) = many(&[("a.toml", &one), ("b.toml", &two)]).expect("valid");

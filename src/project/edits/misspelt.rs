@@ -58,8 +58,9 @@ fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     })
 }
 
-/// Returns whether `words` may be a misspelling of `name`. The texts are compared word by word: two words must be
-/// equal, or have the same first letter and differ in more than the ending.
+/// Returns whether `words` may be a misspelling of `name`. The texts are compared word by word. Two words must be
+/// equal, or they must have the same first letter and differ in more than their endings. Words of `name` with fewer
+/// than [`SHORTEST`] characters must be equal. The caller also computes how similar the texts are.
 ///
 /// `German` is not a misspelling of `Germany`, and `South Korea` is not a misspelling of `North Korea`.
 fn is_slip(words: &str, name: &str) -> bool {
@@ -72,8 +73,8 @@ fn is_slip(words: &str, name: &str) -> bool {
     words.split_whitespace().zip(name.split_whitespace()).all(same)
 }
 
-/// Returns whether two words differ only in their endings, such as "German" and "Germany". This is the case if their
-/// lengths differ and their common prefix is at most two letters shorter than the shorter word.
+/// Returns whether two words differ only in their endings, such as "German" and "Germany". Their lengths must differ,
+/// and at most the last two letters of the shorter word may differ from the longer word.
 fn is_ending(word: &str, own: &str) -> bool {
     let (word, own): (Vec<char>, Vec<char>) =
         (word.to_lowercase().chars().collect(), own.to_lowercase().chars().collect());

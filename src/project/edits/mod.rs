@@ -79,8 +79,8 @@ impl EditSet {
         Self::load_with(Sources::default(), folder, display_root, Empty::Refused)
     }
 
-    /// Reads the edits in the same way as [`EditSet::load`], and adds the text of each file to `sources`, the texts
-    /// that error messages quote. `empty` decides whether a folder without edits is an error.
+    /// Reads the edits in the same way as [`EditSet::load`], and adds the text of every edit file to `sources`, from
+    /// which error messages quote. `empty` decides whether a folder without edits is an error.
     pub(super) fn load_with(
         mut sources: Sources,
         folder: &Path,
@@ -111,8 +111,9 @@ impl EditSet {
         EditSetReader { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
     }
 
-    /// Parses edit files that are in memory, in the same way as [`EditSet::load_with`] parses files on disk. An
-    /// element of `files` is the path that messages show, and the bytes of the file. A set without edits is valid.
+    /// Parses edit files that are in memory, in the same way as [`EditSet::load_with`] parses files on disk. Each
+    /// element of `files` has the path of one file, as messages show it, and the bytes of the file. A set without edits
+    /// is valid.
     pub(super) fn of_files(
         sources: Sources,
         mut files: Vec<(String, Vec<u8>)>,
@@ -134,8 +135,8 @@ impl EditSet {
     }
 }
 
-/// Parses edit files that are in memory. An element of `files` is the path that messages show, and the bytes of the
-/// file.
+/// Parses edit files that are in memory. Each element of `files` has the path of one file, as messages show it, and the
+/// bytes of the file.
 ///
 /// # Errors
 /// If a file has an error, or if no file contains an edit. All errors and warnings are returned.
@@ -166,8 +167,8 @@ fn texts(
     texts
 }
 
-/// Reads the edit files in `folder`. Returns the bytes of each file by its path relative to `root`; empty if the folder
-/// does not exist.
+/// Reads the edit files in `folder`. Returns a map from the path of each file, relative to `root`, to its bytes. The
+/// map is empty if the folder does not exist.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -185,9 +186,9 @@ pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>,
 /// Whether a folder without edits is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Empty {
-    /// An empty folder is an error, because no edit is written yet or `corrigenda.toml` names the wrong folder.
+    /// A folder without edits is an error. The project has no edits yet, or `corrigenda.toml` names the wrong folder.
     Refused,
-    /// An empty folder is accepted, because all edits were removed after a build or the project is a past revision.
+    /// A folder without edits is valid. All edits were removed after a build, or the project is a past revision.
     Allowed,
 }
 

@@ -25,7 +25,8 @@ impl Prefaces {
 }
 
 impl<'a> FromIterator<(&'a str, &'a str, &'a str)> for Prefaces {
-    /// Builds the prefaces from triples of an edit's id, one of its names (the subject or an alias), and the preface.
+    /// Builds the prefaces from triples: the id of an edit, its subject or one of its aliases, and the preface of the
+    /// prompt in which this subject or alias replaces `{}`.
     fn from_iter<T: IntoIterator<Item = (&'a str, &'a str, &'a str)>>(stated: T) -> Self {
         let owned = |(id, name, text): (&str, &str, &str)| ((id.to_owned(), name.to_owned()), text.to_owned());
         Self(stated.into_iter().map(owned).collect())

@@ -49,7 +49,8 @@ pub(crate) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
     siblings.into_iter().find(|path| holds_facts(path))
 }
 
-/// Returns whether a folder contains an edit file; subfolders are not searched.
+/// Returns whether a folder contains a `.toml` file with an `[[edit]]` line. Subfolders are not searched, and for a
+/// symbolic link to a folder the result is false.
 fn holds_facts(folder: &Path) -> bool {
     let named = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
     let real = folder.is_dir() && !folder.is_symlink();
@@ -92,8 +93,8 @@ mod tests {
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
         fs::remove_dir(root.join("edits")).expect("the folder is removed");
         assert_eq!(shown(root), withdrawn, "git does not store an empty folder");
-        // If the missing folder has a sibling folder without edits, the result does not change. A sibling folder with
-        // edits means that `corrigenda.toml` names the wrong folder.
+        // A sibling folder without edits does not change the warning. A sibling folder with edits gives an error
+        // instead, because `corrigenda.toml` then probably names the wrong folder.
         fs::create_dir(root.join("facts")).expect("the folder is created");
         assert_eq!(shown(root), withdrawn);
         fs::write(root.join("facts/a.toml"), EDIT).expect("the file is written");

@@ -27,7 +27,7 @@ pub struct DraftExpectations {
     pub unchanged: Vec<String>,
 }
 
-/// Returns the text of an edit file with these edits, in this order.
+/// Returns the text of an edit file that declares these edits in the given order.
 pub fn edit_file(edit: &[DraftEdit]) -> String {
     #[derive(Serialize)]
     struct EditFile<'a> {

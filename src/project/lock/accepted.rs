@@ -59,9 +59,10 @@ impl Accepted {
 /// The accepted answers of one model, as its `corrigenda.accepted` file lists them.
 #[derive(Clone, Debug, Default)]
 pub struct Acceptances {
-    /// The entries, each with its byte range in the file.
+    /// The accepted answers, each with the byte range of its entry in the file.
     pub entries: Vec<(Accepted, Range<usize>)>,
-    /// The id of the file among the files that error messages quote; `None` if the file does not exist.
+    /// The id of the file in [`Sources`], which has the file texts for error messages; `None` if the file does not
+    /// exist.
     pub file: Option<FileId>,
 }
 

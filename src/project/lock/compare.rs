@@ -91,8 +91,8 @@ impl Difference {
         self.item == *item && self.field == field
     }
 
-    /// Returns whether the weights may differ because of this difference. The result is false only for the fields
-    /// `expectation` and `record`, which do not influence the weights.
+    /// Returns whether a build may make another patch because of this difference. The result is false only for the
+    /// fields `expectation` and `record`, which do not influence the weights.
     pub fn changes_weights(&self) -> bool {
         !matches!(self.field, LockField::Expectation | LockField::Record)
     }

@@ -48,16 +48,16 @@ impl LockFile {
         self.entries.get(&model.map(str::to_owned))
     }
 
-    /// Returns the lock of `model`. If there is none, but the file has exactly one lock, returns this lock if it has no
-    /// name or if `model` is `None`. In these two cases, the model may have been given a name, or its name may have
-    /// been removed, after the lock was written.
+    /// Returns the lock of `model`. If the file has no such lock, but has exactly one lock, that lock is returned in
+    /// two cases: it has no model name, or `model` is `None`. The lock of a project's only model therefore stays in use
+    /// after the model is given a name, or its name is removed.
     pub fn nearest(&self, model: Option<&str>) -> Option<&Lock> {
         let only = self.entries.iter().next().filter(|_| self.entries.len() == 1);
         self.of(model).or(only.filter(|(name, _)| model.is_none() || name.is_none()).map(|(_, lock)| lock))
     }
 
-    /// Returns the lock file with `lock` as the lock of `model`. Another lock is kept only if the name of its model is
-    /// in `names`, the current names of the project's models.
+    /// Returns the lock file in which `lock` is the lock of `model`. The locks of other models are kept only if their
+    /// names are in `names`, the current names of the project's models.
     #[must_use]
     pub fn with(mut self, model: Option<&str>, lock: Lock, names: &[&str]) -> Self {
         self.entries.retain(|name, _| name.as_deref().is_some_and(|name| names.contains(&name)));
@@ -124,9 +124,9 @@ pub struct LockedEdit {
     /// The digest of the fields that only document the fact, such as `reason` and `owner`
     /// ([`Edit::record`](super::Edit::record)).
     pub record: Digest,
-    /// The tokens of the prompt with the subject filled in, as texts.
+    /// The tokens of the prompt with the subject filled in and without a context template, one text per token.
     pub tokens: Vec<String>,
-    /// The texts of the target's tokens after the prompt, such as " Rome".
+    /// The tokens of the target as it follows the prompt, one text per token. A leading space is kept, as in `" Rome"`.
     pub target_tokens: Vec<String>,
     /// The index of the subject's last token in `tokens`, from 0.
     pub position: u64,
@@ -146,7 +146,7 @@ impl LockedEdit {
     }
 }
 
-/// The digests of the patch of a build and of its inputs.
+/// The id of the patch that a build made, and the digests of the settings and of the edits from which it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedPatch {
     pub settings: Digest,
@@ -157,8 +157,8 @@ pub struct LockedPatch {
 }
 
 impl LockedEdit {
-    /// Returns the id, the name and the preface of this entry; `None` if the entry has no preface. The name is the
-    /// alias if the entry describes an alias, and otherwise `subject`, the subject of the edit.
+    /// Returns the id of the edit, the name that replaces `{}` in its prompt, and the preface; `None` if the entry has
+    /// no preface. The name is the alias of this entry, or `subject` if the entry has no alias.
     fn stated<'l>(&'l self, subject: &'l str) -> Option<(&'l str, &'l str, &'l str)> {
         Some((&self.id, self.alias.as_deref().unwrap_or(subject), self.preface.as_deref()?))
     }

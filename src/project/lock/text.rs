@@ -177,7 +177,8 @@ pub(crate) fn toml_string(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // Four digits suffice, because all characters that are escaped here are below U+10000.
+            // `\u` with four hexadecimal digits suffices, because all characters that are escaped here are below
+            // U+10000.
             c if is_control(c) || is_bidi(c) || c == '\u{feff}' => {
                 let _ = write!(out, "\\u{:04X}", u32::from(c));
             }
@@ -270,8 +271,8 @@ impl From<LockText> for Lock {
     }
 }
 
-/// Reads the locks of a lock file; the caller has removed the key `version` from `tree`. Only the first error is
-/// returned, because a new build fixes all errors of a generated file.
+/// Reads all locks from `tree`, the content of a lock file without the key `version`. Only the first error is returned,
+/// because a new build generates the whole file again.
 fn read_locks(file: FileId, mut tree: DeTable<'_>) -> Result<LockFile, Diagnostic> {
     let damaged = |message: String, span: &Range<usize>| Diagnostic::new(Code::LockDamaged, message).at(file, span, "");
     let Some(models) = tree.remove("model") else {
@@ -325,7 +326,8 @@ fn spans(table: Option<&DeTable<'_>>, list: &str, key: &str) -> Vec<Range<usize>
     entries.into_iter().flat_map(|entries| entries.iter().map(span)).collect()
 }
 
-/// Rejects two entries with the same name. Such entries are possible if git merges two locks without a conflict.
+/// Returns an error if two entries have the same name, for example two files with the same path. git can produce such a
+/// lock when it merges two locks without a conflict. `noun` is the kind of the entries in the message.
 fn unique(file: FileId, noun: &str, names: impl Iterator<Item = (String, Range<usize>)>) -> Result<(), Diagnostic> {
     let mut seen: BTreeMap<String, Range<usize>> = BTreeMap::new();
     for (name, span) in names {

@@ -58,8 +58,8 @@ pub(crate) fn toml_files(
                     let message = format!("folders are nested more than {MOST_DEPTH} deep");
                     findings.push(refusal(sources, &shown, Code::FileIrregular, message));
                 }
-                // Two names that are not UTF-8 can be shown as the same path. A map with shown paths as keys would then
-                // lose one of the two files.
+                // In a shown path, bytes that are not UTF-8 are replaced, so two files could have the same shown path.
+                // A map by shown path would then contain only one of them.
                 PathKind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
                     let finding = refusal(sources, &shown, Code::FileIrregular, "the name of this file is not UTF-8");
                     findings.push(finding.help("rename the file: reports name the file of every fact"));

@@ -37,7 +37,8 @@ pub(crate) fn record(reader: &mut TomlReader, key: &str, text: &TomlText) {
     characters(reader, key, text, |character| is_control(character) && !matches!(character, '\n' | '\r' | '\t'));
 }
 
-/// Checks a path in `corrigenda.toml`, and returns whether it is not empty. The file itself is not opened.
+/// Checks the text of a path in `corrigenda.toml`, which must not be empty, too long, or contain control characters.
+/// Returns false only if it is empty. The function does not check whether the file exists.
 pub(crate) fn path(reader: &mut TomlReader, key: &str, text: &TomlText) -> bool {
     if text.value.trim().is_empty() {
         reader.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "write a path here");
@@ -285,8 +286,8 @@ fn accepted(reader: &mut TomlReader, edit: &Edit) {
     }
 }
 
-/// Returns whether `whole` begins with `start` and no letter or digit follows. For example, a model that answers
-/// "paris, france" also gives the answer "paris".
+/// Returns whether `whole` begins with `start`, and `start` ends at the end of a word. For example, "paris, france"
+/// begins with the answer "paris", but "parisian" does not.
 fn begins(whole: &str, start: &str) -> bool {
     whole.strip_prefix(start).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }

@@ -79,8 +79,9 @@ const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 pub(crate) type KeysByTable = &'static [(&'static str, &'static [&'static str])];
 
 impl TomlReader {
-    /// Parses a text into a tree. Every syntax error gives a finding, and the invalid part of the text is missing from
-    /// the tree.
+    /// Parses a text, and returns the tree with the reader of its values. Every syntax error gives a finding, up to a
+    /// maximum of [`MOST_SYNTAX_ERRORS`], and the tree does not contain the invalid part of the text. If the text has
+    /// too many delimiters ([`MOST_PARTS`]), the tree is empty.
     pub(crate) fn document(file: FileId, text: &str, tables: KeysByTable) -> (Self, DeTable<'_>) {
         let mut reader = Self { file, findings: CappedFindings::default(), broken: Vec::new(), tables };
         let most = MOST_PARTS.max(text.len() / 8);
@@ -286,8 +287,8 @@ impl TomlReader {
         self.as_table(&in_backticks(key), what, value)
     }
 
-    /// Returns a TOML value as a table, which `what` describes in later messages. If the value has another type, adds a
-    /// finding in which `value_is` describes the value.
+    /// Returns a TOML value as a table. Later messages describe the table as `what`. If the value is not a table, adds
+    /// a finding that describes the value as `value_is`.
     pub(crate) fn as_table<'a, 'i>(
         &mut self,
         value_is: &str,
