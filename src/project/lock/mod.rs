@@ -126,7 +126,7 @@ pub struct LockedEdit {
     pub record: Digest,
     /// The tokens of the prompt with the subject filled in and without a context template, one text per token.
     pub tokens: Vec<String>,
-    /// The tokens of the target as it follows the prompt, one text per token. A leading space is kept, as in `" Rome"`.
+    /// The tokens of the target as it follows the prompt. Each token is decoded to one text, for example `" Rome"`.
     pub target_tokens: Vec<String>,
     /// The index of the subject's last token in `tokens`, from 0.
     pub position: u64,
