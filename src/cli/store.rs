@@ -263,8 +263,9 @@ fn optional(kind: EntryKind) -> bool {
     matches!(kind, EntryKind::Report | EntryKind::Factor)
 }
 
-/// Reads `corrigenda.lock`, which has the locks of all models. If this file or the project file does not exist, prints
-/// a note that ends with `consequence`, and returns `None`.
+/// Reads `corrigenda.lock`, which has the locks of all models. If this file or the project file does not exist, returns
+/// `None` and prints a note that the file is missing. The note ends with `consequence`, which says what the command
+/// then does.
 ///
 /// # Errors
 /// If the project's folder or `corrigenda.lock` cannot be read. The findings are printed, and the error is the outcome

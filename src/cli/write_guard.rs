@@ -14,10 +14,11 @@ use crate::regular_file::canonicalize_lenient;
 
 impl Context {
     /// Checks that an output may be written to `path`. The path must be outside the base models, the store and git
-    /// data, and must not be a file of the project or a file that the project reads.
+    /// data. It must not be a file of the project, a file that the project reads, or an existing file in the
+    /// folder of any model. If the project file exists but cannot be read, `path` must not exist.
     ///
     /// # Errors
-    /// If `path` must not be written. The error is a message with the reason.
+    /// If `path` violates one of these rules. The error is a message with the reason.
     pub(super) fn may_write(&self, path: &Path) -> Result<(), String> {
         let paths = Paths::at(&self.root);
         let read = || {
@@ -51,7 +52,7 @@ impl Context {
     /// reached through symbolic links, and must be outside the base models, the store and git data.
     ///
     /// # Errors
-    /// If edit files must not be written to `folder`.
+    /// If `folder` violates one of these rules.
     pub(super) fn may_import(&self, folder: &Path) -> Result<(), Diagnostic> {
         let (place, root) = (self.root.join(folder), canonicalize_lenient(&self.root));
         let what = match self.kept(&Paths::at(&self.root), &place) {
@@ -67,7 +68,7 @@ impl Context {
     /// model and git data, and no file may be reached through symbolic links.
     ///
     /// # Errors
-    /// If the project must not be created in `folder`.
+    /// If `folder` or one of the files violates these rules.
     pub(super) fn may_create_project(
         &self,
         folder: &Path,

@@ -153,7 +153,8 @@ fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, 
     Ok(best(&tried).map(|one| (one.layer, project.edits.edits.len())))
 }
 
-/// Returns a project that exists only in memory, for the measurement of the best layer with this model and corpus.
+/// Returns a project with this model and corpus, and without edits. It exists only in memory, and is used to measure
+/// the best layer.
 fn beginning(folder: &Path, corpus: &Path) -> Result<Project, Failure> {
     let path = |path: &Path| toml_text(&path.display().to_string());
     let settings = format!(

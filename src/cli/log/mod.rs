@@ -100,7 +100,7 @@ fn show_log(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnos
 }
 
 /// Returns the name of the model whose patches are shown: the selected model, or else the only model of the project.
-/// Returns `None` if the project's models have no names.
+/// Returns `None` if this model has no name, or if no model is selected and the project file is invalid.
 fn chosen(context: &Context) -> Result<Option<String>, Diagnostic> {
     // The history can be shown even if the project file on disk is invalid.
     let Ok((mut config, ..)) = Config::load(&context.root) else { return Ok(context.selected_model()) };
@@ -127,7 +127,8 @@ fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     Err(finding.help("commit the project, or name its folder with `-C DIR`"))
 }
 
-/// Returns the newest commit that is not later than `instant`. The search follows first parents from `head`.
+/// Follows the first parents from `head`, and returns the first commit that was made at or before `instant`. If there
+/// is no such commit, returns an error.
 fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Commit, Diagnostic> {
     history::log::as_of(repository, head, instant).map_err(finding)?.ok_or_else(|| {
         let finding = Diagnostic::new(Code::HistoryMissing, format!("the history begins after {instant}"));

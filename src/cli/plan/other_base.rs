@@ -15,9 +15,9 @@ use crate::report::Outcome;
 use crate::report::table::{Table, percent};
 use crate::store::Store;
 
-/// Prints whether the model `name` already gives the target of each selected fact; `name` is a folder or a name on the
-/// Hub. If `strict` is true, a fact whose target the model does not give, or whose prompt it cannot process, results in
-/// the outcome [`Outcome::Findings`].
+/// Prints for each selected fact whether the model `name` already gives its target; `name` is a folder or a name on the
+/// Hub. If the model does not give a target or cannot process a prompt, and `strict` is true, the outcome is
+/// [`Outcome::Findings`].
 pub(in crate::cli) fn show_plan(
     context: &Context,
     project: &Project,

@@ -117,8 +117,8 @@ fn layers_in_rows(output: &LayerSearchOutput) -> Table {
     table
 }
 
-/// Returns the mean indirect effect of restoring the outputs of the window of layers around `layer`, at the subject's
-/// last token; `None` if it was not measured.
+/// Returns the mean indirect effect of restoring the MLP outputs or the attention outputs (`kind`) of the window of
+/// layers around `layer`, at the subject's last token; `None` if it was not measured.
 fn effect(output: &LayerSearchOutput, kind: RestoredKind, layer: usize) -> Option<Mean> {
     output.traced.indirect.get(&(kind, TokenClass::LastSubject))?.get(layer).copied()
 }
