@@ -20,9 +20,8 @@ pub(crate) fn nats(divergence: f64) -> String {
     }
 }
 
-/// Formats a number with 0 decimals if its magnitude is at least 1000, with 1 decimal if it is at least 10, with 3 if
-/// it is at least 0.1, and with 4 if it is at least 0.0001. A smaller number is written with an exponent, and zero as
-/// `0`.
+/// Formats a number. The number of decimals depends on the magnitude: none from 1000, 1 from 10, 3 from 0.1 and 4 from
+/// 0.0001. A number of a smaller magnitude is written with an exponent, and zero as `0`.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),

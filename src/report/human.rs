@@ -151,8 +151,8 @@ fn detail(out: &mut String, answer: &Answer) {
     );
 }
 
-/// Returns whether the likeliest next token is a proper prefix of the target. If it is a prefix and the answer is
-/// wrong, the first token of the answer is right and a later token is wrong.
+/// Returns whether the target begins with the likeliest next token and is longer than this token. White space at the
+/// start is ignored. In this case, a wrong answer has the right first token and a wrong later token.
 fn begins(target: &str, says: &SideAnswer) -> bool {
     let Some(token) = says.top.first() else { return false };
     let rest = target.trim_start().strip_prefix(token.text.trim_start()).filter(|_| !token.text.trim().is_empty());
@@ -163,7 +163,7 @@ fn change_line(answer: &Answer) -> String {
     format!("{} → {}, KL {:.3}", top(&answer.before), top(&answer.after), answer.divergence)
 }
 
-/// Formats the likeliest next token with its probability.
+/// Formats the likeliest next token in quotation marks and its probability in percent; empty if there is no token.
 fn top(says: &SideAnswer) -> String {
     says.top.first().map_or_else(String::new, |token| format!("{:?} {}", token.text, percent(token.probability)))
 }
@@ -353,8 +353,7 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     let other = report.answers.iter().filter(|one| is_other(one)).count();
     let asked = plural(report.answers.len(), "prompt");
     let _ = writeln!(out, "\nbehaviour: {asked} asked, {other} answered differently");
-    // Prompts with a target should be answered differently after an edit. All other prompts are therefore listed
-    // separately.
+    // An edit should change the answers to prompts with a target. The other prompts are therefore listed separately.
     let (wanted, others): (Vec<&Answer>, Vec<&Answer>) = report.answers.iter().partition(|one| one.target.is_some());
     answers(out, "  prompts with a target:", &wanted, width, all);
     answers(out, "  other prompts:", &others, width, all);
@@ -363,7 +362,7 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     }
 }
 
-/// Returns whether the likeliest next token changed.
+/// Returns whether the likeliest next token differs between the earlier and the later model.
 fn is_other(answer: &Answer) -> bool {
     let token = |says: &SideAnswer| says.top.first().map(|token| token.text.clone());
     token(&answer.before) != token(&answer.after)

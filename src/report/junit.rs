@@ -92,14 +92,14 @@ fn write(out: &mut String, suite: &TestSuite) {
     *out += "  </testsuite>\n";
 }
 
-/// Returns whether a test case of an answer or of a measurement already shows the finding, so that the suite with one
-/// test case per file omits it. In a report of `test`, these findings are failed expectations and broken limits.
+/// Returns whether the test case of an answer or a measurement shows the finding. The suite with one test case per file
+/// then leaves the finding out. In a report of `test`, this applies to failed expectations and broken limits.
 fn has_case(report: &Report, finding: &Finding) -> bool {
     report.verb == ReportVerb::Test
         && (finding.code == Code::ExpectationFailed || (is_limit(finding.code) && !report.gates.is_empty()))
 }
 
-/// Returns whether the code means that a measurement of [`Report::gates`] breaks its limit.
+/// Returns whether the code is that of a broken limit, such as a minimum efficacy.
 fn is_limit(code: Code) -> bool {
     use Code::{MaxDamage, MaxNeighbourhoodKl, MaxPerplexity, MinEfficacy, MinParaphrase, MinUnchanged};
     matches!(code, MaxDamage | MaxNeighbourhoodKl | MaxPerplexity | MinEfficacy | MinParaphrase | MinUnchanged)

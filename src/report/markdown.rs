@@ -16,9 +16,9 @@ use crate::behaviour::word_diff::WordChange;
 use crate::diagnostics::Place;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 
-/// The maximum number of characters of a text in a table cell.
+/// The maximum number of characters of a prompt, an edit id or a help sentence in a table cell.
 const TEXT: usize = 120;
-/// The maximum number of characters of a name or an answer in a table cell.
+/// The maximum number of characters of a model name, an answer or a token in a table cell.
 const NAME: usize = 60;
 
 /// Returns the report as a comment on a pull request. The comment has fewer than 60,000 bytes, because GitHub rejects
@@ -143,7 +143,7 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
     section("Findings".to_owned(), folded, heads, report.findings.iter().map(line))
 }
 
-/// Returns, for each edit id, the answer to the edit's own prompt, not to a paraphrase.
+/// Returns the answers to the edits' own prompts, by edit id. Answers to paraphrases and probes are left out.
 fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
     let asked = report.answers.iter().filter(|answer| answer.asked == PromptKind::Edit);
     // Collecting into a map keeps the last value of a key. The order is reversed so that the first answer of an edit is
@@ -164,7 +164,7 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         let text = |texts: Option<&Vec<String>>, says: Option<&SideAnswer>| match texts.and_then(|texts| texts.first())
         {
             Some(text) => code(text, NAME),
-            // If the fact states no answer, the model's likeliest token is shown.
+            // If the edit states no answer, the cell shows the likeliest next token of the model.
             None => {
                 says.and_then(|says| says.top.first()).map(|token| code(token.text.trim(), NAME)).unwrap_or_default()
             }

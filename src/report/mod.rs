@@ -236,8 +236,8 @@ pub struct TensorDiff {
     pub relative: f64,
 }
 
-/// The name of one edit in a patch, which contains a separate edit for the subject and for each alias. In JSON, the
-/// name is one string: `ID` or `ID as "ALIAS"`.
+/// The name of one edit in a patch: an id and, for an alias of the subject, the alias. A patch contains one edit for
+/// the subject and one for each alias. In JSON, the name is one string: `ID` or `ID as "ALIAS"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditName {
     /// The id of the edit or, if the id is unknown, the digest by which the patch identifies the edit.

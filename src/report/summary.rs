@@ -112,7 +112,8 @@ pub(super) fn is_watched(answer: &Answer) -> bool {
     matches!(answer.asked, PromptKind::Unchanged | PromptKind::Probe)
 }
 
-/// Returns whether the likeliest next token changed, or an `unchanged` expectation is not met.
+/// Returns whether the likeliest next token differs between the two models, or the later model does not meet an
+/// `unchanged` expectation.
 pub(super) fn answer_changed(answer: &Answer) -> bool {
     let first = |top: &[super::Token]| top.first().map(|token| token.text.clone());
     let broken =

@@ -15,7 +15,7 @@ pub(crate) struct Table {
     right: &'static [usize],
 }
 
-/// The minimum width of a shortened table column, in terminal columns.
+/// The width, in terminal columns, below which a table column is not shortened.
 const LEAST: usize = 6;
 const GAP: usize = 2;
 
@@ -92,7 +92,7 @@ impl Table {
     }
 }
 
-/// The minimum width of a wrapped text, in terminal columns.
+/// The minimum line width of a wrapped text, in terminal columns. Lines can therefore be wider than a narrow terminal.
 const LEAST_WRAPPED: usize = 24;
 
 /// Breaks `text` into lines of at most `width` columns, each indented by `indent` spaces and ended by a line break.
