@@ -99,7 +99,7 @@ impl ExportError {
         move |source| Self::Io { operation, path, source }
     }
 
-    /// Converts an error of opening a weights file, and adds the path of the file.
+    /// Converts an error of opening the weights file at `path` to an error that contains the path.
     pub(crate) fn weights(path: &Path, error: FileError) -> Self {
         match error {
             FileError::Read(source) => Self::io("reading", path)(source),

@@ -110,7 +110,8 @@ pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<Exporte
     let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
     let mut facts = Vec::new();
     for edit in &edits.edits {
-        // An alias that was added to the edit after the build is not in the patch, so it is removed from the fact.
+        // An alias that was added to the edit after the build is not in the patch. It is therefore left out of the
+        // exported fact.
         let mut fact = ExportedFact::of(edit, prefaces);
         fact.aliases.retain(|alias| left.remove(&edit.meaning_of(alias)));
         if left.remove(&edit.meaning()) {

@@ -114,7 +114,8 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>, ExportError> {
     Ok(first)
 }
 
-/// The first bytes of files in the formats GGUF, GGML and HDF5.
+/// The first bytes of files in the formats GGUF, HDF5 and GGML. GGML files begin with `ggml`, `ggjt` or `ggmf` as a
+/// little-endian number, so the letters are in reverse order.
 const MAGIC: [&[u8]; 5] = [b"GGUF", b"lmgg", b"tjgg", b"\x89HDF", b"fmgg"];
 
 /// The endings of the names of weights files and of the indexes of sharded checkpoints. Pickles are detected

@@ -92,7 +92,7 @@ impl From<&LockedFile> for FileEntry {
     }
 }
 
-/// Returns the entries of the tensors that a patch replaces, sorted by file and tensor name.
+/// Returns the manifest entries of the tensors that a patch replaces, sorted by file and tensor name.
 pub fn tensor_entries(applied: &AppliedTensors) -> Vec<TensorEntry> {
     let tensors = applied.iter().flat_map(|(file, tensors)| tensors.iter().map(move |(name, one)| (file, name, one)));
     let entry = |(file, name, one): (&String, &String, &super::weights::ReplacedTensor)| TensorEntry {

@@ -243,8 +243,8 @@ fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<()
     adapter.difference(patch, spec).map_or(Ok(()), |place| Err(differs(place)))
 }
 
-/// Returns the name of a base as other programs write it. A name on the Hub becomes `ORG/NAME`, without the prefix
-/// `hf:` and the revision; any other name is unchanged.
+/// Returns the name of a base in the form that transformers and PEFT use. A name on the Hugging Face Hub,
+/// `hf:ORG/NAME@REVISION`, becomes `ORG/NAME`; any other name is returned unchanged.
 pub fn plain_name(name: &str) -> String {
     name.parse::<HubName>().map_or_else(|_| name.to_owned(), |name| name.repository().to_owned())
 }

@@ -14,7 +14,7 @@ use crate::patch::{Patch, Target, materialise};
 use crate::project::LockedBase;
 use crate::safetensors::{File, TensorInfo};
 
-/// The new bytes of a tensor that a patch changes.
+/// A tensor that a patch changes: its position in the file, its new bytes, and its digests before and after the change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplacedTensor {
     /// The byte offset of the tensor in its file.
@@ -52,7 +52,7 @@ pub fn open(member: &FolderFile) -> Result<File, ExportError> {
     File::open(&member.name, &member.path).map_err(|error| ExportError::weights(&member.path, error))
 }
 
-/// Reads the bytes of a tensor as they are stored.
+/// Reads the bytes of a tensor without converting its elements to another type.
 ///
 /// # Errors
 /// If the file cannot be read or is shorter than its header states.
