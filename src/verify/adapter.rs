@@ -93,15 +93,15 @@ impl Reference<AdapterCandidate> {
             });
         }
         // If the conversion of the patch to factors were wrong, the expected factors and the exported factors would
-        // have the same mistake. Therefore their product is compared with the patch itself.
+        // have the same mistake. Therefore the product of the exported factors is compared with the patch itself.
         if let Some(place) = found.difference(&candidate.patch.patch, spec).filter(|_| audit.failures() == before) {
             audit.add(Check::wrong("sum", place, "not what the patch adds"));
         }
     }
 }
 
-/// Returns the rank and, for each layer, the bit patterns of both factors. In a comparison of bit patterns, `-0.0`
-/// differs from `0.0`.
+/// Returns the rank and, for each layer, the elements of both factors as bit patterns. Comparing bit patterns
+/// distinguishes `-0.0` from `0.0`.
 fn bits(adapter: &Adapter) -> (usize, Vec<(usize, Vec<u32>)>) {
     let bits = |pair: &FactorPair| (pair.layer, pair.a.iter().chain(&pair.b).map(|number| number.to_bits()).collect());
     (adapter.rank, adapter.pairs.iter().map(bits).collect())
@@ -134,8 +134,8 @@ fn factors(name: String, rank: usize, ours: &FactorPair, (found, theirs): (usize
     check
 }
 
-/// Sets the verdict of the audit. If a check failed, also suggests `command` to the user. If checks could not be made
-/// because the patch is missing, suggests the command that imports the patch into the store.
+/// Sets the verdict of the audit and adds a suggested command: `command` if a check failed, or the import of a patch
+/// into the store if checks could not be made because the patch is missing.
 pub(crate) fn end(
     audit: &mut Audit,
     context: &VerifyContext<'_>,

@@ -32,8 +32,8 @@ pub(crate) struct Reference<C> {
     /// The selected patch. `None` if the export contains none of the patches that were tried, and none of them is named
     /// by the export, by the user or by `corrigenda.lock`.
     pub candidate: Option<C>,
-    /// Whether the export contains the selected patch. If not, the patch was selected because the export, the user or
-    /// `corrigenda.lock` names it.
+    /// Whether a patch was selected and the export contains it. A patch that the export does not contain can still be
+    /// selected, because the export, the user or `corrigenda.lock` names it.
     pub contained: bool,
 }
 
@@ -84,7 +84,8 @@ pub(crate) fn load_patch(context: &VerifyContext<'_>, id: &Digest, source: &'sta
     Patch::from_bytes(&bytes).ok().filter(|patch| source != FOUND_IN_STORE || !patch.targets().is_empty())
 }
 
-/// Returns the check that states which patch the export contains.
+/// Returns the check of the selected patch, which passes if the export contains the patch. If no patch was selected,
+/// the state is [`CheckState::Unknown`] if the export names a patch, otherwise [`CheckState::Wrong`].
 pub(crate) fn patch_check(
     context: &VerifyContext<'_>,
     reference: Option<(Digest, &'static str)>,
@@ -110,7 +111,7 @@ pub(crate) fn patch_check(
 /// not have the edit, the texts in the manifest.
 pub(crate) fn add_facts(audit: &mut Audit, context: &VerifyContext<'_>, patch: &Patch, claimed: &[ExportedFact]) {
     for fact in facts(patch, &context.edits, &context.prefaces()) {
-        // The manifest is untrusted. Its texts of a fact are used only if the patch contains the digest of these texts.
+        // The manifest is untrusted. The texts of a fact are taken from it only if the patch contains their digest.
         let from_manifest =
             claimed.iter().find(|one| fact.meaning.is_some_and(|digest| one.meanings().contains(&digest)));
         let fact = if fact.id.is_some() { &fact } else { from_manifest.unwrap_or(&fact) };

@@ -80,8 +80,8 @@ struct OpenedCheckpoint<'a> {
     claimed: ManifestFile,
 }
 
-/// Returns whether the base has a safetensors file with this name. The name need not be a standard one such as
-/// `model.safetensors`.
+/// Returns whether `name` is the name of a safetensors file of the base. Some bases have weights files with other names
+/// than `model.safetensors` and `model-*.safetensors`.
 fn is_own(base: &LockedBase, name: &str) -> bool {
     name.ends_with(".safetensors") && base.has(name)
 }
@@ -118,8 +118,8 @@ impl<'a> OpenedCheckpoint<'a> {
     }
 
     /// Returns the base digest in the manifest if the checkpoint was made from another model than the opened base,
-    /// otherwise `None`. This is the case if the digest differs from that of the opened base and no tensor of the
-    /// checkpoint equals the tensor of the base with the same name.
+    /// otherwise `None`. The checkpoint was made from another model if this digest differs from that of the opened base
+    /// and no tensor of the checkpoint equals the tensor of the base with the same name.
     fn of_another_model(&self) -> Option<Digest> {
         let other = self.manifest()?.base.digest;
         let nothing = !self.pairs.iter().any(TensorPair::is_unchanged);
@@ -135,7 +135,8 @@ impl<'a> OpenedCheckpoint<'a> {
         Ok(Reference::select(ids, |id, source| self.load(id, source), |candidate| self.contains(candidate)))
     }
 
-    /// Loads a patch; `None` if it is missing, damaged or made for a different base.
+    /// Loads the patch `id` and applies it to the base in memory; `None` if it is missing, damaged or made for a
+    /// different base.
     fn load(&self, id: Digest, source: &'static str) -> Option<Candidate> {
         let patch = load_patch(self.context, &id, source)?;
         let of_base = |name: &String| self.pairs.iter().find(|pair| pair.name == *name)?.base.as_ref();
@@ -180,9 +181,9 @@ impl<'a> OpenedCheckpoint<'a> {
         }
     }
 
-    /// Returns the manifest if it is valid and no patch was selected. Without a patch, a file or tensor that differs
-    /// from the base can be compared only with the digest in the manifest. Because the manifest is untrusted, equal
-    /// digests give the state [`CheckState::Unknown`].
+    /// Returns the manifest if it is valid and no patch was selected. A changed file or tensor is then compared with
+    /// its digest in the manifest. Equal digests give the state [`CheckState::Unknown`], because the manifest is
+    /// untrusted.
     fn unproved(&self, reference: &Reference<Candidate>) -> Option<&ExportManifest> {
         self.manifest().filter(|_| reference.candidate.is_none())
     }

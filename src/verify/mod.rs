@@ -39,7 +39,8 @@ use crate::store::Store;
 pub enum CheckState {
     /// The checked item is as expected.
     Ok,
-    /// The check could not be made, because an input such as the patch is missing.
+    /// An input for the check, such as the patch, is missing. The item could be compared only with the untrusted
+    /// manifest, or not at all.
     Unknown,
     /// The checked item is missing or differs from what is expected.
     Wrong,
@@ -171,7 +172,8 @@ impl<'a> VerifyContext<'a> {
         self.lock.as_ref().map(|lock| lock.prefaces(&self.edits)).unwrap_or_default()
     }
 
-    /// Opens the project's base and hashes all files of the base, without cached digests.
+    /// Creates the context of a project: opens the base, copies the edits and reads `corrigenda.lock`. All files of the
+    /// base are hashed, without cached digests.
     ///
     /// # Errors
     /// If the base or `corrigenda.lock` cannot be read.
@@ -181,7 +183,8 @@ impl<'a> VerifyContext<'a> {
         Ok(Self { edits: project.edits.clone(), base, store, lock, named_patch: None })
     }
 
-    /// Opens a base folder without a project and hashes all its files, without cached digests.
+    /// Creates a context without a project: opens the base in `folder`, with no edits and no `corrigenda.lock`. All
+    /// files of the base are hashed, without cached digests.
     ///
     /// # Errors
     /// If the base cannot be read.
@@ -191,7 +194,7 @@ impl<'a> VerifyContext<'a> {
         Ok(Self { edits: EditSet::default(), base, store, lock: None, named_patch: None })
     }
 
-    /// Adds a patch that the checked export may contain, for example a patch outside the store.
+    /// Adds a patch that the user named. It is compared with the export even if it is not in the store.
     ///
     /// # Errors
     /// If the patch cannot be read or is not valid.

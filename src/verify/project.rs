@@ -1,4 +1,4 @@
-//! Checks `corrigenda.lock` against the project, and the entries of the store for damage.
+//! Checks whether `corrigenda.lock` matches the project, and whether the entries of the store are undamaged.
 
 use std::path::Path;
 

@@ -117,9 +117,8 @@ fn compare_results(
     Ok(())
 }
 
-/// Adds a failed check which reports that the repeated build produced a patch with other bytes than `corrigenda.lock`
-/// records, although all inputs match. The help lines of `stop` that explain the difference become the details of the
-/// check.
+/// Adds a failed check for a repeated build whose patch differs from that in `corrigenda.lock` although the inputs are
+/// the same. The details of the check are the help lines of `stop` that explain the difference.
 fn report_difference(audit: &mut Audit, stop: &Failure) {
     let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
     for line in stop.findings.iter().flat_map(|finding| &finding.help) {

@@ -66,8 +66,9 @@ impl TensorPair {
         digest(&self.base) == digest(&self.found)
     }
 
-    /// Returns whether the manifest lists this tensor with its actual digests in the base and in the checkpoint. False
-    /// if the base or the checkpoint does not have the tensor.
+    /// Returns whether an entry of the manifest has the same file, name and digests as this tensor. An entry has two
+    /// digests: of the tensor in the base and in the checkpoint. False if the base or the checkpoint does not have the
+    /// tensor.
     pub fn is_claimed(&self, manifest: &ExportManifest) -> bool {
         let (Some((_, before)), Some((_, after))) = (&self.base, &self.found) else { return false };
         let claims = |tensor: &TensorEntry| {
