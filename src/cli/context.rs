@@ -240,7 +240,7 @@ impl Context {
     }
 
     /// Declares that the output of this run is the report of the command `verb`. A run that fails then also writes a
-    /// report. The files of `--report` are stored, because they are written at the end of the run.
+    /// report. The paths of `--report` are stored, because these files are written at the end of the run.
     pub(super) fn expect_reports(&self, verb: ReportVerb, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
