@@ -12,7 +12,7 @@ pub enum QkvLayout {
     /// One matrix, whose outputs are grouped by head: query, key and value of the first head, then of the second head,
     /// and so on.
     FusedByHead(&'static str),
-    /// Three matrices, in the order query, key, value.
+    /// Three matrices: the query, the key and the value projection, in this order.
     Separate([&'static str; 3]),
 }
 

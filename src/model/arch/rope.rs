@@ -40,7 +40,7 @@ pub enum RopeScaling {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     pairing: RopePairing,
-    /// The rotation speed of each pair, in radians per position.
+    /// The angle by which each pair is rotated per position, in radians, after scaling.
     frequencies: Vec<f32>,
 }
 

@@ -22,8 +22,8 @@ const SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 const DISAGREE: &str = "programs disagree on which one applies: keep the one that the model was trained with";
 
 /// Reads the RoPE settings of a model. `head` is the number of elements per head. `base` is the family's key for the
-/// RoPE base; the key `rope_theta` is read too. `part` is the family's key for the fraction of a head's elements that
-/// is rotated, with the default of the fraction. `part` is `None` if all elements are rotated.
+/// RoPE base; the key `rope_theta` is read too. `part` is `None` if all elements of a head are rotated. Otherwise, it
+/// contains the family's key for the fraction of rotated elements, and the default of this fraction.
 pub(crate) fn read_rope(
     config: &ConfigReader<'_>,
     head: usize,
@@ -94,8 +94,9 @@ fn agreed(config: &ConfigReader<'_>, stated: &[(String, f64)]) -> Result<Option<
     }
 }
 
-/// Reads the number under `key`, which must be above 0 and below `most`. Returns the number and its name for error
-/// messages, `inside` followed by `key`. Returns `None` if the key is absent.
+/// Reads the number under `key`, which must be above 0 and below `most`. Returns it with the key's full name for error
+/// messages, such as `rope_scaling.factor`. The full name is `inside` followed by `key`. Returns `None` if the key is
+/// absent.
 fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),

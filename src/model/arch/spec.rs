@@ -37,7 +37,7 @@ pub struct Spec {
     pub hidden_size: usize,
     /// The intermediate size of the MLP. Shapes in comments call it `f`.
     pub intermediate_size: usize,
-    /// Number of query heads.
+    /// Number of query heads in each layer.
     pub heads: usize,
     /// Number of key/value heads. Each of them serves `heads / kv_heads` query heads.
     pub kv_heads: usize,

@@ -27,9 +27,7 @@ const INDEX: &str = "model.safetensors.index.json";
 #[derive(Clone, Debug)]
 pub(crate) struct WeightFiles {
     pub shards: Vec<MappedFile>,
-    /// The tensors that the weights index lists but no shard contains: for each tensor name, the file name of its shard
-    /// according to the index. A missing tensor is an error only if the decoder reads it. Some indexes list tensors
-    /// that no program needs, such as the output matrix of a model with tied embeddings.
+    /// Whether the weights are several shards with a weights index, and not the single file model.safetensors.
     pub indexed: bool,
     /// Tensors that the weights index lists but no shard contains, each with the shard that the index states. A missing
     /// tensor is an error only if the decoder reads it. Some indexes list tensors that no program needs, such as the

@@ -113,8 +113,8 @@ impl HubName {
         if self.revision == MAIN { format!("{PREFIX}{}", self.repository) } else { self.to_string() }
     }
 
-    /// Returns the name of the model in the snapshot folder `models--ORG--NAME/snapshots/COMMIT`. The revision of the
-    /// name is the commit. Returns `None` for every other folder.
+    /// Returns the name of the model whose snapshot folder is `folder`, `models--ORG--NAME/snapshots/COMMIT`. The
+    /// returned name has the commit as its revision. Returns `None` for every other folder.
     pub fn of_snapshot(folder: &Path) -> Option<Self> {
         let commit = folder.file_name()?.to_str()?;
         let snapshots = folder.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;

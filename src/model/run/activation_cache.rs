@@ -39,7 +39,7 @@ pub struct ActivationCache {
 #[derive(Clone, Copy)]
 pub struct Severed<'c> {
     pub component: Component,
-    /// The position in the text, counted from 0.
+    /// The position in each text at which the output is replaced, counted from 0.
     pub position: usize,
     pub source: &'c ActivationCache,
 }

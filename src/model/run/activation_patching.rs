@@ -23,7 +23,7 @@ pub struct PatchedRun<'r> {
     pub position: usize,
     /// The first layer that is computed. If this is the number of layers, no layer is computed.
     pub first: usize,
-    /// The hidden states before the layer `first`, from the position `position` on.
+    /// The hidden states before the layer `first`, for the token positions from `position` to the end of the text.
     pub start: StartState<'r>,
     /// The outputs of attention or of the MLP that are replaced at `position`; `None` for no replacement.
     pub outputs: Option<OutputPatch<'r>>,
@@ -34,12 +34,13 @@ pub struct PatchedRun<'r> {
 pub enum StartState<'r> {
     /// The first computed position uses this hidden state, `[d]`. Later positions use the recorded hidden states.
     State(&'r [f32]),
-    /// The hidden states of another patched run before the same layer. The number is the index of the other run in the
-    /// batch.
+    /// The first layer starts from the current hidden states of another patched run. The number is the index of that
+    /// run in the slice that is given to [`Model::run_patched`].
     Fork(usize),
 }
 
-/// Replacements for the outputs of attention or of the MLP in a patched run. They apply at the first computed position.
+/// A replacement of the output of attention or of the MLP in a patched run. Only the output at the run's first computed
+/// position is replaced.
 pub struct OutputPatch<'r> {
     pub component: Component,
     /// The layers in which the output of `component` is replaced.
@@ -56,17 +57,18 @@ impl PatchedRun<'_> {
         self.cache.rows.cached(self.row) + self.cache.rows.length(self.row)
     }
 
-    /// Returns the part of a recorded matrix that belongs to the text, from `position` to the end of the text. `width`
-    /// is the number of columns.
+    /// Returns the rows of a recorded matrix for this run's text, from `position` to the end of the text. `width` is
+    /// the number of columns of the matrix.
     fn cached<'m>(&self, matrix: &'m [f32], width: usize, position: usize) -> &'m [f32] {
         &matrix[self.cache.index(self.row, position) * width..][..(self.end() - position) * width]
     }
 }
 
 impl Model {
-    /// For each of `positions` in every text of `cache`, replaces the output of `component` in `layer` by that of the
-    /// first text of `source` at the same position. Returns the hidden states after `layer`, `[positions, texts, d]`.
-    /// Attention is not recomputed, because its input is unchanged.
+    /// Computes one patched run per text of `cache` and element of `positions`. In each run, the output of `component`
+    /// in `layer` at that position is replaced by the output that `source` recorded for its first text at the same
+    /// position. Returns the hidden states after `layer`, `[positions, texts, d]`. The replacement does not change the
+    /// input of attention in `layer`, so attention is not recomputed.
     pub fn patch_one_layer(
         &self,
         layer: usize,
@@ -188,7 +190,8 @@ struct RunBatch {
 }
 
 impl RunBatch {
-    /// Adds the patched runs whose first computed layer is `layer`.
+    /// Adds the patched runs whose first computed layer is `layer` to the batch, with their hidden states before
+    /// `layer`.
     fn join(&mut self, rows: &[PatchedRun<'_>], layer: usize) {
         for row in rows[self.joined..].iter().take_while(|row| row.first == layer) {
             let width = row.cache.width;
@@ -210,8 +213,8 @@ impl RunBatch {
     }
 
     /// Replaces the output of `component` at the first position of every patched run that has a replacement for
-    /// `layer`. The last layer computes only the last position of each run. Its output is therefore only replaced in
-    /// runs with a single position.
+    /// `layer`. In the last layer, only the last position of each run is computed. An output of the last layer is
+    /// therefore only replaced in runs with a single position.
     fn patch(&self, component: Component, layer: usize, rows: &[PatchedRun<'_>], last_n: &[usize], output: &mut [f32]) {
         let mut first = 0;
         for (index, row) in rows.iter().enumerate() {

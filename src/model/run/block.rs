@@ -21,12 +21,13 @@ pub(crate) struct BlockInput<'a> {
     pub rows: &'a Rows,
     /// The KV cache of the layer, for positions that precede the token sequences of the batch.
     pub cache: &'a KvCache,
-    /// The number of positions to compute at the end of each token sequence.
+    /// For each token sequence, how many positions at its end the block computes.
     pub last_n: &'a [usize],
 }
 
 impl<'a> BlockInput<'a> {
-    /// Returns the input of a block for token sequences without cached positions. The block computes every position.
+    /// Returns the input of a block that computes every position of the token sequences in `rows`. No cached positions
+    /// precede the sequences.
     pub(crate) fn whole(x: &'a [f32], rows: &'a Rows) -> Self {
         Self { x, rows, cache: &EMPTY, last_n: rows.lengths() }
     }
@@ -103,8 +104,8 @@ impl Model {
         self.resid_post(layer, &key, &mid)
     }
 
-    /// Runs one block as [`run_block`](Self::run_block) does, and also returns the intermediate results for the reverse
-    /// pass.
+    /// Runs one block as [`run_block`](Self::run_block) does, and also returns the intermediate results for the
+    /// backward pass.
     pub(crate) fn run_block_taped(&self, layer: usize, input: BlockInput<'_>) -> (Vec<f32>, BlockTape) {
         let (mid, attention) = self.run_attention(layer, input, true);
         let (key, mlp) = self.mlp_key(layer, &mid, true);

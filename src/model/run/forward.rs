@@ -10,8 +10,8 @@ use super::model::Model;
 use super::rows::Rows;
 use crate::model::load::tensor::Tensor;
 
-/// Maximum number of token positions per batch for the computation of logits. The limit bounds memory and does not
-/// affect results.
+/// Maximum number of token positions per batch for the computation of logits. The limit bounds the memory use. It does
+/// not change the logits.
 const BATCH: usize = 2048;
 
 /// Maximum number of token positions per batch for the computation of MLP keys. The limit is small, so that activations

@@ -22,8 +22,8 @@ impl<'m> Generation<'m> {
         Self { model, layers: (0..model.spec().layers).map(|_| empty()).collect(), length: 0 }
     }
 
-    /// Appends tokens to the text and returns the logits of the next token, `[vocabulary]`. Tokens that are appended
-    /// one at a time give the same bits as tokens that are appended together.
+    /// Appends tokens to the text and returns the logits of the next token, `[vocabulary]`. The logits are
+    /// bit-identical whether the tokens of a text are appended one at a time or together.
     ///
     /// # Panics
     /// If `tokens` is empty, or if the text becomes longer than the learned position embeddings of the model.

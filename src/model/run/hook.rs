@@ -16,7 +16,7 @@ pub struct HookOutput {
     pub keys: Vec<Vec<f32>>,
     /// The MLP value (output of the down-projection with bias, `[d]`) at the requested position of each token sequence.
     pub values: Vec<Vec<f32>>,
-    /// The hidden states after the layer, `[positions, d]`, without the positions of cached prefixes.
+    /// The hidden states after the layer, `[positions, d]`. Positions in cached prefixes are not included.
     pub resid_post: Vec<f32>,
 }
 

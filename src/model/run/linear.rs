@@ -40,8 +40,8 @@ impl Model {
         })
     }
 
-    /// Applies a norm to each row of `x`. A row has `width` elements. Returns the intermediate results for the reverse
-    /// pass, and the normalised rows.
+    /// Applies a norm to each row of `x`. A row has `width` elements. Returns the normalised rows, and the intermediate
+    /// results for the backward pass.
     pub(crate) fn norm(&self, x: &[f32], width: usize, norm: &Norm) -> (NormTape, Vec<f32>) {
         let epsilon = self.spec().epsilon;
         match (&self.spec().family.norm, &norm.bias) {

@@ -12,8 +12,10 @@
 //! - [`prefix_cache`]: the KV cache of prefixes that several token sequences share;
 //! - [`suffix_pass`]: the layers above the edited layer, for evaluations in which one hidden state per token sequence
 //!   changes;
-//! - [`weight_pass`]: the layers from one MLP down-projection upward, for evaluations in which its weight changes;
-//! - [`upper_pass`]: the blocks from one block upward, for evaluations in which their MLP weights change;
+//! - [`weight_pass`]: the computation from one MLP down-projection to the logits, for evaluations in which the weight
+//!   of the projection changes;
+//! - [`upper_pass`]: the computation from one block to the logits, for evaluations in which MLP weights of this and the
+//!   later blocks change;
 //! - [`neurons`]: the inputs of one MLP's activation function at one position, and their gradients;
 //! - [`activation_cache`]: the recorded activations of a forward pass;
 //! - [`activation_patching`]: resumes recorded forward passes with some activations replaced.

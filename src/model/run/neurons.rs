@@ -9,8 +9,9 @@ use super::suffix_pass::SuffixPass;
 use crate::numeric::rows::softmax;
 use crate::numeric::{View, matmul};
 
-/// A token sequence, prepared for evaluations in which the inputs of one MLP's activation function are scaled at the
-/// last position.
+/// A token sequence for which the inputs of one MLP's activation function were computed. [`Neurons::at`] multiplies the
+/// inputs at the last position by different factors. It returns the resulting probabilities of a next token and their
+/// gradients.
 pub struct Neurons<'m> {
     model: &'m Model,
     layer: usize,
@@ -23,10 +24,9 @@ pub struct Neurons<'m> {
 }
 
 impl<'m> Neurons<'m> {
-    /// Runs `row` up to the activation function in the MLP of `layer`. Each call of [`Neurons::at`] evaluates `copies`
-    /// copies of `row`, with different factors for the inputs of the activation function at the last position. Returns
-    /// `None` if the MLP is gated, because the MLP key then depends on more than the
-    /// inputs of the activation function.
+    /// Computes the inputs of the activation function in the MLP of `layer` for the token sequence `row`. Each call of
+    /// [`Neurons::at`] then evaluates `copies` copies of the sequence, with different factors for these inputs at the
+    /// last position. Returns `None` if the MLP is gated, because the MLP key then depends on more than these inputs.
     pub fn new(model: &'m Model, layer: usize, row: &[u32], copies: usize) -> Option<Self> {
         if model.checkpoint().blocks[layer].mlp_gate.is_some() {
             return None;

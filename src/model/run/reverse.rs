@@ -16,9 +16,10 @@ use crate::numeric::{View, matmul};
 /// The gradients of the outputs of the MLP matrices that read the hidden state, `[positions, f]` with f = the
 /// intermediate size.
 pub(crate) struct MlpOutputGradients {
-    /// The gradient of the gate's output, before the activation function. `None` if the MLP has no gate.
+    /// The gradient of the gate's output, which is the input of the activation function. `None` if the MLP has no gate.
     pub gate: Option<Vec<f32>>,
-    /// The gradient of the up-projection's output. Without a gate, the output is before the activation function.
+    /// The gradient of the up-projection's output. If the MLP has no gate, this output is the input of the activation
+    /// function.
     pub up: Vec<f32>,
 }
 

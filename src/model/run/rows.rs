@@ -12,7 +12,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Creates the layout for token sequences with the given lengths, without cached positions.
+    /// Creates the layout of a batch without a KV cache: token sequences with the given lengths, all of which start at
+    /// text position 0.
     pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
         Self::with_cached(lengths.into_iter().map(|length| (0, length)))
     }
@@ -35,7 +36,7 @@ impl Rows {
         self.starts.len()
     }
 
-    /// Returns the number of positions in the batch, without cached positions.
+    /// Returns the number of positions of all token sequences in the batch. Cached positions are not counted.
     pub fn positions(&self) -> usize {
         self.starts.last().map_or(0, |start| start + self.lengths[self.lengths.len() - 1])
     }
@@ -60,14 +61,14 @@ impl Rows {
         self.past[row]
     }
 
-    /// Returns the text position of each row of a `[positions, width]` matrix. Cached positions are counted, so a text
-    /// with 3 cached positions starts at 3.
+    /// Returns the text position of each row of a `[positions, width]` matrix. If a token sequence follows 3 cached
+    /// positions, its first row is at text position 3.
     pub fn text_positions(&self) -> Vec<usize> {
         (0..self.count()).flat_map(|row| self.past[row]..self.past[row] + self.lengths[row]).collect()
     }
 
-    /// Returns the indices of the last `tails[i]` positions of each token sequence `i` in a `[positions, width]`
-    /// matrix.
+    /// Returns the row indices in a `[positions, width]` matrix of the last `tails[i]` positions of each token sequence
+    /// `i`.
     pub fn last_positions(&self, tails: &[usize]) -> Vec<usize> {
         let mut out = Vec::new();
         for (row, &tail) in tails.iter().enumerate() {

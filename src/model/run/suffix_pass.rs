@@ -22,8 +22,8 @@ use super::prefix_cache::run_and_cache;
 use super::rows::Rows;
 use crate::numeric::rows::{NormTape, add};
 
-/// The layers above the edited layer, prepared for a batch of token sequences. The constant attention keys, attention
-/// values and hidden states are cached.
+/// A batch of token sequences, computed up to the output of the edited layer. Hidden states, attention keys and
+/// attention values that are the same in every evaluation are stored.
 pub struct SuffixPass<'a> {
     model: &'a Model,
     first_layer: usize,
@@ -47,9 +47,10 @@ pub struct SuffixTape {
 }
 
 impl<'a> SuffixPass<'a> {
-    /// Prepares the token sequences that `hooked` recorded at `layer`, the edited layer. `changing[i]` is the position
-    /// whose hidden state changes in sequence `i`. The last `last_n[i]` positions of the sequence are labelled (their
-    /// next token is scored); none of them is before `changing[i]`.
+    /// Computes the hidden states and the KV caches that do not change between evaluations. `hooked` contains the
+    /// hidden states of the token sequences after `layer`, the edited layer. `changing[i]` is the position whose hidden
+    /// state changes in sequence `i`. The last `last_n[i]` positions of the sequence are labelled (their next token is
+    /// scored); none of them is before `changing[i]`.
     pub fn new(model: &'a Model, layer: usize, hooked: &HookOutput, changing: &[usize], last_n: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
         // The index, in `hooked.resid_post`, of the position whose hidden state changes. `resid_post` does not contain
@@ -120,14 +121,15 @@ impl<'a> SuffixPass<'a> {
         self.rows.positions()
     }
 
-    /// Estimates the number of f32 values that this pass and the intermediate results of one evaluation keep in memory.
+    /// Estimates the memory for one evaluation, as a number of f32 values: the KV caches of this pass, the intermediate
+    /// results, and the logits with their gradient.
     pub fn stored_floats(&self) -> usize {
         let spec = self.model.spec();
         let cached = |cache: &KvCache| cache.keys.iter().chain(&cache.values).map(|part| part.len()).sum::<usize>();
         // For each position and layer, 8 d numbers are counted for norms, queries, keys and values, and 2 f numbers for
         // the input and the output of the activation function. d is the hidden size, f the intermediate size.
         let tape = self.positions() * self.caches.len() * (8 * spec.hidden_size + 2 * spec.intermediate_size);
-        // The logits and their gradient are both in memory.
+        // The factor 2 counts the logits and their gradient, which are in memory at the same time.
         let logits = 2 * self.last_n.iter().sum::<usize>() * spec.vocabulary;
         tape + logits + self.caches.iter().map(cached).sum::<usize>()
     }
@@ -182,7 +184,7 @@ impl<'a> SuffixPass<'a> {
         (0..self.rows.count()).map(row).collect()
     }
 
-    /// Returns the number of positions that `layer` computes at the end of each token sequence. The last layer computes
+    /// Returns, for each token sequence, how many positions at its end are computed in `layer`. The last layer computes
     /// only the labelled positions (those whose next token is scored). All other layers compute all positions.
     fn last_n_of(&self, layer: usize) -> Vec<usize> {
         if layer + 1 == self.model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }

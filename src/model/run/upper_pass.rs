@@ -1,8 +1,9 @@
-//! Runs the blocks from one block upward, forward and backward, for models that differ in the MLP weights of these
-//! blocks.
+//! Computes the forward and the backward pass from the input of one block to the logits, for models that differ in the
+//! MLP weights of this and the later blocks.
 //!
-//! The blocks below do not change, so their output is computed once. The backward pass returns the input and the output
-//! gradient of every MLP matrix. The product of both is the gradient of the matrix, which is not formed here.
+//! The earlier blocks do not change, so their output is computed once. For every MLP matrix, the backward pass returns
+//! the input and the gradient of the output. The product of the two is the gradient of the matrix, which this module
+//! does not compute.
 
 use super::block::{BlockInput, BlockTape};
 use super::kv_cache::EMPTY;
@@ -52,7 +53,7 @@ impl UpperPass {
         Self { first_layer, rows, last_n: last_n.to_vec(), resid_pre: model.hidden_states(tokens, first_layer) }
     }
 
-    /// Runs the token sequences through the blocks of `model` from `first_layer` on.
+    /// Computes the logits of the labelled positions with `model`, from the input of block `first_layer`.
     pub fn forward(&self, model: &Model) -> UpperTape {
         let mut x = self.resid_pre.clone();
         let mut blocks = Vec::new();
@@ -85,7 +86,8 @@ impl UpperPass {
         }
     }
 
-    /// Returns the number of positions that `layer` computes at the end of each token sequence.
+    /// Returns, for each token sequence, how many positions at its end are computed in `layer`. The last layer computes
+    /// only the labelled positions (those whose next token is scored). All other layers compute all positions.
     fn last_n_of(&self, model: &Model, layer: usize) -> Vec<usize> {
         if layer + 1 == model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }

@@ -1,8 +1,8 @@
-//! Computes the forward and the backward pass from the MLP down-projection of one layer to the logits, so that different
-//! weights of that projection can be evaluated.
+//! Computes the forward and the backward pass from the MLP down-projection of one layer to the logits, so that
+//! different weights of that projection can be evaluated.
 //!
 //! A change of the weight affects every position. It affects neither the inputs of the projection (the MLP keys) nor
-//! the residual stream to which the output of the projection is added. Both are therefore computed once. The reverse
+//! the residual stream to which the output of the projection is added. Both are therefore computed once. The backward
 //! pass returns the gradient of the MLP outputs. The product of the MLP keys and this gradient is the gradient of the
 //! weight.
 
@@ -119,7 +119,7 @@ impl WeightPass {
         seen(LayerGradient { layer: self.layer, keys: &self.keys, gradient: &gradient });
     }
 
-    /// Returns the number of positions that `layer` computes at the end of each token sequence. The last layer computes
+    /// Returns, for each token sequence, how many positions at its end are computed in `layer`. The last layer computes
     /// only the labelled positions (those whose next token is scored). All other layers compute all positions.
     fn last_n_of(&self, model: &Model, layer: usize) -> Vec<usize> {
         if layer + 1 == model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }

@@ -26,7 +26,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Checks a tokenizer.json before the tokenizers library loads it. `bytes` is the content of the file.
 ///
 /// # Errors
-/// If the file is not JSON, or fails one of the checks. The `String` describes the problem.
+/// If the file is not JSON, could crash the tokenizers library or exhaust memory, or uses BPE dropout, which gives
+/// random tokens. The `String` describes the problem.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
     let file: Value = serde_json::from_slice(bytes).map_err(|problem| format!("it is not JSON: {problem}"))?;
     check_dropout(&file["model"])?;
@@ -92,11 +93,11 @@ fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     }
 }
 
-/// Returns the maximum number of bytes that a normalizer or decoder writes per byte that it reads. Returns 1 for every
-/// type that the `match` does not list.
+/// Returns the maximum number of bytes that a normalizer or decoder writes per byte that it reads. The result is 1 for
+/// every type of normalizer or decoder that is not known to lengthen texts.
 fn step_growth(step: &Value) -> Result<usize, String> {
     Ok(match step["type"].as_str() {
-        // A byte that is not printable ASCII becomes a character of two bytes.
+        // A byte that is not printable ASCII becomes a character that takes two bytes in UTF-8.
         Some("ByteLevel") => 2,
         Some("Replace") => replaced(&step["pattern"], step["content"].as_str().map_or(0, str::len)),
         Some("Metaspace") => step["replacement"].as_str().map_or(1, str::len).max(1),
@@ -109,8 +110,8 @@ fn step_growth(step: &Value) -> Result<usize, String> {
 fn replaced(pattern: &Value, content: usize) -> usize {
     let least = match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
         (Some(text), _) => text.len(),
-        // The parser does not support some patterns, such as lookaround. Such patterns are assumed to match the empty
-        // string.
+        // `regex_syntax` does not support some patterns, such as lookaround. Such patterns are assumed to match the
+        // empty string.
         (_, Some(regex)) => regex_syntax::parse(regex).ok().and_then(|hir| hir.properties().minimum_len()).unwrap_or(0),
         _ => 0,
     };

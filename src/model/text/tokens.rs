@@ -129,13 +129,15 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Returns the special tokens that the tokenizer appends to every text. They are found by tokenizing the letter `a`.
+    /// Returns the special tokens that the tokenizer appends to every text. They are found by tokenising the letter
+    /// `a`.
     fn appended_tokens(&self) -> Vec<u32> {
         let text = catch_panic(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
         let Some(text) = text else { return Vec::new() };
         let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
         let ids = text.get_ids();
-        // If every token is special, including that of the letter `a`, the number of appended tokens is unknown.
+        // If the tokenizer marks even the token of the letter `a` as special, the appended tokens cannot be
+        // distinguished from it.
         if added == ids.len() { Vec::new() } else { ids[ids.len() - added..].to_vec() }
     }
 
@@ -184,14 +186,16 @@ impl Tokens {
     }
 
     /// Returns the texts of the special tokens whose ids are `bos_token_id` and `eos_token_id` in config.json, without
-    /// repetition. These texts can change a patch. They are therefore not read from tokenizer_config.json, which the
-    /// digest of the base model does not cover.
+    /// repetition. These texts are tried before a prompt whose subject is at an attention sink, so they can change
+    /// the patch. They are therefore not read from tokenizer_config.json, which the digest of the base model does not
+    /// cover.
     pub fn start_texts(&self) -> Vec<String> {
         let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
         let config: serde_json::Value =
             config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let config_id = |name: &str| match &config[name] {
-            // Some configs list several ids for one of the two keys, usually several end tokens. The first id is used.
+            // Some configs state a list of ids under `bos_token_id` or, more often, `eos_token_id`. The first id of the
+            // list is used.
             serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
             one => one.as_u64(),
         };
@@ -236,8 +240,8 @@ impl Tokens {
     /// tokenizers put before a text.
     ///
     /// # Errors
-    /// If the tokenizer rejects the text or returns an id for which the model has no embedding, or if the start of
-    /// `text` shares a token with every candidate in `ANCHORS` that is put before it.
+    /// If the tokenizer rejects the text, or returns an id for which the model has no embedding. If the tokenizer puts a
+    /// mark before every text, and merges the start of `text` into one token with each of the `ANCHORS`.
     pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         if !self.prepends || text.is_empty() {
             return Ok(self.encode_raw(text, false)?.ids);

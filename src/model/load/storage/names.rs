@@ -45,7 +45,8 @@ pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str
         );
     }
     let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
-    // Whether `start` is the family's prefix after another prefix that ends in `.`, as in `module.transformer.`.
+    // Whether `start` consists of another prefix that ends in `.`, followed by the prefix of the family. An example is
+    // `module.transformer.` for the family's prefix `transformer.`.
     let outer = |start: &str| start.strip_suffix(family.prefix).is_some_and(|outer| outer.ends_with('.'));
     if let Some(prefix) = prefix {
         let prefix = if outer(prefix) { &prefix[..prefix.len() - family.prefix.len()] } else { prefix };
@@ -70,8 +71,9 @@ pub(in crate::model) fn missing(weights: &WeightFiles, spec: &Spec, wanted: &str
     }
 }
 
-/// Returns advice on how to save the language model alone. `prefix` is an unexpected start of its tensor names. It
-/// comes from an object that contains the language model, such as a PEFT adapter or a multimodal model.
+/// Returns advice on how to save only the language model. `prefix` is an unexpected text at the start of the tensor
+/// names. The tensor names have this prefix if the weights were saved from an object that contains the language model,
+/// such as a PEFT adapter or a multimodal model.
 fn unwrap(prefix: &str) -> String {
     let saved = |what: &str| format!("save the inner model: `{what}.save_pretrained(NEW)`");
     if prefix.starts_with("base_model.") {
