@@ -45,7 +45,8 @@ pub struct SearchSummary {
 /// The only metadata key of an object file. The text under this key is the [`SearchSummary`] as JSON.
 const KEY: &str = "corrigenda";
 
-/// The error for a damaged file of a compiled edit.
+/// The reason why an object file is damaged: its header or metadata is invalid, a tensor is unknown or not F32, a layer
+/// lacks its key or its value, or a number is not finite.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     #[error("the object is damaged: {0}")]
@@ -59,7 +60,8 @@ pub enum ObjectError {
 }
 
 impl Object {
-    /// Creates an object with the MLP key and the MLP value of `compiled` at `layer`.
+    /// Creates the object to store for an edit that was compiled at one layer. The object contains the MLP key, the MLP
+    /// value and the search summary of `compiled`, but not its loss.
     pub fn new(layer: usize, compiled: &Compiled) -> Self {
         let site = LayerVectors { key: compiled.key.clone(), value: compiled.value.clone() };
         let search = SearchSummary { stage: compiled.stage, evaluations: compiled.evaluations };
@@ -149,8 +151,8 @@ pub fn address(
     canon.finish()
 }
 
-/// Returns the address in the store of an object that contains only a key. The address depends on the same inputs as
-/// [`address`], but of the settings only on `bare_weight`, because the other settings affect only values.
+/// Returns the address in the store of an object that contains only a key. The inputs are those of [`address`], except
+/// that `bare_weight` replaces the settings: it is the only setting that affects a key.
 pub fn key_address(
     base: &Digest,
     reading: Option<&Digest>,

@@ -20,7 +20,7 @@ struct Known {
     weight_decay: f64,
 }
 
-/// The hyper-parameters for GPT-2 XL. Other models in [`KNOWN`] have some of the same values.
+/// The hyper-parameters for GPT-2 XL. The entries of [`KNOWN`] that end in `..XL` take the remaining fields from it.
 const XL: Known = Known {
     name: "gpt2-xl",
     family: "gpt2",
@@ -44,8 +44,8 @@ const LLAMA: Known = Known {
 };
 
 /// The models with published hyper-parameters. The numbers are from the `hparams` files of ROME (GPT-2, GPT-J), MEMIT
-/// (NeoX) and EasyEdit (all other models). EasyEdit sets `mom2_adjustment: false`, so it uses its numbers without the
-/// second moment. This program uses the same numbers with the second moment.
+/// (NeoX) and EasyEdit (all other models). EasyEdit sets `mom2_adjustment: false`: it edits without the second moment.
+/// This program uses EasyEdit's numbers, but edits with the second moment.
 static KNOWN: [Known; 12] = [
     Known { name: "gpt2-medium", layers: 24, width: 1024, inner: 4096, layer: 8, clamp: 3.0, ..XL },
     Known { name: "gpt2-large", layers: 36, width: 1280, inner: 5120, layer: 12, ..XL },

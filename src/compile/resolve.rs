@@ -32,7 +32,7 @@ pub struct PromptRow {
     pub merged: bool,
 }
 
-/// A tokenized edit, as [`compile`](super::compile) reads it.
+/// The token ids of an edit: the input of [`compile`](super::compile).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// The tokenized prompts, without the target: first the prompt without a context template, then the prompt in each

@@ -32,8 +32,9 @@ impl Objective<'_> {
     }
 }
 
-/// Returns the loss and the gradient of each edit at the given change of its value. The prompts of all edits pass
-/// through the model in one batch, `suffix`. The result of an edit depends only on the prompts of that edit.
+/// Returns the loss and the gradient of each edit at the given change of its value. `suffix` contains the prompts of
+/// all edits, in the same order, and evaluates them as one batch. The result of an edit does not depend on the other
+/// edits.
 fn evaluate_batch(suffix: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
     let narrow = |delta: &[f64]| delta.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
@@ -156,7 +157,8 @@ pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Setti
 /// The maximum number of token positions in a batch of edits; a single edit may have more. Edits are evaluated in
 /// batches, so that each weight is loaded once for all edits of the batch.
 const POSITIONS: usize = 512;
-/// The approximate maximum number of f32 values that a batch of edits caches: two gibibytes.
+/// The approximate maximum number of f32 values that a batch of edits keeps in memory for its forward and backward
+/// passes: two gibibytes.
 const NUMBERS: usize = 1 << 29;
 
 /// A report of [`compile_all`] about the search of one edit.

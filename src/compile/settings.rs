@@ -1,5 +1,6 @@
-//! Defines the settings of the value optimisation. The defaults are the numbers that ROME publishes for GPT-2 XL, with 25
-//! instead of 20 evaluations in the first stage, and with two more stages for edits that do not converge.
+//! Defines the settings of the value optimisation. The defaults are the numbers that ROME publishes for GPT-2 XL, with
+//! two differences: the first stage has 25 evaluations instead of 20, and edits that do not converge are tried again in
+//! two more stages.
 
 use super::value::Loss;
 use crate::digest::FieldHasher;
@@ -13,7 +14,7 @@ pub struct Stage {
     pub steps: usize,
 }
 
-/// The settings of the value optimisation: the weights of the loss, the stages, and when a search ends.
+/// The settings of the value optimisation: the weights of the loss, the stages, and the conditions that end a search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The stages in order. A stage runs only if no earlier stage converged.

@@ -84,14 +84,14 @@ pub struct Objective<'a> {
     /// [`Hook::Block`].
     pub value_before: Vec<f32>,
     pub(super) norm_before: f64,
-    /// The log-probabilities of the next token after the subject in `"{subject} is a"`, for every token of the
-    /// vocabulary, in the base model.
+    /// The base model's log-probability of every token of the vocabulary as the next token after the subject in
+    /// `"{subject} is a"`.
     drift_before: Vec<f64>,
 }
 
 impl<'a> Objective<'a> {
-    /// Runs the prompts of `edit` through the layers up to and including `layer`, and prepares the evaluation of the
-    /// layers above.
+    /// Runs the prompts of `edit` through the model once, and caches the results that do not depend on δ. An evaluation
+    /// of the loss then computes only the layers above `layer`, from the subject's last token on.
     pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
         Self::with_prefixes(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
     }
@@ -108,8 +108,8 @@ impl<'a> Objective<'a> {
         let label = edit.target.len();
         let continued = |row: &PromptRow| [&row.ids[..], &edit.target[..label - 1]].concat();
         let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
-        // The tokens after the subject are left out. Attention is causal, so these tokens do not affect the
-        // distribution at the subject's last token.
+        // The text `"{subject} is a"` is cut after the subject. Attention is causal, so the tokens after the subject do
+        // not affect the distribution at the subject's last token.
         rows.push(edit.drift.ids[..=edit.drift.position].to_vec());
         let subject_positions: Vec<usize> = edit.rows.iter().chain([&edit.drift]).map(|row| row.position).collect();
         let mut last_n = vec![label; edit.rows.len()];
@@ -240,9 +240,10 @@ fn max_other_logit(row: &[f32], label: usize) -> f64 {
 /// The maximum number of f32 values in the KV cache of common prefixes: half a gibibyte.
 const MAX_PREFIX_FLOATS: usize = 1 << 27;
 
-/// Returns the KV cache of common token prefixes for the layers below `layers`, with one prefix per context template. A
-/// prefix contains the leading tokens that the first two edits have in common; it ends before the last tokens of their
-/// subjects. The cache is empty if there are fewer than two edits, or if it would exceed [`MAX_PREFIX_FLOATS`].
+/// Returns the KV cache of the first `layers` layers for common token prefixes: one for the prompt without a context
+/// template, and one per context template. A prefix consists of the leading tokens that the first two edits have in
+/// common, and ends before the last token of each subject. The cache is empty if there are fewer than two edits, or if
+/// it would exceed [`MAX_PREFIX_FLOATS`].
 pub(super) fn shared_prefixes(model: &Model, layers: usize, edits: &[&Resolved]) -> PrefixCache {
     let [first, second, ..] = edits else { return PrefixCache::empty() };
     let prefix = |(one, other): (&PromptRow, &PromptRow)| {
