@@ -130,7 +130,7 @@ mod tests {
             BTreeMap::from([(0, Rc::new(Factor::new(F, self.moment.clone()).expect("positive definite")))])
         }
 
-        /// Returns `matrix` plus `weight · Σ k kᵀ` over the keys `k` of the test.
+        /// Returns `matrix` plus `weight · Σ k kᵀ` over the MLP keys `k` of this test case.
         fn plus_keys(&self, matrix: &[f64], weight: f64) -> Vec<f64> {
             let at = |i: usize, j: usize| self.keys.iter().map(|k| f64::from(k[i]) * f64::from(k[j])).sum::<f64>();
             (0..F * F).map(|index| matrix[index] + weight * at(index / F, index % F)).collect()

@@ -17,8 +17,8 @@ pub struct LayerUpdate {
 }
 
 impl LayerUpdate {
-    /// Returns the change in the form that a patch file contains. `digest` is the SHA-256 of the base weight, and
-    /// `edits` are the digests of the edits' meanings.
+    /// Returns the change as a tensor entry of a patch, with its columns and rows rounded to f32. `digest` is the
+    /// SHA-256 of the base weight, and `edits` are the digests of the edits' meanings.
     pub fn target(&self, model: &Model, digest: Digest, edits: Vec<Digest>) -> Target {
         let (spec, weight) = (model.spec(), model.checkpoint().edited(self.layer));
         Target {

@@ -42,7 +42,8 @@ pub(super) struct TokenRow {
 }
 
 /// Returns the token sequences of an edit: the prompt without a context template, and the prompt in `contexts` context
-/// templates. Each prompt is followed by the target without its last token.
+/// templates. Each prompt is followed by the target without its last token. `edits` is the number of edits in the set,
+/// over which the loss is averaged.
 pub(super) fn edit_rows(edit: &Resolved, contexts: usize, edits: usize) -> Vec<TokenRow> {
     let rows: Vec<_> = edit.rows.iter().take(1 + contexts).collect();
     let weight = 1.0 / (edits * rows.len() * edit.target.len()) as f64;

@@ -95,8 +95,8 @@ pub struct RefineLoss {
 struct BatchLoss {
     nll: f64,
     drift: f64,
-    /// For each changed layer, the gradient of the batch's part of the loss with respect to the columns of the layer's
-    /// update, `[hidden_size, edits]`.
+    /// The gradients of the batch's loss with respect to the columns of the updates: one `[hidden_size, edits]` per
+    /// changed layer.
     column_gradients: Vec<Vec<f32>>,
 }
 
@@ -111,7 +111,7 @@ pub struct RefinementRun<'a> {
     fixed: Vec<FixedPart>,
 }
 
-/// The numbers of one layer that stay constant during refinement.
+/// The quantities of one edited layer that stay constant while the columns of its update are optimised.
 struct FixedPart {
     /// The rows of the layer's update as f32, `[edits, intermediate_size]`.
     rows: Vec<f32>,
