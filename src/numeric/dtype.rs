@@ -4,6 +4,6 @@ pub enum WeightDtype {
     F32,
     /// IEEE 754 half precision: 5 exponent and 10 mantissa bits.
     F16,
-    /// bfloat16: the upper half of an F32.
+    /// bfloat16: the upper 16 bits of an F32, with 8 exponent and 7 mantissa bits.
     BF16,
 }
