@@ -31,7 +31,7 @@ pub enum Dtype {
     U16,
     /// IEEE 754 half precision: 5 exponent and 10 mantissa bits.
     F16,
-    /// bfloat16: the upper half of an F32.
+    /// bfloat16: the upper 16 bits of an F32, with 8 exponent and 7 mantissa bits.
     BF16,
     I32,
     U32,

@@ -15,11 +15,10 @@ use crate::regular_file;
 /// the file is never in memory as a whole. Cloning is cheap: clones share the header.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// The file name in the checkpoint's folder. If the file is a symbolic link, the last component of `path` can
-    /// differ from this name.
+    /// The file name in the checkpoint's folder. `path` can end in another name if it is the resolved target of a
+    /// symbolic link with this name.
     pub name: String,
-    /// The path from which the file is read. If the file is a symbolic link, this is the path of the link or of its
-    /// target.
+    /// The path that was given when the file was opened. [`File::read`] opens this path again.
     pub path: PathBuf,
     pub header: Arc<Header>,
     size: u64,
@@ -33,7 +32,8 @@ pub struct MappedFile {
     pub map: Arc<Mmap>,
 }
 
-/// The reason why a file cannot be opened: it cannot be read, or its header is invalid. The caller adds the path.
+/// The reason why a file cannot be opened: it cannot be read, or its header is invalid. The message does not contain
+/// the path of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error(transparent)]

@@ -27,13 +27,13 @@ pub struct TensorInfo {
 /// A verified header: every byte of the file's data belongs to exactly one tensor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// The tensors of the file, by name.
+    /// The type, the shape and the byte range of each tensor, by the name of the tensor.
     pub tensors: BTreeMap<String, TensorInfo>,
     /// The texts under `__metadata__`, by key; empty if the header has none.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The reason why a header is rejected. The caller adds the path of the file.
+/// The reason why a header is rejected. The message does not contain the path of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
     #[error("the file is empty, not safetensors")]

@@ -45,7 +45,7 @@ pub fn refuse_pickle(path: &Path, first_bytes: &[u8]) -> Option<PickleError> {
 
 fn magic(bytes: &[u8]) -> Option<&'static str> {
     // A safetensors file with a header of 640, 896, 1152 or 1408 bytes starts with the same two bytes as a pickle.
-    // Bytes 4 to 8 distinguish it: the upper half of the header length, which is 0, and `{`.
+    // Only in the safetensors file, bytes 4 to 7 are 0 (the upper half of the header length), and byte 8 is `{`.
     if bytes.get(4..9) == Some(b"\0\0\0\0{") {
         return None;
     }

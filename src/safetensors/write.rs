@@ -38,9 +38,9 @@ pub fn write(tensors: &[TensorData<'_>], metadata: &BTreeMap<String, String>) ->
     bytes
 }
 
-/// Returns the file that [`write`] would return, up to the start of the tensors' data. Use this function to write a
-/// file that is too large for memory. `tensors` (name, type, shape) must be sorted by name, and the caller must write
-/// the data in the same order.
+/// Returns the start of a safetensors file: the header length and the header, as [`write`] writes them. Use this
+/// function to write a file that is too large for memory. `tensors` (name, type, shape) must be sorted by name, and the
+/// caller must write the data in the same order.
 ///
 /// # Panics
 /// If the names are not strictly ascending, if a name is `__metadata__`, or if the size of the data is not a whole
