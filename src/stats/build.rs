@@ -62,8 +62,8 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<CachedStati
     let asked = |found: &CachedStatistics| found.imported == provenance.imported;
     let own = find_at(store, provenance, provenance.address())?.filter(asked);
     match own {
-        // An earlier version of the program can have stored the imported statistics at the address without the digest
-        // of their file.
+        // Earlier versions of the program stored imported statistics at an address that did not depend on the digest of
+        // the imported file.
         None if provenance.imported.is_some() => {
             Ok(find_at(store, provenance, provenance.summed().address())?.filter(asked))
         }
@@ -93,8 +93,8 @@ fn find_at(
     Ok(Some(CachedStatistics { address, content, documents, keys, size, imported }))
 }
 
-/// Moves imported statistics to the address that depends on the digest of the imported file. Earlier versions of the
-/// program stored them at the address without this digest.
+/// Moves imported statistics from the address that earlier versions of the program used to their present address. Only
+/// the present address depends on the digest of the imported file.
 pub(super) fn move_imported(store: &Store, provenance: &Provenance) -> Result<(), StatisticsError> {
     let address = provenance.address();
     let there = find_at(store, provenance, address)?;

@@ -52,7 +52,8 @@ pub struct Statistics {
 pub enum StatisticsFileError {
     #[error("the statistics are damaged: {0}")]
     Header(#[from] HeaderError),
-    /// The file is a valid safetensors file, but its metadata or its tensor is invalid for statistics.
+    /// The file is a valid safetensors file, but it lacks the provenance or the triangle of a sum, or one of them is
+    /// invalid.
     #[error("the statistics are damaged: {0}")]
     Damaged(String),
     #[error("these statistics are of another {field}: expected {expected}, found {found}")]

@@ -10,7 +10,7 @@ use crate::numeric::{Isa, View, matmul};
 ///
 /// Keys are added in blocks of [`BLOCK`]. Products are summed in f32 within a block and in f64 across blocks. The bytes
 /// therefore depend on the order of the keys and on how the keys are split over calls of [`SecondMoment::add`], but not
-/// on threads.
+/// on the number of threads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecondMoment {
     inner: usize,

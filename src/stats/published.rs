@@ -26,7 +26,8 @@ const REST: u64 = 1 << 20;
 /// The maximum number of archive members; published files have four.
 const MOST_MEMBERS: u16 = 64;
 
-/// The error for a file that does not contain a published second moment for the given model.
+/// The reason why a published second moment is rejected: the file cannot be read, is too large, changes while it is
+/// read, or is not in the format that ROME publishes, or its content is invalid for the given model.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the error messages describe the variants and their fields")]
 pub enum PublishedError {

@@ -23,13 +23,13 @@ pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// in a separate pass.
 pub const SUM_BYTES: usize = 1 << 31;
 
-/// The inputs for the sums of second moments over a corpus.
+/// The inputs of [`build`] and [`build_all`], which sum the outer products `k kᵀ` of MLP keys over a corpus.
 pub struct SumRun<'a> {
     /// The base model, whose MLP keys are summed.
     pub model: &'a Model,
     /// The tokenizer of the base model, which encodes the documents.
     pub tokens: &'a Tokens,
-    /// The requested provenance. Its field `corpus` must be the digest of the file at [`SumRun::corpus`].
+    /// The provenance of the sums to compute. Its field `corpus` must be the digest of the file at [`SumRun::corpus`].
     pub provenance: &'a Provenance,
     pub corpus: &'a Path,
     /// The store for finished and unfinished sums.
