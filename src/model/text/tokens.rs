@@ -240,8 +240,8 @@ impl Tokens {
     /// tokenizers put before a text.
     ///
     /// # Errors
-    /// If the tokenizer rejects the text, or returns an id for which the model has no embedding. If the tokenizer puts a
-    /// mark before every text, and merges the start of `text` into one token with each of the `ANCHORS`.
+    /// If the tokenizer rejects the text, or returns an id for which the model has no embedding. If the tokenizer puts
+    /// a mark before every text, and merges the start of `text` into one token with each of the `ANCHORS`.
     pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         if !self.prepends || text.is_empty() {
             return Ok(self.encode_raw(text, false)?.ids);
