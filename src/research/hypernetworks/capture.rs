@@ -1,5 +1,5 @@
-//! Computes what a trained editor reads of a fact: the inputs of the edited matrices and the gradients of their outputs
-//! in the unedited model.
+//! Computes the input of a trained editor for one fact: the inputs of the edited matrices and the gradients of their
+//! outputs, in the unedited model.
 
 use super::sites::Site;
 use crate::model::Model;
@@ -16,8 +16,9 @@ pub struct SiteRows {
     pub delta: Vec<f32>,
 }
 
-/// Runs `text`, whose last `labels` tokens are the target of the fact. Returns the mean negative log-likelihood of the
-/// target in nats, and the rows of each site. The sum of `xᵀ δ` over the rows is the gradient of the matrix.
+/// Runs the model on `text`, whose last `labels` tokens are the target of the fact. Returns the mean negative
+/// log-likelihood of the target in nats, and the inputs x and output gradients δ of each edited matrix. The sum of
+/// `xᵀ δ` over the rows is the gradient of the matrix.
 pub fn capture(model: &Model, sites: &[Site], text: &[u32], labels: usize) -> (f64, Vec<SiteRows>) {
     let first = sites.iter().map(|site| site.layer).min().unwrap_or(0);
     let pass = UpperPass::new(model, first, &[&text[..text.len() - 1]], &[labels]);
@@ -49,7 +50,7 @@ pub(super) fn likelihood_gradient(logits: &mut [f32], labels: &[u32], weight: f6
     loss / labels.len() as f64
 }
 
-/// Returns the inputs of a matrix and the gradients of its outputs.
+/// Selects from the gradients of one MLP the inputs of `matrix` and the gradients of its outputs.
 pub(super) fn of_site(gradients: &MlpGradients, matrix: MlpMatrix) -> (&[f32], &[f32]) {
     match matrix {
         MlpMatrix::Gate => (&gradients.normed, gradients.gate.as_deref().unwrap_or_default()),

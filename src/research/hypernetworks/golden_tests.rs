@@ -1,5 +1,5 @@
-//! Compares the editors with float64 results of an independent implementation, for a GPT-2 of 3 blocks whose weights
-//! follow one formula. The results are in `../shared/tools/hypernetworks/golden.json`.
+//! Compares MEND and KE with float64 results of an independent implementation. The model is a GPT-2 of 3 blocks whose
+//! weights are computed by one formula. The expected results are in `../shared/tools/hypernetworks/golden.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::safetensors::{TensorData, write};
 
 const WEIGHTS: LossWeights = LossWeights { edit: 0.1, locality: 1.0 };
 
-/// Returns the results, or prints why the test is skipped.
+/// Reads the expected results. If the file does not exist, prints that the test is skipped and returns `None`.
 #[expect(clippy::print_stderr, reason = "a skipped test is reported")]
 fn golden() -> Option<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tools/hypernetworks/golden.json");
@@ -31,7 +31,8 @@ fn golden() -> Option<Value> {
     text.ok().map(|text| serde_json::from_str(&text).expect("the golden is JSON"))
 }
 
-/// Returns the numbers `base + amplitude · sin(1.7 t + 0.61 k + 0.3)`, by which all weights are defined.
+/// Returns the `count` elements of the tensor with the number `t`: element k is
+/// `base + amplitude · sin(1.7 t + 0.61 k + 0.3)`. All weights of the tests are computed by this formula.
 fn filled(count: usize, t: usize, amplitude: f64, base: f64) -> Vec<f32> {
     (0..count).map(|k| (base + amplitude * (1.7 * t as f64 + 0.61 * k as f64 + 0.3).sin()) as f32).collect()
 }
@@ -95,7 +96,7 @@ fn name(site: Site) -> String {
     format!("{}@{}", if site.matrix == MlpMatrix::Down { "proj" } else { "fc" }, site.layer)
 }
 
-/// Returns all numbers of nested lists, in order.
+/// Returns all numbers of a JSON value that is a number or an array, which may be nested.
 fn numbers(value: &Value) -> Vec<f64> {
     match value {
         Value::Array(parts) => parts.iter().flat_map(numbers).collect(),
@@ -123,7 +124,8 @@ fn wide(numbers: &[f32]) -> impl Iterator<Item = f64> {
     numbers.iter().map(|x| f64::from(*x))
 }
 
-/// Runs the inner pass of both edits; returns the mean loss and the rows of each edit.
+/// Computes the loss and the rows of each edit in the file on the unedited model. Returns the mean loss, and the rows
+/// of each edit by edited matrix.
 fn captured(golden: &Value, model: &Model, sites: &[Site]) -> (f64, Vec<Vec<SiteRows>>) {
     let edits = golden["edits"].as_array().expect("a list");
     let found = edits.iter().map(|edit| capture(model, sites, &ids(&edit["ids"]), ids(&edit["labels"]).len()));
@@ -146,7 +148,8 @@ fn captured_rows_equal_the_golden() {
     }
 }
 
-/// Creates the editor of the golden: `start` as before training, otherwise with all parameters away from their start.
+/// Creates the MEND editor for which the expected results were computed. If `start` is true, all parameters
+/// except V are those of an untrained editor; otherwise all parameters differ from those.
 fn toy_mend(model: &Model, sites: &[Site], start: bool) -> Mend {
     let mut mend = Mend::new(model.spec(), model.isa(), sites.to_vec(), 5, &mut NumpyRandomState::new(0));
     let mut t = 100;
@@ -222,7 +225,7 @@ fn statistics_and_changes_of_mend_equal_the_golden() {
     let (_, rows) = captured(&golden, &model, &sites);
     let wanted = &golden["mend"]["away"];
     let mut mend = toy_mend(&model, &sites, false);
-    // The golden fills the changes of the shorter edit up with rows of zeros.
+    // In the file, all edits have the same number of rows. The change of the edit with fewer rows ends in zeros there.
     let padded = |numbers: &[f32], count: usize| {
         wide(numbers).chain(std::iter::repeat(0.0)).take(count).collect::<Vec<_>>().into_iter()
     };
@@ -254,7 +257,8 @@ fn statistics_and_changes_of_mend_equal_the_golden() {
     assert!((after - wanted["applied_nll"].as_f64().expect("a number")).abs() < 1e-5);
 }
 
-/// Creates the editor of the golden. The parameters follow the formula, in the order of the golden's list.
+/// Creates the KE editor for which the expected results were computed. The parameters are computed by [`filled`] in the
+/// order in which the file lists them, except for the embedding, which is copied from the model.
 fn toy_ke(golden: &Value, model: &Model, sites: &[Site]) -> Ke {
     let mut ke = Ke::zeros(model, sites.to_vec(), KeSizes { cells: 3, condition: 5, hidden: 4 });
     let names = golden["ke"]["parameters"].as_array().expect("a list");
@@ -308,7 +312,8 @@ fn ke_and_its_gradients_equal_the_golden() {
     }
 }
 
-/// A network with slope 0 at 0 would have no gradient, because a new network has only zeros there.
+/// In a new network, the input of the rectifier is 0 everywhere. Its gradients would all be 0 if the slope of the
+/// rectifier at 0 were 0.
 #[test]
 fn a_new_network_learns() {
     let (model, sites) = (toy_model(), toy_sites());

@@ -1,8 +1,8 @@
 //! KnowledgeEditor (KE, De Cao et al. 2021), in the form that the ROME paper evaluates: the re-implementation of the
 //! authors of MEND.
 //!
-//! A bidirectional LSTM reads the text of a fact and gives a condition vector c. From c, a network of each edited matrix
-//! computes two columns, two rows and a scale. With G the gradient of the matrix, the change that is added is
+//! A bidirectional LSTM reads the text of a fact and gives a condition vector c. From c, a network of each edited
+//! matrix computes two columns, two rows and a scale. With G the gradient of the matrix, the change that is added is
 //! `k · ((softmax(rowA)ᵀ colA) ⊙ G + softmax(rowB)ᵀ colB)`. G is a sum of products `xᵀ δ`, so the change has low rank.
 
 use super::capture::SiteRows;
@@ -24,19 +24,19 @@ pub struct NormalisedLayer {
     pub inputs: usize,
     /// The directions of the weights, `[outputs, inputs]`.
     pub v: Vec<f32>,
-    /// The norms of the weights of each output, `[outputs]`.
+    /// The norm of the weight row of each output, `[outputs]`.
     pub g: Vec<f32>,
     pub bias: Vec<f32>,
 }
 
-/// The network of one edited matrix.
+/// The network of one edited matrix. It maps the condition vector c to the vectors and the scale in [`KeParts`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeHead {
     pub first: NormalisedLayer,
     pub second: NormalisedLayer,
 }
 
-/// The sizes of KE's networks.
+/// The widths of the layers of KE's networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeSizes {
     /// The number of cells per direction of the LSTM.
@@ -52,9 +52,9 @@ pub struct KeSizes {
 pub struct Ke {
     isa: Isa,
     pub sites: Vec<Site>,
-    /// The numbers of inputs and outputs of each site.
+    /// The number of inputs and the number of outputs of each edited matrix, in the order of `sites`.
     shapes: Vec<(usize, usize)>,
-    /// The embedding of the tokens, `[vocabulary, d]`; it starts as a copy of the model's.
+    /// The embedding of the tokens, `[vocabulary, d]`. Before training it is a copy of the model's token embedding.
     pub embedding: Vec<f32>,
     pub forward: Lstm,
     pub backward: Lstm,
@@ -66,26 +66,28 @@ pub struct Ke {
     pub learning_rate: f64,
 }
 
-/// What the network of one matrix computes from the condition vector.
+/// The output of the network of one edited matrix: the vectors and the scale from which the change of the matrix is
+/// computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeParts {
     /// The factors of the gradient's columns, colA, `[outputs]`.
     pub column_a: Vec<f32>,
     /// The factors of the gradient's rows, `softmax(rowA)`, `[inputs]`.
     pub row_a: Vec<f32>,
-    /// The right factor of the part without the gradient, colB, `[outputs]`.
+    /// The right factor of the second term of the change, which does not contain the gradient: colB, `[outputs]`.
     pub column_b: Vec<f32>,
-    /// The left factor of the part without the gradient, `softmax(rowB)`, `[inputs]`.
+    /// The left factor of the second term of the change, which does not contain the gradient: `softmax(rowB)`,
+    /// `[inputs]`.
     pub row_b: Vec<f32>,
     /// k, the scale of the change, from 0 to 1.
     pub scale: f32,
 }
 
-/// The changes of one fact, and the intermediate results for the backward pass.
+/// The change of each edited matrix for one fact, and the intermediate results that the backward pass needs.
 pub struct KeEdit {
-    /// One change per site.
+    /// The changes of the edited matrices, in the order of `Ke::sites`.
     pub changes: Vec<LowRank>,
-    /// The condition vector.
+    /// The condition vector c, which the LSTM computes from the text of the fact.
     pub condition: Vec<f32>,
     pub parts: Vec<KeParts>,
     text: Vec<u32>,
@@ -99,7 +101,7 @@ impl NormalisedLayer {
         Self { inputs, v: vec![0.0; outputs * inputs], g: vec![0.0; outputs], bias: vec![0.0; outputs] }
     }
 
-    /// Returns all parameters in the order in which they are stored.
+    /// Returns the parameters in the order v, g, bias.
     pub fn parts_mut(&mut self) -> [&mut Vec<f32>; 3] {
         [&mut self.v, &mut self.g, &mut self.bias]
     }
@@ -114,7 +116,8 @@ impl NormalisedLayer {
         out
     }
 
-    /// Adds the gradients of the parameters to `sums`, and returns the gradient of the input.
+    /// Back-propagates `gradient`, the gradient of the output for the input `x`. Adds the gradients of the parameters
+    /// to `sums`, and returns the gradient of the input.
     fn reverse(&self, isa: Isa, x: &[f32], gradient: &[f32], sums: &mut Self) -> Vec<f32> {
         add(&mut sums.bias, gradient);
         let mut by_product = gradient.to_vec();
@@ -134,7 +137,8 @@ impl NormalisedLayer {
 }
 
 impl Ke {
-    /// Creates an editor with zeros, except for the embedding, which is the model's. The caller draws the parameters.
+    /// Creates an editor in which all parameters are 0, except for the embedding, which is copied from the model. Call
+    /// [`Ke::draw`] before training.
     pub fn zeros(model: &Model, sites: Vec<Site>, sizes: KeSizes) -> Self {
         let spec: &Spec = model.spec();
         let d = spec.hidden_size;
@@ -157,8 +161,8 @@ impl Ke {
         }
     }
 
-    /// Draws all parameters except the embedding and the gains uniformly from [−1/√n, 1/√n]. n is the number of inputs
-    /// of a layer, or of cells of the LSTM. Sets each gain `g` to the norm of its row of `v`.
+    /// Draws all parameters except the embedding and the norms `g` uniformly from [−1/√n, 1/√n]. For a layer, n is the
+    /// number of its inputs; for an LSTM, n is the number of its cells. Each `g` is set to the norm of its row of `v`.
     pub fn draw(&mut self, numbers: &mut NumpyRandomState) {
         let states = 2 * self.forward.cells;
         draw(&mut self.condition_weight, states, numbers);
@@ -176,14 +180,15 @@ impl Ke {
         }
     }
 
-    /// Creates gradients of zero.
+    /// Returns a gradient for each parameter, with all elements 0.
     pub fn zero_gradients(&self) -> Self {
         let mut zeros = self.clone();
         zeros.parts_mut().into_iter().for_each(|part| part.fill(0.0));
         zeros
     }
 
-    /// Returns all parameters in the order in which they are stored.
+    /// Returns all parameters in a fixed order: embedding, condition layer, both LSTMs, the first layers of all heads,
+    /// the second layers of all heads.
     pub fn parts_mut(&mut self) -> Vec<&mut Vec<f32>> {
         let mut parts = vec![&mut self.embedding, &mut self.condition_weight, &mut self.condition_bias];
         parts.extend(self.forward.parts_mut());
@@ -194,7 +199,8 @@ impl Ke {
         parts
     }
 
-    /// Computes the changes of one fact. `text` is the prompt with its target.
+    /// Computes the change of each edited matrix for one fact. `text` has the tokens of the prompt and the target, and
+    /// `rows` has the inputs and output gradients of each edited matrix.
     pub fn edit(&self, text: &[u32], rows: &[SiteRows]) -> KeEdit {
         let embedded = self.embedded(text.iter());
         let (last, forward) = self.forward.forward(self.isa, &embedded);
@@ -221,8 +227,9 @@ impl Ke {
         text.flat_map(|token| &self.embedding[*token as usize * d..][..d]).copied().collect()
     }
 
-    /// Adds the gradients of the parameters to `sums`. `by_change` are the gradients of the factors of each change, and
-    /// `rows` the rows that [`Ke::edit`] was given.
+    /// Back-propagates from the changes to the parameters, and adds the gradients of the parameters to `sums`.
+    /// `by_change` has the gradients of the two factors of each change. `rows` must be the same as in the call of
+    /// [`Ke::edit`].
     pub fn reverse(&self, edit: &KeEdit, rows: &[SiteRows], by_change: &[LowRank], sums: &mut Self) {
         let mut by_condition = vec![0.0; edit.condition.len()];
         for (index, (by, of_site)) in by_change.iter().zip(rows).enumerate() {
@@ -244,7 +251,8 @@ impl Ke {
         self.reverse_direction(edit, 1, by_first, sums);
     }
 
-    /// Back-propagates through the forward direction (0) or the backward direction (1) of the LSTM to the embeddings.
+    /// Back-propagates through one direction of the LSTM to the token embeddings; `direction` is 0 for the forward LSTM
+    /// and 1 for the backward LSTM.
     fn reverse_direction(&self, edit: &KeEdit, direction: usize, gradient: &[f32], sums: &mut Self) {
         let mut text = edit.text.clone();
         if direction == 1 {
@@ -260,7 +268,7 @@ impl Ke {
     }
 }
 
-/// Draws numbers uniformly between ±1/√`inputs`.
+/// Replaces each number in `part` by a random number, uniform between −1/√`inputs` and 1/√`inputs`.
 fn draw(part: &mut [f32], inputs: usize, numbers: &mut NumpyRandomState) {
     let bound = 1.0 / (inputs as f64).sqrt();
     part.iter_mut().for_each(|x| *x = (bound * numbers.uniform()) as f32);
@@ -304,7 +312,8 @@ impl Learner for Ke {
 }
 
 impl KeParts {
-    /// Splits the output of a matrix's network.
+    /// Splits the output vector of a network into colA, rowA, colB, rowB and the scale, and applies the softmax to both
+    /// rows and the sigmoid to the scale.
     fn of(output: &[f32], (inputs, outputs): (usize, usize)) -> Self {
         let (column_a, rest) = output.split_at(outputs);
         let (row_a, rest) = rest.split_at(inputs);
@@ -337,7 +346,8 @@ impl KeParts {
         LowRank { a, b }
     }
 
-    /// Returns the gradient of the output of the matrix's network.
+    /// Returns the gradient of the network's output vector. `by` has the gradients of the two factors of the change
+    /// that [`KeParts::change`] computed from `rows`.
     fn reverse(&self, rows: &SiteRows, by: &LowRank) -> Vec<f32> {
         let (inputs, outputs) = (self.row_a.len(), self.column_a.len());
         let (mut by_row_a, mut by_column_a) = (vec![0.0; inputs], vec![0.0; outputs]);

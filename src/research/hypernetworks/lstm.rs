@@ -9,21 +9,21 @@ use crate::numeric::{Isa, View, matmul};
 /// The parameters of one direction, or their gradients. `h` is the number of cells and `d` the width of an input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lstm {
-    /// The width of an input, d.
+    /// The length d of an input vector.
     pub inputs: usize,
     /// The number of cells, h.
     pub cells: usize,
-    /// The weights of the inputs, `[4 h, d]`.
+    /// The weights that multiply the input, `[4 h, d]`.
     pub input_weight: Vec<f32>,
-    /// The weights of the previous hidden state, `[4 h, h]`.
+    /// The weights that multiply the previous hidden state, `[4 h, h]`.
     pub state_weight: Vec<f32>,
-    /// The bias of the inputs, `[4 h]`.
+    /// The bias of the product of `input_weight` and the input, `[4 h]`.
     pub input_bias: Vec<f32>,
-    /// The bias of the previous hidden state, `[4 h]`.
+    /// The bias of the product of `state_weight` and the previous hidden state, `[4 h]`.
     pub state_bias: Vec<f32>,
 }
 
-/// The intermediate results of one step, which reads one input.
+/// The intermediate results of one time step, which the backward pass needs.
 struct Step {
     /// The gates after their activation functions: input, forget, cell, output, `[4 h]`.
     gates: Vec<f32>,
@@ -33,7 +33,7 @@ struct Step {
     squashed: Vec<f32>,
 }
 
-/// The intermediate results of a sequence for the backward pass.
+/// The intermediate results of the forward pass over a sequence, which the backward pass needs.
 pub struct LstmTape {
     steps: Vec<Step>,
 }
@@ -43,7 +43,7 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// Returns the hyperbolic tangent of `x`.
+/// Returns the hyperbolic tangent of `x`, computed from [`sigmoid`].
 pub(super) fn tanh(x: f32) -> f32 {
     2.0 * sigmoid(2.0 * x) - 1.0
 }
@@ -60,12 +60,12 @@ impl Lstm {
         }
     }
 
-    /// Returns all parameters in the order in which they are stored.
+    /// Returns the parameters in the order input weight, state weight, input bias, state bias.
     pub fn parts(&self) -> [&[f32]; 4] {
         [&self.input_weight, &self.state_weight, &self.input_bias, &self.state_bias]
     }
 
-    /// Returns all parameters in the order in which they are stored.
+    /// Returns the parameters in the order input weight, state weight, input bias, state bias.
     pub fn parts_mut(&mut self) -> [&mut Vec<f32>; 4] {
         [&mut self.input_weight, &mut self.state_weight, &mut self.input_bias, &mut self.state_bias]
     }

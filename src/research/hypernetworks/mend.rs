@@ -1,7 +1,8 @@
-//! MEND (Mitchell et al. 2022): networks that turn the gradient of a fact into a change of low rank.
+//! MEND (Mitchell et al. 2022): networks that turn the gradients for one fact into low-rank changes of the edited
+//! matrices.
 //!
 //! For each edited matrix, the rows of inputs x and output gradients δ are whitened and transformed by the network of
-//! the matrix's shape. With the transformed rows x̃ and δ̃, the change is `rate · x̃ᵀ δ̃`, which is added to the matrix.
+//! the matrix's shape. With the transformed rows x̃ and δ̃, the matrix is changed by `rate · x̃ᵀ δ̃`.
 
 use super::capture::SiteRows;
 use super::mend_network::{MendNetwork, MendTape};
@@ -26,30 +27,31 @@ pub struct SharedShape {
     pub network: MendNetwork,
 }
 
-/// The editor: networks, statistics and rates.
+/// The parameters of the editor MEND: the networks, the statistics for whitening, and one rate per edited matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mend {
     isa: Isa,
     pub sites: Vec<Site>,
-    /// First the shape of the matrices that read the hidden state, then the shape of the down-projections.
+    /// The networks of the two matrix shapes: first of the gate and up-projections, then of the down-projections.
     pub shapes: [SharedShape; 2],
-    /// One factor per site.
+    /// The rates by which the changes are multiplied, one per edited matrix.
     pub rates: Vec<f32>,
     pub learning: MendLearningRates,
 }
 
-/// The learning rates of the two kinds of parameters.
+/// The learning rates of Adam: one for the networks, one for [`Mend::rates`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MendLearningRates {
     /// The learning rate of the networks.
     pub networks: f64,
-    /// The learning rate of the rates.
+    /// The learning rate of [`Mend::rates`].
     pub rates: f64,
 }
 
 impl MendLearningRates {
-    /// Returns the published rates for networks of another size: a step changes `p` by as much as in GPT-2 XL, about
-    /// `0.8 · rate · rank · √width`.
+    /// Adapts the published learning rate of the networks to their rank and width. One step with the learning rate r
+    /// changes `p` by about `0.8 · r · rank · √width`. The returned rate makes this change as large as in GPT-2 XL.
+    /// The learning rate of [`Mend::rates`] is the same for all sizes.
     pub fn for_size(rank: usize, width: usize) -> Self {
         Self { networks: 0.172 / (rank as f64 * (width as f64).sqrt()), rates: 1e-4 }
     }
@@ -62,18 +64,19 @@ pub struct MendGradients {
     pub rates: Vec<f32>,
 }
 
-/// The changes of one fact, and the intermediate results for the backward pass.
+/// The change of each edited matrix for one fact, and the intermediate results that the backward pass needs.
 pub struct MendEdit {
-    /// One change per site, with the rate in `b`.
+    /// The changes of the edited matrices, in the order of `Mend::sites`. The factor `b` of a change is already
+    /// multiplied by the rate of the matrix.
     pub changes: Vec<LowRank>,
-    /// The transformed rows δ̃ of each site.
+    /// The transformed rows δ̃ of each edited matrix, before they are multiplied by the rate.
     outputs: Vec<Vec<f32>>,
     tapes: Vec<MendTape>,
 }
 
 impl Mend {
-    /// Creates an untrained editor, which returns the whitened gradient times the rate. `rank` is the rank of the
-    /// networks; it is at most the width of a row.
+    /// Creates an untrained editor. Its networks return their input, so the change of a matrix is its whitened gradient
+    /// times the rate. `rank` is the rank of the networks; it is reduced to the width of a row if it is larger.
     pub fn new(spec: &Spec, isa: Isa, sites: Vec<Site>, rank: usize, numbers: &mut NumpyRandomState) -> Self {
         let (d, f) = (spec.hidden_size, spec.intermediate_size);
         let matrices = |down: bool| sites.iter().filter(|site| (site.matrix == MlpMatrix::Down) == down).count();
@@ -88,15 +91,15 @@ impl Mend {
         Self { isa, sites, shapes, rates, learning }
     }
 
-    /// Adds the rows of a fact to the statistics of its sites' shapes, without an edit.
+    /// Adds the inputs and output gradients of one fact to the statistics for whitening. No changes are computed.
     pub fn observe(&mut self, rows: &[SiteRows]) {
         for (index, of_site) in rows.iter().enumerate() {
             self.observe_site(index, of_site);
         }
     }
 
-    /// Computes the changes of one fact during training: the rows of each site are added to the statistics before they
-    /// are whitened.
+    /// Computes the change of each edited matrix for one fact during training. The rows of a matrix are added to the
+    /// statistics first, and then whitened with them.
     pub fn observe_and_edit(&mut self, rows: &[SiteRows]) -> MendEdit {
         let mut edit = MendEdit { changes: Vec::new(), outputs: Vec::new(), tapes: Vec::new() };
         for (index, of_site) in rows.iter().enumerate() {
@@ -106,7 +109,8 @@ impl Mend {
         edit
     }
 
-    /// Computes the changes of one fact. The statistics do not change.
+    /// Computes the change of each edited matrix for one fact. The rows are whitened with the existing statistics and
+    /// not added to them.
     pub fn edit(&self, rows: &[SiteRows]) -> MendEdit {
         let mut edit = MendEdit { changes: Vec::new(), outputs: Vec::new(), tapes: Vec::new() };
         for (index, of_site) in rows.iter().enumerate() {
@@ -132,7 +136,7 @@ impl Mend {
         edit.tapes.push(tape);
     }
 
-    /// Creates gradients of zero.
+    /// Returns a gradient for each parameter, with all elements 0.
     pub fn zero_gradients(&self) -> MendGradients {
         MendGradients {
             networks: [0, 1].map(|shape| self.shapes[shape].network.zeros_like()),
@@ -140,7 +144,8 @@ impl Mend {
         }
     }
 
-    /// Adds the gradients of the parameters to `sums`. `by_change` are the gradients of the factors of each change.
+    /// Back-propagates from the changes to the parameters, and adds the gradients of the parameters to `sums`.
+    /// `by_change` has the gradients of the two factors of each change.
     pub fn reverse(&self, edit: &MendEdit, by_change: &[LowRank], sums: &mut MendGradients) {
         for (index, by) in by_change.iter().enumerate() {
             let which = shape_of(self.sites[index]);
@@ -155,7 +160,7 @@ impl Mend {
         }
     }
 
-    /// Returns the index of a site among the sites of its shape.
+    /// Returns the number of edited matrices that precede the matrix `index` and have the same shape.
     fn index_in_shape(&self, index: usize) -> usize {
         let shape = shape_of(self.sites[index]);
         self.sites[..index].iter().filter(|site| shape_of(**site) == shape).count()
@@ -212,13 +217,14 @@ fn shape_of(site: Site) -> usize {
     usize::from(site.matrix == MlpMatrix::Down)
 }
 
-/// Joins the rows of x and δ to rows of the network's width.
+/// Returns the input rows of the network: each is a row of x followed by the same row of δ.
 fn joined(x: &[f32], delta: &[f32], shape: &SharedShape) -> Vec<f32> {
     let rows = x.chunks(shape.inputs.mean.len()).zip(delta.chunks(shape.outputs.mean.len()));
     rows.flat_map(|(one, other)| one.iter().chain(other)).copied().collect()
 }
 
-/// Separates the rows of a network into the part of x and the part of δ.
+/// Splits each output row of the network into its part for x and its part for δ, and returns all parts for x, then all
+/// parts for δ.
 fn separated(z: &[f32], shape: &SharedShape) -> (Vec<f32>, Vec<f32>) {
     let (mut x, mut delta) = (Vec::new(), Vec::new());
     for row in z.chunks(shape.network.width) {

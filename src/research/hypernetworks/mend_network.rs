@@ -9,7 +9,7 @@ use crate::numeric::random::NumpyRandomState;
 use crate::numeric::rows::{add, each_row};
 use crate::numeric::{Isa, View, matmul};
 
-/// The parameters of one layer, or their gradients.
+/// The parameters of one residual layer, or their gradients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MendLayer {
     /// The matrix V, `[r, D]` with r = the rank.
@@ -18,9 +18,9 @@ pub struct MendLayer {
     pub u: Vec<f32>,
     /// The vector b, `[D]`.
     pub bias: Vec<f32>,
-    /// The factors of q, `[matrices, D]`.
+    /// The factors that multiply q, one row per edited matrix, `[matrices, D]`.
     pub scale: Vec<f32>,
-    /// The numbers added to q, `[matrices, D]`.
+    /// The numbers that are added to `scale ⊙ q`, one row per edited matrix, `[matrices, D]`.
     pub shift: Vec<f32>,
 }
 
@@ -33,13 +33,13 @@ pub struct MendNetwork {
     pub layers: [MendLayer; 2],
 }
 
-/// The intermediate results of one pass for the backward pass.
+/// The intermediate results of the forward pass, which the backward pass needs.
 pub struct MendTape {
     layers: Vec<LayerTape>,
 }
 
 struct LayerTape {
-    /// The input, `[rows, D]`.
+    /// The rows z that the layer reads, `[rows, D]`.
     z: Vec<f32>,
     /// The product `V z` of each row, `[rows, r]`.
     projected: Vec<f32>,
@@ -58,12 +58,12 @@ impl MendLayer {
         }
     }
 
-    /// Returns all parameters in the order in which they are stored.
+    /// Returns the parameters in the order V, U, b, scale, shift.
     pub fn parts(&self) -> [&[f32]; 5] {
         [&self.v, &self.u, &self.bias, &self.scale, &self.shift]
     }
 
-    /// Returns all parameters in the order in which they are stored.
+    /// Returns the parameters in the order V, U, b, scale, shift.
     pub fn parts_mut(&mut self) -> [&mut Vec<f32>; 5] {
         [&mut self.v, &mut self.u, &mut self.bias, &mut self.scale, &mut self.shift]
     }
@@ -82,14 +82,15 @@ impl MendNetwork {
         Self { width, rank, layers: [0, 1].map(layer) }
     }
 
-    /// Creates a network of the same shape with zeros, to add gradients to.
+    /// Returns a network of the same shape in which all parameters are 0. Gradients are added to it.
     pub fn zeros_like(&self) -> Self {
         let matrices = self.layers[0].scale.len() / self.width;
         let layers = [0, 1].map(|_| MendLayer::zeros(self.width, self.rank, matrices));
         Self { width: self.width, rank: self.rank, layers }
     }
 
-    /// Transforms the rows of `z`, `[rows, D]`, of the matrix with the index `matrix` among the matrices of this shape.
+    /// Returns the transformed rows of `z`, `[rows, D]`, and the intermediate results for the backward pass. `matrix`
+    /// selects the scale and the shift: it is the index of the edited matrix among those of this shape.
     pub fn forward(&self, isa: Isa, matrix: usize, z: Vec<f32>) -> (Vec<f32>, MendTape) {
         let (mut z, mut tapes) = (z, Vec::new());
         for layer in &self.layers {

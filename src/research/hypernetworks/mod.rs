@@ -1,10 +1,10 @@
 //! The editors that train a network to edit: MEND (Mitchell et al. 2022) and KnowledgeEditor (KE, De Cao et al. 2021),
 //! as the ROME paper evaluates them. `build` does not use this module.
 //!
-//! A trained network turns the gradient of one fact into a change of a few MLP matrices of low rank. All arithmetic is
+//! A trained network turns the gradients for one fact into low-rank changes of a few MLP matrices. All arithmetic is
 //! in numerics `portable-1`, so training gives the same network on every machine.
 //!
-//! - [`sites`]: the edited matrices, and their changes of low rank;
+//! - [`sites`]: the edited matrices, and their low-rank changes;
 //! - [`capture`]: the inputs and output gradients of these matrices for one fact;
 //! - [`whitening`]: running means and deviations;
 //! - [`mend_network`], [`mend`]: the editor MEND and its gradients;

@@ -1,5 +1,5 @@
-//! The loss that trains an editor on one fact (Mitchell et al. 2022): the edited model should state the fact in other
-//! words, and should predict unrelated text as before.
+//! Computes the loss that trains an editor on one fact (Mitchell et al. 2022). It is low if the edited model predicts
+//! the target after a paraphrase of the prompt, and predicts unrelated text as the base does.
 
 use super::capture::{likelihood_gradient, of_site};
 use super::sites::{LowRank, Site, changed};
@@ -17,22 +17,22 @@ pub struct LossWeights {
     pub locality: f64,
 }
 
-/// The texts on which the change of one fact is judged.
+/// The texts on which the loss of an edited model is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct JudgedTexts<'t> {
-    /// The fact in other words; its last `labels` tokens are the target.
+    /// The token ids of a prompt with the target; the last `labels` tokens are the target.
     pub outer: &'t [u32],
     pub labels: usize,
-    /// Unrelated text.
+    /// The token ids of a text that is unrelated to the fact.
     pub locality: &'t [u32],
 }
 
 /// The two terms of the loss, without their weights, in nats.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Loss {
-    /// The mean negative log-likelihood of the target.
+    /// The negative log-likelihood of the target in the edited model, averaged over the tokens of the target.
     pub edit: f64,
-    /// The mean KL divergence of the edited model from the base over all positions of the unrelated text.
+    /// The KL divergence of the edited model from the base, averaged over the positions of the unrelated text.
     pub divergence: f64,
 }
 
@@ -42,7 +42,8 @@ impl Loss {
     }
 }
 
-/// Computes the loss of the changes, one per site, and the gradients of their two factors.
+/// Adds `changes[i]` to the matrix `sites[i]` of the base and computes the loss of the edited model. Also returns the
+/// gradients of the weighted loss with respect to the two factors of each change.
 pub fn loss_and_gradients(
     base: &Model,
     sites: &[Site],
@@ -71,7 +72,7 @@ pub fn loss_and_gradients(
     (Loss { edit, divergence }, found)
 }
 
-/// Computes the loss of the changes without gradients.
+/// Adds `changes[i]` to the matrix `sites[i]` of the base and computes the loss of the edited model, without gradients.
 pub fn loss(base: &Model, sites: &[Site], changes: &[LowRank], texts: JudgedTexts<'_>) -> Loss {
     let (pass, mut logits) = base_pass(base, sites, texts);
     let mut after = pass.forward(&changed(base, sites, changes)).logits;
@@ -82,7 +83,8 @@ pub fn loss(base: &Model, sites: &[Site], changes: &[LowRank], texts: JudgedText
     Loss { edit, divergence: divergence_gradient(before, locality, vocabulary, 1.0) }
 }
 
-/// Prepares both texts, and returns the base model's logits of their labelled positions.
+/// Runs the base on both texts. Returns the pass over the layers from the first edited one, which can be repeated with
+/// an edited model, and the logits of the base at the positions of the target and of the unrelated text.
 fn base_pass(base: &Model, sites: &[Site], texts: JudgedTexts<'_>) -> (UpperPass, Vec<f32>) {
     let first = sites.iter().map(|site| site.layer).min().unwrap_or(0);
     let rows = [&texts.outer[..texts.outer.len() - 1], texts.locality];

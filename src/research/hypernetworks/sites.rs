@@ -1,4 +1,4 @@
-//! Names the matrices that a trained editor changes, and applies changes of low rank to them.
+//! Lists the matrices that a trained editor changes, and adds low-rank changes to them.
 
 use crate::model::load::checkpoint::MlpMatrix;
 use crate::model::{Model, Spec};
@@ -23,8 +23,9 @@ impl Site {
     }
 }
 
-/// Returns the edited matrices in the order of the published settings: the last three blocks (all if there are fewer).
-/// A plain MLP is edited from the down-projection to the up-projection, a gated MLP in the order gate, up, down.
+/// Returns the edited matrices in the order of the published settings: all MLP matrices of the last three blocks, or of
+/// all blocks if the model has fewer. The order in a block is down, up for a plain MLP, and gate, up, down for a gated
+/// MLP.
 pub fn sites(spec: &Spec) -> Vec<Site> {
     let matrices: &[MlpMatrix] = if spec.family.mlp_gate.is_some() {
         &[MlpMatrix::Gate, MlpMatrix::Up, MlpMatrix::Down]
@@ -38,9 +39,9 @@ pub fn sites(spec: &Spec) -> Vec<Site> {
 /// A change `aᵀ b` that is added to a matrix W, which maps row vectors to `x W`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LowRank {
-    /// The left factor, `[rank, inputs]`.
+    /// The factor a of the change `aᵀ b`, `[rank, inputs]`.
     pub a: Vec<f32>,
-    /// The right factor, `[rank, outputs]`.
+    /// The factor b of the change `aᵀ b`, `[rank, outputs]`.
     pub b: Vec<f32>,
 }
 

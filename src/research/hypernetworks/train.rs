@@ -1,4 +1,4 @@
-//! Trains an editor: one step edits a batch of facts, each on the unedited base, and improves the parameters.
+//! Trains an editor: one step edits a batch of facts, each on the unedited base, and updates the parameters.
 //!
 //! The random numbers are drawn in a fixed order: a permutation of the facts per pass, then, for each fact of a step,
 //! the index of its rephrased text and the index of the unrelated text. Sums over the facts are in the order of the
@@ -11,14 +11,15 @@ use crate::behaviour::Question;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::NumpyRandomState;
 
-/// The number of facts whose rows are added to the statistics before the first step, so that they can be whitened.
+/// The number of facts whose rows are added to the statistics before the first step. Rows cannot be whitened without
+/// statistics.
 const WARM_UP: usize = 10;
 
-/// A text that ends in the target of a fact.
+/// The token ids of a prompt with the target of a fact at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FactText {
     pub tokens: Vec<u32>,
-    /// The number of tokens of the target.
+    /// The number of tokens at the end of `tokens` that are the target.
     pub labels: usize,
 }
 
@@ -34,34 +35,35 @@ impl FactText {
     }
 }
 
-/// A fact to learn from.
+/// A fact for training or validation: one text that states it, and paraphrases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainingFact {
-    /// The text that is edited.
+    /// The prompt with the target, from whose gradients the editor computes the change of the model.
     pub stated: FactText,
-    /// The fact in other words, on which the edited model is judged. Not empty.
+    /// Paraphrases of `stated`, at least one. A training step measures the edited model on one of them.
     pub rephrased: Vec<FactText>,
 }
 
-/// The texts of a training.
+/// The facts and the unrelated texts with which an editor is trained and validated.
 #[derive(Clone, Debug, Default)]
 pub struct TrainingData {
     pub facts: Vec<TrainingFact>,
-    /// Unrelated texts, whose predictions should not change.
+    /// The token ids of texts that are unrelated to the facts. An edit should not change the predictions on them.
     pub unrelated: Vec<Vec<u32>>,
-    /// The facts that measure the loss and are not learned from. Each is judged on the text that is edited.
+    /// The facts on which [`Training::validate`] measures the loss; they are not used in training steps. The edited
+    /// model is measured on [`TrainingFact::stated`], not on the paraphrases.
     pub validation: Vec<TrainingFact>,
-    /// The unrelated text of each fact in `validation`.
+    /// The token ids of one unrelated text per fact in `validation`, in the same order.
     pub validation_unrelated: Vec<Vec<u32>>,
 }
 
-/// The settings of a training.
+/// The batch size, the loss weights, the limit on the gradient and the seed of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrainingSettings {
     /// The number of facts per step.
     pub batch: usize,
     pub weights: LossWeights,
-    /// The norm to which the gradient of all parameters is clipped.
+    /// The maximum norm of the gradient of all parameters together. A longer gradient is scaled down to this norm.
     pub clip: f64,
     pub seed: u32,
 }
@@ -72,51 +74,56 @@ impl Default for TrainingSettings {
     }
 }
 
-/// A parameter with its gradient and its learning rate.
+/// The numbers of one parameter, such as a weight matrix, with their gradients and their learning rate.
 pub struct Trained<'p> {
     pub values: &'p mut [f32],
     pub gradient: &'p mut [f32],
     pub rate: f64,
 }
 
-/// An editor that can be trained.
+/// An editor with trainable parameters, MEND or KE, as [`Training`] uses it.
 pub trait Learner {
     type Edit;
     type Gradients;
 
     fn sites(&self) -> &[Site];
 
-    /// Adds the rows of a fact to the editor's statistics, if it has any.
+    /// Adds the inputs and output gradients of one fact to the statistics for whitening. Does nothing for an editor
+    /// without statistics.
     fn observe(&mut self, rows: &[SiteRows]);
 
-    /// Computes the changes of one fact during training. The statistics may change.
+    /// Computes the change of each edited matrix for one fact in a training step. The rows are added to the statistics
+    /// if the editor has statistics.
     fn learn(&mut self, text: &[u32], rows: &[SiteRows]) -> Self::Edit;
 
-    /// Computes the changes of one fact.
+    /// Computes the change of each edited matrix for one fact, without changing the statistics.
     fn apply(&self, text: &[u32], rows: &[SiteRows]) -> Self::Edit;
 
-    /// Returns one change per site.
+    /// Returns the changes of the edited matrices, in the order of [`Learner::sites`].
     fn changes(edit: &Self::Edit) -> &[LowRank];
 
     fn zero_gradients(&self) -> Self::Gradients;
 
-    /// Adds the gradients of the parameters to `sums`. `by_change` are the gradients of the factors of each change.
+    /// Back-propagates from the changes to the parameters, and adds the gradients of the parameters to `sums`.
+    /// `by_change` has the gradients of the two factors of each change.
     fn reverse(&self, edit: &Self::Edit, rows: &[SiteRows], by_change: &[LowRank], sums: &mut Self::Gradients);
 
-    /// Pairs all parameters with their gradients, in the order in which they are stored.
+    /// Returns each parameter with its gradient and its learning rate. Every call returns the same order, because
+    /// [`Training`] keeps the state of Adam by position.
     fn trained<'p>(&'p mut self, gradients: &'p mut Self::Gradients) -> Vec<Trained<'p>>;
 }
 
-/// The result of one step.
+/// The loss of one training step, and the number of skipped facts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepResult {
-    /// The mean loss of the facts of the step.
+    /// The loss before the update, averaged over the facts of the step. A skipped fact counts as 0.
     pub loss: Loss,
-    /// The number of facts that were left out because a gradient was not finite.
+    /// The number of facts that were skipped because the gradient of a change was not finite.
     pub skipped: usize,
 }
 
-/// A training in progress.
+/// The state of a training: the editor, the moments of Adam, the random numbers, and the facts that remain in the
+/// current pass.
 pub struct Training<'t, L: Learner> {
     base: &'t Model,
     data: &'t TrainingData,
@@ -128,7 +135,8 @@ pub struct Training<'t, L: Learner> {
 }
 
 impl<'t, L: Learner> Training<'t, L> {
-    /// Starts a training, and adds the first facts to the statistics of the editor.
+    /// Prepares a training: adds the inputs and output gradients of the first ten facts to the statistics of the
+    /// editor.
     ///
     /// # Panics
     /// If there are no facts or no unrelated texts.
@@ -142,7 +150,8 @@ impl<'t, L: Learner> Training<'t, L> {
         Self { base, data, settings, learner, adam: Vec::new(), numbers, order: Vec::new() }
     }
 
-    /// Runs one step.
+    /// Runs one training step: edits each fact of a batch on the unedited base, and updates the parameters with the
+    /// mean gradient.
     pub fn step(&mut self) -> StepResult {
         let (base, data, weights) = (self.base, self.data, self.settings.weights);
         let mut sums = self.learner.zero_gradients();
@@ -167,7 +176,7 @@ impl<'t, L: Learner> Training<'t, L> {
         StepResult { loss: mean, skipped }
     }
 
-    /// Returns the mean loss over the facts of the validation. The statistics do not change.
+    /// Returns the mean loss over the facts in [`TrainingData::validation`]. The editor is not changed.
     pub fn validate(&self) -> Loss {
         let mut mean = Loss::default();
         let pairs = self.data.validation.iter().zip(&self.data.validation_unrelated);
@@ -195,7 +204,8 @@ impl<'t, L: Learner> Training<'t, L> {
         self.order.pop().expect("a pass has facts")
     }
 
-    /// Divides the gradients by the number of facts, clips them and makes one step of Adam.
+    /// Divides the summed gradients by the batch size, clips their norm, and updates the parameters by one step of
+    /// Adam.
     fn improve(&mut self, sums: &mut L::Gradients) {
         let share = 1.0 / self.settings.batch as f64;
         let mut trained = self.learner.trained(sums);
@@ -217,16 +227,16 @@ impl<'t, L: Learner> Training<'t, L> {
     }
 }
 
-/// Returns a number from 0 to `count - 1`.
+/// Draws a random integer from 0 to `count - 1`.
 fn below(numbers: &mut NumpyRandomState, count: usize) -> usize {
     (numbers.double() * count as f64) as usize
 }
 
-/// Adam (Kingma and Ba 2015) for parameters in f32. Each element is computed in f64 and rounded.
+/// The state of Adam (Kingma and Ba 2015) for one parameter. Each element is computed in f64 and rounded to f32.
 struct ParameterAdam {
     first: Vec<f32>,
     second: Vec<f32>,
-    /// β₁ᵗ and β₂ᵗ after t steps, by multiplication.
+    /// β₁ᵗ and β₂ᵗ after t steps, for the bias correction. They are computed by repeated multiplication.
     powers: [f64; 2],
 }
 
@@ -238,7 +248,7 @@ impl ParameterAdam {
         Self { first: vec![0.0; width], second: vec![0.0; width], powers: [1.0, 1.0] }
     }
 
-    /// Makes one step with `factor` times the gradient.
+    /// Updates `values` by one step of Adam for the gradient times `factor`.
     fn step(&mut self, Trained { values, gradient, rate }: Trained<'_>, factor: f64) {
         let [beta_1, beta_2] = Self::BETA;
         self.powers = [self.powers[0] * beta_1, self.powers[1] * beta_2];

@@ -1,4 +1,4 @@
-//! Trains both editors on the toy model.
+//! Tests the training of MEND and KE on a small model with fixed weights.
 
 use super::super::golden_tests::{toy_model, toy_sites};
 use super::super::ke::{Ke, KeSizes};
@@ -38,7 +38,7 @@ fn ke() -> Ke {
     ke
 }
 
-/// Returns the validation loss before and after 60 steps.
+/// Trains `learner` for 60 steps, and returns the validation loss before the first and after the last step.
 fn losses<L: Learner>(learner: L) -> (f64, f64) {
     let (model, data) = (toy_model(), data());
     let mut training = Training::new(&model, &data, settings(), learner);

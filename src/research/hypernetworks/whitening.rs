@@ -1,14 +1,15 @@
 //! Standardises vectors with running means and deviations (Welford 1962).
 //!
-//! The sums are f64, because the sum of squared deviations of many rows loses its digits in f32.
+//! The sums are f64, because a sum of squared deviations over many vectors is too inaccurate in f32.
 
 /// A small number that is added to each standard deviation, as in the published code of MEND.
 const EPSILON: f64 = 1e-7;
 
-/// The mean and the deviations of the vectors that were added so far. All vectors have the same length.
+/// The mean and the summed squared deviations of the vectors that were added so far, per element. All vectors have the
+/// same length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunningStatistics {
-    /// The number of vectors.
+    /// The number of vectors that were added.
     pub count: u64,
     pub mean: Vec<f64>,
     /// Sum of the squared deviations from the mean, per element.
@@ -20,7 +21,7 @@ impl RunningStatistics {
         Self { count: 0, mean: vec![0.0; width], squares: vec![0.0; width] }
     }
 
-    /// Adds the rows of a matrix, in order.
+    /// Adds each row of a matrix as one vector to the mean and to the squared deviations.
     pub fn add(&mut self, rows: &[f32]) {
         for row in rows.chunks(self.mean.len()) {
             self.count += 1;
@@ -32,7 +33,8 @@ impl RunningStatistics {
         }
     }
 
-    /// Returns the rows of a matrix, standardised. At least two vectors were added before.
+    /// Subtracts the mean from each row and divides by the standard deviation, per element. At least two vectors must
+    /// have been added, because the standard deviation has the divisor n − 1.
     pub fn whiten(&self, rows: &[f32]) -> Vec<f32> {
         let scale: Vec<f64> =
             self.squares.iter().map(|square| 1.0 / ((square / (self.count - 1) as f64).sqrt() + EPSILON)).collect();
