@@ -125,8 +125,8 @@ pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f6
     }
     let room = ((high - low) * 0.06).max(1e-3);
     let mut plot = Plot::new(title, up, (low - room, high + room), 130.0);
-    // The numbers of facts usually grow exponentially, such as 1, 10, 100. They are therefore drawn at equal distances
-    // and not to scale.
+    // The numbers of facts usually grow exponentially, such as 1, 10, 100. Therefore they are placed at equal
+    // distances on the horizontal axis, and not in proportion to their values.
     let x = |size: usize| {
         let place = sizes.iter().position(|other| *other == size).unwrap_or(0);
         LEFT + WIDTH * (place as f64 + 0.5) / sizes.len() as f64

@@ -348,12 +348,12 @@ impl<'r> TraceRuns<'r> {
     }
 }
 
-/// Groups the cells of one token; a cell is an entry of the table of probabilities, with its own run of the model. A
-/// group has all cells whose windows of restored layers start at the same layer. If single hidden states are restored,
-/// each group has one cell.
+/// Returns the cells of one token in groups; a cell is an entry of the table of probabilities, with its own run of the
+/// model. All cells of a group have windows of restored layers that start at the same layer. If single hidden states
+/// are restored, each group has one cell.
 ///
-/// The run with the longest window of a group is computed from its first layer. Any other run with a window of two or
-/// more layers is equal to it up to the end of the shorter window, and is forked there.
+/// In a group, the run with the longest window computes all layers of the window. The run of a shorter window with at
+/// least two layers has the same states up to the end of its window, so it continues from a copy of them.
 fn groups(kind: RestoredKind, token: usize, layers: usize, plan: &TracePlan) -> Vec<Vec<TraceCell>> {
     let mut groups: Vec<Vec<TraceCell>> = Vec::new();
     // All windows that reach below layer 0 are cut off there, so they start at the same layer. The loop begins with the

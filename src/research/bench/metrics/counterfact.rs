@@ -101,11 +101,14 @@ impl PromptMetrics {
 /// The means of the CounterFact metrics over all records, with 95 % intervals.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LikelihoodMeans {
-    /// The means of ES, EM and [`PromptMetrics::exact`] over all records.
+    /// The means of the three metrics of edited prompts over all records: ES (success), EM (magnitude) and
+    /// [`PromptMetrics::exact`].
     pub rewrite: [Mean; 3],
-    /// The means of PS, PM and [`PromptMetrics::exact`] over the records with paraphrases.
+    /// The means of the three metrics of paraphrases over the records that have paraphrases: PS (success), PM
+    /// (magnitude) and [`PromptMetrics::exact`].
     pub paraphrase: [Mean; 3],
-    /// The means of NS, NM and [`PromptMetrics::exact`] over the records with neighbours.
+    /// The means of the three metrics of neighbours over the records that have neighbours: NS (success), NM (magnitude)
+    /// and [`PromptMetrics::exact`].
     pub neighbour: [Mean; 3],
 }
 
