@@ -75,8 +75,8 @@ impl Base {
         folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Returns whether the folder of the model is a snapshot in the Hugging Face cache. The name of such a model on the
-    /// Hub is known.
+    /// Returns whether the model's folder is a snapshot in the Hugging Face cache. If so, [`Base::name`] is the name on
+    /// the Hub.
     pub fn is_of_hub(&self) -> bool {
         HubName::of_snapshot(&self.folder).is_some()
     }

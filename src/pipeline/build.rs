@@ -135,8 +135,9 @@ fn open_base(project: &Project, store: &Store, options: BuildOptions, before: Op
     Ok(base)
 }
 
-/// Reads the settings of the build, and checks that the weights to change are finite. With `--locked`, `must_match` is
-/// the content of `corrigenda.lock`. The imported second moments of MLP keys are then those that `must_match` records.
+/// Reads the settings of the build, and checks that the weights to change are finite. `must_match` is the content of
+/// `corrigenda.lock` with `--locked`, and `None` otherwise. If it is set, only the imported second moments of MLP keys
+/// in this file are used.
 fn setup(
     project: &Project,
     base: &Base,

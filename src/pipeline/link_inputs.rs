@@ -17,8 +17,9 @@ pub struct Prepared<'a> {
     pub linker: PlanLinker<'a>,
     /// The number of edits that were compiled in this run. The other compiled edits were read from the store.
     pub compiled: usize,
-    /// The largest ridge of the changed layers. At each layer, a ridge may be added to the diagonal of the second
-    /// moment `C` before its Cholesky factorisation. The ridge is a share of the mean diagonal entry.
+    /// The largest of the ridges that were added to the second moments of the changed layers, as a share of the mean
+    /// diagonal entry. A ridge makes the Cholesky factorisation of a second moment without full rank possible. The
+    /// value is 0 if no layer needs a ridge.
     pub ridge: f64,
 }
 

@@ -44,8 +44,8 @@ pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     Err(stop)
 }
 
-/// Returns the error for a `corrigenda.lock` of another base model, with one help line per file that differs. The
-/// message calls the lock `whose`: `the lock`, or the name of a project or of a git revision.
+/// Returns the error that the base model is not the one in `corrigenda.lock`, with one help line per file that differs.
+/// `whose` is the name of the lock in the message: `the lock`, or the name of its project or git revision.
 pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&with_new_base);
@@ -76,8 +76,8 @@ pub(super) fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Pla
     check_unchanged(&plan.differences(before, base, setup))
 }
 
-/// Returns an error if `differences`, the differences between `corrigenda.lock` and what the build would write, are not
-/// empty. The error lists up to [`MAX_LISTED`] of them.
+/// Returns an error if there are differences between `corrigenda.lock` and the content that the build would write. The
+/// error lists the first [`MAX_LISTED`] of `differences`.
 fn check_unchanged(differences: &[Difference]) -> Result<(), Failure> {
     if differences.is_empty() {
         return Ok(());

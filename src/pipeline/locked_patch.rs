@@ -14,8 +14,8 @@ const BUILD: &str = "run `corrigenda build`";
 /// Returns the project's `corrigenda.lock` if it is up to date with the edits, the settings and the base model.
 ///
 /// # Errors
-/// If `corrigenda.lock` is missing, cannot be read or was merged from two branches, or if an input that affects the
-/// weights has changed since the last build.
+/// If `corrigenda.lock` is missing, cannot be read or was merged from two branches, or if an input on which the patch
+/// depends has changed since the last build.
 pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Failure> {
     let Some(lock) = project.lock()? else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));

@@ -110,8 +110,8 @@ fn compile_all(
     Ok(refused.into_iter().map(|(_, finding)| finding).collect())
 }
 
-/// Returns the MLP key of every edit at the setup's layer, which in this function is a layer above the edited layer.
-/// The keys are in the order in which the edits are linked. A key that is not in the store is computed and stored.
+/// Returns the MLP key of every edit at the layer of the setup, in the order in which the edits are linked. The caller
+/// sets this layer to a layer above the edited layer. A key that is not in the store is computed and stored.
 ///
 /// # Errors
 /// If the store cannot be read or written.
@@ -137,8 +137,9 @@ pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>,
     Ok(keys)
 }
 
-/// Calls `receive` once per edit, with the edit, its MLP key at the setup's layer, and whether the key is new. A key is
-/// new if the store has no compiled edit at the address `address(edit)`; it is then computed.
+/// Calls `receive` once per edit, with the edit, its MLP key at the setup's layer, and whether the key is new. The key
+/// is read from the compiled edit at the store address `address(edit)`. If this entry is missing or damaged, the key is
+/// computed and counts as new.
 pub(super) fn read_or_compute_keys(
     context: BuildContext<'_>,
     edits: &[&PlannedEdit<'_>],

@@ -93,8 +93,8 @@ fn has_corpus(project: &Project) -> bool {
     statistics.is_some_and(|statistics| project.config.resolve(&statistics.corpus).is_file())
 }
 
-/// Returns the setup of a project. If the edits are not refined and the store has the second moments of the corpus that
-/// `lock` names, the setup has the corpus digest in `lock`. Otherwise it has the digest of the corpus on disk.
+/// Returns the setup of a project. The setup uses the corpus digest in `lock` if the edits are not refined and the
+/// store has the second moment of that corpus. Otherwise it uses the digest of the corpus on disk.
 ///
 /// # Errors
 /// If a setting is invalid or a file that the settings name cannot be read, or if the project is a git revision and the

@@ -73,8 +73,7 @@ pub fn find(store: &Store, name: &str) -> Result<NamedPatch, Failure> {
     }
 }
 
-/// Returns the patch id in a file name of 64 hexadecimal digits, with or without an extension; `None` for any other
-/// name.
+/// Returns the patch id if the file name without its extension is 64 hexadecimal digits; otherwise `None`.
 fn id_of_name(path: &Path) -> Option<Digest> {
     path.file_stem().and_then(|stem| stem.to_str()).and_then(Digest::from_hex)
 }

@@ -39,7 +39,8 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
                 }
             }
         }
-        // If the prompt of the edit could not be tokenized, its other texts are not checked.
+        // The old answer and the expectations are checked only if the prompt can be tokenized. Otherwise one cause
+        // could lead to several errors.
         if errors.len() == before {
             errors.extend(unrunnable(Some(edit), &[], base));
         }

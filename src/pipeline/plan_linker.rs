@@ -13,7 +13,7 @@ use crate::progress::Progress;
 /// cosine is taken in the metric of `C⁻¹`, where `C` is the second moment of the MLP keys over the corpus.
 pub const SIMILAR: f64 = 0.8;
 
-/// The compiled edits of a plan, with methods that link all of them or a subset.
+/// A [`Linker`] for the edits of a plan. Its errors contain the location of the edit in its file.
 pub struct PlanLinker<'a> {
     sources: &'a Sources,
     setup: &'a Setup,

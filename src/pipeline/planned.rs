@@ -72,8 +72,9 @@ impl PlannedEdit<'_> {
         (self.name != self.edit.subject).then_some(self.name)
     }
 
-    /// Returns the digest of the chat template for a chat edit. For any other edit, the result is `None`, or a constant
-    /// digest if the tokenizer appends special tokens. The program removes these tokens from prompts.
+    /// Returns the digest of the chat template for a chat edit. For any other edit, returns a constant digest if the
+    /// tokenizer would append special tokens, which the program removes from prompts. In all other cases,
+    /// `tokenizer.json` alone determines the tokens of the prompt, and the result is `None`.
     pub fn chat_template_digest(&self, base: &Base) -> Option<Digest> {
         // This call cannot fail, because a plan rejects chat edits if the model has no usable chat template.
         base.tokens.reading(self.edit.chat).ok().flatten()
@@ -222,8 +223,8 @@ impl Plan<'_> {
             locked: locked.corpus.to_string(),
             fresh: corpus.to_string(),
         }));
-        // `fresh` contains the statistics of `lock`, so `lock.differences` cannot find a second moment that is now
-        // imported instead of computed, or computed instead of imported. These changes are found here.
+        // `fresh` copies the second moments of `lock`, so `lock.differences` never reports a different origin of a
+        // second moment (imported, or computed from the corpus). The origins are compared here.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
             let current = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
             let origin = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());

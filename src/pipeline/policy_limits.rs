@@ -59,7 +59,8 @@ pub fn check(
 
 const PASSED: &[u8] = b"passed";
 
-/// Returns the store address of the result "no limit is broken": a digest of all inputs of the measurement.
+/// Returns the store address at which [`check`] stores the result that no limit is broken. The address is a digest of
+/// all inputs of the check.
 fn address(
     project: &Project,
     base: &Base,
@@ -92,8 +93,8 @@ fn address(
         neighbours.map(|probe| probe.prompt.as_str()).collect::<Vec<_>>()
     };
     hasher.texts("probes", probes(false).into_iter());
-    // Chat probes are hashed only if there are any. Otherwise, the addresses that were computed before projects could
-    // have chat probes would change.
+    // Without chat probes, nothing is added to the hash. The address is then the same as in versions of the program
+    // that had no chat probes.
     if !probes(true).is_empty() {
         hasher.texts("chats", probes(true).into_iter());
     }

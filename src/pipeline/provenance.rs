@@ -82,8 +82,8 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
     Ok(all.into_iter().map(one).collect())
 }
 
-/// Returns `ROLE/FILE` as the name of a file in the statement. The folders of this machine are left out, so that the
-/// statement does not reveal them.
+/// Returns the name of a file in the statement: `role`, a slash and the file name of `path`. The folders of `path` are
+/// left out, because they could reveal details of the machine.
 fn hide_folders(role: &str, path: &Path) -> String {
     format!("{role}/{}", path.file_name().unwrap_or_default().to_string_lossy())
 }

@@ -31,8 +31,8 @@ pub struct BuildRecord {
     /// Pairs of edits whose MLP keys are nearly parallel, the most similar pair first; at most 100.
     #[serde(rename = "alike")]
     pub similar: Vec<SimilarKeys>,
-    /// The number of corpus sentences on which the refinement preserved the predictions, and the number of sentences
-    /// that the settings request; `None` without refinement.
+    /// The number of corpus sentences on which the refinement keeps the predictions close to those of the base model,
+    /// and the number of sentences that the settings request. `None` without refinement.
     #[serde(rename = "watched")]
     pub neutral_sentences: Option<(usize, usize)>,
 }

@@ -1,7 +1,7 @@
 //! Stores why an edit cannot be compiled, so that later builds report the reason without another optimisation.
 //!
 //! The reason is stored at the address that the compiled edit would have. This address is a digest of all inputs of the
-//! optimisation, so other settings lead to a new attempt.
+//! optimisation, so a build with other settings does not find the reason and optimises the edit again.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Returns the reason why a compiled edit cannot be part of a patch; `None` if it can be part of a patch.
+    /// Checks a compiled edit. Returns the reason why it cannot be part of a patch; `None` if it can.
     pub fn of(compiled: &Compiled) -> Option<Self> {
         let numbers = compiled.key.iter().chain(&compiled.value);
         let finite = numbers.clone().all(|x| x.is_finite()) && compiled.loss.total().is_finite();
@@ -55,7 +55,8 @@ impl Refusal {
         Some(Self { reason, nll, evaluations: compiled.evaluations })
     }
 
-    /// Reads a refusal from the store. `address` is the address that the compiled edit would have.
+    /// Reads the refusal of an edit from the store. `address` is the address that the compiled edit would have. Returns
+    /// `None` if the store has no refusal at this address, or if the refusal is damaged.
     ///
     /// # Errors
     /// If the store cannot be read.

@@ -31,8 +31,8 @@ pub struct Setup {
     /// [`CorpusDigest::Assumed`].
     pub corpus: PathBuf,
     pub provenance: Provenance,
-    /// The digest of the imported file, for each layer with an imported second moment. At these layers, the second
-    /// moment is not computed from the corpus.
+    /// The digest of the imported file, for each layer whose second moment was imported. The second moment of such a
+    /// layer is not computed from the corpus.
     pub imports: BTreeMap<usize, Digest>,
 }
 
@@ -106,8 +106,8 @@ impl Setup {
         Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance, imports })
     }
 
-    /// Returns the same setup, but with only the imported second moments that `lock` records. An import that is not in
-    /// `lock` yet has no effect.
+    /// Returns a copy of the setup that uses only the imported second moments that `lock` records. Second moments that
+    /// were imported later are ignored.
     #[must_use]
     pub fn with_imports_of(mut self, lock: &Lock) -> Self {
         self.imports = imports_of(lock);
@@ -120,7 +120,8 @@ impl Setup {
         (self.layer..base.model.spec().layers).take(count).collect()
     }
 
-    /// Returns the same setup for another layer. Its provenance then describes the second moment of this layer.
+    /// Returns a copy of the setup with `layer` as the edited layer. In the copy, `provenance` describes the second
+    /// moment of the MLP keys at `layer`.
     #[must_use]
     pub fn for_layer(&self, layer: usize) -> Self {
         let imported = self.imports.get(&layer).copied();
@@ -143,8 +144,8 @@ impl Setup {
         self.settings.describe(&mut hasher);
         hasher.float("ridge", self.link_ridge()).number("max-tokens", self.provenance.max_tokens as u64);
         hasher.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX));
-        // The refinement is hashed only if it is used. Otherwise, the digests that were computed before the program had
-        // a refinement would change.
+        // Without a refinement, nothing is added to the hash. The digest is then the same as in versions of the program
+        // that had no refinement.
         if let Some(refinement) = &self.refinement {
             refinement.describe(&mut hasher);
         }
@@ -154,7 +155,7 @@ impl Setup {
 
 /// Returns, for each layer with an imported second moment, the digest of the imported file. For a project on disk, the
 /// last `corrigenda stats import` or `corrigenda stats build` takes precedence over `corrigenda.lock`. For a git
-/// revision, only its `corrigenda.lock` counts.
+/// revision, only the imports in its `corrigenda.lock` are used.
 fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
     // An unreadable `corrigenda.lock` is ignored here, because every command that needs the lock reports the error.
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();

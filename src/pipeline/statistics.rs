@@ -33,8 +33,8 @@ pub fn load_or_compute_layers(context: BuildContext<'_>, layers: &[usize]) -> Re
     let mut missing = Vec::new();
     for &layer in layers {
         let provenance = setup.for_layer(layer).provenance;
-        // Only second moments that are not imported are computed here. If an imported second moment is not in the
-        // store, `load_or_compute` fails below.
+        // An imported second moment is never computed from the corpus. If it is not in the store, `load_or_compute`
+        // returns an error below.
         if provenance.imported.is_none()
             && stats::find(store, &provenance).map_err(|error| statistics_error(project, &error))?.is_none()
         {

@@ -13,8 +13,8 @@ use crate::numeric::NUMERICS;
 use crate::pipeline::{Base, Setup};
 use crate::store::{EntryKind, Store, StoreError};
 
-/// The minimum norm of the residual stream at an attention sink, as a multiple of the median norm in the built-in
-/// context templates.
+/// The minimum relative norm at an attention sink. The relative norm is the norm of the residual stream, divided by the
+/// median norm over the tokens of the built-in context templates.
 pub const SINK_NORM: f64 = 2.0;
 
 /// The number of positions at the start of a text that are checked for an attention sink. Sinks at later positions are
@@ -28,12 +28,13 @@ const LINE_BREAK: &str = "\n";
 /// The measurements for a subject whose last token is at an attention sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
-    /// The norm of the residual stream after the edited layer, at the subject's last token. The unit is the median norm
-    /// in the built-in context templates.
+    /// The norm of the residual stream after the edited layer, at the subject's last token. It is divided by the median
+    /// norm over the tokens of the built-in context templates.
     pub relative_norm: f64,
     /// The text that is put before the prompt to avoid the sink; `None` if no text avoids it.
     pub preface: Option<String>,
-    /// The texts that do not avoid the sink if they are put before the prompt, in the order in which they were tried.
+    /// The texts that were put before the prompt but did not move the subject away from the sink, in the order in which
+    /// they were tried.
     pub failed_prefaces: Vec<String>,
 }
 
@@ -45,13 +46,14 @@ pub struct ResidualNorms<'a> {
 }
 
 impl<'a> ResidualNorms<'a> {
-    /// Prepares to measure the residual stream after the edited layer of `setup`. The model is not run yet.
+    /// Selects the residual stream after the edited layer of `setup`. The norms are measured later, by
+    /// [`ResidualNorms::relative_norms`].
     pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
         Self { base, layer: setup.layer, store }
     }
 
-    /// Returns the norm of the residual stream at the last token of each row of token ids. The unit is the median norm
-    /// in the built-in context templates.
+    /// Returns the norm of the residual stream at the last token of each row of token ids. Each norm is divided by the
+    /// median norm over the tokens of the built-in context templates.
     ///
     /// # Errors
     /// If the store cannot be read or written.
@@ -129,8 +131,8 @@ fn l2_norm(state: &[f32]) -> f64 {
     norm(&state.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
 }
 
-/// Returns the median norm of the residual stream in the built-in context templates. The first [`FIRST_UNCHECKED`]
-/// positions are left out, because they may be sinks.
+/// Returns the median norm of the residual stream after `layer` over the tokens of the built-in context templates. The
+/// first [`FIRST_UNCHECKED`] positions of each template are left out, because they may be sinks.
 fn median_norm(model: &Model, base: &Base, layer: usize) -> f64 {
     let sentences = lines(TEMPLATES).into_iter().skip(1).map(|line| line.replace("{}", ""));
     let rows: Vec<Vec<u32>> =
