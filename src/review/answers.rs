@@ -7,13 +7,13 @@ use crate::diagnostics::{Place, Sources};
 use crate::model::Tokens;
 use crate::report::{Answer, SideAnswer, Token, Verdict};
 
-/// The result of checking one expectation, for the report.
+/// The verdict on one expectation, and the requirement that a right answer misses.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
     /// The verdict; `None` if the expectation is not checked, for example because a probe has `unchanged = false`.
     pub verdict: Option<Verdict>,
-    /// The requirement that a right answer does not meet, for example a minimum probability. `None` if the answer meets
-    /// all requirements, or if it is wrong.
+    /// The requirement that a right answer misses, for example a minimum probability. `None` if the answer is wrong, if
+    /// it misses no requirement, or if no finding reports the miss.
     pub requirement: Option<String>,
 }
 

@@ -1,8 +1,8 @@
 //! Finds the edits that break an expectation, by leaving out one edit at a time.
 //!
-//! For each edit, all failing expectations are run on a patch of the other edits. Compiled edits do not depend on each
-//! other, so only the linear system is solved again. Each expectation of an edit is also run on a patch of this edit
-//! alone.
+//! For each edit, a patch of all other edits is linked, and all failing expectations are checked again with this patch.
+//! Compiled edits do not depend on each other, so only the linear system is solved again. In addition, an expectation
+//! that an edit states is checked with a patch that contains only this edit.
 
 use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::expectation::{Expectation, ask_expectations};
@@ -15,8 +15,9 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::report::Culprit;
 
-/// Returns one [`Culprit`] per failing expectation. A culprit lists each edit whose removal alone makes the expectation
-/// hold. If there is no such edit, the culprit names the edit whose removal helps most.
+/// Returns one [`Culprit`] per failing expectation. Its field `breaks` lists each edit whose removal alone makes the
+/// expectation met. If there is no such edit, `nearest` is the edit whose removal brings the expectation closest to
+/// being met.
 ///
 /// # Errors
 /// If a smaller set of edits cannot be linked, or a prompt cannot be run.
@@ -72,12 +73,12 @@ pub fn culprits(
 /// The edit whose removal brings a failing expectation closest to being met.
 #[derive(Clone)]
 struct Nearest {
-    /// The probability of the accepted answer without the edit. If the next token should stay unchanged, this is the KL
-    /// divergence with a minus sign. Larger is better in both cases.
+    /// The number by which edits are compared; larger is better. It is the probability of the accepted answer after the
+    /// edit is removed. If the next token should stay unchanged, it is the KL divergence with a minus sign.
     gain: f64,
     id: String,
-    /// The measurement without the edit, as the report shows it: the probability of the accepted answer, or the KL
-    /// divergence if the next token should stay unchanged.
+    /// The number that the report shows: the probability of the accepted answer after the edit is removed. If the next
+    /// token should stay unchanged, it is the KL divergence in nats.
     figure: f64,
 }
 
@@ -117,7 +118,8 @@ impl<'a> LeaveOneOut<'a> {
         pairs.map_err(|unrunnable| unrunnable_error(self.project, &unrunnable))
     }
 
-    /// Runs the expectations on a patch of all edits except the edit `id`. Returns `None` if no other edit remains.
+    /// Runs the expectations on the base model, and on the model that is patched with all edits except the edit `id`.
+    /// Returns `None` if no other edit remains.
     fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<PredictionPair>>, Failure> {
         self.patched(|other| other != id)?.map(|patched| self.ask(&patched, list)).transpose()
     }

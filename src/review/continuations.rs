@@ -65,9 +65,9 @@ fn continue_all(
     Ok(out)
 }
 
-/// Returns a note if the generated text of the later model contradicts the answer that the report shows for this model.
-/// The text contradicts the answer if it does not start with the likeliest token. It also contradicts a right answer if
-/// it contains the old answer.
+/// Returns a note if the generated text of the later model contradicts the model's answer in the report. This is the
+/// case if the text does not start with the most probable next token, or if the answer is right and the text contains
+/// the old answer.
 fn disagreement_note(
     one: &Expectation<'_>,
     pair: &PredictionPair,

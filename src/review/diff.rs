@@ -104,11 +104,11 @@ struct NamedEdits {
     /// The edits of the side's project. A patch has no project, so its edits are looked up in the project of the other
     /// side. If the other side has no project, they are looked up in the project in the working directory.
     edits: EditSet,
-    /// If the side is a patch and the other side has a project: the edits of the patch that are missing in this
-    /// project, but are in the project in the working directory. Otherwise empty.
+    /// For a patch that is compared with a project: the edits of the patch that this project lacks, but the project in
+    /// the working directory has. Empty for any other side.
     only_in_worktree: EditSet,
-    /// If the side is a patch: the digests of its edits that are missing in both projects, that of the other side and
-    /// that in the working directory. Otherwise empty.
+    /// For a patch: the digests of its edits that are neither in the project of the other side nor in the project in
+    /// the working directory. Empty for any other side.
     unknown: BTreeSet<Digest>,
 }
 
@@ -200,9 +200,9 @@ fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<Ed
     found.into_values().collect()
 }
 
-/// Returns a map with one entry for each edit and each name of its subject: from the digest of the fact under that name
-/// to the edit's id and the alias. The edits are those of both sides of the comparison and of the project in the working
-/// directory.
+/// Returns a map from the digest of a fact to the id of its edit, with the alias if the fact uses an alias. An edit has
+/// one fact for its subject, and one for each alias. The edits are those of both sides of the comparison and of the
+/// project in the working directory.
 fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, EditName> {
     let sets = [&context.project.edits.edits[..], before.edits(), after.edits()];
     let mut names = BTreeMap::new();
@@ -285,8 +285,8 @@ fn compare_answers(
     Ok((answers, side_texts(before, after, context, &continued, options.generation)?))
 }
 
-/// Combines the two models of the comparison with the cache of their results. The cache is disabled unless each model
-/// is the base model or the base model with a patch.
+/// Combines the two models of the comparison with the cache of their measurements. The cache is disabled if one of the
+/// models is a checkpoint, whose weights have no digest.
 fn pair<'s>(
     before: &'s Side,
     after: &Side,

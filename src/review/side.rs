@@ -237,8 +237,9 @@ fn leaves_project(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Returns the patch id that `digits` abbreviate. 64 hexadecimal digits are a complete id, which need not be in the
-/// store. Returns `None` if no id in the store starts with `digits`, and an error if several ids do.
+/// Returns the patch id that `digits` abbreviates. A complete id of 64 hexadecimal digits is returned even if the store
+/// does not have the patch. Returns `None` if there are fewer than eight digits, or if no id in the store starts with
+/// them. Returns an error if several ids do.
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Failure> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),

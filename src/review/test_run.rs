@@ -31,10 +31,11 @@ pub struct TestRun<'p> {
     pub findings: Vec<Diagnostic>,
     /// Notes for the report, for example that damage was not measured.
     pub notes: Vec<String>,
-    /// All unmet expectations, including those that are tolerated because enough other prompts hold.
+    /// All unmet expectations, including the tolerated ones. An unmet expectation is tolerated if a minimum share of
+    /// the expectations of its kind is met.
     shortfalls: Vec<Accepted>,
-    /// The unmet expectations that can make the test fail, because they are not tolerated. A reviewer can accept them
-    /// in `corrigenda.accepted`.
+    /// The unmet expectations that are not tolerated. A reviewer can accept them in `corrigenda.accepted`; otherwise
+    /// they can make the test fail.
     acceptable: Vec<Accepted>,
 }
 
@@ -181,8 +182,8 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
-/// The inputs of the checks: whether each expectation is met, and whether the measurements over all edits (for example
-/// efficacy) are within their limits.
+/// The inputs of two checks: whether an unmet expectation is tolerated, and whether each measurement over all edits
+/// (for example efficacy) is within its limit.
 struct Judge<'a, 'p> {
     project: &'p Project,
     figures: SetFigures,
@@ -193,8 +194,9 @@ struct Judge<'a, 'p> {
 }
 
 impl Judge<'_, '_> {
-    /// Returns whether an unmet expectation is tolerated, because enough prompts of the same kind hold. The required
-    /// share of each kind is set under `[test]`. An edit can set its own share for its paraphrases.
+    /// Returns whether an unmet expectation is tolerated because the share of met expectations of its kind is large
+    /// enough. `[test]` sets a minimum share per kind, which counts only if all edits are tested. An edit can set a
+    /// minimum share for its own paraphrases.
     fn tolerates(&self, one: &Expectation<'_>) -> bool {
         let test = &self.project.config.test;
         let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
@@ -209,7 +211,7 @@ impl Judge<'_, '_> {
         }
     }
 
-    /// Returns the share of paraphrases that hold. Only the paraphrases of the edit that states `one` are counted.
+    /// Returns the share of met expectations among the paraphrases of one edit, the edit that states `one`.
     fn own_share(&self, one: &Expectation<'_>) -> f64 {
         let all = self.expectations.iter().zip(self.predictions);
         let own = all.filter(|(other, _)| other.id == one.id && other.kind == PromptKind::Paraphrase);
@@ -274,9 +276,9 @@ fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds
     }
 }
 
-/// Returns the error for a failed expectation. The text at the prompt states the measured value, followed by
-/// `required`, the threshold that is not met. If `required` is `None`, the measured value is followed by `says`, the
-/// answer of the patched model.
+/// Returns the error for a failed expectation. Its label in the file states the measured value, followed by `required`,
+/// the threshold that is not met. If `required` is `None`, the measured value is followed by `says`, the answer of the
+/// patched model.
 fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Option<&str>) -> Diagnostic {
     let holds = pair.after.holds();
     let measured = match pair.after.probability() {
@@ -310,8 +312,7 @@ fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
     let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
     let finding =
         Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is required", gate.name.as_str(), gate.value));
-    // The limit under `[test]` may be stricter than the limit of the policy. The error points to the policy only if the
-    // limit of the policy applies.
+    // The error points to the policy's limit only if this limit was applied. `[test]` may set a stricter limit.
     match rule.as_ref().filter(|rule| Some(rule.value) == gate.limit) {
         Some(rule) => policy.point(finding, rule),
         None => finding,
