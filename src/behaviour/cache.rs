@@ -24,7 +24,8 @@ pub struct MeasurementCache<'a> {
 }
 
 impl<'a> MeasurementCache<'a> {
-    /// Returns a disabled cache, for models without a digest.
+    /// Returns a cache that neither stores nor returns measurements, for example for a checkpoint, whose weights have
+    /// no digest.
     pub fn disabled() -> Self {
         Self { store: None, header: CacheHeader { base: Digest::of(b""), before: None, after: None } }
     }
@@ -91,8 +92,8 @@ impl<'a> MeasurementCache<'a> {
     }
 
     /// Returns the final hidden states of the earlier model, `before`, for all groups in order. A group is a list of
-    /// token rows. The number with each row is the number of positions at the end of the row for which states are
-    /// returned. States that are not cached are computed in one batch and cached.
+    /// pairs: a token row, and the number of positions at the end of this row for which states are returned. The
+    /// missing states of all groups are computed in one batch, and then cached.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
         let header = CacheHeader { after: None, ..self.header };
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().hidden_size).sum();

@@ -247,7 +247,8 @@ impl Share {
 /// and the largest KL divergence of a neighbour prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SetFigures {
-    /// The share of edits whose prompt gets an accepted answer. Each alias of a subject counts as an edit.
+    /// The share of met expectations over the prompts of all edits, including the prompts in which an alias replaces
+    /// the subject.
     pub efficacy: Share,
     pub paraphrase: Share,
     /// The share of neighbour prompts whose next token stays unchanged: those of `expect.unchanged`, and probes with

@@ -51,8 +51,8 @@ fn split(text: &str) -> Vec<&str> {
     words
 }
 
-/// The state of a word comparison: the finished runs, and the words that differ since the last word that is in both
-/// texts.
+/// The state of a word comparison: the finished runs, and the removed and added words of the run that is not finished
+/// yet.
 #[derive(Default)]
 struct RunCollector<'t> {
     before: &'t [&'t str],
@@ -60,8 +60,8 @@ struct RunCollector<'t> {
     words: Vec<WordRun>,
     removed: String,
     added: String,
-    /// White space that is in both texts and follows words that differ. If the words after it differ too, the white
-    /// space is added to the removed words and to the added words. Otherwise it becomes unchanged text.
+    /// White space that is in both texts and follows removed or added words. If more removed or added words follow, the
+    /// white space is added to `removed` and `added`. Otherwise it becomes unchanged text.
     space: String,
 }
 
