@@ -25,7 +25,7 @@ struct TestCase {
     class: String,
     name: String,
     ending: Ending,
-    /// The additional output of the test case, such as warnings.
+    /// The text of the `<system-out>` element of the test case, such as warnings; empty if the element is omitted.
     said: String,
 }
 

@@ -8,9 +8,8 @@ pub(super) const MOST: usize = 60_000;
 /// The number of bytes that are reserved for the parts of a section other than its rows: the title, the column headers,
 /// the number of omitted rows and the closing tag.
 const FRAME: usize = 1024;
-/// The maximum length, in bytes after escaping, of the command that is printed after each table with omitted rows. If
-/// the command is longer, the line after such a table refers to the end of the comment, where the command is printed
-/// once.
+/// The maximum length, in bytes after escaping, of a command that is repeated after each table with omitted rows. A
+/// longer command is printed only once, at the end of the comment, and each of these tables refers to it.
 const MOST_COMMAND: usize = 256;
 
 /// A section of a comment on a pull request: a table with a title.
