@@ -162,7 +162,8 @@ impl Drop for CreatedFolders {
     }
 }
 
-/// An export in its staging folder, which is removed on drop unless the export is committed.
+/// An export whose files are written to a staging folder. Dropping this value removes the folder, unless the export was
+/// committed.
 #[derive(Debug)]
 pub struct Staging {
     // Fields are dropped in declaration order: the staging folder must be removed before the parent folders that
@@ -300,7 +301,7 @@ mod tests {
         for room in 0..text.len() {
             let full = write_hashed(Disk(room), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
-            // `write_hashed` flushes its writer, so a buffered writer also reports the full disk.
+            // A buffered writer reports a full disk only when it is flushed, and `write_hashed` flushes its writer.
             let buffered = write_hashed(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(buffered.kind(), io::ErrorKind::StorageFull, "{room}");
         }

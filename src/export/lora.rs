@@ -244,7 +244,8 @@ mod tests {
         assert!(adapter.pairs[0].a[32..].iter().all(|number| *number == 0.0));
         assert!(adapter.pairs.iter().all(|pair| (pair.a.len(), pair.b.len()) == (96, 24)));
         assert_eq!(adapter.difference(&patch, &spec()), None);
-        // For each element of A, a change of the lowest bit is detected, and the message names the module and the row.
+        // `difference` detects a change of the lowest bit in any element of A. Its message names the module and the
+        // row.
         for at in 0..96 {
             let mut other = adapter.clone();
             other.pairs[1].a[at] = f32::from_bits(other.pairs[1].a[at].to_bits() ^ 1);
