@@ -244,8 +244,8 @@ impl<'a> OpenedCheckpoint<'a> {
         Ok(wrong(said).detail(format!("expected {expected}")).detail(format!("found    {digest}")))
     }
 
-    /// Returns the failed check of a file that an export never contains: a pickle, or weights in a format that a patch
-    /// cannot change.
+    /// Returns a failed check for a file that does not belong in an export: a pickle, or weights in a format that a
+    /// patch cannot change.
     fn unedited(&self, found: &FolderFile, digest: &Digest) -> Result<Check, Failure> {
         let said = if found.pickle {
             "a pickle, which an export never contains"

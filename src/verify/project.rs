@@ -230,7 +230,7 @@ fn add_rebuild_commands(audit: &mut Audit, store: &Store, lock: &Lock, same: boo
     }
 }
 
-/// Returns the shell command that removes a path.
+/// Returns the shell command that removes a file or a folder. The path is quoted for a POSIX shell.
 fn removal(path: &Path) -> String {
     let quoted = path.display().to_string().replace('\'', "'\\''");
     format!("rm -r '{quoted}'")
