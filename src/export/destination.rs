@@ -301,7 +301,7 @@ mod tests {
         for room in 0..text.len() {
             let full = write_hashed(Disk(room), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
-            // A buffered writer reports a full disk only when it is flushed, and `write_hashed` flushes its writer.
+            // So few bytes stay in the buffer until the writer is flushed, which `write_hashed` does.
             let buffered = write_hashed(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(buffered.kind(), io::ErrorKind::StorageFull, "{room}");
         }
