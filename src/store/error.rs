@@ -25,8 +25,8 @@ pub enum StoreError {
         /// A description of the damage, for the end of the message.
         why: String,
     },
-    /// The store already has a valid entry under this key, with a different payload. A key is a digest of inputs, so
-    /// equal inputs have given different bytes.
+    /// The store already has a valid entry under this key, with a different payload. The key is a digest of the inputs,
+    /// so two computations from the same inputs gave different bytes.
     #[error(
         "`{}` contains {existing}, but the same inputs now gave {new}: the entry is kept; if it is wrong, remove the file",
         path.display()

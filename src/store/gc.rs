@@ -40,8 +40,9 @@ impl Store {
     /// files) are also removed. The store is locked, so nothing is written during the removal.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] if another process holds the store's lock file for more than five minutes; any other error
-    /// if a path cannot be read or removed.
+    /// [`StoreError::Busy`] if another process holds the store's lock file for more than five minutes;
+    /// [`StoreError::Symlink`] if a folder of the store is a symbolic link; [`StoreError::Io`] if a path cannot be read
+    /// or removed.
     pub fn gc(&self, keep: &BTreeSet<(EntryKind, Digest)>, all: bool) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let versioned = self.versioned();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{EntryKind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
-/// The kind, key and size of a store entry.
+/// An item in the list of store entries. It does not contain the payload of the entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreEntry {
     pub kind: EntryKind,

@@ -1,5 +1,6 @@
 //! Caches the digests of large files. A cached digest is called a memo. The key of a memo is a digest of the path,
-//! size, modification time and inode of the file. The bytes and the normalised text of one file have different memos.
+//! size, modification time, device and inode of the file. The bytes and the normalised text of one file have different
+//! memos.
 //!
 //! A memo only saves time: `verify` and `build --locked` hash the file again. A damaged memo counts as missing and is
 //! reported.
@@ -187,8 +188,8 @@ mod tests {
         let digest = large(&path, 1);
         assert_eq!(digest_file(&store, &path).expect("hashed"), digest);
         let memo = memos(&store).pop().expect("remembered");
-        // The memo is replaced by a wrong digest with a valid trailer. If this wrong digest is returned, the memo was
-        // used.
+        // The memo (the cached digest) is replaced by a wrong digest with a valid trailer. If `digest_file` returns the
+        // wrong digest, it used the memo and did not read the file.
         let key = key(&path, &regular(&path).expect("a file"), HashedContent::Bytes).expect("a path");
         let lie = Digest::of(b"lie");
         let bytes = [&lie.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(lie.bytes()))].concat();

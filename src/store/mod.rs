@@ -71,14 +71,15 @@ pub enum EntryKind {
     /// The second moment of a layer's MLP keys, which are the inputs of the layer's down-projection.
     Statistics,
     Factor,
-    /// The numbers that a build reports, or the cached result of one of these computations: causal tracing, the search
-    /// for a layer, the search for attention sinks, and the check of policy limits.
+    /// The record of a build with its measurements; or the cached result of causal tracing, the search for a layer, the
+    /// search for attention sinks or the check of policy limits.
     Report,
     /// The reason why an edit cannot be compiled. The entry has the key that the compiled edit would have.
     Refusal,
-    /// Unfinished statistics: a sum over a part of the corpus. It is replaced when a larger part has been summed.
+    /// Unfinished statistics: the sum of `k kᵀ` over the MLP keys of the first documents of the corpus. The entry is
+    /// replaced when the sum contains more documents.
     Partial,
-    /// A cached measurement of models: predictions, generated text, hidden states, or the KL divergence and
+    /// Cached outputs of models (predictions, generated text or hidden states), or the cached KL divergence and
     /// perplexities on neutral text.
     Measured,
 }
@@ -140,8 +141,8 @@ impl fmt::Display for EntryKind {
 pub struct Store {
     root: PathBuf,
     lock_timeout: Duration,
-    /// Whether optional entries (see [`Store::put_optional`]) and the digests of files may be written. False for a store
-    /// from [`Store::for_reading`], which commands use that must not change the store.
+    /// Whether optional entries (see [`Store::put_optional`]) and memos (cached digests of files) may be written. False
+    /// for a store from [`Store::for_reading`], which must not be changed.
     memoize: bool,
     /// The recorded warnings about store entries, shared by all clones of the store.
     skipped: Arc<Mutex<Vec<String>>>,
@@ -270,7 +271,8 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: EntryKind, key: &Dig
     verdict.map_err(StoreError::io("reading", path))?.map_err(|why| StoreError::damaged(path, why))
 }
 
-/// Reads and verifies the file of an entry. Returns all bytes of the file, and the digest of the payload.
+/// Reads and verifies the file of an entry. Returns all bytes of the file and the digest of the payload; `None` if the
+/// file does not exist.
 fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
     let Some((mut file, length)) = open_entry(path, kind, key)? else { return Ok(None) };
     if !kind.is_sealed() {

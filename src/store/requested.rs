@@ -13,14 +13,15 @@ use super::write::{make_parent, remove_file};
 use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Digest, FieldHasher};
 
-/// The folder for requests and for memos (cached digests of files). `store gc --all` removes both.
+/// The folder of the store that contains requests for statistics, and memos (cached digests of files). `store gc --all`
+/// removes all requests and memos.
 const FOLDER: &str = "memo";
 
-/// The kind in the trailer of a request. The trailer of a memo (a cached digest) has a different kind, so that a memo
-/// is never read as a request.
+/// The kind in the trailer of a request for statistics. A memo (a cached digest) has a different kind in its trailer,
+/// so it is never read as a request.
 const KIND: &str = "asked";
 
-/// The size of a request in bytes: a SHA-256 digest, and the trailer with checksums.
+/// The size of a request for statistics in bytes: a SHA-256 digest, and the trailer with checksums.
 const BYTES: u64 = 32 + TRAILER as u64;
 
 /// The content of a request for statistics that are computed from the project's corpus. A request for imported

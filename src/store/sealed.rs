@@ -27,8 +27,8 @@ pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -
     trailer
 }
 
-/// Checks the seal at the end of a file against the expected kind, key and payload length. Returns the payload digest
-/// that is in the seal, or a description of the damage.
+/// Checks the seal (the trailer with checksums) of a file against the expected kind, key and payload length. Returns
+/// the payload digest that is in the seal, or a description of the damage.
 pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, length: u64) -> Result<Digest, String> {
     let digest = |at: usize| Digest::from_bytes(trailer[at..at + 32].try_into().expect("32 bytes"));
     let payload = digest(72);
