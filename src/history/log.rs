@@ -1,8 +1,9 @@
 //! Finds the commits that changed a fact: compares the facts of every commit with those of its parents.
 //!
 //! A merge counts as a change only if its facts differ from those of each parent, because the changes on one branch
-//! have their own commits. A commit whose edit files cannot be read is reported, but its children with the same edit
-//! files are not. Children with other edit files are compared with the nearest readable ancestor of the commit.
+//! have their own commits. A commit with edit files that cannot be read is reported once: its children with the same
+//! edit files are not reported. A child with other edit files is compared with the nearest ancestor whose edit files
+//! can be read.
 //!
 //! Parsed edit sets are cached. Edit files are not parsed if their folder has the same git object id as in a parent.
 
@@ -28,14 +29,14 @@ pub struct LogEntry {
     /// The reason why the edit files of the commit cannot be read. `None` if they can be read, or if a parent has the
     /// same edit files.
     pub unreadable: Option<String>,
-    /// The patch that `corrigenda.lock` names in the first parent of the commit; [`RecordedPatch::Unlocked`] if the
-    /// commit has no parent.
+    /// The patch that the `corrigenda.lock` of the first parent names; [`RecordedPatch::Unlocked`] if the commit has no
+    /// parent.
     pub before: RecordedPatch,
-    /// The patch that `corrigenda.lock` names in this commit.
+    /// The patch that the `corrigenda.lock` of this commit names.
     pub patch: RecordedPatch,
 }
 
-/// The patch that `corrigenda.lock` names in a commit.
+/// The patch that the `corrigenda.lock` of one commit names, or the reason why no patch is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordedPatch {
     Unlocked,
@@ -63,7 +64,7 @@ pub struct Log {
     pub facts: Rc<EditSet>,
     /// The reason why the edit files of the newest commit cannot be read; `None` if they can be read.
     pub unreadable: Option<String>,
-    /// The patch that `corrigenda.lock` names in the newest commit.
+    /// The patch that the `corrigenda.lock` of the newest commit names.
     pub patch: RecordedPatch,
     /// Whether the newest commit needs a build: the facts in its edit files differ from those in its `corrigenda.lock`.
     /// False if the commit has no readable `corrigenda.lock`.
@@ -111,8 +112,8 @@ fn former_id(fact: &FactChange) -> Option<&str> {
     field.before.first().map(String::as_str)
 }
 
-/// Returns the history of the facts in `head` and its ancestors, and of the patch of the model named `model`. If
-/// `model` is `None`, the patch is that of the only model in `corrigenda.lock`.
+/// Returns the log of `head` and its ancestors (see [`Log`]). The patch in the log is that of the model named `model`
+/// or, if `model` is `None`, that of the only model in `corrigenda.lock`.
 ///
 /// # Errors
 /// If a commit is missing or cannot be read. A file that cannot be read is recorded in the log and is not an error.

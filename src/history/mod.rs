@@ -6,8 +6,8 @@
 //! - [`log`](mod@log) compares the facts of every commit with those of its parents.
 //!
 //! All data are read from git's object database. Nothing is checked out or written, and no hooks or filters are run.
-//! The only git setting that is used is the location of the working tree. Commits are untrusted input, so file sizes
-//! and folder depths are limited, and invalid UTF-8 in authors and messages is replaced.
+//! The only git settings that are used are the location of the working tree and `safe.directory`. Commits are untrusted
+//! input, so file sizes and folder depths are limited, and invalid UTF-8 in authors and messages is replaced.
 
 mod error;
 pub mod log;
