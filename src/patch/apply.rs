@@ -82,8 +82,8 @@ impl OrientedFactors {
     }
 
     /// Returns one row of the stored weight plus the change by all edits, before rounding. The products are exact,
-    /// because the product of two f32 numbers fits in f64. The products are added in the order of the edits, which
-    /// affects the sum.
+    /// because the product of two f32 numbers fits in f64. They are added in the order of the edits, because another
+    /// order could change the rounding of the sum.
     fn row(&self, row: usize, weights: &[f32]) -> Vec<f64> {
         let mut sums: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
         for (along, across) in self.along.iter().zip(&self.across) {
@@ -136,9 +136,9 @@ mod tests {
     fn every_product_is_added_to_the_weight_on_its_own() {
         let mut target = target(Layout::Linear);
         (target.out, target.inner) = (1, 1);
-        // The weight is 2^60, and the next larger f64 number is 2^60 + 256. Each of the two products of 100 is
-        // therefore rounded away if it is added on its own, and adding the third product, -2^60, gives exactly 0. If
-        // the products were summed before they are added to the weight, the result would not be 0.
+        // The weight is 2^60, and the next larger f64 number is 2^60 + 256. Adding the first product, 100, therefore
+        // gives 2^60 again, and so does adding the second product, 100. Adding the third product, -2^60, then gives
+        // exactly 0. If the products were summed before they are added to the weight, the result would not be 0.
         let third = crate::digest::Digest::of(b"a third edit");
         target.edits.push(third);
         (target.u, target.v) = (vec![1.0, 1.0, -1.0], vec![100.0, 100.0, 2_f32.powi(60)]);

@@ -60,9 +60,10 @@ impl Patch {
     /// Reads and validates a patch file. Only the canonical bytes of a patch are accepted ([`Patch::to_bytes`]).
     ///
     /// # Errors
-    /// If the bytes are not a safetensors file, not a patch, of a newer format or not canonical; if the JSON has an
-    /// unknown key; if a tensor is missing, unexpected or of the wrong shape; if the digests of the edits are not
-    /// strictly ascending; or if a number is not finite or a factor is zero for an edit.
+    /// If the bytes are not a patch in a safetensors file, have a newer format version or are not canonical; if the
+    /// JSON in the metadata has an unknown key; if a tensor is missing, unexpected or of the wrong shape; if the
+    /// digests of the edits are not strictly ascending; or if a factor has a number that is not finite, or only zeros
+    /// for an edit.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PatchError> {
         let header = Header::parse(bytes.len() as u64, bytes)?;
         let manifest = manifest(&header)?;

@@ -57,7 +57,7 @@ pub enum PatchError {
     },
     #[error("patching `{parameter}` changes nothing: it has no name, no edit or no size")]
     Nothing {
-        /// The name of the weight in the base's files. An empty name is one of the causes of this error.
+        /// The name of the weight in the base's files. It is empty if the missing name is the reason for this error.
         parameter: String,
     },
     #[error("patching `{parameter}`: edits must be strictly ascending, {second} follows {first}")]

@@ -18,8 +18,8 @@ pub struct DeltaNorms {
     pub total: f64,
 }
 
-/// Returns the Frobenius norm of the change by each edit over all weights of the patch. The key of an edit is a digest
-/// of its subject, prompt and target.
+/// Returns the Frobenius norm of the change that each edit makes to all weights of the patch together. The keys of the
+/// map are the digests in [`Target::edits`].
 pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
     let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
     for target in patch.targets().values() {
@@ -55,8 +55,8 @@ pub fn delta_norms(target: &Target) -> DeltaNorms {
 }
 
 /// Returns the share of the change that survives rounding: `‖W' − W‖ / ‖Σ u v‖`, where `Σ u v` is the change in
-/// `target` before rounding. The share is about 1 if rounding hardly matters. It is 0 if rounding removes the whole
-/// change, or if the edits cancel completely.
+/// `target` before rounding. The share is about 1 if rounding changes little. It is 0 if rounding removes the whole
+/// change, or if the edits cancel each other exactly.
 ///
 /// `base` and `materialised` are the weights `W` and `W'` in the same orientation, converted exactly to f32.
 ///

@@ -39,12 +39,12 @@ pub struct Target {
     pub out: usize,
     /// The number of inputs of the linear map. It does not depend on the orientation of the stored weight.
     pub inner: usize,
-    /// One digest for each of the n edits, computed from its subject, prompt and target. The digests are in strictly
-    /// ascending order.
+    /// One digest for each of the n edits, computed from its subject, its prompt, its target and its option `chat`. The
+    /// digests are in strictly ascending order.
     pub edits: Vec<Digest>,
-    /// The left factor, `[out, n]`, row-major: column e belongs to `edits[e]`.
+    /// The left factor of the change, `[out, n]` for n edits, row-major. Column e belongs to `edits[e]`.
     pub u: Vec<f32>,
-    /// The right factor, `[n, in]`, row-major: row e belongs to `edits[e]`.
+    /// The right factor of the change, `[n, in]` for n edits, row-major. Row e belongs to `edits[e]`.
     pub v: Vec<f32>,
 }
 
@@ -142,7 +142,7 @@ impl Patch {
     /// # Errors
     /// If a change is not valid: the dtype cannot be patched; the name, the edits or the weight is empty; the digests
     /// of the edits are not strictly ascending; or a factor has the wrong length, contains a number that is not finite,
-    /// or is zero for an edit.
+    /// or has only zeros for an edit.
     pub fn new(targets: BTreeMap<String, Target>) -> Result<Self, PatchError> {
         for (parameter, target) in &targets {
             target.verify(parameter)?;
@@ -155,8 +155,8 @@ impl Patch {
         &self.targets
     }
 
-    /// Returns one digest per edit, over its subject, prompt and target. The digests are ascending and without
-    /// duplicates.
+    /// Returns the digests of all edits in the patch, ascending and without duplicates. Each digest is computed from
+    /// the subject, the prompt, the target and the option `chat` of one edit.
     pub fn edits(&self) -> Vec<Digest> {
         let mut edits: Vec<Digest> = self.targets.values().flat_map(|target| target.edits.iter().copied()).collect();
         edits.sort_unstable();
