@@ -99,8 +99,8 @@ impl CappedFindings {
         }
     }
 
-    /// Returns the findings in the order in which they were added. For each code whose
-    /// findings were partly dropped, one additional finding says so.
+    /// Returns the findings in the order in which they were added. If findings of a code were dropped, an additional
+    /// finding with this code reports that there are more.
     pub fn finish(self) -> Vec<Diagnostic> {
         self.shown
     }

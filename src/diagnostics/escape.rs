@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-/// Returns whether a character changes the order in which the characters around it are displayed.
+/// Returns whether a character is a Unicode bidirectional control character, which can change the order in which the
+/// characters around it are displayed.
 pub fn is_bidi(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -13,7 +14,7 @@ pub fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// Escapes control characters and characters that reorder a line, as `\u{…}`. The result is one line.
+/// Escapes control characters and Unicode bidirectional control characters as `\u{…}`. The result is one line.
 pub fn escape_controls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -27,7 +28,7 @@ pub fn escape_controls(text: &str) -> String {
     shown
 }
 
-/// Returns the text in double quotes, with escapes for control characters and characters that reorder a line.
+/// Returns the text in double quotes. Control characters and Unicode bidirectional control characters are escaped.
 pub fn quoted(text: &str) -> String {
     escape_controls(&format!("{text:?}"))
 }

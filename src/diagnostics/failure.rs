@@ -5,7 +5,8 @@ use super::{Diagnostic, Findings, Sources};
 /// The kind of a failure, which determines the exit code of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The input cannot be used: a file of the project, the base, the store or an option.
+    /// Any failure other than `Stale` and `Denied`, such as an invalid project file or option, or a base model or store
+    /// entry that cannot be read.
     Invalid,
     /// The project's `corrigenda.lock` is missing or out of date, or names another base model.
     Stale,
@@ -35,8 +36,9 @@ impl Failure {
         Self { kind: FailureKind::Stale, ..Self::from(finding) }
     }
 
-    /// Returns a failure for a list of errors and warnings. Its kind is [`FailureKind::Denied`] if every error is a
-    /// broken policy rule, and otherwise [`FailureKind::Invalid`].
+    /// Returns a failure for a list of errors and warnings. Its kind is [`FailureKind::Denied`] if the project's policy
+    /// can change the severity of every error ([`Code::is_adjustable`](super::Code::is_adjustable)), and otherwise
+    /// [`FailureKind::Invalid`].
     pub fn from_findings(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
         let denied = findings.iter().filter(|one| one.is_error()).all(|one| one.code.is_adjustable());
         let kind = if denied { FailureKind::Denied } else { FailureKind::Invalid };

@@ -1,6 +1,7 @@
 //! Formats a diagnostic for the terminal: the message, the lines that its labels mark, and the help.
 //!
-//! All texts are untrusted input. Control characters and characters that reorder a line are escaped or replaced.
+//! All texts are untrusted input. Control characters and Unicode bidirectional control characters are escaped or
+//! replaced.
 
 use std::ops::Range;
 
@@ -22,8 +23,8 @@ impl Default for RenderStyle {
     }
 }
 
-/// Replaces control characters, and characters that reorder a line, by characters with the same number of bytes, so
-/// that byte ranges stay valid. ASCII control characters are left to the renderer, which replaces them.
+/// Replaces control characters and Unicode bidirectional control characters by characters with the same number of
+/// bytes, so that byte ranges stay valid. ASCII control characters are left to the renderer, which replaces them.
 fn mask_controls(text: &str) -> String {
     let mask = |character: char| match character.len_utf8() {
         2 if is_control(character) || is_bidi(character) => '¤',

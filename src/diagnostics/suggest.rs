@@ -2,15 +2,15 @@
 
 use super::Diagnostic;
 
-/// Returns the known name that is nearest to `name`. The Damerau-Levenshtein distance must be at most a third of the
-/// length of `name`. A distance of 1 is always accepted.
+/// Returns the known name with the smallest Damerau-Levenshtein distance to `name`. Returns `None` if this distance is
+/// more than 1 and also more than a third of the length of `name`.
 pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
     (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
 }
 
-/// Returns the known name with the highest Jaro-Winkler similarity to `name`. The similarity must be above 0.8.
-/// A name that is only the beginning of a known name is also similar to it. Of equally similar names, the last one is
+/// Returns the known name with the highest Jaro-Winkler similarity to `name`; `None` if no similarity is above 0.8. The
+/// similarity of two names is higher if they have the same beginning. Of equally similar names, the last one is
 /// returned.
 pub fn most_similar<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let similar = known.into_iter().map(|known| (strsim::jaro_winkler(known, name), known));
@@ -22,7 +22,7 @@ pub fn did_you_mean(name: &str) -> String {
 }
 
 impl Diagnostic {
-    /// Adds the help line "did you mean …" for the name `name`, or the help line `otherwise` if `name` is `None`.
+    /// Adds the help line "did you mean `NAME`?" if `name` is given. Otherwise adds the help line `otherwise`.
     #[must_use]
     pub fn suggest(self, name: Option<&str>, otherwise: impl Into<String>) -> Self {
         self.help(name.map_or_else(|| otherwise.into(), did_you_mean))
