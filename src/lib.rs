@@ -24,8 +24,8 @@
 //!
 //! - [`review`]: tests expectations and limits, and compares two versions of a project or model.
 //! - [`export`]: writes the patched model as a checkpoint, or the patch as an adapter for transformers or llama.cpp.
-//! - [`verify`]: compares the digests in `corrigenda.lock`, patches and exports with the actual bytes, and can repeat a
-//!   build.
+//! - [`verify`]: checks models, patches and exports against the digests in `corrigenda.lock` and in the manifests of
+//!   exports, and can repeat a build.
 //! - [`research`]: compares editing methods, locates facts in a model by causal tracing, and searches for the layer to
 //!   edit.
 //!
@@ -40,8 +40,8 @@
 //! Three small modules are used everywhere: [`digest`] computes SHA-256 digests, `regular_file` reads untrusted files,
 //! and `home` replaces a leading `~` in paths.
 //!
-//! No module writes to a base model, opens a socket, or executes data. If a model runs several texts in one batch, the
-//! result for each text is the same as without the other texts.
+//! No module writes to a base model, opens a socket, or reads pickle files, which could execute code. If a model runs
+//! several texts in one batch, the result for each text is the same as without the other texts.
 //!
 //! # Use as a library
 //!
