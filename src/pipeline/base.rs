@@ -161,7 +161,8 @@ fn locate(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
 const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is relative to the folder of corrigenda.toml";
 
 /// Returns `folder`. If `folder` does not exist and `written` looks like a name on the Hugging Face Hub, returns an
-/// error that suggests this name. `written` is the location of the model as the user wrote it.
+/// error with the help to write this name in the form `hf:ORG/NAME`. `written` is the location of the model as the user
+/// wrote it.
 fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
     match HubName::meant(written).filter(|_| folder.symlink_metadata().is_err()) {
         None => Ok(folder),

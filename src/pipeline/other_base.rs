@@ -104,7 +104,7 @@ fn resolve<'a>(
     Ok(Resolvable { edit, name, row: resolved.rows.swap_remove(0), questions })
 }
 
-/// Evaluates all facts in batches, so that one pass over the weights serves many facts.
+/// Evaluates all facts in batches, so that the model's weights are read once per batch and not once per fact.
 fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> Vec<FactReading<'a>> {
     let all_questions: Vec<Question> = resolved.iter().flat_map(|one| one.questions.iter().cloned()).collect();
     let mut scores = scores(&base.model, &all_questions).into_iter();
@@ -126,8 +126,8 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
 /// number.
 const BATCH_ROWS: usize = 64;
 
-/// Returns what `corrigenda.lock` records for an edit: the tokens of the prompt, and the position of the subject's last
-/// token. `name` is the subject or an alias of the edit.
+/// Returns the tokens of the prompt and the position of the subject's last token, as `lock` records them for an edit.
+/// `name` is the subject or an alias of the edit. Returns `None` if there is no lock, or if it has no entry for `name`.
 fn locked(lock: Option<&Lock>, edit: &Edit, name: &str) -> Option<(Vec<String>, usize)> {
     let alias = (name != edit.subject).then_some(name);
     let mut entries = lock.into_iter().flat_map(|lock| &lock.edits);

@@ -24,7 +24,8 @@ pub fn load_or_compute_changed(context: BuildContext<'_>) -> Result<LayerStatist
 }
 
 /// Returns the second moments of the MLP keys at `layers`, which must be ascending. Second moments that are not in the
-/// store are computed from the corpus. One pass over the corpus serves as many layers as memory permits.
+/// store are computed from the corpus. One pass over the corpus computes the second moments of as many layers as fit
+/// into memory.
 ///
 /// # Errors
 /// As for [`load_or_compute_changed`].
