@@ -39,8 +39,8 @@ pub fn answer(
     }
 }
 
-/// Converts the prediction of one model to the form of the report. `holds` is `None` if the prompt has no accepted
-/// answers.
+/// Converts the prediction of one model to the form of the report. The field `holds` of the result is `None` if the
+/// prompt has no accepted answers.
 pub fn side_answer(tokens: &Tokens, prediction: &Prediction) -> SideAnswer {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     SideAnswer {

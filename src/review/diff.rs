@@ -215,7 +215,7 @@ fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Dige
     names
 }
 
-/// A prompt to run, with the project that contains the prompt in one of its files.
+/// A prompt to run, and the project that states it in its files.
 struct SidePrompt<'s> {
     one: Expectation<'s>,
     project: &'s Project,
