@@ -197,7 +197,8 @@ pub fn inquiries(
 /// The maximum number of prompts that are run and cached together, which bounds the logits in memory.
 const MAX_GROUP: usize = 16;
 
-/// Groups the prompts by edit or probe, with at most 16 per group. The predictions of a group are cached together.
+/// Splits the prompts into groups, so that the predictions of one group can be cached together. A group contains up to
+/// 16 prompts of the same edit or probe.
 pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) -> Vec<&'i [Inquiry]> {
     let (mut groups, mut rest) = (Vec::new(), inquiries);
     let of = |one: &Expectation<'_>| (one.edit.is_some(), one.id.to_owned(), one.file);
