@@ -78,7 +78,8 @@ impl Log {
         facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former_id(fact))).collect()
     }
 
-    /// Keeps only the changes of the fact with the id `id`, including those under its earlier and later ids.
+    /// Keeps only the fact with the id `id` and its changes, including the changes in commits in which the fact has an
+    /// earlier or later id.
     #[must_use]
     pub fn follow(mut self, id: &str) -> Self {
         let mut names = BTreeSet::from([id.to_owned()]);
@@ -176,8 +177,8 @@ struct LogReader<'r> {
     folders: BTreeMap<GitObject, String>,
     locks: BTreeMap<GitObject, RecordedPatch>,
     broken: BTreeMap<EditsLocation, String>,
-    /// The edit sets that were parsed last, oldest first. The edit set of a commit is needed again for the children of
-    /// the commit.
+    /// The edit sets that were parsed most recently, oldest first. They are cached because each child of a commit is
+    /// compared with the edit set of the commit.
     sets: VecDeque<(EditsLocation, Rc<EditSet>)>,
 }
 
@@ -220,7 +221,7 @@ impl<'r> LogReader<'r> {
     }
 
     /// Compares the facts in `after` with the facts of each parent. Returns the changes that appear in the comparison
-    /// with every parent, which are the changes that the commit itself made.
+    /// with every parent. They are the changes that the commit itself made.
     fn facts(&mut self, parents: &[CommitState], after: &EditsLocation) -> Vec<FactChange> {
         if parents.iter().any(|parent| parent.readable == *after) {
             return Vec::new();
