@@ -1,7 +1,7 @@
 //! Lets unit tests simulate failures of the operations that change the disk.
 //!
-//! The store and [`atomic`](super::atomic) call [`before`] or [`writing`] at every such operation, unless its failure
-//! is ignored. Outside unit tests, both functions simulate no failure.
+//! The store and [`atomic`](super::atomic) call [`before`] or [`writing`] at every such operation, except operations
+//! whose errors are ignored. Outside unit tests, neither function simulates a failure.
 
 use std::io;
 
