@@ -27,7 +27,8 @@ impl FactText {
     /// Tokenizes a prompt and the answer that continues it.
     ///
     /// # Errors
-    /// If the tokenizer rejects a text, or prompt and answer exceed `limit`, the context length in tokens.
+    /// If the tokenizer rejects a text, or prompt and answer together are longer than `limit`, the context
+    /// length in tokens.
     pub fn new(tokens: &Tokens, prompt: &str, answer: &str, limit: usize) -> Result<Self, ModelError> {
         let mut question = Question::new(tokens, prompt.into(), answer, limit)?;
         question.row.extend(question.answer.last());

@@ -34,20 +34,21 @@ impl Shares {
         }
     }
 
-    /// Returns `efficacy`, `paraphrase` and `unchanged` as fractions from 0 to 1. A share over no prompts is left out.
+    /// Returns `efficacy`, `paraphrase` and `unchanged` as fractions from 0 to 1. A share is left out if there are no
+    /// prompts of its kind, such as no paraphrases.
     fn parts(&self) -> Vec<f64> {
         let parts = [self.efficacy, self.paraphrase, self.unchanged];
         parts.iter().filter(|part| part.all > 0).map(|part| part.value()).collect()
     }
 
-    /// Returns the arithmetic mean of the efficacy, paraphrase and unchanged shares. A share over no prompts is left
-    /// out.
+    /// Returns the arithmetic mean of the efficacy, paraphrase and unchanged shares. A share is left out if there are
+    /// no prompts of its kind, such as no paraphrases.
     fn mean(&self) -> f64 {
         Mean::of(&self.parts()).value
     }
 
     /// Returns the score S: the harmonic mean of the efficacy, paraphrase and unchanged shares (Meng et al. 2022,
-    /// section 3.4). A share over no prompts is left out.
+    /// section 3.4). A share is left out if there are no prompts of its kind, such as no paraphrases.
     pub fn score(&self) -> f64 {
         let parts = self.parts();
         if parts.is_empty() || parts.contains(&0.0) {

@@ -73,7 +73,8 @@ impl CoarseSearch {
     }
 }
 
-/// Returns the best layer, and the best of the layers that are not significantly worse, in ascending order.
+/// Returns up to [`CENTRES`] layers in ascending order: the best layer, and the best of the layers whose results are
+/// not significantly worse. The list is empty if no edit works at any layer.
 fn centres(tried: &[LayerResult]) -> Vec<usize> {
     let Some(first) = best(tried) else { return Vec::new() };
     let mut rest: Vec<LayerResult> = tried.iter().filter(|one| indistinguishable(first, one)).cloned().collect();

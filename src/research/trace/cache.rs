@@ -25,7 +25,7 @@ struct CachedTrace {
     clean: u64,
     corrupted: u64,
     /// One table of probabilities per kind of restored state, in the order of [`TracePlan::kinds`]. The shape of a
-    /// table is `[tokens][layers]`.
+    /// table is `[tokens][layers]`; each entry has the bits of an `f64`.
     restored: Vec<Vec<Vec<u64>>>,
 }
 

@@ -31,7 +31,7 @@ impl TfIdf {
     /// index.
     ///
     /// # Errors
-    /// If a term has an index without a frequency.
+    /// If the index of a term is not less than the number of frequencies.
     pub fn new(columns: BTreeMap<String, usize>, frequencies: Vec<f64>) -> Result<Self, VocabularyMismatch> {
         match columns.values().max().filter(|most| **most >= frequencies.len()) {
             Some(&column) => Err(VocabularyMismatch { column, columns: frequencies.len() }),

@@ -23,7 +23,7 @@ const END: &str = "<|endoftext|>";
 /// Generates one text per prompt and returns the texts in the order of the prompts.
 ///
 /// # Errors
-/// If the tokenizer rejects a prompt, or a prompt does not fit the context.
+/// If the tokenizer rejects a prompt, or a prompt has more tokens than the context of the model.
 pub fn generate(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -> Result<Vec<String>, ModelError> {
     let one = |(index, prompt): (usize, &String)| {
         let digest = FieldHasher::new("generated/1")

@@ -174,8 +174,8 @@ impl ResultsTable {
 
 type TableRow = (String, Vec<Option<TableCell>>);
 
-/// Marks the clear failures, and the best value of each column. A row for which `left_out` returns true cannot have the
-/// best value.
+/// Marks the clear failures, and the best value of each column. `left_out` is called with the name of a row; if it
+/// returns true, the row is ignored in the search for the best value. No value is the best of a column with one value.
 fn mark(columns: &[Column], mut rows: Vec<TableRow>, left_out: impl Fn(&str) -> bool) -> Vec<TableRow> {
     for (index, column) in columns.iter().enumerate() {
         let shown = |cell: &TableCell| format!("{:.*}", cell.digits, cell.value);
