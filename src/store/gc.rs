@@ -125,9 +125,9 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     Ok(Some(there.len()))
 }
 
-/// Removes the subfolders of `folder` that are empty and have names of two characters. The store creates such subfolders
-/// for the first two hexadecimal digits of keys. No writer is using them, because `gc` holds the store's lock
-/// exclusively.
+/// Removes the subfolders of `folder` that are empty and have names of two characters. The store creates such
+/// subfolders for the first two hexadecimal digits of keys. No writer is using them, because `gc` holds the store's
+/// lock exclusively.
 fn remove_empty(folder: &Path) -> Result<(), StoreError> {
     for (_, path) in sorted(folder)?.into_iter().filter(|(name, path)| name.len() == 2 && path.is_dir()) {
         // `remove_dir` fails for a folder that is not empty, so such a folder is kept.
