@@ -64,8 +64,8 @@ pub(super) enum ExportVerb {
     },
     /// Write a LoRA adapter in GGUF, which llama.cpp loads with `--lora`
     ///
-    /// llama.cpp must load the adapter on a GGUF file that its own converter wrote from this base model. As with `export
-    /// peft`, answers can differ by rounding, and the rank is the number of edits.
+    /// llama.cpp must load the adapter on a GGUF file that its own converter wrote from this base model. As with
+    /// `export peft`, answers can differ by rounding, and the rank is the number of edits.
     Gguf {
         #[command(flatten)]
         patch: PatchArgument,
