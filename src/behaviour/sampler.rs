@@ -4,7 +4,7 @@
 //! random numbers are those of NumPy's `RandomState`.
 
 use crate::numeric::random::NumpyRandomState;
-use crate::numeric::rows::softmax;
+use crate::numeric::rows::{max, softmax};
 
 /// The temperature: the logits are divided by this number before the softmax. The help of `corrigenda diff --seed`
 /// states this value.
@@ -25,7 +25,9 @@ impl Sampler {
 
     /// Returns the id of a sampled token. `logits` are finite, one per token of the vocabulary.
     pub(super) fn sample(&mut self, logits: &[f32]) -> u32 {
-        let mut probabilities: Vec<f32> = logits.iter().map(|logit| logit / TEMPERATURE as f32).collect();
+        // Differences to the greatest logit stay finite when they are divided.
+        let most = max(logits);
+        let mut probabilities: Vec<f32> = logits.iter().map(|logit| (logit - most) / TEMPERATURE as f32).collect();
         softmax(&mut probabilities);
         pick(&nucleus(&probabilities), self.numbers.double())
     }
