@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use similar::algorithms::{Compact, DiffHook, Replace, myers};
+use similar::algorithms::{DiffHook, myers};
 
 /// A run of adjacent words that are in both texts, only in the earlier text, or only in the later text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -30,13 +30,10 @@ pub enum WordChange {
 /// added words.
 pub fn words(before: &str, after: &str) -> Vec<WordRun> {
     let (before, after) = (split(before), split(after));
-    let collector = RunCollector { before: &before, after: &after, ..RunCollector::default() };
-    // Equal words are moved so that neighbouring changes are joined.
-    let mut hook = Compact::new(Replace::new(collector), &before[..], &after[..]);
-    let Ok(()) = myers::diff(&mut hook, &before[..], 0..before.len(), &after[..], 0..after.len());
-    let mut finished = hook.into_inner().into_inner();
-    finished.end();
-    finished.words
+    let mut collector = RunCollector { before: &before, after: &after, ..RunCollector::default() };
+    let Ok(()) = myers::diff(&mut collector, &before[..], 0..before.len(), &after[..], 0..after.len());
+    collector.end();
+    collector.words
 }
 
 /// Splits a text into words and the runs of white space between them.
