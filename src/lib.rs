@@ -26,14 +26,14 @@
 //! - [`export`]: writes the patched model as a checkpoint, or the patch as an adapter for transformers or llama.cpp.
 //! - [`verify`]: checks models, patches and exports against the digests in `corrigenda.lock` and in the manifests of
 //!   exports, and can repeat a build.
-//! - [`research`]: compares editing methods, locates facts in a model by causal tracing, and searches for the layer to
-//!   edit.
+//! - [`research`]: compares editing methods, trains the editors MEND and KE, locates facts in a model by causal tracing,
+//!   and searches for the layer to edit.
 //!
 //! The modules of the user interface:
 //!
 //! - [`cli`]: implements the command line, with one module per command.
 //! - [`report`]: represents the result of a command as one value, and formats it for people and programs.
-//! - [`schema`]: generates the JSON Schemas of project files and of reports.
+//! - [`schema`]: generates the JSON Schemas of project files and of reports; [`cli`] generates those of other output.
 //! - [`ui`]: writes to the terminal.
 //! - [`progress`]: defines the interface for progress reports of long computations.
 //!

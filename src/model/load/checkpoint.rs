@@ -153,7 +153,7 @@ impl Checkpoint {
 
     /// Returns the weight of `layer`'s MLP down-projection, oriented as in the file. Edits change this weight.
     pub fn edited(&self, layer: usize) -> &Tensor {
-        &self.blocks[layer].mlp_out.weight
+        self.mlp_weight(layer, MlpMatrix::Down)
     }
 
     /// Returns the bias of `layer`'s MLP down-projection; `None` if the projection has no bias.
@@ -164,9 +164,7 @@ impl Checkpoint {
     /// Returns a copy of the checkpoint in which `data`, oriented as in the file, replaces the weight of `layer`'s MLP
     /// down-projection.
     pub fn with_edited(&self, layer: usize, data: Vec<f32>) -> Self {
-        let mut changed = self.clone();
-        changed.blocks[layer].mlp_out.weight = self.edited(layer).with_data(data);
-        changed
+        self.with_mlp_weight(layer, MlpMatrix::Down, data)
     }
 
     /// Returns the weight of an MLP matrix, oriented as in the file.

@@ -61,11 +61,6 @@ impl Lstm {
     }
 
     /// Returns the parameters in the order input weight, state weight, input bias, state bias.
-    pub fn parts(&self) -> [&[f32]; 4] {
-        [&self.input_weight, &self.state_weight, &self.input_bias, &self.state_bias]
-    }
-
-    /// Returns the parameters in the order input weight, state weight, input bias, state bias.
     pub fn parts_mut(&mut self) -> [&mut Vec<f32>; 4] {
         [&mut self.input_weight, &mut self.state_weight, &mut self.input_bias, &mut self.state_bias]
     }
