@@ -19,13 +19,12 @@ use corrigenda::numeric::Isa;
 use corrigenda::numeric::random::NumpyRandomState;
 use corrigenda::research::bench::data::{Case, Dataset, for_each_record};
 use corrigenda::research::bench::metrics::counterfact::{LikelihoodMeans, LikelihoodMetrics, LikelihoodQuestions};
-use corrigenda::research::hypernetworks::capture::capture;
+use corrigenda::research::hypernetworks::capture::{CapturedFact, capture};
 use corrigenda::research::hypernetworks::ke::{Ke, KeSizes};
+use corrigenda::research::hypernetworks::learner::Learner;
 use corrigenda::research::hypernetworks::mend::Mend;
-use corrigenda::research::hypernetworks::sites::{changed, sites};
-use corrigenda::research::hypernetworks::train::{
-    FactText, Learner, Training, TrainingData, TrainingFact, TrainingSettings,
-};
+use corrigenda::research::hypernetworks::sites::{BLOCKS, changed, sites};
+use corrigenda::research::hypernetworks::train::{FactText, Training, TrainingData, TrainingFact, TrainingSettings};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -91,17 +90,17 @@ fn open(tested: usize) -> Result<World, Failure> {
 /// Trains the editor and measures it.
 fn run<L: Learner>(world: &World, learner: L, steps: usize, seed: u32) -> Result<(), Failure> {
     let settings = TrainingSettings { seed, ..TrainingSettings::default() };
-    let mut training = Training::new(&world.model, &world.data, settings, learner);
+    let mut training = Training::new(&world.model, &world.data, settings, learner)?;
     println!("{} facts, {} unrelated texts", world.data.facts.len(), world.data.unrelated.len());
     let begun = Instant::now();
     for step in 0..=steps {
         if step % EVERY == 0 || step == steps {
-            let loss = training.validate();
+            let loss = training.validate()?;
             let total = loss.total(settings.weights);
             println!("step {step:4}  edit {:.4}  KL {:.5}  loss {total:.5}", loss.edit, loss.divergence);
         }
         if step < steps {
-            training.step();
+            training.step()?;
         }
     }
     println!("{:.0} ms per step of {} facts", begun.elapsed().as_secs_f64() * 1e3 / steps as f64, settings.batch);
@@ -115,8 +114,8 @@ fn measure<L: Learner>(world: &World, learner: &L) -> Result<(), Failure> {
     for case in &world.tested {
         let text = fact((&world.model, &world.tokens), case)?.stated;
         let (_, rows) = capture(&world.model, sites, &text.tokens, text.labels);
-        let edit = learner.apply(&text.tokens, &rows);
-        let edited = changed(&world.model, sites, L::changes(&edit));
+        let edits = learner.apply(&[CapturedFact { text: &text.tokens, rows: &rows }]);
+        let edited = changed(&world.model, sites, &L::changes(&edits)[0]);
         measured.push(LikelihoodQuestions::new(case, &world.tokens, limit)?.measure(&edited));
     }
     let means = LikelihoodMeans::of(&measured);
@@ -140,7 +139,7 @@ fn main() -> Result<(), Failure> {
     let world = open(option("--test", 50)?)?;
     let seed = option("--seed", 0)? as u32;
     let mut numbers = NumpyRandomState::new(seed);
-    let sites = sites(world.model.spec());
+    let sites = sites(world.model.spec(), BLOCKS);
     match argument("--editor").as_deref() {
         None | Some("mend") => {
             let mut mend = Mend::new(world.model.spec(), world.model.isa(), sites, 256, &mut numbers);

@@ -62,7 +62,7 @@ impl<'a> MeasurementCache<'a> {
         )
     }
 
-    /// Caches a continuation of the earlier model, unless it is sampled text.
+    /// Caches the text that the earlier model generated after the tokens `row`. A sampled text is not cached.
     pub fn store_text(&self, row: &[u32], generation: ContinuationOptions, text: &str) {
         if let Some(store) = self.store.filter(|_| generation.seed.is_none()) {
             let bytes = cache_bytes::encode_text(&self.header, text);

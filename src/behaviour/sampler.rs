@@ -13,7 +13,7 @@ const TEMPERATURE: f64 = 0.7;
 /// probabilities add up to at least this value.
 const TOP_P: f64 = 0.9;
 
-/// A sampler of tokens, with the random numbers of one seed.
+/// Samples tokens from logits. The same seed gives the same tokens.
 pub(super) struct Sampler {
     numbers: NumpyRandomState,
 }

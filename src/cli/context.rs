@@ -25,7 +25,8 @@ use crate::report::{Finding, Report, ReportVerb, VERSION};
 use crate::store::{Store, StoreError, cache_root};
 use crate::ui::{Ui, Verbosity};
 
-/// The options of the command line, the terminal and the store, which all steps of one program run share.
+/// The global options of the command line, and the terminal output. Every verb gets a reference to one value of this
+/// type.
 pub(super) struct Context {
     pub ui: Ui,
     pub root: PathBuf,

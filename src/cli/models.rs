@@ -14,8 +14,8 @@ use crate::report::Outcome;
 pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Outcome) -> Outcome {
     let names = match (context.selected_model(), Config::load(&context.root)) {
         (None, Ok((config, ..))) => config.models.into_keys().collect(),
-        // With an empty list, `verb` runs only once: for the selected model, or, if the project file is invalid, to
-        // report the errors of that file.
+        // With an empty list, `verb` runs once. It uses the selected model, or it reports the errors of an invalid
+        // project file.
         _ => Vec::new(),
     };
     if names.len() < 2 {

@@ -130,9 +130,10 @@ impl Object {
     }
 }
 
-/// Returns the address of an edit's object in the store: a digest of the base model, the meaning of the edit, the
-/// layer, the context templates, the settings and the version of the arithmetic. For an edit in a chat, the address
-/// also depends on `reading`, the digest of the chat template. Ids, reasons and file names have no effect.
+/// Returns the address of an edit's object in the store. The address is a digest of the base model, the meaning of the
+/// edit, the layer, the context templates, the settings and the version of the arithmetic. For an edit of a chat, it is
+/// also a digest of `reading`, the digest of the chat template. The id, the reason and the file of the edit do not change
+/// the address.
 pub fn address(
     base: &Digest,
     reading: Option<&Digest>,
@@ -151,8 +152,8 @@ pub fn address(
     canon.finish()
 }
 
-/// Returns the address in the store of an object that contains only a key. The inputs are those of [`address`], except
-/// that `bare_weight` replaces the settings: it is the only setting that affects a key.
+/// Returns the address in the store of an object that contains only an MLP key. The address is a digest of the same
+/// inputs as in [`address`], with `bare_weight` in place of all settings. No other setting changes an MLP key.
 pub fn key_address(
     base: &Digest,
     reading: Option<&Digest>,

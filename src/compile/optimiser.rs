@@ -11,8 +11,8 @@ pub struct Adam {
     powers: [f64; 2],
 }
 
-const BETA: [f64; 2] = [0.9, 0.999];
-const EPSILON: f64 = 1e-8;
+pub(crate) const BETA: [f64; 2] = [0.9, 0.999];
+pub(crate) const EPSILON: f64 = 1e-8;
 
 impl Adam {
     /// Returns the initial state for a vector of `width` elements and the learning rate `rate`.

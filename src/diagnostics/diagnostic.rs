@@ -114,8 +114,8 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     });
 }
 
-/// The error of reading or checking the files of a project: all errors and warnings, and the texts of the files to
-/// which their labels refer.
+/// All errors and warnings that were found in the files of a project, as one error. The texts of these files are
+/// included, because a message shows the lines that it is about.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {

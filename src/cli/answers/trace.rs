@@ -133,7 +133,7 @@ pub(in crate::cli) struct LayerSearchAnswer<'a> {
     pub rounds: Vec<SearchRound<'a>>,
 }
 
-/// The results of causal tracing on the facts that the tried edits replace.
+/// The means of causal tracing over the facts whose edits were tried.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct TraceSummary<'a> {
     /// The number of facts that were traced.

@@ -13,12 +13,13 @@ mod batch;
 
 use rayon::prelude::*;
 
-use self::batch::{Batch, LossTarget, TokenRow, divergence, edit_rows, likelihood};
+use self::batch::{Batch, LossTarget, TokenRow, edit_rows};
 use super::layer_update::LayerUpdate;
 use crate::compile::Resolved;
 use crate::compile::optimiser::Adam;
 use crate::digest::FieldHasher;
 use crate::model::Model;
+use crate::model::run::logit_loss::{divergence, likelihood};
 use crate::model::run::weight_pass::LayerGradient;
 use crate::numeric::{View, matmul};
 use crate::patch::{PatchError, norm};
@@ -247,7 +248,8 @@ impl<'a> RefinementRun<'a> {
             LossTarget::Labels(labels) => nll = likelihood(&mut gradient, labels),
             LossTarget::BaseStates(states) => {
                 let weight = self.settings.drift / self.drift_positions as f64;
-                drift = divergence(&mut self.base.lm_head(states), &mut gradient, self.base.spec().vocabulary, weight)
+                let vocabulary = self.base.spec().vocabulary;
+                drift = divergence(self.base.isa(), &mut self.base.lm_head(states), &mut gradient, vocabulary, weight)
                     / self.drift_positions as f64;
             }
         }

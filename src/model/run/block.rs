@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::kv_cache::{EMPTY, KvCache, copy_columns, write_columns};
+use super::low_rank::{LayerChanges, add_changes};
 use super::model::Model;
 use super::rows::Rows;
 use crate::model::arch::family::QkvLayout;
@@ -107,9 +108,20 @@ impl Model {
     /// Runs one block as [`run_block`](Self::run_block) does, and also returns the intermediate results for the
     /// backward pass.
     pub(crate) fn run_block_taped(&self, layer: usize, input: BlockInput<'_>) -> (Vec<f32>, BlockTape) {
+        self.run_changed_block(layer, input, &LayerChanges::default())
+    }
+
+    /// Runs one block as [`run_block_taped`](Self::run_block_taped) does, with changed MLP matrices.
+    pub(crate) fn run_changed_block(
+        &self,
+        layer: usize,
+        input: BlockInput<'_>,
+        changes: &LayerChanges<'_>,
+    ) -> (Vec<f32>, BlockTape) {
         let (mid, attention) = self.run_attention(layer, input, true);
-        let (key, mlp) = self.mlp_key(layer, &mid, true);
-        let out = self.resid_post(layer, &key, &mid);
+        let (key, mlp) = self.changed_mlp_key(layer, &mid, true, changes);
+        let mut out = self.resid_post(layer, &key, &mid);
+        add_changes(self.isa(), &changes.down, &key, &mut out);
         (out, BlockTape { attention, mlp: mlp.expect("a tape was requested") })
     }
 
@@ -228,14 +240,29 @@ impl Model {
     /// multiplied by the output of the up-projection if the MLP is gated. Also returns the intermediate results for the
     /// backward pass if `keep` is set.
     pub(crate) fn mlp_key(&self, layer: usize, mid: &ResidMid, keep: bool) -> (Vec<f32>, Option<MlpTape>) {
+        self.changed_mlp_key(layer, mid, keep, &LayerChanges::default())
+    }
+
+    /// Computes the MLP key as [`mlp_key`](Self::mlp_key) does, with changed MLP matrices.
+    fn changed_mlp_key(
+        &self,
+        layer: usize,
+        mid: &ResidMid,
+        keep: bool,
+        changes: &LayerChanges<'_>,
+    ) -> (Vec<f32>, Option<MlpTape>) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
         let (norm, normed) = self.norm(mid.mlp_input(), spec.hidden_size, norm);
-        let (first, up) = match &block.mlp_gate {
-            None => (&block.mlp_in, None),
-            Some(gate) => (gate, Some(self.project(&normed, &block.mlp_in))),
+        let project = |projection, changes| {
+            let mut out = self.project(&normed, projection);
+            add_changes(self.isa(), changes, &normed, &mut out);
+            out
         };
-        let mut key = self.project(&normed, first);
+        let (mut key, up) = match &block.mlp_gate {
+            None => (project(&block.mlp_in, &changes.up), None),
+            Some(gate) => (project(gate, &changes.gate), Some(project(&block.mlp_in, &changes.up))),
+        };
         let activation_input = if keep {
             let applied = spec.activation.applied(self.isa(), &key);
             Some(std::mem::replace(&mut key, applied))

@@ -14,7 +14,7 @@ pub struct KvCache {
     pub values: Vec<Arc<Vec<f32>>>,
 }
 
-/// The KV cache of a batch in which no position is cached.
+/// An empty KV cache, for token sequences that are computed from their first position.
 pub(crate) static EMPTY: KvCache = KvCache { keys: Vec::new(), values: Vec::new() };
 
 impl KvCache {

@@ -17,6 +17,8 @@
 //! - [`upper_pass`]: the computation from one block to the logits, for evaluations in which MLP weights of this and the
 //!   later blocks change;
 //! - [`neurons`]: the inputs of one MLP's activation function at one position, and their gradients;
+//! - [`low_rank`]: low-rank changes of MLP matrices, which differ between the token sequences of a batch;
+//! - [`logit_loss`]: losses of logits, and their gradients;
 //! - [`activation_cache`]: the recorded activations of a forward pass;
 //! - [`activation_patching`]: resumes recorded forward passes with some activations replaced.
 
@@ -28,6 +30,8 @@ pub mod generation;
 pub mod hook;
 pub mod kv_cache;
 pub(crate) mod linear;
+pub mod logit_loss;
+pub mod low_rank;
 pub mod model;
 pub mod neurons;
 pub mod prefix_cache;

@@ -5,6 +5,7 @@
 
 use super::block::{AttentionTape, BlockInput, BlockTape, MlpTape, Qkv, attention_inputs, each_grouped_index};
 use super::kv_cache::{copy_columns, write_columns};
+use super::low_rank::{LayerChanges, add_changes_reverse};
 use super::model::Model;
 use crate::model::arch::family::{NormKind, QkvLayout};
 use crate::model::load::checkpoint::{Norm, Projection};
@@ -52,20 +53,21 @@ impl Model {
         shape: BlockInput<'_>,
         gradient: Vec<f32>,
     ) -> Vec<f32> {
-        self.block_reverse_with_mlp(layer, tape, shape, gradient).0
+        self.changed_block_reverse(layer, tape, shape, gradient, &LayerChanges::default()).0
     }
 
-    /// Back-propagates through one block as [`block_reverse`](Self::block_reverse) does, and also returns the gradients
-    /// of the outputs of the MLP matrices that read the hidden state.
-    pub(crate) fn block_reverse_with_mlp(
+    /// Back-propagates through one block with changed MLP matrices, as [`block_reverse`](Self::block_reverse) does
+    /// without changes. Also returns the gradients of the outputs of the MLP matrices that read the hidden state.
+    pub(crate) fn changed_block_reverse(
         &self,
         layer: usize,
         tape: &BlockTape,
         shape: BlockInput<'_>,
         gradient: Vec<f32>,
+        changes: &LayerChanges<'_>,
     ) -> (Vec<f32>, MlpOutputGradients) {
         let (rows, last_n, width) = (shape.rows, shape.last_n, self.spec().hidden_size);
-        let (mut through, mlp) = self.mlp_reverse(layer, &tape.mlp, &gradient);
+        let (mut through, mlp) = self.mlp_reverse(layer, &tape.mlp, &gradient, changes);
         add(&mut through, &gradient);
         // In a sequential block, the gradient of attention's output includes the gradient through the MLP. In a
         // parallel block, it does not, because the MLP does not read that output.
@@ -82,10 +84,21 @@ impl Model {
     }
 
     /// Back-propagates through `mlp(norm(x))`: from the gradient of its output to the gradient of `x`.
-    fn mlp_reverse(&self, layer: usize, tape: &MlpTape, gradient: &[f32]) -> (Vec<f32>, MlpOutputGradients) {
+    fn mlp_reverse(
+        &self,
+        layer: usize,
+        tape: &MlpTape,
+        gradient: &[f32],
+        changes: &LayerChanges<'_>,
+    ) -> (Vec<f32>, MlpOutputGradients) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let (isa, activation) = (self.isa(), spec.activation);
-        let mut by_key = self.project_reverse(gradient, &block.mlp_out);
+        let reverse = |gradient: &[f32], projection, changes| {
+            let mut out = self.project_reverse(gradient, projection);
+            add_changes_reverse(isa, changes, gradient, &mut out);
+            out
+        };
+        let mut by_key = reverse(gradient, &block.mlp_out, &changes.down);
         let (mut out, mlp) = match (&block.mlp_gate, &tape.up) {
             (Some(gate), Some(up)) => {
                 let mut by_up = by_key.clone();
@@ -93,13 +106,13 @@ impl Model {
                 let mut grads = up.clone();
                 activation.mul_grad(isa, &mut grads, &tape.activation_input);
                 zip(isa, &mut by_key, &grads, |g, grad| g * grad);
-                let mut out = self.project_reverse(&by_key, gate);
-                add(&mut out, &self.project_reverse(&by_up, &block.mlp_in));
+                let mut out = reverse(&by_key, gate, &changes.gate);
+                add(&mut out, &reverse(&by_up, &block.mlp_in, &changes.up));
                 (out, MlpOutputGradients { gate: Some(by_key), up: by_up })
             }
             _ => {
                 activation.mul_grad(isa, &mut by_key, &tape.activation_input);
-                (self.project_reverse(&by_key, &block.mlp_in), MlpOutputGradients { gate: None, up: by_key })
+                (reverse(&by_key, &block.mlp_in, &changes.up), MlpOutputGradients { gate: None, up: by_key })
             }
         };
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);

@@ -56,6 +56,12 @@ impl Rows {
         &self.lengths
     }
 
+    /// Returns, for each token sequence, how many positions at its end a layer computes: `last_n[i]` in the last layer,
+    /// and all positions in every other layer.
+    pub fn computed(&self, last_n: &[usize], last_layer: bool) -> Vec<usize> {
+        if last_layer { last_n.to_vec() } else { self.lengths.clone() }
+    }
+
     /// Returns the number of cached positions before the token sequence with the index `row`.
     pub fn cached(&self, row: usize) -> usize {
         self.past[row]

@@ -187,7 +187,7 @@ impl<'a> SuffixPass<'a> {
     /// Returns, for each token sequence, how many positions at its end are computed in `layer`. The last layer computes
     /// only the labelled positions (those whose next token is scored). All other layers compute all positions.
     fn last_n_of(&self, layer: usize) -> Vec<usize> {
-        if layer + 1 == self.model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
+        self.rows.computed(&self.last_n, layer + 1 == self.model.spec().layers)
     }
 
     /// Copies the gradients of the labelled positions (those whose next token is scored) into a matrix of all

@@ -122,7 +122,7 @@ impl WeightPass {
     /// Returns, for each token sequence, how many positions at its end are computed in `layer`. The last layer computes
     /// only the labelled positions (those whose next token is scored). All other layers compute all positions.
     fn last_n_of(&self, model: &Model, layer: usize) -> Vec<usize> {
-        if layer + 1 == model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
+        self.rows.computed(&self.last_n, layer + 1 == model.spec().layers)
     }
 }
 

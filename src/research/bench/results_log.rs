@@ -111,8 +111,8 @@ impl ResultsLog {
                 let why = format!("it is longer than {MOST_LINE_BYTES} bytes");
                 return Err(ResultsLogError::Damaged { path: path.to_owned(), line: number, why });
             }
-            // A truncated last line is removed only if the first line matches. A file of a different benchmark or
-            // program must not be changed.
+            // The last line is truncated if the program was stopped while it wrote the line. The caller removes such a
+            // line. If the first line does not match, the file belongs to another run or program and is not changed.
             match text.strip_suffix('\n') {
                 None if number == 1 && !first.starts_with(&text) => return Err(other()),
                 None => break,

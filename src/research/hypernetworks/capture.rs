@@ -1,11 +1,12 @@
 //! Computes the input of a trained editor for one fact: the inputs of the edited matrices and the gradients of their
 //! outputs, in the unedited model.
 
-use super::sites::Site;
+use super::sites::first_layer;
 use crate::model::Model;
 use crate::model::load::checkpoint::MlpMatrix;
+use crate::model::run::logit_loss::likelihood;
+use crate::model::run::low_rank::{BatchChanges, LowRank, Site};
 use crate::model::run::upper_pass::{MlpGradients, UpperPass};
-use crate::numeric::rows::softmax;
 
 /// The inputs of one matrix and the gradients of its outputs, at the positions where both are not zero.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,38 +17,56 @@ pub struct SiteRows {
     pub delta: Vec<f32>,
 }
 
+/// A fact as a trained editor reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct CapturedFact<'f> {
+    /// The tokens of the prompt and the target.
+    pub text: &'f [u32],
+    /// The inputs and output gradients of each edited matrix.
+    pub rows: &'f [SiteRows],
+}
+
 /// Runs the model on `text`, whose last `labels` tokens are the target of the fact. Returns the mean negative
 /// log-likelihood of the target in nats, and the inputs x and output gradients δ of each edited matrix. The sum of
 /// `xᵀ δ` over the rows is the gradient of the matrix.
 pub fn capture(model: &Model, sites: &[Site], text: &[u32], labels: usize) -> (f64, Vec<SiteRows>) {
-    let first = sites.iter().map(|site| site.layer).min().unwrap_or(0);
-    let pass = UpperPass::new(model, first, &[&text[..text.len() - 1]], &[labels]);
-    let tape = pass.forward(model);
-    let mut gradient = tape.logits.clone();
-    let loss = likelihood_gradient(&mut gradient, &text[text.len() - labels..], 1.0);
-    let mut found: Vec<Option<SiteRows>> = vec![None; sites.len()];
-    pass.reverse(model, &tape, &gradient, |layer, gradients| {
-        for (slot, site) in found.iter_mut().zip(sites).filter(|(_, site)| site.layer == layer) {
-            let (inputs, outputs) = site.shape(model.spec());
-            let (x, delta) = of_site(&gradients, site.matrix);
-            *slot = Some(without_zeros(x, inputs, delta, outputs));
-        }
-    });
-    (loss, found.into_iter().map(|rows| rows.expect("the pass covers the layer of every site")).collect())
+    capture_all(model, sites, &[(text, labels)]).remove(0)
 }
 
-/// Replaces logits, `[labels, vocabulary]`, by `weight` times the gradient of the mean negative log-likelihood of the
-/// labels. Returns this mean, without the weight, in nats.
-pub(super) fn likelihood_gradient(logits: &mut [f32], labels: &[u32], weight: f64) -> f64 {
-    let vocabulary = logits.len() / labels.len();
-    let mut loss = 0.0;
-    for (row, label) in logits.chunks_mut(vocabulary).zip(labels) {
-        let logit = f64::from(row[*label as usize]);
-        loss += softmax(row) - logit;
-        row[*label as usize] -= 1.0;
-        row.iter_mut().for_each(|x| *x *= (weight / labels.len() as f64) as f32);
+/// Runs the model on some texts together. Returns for each text what [`capture`] returns for it alone.
+pub fn capture_all(model: &Model, sites: &[Site], texts: &[(&[u32], usize)]) -> Vec<(f64, Vec<SiteRows>)> {
+    let tokens: Vec<&[u32]> = texts.iter().map(|(text, _)| &text[..text.len() - 1]).collect();
+    let labels: Vec<usize> = texts.iter().map(|(_, labels)| *labels).collect();
+    let pass = UpperPass::new(model, first_layer(sites), &tokens, &labels);
+    // One group without changes per text, so that the backward pass returns the positions of each text.
+    let groups: Vec<(usize, &[LowRank])> = vec![(1, &[]); texts.len()];
+    let unchanged = BatchChanges { sites: &[], groups: &groups };
+    let mut tape = pass.forward(model, unchanged);
+    let mut gradient = std::mem::take(&mut tape.logits);
+    let (mut rest, mut losses) = (&mut gradient[..], Vec::new());
+    for (text, count) in texts {
+        let (own, later) = rest.split_at_mut(count * model.spec().vocabulary);
+        losses.push(likelihood(own, &mean_of(&text[text.len() - count..])));
+        rest = later;
     }
-    loss / labels.len() as f64
+    let mut found = vec![vec![SiteRows { x: Vec::new(), delta: Vec::new() }; sites.len()]; texts.len()];
+    pass.reverse(model, unchanged, &tape, &gradient, |layer, gradients| {
+        for (index, site) in sites.iter().enumerate().filter(|(_, site)| site.layer == layer) {
+            let (inputs, outputs) = site.shape(model.spec());
+            let (x, delta) = of_site(&gradients, site.matrix);
+            for (found, range) in found.iter_mut().zip(&gradients.groups) {
+                let x = &x[range.start * inputs..range.end * inputs];
+                let delta = &delta[range.start * outputs..range.end * outputs];
+                found[index] = without_zeros(x, inputs, delta, outputs);
+            }
+        }
+    });
+    losses.into_iter().zip(found).collect()
+}
+
+/// Returns each label with the weight `1 / n`, where n is the number of labels.
+pub(super) fn mean_of(labels: &[u32]) -> Vec<(u32, f64)> {
+    labels.iter().map(|label| (*label, 1.0 / labels.len() as f64)).collect()
 }
 
 /// Selects from the gradients of one MLP the inputs of `matrix` and the gradients of its outputs.

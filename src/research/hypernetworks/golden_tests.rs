@@ -6,13 +6,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::capture::{SiteRows, capture};
+use super::capture::{CapturedFact, SiteRows, capture};
 use super::ke::{Ke, KeSizes};
 use super::mend::Mend;
-use super::objective::{JudgedTexts, Loss, LossWeights, loss_and_gradients};
-use super::sites::{Site, changed};
+use super::objective::{JudgedFact, Loss, LossWeights, UnrelatedStates, losses_and_gradients};
+use super::sites::{changed, first_layer};
 use crate::model::Model;
 use crate::model::load::checkpoint::MlpMatrix;
+use crate::model::run::low_rank::{LowRank, Site};
 use crate::numeric::Isa;
 use crate::numeric::random::NumpyRandomState;
 use crate::safetensors::Dtype;
@@ -172,8 +173,50 @@ fn toy_mend(model: &Model, sites: &[Site], start: bool) -> Mend {
     mend
 }
 
-fn judged<'t>(outer: &'t [u32], labels: usize, locality: &'t [u32]) -> JudgedTexts<'t> {
-    JudgedTexts { outer, labels, locality }
+/// A text with the number of labels at its end, and an unrelated text.
+type Judged = (Vec<u32>, usize, Vec<u32>);
+
+/// Computes the loss of each fact and the gradients of its changes.
+fn judge(model: &Model, sites: &[Site], changes: &[Vec<LowRank>], texts: &[Judged]) -> (Vec<Loss>, Vec<Vec<LowRank>>) {
+    let state = |(outer, _, unrelated): &Judged| {
+        let before = model.hidden_states(&[&outer[..outer.len() - 1]], first_layer(sites));
+        (before, UnrelatedStates::of_texts(model, sites, &[unrelated]).remove(0))
+    };
+    let states: Vec<_> = texts.iter().map(state).collect();
+    let fact =
+        |((changes, (outer, labels, _)), (before, unrelated)): ((&'_ Vec<LowRank>, &'_ Judged), &'_ (Vec<f32>, _))| {
+            (changes.clone(), outer[outer.len() - labels..].to_vec(), before.clone(), UnrelatedStates::clone(unrelated))
+        };
+    let owned: Vec<_> = changes.iter().zip(texts).zip(&states).map(fact).collect();
+    let facts: Vec<JudgedFact<'_>> = owned
+        .iter()
+        .map(|(changes, target, outer, unrelated)| JudgedFact { outer, target, unrelated, changes })
+        .collect();
+    losses_and_gradients(model, sites, &facts, WEIGHTS).into_iter().unzip()
+}
+
+/// Returns the texts of the file on which the edited models are measured.
+fn judged_texts(golden: &Value) -> Vec<Judged> {
+    let outer = golden["outer"].as_array().expect("a list").iter();
+    let text = |(index, outer): (usize, &Value)| {
+        (ids(&outer["ids"]), ids(&outer["labels"]).len(), ids(&golden["locality"][index]))
+    };
+    outer.enumerate().map(text).collect()
+}
+
+/// Returns the facts of the file with their rows.
+fn facts<'f>(texts: &'f [Vec<u32>], rows: &'f [Vec<SiteRows>]) -> Vec<CapturedFact<'f>> {
+    texts.iter().zip(rows).map(|(text, rows)| CapturedFact { text, rows }).collect()
+}
+
+fn texts(golden: &Value) -> Vec<Vec<u32>> {
+    golden["edits"].as_array().expect("a list").iter().map(|edit| ids(&edit["ids"])).collect()
+}
+
+fn mean(losses: &[Loss]) -> Loss {
+    let count = losses.len() as f64;
+    let sum = |of: fn(&Loss) -> f64| losses.iter().map(of).sum::<f64>() / count;
+    Loss { edit: sum(|loss| loss.edit), divergence: sum(|loss| loss.divergence) }
 }
 
 #[test]
@@ -184,19 +227,12 @@ fn mend_and_its_gradients_equal_the_golden() {
     for start in [false, true] {
         let wanted = &golden["mend"][if start { "start" } else { "away" }];
         let mut mend = toy_mend(&model, &sites, start);
-        let edits: Vec<_> = rows.iter().map(|rows| mend.observe_and_edit(rows)).collect();
+        let texts = texts(&golden);
+        let edits = mend.observe_and_edit(&facts(&texts, &rows));
         let mut sums = mend.zero_gradients();
-        let mut mean = Loss::default();
-        for (index, edit) in edits.iter().enumerate() {
-            let outer = &golden["outer"][index];
-            let (outer, labels) = (ids(&outer["ids"]), ids(&outer["labels"]).len());
-            let locality = ids(&golden["locality"][index]);
-            let texts = judged(&outer, labels, &locality);
-            let (loss, by_change) = loss_and_gradients(&model, &sites, &edit.changes, texts, WEIGHTS);
-            mend.reverse(edit, &by_change, &mut sums);
-            mean.edit += loss.edit / 2.0;
-            mean.divergence += loss.divergence / 2.0;
-        }
+        let (losses, by_changes) = judge(&model, &sites, &edits.changes, &judged_texts(&golden));
+        mend.reverse(&edits, &by_changes, &mut sums);
+        let mean = mean(&losses);
         let number = |key: &str| wanted[key].as_f64().expect("a number");
         assert!((mean.edit - number("edit_loss")).abs() < 1e-5, "{mean:?}");
         assert!((mean.divergence - number("kl")).abs() < 1e-5, "{mean:?}");
@@ -230,7 +266,8 @@ fn statistics_and_changes_of_mend_equal_the_golden() {
         wide(numbers).chain(std::iter::repeat(0.0)).take(count).collect::<Vec<_>>().into_iter()
     };
     for (edit, factors) in rows.iter().zip(wanted["factors"].as_array().expect("a list")) {
-        for (site, change) in sites.iter().zip(mend.observe_and_edit(edit).changes) {
+        let fact = CapturedFact { text: &[], rows: edit };
+        for (site, change) in sites.iter().zip(mend.observe_and_edit(&[fact]).changes.remove(0)) {
             let (a, b) = (&factors[name(*site)]["a"], &factors[name(*site)]["b_with_rate"]);
             close("a", padded(&change.a, numbers(a).len()), a, 1e-4);
             close("b", padded(&change.b, numbers(b).len()), b, 1e-4);
@@ -243,8 +280,8 @@ fn statistics_and_changes_of_mend_equal_the_golden() {
         close("mean of delta", shape.outputs.mean.iter().copied(), &statistics["delta_mean"], 1e-5);
         close("squares of delta", shape.outputs.squares.iter().copied(), &statistics["delta_s"], 1e-4);
     }
-    let again = mend.edit(&rows[0]);
-    let edited = changed(&model, &sites, &again.changes);
+    let again = mend.edit(&[CapturedFact { text: &[], rows: &rows[0] }]);
+    let edited = changed(&model, &sites, &again.changes[0]);
     for site in &sites {
         let weight = edited.checkpoint().mlp_weight(site.layer, site.matrix).to_f32();
         close("an edited matrix", wide(&weight), &wanted["applied"][name(*site)], 1e-5);
@@ -275,15 +312,18 @@ fn ke_and_its_gradients_equal_the_golden() {
     let (model, sites) = (toy_model(), toy_sites());
     let (_, rows) = captured(&golden, &model, &sites);
     let (wanted, ke) = (&golden["ke"], toy_ke(&golden, &model, &sites));
-    let (mut sums, mut mean) = (ke.zero_gradients(), Loss::default());
-    for (index, of_edit) in rows.iter().enumerate() {
-        let edit = ke.edit(&ids(&golden["edits"][index]["ids"]), of_edit);
-        close("condition", wide(&edit.condition), &wanted["condition_vectors"][index], 1e-5);
-        for (part, parts) in edit.parts.iter().zip(wanted["parts"].as_array().expect("a list")) {
-            close("column a", wide(&part.column_a), &parts["colA"][index], 1e-5);
-            close("column b", wide(&part.column_b), &parts["colB"][index], 1e-5);
+    let (mut sums, texts) = (ke.zero_gradients(), texts(&golden));
+    let facts = facts(&texts, &rows);
+    let edits = ke.edit(&facts);
+    close("conditions", wide(&edits.conditions), &wanted["condition_vectors"], 1e-5);
+    for (parts, wanted) in edits.parts.iter().zip(wanted["parts"].as_array().expect("a list")) {
+        for (index, part) in parts.iter().enumerate() {
+            close("column a", wide(&part.column_a), &wanted["colA"][index], 1e-5);
+            close("column b", wide(&part.column_b), &wanted["colB"][index], 1e-5);
         }
-        for (site, change) in sites.iter().zip(&edit.changes) {
+    }
+    for (index, changes) in edits.changes.iter().enumerate() {
+        for (site, change) in sites.iter().zip(changes) {
             let (inputs, outputs) = site.shape(model.spec());
             let mut dense = vec![0.0; inputs * outputs];
             for (a, b) in change.a.chunks(inputs).zip(change.b.chunks(outputs)) {
@@ -293,15 +333,10 @@ fn ke_and_its_gradients_equal_the_golden() {
             }
             close("a change", dense.into_iter(), &wanted["changes"][index][name(*site)], 1e-5);
         }
-        let outer = &golden["outer"][index];
-        let (outer, labels) = (ids(&outer["ids"]), ids(&outer["labels"]).len());
-        let locality = ids(&golden["locality"][index]);
-        let texts = judged(&outer, labels, &locality);
-        let (loss, by_change) = loss_and_gradients(&model, &sites, &edit.changes, texts, WEIGHTS);
-        ke.reverse(&edit, of_edit, &by_change, &mut sums);
-        mean.edit += loss.edit / 2.0;
-        mean.divergence += loss.divergence / 2.0;
     }
+    let (losses, by_changes) = judge(&model, &sites, &edits.changes, &judged_texts(&golden));
+    ke.reverse(&edits, &facts, &by_changes, &mut sums);
+    let mean = mean(&losses);
     let number = |key: &str| wanted[key].as_f64().expect("a number");
     assert!((mean.edit - number("edit_loss")).abs() < 1e-5, "{mean:?}");
     assert!((mean.divergence - number("kl")).abs() < 1e-5, "{mean:?}");
@@ -320,11 +355,11 @@ fn a_new_network_learns() {
     let mut mend = Mend::new(model.spec(), model.isa(), sites.clone(), 5, &mut NumpyRandomState::new(1));
     let (_, rows) = capture(&model, &sites, &[3, 7, 1, 9], 1);
     mend.observe(&rows);
-    let edit = mend.observe_and_edit(&rows);
-    let texts = judged(&[7, 1, 9], 1, &[1, 2, 3, 4, 5, 6]);
-    let (_, by_change) = loss_and_gradients(&model, &sites, &edit.changes, texts, WEIGHTS);
+    let edits = mend.observe_and_edit(&[CapturedFact { text: &[], rows: &rows }]);
+    let texts = [(vec![7, 1, 9], 1, vec![1, 2, 3, 4, 5, 6])];
+    let (_, by_changes) = judge(&model, &sites, &edits.changes, &texts);
     let mut sums = mend.zero_gradients();
-    mend.reverse(&edit, &by_change, &mut sums);
+    mend.reverse(&edits, &by_changes, &mut sums);
     for layer in sums.networks.iter().flat_map(|network| &network.layers) {
         assert!(layer.u.iter().any(|x| *x != 0.0));
         assert!(layer.v.iter().chain(&layer.scale).all(|x| *x == 0.0));
@@ -337,8 +372,7 @@ fn changes_of_zero_give_the_base() {
     let mut mend = Mend::new(model.spec(), model.isa(), sites.clone(), 5, &mut NumpyRandomState::new(1));
     mend.rates.fill(0.0);
     let (_, rows) = capture(&model, &sites, &[5, 2, 8, 4, 6], 2);
-    let edit = mend.observe_and_edit(&rows);
-    let texts = judged(&[2, 8, 4, 6], 2, &[1, 2, 3]);
-    let (loss, _) = loss_and_gradients(&model, &sites, &edit.changes, texts, WEIGHTS);
-    assert_eq!(loss.divergence, 0.0);
+    let edits = mend.observe_and_edit(&[CapturedFact { text: &[], rows: &rows }]);
+    let (losses, _) = judge(&model, &sites, &edits.changes, &[(vec![2, 8, 4, 6], 2, vec![1, 2, 3])]);
+    assert_eq!(losses[0].divergence, 0.0);
 }

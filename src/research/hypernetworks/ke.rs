@@ -4,18 +4,25 @@
 //! A bidirectional LSTM reads the text of a fact and gives a condition vector c. From c, a network of each edited
 //! matrix computes two columns, two rows and a scale. With G the gradient of the matrix, the change that is added is
 //! `k · ((softmax(rowA)ᵀ colA) ⊙ G + softmax(rowB)ᵀ colB)`. G is a sum of products `xᵀ δ`, so the change has low rank.
+//!
+//! Rows and columns are those of the matrix in the checkpoint. A checkpoint with the layout of `Linear` stores the
+//! outputs as rows, so the softmax is over the outputs there.
 
-use super::capture::SiteRows;
-use super::lstm::{Lstm, LstmTape, sigmoid, tanh};
-use super::sites::{LowRank, Site};
-use super::train::{Learner, Trained};
+use rayon::prelude::*;
+
+use super::capture::{CapturedFact, SiteRows};
+use super::learner::{Learner, Numbers, Trained};
+use super::lstm::{Lstm, LstmTape};
+use crate::model::run::low_rank::{LowRank, Site};
 use crate::model::{Model, Spec};
+use crate::numeric::elementary::{sigmoid, tanh};
 use crate::numeric::random::NumpyRandomState;
-use crate::numeric::rows::{add, dot, softmax};
+use crate::numeric::rows::{add, add_scaled, dot, each_row, softmax};
 use crate::numeric::{Isa, View, matmul};
+use crate::safetensors::Layout;
 
 /// The published learning rate.
-const PUBLISHED_RATE: f64 = 1e-5;
+pub const PUBLISHED_RATE: f64 = 1e-5;
 
 /// A layer `y = (g / ‖v‖) v x + b` with weight normalisation (Salimans and Kingma 2016), or the gradients of its
 /// parameters. The norm is that of a row of v.
@@ -54,6 +61,8 @@ pub struct Ke {
     pub sites: Vec<Site>,
     /// The number of inputs and the number of outputs of each edited matrix, in the order of `sites`.
     shapes: Vec<(usize, usize)>,
+    /// The layout of the matrices in the checkpoint.
+    layout: Layout,
     /// The embedding of the tokens, `[vocabulary, d]`. Before training it is a copy of the model's token embedding.
     pub embedding: Vec<f32>,
     pub forward: Lstm,
@@ -64,35 +73,42 @@ pub struct Ke {
     pub heads: Vec<KeHead>,
     /// The learning rate of all parameters.
     pub learning_rate: f64,
+    /// The token whose embedding is not trained; `None` if all embeddings are trained. The published code does not
+    /// train the embedding of token 0.
+    pub untrained_token: Option<u32>,
 }
 
 /// The output of the network of one edited matrix: the vectors and the scale from which the change of the matrix is
 /// computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeParts {
-    /// The factors of the gradient's columns, colA, `[outputs]`.
+    layout: Layout,
+    /// The factors of the gradient's columns, colA, `[columns]`.
     pub column_a: Vec<f32>,
-    /// The factors of the gradient's rows, `softmax(rowA)`, `[inputs]`.
+    /// The factors of the gradient's rows, `softmax(rowA)`, `[rows]`.
     pub row_a: Vec<f32>,
-    /// The right factor of the second term of the change, which does not contain the gradient: colB, `[outputs]`.
+    /// The factor of the second term of the change along the columns: colB, `[columns]`. This term does not contain the
+    /// gradient.
     pub column_b: Vec<f32>,
-    /// The left factor of the second term of the change, which does not contain the gradient: `softmax(rowB)`,
-    /// `[inputs]`.
+    /// The factor of the second term of the change along the rows: `softmax(rowB)`, `[rows]`.
     pub row_b: Vec<f32>,
     /// k, the scale of the change, from 0 to 1.
     pub scale: f32,
 }
 
-/// The change of each edited matrix for one fact, and the intermediate results that the backward pass needs.
-pub struct KeEdit {
-    /// The changes of the edited matrices, in the order of `Ke::sites`.
-    pub changes: Vec<LowRank>,
-    /// The condition vector c, which the LSTM computes from the text of the fact.
-    pub condition: Vec<f32>,
-    pub parts: Vec<KeParts>,
-    text: Vec<u32>,
+/// The changes of the edited matrices for some facts, and the intermediate results that the backward pass needs.
+pub struct KeEdits {
+    /// The changes for each fact, in the order of `Ke::sites`.
+    pub changes: Vec<Vec<LowRank>>,
+    /// The condition vector c of each fact, which the LSTM computes from its text, `[facts, condition]`.
+    pub conditions: Vec<f32>,
+    /// The parts of each edited matrix: one per fact.
+    pub parts: Vec<Vec<KeParts>>,
+    /// The last hidden states of both directions, `[facts, 2 cells]`.
     states: Vec<f32>,
-    tapes: [LstmTape; 2],
+    /// For each fact, the tapes of both directions.
+    tapes: Vec<[LstmTape; 2]>,
+    /// The hidden units of the network of each edited matrix, `[facts, hidden]`.
     hidden: Vec<Vec<f32>>,
 }
 
@@ -106,33 +122,45 @@ impl NormalisedLayer {
         [&mut self.v, &mut self.g, &mut self.bias]
     }
 
+    /// Returns `g / ‖v‖` for each output.
+    fn scales(&self) -> Vec<f32> {
+        let rows = self.v.par_chunks(self.inputs).zip(&self.g);
+        rows.map(|(v, g)| g / dot(v, v).sqrt()).collect()
+    }
+
+    /// Applies the layer to each row of `x`, `[rows, inputs]`.
     fn apply(&self, isa: Isa, x: &[f32]) -> Vec<f32> {
-        let v = View::new(&self.v, self.g.len(), self.inputs);
-        let mut out = matmul(isa, View::new(x, 1, self.inputs), v.transposed());
-        let rows = self.v.chunks(self.inputs).zip(self.g.iter().zip(&self.bias));
-        for (y, (row, (g, bias))) in out.iter_mut().zip(rows) {
-            *y = *y * (g / dot(row, row).sqrt()) + bias;
-        }
+        let (outputs, scales) = (self.g.len(), self.scales());
+        let v = View::new(&self.v, outputs, self.inputs);
+        let mut out = matmul(isa, View::new(x, x.len() / self.inputs, self.inputs), v.transposed());
+        each_row(&mut out, outputs, |_, row| {
+            for (y, (scale, bias)) in row.iter_mut().zip(scales.iter().zip(&self.bias)) {
+                *y = *y * scale + bias;
+            }
+        });
         out
     }
 
-    /// Back-propagates `gradient`, the gradient of the output for the input `x`. Adds the gradients of the parameters
-    /// to `sums`, and returns the gradient of the input.
+    /// Back-propagates `gradient`, the gradient of the outputs, `[rows, outputs]`, for the inputs `x`, `[rows, inputs]`.
+    /// Adds the gradients of the parameters to `sums`, and returns the gradient of the inputs.
     fn reverse(&self, isa: Isa, x: &[f32], gradient: &[f32], sums: &mut Self) -> Vec<f32> {
-        add(&mut sums.bias, gradient);
-        let mut by_product = gradient.to_vec();
-        for (row, (by, by_v)) in by_product.iter_mut().zip(sums.v.chunks_mut(self.inputs)).enumerate() {
-            let v = &self.v[row * self.inputs..][..self.inputs];
+        let (rows, outputs, scales) = (x.len() / self.inputs, self.g.len(), self.scales());
+        gradient.chunks(outputs).for_each(|row| add(&mut sums.bias, row));
+        let by_y = View::new(gradient, rows, outputs);
+        // The gradient of the weight (g / ‖v‖) v, `[outputs, inputs]`.
+        let by_weight = matmul(isa, by_y.transposed(), View::new(x, rows, self.inputs));
+        let weights = by_weight.par_chunks(self.inputs).zip(self.v.par_chunks(self.inputs)).zip(&self.g);
+        let totals = sums.v.par_chunks_mut(self.inputs).zip(&mut sums.g);
+        weights.zip(totals).for_each(|(((by_row, v), g), (by_v, by_g))| {
             let norm = dot(v, v).sqrt();
-            let along = dot(x, v) / norm;
-            sums.g[row] += *by * along;
-            let factor = self.g[row] / norm;
-            for (sum, (input, element)) in by_v.iter_mut().zip(x.iter().zip(v)) {
-                *sum += *by * factor * (input - along / norm * element);
-            }
-            *by *= factor;
-        }
-        matmul(isa, View::new(&by_product, 1, self.g.len()), View::new(&self.v, self.g.len(), self.inputs))
+            let along = dot(by_row, v) / norm;
+            *by_g += along;
+            add_scaled(by_v, g / norm, by_row);
+            add_scaled(by_v, -(g / norm) * (along / norm), v);
+        });
+        let mut by_product = gradient.to_vec();
+        each_row(&mut by_product, outputs, |_, row| row.iter_mut().zip(&scales).for_each(|(x, scale)| *x *= scale));
+        matmul(isa, View::new(&by_product, rows, outputs), View::new(&self.v, outputs, self.inputs))
     }
 }
 
@@ -157,7 +185,9 @@ impl Ke {
             heads: shapes.iter().map(head).collect(),
             sites,
             shapes,
+            layout: spec.family.layout,
             learning_rate: PUBLISHED_RATE,
+            untrained_token: None,
         }
     }
 
@@ -199,27 +229,52 @@ impl Ke {
         parts
     }
 
-    /// Computes the change of each edited matrix for one fact. `text` has the tokens of the prompt and the target, and
-    /// `rows` has the inputs and output gradients of each edited matrix.
-    pub fn edit(&self, text: &[u32], rows: &[SiteRows]) -> KeEdit {
-        let embedded = self.embedded(text.iter());
-        let (last, forward) = self.forward.forward(self.isa, &embedded);
-        let (first, backward) = self.backward.forward(self.isa, &self.embedded(text.iter().rev()));
-        let states = [last, first].concat();
-        let weight = View::new(&self.condition_weight, self.condition_bias.len(), states.len());
-        let mut condition = matmul(self.isa, View::new(&states, 1, states.len()), weight.transposed());
-        add(&mut condition, &self.condition_bias);
-        condition.iter_mut().for_each(|x| *x = tanh(*x));
-        let (mut changes, mut parts, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, of_site) in rows.iter().enumerate() {
-            let mut units = self.heads[index].first.apply(self.isa, &condition);
-            units.iter_mut().for_each(|x| *x = tanh(*x));
-            let part = KeParts::of(&self.heads[index].second.apply(self.isa, &units), self.shapes[index]);
-            changes.push(part.change(of_site));
-            parts.push(part);
-            hidden.push(units);
+    /// Returns the names of the parts, in the order of [`Ke::parts_mut`].
+    fn part_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = ["embedding", "condition.weight", "condition.bias"].map(str::to_owned).to_vec();
+        for direction in ["forward", "backward"] {
+            let parts = ["input-weight", "state-weight", "input-bias", "state-bias"];
+            names.extend(parts.map(|part| format!("{direction}.{part}")));
         }
-        KeEdit { changes, condition, parts, text: text.to_vec(), states, tapes: [forward, backward], hidden }
+        for layer in ["first", "second"] {
+            for index in 0..self.heads.len() {
+                names.extend(["v", "g", "b"].map(|part| format!("head.{index}.{layer}.{part}")));
+            }
+        }
+        names
+    }
+
+    /// Computes the changes of the edited matrices for some facts.
+    pub fn edit(&self, facts: &[CapturedFact<'_>]) -> KeEdits {
+        let read = |fact: &CapturedFact<'_>| {
+            let (last, forward) = self.forward.forward(self.isa, &self.embedded(fact.text.iter()));
+            let (first, backward) = self.backward.forward(self.isa, &self.embedded(fact.text.iter().rev()));
+            ([last, first].concat(), [forward, backward])
+        };
+        let (states, tapes): (Vec<_>, Vec<_>) = facts.par_iter().map(read).unzip();
+        let (states, width) = (states.concat(), 2 * self.forward.cells);
+        let weight = View::new(&self.condition_weight, self.condition_bias.len(), width);
+        let mut conditions = matmul(self.isa, View::new(&states, facts.len(), width), weight.transposed());
+        each_row(&mut conditions, self.condition_bias.len(), |_, row| {
+            row.iter_mut().zip(&self.condition_bias).for_each(|(x, bias)| *x = tanh(*x + bias));
+        });
+        let mut edits =
+            KeEdits { changes: Vec::new(), conditions, parts: Vec::new(), states, tapes, hidden: Vec::new() };
+        edits.changes = vec![Vec::with_capacity(self.sites.len()); facts.len()];
+        for (index, head) in self.heads.iter().enumerate() {
+            let mut units = head.first.apply(self.isa, &edits.conditions);
+            units.iter_mut().for_each(|x| *x = tanh(*x));
+            let outputs = head.second.apply(self.isa, &units);
+            let parts =
+                outputs.chunks(head.second.g.len()).map(|row| KeParts::of(row, self.shapes[index], self.layout));
+            let parts: Vec<KeParts> = parts.collect();
+            for ((part, fact), changes) in parts.iter().zip(facts).zip(&mut edits.changes) {
+                changes.push(part.change(&fact.rows[index]));
+            }
+            edits.parts.push(parts);
+            edits.hidden.push(units);
+        }
+        edits
     }
 
     fn embedded<'t>(&self, text: impl Iterator<Item = &'t u32>) -> Vec<f32> {
@@ -228,44 +283,62 @@ impl Ke {
     }
 
     /// Back-propagates from the changes to the parameters, and adds the gradients of the parameters to `sums`.
-    /// `by_change` has the gradients of the two factors of each change. `rows` must be the same as in the call of
-    /// [`Ke::edit`].
-    pub fn reverse(&self, edit: &KeEdit, rows: &[SiteRows], by_change: &[LowRank], sums: &mut Self) {
-        let mut by_condition = vec![0.0; edit.condition.len()];
-        for (index, (by, of_site)) in by_change.iter().zip(rows).enumerate() {
-            let gradient = edit.parts[index].reverse(of_site, by);
-            let (head, total) = (&self.heads[index], &mut sums.heads[index]);
-            let mut by_units = head.second.reverse(self.isa, &edit.hidden[index], &gradient, &mut total.second);
-            by_units.iter_mut().zip(&edit.hidden[index]).for_each(|(g, y)| *g *= 1.0 - y * y);
-            add(&mut by_condition, &head.first.reverse(self.isa, &edit.condition, &by_units, &mut total.first));
+    /// `by_changes` has, for each fact, the gradients of the two factors of each change. `facts` must be the same as in
+    /// the call of [`Ke::edit`].
+    pub fn reverse(&self, edits: &KeEdits, facts: &[CapturedFact<'_>], by_changes: &[Vec<LowRank>], sums: &mut Self) {
+        let mut by_condition = vec![0.0; edits.conditions.len()];
+        for (index, (head, total)) in self.heads.iter().zip(&mut sums.heads).enumerate() {
+            let parts = edits.parts[index].iter().zip(facts).zip(by_changes);
+            let gradient: Vec<f32> =
+                parts.flat_map(|((part, fact), by)| part.reverse(&fact.rows[index], &by[index])).collect();
+            let mut by_units = head.second.reverse(self.isa, &edits.hidden[index], &gradient, &mut total.second);
+            by_units.iter_mut().zip(&edits.hidden[index]).for_each(|(g, y)| *g *= 1.0 - y * y);
+            add(&mut by_condition, &head.first.reverse(self.isa, &edits.conditions, &by_units, &mut total.first));
         }
-        by_condition.iter_mut().zip(&edit.condition).for_each(|(g, c)| *g *= 1.0 - c * c);
-        add(&mut sums.condition_bias, &by_condition);
-        let (c, states) = (by_condition.len(), edit.states.len());
-        let by_condition = View::new(&by_condition, 1, c);
-        let product = matmul(self.isa, by_condition.transposed(), View::new(&edit.states, 1, states));
+        by_condition.iter_mut().zip(&edits.conditions).for_each(|(g, c)| *g *= 1.0 - c * c);
+        let (width, states) = (self.condition_bias.len(), 2 * self.forward.cells);
+        by_condition.chunks(width).for_each(|row| add(&mut sums.condition_bias, row));
+        let by_condition = View::new(&by_condition, facts.len(), width);
+        let product = matmul(self.isa, by_condition.transposed(), View::new(&edits.states, facts.len(), states));
         add(&mut sums.condition_weight, &product);
-        let by_states = matmul(self.isa, by_condition, View::new(&self.condition_weight, c, states));
-        let (by_last, by_first) = by_states.split_at(self.forward.cells);
-        self.reverse_direction(edit, 0, by_last, sums);
-        self.reverse_direction(edit, 1, by_first, sums);
+        let by_states = matmul(self.isa, by_condition, View::new(&self.condition_weight, width, states));
+        self.reverse_direction(edits, facts, 0, &by_states, sums);
+        self.reverse_direction(edits, facts, 1, &by_states, sums);
     }
 
     /// Back-propagates through one direction of the LSTM to the token embeddings; `direction` is 0 for the forward LSTM
     /// and 1 for the backward LSTM.
-    fn reverse_direction(&self, edit: &KeEdit, direction: usize, gradient: &[f32], sums: &mut Self) {
-        let mut text = edit.text.clone();
-        if direction == 1 {
-            text.reverse();
-        }
-        let inputs = self.embedded(text.iter());
+    fn reverse_direction(
+        &self,
+        edits: &KeEdits,
+        facts: &[CapturedFact<'_>],
+        direction: usize,
+        by_states: &[f32],
+        sums: &mut Self,
+    ) {
+        let cells = self.forward.cells;
         let (lstm, lstm_sums) =
             if direction == 0 { (&self.forward, &mut sums.forward) } else { (&self.backward, &mut sums.backward) };
-        let by_inputs = lstm.reverse(self.isa, &inputs, &edit.tapes[direction], gradient.to_vec(), lstm_sums);
-        for (token, by_input) in text.iter().zip(by_inputs.chunks(lstm.inputs)) {
-            add(&mut sums.embedding[*token as usize * lstm.inputs..][..lstm.inputs], by_input);
+        let tapes: Vec<&LstmTape> = edits.tapes.iter().map(|tapes| &tapes[direction]).collect();
+        let of_fact = by_states
+            .par_chunks(2 * cells)
+            .zip(&tapes)
+            .map(|(gradient, tape)| lstm.gate_gradients(self.isa, tape, &gradient[direction * cells..][..cells]));
+        let by_gates: Vec<f32> = of_fact.collect::<Vec<_>>().concat();
+        let tokens: Vec<u32> = facts.iter().flat_map(|fact| in_direction(fact.text, direction)).collect();
+        let inputs = self.embedded(tokens.iter());
+        let by_inputs = lstm.reverse(self.isa, &inputs, &tapes, &by_gates, lstm_sums);
+        for (token, by_input) in tokens.iter().zip(by_inputs.chunks(lstm.inputs)) {
+            if Some(*token) != self.untrained_token {
+                add(&mut sums.embedding[*token as usize * lstm.inputs..][..lstm.inputs], by_input);
+            }
         }
     }
+}
+
+/// Returns the tokens in the order in which the LSTM of a direction reads them.
+fn in_direction(text: &[u32], direction: usize) -> Vec<u32> {
+    if direction == 0 { text.to_vec() } else { text.iter().rev().copied().collect() }
 }
 
 /// Replaces each number in `part` by a random number, uniform between −1/√`inputs` and 1/√`inputs`.
@@ -275,7 +348,7 @@ fn draw(part: &mut [f32], inputs: usize, numbers: &mut NumpyRandomState) {
 }
 
 impl Learner for Ke {
-    type Edit = KeEdit;
+    type Edits = KeEdits;
     type Gradients = Self;
 
     fn sites(&self) -> &[Site] {
@@ -284,24 +357,28 @@ impl Learner for Ke {
 
     fn observe(&mut self, _: &[SiteRows]) {}
 
-    fn learn(&mut self, text: &[u32], rows: &[SiteRows]) -> KeEdit {
-        self.edit(text, rows)
+    fn can_edit(&self) -> bool {
+        true
     }
 
-    fn apply(&self, text: &[u32], rows: &[SiteRows]) -> KeEdit {
-        self.edit(text, rows)
+    fn learn(&mut self, facts: &[CapturedFact<'_>]) -> KeEdits {
+        self.edit(facts)
     }
 
-    fn changes(edit: &KeEdit) -> &[LowRank] {
-        &edit.changes
+    fn apply(&self, facts: &[CapturedFact<'_>]) -> KeEdits {
+        self.edit(facts)
+    }
+
+    fn changes(edits: &KeEdits) -> &[Vec<LowRank>] {
+        &edits.changes
     }
 
     fn zero_gradients(&self) -> Self {
         self.zero_gradients()
     }
 
-    fn reverse(&self, edit: &KeEdit, rows: &[SiteRows], by_change: &[LowRank], sums: &mut Self) {
-        self.reverse(edit, rows, by_change, sums);
+    fn reverse(&self, edits: &KeEdits, facts: &[CapturedFact<'_>], by_changes: &[Vec<LowRank>], sums: &mut Self) {
+        self.reverse(edits, facts, by_changes, sums);
     }
 
     fn trained<'p>(&'p mut self, gradients: &'p mut Self) -> Vec<Trained<'p>> {
@@ -309,22 +386,32 @@ impl Learner for Ke {
         let pairs = self.parts_mut().into_iter().zip(gradients.parts_mut());
         pairs.map(|(values, gradient)| Trained { values, gradient, rate }).collect()
     }
+
+    fn state(&mut self) -> Vec<(String, Numbers<'_>)> {
+        let names = self.part_names();
+        names.into_iter().zip(self.parts_mut()).map(|(name, part)| (name, Numbers::F32(part))).collect()
+    }
 }
 
 impl KeParts {
     /// Splits the output vector of a network into colA, rowA, colB, rowB and the scale, and applies the softmax to both
     /// rows and the sigmoid to the scale.
-    fn of(output: &[f32], (inputs, outputs): (usize, usize)) -> Self {
-        let (column_a, rest) = output.split_at(outputs);
-        let (row_a, rest) = rest.split_at(inputs);
-        let (column_b, rest) = rest.split_at(outputs);
-        let (row_b, scale) = rest.split_at(inputs);
+    fn of(output: &[f32], (inputs, outputs): (usize, usize), layout: Layout) -> Self {
+        let (rows, columns) = match layout {
+            Layout::Conv1d => (inputs, outputs),
+            Layout::Linear => (outputs, inputs),
+        };
+        let (column_a, rest) = output.split_at(columns);
+        let (row_a, rest) = rest.split_at(rows);
+        let (column_b, rest) = rest.split_at(columns);
+        let (row_b, scale) = rest.split_at(rows);
         let shares = |row: &[f32]| {
             let mut row = row.to_vec();
             softmax(&mut row);
             row
         };
         Self {
+            layout,
             column_a: column_a.to_vec(),
             row_a: shares(row_a),
             column_b: column_b.to_vec(),
@@ -333,44 +420,62 @@ impl KeParts {
         }
     }
 
-    /// Returns the change as a product of rank T + 1 with T = the number of rows.
+    /// Returns `[for inputs, for outputs]` of a factor along the rows and a factor along the columns.
+    fn sides<'p>(&self, row: &'p [f32], column: &'p [f32]) -> [&'p [f32]; 2] {
+        match self.layout {
+            Layout::Conv1d => [row, column],
+            Layout::Linear => [column, row],
+        }
+    }
+
+    /// Returns the change as a product of rank T + 1 with T = the number of rows of x and δ.
     fn change(&self, rows: &SiteRows) -> LowRank {
         let times = |matrix: &[f32], factors: &[f32], scale: f32| {
             let row = |row: &[f32]| row.iter().zip(factors).map(|(x, y)| x * y * scale).collect::<Vec<_>>();
             matrix.chunks(factors.len()).flat_map(row).collect::<Vec<_>>()
         };
-        let mut a = times(&rows.x, &self.row_a, 1.0);
-        a.extend_from_slice(&self.row_b);
-        let mut b = times(&rows.delta, &self.column_a, self.scale);
-        b.extend(self.column_b.iter().map(|x| x * self.scale));
+        let [input_a, output_a] = self.sides(&self.row_a, &self.column_a);
+        let [input_b, output_b] = self.sides(&self.row_b, &self.column_b);
+        let mut a = times(&rows.x, input_a, 1.0);
+        a.extend_from_slice(input_b);
+        let mut b = times(&rows.delta, output_a, self.scale);
+        b.extend(output_b.iter().map(|x| x * self.scale));
         LowRank { a, b }
     }
 
     /// Returns the gradient of the network's output vector. `by` has the gradients of the two factors of the change
     /// that [`KeParts::change`] computed from `rows`.
     fn reverse(&self, rows: &SiteRows, by: &LowRank) -> Vec<f32> {
-        let (inputs, outputs) = (self.row_a.len(), self.column_a.len());
-        let (mut by_row_a, mut by_column_a) = (vec![0.0; inputs], vec![0.0; outputs]);
+        let [input_a, output_a] = self.sides(&self.row_a, &self.column_a);
+        let [_, output_b] = self.sides(&self.row_b, &self.column_b);
+        let (inputs, outputs) = (input_a.len(), output_a.len());
+        let (mut by_input_a, mut by_output_a) = (vec![0.0; inputs], vec![0.0; outputs]);
         let (mut by_scale, rank) = (0.0_f32, by.a.len() / inputs);
         for (by_a, x) in by.a.chunks(inputs).zip(rows.x.chunks(inputs)) {
-            by_row_a.iter_mut().zip(by_a.iter().zip(x)).for_each(|(sum, (g, x))| *sum += g * x);
+            by_input_a.iter_mut().zip(by_a.iter().zip(x)).for_each(|(sum, (g, x))| *sum += g * x);
         }
         for (by_b, delta) in by.b.chunks(outputs).zip(rows.delta.chunks(outputs)) {
             for (index, (g, output)) in by_b.iter().zip(delta).enumerate() {
-                by_column_a[index] += self.scale * g * output;
-                by_scale += g * self.column_a[index] * output;
+                by_output_a[index] += self.scale * g * output;
+                by_scale += g * output_a[index] * output;
             }
         }
-        let (by_row_b, by_b) = (&by.a[(rank - 1) * inputs..], &by.b[(rank - 1) * outputs..]);
-        by_scale += dot(by_b, &self.column_b);
+        let (by_input_b, by_b) = (&by.a[(rank - 1) * inputs..], &by.b[(rank - 1) * outputs..]);
+        by_scale += dot(by_b, output_b);
+        let by_output_b: Vec<f32> = by_b.iter().map(|g| self.scale * g).collect();
         let by_shares = |shares: &[f32], gradient: &[f32]| {
             let mean = dot(shares, gradient);
             shares.iter().zip(gradient).map(|(p, g)| p * (g - mean)).collect::<Vec<_>>()
         };
-        let mut out = by_column_a;
-        out.extend(by_shares(&self.row_a, &by_row_a));
-        out.extend(by_b.iter().map(|g| self.scale * g));
-        out.extend(by_shares(&self.row_b, by_row_b));
+        let (by_a, by_b) = ([&by_input_a[..], &by_output_a], [by_input_b, &by_output_b]);
+        let [row, column] = match self.layout {
+            Layout::Conv1d => [0, 1],
+            Layout::Linear => [1, 0],
+        };
+        let mut out = by_a[column].to_vec();
+        out.extend(by_shares(&self.row_a, by_a[row]));
+        out.extend_from_slice(by_b[column]);
+        out.extend(by_shares(&self.row_b, by_b[row]));
         out.push(by_scale * self.scale * (1.0 - self.scale));
         out
     }

@@ -2,7 +2,7 @@
 //!
 //! The gates are in the order input, forget, cell, output. Every sequence is computed alone, so there is no padding.
 
-use crate::numeric::elementary::exp;
+use crate::numeric::elementary::{sigmoid, tanh};
 use crate::numeric::rows::{add, each_row};
 use crate::numeric::{Isa, View, matmul};
 
@@ -36,16 +36,6 @@ struct Step {
 /// The intermediate results of the forward pass over a sequence, which the backward pass needs.
 pub struct LstmTape {
     steps: Vec<Step>,
-}
-
-/// Returns `1 / (1 + e⁻ˣ)`.
-pub(super) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
-}
-
-/// Returns the hyperbolic tangent of `x`, computed from [`sigmoid`].
-pub(super) fn tanh(x: f32) -> f32 {
-    2.0 * sigmoid(2.0 * x) - 1.0
 }
 
 impl Lstm {
@@ -91,11 +81,11 @@ impl Lstm {
         (hidden, LstmTape { steps })
     }
 
-    /// Back-propagates the gradient of the last hidden state. Adds the gradients of the parameters to `sums`, and
-    /// returns the gradients of the inputs, `[steps, d]`.
-    pub fn reverse(&self, isa: Isa, inputs: &[f32], tape: &LstmTape, gradient: Vec<f32>, sums: &mut Self) -> Vec<f32> {
+    /// Back-propagates the gradient of the last hidden state. Returns the gradients of the gates before their activation
+    /// functions, `[steps, 4 h]`.
+    pub fn gate_gradients(&self, isa: Isa, tape: &LstmTape, gradient: &[f32]) -> Vec<f32> {
         let (h, steps) = (self.cells, tape.steps.len());
-        let (mut by_hidden, mut by_cell) = (gradient, vec![0.0_f32; h]);
+        let (mut by_hidden, mut by_cell) = (gradient.to_vec(), vec![0.0_f32; h]);
         let mut by_gates = vec![0.0_f32; steps * 4 * h];
         for (index, step) in tape.steps.iter().enumerate().rev() {
             let (cell, _) = &step.before;
@@ -112,8 +102,25 @@ impl Lstm {
             }
             by_hidden = matmul(isa, View::new(by_gate, 1, 4 * h), View::new(&self.state_weight, 4 * h, h));
         }
-        let states: Vec<f32> = tape.steps.iter().flat_map(|step| step.before.1.iter().copied()).collect();
-        let by_gates_view = View::new(&by_gates, steps, 4 * h);
+        by_gates
+    }
+
+    /// Adds the gradients of the parameters to `sums`, and returns the gradients of the inputs, `[steps, d]`. The steps
+    /// may belong to several sequences: `by_gates` has the results of [`Lstm::gate_gradients`] for the sequences,
+    /// `tapes` their tapes, and `inputs` their inputs, `[steps, d]`.
+    pub fn reverse(
+        &self,
+        isa: Isa,
+        inputs: &[f32],
+        tapes: &[&LstmTape],
+        by_gates: &[f32],
+        sums: &mut Self,
+    ) -> Vec<f32> {
+        let h = self.cells;
+        let states: Vec<f32> =
+            tapes.iter().flat_map(|tape| &tape.steps).flat_map(|step| &step.before.1).copied().collect();
+        let steps = by_gates.len() / (4 * h);
+        let by_gates_view = View::new(by_gates, steps, 4 * h);
         let input = View::new(inputs, steps, self.inputs);
         add(&mut sums.input_weight, &matmul(isa, by_gates_view.transposed(), input));
         add(&mut sums.state_weight, &matmul(isa, by_gates_view.transposed(), View::new(&states, steps, h)));

@@ -4,13 +4,13 @@
 //! For each edited matrix, the rows of inputs x and output gradients δ are whitened and transformed by the network of
 //! the matrix's shape. With the transformed rows x̃ and δ̃, the matrix is changed by `rate · x̃ᵀ δ̃`.
 
-use super::capture::SiteRows;
+use super::capture::{CapturedFact, SiteRows};
+use super::learner::{Learner, Numbers, Trained};
 use super::mend_network::{MendNetwork, MendTape};
-use super::sites::{LowRank, Site};
-use super::train::{Learner, Trained};
 use super::whitening::RunningStatistics;
 use crate::model::Spec;
 use crate::model::load::checkpoint::MlpMatrix;
+use crate::model::run::low_rank::{LowRank, Site};
 use crate::numeric::Isa;
 use crate::numeric::random::NumpyRandomState;
 
@@ -64,14 +64,22 @@ pub struct MendGradients {
     pub rates: Vec<f32>,
 }
 
-/// The change of each edited matrix for one fact, and the intermediate results that the backward pass needs.
-pub struct MendEdit {
-    /// The changes of the edited matrices, in the order of `Mend::sites`. The factor `b` of a change is already
-    /// multiplied by the rate of the matrix.
-    pub changes: Vec<LowRank>,
-    /// The transformed rows δ̃ of each edited matrix, before they are multiplied by the rate.
-    outputs: Vec<Vec<f32>>,
-    tapes: Vec<MendTape>,
+/// The changes of the edited matrices for some facts, and the intermediate results that the backward pass needs.
+pub struct MendEdits {
+    /// The changes for each fact, in the order of `Mend::sites`. The factor `b` of a change is already multiplied by
+    /// the rate of the matrix.
+    pub changes: Vec<Vec<LowRank>>,
+    /// For each shape, the transformed rows of all facts.
+    shapes: Vec<TransformedRows>,
+}
+
+/// The rows of all matrices of one shape: matrix after matrix, and for each matrix fact after fact.
+struct TransformedRows {
+    /// The index of the row's matrix among those of the shape.
+    matrices: Vec<usize>,
+    /// The transformed rows δ̃, before they are multiplied by the rate.
+    outputs: Vec<f32>,
+    tape: MendTape,
 }
 
 impl Mend {
@@ -98,25 +106,23 @@ impl Mend {
         }
     }
 
-    /// Computes the change of each edited matrix for one fact during training. The rows of a matrix are added to the
-    /// statistics first, and then whitened with them.
-    pub fn observe_and_edit(&mut self, rows: &[SiteRows]) -> MendEdit {
-        let mut edit = MendEdit { changes: Vec::new(), outputs: Vec::new(), tapes: Vec::new() };
-        for (index, of_site) in rows.iter().enumerate() {
-            self.observe_site(index, of_site);
-            self.edit_site(index, of_site, &mut edit);
+    /// Computes the changes for some facts during training. The rows of a matrix are added to the statistics first, and
+    /// then whitened with them: fact after fact, and for each fact matrix after matrix.
+    pub fn observe_and_edit(&mut self, facts: &[CapturedFact<'_>]) -> MendEdits {
+        let mut whitened = vec![Vec::new(); self.sites.len()];
+        for fact in facts {
+            for (index, of_site) in fact.rows.iter().enumerate() {
+                self.observe_site(index, of_site);
+                whitened[index].extend(self.whiten(index, of_site));
+            }
         }
-        edit
+        self.transform(whitened, facts)
     }
 
-    /// Computes the change of each edited matrix for one fact. The rows are whitened with the existing statistics and
-    /// not added to them.
-    pub fn edit(&self, rows: &[SiteRows]) -> MendEdit {
-        let mut edit = MendEdit { changes: Vec::new(), outputs: Vec::new(), tapes: Vec::new() };
-        for (index, of_site) in rows.iter().enumerate() {
-            self.edit_site(index, of_site, &mut edit);
-        }
-        edit
+    /// Computes the changes for some facts. The rows are whitened with the existing statistics and not added to them.
+    pub fn edit(&self, facts: &[CapturedFact<'_>]) -> MendEdits {
+        let of_site = |index: usize| facts.iter().flat_map(|fact| self.whiten(index, &fact.rows[index])).collect();
+        self.transform((0..self.sites.len()).map(of_site).collect(), facts)
     }
 
     fn observe_site(&mut self, index: usize, rows: &SiteRows) {
@@ -125,15 +131,37 @@ impl Mend {
         shape.outputs.add(&rows.delta);
     }
 
-    fn edit_site(&self, index: usize, rows: &SiteRows, edit: &mut MendEdit) {
+    /// Returns the input rows of the network for one matrix: each is a whitened row of x followed by one of δ.
+    fn whiten(&self, index: usize, rows: &SiteRows) -> Vec<f32> {
         let shape = &self.shapes[shape_of(self.sites[index])];
-        let (x, delta) = (shape.inputs.whiten(&rows.x), shape.outputs.whiten(&rows.delta));
-        let (z, tape) = shape.network.forward(self.isa, self.index_in_shape(index), joined(&x, &delta, shape));
-        let (a, outputs) = separated(&z, shape);
-        let b = outputs.iter().map(|output| self.rates[index] * output).collect();
-        edit.changes.push(LowRank { a, b });
-        edit.outputs.push(outputs);
-        edit.tapes.push(tape);
+        joined(&shape.inputs.whiten(&rows.x), &shape.outputs.whiten(&rows.delta), shape)
+    }
+
+    /// Transforms the whitened rows of each matrix, and splits them into the changes of each fact.
+    fn transform(&self, whitened: Vec<Vec<f32>>, facts: &[CapturedFact<'_>]) -> MendEdits {
+        let mut changes = vec![vec![LowRank::default(); self.sites.len()]; facts.len()];
+        let mut shapes = Vec::new();
+        for (which, shape) in self.shapes.iter().enumerate() {
+            let (mut z, mut matrices) = (Vec::new(), Vec::new());
+            for (matrix, index) in self.sites_of(which).enumerate() {
+                z.extend_from_slice(&whitened[index]);
+                matrices.resize(z.len() / shape.network.width, matrix);
+            }
+            let (z, tape) = shape.network.forward(self.isa, &matrices, z);
+            let (a, outputs) = separated(&z, shape);
+            let (mut rest_a, mut rest_output) = (&a[..], &outputs[..]);
+            for index in self.sites_of(which) {
+                for (fact, changes) in facts.iter().zip(&mut changes) {
+                    let (of_fact_a, later_a) = rest_a.split_at(fact.rows[index].x.len());
+                    let (output, later_output) = rest_output.split_at(fact.rows[index].delta.len());
+                    let b = output.iter().map(|output| self.rates[index] * output).collect();
+                    changes[index] = LowRank { a: of_fact_a.to_vec(), b };
+                    (rest_a, rest_output) = (later_a, later_output);
+                }
+            }
+            shapes.push(TransformedRows { matrices, outputs, tape });
+        }
+        MendEdits { changes, shapes }
     }
 
     /// Returns a gradient for each parameter, with all elements 0.
@@ -145,30 +173,32 @@ impl Mend {
     }
 
     /// Back-propagates from the changes to the parameters, and adds the gradients of the parameters to `sums`.
-    /// `by_change` has the gradients of the two factors of each change.
-    pub fn reverse(&self, edit: &MendEdit, by_change: &[LowRank], sums: &mut MendGradients) {
-        for (index, by) in by_change.iter().enumerate() {
-            let which = shape_of(self.sites[index]);
-            let shape = &self.shapes[which];
-            for (by_b, output) in by.b.iter().zip(&edit.outputs[index]) {
-                sums.rates[index] += by_b * output;
+    /// `by_changes` has, for each fact, the gradients of the two factors of each change.
+    pub fn reverse(&self, edits: &MendEdits, by_changes: &[Vec<LowRank>], sums: &mut MendGradients) {
+        for (which, (shape, rows)) in self.shapes.iter().zip(&edits.shapes).enumerate() {
+            let (mut by_a, mut by_output, mut outputs) = (Vec::new(), Vec::new(), rows.outputs.iter());
+            for index in self.sites_of(which) {
+                for by in by_changes.iter().map(|by| &by[index]) {
+                    by_a.extend_from_slice(&by.a);
+                    for (by_b, output) in by.b.iter().zip(outputs.by_ref()) {
+                        sums.rates[index] += by_b * output;
+                        by_output.push(self.rates[index] * by_b);
+                    }
+                }
             }
-            let by_output: Vec<f32> = by.b.iter().map(|x| self.rates[index] * x).collect();
-            let gradient = joined(&by.a, &by_output, shape);
-            let (matrix, tape) = (self.index_in_shape(index), &edit.tapes[index]);
-            shape.network.reverse(self.isa, matrix, tape, gradient, &mut sums.networks[which]);
+            let gradient = joined(&by_a, &by_output, shape);
+            shape.network.reverse(self.isa, &rows.matrices, &rows.tape, gradient, &mut sums.networks[which]);
         }
     }
 
-    /// Returns the number of edited matrices that precede the matrix `index` and have the same shape.
-    fn index_in_shape(&self, index: usize) -> usize {
-        let shape = shape_of(self.sites[index]);
-        self.sites[..index].iter().filter(|site| shape_of(**site) == shape).count()
+    /// Returns the indices of the edited matrices of one shape, in ascending order.
+    fn sites_of(&self, shape: usize) -> impl Iterator<Item = usize> {
+        (0..self.sites.len()).filter(move |index| shape_of(self.sites[*index]) == shape)
     }
 }
 
 impl Learner for Mend {
-    type Edit = MendEdit;
+    type Edits = MendEdits;
     type Gradients = MendGradients;
 
     fn sites(&self) -> &[Site] {
@@ -179,24 +209,34 @@ impl Learner for Mend {
         self.observe(rows);
     }
 
-    fn learn(&mut self, _: &[u32], rows: &[SiteRows]) -> MendEdit {
-        self.observe_and_edit(rows)
+    fn can_edit(&self) -> bool {
+        self.shapes.iter().all(|shape| shape.inputs.count >= 2)
     }
 
-    fn apply(&self, _: &[u32], rows: &[SiteRows]) -> MendEdit {
-        self.edit(rows)
+    fn learn(&mut self, facts: &[CapturedFact<'_>]) -> MendEdits {
+        self.observe_and_edit(facts)
     }
 
-    fn changes(edit: &MendEdit) -> &[LowRank] {
-        &edit.changes
+    fn apply(&self, facts: &[CapturedFact<'_>]) -> MendEdits {
+        self.edit(facts)
+    }
+
+    fn changes(edits: &MendEdits) -> &[Vec<LowRank>] {
+        &edits.changes
     }
 
     fn zero_gradients(&self) -> MendGradients {
         self.zero_gradients()
     }
 
-    fn reverse(&self, edit: &MendEdit, _: &[SiteRows], by_change: &[LowRank], sums: &mut MendGradients) {
-        self.reverse(edit, by_change, sums);
+    fn reverse(
+        &self,
+        edits: &MendEdits,
+        _: &[CapturedFact<'_>],
+        by_changes: &[Vec<LowRank>],
+        sums: &mut MendGradients,
+    ) {
+        self.reverse(edits, by_changes, sums);
     }
 
     fn trained<'p>(&'p mut self, gradients: &'p mut MendGradients) -> Vec<Trained<'p>> {
@@ -211,7 +251,26 @@ impl Learner for Mend {
         all.push(Trained { values: &mut self.rates, gradient: &mut gradients.rates, rate: self.learning.rates });
         all
     }
+
+    fn state(&mut self) -> Vec<(String, Numbers<'_>)> {
+        let mut all = vec![("rates".to_owned(), Numbers::F32(&mut self.rates))];
+        for (shape, of_shape) in ["up", "down"].into_iter().zip(&mut self.shapes) {
+            for (side, statistics) in [("x", &mut of_shape.inputs), ("delta", &mut of_shape.outputs)] {
+                all.push((format!("{shape}.{side}.count"), Numbers::Count(&mut statistics.count)));
+                all.push((format!("{shape}.{side}.mean"), Numbers::F64(&mut statistics.mean)));
+                all.push((format!("{shape}.{side}.squares"), Numbers::F64(&mut statistics.squares)));
+            }
+            for (index, layer) in of_shape.network.layers.iter_mut().enumerate() {
+                let named = PARTS.into_iter().zip(layer.parts_mut());
+                all.extend(named.map(|(part, numbers)| (format!("{shape}.{part}.{index}"), Numbers::F32(numbers))));
+            }
+        }
+        all
+    }
 }
+
+/// The names of the parameters of a layer, in the order of [`MendLayer::parts`](super::mend_network::MendLayer::parts).
+const PARTS: [&str; 5] = ["V", "U", "b", "scale", "shift"];
 
 fn shape_of(site: Site) -> usize {
     usize::from(site.matrix == MlpMatrix::Down)

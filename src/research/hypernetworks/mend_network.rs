@@ -5,8 +5,9 @@
 //! computes `q = U V z + b`, `p = scale ⊙ q + shift` and `z + max(0, p)`. The slope of `max(0, p)` at 0 is taken as 1:
 //! a new network has p = 0 everywhere, and with slope 0 it would never learn.
 
+use crate::numeric::elementwise::zip;
 use crate::numeric::random::NumpyRandomState;
-use crate::numeric::rows::{add, each_row};
+use crate::numeric::rows::{add, add_serial, each_row};
 use crate::numeric::{Isa, View, matmul};
 
 /// The parameters of one residual layer, or their gradients.
@@ -89,9 +90,10 @@ impl MendNetwork {
         Self { width: self.width, rank: self.rank, layers }
     }
 
-    /// Returns the transformed rows of `z`, `[rows, D]`, and the intermediate results for the backward pass. `matrix`
-    /// selects the scale and the shift: it is the index of the edited matrix among those of this shape.
-    pub fn forward(&self, isa: Isa, matrix: usize, z: Vec<f32>) -> (Vec<f32>, MendTape) {
+    /// Returns the transformed rows of `z`, `[rows, D]`, and the intermediate results for the backward pass.
+    /// `matrices[i]` selects the scale and the shift of row `i`: it is the index of the edited matrix among those of
+    /// this shape.
+    pub fn forward(&self, isa: Isa, matrices: &[usize], z: Vec<f32>) -> (Vec<f32>, MendTape) {
         let (mut z, mut tapes) = (z, Vec::new());
         for layer in &self.layers {
             let rows = z.len() / self.width;
@@ -99,13 +101,14 @@ impl MendNetwork {
             let projected = matmul(isa, View::new(&z, rows, self.width), v.transposed());
             let u = View::new(&layer.u, self.width, self.rank);
             let mut q = matmul(isa, View::new(&projected, rows, self.rank), u.transposed());
-            each_row(&mut q, self.width, |_, row| add(row, &layer.bias));
-            let (scale, shift) = (self.of(&layer.scale, matrix), self.of(&layer.shift, matrix));
+            each_row(&mut q, self.width, |_, row| add_serial(row, &layer.bias));
             let mut p = q.clone();
-            each_row(&mut p, self.width, |_, row| {
+            each_row(&mut p, self.width, |index, row| {
+                let (scale, shift) = (self.of(&layer.scale, matrices[index]), self.of(&layer.shift, matrices[index]));
                 row.iter_mut().zip(scale.iter().zip(shift)).for_each(|(x, (scale, shift))| *x = *x * scale + shift);
             });
-            let next = z.iter().zip(&p).map(|(z, p)| if *p >= 0.0 { z + p } else { *z }).collect();
+            let mut next = z.clone();
+            zip(isa, &mut next, &p, |z, p| if p >= 0.0 { z + p } else { z });
             tapes.push(LayerTape { z: std::mem::replace(&mut z, next), projected, q, p });
         }
         (z, MendTape { layers: tapes })
@@ -113,26 +116,25 @@ impl MendNetwork {
 
     /// Back-propagates `gradient`, the gradient of the output, `[rows, D]`. Adds the gradients of the parameters to
     /// `sums`.
-    pub fn reverse(&self, isa: Isa, matrix: usize, tape: &MendTape, gradient: Vec<f32>, sums: &mut Self) {
+    pub fn reverse(&self, isa: Isa, matrices: &[usize], tape: &MendTape, gradient: Vec<f32>, sums: &mut Self) {
         let mut by_z = gradient;
         let (width, rank) = (self.width, self.rank);
         for ((layer, kept), total) in self.layers.iter().zip(&tape.layers).zip(&mut sums.layers).rev() {
             let rows = by_z.len() / width;
             let mut by_p = by_z.clone();
-            by_p.iter_mut().zip(&kept.p).filter(|(_, p)| **p < 0.0).for_each(|(x, _)| *x = 0.0);
-            let columns = matrix * width..(matrix + 1) * width;
+            zip(isa, &mut by_p, &kept.p, |g, p| if p >= 0.0 { g } else { 0.0 });
             let mut by_q = by_p.clone();
-            for row in 0..rows {
-                let range = row * width..(row + 1) * width;
+            for (row, matrix) in matrices.iter().enumerate() {
+                let (columns, range) = (matrix * width..(matrix + 1) * width, row * width..(row + 1) * width);
                 let (by_p_row, q_row) = (&by_p[range.clone()], &kept.q[range.clone()]);
-                add(&mut total.shift[columns.clone()], by_p_row);
+                add_serial(&mut total.shift[columns.clone()], by_p_row);
                 for (sum, (g, q)) in total.scale[columns.clone()].iter_mut().zip(by_p_row.iter().zip(q_row)) {
                     *sum += g * q;
                 }
-                for (g, scale) in by_q[range.clone()].iter_mut().zip(&layer.scale[columns.clone()]) {
+                for (g, scale) in by_q[range.clone()].iter_mut().zip(&layer.scale[columns]) {
                     *g *= scale;
                 }
-                add(&mut total.bias, &by_q[range]);
+                add_serial(&mut total.bias, &by_q[range]);
             }
             let by_q = View::new(&by_q, rows, width);
             add(&mut total.u, &matmul(isa, by_q.transposed(), View::new(&kept.projected, rows, rank)));

@@ -4,16 +4,22 @@
 //! A trained network turns the gradients for one fact into low-rank changes of a few MLP matrices. All arithmetic is
 //! in numerics `portable-1`, so training gives the same network on every machine.
 //!
-//! - [`sites`]: the edited matrices, and their low-rank changes;
+//! - [`sites`]: the edited matrices;
 //! - [`capture`]: the inputs and output gradients of these matrices for one fact;
 //! - [`whitening`]: running means and deviations;
 //! - [`mend_network`], [`mend`]: the editor MEND and its gradients;
 //! - [`lstm`], [`ke`]: the editor KE and its gradients;
+//! - [`learner`]: what both editors have in common;
 //! - [`objective`]: the loss of a trained editor, and its gradient with respect to a change;
+//! - `base_states`: the results of the unedited base that a training uses again;
+//! - [`adam`]: the optimiser of the training;
 //! - [`train`]: the training.
 
+pub mod adam;
+mod base_states;
 pub mod capture;
 pub mod ke;
+pub mod learner;
 pub mod lstm;
 pub mod mend;
 pub mod mend_network;

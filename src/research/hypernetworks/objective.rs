@@ -1,12 +1,19 @@
-//! Computes the loss that trains an editor on one fact (Mitchell et al. 2022). It is low if the edited model predicts
-//! the target after a paraphrase of the prompt, and predicts unrelated text as the base does.
+//! Computes the loss that trains an editor (Mitchell et al. 2022). It is low if the edited model predicts the target
+//! after a paraphrase of the prompt, and predicts unrelated text as the base does.
+//!
+//! The facts of a training step pass through the model together, each with its own changes of the matrices.
 
-use super::capture::{likelihood_gradient, of_site};
-use super::sites::{LowRank, Site, changed};
+use super::capture::{mean_of, of_site};
+use super::sites::first_layer;
 use crate::model::Model;
+use crate::model::run::logit_loss::{divergence, likelihood};
+use crate::model::run::low_rank::{BatchChanges, LowRank, Site};
 use crate::model::run::upper_pass::UpperPass;
-use crate::numeric::rows::softmax;
 use crate::numeric::{Isa, View, matmul};
+
+/// The maximum number of positions in a batch; the texts of one fact may have more. The limit is the same on every
+/// machine, because the division into batches affects how the gradients are rounded.
+const POSITIONS: usize = 1024;
 
 /// The weights of the two terms of the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,14 +24,78 @@ pub struct LossWeights {
     pub locality: f64,
 }
 
-/// The texts on which the loss of an edited model is computed.
+/// An unrelated text in the base.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnrelatedStates {
+    /// The hidden states before the first edited block, `[positions, d]`.
+    pub before: Vec<f32>,
+    pub logits: BaseLogits,
+}
+
+/// The logits of the base, or the hidden states from which they are computed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BaseLogits {
+    /// The hidden states after the last block, `[positions, d]`.
+    States(Vec<f32>),
+    /// The logits at all positions, `[positions, vocabulary]`.
+    Logits(Vec<f32>),
+}
+
+impl UnrelatedStates {
+    /// Runs the base on some texts.
+    pub fn of_texts(base: &Model, sites: &[Site], texts: &[&[u32]]) -> Vec<Self> {
+        let (width, lengths): (usize, Vec<usize>) =
+            (base.spec().hidden_size, texts.iter().map(|text| text.len()).collect());
+        let pass = UpperPass::new(base, first_layer(sites), texts, &lengths);
+        let all_after = pass.last_states(base);
+        let all_before = pass.into_states();
+        let (mut before, mut after) = (&all_before[..], &all_after[..]);
+        let text = |length: &usize| {
+            let ((own_before, rest_before), (own_after, rest_after)) =
+                (before.split_at(length * width), after.split_at(length * width));
+            (before, after) = (rest_before, rest_after);
+            Self { before: own_before.to_vec(), logits: BaseLogits::States(own_after.to_vec()) }
+        };
+        lengths.iter().map(text).collect()
+    }
+
+    /// Replaces the hidden states after the last block by the logits, which need more memory.
+    pub fn compute_logits(&mut self, base: &Model) {
+        if let BaseLogits::States(after) = &self.logits {
+            self.logits = BaseLogits::Logits(base.lm_head(after));
+        }
+    }
+
+    /// Returns the number of f32 numbers that this value has in addition to logits.
+    pub fn numbers_without_logits(&self) -> usize {
+        let after = if let BaseLogits::States(after) = &self.logits { after.len() } else { 0 };
+        self.before.len() + after
+    }
+
+    fn logits(&self, base: &Model) -> Vec<f32> {
+        match &self.logits {
+            BaseLogits::States(after) => base.lm_head(after),
+            BaseLogits::Logits(logits) => logits.clone(),
+        }
+    }
+}
+
+/// A fact with its changes of the edited matrices, and the texts on which the edited model is measured.
 #[derive(Clone, Copy, Debug)]
-pub struct JudgedTexts<'t> {
-    /// The token ids of a prompt with the target; the last `labels` tokens are the target.
-    pub outer: &'t [u32],
-    pub labels: usize,
-    /// The token ids of a text that is unrelated to the fact.
-    pub locality: &'t [u32],
+pub struct JudgedFact<'t> {
+    /// The hidden states before the first edited block, `[positions, d]`, for the prompt and the target without its
+    /// last token.
+    pub outer: &'t [f32],
+    pub target: &'t [u32],
+    pub unrelated: &'t UnrelatedStates,
+    /// The change of each edited matrix.
+    pub changes: &'t [LowRank],
+}
+
+impl JudgedFact<'_> {
+    fn positions(&self, width: usize) -> usize {
+        (self.outer.len() + self.unrelated.before.len()) / width
+    }
 }
 
 /// The two terms of the loss, without their weights, in nats.
@@ -42,74 +113,101 @@ impl Loss {
     }
 }
 
-/// Adds `changes[i]` to the matrix `sites[i]` of the base and computes the loss of the edited model. Also returns the
-/// gradients of the weighted loss with respect to the two factors of each change.
-pub fn loss_and_gradients(
+/// Computes the loss of each fact. Also returns, for each fact, the gradients of its weighted loss with respect to the
+/// two factors of each change.
+pub fn losses_and_gradients(
     base: &Model,
     sites: &[Site],
-    changes: &[LowRank],
-    texts: JudgedTexts<'_>,
+    facts: &[JudgedFact<'_>],
     weights: LossWeights,
-) -> (Loss, Vec<LowRank>) {
-    let (pass, mut logits) = base_pass(base, sites, texts);
-    let edited = changed(base, sites, changes);
-    let tape = pass.forward(&edited);
-    let vocabulary = base.spec().vocabulary;
-    let mut gradient = tape.logits.clone();
-    let (outer, locality) = gradient.split_at_mut(texts.labels * vocabulary);
-    let target = &texts.outer[texts.outer.len() - texts.labels..];
-    let edit = likelihood_gradient(outer, target, weights.edit);
-    let before = &mut logits[texts.labels * vocabulary..];
-    let divergence = divergence_gradient(before, locality, vocabulary, weights.locality);
-    let mut found: Vec<Option<LowRank>> = vec![None; sites.len()];
-    pass.reverse(&edited, &tape, &gradient, |layer, gradients| {
-        for (index, site) in sites.iter().enumerate().filter(|(_, site)| site.layer == layer) {
-            let (x, by_output) = of_site(&gradients, site.matrix);
-            found[index] = Some(factor_gradients(base.isa(), &changes[index], site.shape(base.spec()), x, by_output));
-        }
-    });
-    let found = found.into_iter().map(|one| one.expect("the pass covers the layer of every site")).collect();
-    (Loss { edit, divergence }, found)
+) -> Vec<(Loss, Vec<LowRank>)> {
+    let batch = |some: &[JudgedFact<'_>]| {
+        let groups = groups(some);
+        let changes = BatchChanges { sites, groups: &groups };
+        let pass = pass(base, sites, some);
+        let mut tape = pass.forward(base, changes);
+        let mut gradient = std::mem::take(&mut tape.logits);
+        let losses = replace_by_gradient(base, some, &mut gradient, weights);
+        let mut found = vec![vec![LowRank::default(); sites.len()]; some.len()];
+        pass.reverse(base, changes, &tape, &gradient, |layer, gradients| {
+            for (index, site) in sites.iter().enumerate().filter(|(_, site)| site.layer == layer) {
+                let (inputs, outputs) = site.shape(base.spec());
+                let (x, by_output) = of_site(&gradients, site.matrix);
+                for ((fact, range), found) in some.iter().zip(&gradients.groups).zip(&mut found) {
+                    let x = &x[range.start * inputs..range.end * inputs];
+                    let by_output = &by_output[range.start * outputs..range.end * outputs];
+                    found[index] = factor_gradients(base.isa(), &fact.changes[index], (inputs, outputs), x, by_output);
+                }
+            }
+        });
+        losses.into_iter().zip(found).collect::<Vec<_>>()
+    };
+    batches(base, facts).into_iter().flat_map(batch).collect()
 }
 
-/// Adds `changes[i]` to the matrix `sites[i]` of the base and computes the loss of the edited model, without gradients.
-pub fn loss(base: &Model, sites: &[Site], changes: &[LowRank], texts: JudgedTexts<'_>) -> Loss {
-    let (pass, mut logits) = base_pass(base, sites, texts);
-    let mut after = pass.forward(&changed(base, sites, changes)).logits;
-    let vocabulary = base.spec().vocabulary;
-    let (outer, locality) = after.split_at_mut(texts.labels * vocabulary);
-    let edit = likelihood_gradient(outer, &texts.outer[texts.outer.len() - texts.labels..], 1.0);
-    let before = &mut logits[texts.labels * vocabulary..];
-    Loss { edit, divergence: divergence_gradient(before, locality, vocabulary, 1.0) }
+/// Computes the loss of each fact, without gradients.
+pub fn losses(base: &Model, sites: &[Site], facts: &[JudgedFact<'_>]) -> Vec<Loss> {
+    let batch = |some: &[JudgedFact<'_>]| {
+        let groups = groups(some);
+        let mut logits = pass(base, sites, some).forward(base, BatchChanges { sites, groups: &groups }).logits;
+        replace_by_gradient(base, some, &mut logits, LossWeights { edit: 1.0, locality: 1.0 })
+    };
+    batches(base, facts).into_iter().flat_map(batch).collect()
 }
 
-/// Runs the base on both texts. Returns the pass over the layers from the first edited one, which can be repeated with
-/// an edited model, and the logits of the base at the positions of the target and of the unrelated text.
-fn base_pass(base: &Model, sites: &[Site], texts: JudgedTexts<'_>) -> (UpperPass, Vec<f32>) {
-    let first = sites.iter().map(|site| site.layer).min().unwrap_or(0);
-    let rows = [&texts.outer[..texts.outer.len() - 1], texts.locality];
-    let pass = UpperPass::new(base, first, &rows, &[texts.labels, texts.locality.len()]);
-    let logits = pass.forward(base).logits;
-    (pass, logits)
-}
-
-/// Returns the mean of KL(before ‖ after) over the rows of logits, in nats, and replaces `after` by `weight` times the
-/// gradient of this mean. `before` is overwritten.
-fn divergence_gradient(before: &mut [f32], after: &mut [f32], vocabulary: usize, weight: f64) -> f64 {
-    let rows = after.len() / vocabulary;
-    let mut total = 0.0;
-    for (p_row, q_row) in before.chunks_mut(vocabulary).zip(after.chunks_mut(vocabulary)) {
-        let logits: Vec<(f64, f64)> =
-            p_row.iter().zip(q_row.iter()).map(|(a, b)| (f64::from(*a), f64::from(*b))).collect();
-        let (sum_before, sum_after) = (softmax(p_row), softmax(q_row));
-        for ((one, other), p) in logits.iter().zip(p_row.iter()) {
-            total += f64::from(*p) * ((one - sum_before) - (other - sum_after));
-        }
-        for (q, p) in q_row.iter_mut().zip(p_row.iter()) {
-            *q = ((f64::from(*q) - f64::from(*p)) * weight / rows as f64) as f32;
-        }
+/// Splits facts, in order, into batches of at most [`POSITIONS`] positions.
+fn batches<'f, 't>(base: &Model, facts: &'f [JudgedFact<'t>]) -> Vec<&'f [JudgedFact<'t>]> {
+    let (mut out, mut rest) = (Vec::new(), facts);
+    while !rest.is_empty() {
+        let mut positions = 0;
+        let fits = |fact: &&JudgedFact<'_>| {
+            positions += fact.positions(base.spec().hidden_size);
+            positions <= POSITIONS
+        };
+        let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        out.push(some);
+        rest = later;
     }
-    total / rows as f64
+    out
+}
+
+/// Returns one group of two token sequences per fact: the outer text and the unrelated text.
+fn groups<'t>(facts: &[JudgedFact<'t>]) -> Vec<(usize, &'t [LowRank])> {
+    facts.iter().map(|fact| (2, fact.changes)).collect()
+}
+
+/// Returns the pass over the edited blocks for the outer and the unrelated text of each fact, in the order of facts.
+fn pass(base: &Model, sites: &[Site], facts: &[JudgedFact<'_>]) -> UpperPass {
+    let width = base.spec().hidden_size;
+    let (mut lengths, mut last_n, mut states) = (Vec::new(), Vec::new(), Vec::new());
+    for fact in facts {
+        let unrelated = fact.unrelated.before.len() / width;
+        lengths.extend([fact.outer.len() / width, unrelated]);
+        last_n.extend([fact.target.len(), unrelated]);
+        states.extend_from_slice(fact.outer);
+        states.extend_from_slice(&fact.unrelated.before);
+    }
+    UpperPass::from_states(first_layer(sites), &lengths, &last_n, states)
+}
+
+/// Returns the loss of each fact, and replaces `logits` by the gradient of the weighted loss. `logits` has the logits
+/// at the labels of the outer text and at all positions of the unrelated text, fact after fact.
+fn replace_by_gradient(base: &Model, facts: &[JudgedFact<'_>], logits: &mut [f32], weights: LossWeights) -> Vec<Loss> {
+    let (vocabulary, width) = (base.spec().vocabulary, base.spec().hidden_size);
+    let (mut rest, mut out) = (logits, Vec::new());
+    for fact in facts {
+        let positions = fact.unrelated.before.len() / width;
+        let (outer, later) = rest.split_at_mut(fact.target.len() * vocabulary);
+        let (unrelated, later) = later.split_at_mut(positions * vocabulary);
+        let edit = likelihood(outer, &mean_of(fact.target));
+        outer.iter_mut().for_each(|x| *x *= weights.edit as f32);
+        let weight = weights.locality / positions as f64;
+        let mut of_base = fact.unrelated.logits(base);
+        let divergence = divergence(base.isa(), &mut of_base, unrelated, vocabulary, weight) / positions as f64;
+        out.push(Loss { edit, divergence });
+        rest = later;
+    }
+    out
 }
 
 /// Returns the gradients of the factors of a change `aᵀ b`. `x` contains the inputs of the changed matrix, and
@@ -123,6 +221,9 @@ fn factor_gradients(
     gradient: &[f32],
 ) -> LowRank {
     let (positions, rank) = (x.len() / inputs, change.a.len() / inputs);
+    if rank == 0 {
+        return LowRank::default();
+    }
     let (x, gradient) = (View::new(x, positions, inputs), View::new(gradient, positions, outputs));
     let (a, b) = (View::new(&change.a, rank, inputs), View::new(&change.b, rank, outputs));
     let (by_a, by_b) = (matmul(isa, gradient, b.transposed()), matmul(isa, x, a.transposed()));

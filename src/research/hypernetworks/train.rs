@@ -2,12 +2,18 @@
 //!
 //! The random numbers are drawn in a fixed order: a permutation of the facts per pass, then, for each fact of a step,
 //! the index of its rephrased text and the index of the unrelated text. Sums over the facts are in the order of the
-//! facts. Training therefore gives the same parameters on every machine.
+//! facts. Training therefore gives the same parameters on every machine. The draws do not depend on computed numbers,
+//! so a resumed training repeats the draws of the earlier steps and needs no stored random state.
 
-use super::capture::{SiteRows, capture};
-use super::objective::{JudgedTexts, Loss, LossWeights, loss, loss_and_gradients};
-use super::sites::{LowRank, Site};
+use std::sync::Arc;
+
+use super::adam::{ParameterAdam, norm};
+use super::base_states::{BaseStates, OuterText, Part};
+use super::capture::{CapturedFact, SiteRows};
+use super::learner::Learner;
+use super::objective::{JudgedFact, Loss, LossWeights, UnrelatedStates, losses, losses_and_gradients};
 use crate::behaviour::Question;
+use crate::model::run::low_rank::LowRank;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::NumpyRandomState;
 
@@ -34,6 +40,15 @@ impl FactText {
         question.row.extend(question.answer.last());
         Ok(Self { tokens: question.row, labels: question.answer.len() })
     }
+
+    fn captured<'f>(&'f self, rows: &'f [SiteRows]) -> CapturedFact<'f> {
+        CapturedFact { text: &self.tokens, rows }
+    }
+
+    /// Returns the tokens of the target.
+    pub fn target(&self) -> &[u32] {
+        &self.tokens[self.tokens.len() - self.labels..]
+    }
 }
 
 /// A fact for training or validation: one text that states it, and paraphrases.
@@ -41,7 +56,7 @@ impl FactText {
 pub struct TrainingFact {
     /// The prompt with the target, from whose gradients the editor computes the change of the model.
     pub stated: FactText,
-    /// Paraphrases of `stated`, at least one. A training step measures the edited model on one of them.
+    /// Paraphrases of `stated`, at least one. A training step measures the edited model on one of them, drawn at random.
     pub rephrased: Vec<FactText>,
 }
 
@@ -75,52 +90,22 @@ impl Default for TrainingSettings {
     }
 }
 
-/// The numbers of one parameter, such as a weight matrix, with their gradients and their learning rate.
-pub struct Trained<'p> {
-    pub values: &'p mut [f32],
-    pub gradient: &'p mut [f32],
-    pub rate: f64,
-}
-
-/// An editor with trainable parameters, MEND or KE, as [`Training`] uses it.
-pub trait Learner {
-    type Edit;
-    type Gradients;
-
-    fn sites(&self) -> &[Site];
-
-    /// Adds the inputs and output gradients of one fact to the statistics for whitening. Does nothing for an editor
-    /// without statistics.
-    fn observe(&mut self, rows: &[SiteRows]);
-
-    /// Computes the change of each edited matrix for one fact in a training step. The rows are added to the statistics
-    /// if the editor has statistics.
-    fn learn(&mut self, text: &[u32], rows: &[SiteRows]) -> Self::Edit;
-
-    /// Computes the change of each edited matrix for one fact, without changing the statistics.
-    fn apply(&self, text: &[u32], rows: &[SiteRows]) -> Self::Edit;
-
-    /// Returns the changes of the edited matrices, in the order of [`Learner::sites`].
-    fn changes(edit: &Self::Edit) -> &[LowRank];
-
-    fn zero_gradients(&self) -> Self::Gradients;
-
-    /// Back-propagates from the changes to the parameters, and adds the gradients of the parameters to `sums`.
-    /// `by_change` has the gradients of the two factors of each change.
-    fn reverse(&self, edit: &Self::Edit, rows: &[SiteRows], by_change: &[LowRank], sums: &mut Self::Gradients);
-
-    /// Returns each parameter with its gradient and its learning rate. Every call returns the same order, because
-    /// [`Training`] keeps the state of Adam by position.
-    fn trained<'p>(&'p mut self, gradients: &'p mut Self::Gradients) -> Vec<Trained<'p>>;
-}
-
-/// The loss of one training step, and the number of skipped facts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepResult {
-    /// The loss before the update, averaged over the facts of the step. A skipped fact counts as 0.
-    pub loss: Loss,
-    /// The number of facts that were skipped because the gradient of a change was not finite.
-    pub skipped: usize,
+/// The reason why a training cannot start or continue.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the error messages explain the fields")]
+pub enum TrainingError {
+    #[error("the training data has no facts")]
+    NoFacts,
+    #[error("the training data has no unrelated texts")]
+    NoUnrelated,
+    #[error("fact {fact} of the training data has no target or no paraphrase")]
+    Incomplete { fact: usize },
+    #[error("the gradients of fact {fact} of the training data are not finite in the base model")]
+    NotFinite { fact: usize },
+    #[error("the first facts give fewer than two rows to whiten: the training needs more facts")]
+    FewRows,
+    #[error("step {step}: the loss or a gradient is not finite; choose a smaller learning rate")]
+    Diverged { step: usize },
 }
 
 /// The state of a training: the editor, the moments of Adam, the random numbers, and the facts that remain in the
@@ -130,68 +115,114 @@ pub struct Training<'t, L: Learner> {
     data: &'t TrainingData,
     settings: TrainingSettings,
     pub learner: L,
-    adam: Vec<ParameterAdam>,
+    pub adam: ParameterAdam,
+    gradients: L::Gradients,
+    states: BaseStates<'t>,
     numbers: NumpyRandomState,
     order: Vec<usize>,
+    /// The number of steps that were made.
+    steps: usize,
+}
+
+/// The random choices for one fact of a step: the indices of the fact, of its rephrased text and of the unrelated text.
+struct Draw {
+    fact: usize,
+    rephrased: usize,
+    unrelated: usize,
 }
 
 impl<'t, L: Learner> Training<'t, L> {
     /// Prepares a training: adds the inputs and output gradients of the first ten facts to the statistics of the
     /// editor.
     ///
-    /// # Panics
-    /// If there are no facts or no unrelated texts.
-    pub fn new(base: &'t Model, data: &'t TrainingData, settings: TrainingSettings, mut learner: L) -> Self {
-        assert!(!data.facts.is_empty() && !data.unrelated.is_empty(), "a training needs facts and unrelated texts");
-        for fact in data.facts.iter().take(WARM_UP) {
-            let (_, rows) = capture(base, learner.sites(), &fact.stated.tokens, fact.stated.labels);
-            learner.observe(&rows);
+    /// # Errors
+    /// If the data is not sufficient, or the gradients of a fact are not finite in the base.
+    pub fn new(
+        base: &'t Model,
+        data: &'t TrainingData,
+        settings: TrainingSettings,
+        mut learner: L,
+    ) -> Result<Self, TrainingError> {
+        data.check()?;
+        let mut states = BaseStates::new(base, learner.sites(), data);
+        let first: Vec<usize> = (0..data.facts.len().min(WARM_UP)).collect();
+        states.rows(Part::Training, &first)?.iter().for_each(|rows| learner.observe(rows));
+        if !learner.can_edit() {
+            return Err(TrainingError::FewRows);
         }
-        let numbers = NumpyRandomState::new(settings.seed);
-        Self { base, data, settings, learner, adam: Vec::new(), numbers, order: Vec::new() }
+        let mut gradients = learner.zero_gradients();
+        let adam = ParameterAdam::new(learner.trained(&mut gradients).iter().map(|one| one.values.len()));
+        // The parameters of the editor are drawn with the key `[seed]`. Another key gives other random numbers.
+        let numbers = NumpyRandomState::from_key(&[settings.seed, 1]);
+        Ok(Self { base, data, settings, learner, adam, gradients, states, numbers, order: Vec::new(), steps: 0 })
+    }
+
+    /// Returns the number of steps that were made.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Repeats the draws of `steps` steps without computing anything. The caller sets the parameters and the moments to
+    /// those after these steps.
+    pub fn skip(&mut self, steps: usize) {
+        (0..steps).for_each(|_| drop(self.draw()));
+        self.adam.skip(steps);
+        self.steps = steps;
     }
 
     /// Runs one training step: edits each fact of a batch on the unedited base, and updates the parameters with the
-    /// mean gradient.
-    pub fn step(&mut self) -> StepResult {
-        let (base, data, weights) = (self.base, self.data, self.settings.weights);
-        let mut sums = self.learner.zero_gradients();
-        let (mut mean, mut skipped) = (Loss::default(), 0);
-        for _ in 0..self.settings.batch {
-            let fact = &data.facts[self.next_fact()];
-            let outer = &fact.rephrased[below(&mut self.numbers, fact.rephrased.len())];
-            let locality = &data.unrelated[below(&mut self.numbers, data.unrelated.len())];
-            let (_, rows) = capture(base, self.learner.sites(), &fact.stated.tokens, fact.stated.labels);
-            let edit = self.learner.learn(&fact.stated.tokens, &rows);
-            let texts = JudgedTexts { outer: &outer.tokens, labels: outer.labels, locality };
-            let (loss, by_change) = loss_and_gradients(base, self.learner.sites(), L::changes(&edit), texts, weights);
-            if !by_change.iter().all(|one| one.a.iter().chain(&one.b).all(|x| x.is_finite())) {
-                skipped += 1;
-                continue;
-            }
-            self.learner.reverse(&edit, &rows, &by_change, &mut sums);
-            mean.edit += loss.edit / self.settings.batch as f64;
-            mean.divergence += loss.divergence / self.settings.batch as f64;
+    /// mean gradient. Returns the loss before the update, averaged over the facts.
+    ///
+    /// # Errors
+    /// If the loss or a gradient is not finite. The parameters are then unchanged.
+    pub fn step(&mut self) -> Result<Loss, TrainingError> {
+        let draws = self.draw();
+        let rows = self.states.rows(Part::Training, &draws.iter().map(|draw| draw.fact).collect::<Vec<_>>())?;
+        let captured = draws.iter().zip(&rows).map(|(draw, rows)| self.data.facts[draw.fact].stated.captured(rows));
+        let facts: Vec<CapturedFact<'_>> = captured.collect();
+        let edits = self.learner.learn(&facts);
+        let rephrased = draws.iter().map(|draw| (draw.fact, OuterText::Rephrased(draw.rephrased)));
+        let outer = self.states.outer(Part::Training, &rephrased.collect::<Vec<_>>());
+        let texts: Vec<usize> = draws.iter().map(|draw| draw.unrelated).collect();
+        let unrelated = self.states.unrelated(Part::Training, &texts);
+        let targets = draws.iter().map(|draw| self.data.facts[draw.fact].rephrased[draw.rephrased].target());
+        let judged = judged(L::changes(&edits), &outer, &unrelated, targets);
+        let results = losses_and_gradients(self.base, self.learner.sites(), &judged, self.settings.weights);
+        let (losses, by_changes): (Vec<Loss>, Vec<Vec<LowRank>>) = results.into_iter().unzip();
+        let diverged = TrainingError::Diverged { step: self.steps + 1 };
+        if !by_changes.iter().flatten().all(LowRank::is_finite) {
+            return Err(diverged);
         }
-        self.improve(&mut sums);
-        StepResult { loss: mean, skipped }
+        self.learner.reverse(&edits, &facts, &by_changes, &mut self.gradients);
+        if self.improve() { Ok(mean(&losses)) } else { Err(diverged) }
     }
 
     /// Returns the mean loss over the facts in [`TrainingData::validation`]. The editor is not changed.
-    pub fn validate(&self) -> Loss {
-        let mut mean = Loss::default();
-        let pairs = self.data.validation.iter().zip(&self.data.validation_unrelated);
-        let count = pairs.len() as f64;
-        for (fact, locality) in pairs {
-            let FactText { tokens, labels } = &fact.stated;
-            let (_, rows) = capture(self.base, self.learner.sites(), tokens, *labels);
-            let edit = self.learner.apply(tokens, &rows);
-            let texts = JudgedTexts { outer: tokens, labels: *labels, locality };
-            let one = loss(self.base, self.learner.sites(), L::changes(&edit), texts);
-            mean.edit += one.edit / count;
-            mean.divergence += one.divergence / count;
-        }
-        mean
+    ///
+    /// # Errors
+    /// If the gradients of a fact are not finite in the base.
+    pub fn validate(&mut self) -> Result<Loss, TrainingError> {
+        let facts = &self.data.validation;
+        let indices: Vec<usize> = (0..facts.len()).collect();
+        let rows = self.states.rows(Part::Validation, &indices)?;
+        let captured = facts.iter().zip(&rows).map(|(fact, rows)| fact.stated.captured(rows));
+        let edits = self.learner.apply(&captured.collect::<Vec<_>>());
+        let stated: Vec<_> = indices.iter().map(|index| (*index, OuterText::Stated)).collect();
+        let outer = self.states.outer(Part::Validation, &stated);
+        let unrelated = self.states.unrelated(Part::Validation, &indices);
+        let targets = facts.iter().map(|fact| fact.stated.target());
+        let judged = judged(L::changes(&edits), &outer, &unrelated, targets);
+        Ok(mean(&losses(self.base, self.learner.sites(), &judged)))
+    }
+
+    fn draw(&mut self) -> Vec<Draw> {
+        let (data, batch) = (self.data, self.settings.batch);
+        let one = |_| {
+            let fact = self.next_fact();
+            let rephrased = below(&mut self.numbers, data.facts[fact].rephrased.len());
+            Draw { fact, rephrased, unrelated: below(&mut self.numbers, data.unrelated.len()) }
+        };
+        (0..batch).map(one).collect()
     }
 
     /// Returns the next fact of the current pass over the facts; a new pass has a new order.
@@ -206,63 +237,65 @@ impl<'t, L: Learner> Training<'t, L> {
     }
 
     /// Divides the summed gradients by the batch size, clips their norm, and updates the parameters by one step of
-    /// Adam.
-    fn improve(&mut self, sums: &mut L::Gradients) {
+    /// Adam. Returns false, without an update, if the norm is not finite.
+    fn improve(&mut self) -> bool {
         let share = 1.0 / self.settings.batch as f64;
-        let mut trained = self.learner.trained(sums);
-        let mut square = 0.0;
-        for one in &mut trained {
-            for x in one.gradient.iter_mut() {
-                *x = (f64::from(*x) * share) as f32;
-                square += f64::from(*x) * f64::from(*x);
+        let trained = self.learner.trained(&mut self.gradients);
+        let length = norm(&trained) * share;
+        if !length.is_finite() {
+            return false;
+        }
+        let clip = if length > self.settings.clip { self.settings.clip / length } else { 1.0 };
+        self.adam.step(trained, share * clip);
+        self.steps += 1;
+        true
+    }
+}
+
+impl TrainingData {
+    /// Returns an error if there are no facts or no unrelated texts, or if a fact has no target or no paraphrase.
+    fn check(&self) -> Result<(), TrainingError> {
+        let incomplete = |fact: &TrainingFact| {
+            fact.rephrased.is_empty() || fact.rephrased.iter().chain([&fact.stated]).any(|text| text.labels == 0)
+        };
+        match self.facts.iter().chain(&self.validation).position(incomplete) {
+            Some(fact) => Err(TrainingError::Incomplete { fact }),
+            None if self.facts.is_empty() => Err(TrainingError::NoFacts),
+            None if self.unrelated.is_empty() || self.validation_unrelated.len() < self.validation.len() => {
+                Err(TrainingError::NoUnrelated)
             }
-        }
-        let norm = square.sqrt();
-        let factor = if norm > self.settings.clip { self.settings.clip / norm } else { 1.0 };
-        if self.adam.is_empty() {
-            self.adam = trained.iter().map(|one| ParameterAdam::new(one.values.len())).collect();
-        }
-        for (adam, one) in self.adam.iter_mut().zip(trained) {
-            adam.step(one, factor);
+            None => Ok(()),
         }
     }
+}
+
+/// Combines the changes for some facts with the texts on which the edited models are measured.
+fn judged<'j>(
+    changes: &'j [Vec<LowRank>],
+    outer: &'j [Arc<Vec<f32>>],
+    unrelated: &'j [Arc<UnrelatedStates>],
+    targets: impl Iterator<Item = &'j [u32]>,
+) -> Vec<JudgedFact<'j>> {
+    let texts = outer.iter().zip(unrelated).zip(targets);
+    let one = |(changes, ((outer, unrelated), target)): (&'j Vec<LowRank>, _)| {
+        let (outer, unrelated): (&'j Arc<Vec<f32>>, &'j Arc<UnrelatedStates>) = (outer, unrelated);
+        JudgedFact { outer, target, unrelated, changes }
+    };
+    changes.iter().zip(texts).map(one).collect()
+}
+
+fn mean(losses: &[Loss]) -> Loss {
+    let mut sum = Loss::default();
+    for loss in losses {
+        sum.edit += loss.edit / losses.len() as f64;
+        sum.divergence += loss.divergence / losses.len() as f64;
+    }
+    sum
 }
 
 /// Draws a random integer from 0 to `count - 1`.
 fn below(numbers: &mut NumpyRandomState, count: usize) -> usize {
     (numbers.double() * count as f64) as usize
-}
-
-/// The state of Adam (Kingma and Ba 2015) for one parameter. Each element is computed in f64 and rounded to f32.
-struct ParameterAdam {
-    first: Vec<f32>,
-    second: Vec<f32>,
-    /// β₁ᵗ and β₂ᵗ after t steps, for the bias correction. They are computed by repeated multiplication.
-    powers: [f64; 2],
-}
-
-impl ParameterAdam {
-    const BETA: [f64; 2] = [0.9, 0.999];
-    const EPSILON: f64 = 1e-8;
-
-    fn new(width: usize) -> Self {
-        Self { first: vec![0.0; width], second: vec![0.0; width], powers: [1.0, 1.0] }
-    }
-
-    /// Updates `values` by one step of Adam for the gradient times `factor`.
-    fn step(&mut self, Trained { values, gradient, rate }: Trained<'_>, factor: f64) {
-        let [beta_1, beta_2] = Self::BETA;
-        self.powers = [self.powers[0] * beta_1, self.powers[1] * beta_2];
-        let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((value, x), (first, second)) in values.iter_mut().zip(gradient.iter()).zip(moments) {
-            let g = f64::from(*x) * factor;
-            let (m, v) =
-                (beta_1 * f64::from(*first) + (1.0 - beta_1) * g, beta_2 * f64::from(*second) + (1.0 - beta_2) * g * g);
-            (*first, *second) = (m as f32, v as f32);
-            let (m, v) = (m / (1.0 - self.powers[0]), v / (1.0 - self.powers[1]));
-            *value = (f64::from(*value) - rate * m / (v.sqrt() + Self::EPSILON)) as f32;
-        }
-    }
 }
 
 #[cfg(test)]
