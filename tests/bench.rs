@@ -71,7 +71,8 @@ const RECORDS: &str = r#"[
  "target_true": {"str": "b"}}, "paraphrase_prompts": [], "neighborhood_prompts": []}
 ]"#;
 
-const ALL: &str = "rome,rome-closed,rome-released,rome-sequential,memit,emmet,alphaedit,ft,ft-l,kn";
+const ALL: &str =
+    "rome,rome-closed,rome-released,rome-identity,rome-sequential,memit,emmet,alphaedit,ft,ft-l,ft-bf,ultraedit,kn,ike";
 
 fn project() -> Project {
     let project = Project::new();
@@ -101,19 +102,80 @@ fn every_editor_gives_reproducible_numbers() {
     assert_eq!(first.code(), Some(0), "{}", first.whole());
     let json = first.json();
     assert_eq!((&json["records"], json["left_out"].as_array().map(Vec::len)), (&serde_json::json!([0, 1]), Some(1)));
-    // For each of the two records: the base and ten editors. For the set of both records: nine editors.
-    assert_eq!((rows(&json).len(), json["sets"].as_array().map(Vec::len)), (22 + 9, Some(9)));
+    // For each of the two records: the base and fourteen editors. For the set of both records: all editors but kn.
+    assert_eq!((rows(&json).len(), json["sets"].as_array().map(Vec::len)), (30 + 13, Some(13)), "{json}");
     assert_eq!(rows(&run(&["--threads", "3"]).json()), rows(&json));
     let magnitude = |editor: &str| {
         let row = json["rows"].as_array().expect("rows").iter().find(|row| row["editor"] == editor && row["case"] == 1);
         row.expect("a row")["measured"]["likelier"]["rewrite"]["magnitude"].as_f64().expect("a number")
     };
     let base = json["rows"][0]["measured"]["likelier"]["rewrite"]["magnitude"].as_f64().expect("a number");
-    for editor in ["rome", "rome-sequential", "memit", "emmet", "ft"] {
+    for editor in ["rome", "rome-identity", "rome-sequential", "memit", "emmet", "ft"] {
         assert!(magnitude(editor) > base + 0.01, "{editor}: {} {base}", magnitude(editor));
     }
     assert_eq!(magnitude("rome"), magnitude("rome-sequential"), "one edit after none is an edit alone");
+    for editor in ["rome-closed", "ft"] {
+        assert_ne!(magnitude("rome-identity"), magnitude(editor), "{editor}");
+        assert_ne!(magnitude("ft-bf"), magnitude(editor), "{editor}");
+    }
+    assert!(["ft-bf", "ultraedit", "ike"].iter().all(|editor| magnitude(editor) != base));
     assert!(json["rows"][0]["fluency"].is_number() && json["rows"][1]["fluency"].is_null(), "{}", json["rows"]);
+}
+
+#[test]
+fn rome_with_the_identity_needs_no_statistics() {
+    let project = project();
+    let run = |editor| {
+        let run = project.run(&["bench", "counterfact", "records.json", "--editors", editor, "--generate", "0"]);
+        assert_eq!(run.code(), Some(0), "{}", run.whole());
+        project.run(&["store", "ls"]).out().contains("statistics")
+    };
+    assert_eq!((run("rome-identity"), run("rome-closed")), (false, true));
+}
+
+#[test]
+fn facts_in_the_context_are_part_of_every_prompt() {
+    let project = project();
+    let arguments = ["bench", "counterfact", "records.json", "--editors", "ike", "--batch", "1,2", "--format", "json"];
+    let json = project.run(&arguments).json();
+    let measured = |editor: serde_json::Value| {
+        let row = json["rows"].as_array().expect("rows").iter().find(|row| row["editor"] == editor && row["case"] == 1);
+        let row = row.expect("a row");
+        (row["measured"]["likelier"].clone(), row["fluency"].clone())
+    };
+    let ((edited, text), (base, base_text)) = (measured("ike".into()), measured(serde_json::Value::Null));
+    for part in ["rewrite", "paraphrase", "neighbour"] {
+        assert_ne!(edited[part]["magnitude"], base[part]["magnitude"], "{part}");
+    }
+    assert_ne!(text, base_text);
+    let damage = &json["sets"][0]["damage"];
+    assert!(damage[0].as_f64().is_some_and(|divergence| divergence > 1e-6), "{damage}");
+    // The model reads 64 tokens, fewer than four facts have.
+    let mut records: Vec<serde_json::Value> = serde_json::from_str(RECORDS).expect("records");
+    let record = records[0].clone();
+    records.extend(["Lisbon", "Oslo", "Paris", "Vienna"].map(|subject| {
+        let mut record = record.clone();
+        record["requested_rewrite"]["subject"] = subject.into();
+        record
+    }));
+    project.write("records.json", &serde_json::to_string(&records).expect("records"));
+    let run =
+        project.run(&["bench", "counterfact", "records.json", "--editors", "ike,ft", "--batch", "6", "--batch-only"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    assert!(run.whole().contains("ike: 6 facts and a prompt after them are"), "{}", run.whole());
+    assert!(run.out().contains("ft × 6") && !run.out().contains("ike × 6"), "{}", run.out());
+}
+
+#[test]
+fn breadth_first_training_needs_an_end_token() {
+    let project = project();
+    let config = project.read("model/config.json");
+    let without = config.replace("\"eos_token_id\": 0, ", "");
+    assert_ne!(without, config);
+    project.write("model/config.json", &without);
+    let run = project.run(&["bench", "counterfact", "records.json", "--editors", "ft,ft-bf"]);
+    assert_eq!((run.code(), run.out().as_str()), (Some(2), ""), "{}", run.whole());
+    assert!(run.err().contains("ft-bf: config.json of the model has no usable `eos_token_id`"), "{}", run.err());
 }
 
 #[test]
@@ -209,13 +271,16 @@ fn failed_edits_do_not_stop_a_run() {
 fn refused_runs_state_the_reason() {
     let project = project();
     project.write("none.json", "[]");
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["nowhere.json"], "nowhere.json"),
         (&["none.json"], "there is no record to edit"),
         (&["records.json", "--batch", "9"], "`--batch 9` is more than 2 records"),
         (&["records.json", "--batch", "0"], "a number of records, or `all`"),
         (&["records.json", "--set", "rome.steps=3"], "rome.refine-steps: steps of refinement"),
         (&["records.json", "--editors", "ft", "--set", "ft.layer=99"], "ft.layer: "),
+        (&["records.json", "--editors", "ft-bf", "--set", "ft-bf.layer=3"], "ft-bf.layer: "),
+        (&["records.json", "--editors", "ultraedit", "--set", "ultraedit.layer=3"], "ultraedit.layer: "),
+        (&["records.json", "--set", "ft-bf.epochs=0.5"], "ft-bf.epochs must be a whole number"),
         (&["records.json", "--set", "rome.refine-steps=2.5"], "rome.refine-steps must be a whole number"),
         (&["records.json", "--references", "nowhere"], "tfidf_vocab.json"),
         (&["records.json", "--out", "model/x"], "model"),

@@ -98,6 +98,29 @@ pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage
     damage_cached(&MeasurementCache::disabled(), before, after, neutral, &NoProgress)
 }
 
+/// The token ids of a text that a model reads before every document.
+#[derive(Clone, Copy, Debug)]
+pub struct PrefixTokens<'a> {
+    pub ids: &'a [u32],
+    /// The number of special tokens at the start of `ids` that the tokenizer puts before every text. The documents
+    /// start with them too, and they are not repeated after the prefix.
+    pub special: usize,
+}
+
+/// Measures the damage on neutral text between `before`, which reads each document alone, and `after`, which reads
+/// `prefix` and then the document. A document is cut to the positions that the prefix leaves in the context.
+///
+/// # Errors
+/// If the logits of a model are not finite.
+pub fn damage_after_prefix(
+    before: &Model,
+    after: &Model,
+    prefix: PrefixTokens<'_>,
+    neutral: &Neutral,
+) -> Result<Damage, ModelError> {
+    measure(&MeasurementCache::disabled(), (before, after), prefix, neutral, &NoProgress)
+}
+
 /// Measures the damage on neutral text between two models. The final hidden states of the earlier model and the result
 /// are cached.
 ///
@@ -110,11 +133,26 @@ pub fn damage_cached(
     neutral: &Neutral,
     progress: &dyn Progress,
 ) -> Result<Damage, ModelError> {
+    let damage = measure(cache, (before, after), PrefixTokens { ids: &[], special: 0 }, neutral, progress)?;
+    cache.store_damage(neutral, &damage);
+    Ok(damage)
+}
+
+fn measure(
+    cache: &MeasurementCache<'_>,
+    (before, after): (&Model, &Model),
+    prefix: PrefixTokens<'_>,
+    neutral: &Neutral,
+    progress: &dyn Progress,
+) -> Result<Damage, ModelError> {
     let (mut tokens, mut divergence, mut losses, mut documents) = (0, 0.0, [0.0, 0.0], 0);
+    let free = (before.spec().max_positions + prefix.special).saturating_sub(prefix.ids.len());
     for (done, document) in neutral.0.iter().enumerate().filter(|(_, document)| document.len() > 1) {
-        let (row, labels) = (&document[..document.len() - 1], &document[1..]);
+        let length = free.min(document.len() - 1);
+        let (row, labels) = (&document[..length], &document[1..=length]);
         let was = before.lm_head(&cache.states(before, &[vec![(row, row.len())]]));
-        let is = after.logits(&[row], &[row.len()]).swap_remove(0);
+        let read = [prefix.ids, &row[prefix.special.min(length)..]].concat();
+        let is = after.logits(&[&read], &[row.len()]).swap_remove(0);
         for [between, first, second] in compare_positions(&was, &is, labels, before.spec().vocabulary) {
             divergence += between;
             losses[0] -= first;
@@ -128,15 +166,13 @@ pub fn damage_cached(
     if [divergence, losses[0], losses[1]].iter().any(|sum| !sum.is_finite()) {
         return Err(ModelError::Overflow);
     }
-    let damage = Damage {
+    Ok(Damage {
         documents,
         tokens,
         divergence: mean(divergence),
         perplexity_before: exp64(mean(losses[0])),
         perplexity_after: exp64(mean(losses[1])),
-    };
-    cache.store_damage(neutral, &damage);
-    Ok(damage)
+    })
 }
 
 /// Returns three numbers per position: KL(before ‖ after) of the next token, and the log-probability of the label with

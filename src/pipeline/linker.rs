@@ -88,8 +88,19 @@ impl<'a> Linker<'a> {
         pairs: &[LinkPair<'_>],
         factor: &Factor,
     ) -> Self {
-        let residuals = pairs.iter().map(|pair| residual(pair, &model.mlp_output_f64(layer, pair.key))).collect();
         let system = KeySystem::new(factor, &pairs.iter().map(|pair| pair.key).collect::<Vec<_>>());
+        Self::with_system(model, layer, edits, pairs, system)
+    }
+
+    /// Does the same as [`Linker::new`], but with the linear system `system` over the MLP keys of `pairs`.
+    pub fn with_system(
+        model: &'a Model,
+        layer: usize,
+        edits: Vec<LinkEdit<'a>>,
+        pairs: &[LinkPair<'_>],
+        system: KeySystem,
+    ) -> Self {
+        let residuals = pairs.iter().map(|pair| residual(pair, &model.mlp_output_f64(layer, pair.key))).collect();
         Self { model, layer, edits, system, residuals, refinement: None }
     }
 

@@ -104,7 +104,7 @@ impl std::str::FromStr for Size {
 
 /// Name endings of the settings that are counts or layer indices, such as `rome.refine-steps`. Only whole numbers are
 /// accepted for these settings.
-const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
+const WHOLE: [&str; 8] = ["-steps", "-layers", ".layers", ".layer", ".epochs", "-contexts", "-sentences", "-from"];
 
 /// The value of `--set`: the name of a numeric setting of an editor, such as `rome.refine-steps`, and its new value.
 #[derive(Clone, Debug, PartialEq)]
@@ -210,11 +210,11 @@ fn run_editors(
     cases: Vec<Case>,
 ) -> Result<BenchOutput, Failure> {
     let names = arguments.names();
-    let refusals = names.iter().filter_map(|name| name.refuses(&base.model)).next();
+    let refusals = names.iter().filter_map(|name| name.refuses(base)).next();
     if let Some(why) = refusals {
         return Err(refused(why.to_owned()));
     }
-    for name in ["ft.layer", "ft+l.layer"] {
+    for name in ["ft.layer", "ft+l.layer", "ft-bf.layer", "ultraedit.layer"] {
         let layer = arguments.set.iter().find(|Setting(other, _)| other == name);
         let found = layer.map(|Setting(_, layer)| base.model.spec().check_layer(*layer as usize)).transpose();
         found.map_err(|error| refused(format!("{name}: {error}")))?;

@@ -190,20 +190,34 @@ impl Tokens {
     /// the patch. They are therefore not read from tokenizer_config.json, which the digest of the base model does not
     /// cover.
     pub fn start_texts(&self) -> Vec<String> {
-        let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
-        let config: serde_json::Value =
-            config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let config_id = |name: &str| match &config[name] {
-            // Some configs state a list of ids under `bos_token_id` or, more often, `eos_token_id`. The first id of the
-            // list is used.
-            serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
-            one => one.as_u64(),
-        };
-        let ids = ["bos_token_id", "eos_token_id"].into_iter().filter_map(config_id);
-        let ids = ids.filter_map(|id| u32::try_from(id).ok()).filter(|id| self.is_special(*id));
+        let ids = self.config_ids(["bos_token_id", "eos_token_id"]);
+        let ids = ids.into_iter().flatten().filter(|id| self.is_special(*id));
         let mut texts: Vec<String> = ids.filter_map(|id| self.tokenizer.id_to_token(id)).collect();
         texts.dedup();
         texts
+    }
+
+    /// Returns the token that ends a text: `eos_token_id` of config.json. Returns `None` if config.json does not state
+    /// it, or if the model has no embedding for it.
+    pub fn end_token(&self) -> Option<u32> {
+        let [id] = self.config_ids(["eos_token_id"]);
+        id.filter(|id| (*id as usize) < self.vocabulary)
+    }
+
+    /// Returns the token ids under `names` in config.json; `None` for a name without an id.
+    fn config_ids<const COUNT: usize>(&self, names: [&str; COUNT]) -> [Option<u32>; COUNT] {
+        let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
+        let config: serde_json::Value =
+            config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        names.map(|name| {
+            let id = match &config[name] {
+                // Some configs state a list of ids under `bos_token_id` or, more often, `eos_token_id`. The first id of
+                // the list is used.
+                serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
+                one => one.as_u64(),
+            };
+            id.and_then(|id| u32::try_from(id).ok())
+        })
     }
 
     /// Tokenises a prompt. A user message is rendered with the chat template, which writes the special tokens. Any

@@ -117,14 +117,23 @@ impl<'a> EvalContext<'a> {
         let (tokens, limit) = (&self.base.tokens, self.base.model.spec().max_positions);
         let fact = Fact { subject: &case.subject, prompt: &case.prompt, target: &case.target, chat: false };
         let resolved = Resolved::new(tokens, &self.setup.templates, fact, limit)?;
-        let asked = |error: ModelError| ResolveError::from(error);
-        let questions = if likelier {
-            CaseQuestions::Likelihoods(counterfact::LikelihoodQuestions::new(&case, tokens, limit).map_err(asked)?)
-        } else {
-            CaseQuestions::Tokens(zsre::TokenQuestions::new(&case, tokens, limit).map_err(asked)?)
-        };
+        let questions = self.questions(&case, likelier, "").map_err(ResolveError::from)?;
         let meaning = meaning(&case.subject, &case.prompt, &case.target, false);
         Ok(PreparedCase { case, resolved, meaning, questions })
+    }
+
+    /// Tokenizes the prompts and answers of a record, with the text `prefix` before every prompt: for the metrics of
+    /// CounterFact if `likelier` is true, otherwise for the metrics of zsRE.
+    ///
+    /// # Errors
+    /// If the tokenizer rejects a text, or a text with its prefix is longer than the context of the model.
+    pub fn questions(&self, case: &Case, likelier: bool, prefix: &str) -> Result<CaseQuestions, ModelError> {
+        let (tokens, limit) = (&self.base.tokens, self.base.model.spec().max_positions);
+        Ok(if likelier {
+            CaseQuestions::Likelihoods(counterfact::LikelihoodQuestions::after_prefix(prefix, case, tokens, limit)?)
+        } else {
+            CaseQuestions::Tokens(zsre::TokenQuestions::after_prefix(prefix, case, tokens, limit)?)
+        })
     }
 
     /// Returns the MLP key and the value vector of a record. They are read from the store, or computed and then stored.

@@ -14,8 +14,8 @@ use super::metrics::fluency::fluency;
 use super::metrics::generate::generate;
 use super::metrics::{counterfact, zsre};
 use super::peak_memory::PeakMemory;
-use crate::behaviour::damage::{Neutral, damage};
-use crate::behaviour::{Question, scores};
+use crate::behaviour::damage::{Damage, Neutral, PrefixTokens, damage_after_prefix};
+use crate::behaviour::{Question, prompt, scores};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::{Model, ModelError};
 use crate::progress::Progress;
@@ -145,9 +145,15 @@ pub struct Bench<'a> {
 /// # Errors
 /// If the tokenizer rejects a text, or a text is longer than the context of the model.
 pub fn knows(context: &EvalContext<'_>, model: &Model, case: &Case) -> Result<bool, ModelError> {
+    knows_after_prefix(context, model, "", case)
+}
+
+/// Does the same as [`knows`], but with the text `prefix` before the prompt.
+fn knows_after_prefix(context: &EvalContext<'_>, model: &Model, prefix: &str, case: &Case) -> Result<bool, ModelError> {
     let Some(was) = &case.was else { return Ok(false) };
     let limit = context.base.model.spec().max_positions;
-    let question = Question::new(&context.base.tokens, case.filled().as_str().into(), was, limit)?;
+    let asked = format!("{prefix}{}", case.filled());
+    let question = Question::new(&context.base.tokens, asked.as_str().into(), was, limit)?;
     Ok(scores(model, &[question])[0].holds)
 }
 
@@ -159,8 +165,8 @@ impl Bench<'_> {
     pub fn base(&self, index: usize) -> Result<RecordResult, Failure> {
         let stated = &self.cases[index];
         let model = &self.context.base.model;
-        let (fluency, consistency) = self.generated_scores(model, index)?;
-        let measured = stated.measure(model);
+        let (fluency, consistency) = self.generated_scores(model, "", index).map_err(text_error)?;
+        let measured = stated.questions.measure(model);
         let (record, case, editor) = (stated.case.record, stated.case.id, None);
         Ok(RecordResult {
             editor,
@@ -190,12 +196,13 @@ impl Bench<'_> {
         let recalled = self.context.from_store.get();
         let (edited, seconds, memory) = timed(|| editor.edit(self.context, &[stated], progress))?;
         let seconds = (self.context.from_store.get() == recalled).then_some(seconds);
-        let (fluency, consistency) = self.generated_scores(&edited.model, index)?;
+        let generated = self.generated_scores(&edited.model, &edited.prefix, index);
+        let (fluency, consistency) = generated.map_err(|error| edited.unmeasured(error))?;
         Ok(RecordResult {
             editor: Some(name.text().to_owned()),
             record: stated.case.record,
             case: stated.case.id,
-            measured: stated.measure(&edited.model),
+            measured: self.measure(stated, &edited)?,
             fluency,
             consistency,
             seconds,
@@ -221,14 +228,14 @@ impl Bench<'_> {
         let damaged = self.neutral.as_ref().map(|neutral| {
             // `damage` fails if the edited model's output is not finite. The output of the base was checked before the
             // benchmark.
-            let Ok(found) = damage(&self.context.base.model, &edited.model, neutral) else { return (None, None) };
+            let Ok(found) = self.damage(&edited, neutral) else { return (None, None) };
             let finite = |number: f64| Some(number).filter(|number| number.is_finite());
             (finite(found.divergence), finite(found.growth()))
         });
         Ok(BatchResult {
             editor: name.text().to_owned(),
             size: some.len(),
-            measured: some.iter().map(|stated| stated.measure(&edited.model)).collect(),
+            measured: some.iter().map(|stated| self.measure(stated, &edited)).collect::<Result<_, _>>()?,
             untouched: self.untouched(&edited, some, rest)?,
             damage: damaged,
             seconds,
@@ -245,7 +252,7 @@ impl Bench<'_> {
         edited: &Edited,
         some: &[PreparedCase],
         rest: &[PreparedCase],
-    ) -> Result<Option<(usize, usize)>, Failure> {
+    ) -> Result<Option<(usize, usize)>, EditError> {
         let subjects: BTreeSet<&str> = some.iter().map(|stated| stated.case.subject.as_str()).collect();
         let others = rest.iter().filter(|stated| !subjects.contains(stated.case.subject.as_str()));
         let (mut kept, mut all) = (0, 0);
@@ -255,21 +262,48 @@ impl Bench<'_> {
             }
             if knows(self.context, &self.context.base.model, &stated.case).map_err(text_error)? {
                 all += 1;
-                kept += usize::from(knows(self.context, &edited.model, &stated.case).map_err(text_error)?);
+                let kept_one = knows_after_prefix(self.context, &edited.model, &edited.prefix, &stated.case);
+                kept += usize::from(kept_one.map_err(|error| edited.unmeasured(error))?);
             }
         }
         Ok((all > 0).then_some((kept, all)))
     }
 
-    /// Generates text for a record and returns the fluency GE and the consistency RS of the text. Both are `None` if no
+    /// Measures an edited model on the prompts of a record.
+    ///
+    /// # Errors
+    /// If a prompt does not fit the context of the model after the prefix of the edited model.
+    fn measure(&self, stated: &PreparedCase, edited: &Edited) -> Result<CaseMetrics, EditError> {
+        if edited.prefix.is_empty() {
+            return Ok(stated.questions.measure(&edited.model));
+        }
+        let likelier = matches!(stated.questions, CaseQuestions::Likelihoods(_));
+        let questions = self.context.questions(&stated.case, likelier, &edited.prefix);
+        Ok(questions.map_err(|error| edited.unmeasured(error))?.measure(&edited.model))
+    }
+
+    fn damage(&self, edited: &Edited, neutral: &Neutral) -> Result<Damage, ModelError> {
+        let (base, tokens) = (&self.context.base.model, &self.context.base.tokens);
+        let prefix = edited.prefix.as_str();
+        let ids = if prefix.is_empty() { vec![] } else { prompt(tokens, prefix.into(), base.spec().max_positions)? };
+        let special = ids.iter().take_while(|id| tokens.is_special(**id)).count();
+        damage_after_prefix(base, &edited.model, PrefixTokens { ids: &ids, special }, neutral)
+    }
+
+    /// Generates text for a record, with `prefix` before each prompt, and returns the fluency GE and the consistency RS of the text. Both are `None` if no
     /// text is generated for the record. RS is also `None` if there are no reference texts for the record.
-    fn generated_scores(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Failure> {
+    fn generated_scores(
+        &self,
+        model: &Model,
+        prefix: &str,
+        index: usize,
+    ) -> Result<(Option<f64>, Option<f64>), ModelError> {
         let GenerationOptions { every, seed, references } = self.generation;
         let case = &self.cases[index].case;
         if every == 0 || !index.is_multiple_of(every) || case.generation.is_empty() {
             return Ok((None, None));
         }
-        let texts = generate(model, &self.context.base.tokens, &case.generation, seed).map_err(text_error)?;
+        let texts = generate(model, &self.context.base.tokens, prefix, &case.generation, seed)?;
         let consistency = references.and_then(|references| {
             let key = (case.relation.clone()?, case.target_id.clone()?);
             Some(references.weights.cosine(&texts.join(" "), references.texts.get(&key)?))
@@ -278,11 +312,24 @@ impl Bench<'_> {
     }
 }
 
-impl PreparedCase {
+impl CaseQuestions {
     fn measure(&self, model: &Model) -> CaseMetrics {
-        match &self.questions {
-            CaseQuestions::Likelihoods(questions) => CaseMetrics::Likelihoods(questions.measure(model)),
-            CaseQuestions::Tokens(questions) => CaseMetrics::Tokens(questions.measure(model)),
+        match self {
+            Self::Likelihoods(questions) => CaseMetrics::Likelihoods(questions.measure(model)),
+            Self::Tokens(questions) => CaseMetrics::Tokens(questions.measure(model)),
+        }
+    }
+}
+
+impl Edited {
+    /// Converts an error in tokenizing a prompt or an answer. If the prefix makes a prompt longer than the context of
+    /// the model, only the edit of these facts fails.
+    fn unmeasured(&self, error: ModelError) -> EditError {
+        match error {
+            ModelError::TooLong { tokens, limit, .. } if !self.prefix.is_empty() => EditError::Facts(format!(
+                "a prompt with the facts before it is {tokens} tokens long; the model's context is {limit}"
+            )),
+            other => EditError::Stop(text_error(other)),
         }
     }
 }

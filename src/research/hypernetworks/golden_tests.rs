@@ -38,7 +38,7 @@ fn filled(count: usize, t: usize, amplitude: f64, base: f64) -> Vec<f32> {
     (0..count).map(|k| (base + amplitude * (1.7 * t as f64 + 0.61 * k as f64 + 0.3).sin()) as f32).collect()
 }
 
-pub(super) fn toy_model() -> Model {
+pub(crate) fn toy_model() -> Model {
     let (d, f) = (4, 10);
     let mut tensors: Vec<(String, Vec<u64>, f64, f64)> =
         vec![("wte.weight".into(), vec![11, d], 0.7, 0.0), ("wpe.weight".into(), vec![16, d], 0.3, 0.0)];

@@ -29,4 +29,4 @@ pub mod train;
 pub mod whitening;
 
 #[cfg(test)]
-mod golden_tests;
+pub(crate) mod golden_tests;

@@ -38,7 +38,7 @@ impl Editor for KnowledgeNeurons {
         for stated in facts {
             model = self.one(context, &model, stated)?;
         }
-        Ok(Edited { model, unconverged: None })
+        Ok(Edited::new(model, None))
     }
 }
 

@@ -119,7 +119,7 @@ impl Editor for MassEditSettings {
         let resolved_facts: Vec<&Resolved> = resolved.iter().collect();
         let spread = distribute(&context.base.model, &layers, &resolved_facts, &targets, &*rows);
         let (_, model) = spread.map_err(|error| not_spread(&error))?;
-        Ok(Edited { model, unconverged: Some(unconverged) })
+        Ok(Edited::new(model, Some(unconverged)))
     }
 }
 

@@ -1,17 +1,23 @@
 //! Implements the editing methods that the benchmark compares. Methods that train an auxiliary network are not
 //! included.
 //!
+//! `ike` changes no weight: it puts the facts before every prompt.
+//!
 //! Methods whose result fits in a patch use the solvers in [`crate::link`]. The remaining methods are baselines and
 //! never produce a patch: they edit the model several times in sequence, or change tensors that a patch cannot store.
 
 mod ft;
+mod ike;
 mod kn;
 mod mass;
 mod rome;
 mod rome_released;
 mod rome_sequential;
+mod ultraedit;
 
 use std::collections::BTreeMap;
+
+use rome::SecondMoment;
 
 use super::eval_context::{EvalContext, PreparedCase};
 use crate::diagnostics::{Code, Diagnostic, Failure};
@@ -19,6 +25,7 @@ use crate::link::Refinement;
 use crate::link::distribute::DistributeError;
 use crate::model::Model;
 use crate::patch::PatchError;
+use crate::pipeline::Base;
 use crate::progress::Progress;
 
 pub struct Edited {
@@ -27,6 +34,14 @@ pub struct Edited {
     /// The number of facts for which the optimisation of the value vector did not converge; `None` if the method
     /// optimises no value vectors.
     pub unconverged: Option<usize>,
+    /// The text that is put before every prompt of the edited model; empty if the method changes weights.
+    pub prefix: String,
+}
+
+impl Edited {
+    fn new(model: Model, unconverged: Option<usize>) -> Self {
+        Self { model, unconverged, prefix: String::new() }
+    }
 }
 
 /// An error of an editor. The variant determines whether the benchmark continues.
@@ -68,6 +83,8 @@ pub enum EditorName {
     /// ROME as in its released code: two MLP keys in one update (mean over templates, prompt alone), 20 steps per value
     /// without retries
     RomeReleased,
+    /// ROME with the identity matrix in place of the second moment, as in EasyEdit's settings; otherwise as rome-closed
+    RomeIdentity,
     /// ROME for one fact after another, each on the model with the previous edits
     RomeSequential,
     /// MEMIT (Meng et al. 2023)
@@ -81,8 +98,15 @@ pub enum EditorName {
     /// Fine-tuning with a limit on the change of each weight
     #[value(name = "ft+l", alias = "ft-l")]
     FtL,
+    /// Breadth-first fine-tuning, LocFT-BF (ICLR 2026): shuffled batches, only the matrix of one down-projection, the
+    /// answer with an end token
+    FtBf,
+    /// UltraEdit (Gu et al. 2025): one backward pass and one linear solve per MLP matrix
+    Ultraedit,
     /// Knowledge neurons (Dai et al. 2022)
     Kn,
+    /// In-context editing: the facts before every prompt, without demonstrations (Zheng et al. 2023)
+    Ike,
 }
 
 impl EditorName {
@@ -91,19 +115,27 @@ impl EditorName {
             Self::Rome => "rome",
             Self::RomeClosed => "rome-closed",
             Self::RomeReleased => "rome-released",
+            Self::RomeIdentity => "rome-identity",
             Self::RomeSequential => "rome-sequential",
             Self::Memit => "memit",
             Self::Emmet => "emmet",
             Self::Alphaedit => "alphaedit",
             Self::Ft => "ft",
             Self::FtL => "ft+l",
+            Self::FtBf => "ft-bf",
+            Self::Ultraedit => "ultraedit",
             Self::Kn => "kn",
+            Self::Ike => "ike",
         }
     }
 
     /// Returns the reason why the editor does not support the model; `None` if the editor supports it.
-    pub fn refuses(self, model: &Model) -> Option<&'static str> {
-        (self == Self::Kn && model.spec().family.mlp_gate.is_some()).then_some(kn::GATED)
+    pub fn refuses(self, base: &Base) -> Option<&'static str> {
+        match self {
+            Self::Kn => base.model.spec().family.mlp_gate.is_some().then_some(kn::GATED),
+            Self::FtBf => base.tokens.end_token().is_none().then_some(ft::NO_END),
+            _ => None,
+        }
     }
 
     /// Returns whether the editor is benchmarked on sets of facts that are edited at once.
@@ -116,7 +148,7 @@ impl EditorName {
 pub type Overrides = BTreeMap<String, f64>;
 
 /// The names of the editor settings that the user can override. Each name has a description for error messages.
-pub const NUMBERS: [(&str, &str); 20] = [
+pub const NUMBERS: [(&str, &str); 25] = [
     ("rome.refine-steps", "steps of refinement"),
     ("rome.refine-rate", "Adam's learning rate of the refinement"),
     ("rome.refine-layers", "layers that the refinement changes"),
@@ -136,6 +168,11 @@ pub const NUMBERS: [(&str, &str); 20] = [
     ("ft.layer", "the layer that ft tunes; by default the project's"),
     ("ft+l.layer", "the layer that ft+l tunes"),
     ("ft+l.bound", "the maximum change of a weight"),
+    ("ft-bf.rate", "Adam's learning rate"),
+    ("ft-bf.layer", "the layer that ft-bf tunes; by default the project's"),
+    ("ft-bf.epochs", "the maximum number of passes over the facts"),
+    ("ultraedit.rate", "η, the size of the change"),
+    ("ultraedit.layer", "the only layer that ultraedit changes; by default several late layers"),
     ("values.clamp", "the longest δ of memit, emmet and alphaedit, as a multiple of the length of the hidden state"),
 ];
 
@@ -160,9 +197,11 @@ pub fn editor(name: EditorName, overrides: &Overrides, published: bool) -> Box<d
                 ..defaults
             };
             let from = whole("rome.refine-from", crate::pipeline::setup::REFINED_FROM);
-            Box::new(rome::Rome { refinement: Some(refinement).filter(|refinement| refinement.steps > 0), from })
+            let refinement = Some(refinement).filter(|refinement| refinement.steps > 0);
+            Box::new(rome::Rome { moment: SecondMoment::Corpus, refinement, from })
         }
-        EditorName::RomeClosed => Box::new(rome::Rome { refinement: None, from: 0 }),
+        EditorName::RomeClosed => Box::new(rome::Rome { moment: SecondMoment::Corpus, refinement: None, from: 0 }),
+        EditorName::RomeIdentity => Box::new(rome::Rome { moment: SecondMoment::Identity, refinement: None, from: 0 }),
         EditorName::RomeReleased => Box::new(rome_released::RomeReleased),
         EditorName::RomeSequential => Box::new(rome_sequential::RomeSequential),
         EditorName::Memit | EditorName::Emmet | EditorName::Alphaedit => Box::new(mass::MassEditSettings {
@@ -179,8 +218,20 @@ pub fn editor(name: EditorName, overrides: &Overrides, published: bool) -> Box<d
             let (bound, layer) =
                 if name == EditorName::Ft { (ft::Bound::None, "ft.layer") } else { (held, "ft+l.layer") };
             let layer = overrides.get(layer).map(|layer| *layer as usize);
-            Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), layer, bound, published })
+            let loss = if published { ft::AnswerLoss::AfterPrompt } else { ft::AnswerLoss::Answer };
+            Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), layer, bound, loss, ..ft::FineTuning::rome() })
         }
+        EditorName::FtBf => {
+            let defaults = ft::FineTuning::breadth_first();
+            let layer = overrides.get("ft-bf.layer").map(|layer| *layer as usize);
+            let (rate, epochs) = (number("ft-bf.rate", defaults.rate), whole("ft-bf.epochs", defaults.epochs));
+            Box::new(ft::FineTuning { rate, layer, epochs, ..defaults })
+        }
+        EditorName::Ultraedit => Box::new(ultraedit::UltraEdit {
+            rate: overrides.get("ultraedit.rate").copied(),
+            layer: overrides.get("ultraedit.layer").map(|layer| *layer as usize),
+        }),
+        EditorName::Ike => Box::new(ike::InContext),
         EditorName::Kn => Box::new(kn::KnowledgeNeurons { published }),
     }
 }

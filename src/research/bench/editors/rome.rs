@@ -1,18 +1,31 @@
 //! Implements ROME as in `build`. Each edit has one MLP key, averaged over context templates. The optimisation of a
 //! value is retried until it converges. The values of a large set of edits are refined, that is, optimised jointly.
 //! Unlike `build`, this editor accepts an edit whose value did not converge.
+//!
+//! EasyEdit's settings of ROME edit without the second moment, that is, with the identity matrix in its place.
+//! [`SecondMoment::Identity`] selects this behaviour.
 
 use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, keys};
-use crate::link::{LinkPair, Refinement};
+use crate::link::{KeySystem, LinkPair, Refinement};
 use crate::pipeline::link_inputs::neutral_sentences;
 use crate::pipeline::linker::{LayerSystem, LinkEdit, LinkError, Linker, RefinementInputs};
 use crate::pipeline::statistics::statistics_error;
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 
+/// The matrix `C` in the update of ROME, in which `C⁻¹ k*` is the direction of the change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecondMoment {
+    /// The second moment of the MLP keys on the corpus.
+    Corpus,
+    /// The identity matrix. No statistics are computed or read.
+    Identity,
+}
+
 pub(crate) struct Rome {
+    pub moment: SecondMoment,
     pub refinement: Option<Refinement>,
     /// The minimum size of a set for refinement. Refinement optimises the values of all facts of a set jointly.
     pub from: usize,
@@ -42,8 +55,14 @@ impl Editor for Rome {
         let pairs: Vec<LinkPair<'_>> =
             found.iter().map(|found| LinkPair { key: &found.key, value: &found.value }).collect();
         let edits = order.iter().map(|stated| LinkEdit { meaning: stated.meaning, resolved: &stated.resolved });
-        let factor = context.factor(layer, progress)?;
-        let mut linker = Linker::new(base, layer, edits.collect(), &pairs, &factor);
+        let keys: Vec<&[f32]> = pairs.iter().map(|pair| pair.key).collect();
+        let system = match self.moment {
+            SecondMoment::Corpus => KeySystem::new(&*context.factor(layer, progress)?, &keys),
+            SecondMoment::Identity => {
+                KeySystem::of(&keys, keys.iter().map(|key| key.iter().map(|&x| f64::from(x)).collect()).collect())
+            }
+        };
+        let mut linker = Linker::with_system(base, layer, edits.collect(), &pairs, system);
         let refinement = self.refinement.as_ref().filter(|_| facts.len() >= self.from.max(1));
         if let Some(refinement) = refinement {
             linker = linker.refined(refinement_inputs(context, &order, refinement, progress)?);
@@ -54,7 +73,7 @@ impl Editor for Rome {
         for update in &linked.map_err(|error| not_linked(&order, error))?.updates {
             model = update.apply_to(&model).map_err(|error| not_finite(&error))?;
         }
-        Ok(Edited { model, unconverged: Some(unconverged) })
+        Ok(Edited::new(model, Some(unconverged)))
     }
 }
 

@@ -44,7 +44,7 @@ impl Editor for RomeReleased {
             let rows = vec![whitened.iter().map(|u| u / product).collect()];
             model = LayerUpdate { layer, columns, rows }.apply_to(&model).map_err(|error| not_finite(&error))?;
         }
-        Ok(Edited { model, unconverged: Some(unconverged) })
+        Ok(Edited::new(model, Some(unconverged)))
     }
 }
 

@@ -30,6 +30,6 @@ impl Editor for RomeSequential {
             let rows = solved.map_err(|error| EditError::Facts(error.to_string()))?.rows;
             model = LayerUpdate { layer, columns, rows }.apply_to(&model).map_err(|error| not_finite(&error))?;
         }
-        Ok(Edited { model, unconverged: Some(unconverged) })
+        Ok(Edited::new(model, Some(unconverged)))
     }
 }

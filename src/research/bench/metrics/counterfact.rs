@@ -51,6 +51,14 @@ impl LikelihoodQuestions {
     /// # Errors
     /// If the tokenizer rejects a text, or a text is longer than `limit` tokens.
     pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
+        Self::after_prefix("", case, tokens, limit)
+    }
+
+    /// Does the same as [`LikelihoodQuestions::new`], but with the text `prefix` before every prompt.
+    ///
+    /// # Errors
+    /// If the tokenizer rejects a text, or a text with its prefix is longer than `limit` tokens.
+    pub fn after_prefix(prefix: &str, case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
         let (new, old) = (case.target.as_str(), case.was.as_deref().unwrap_or_default());
         let filled = case.filled();
         let mut asked = vec![(filled.as_str(), new, old)];
@@ -58,8 +66,9 @@ impl LikelihoodQuestions {
         asked.extend(case.neighbours.iter().map(|one| (one.prompt.as_str(), one.answer.as_str(), new)));
         let mut questions = Vec::with_capacity(2 * asked.len());
         for (prompt, wanted, other) in asked {
+            let prompt = format!("{prefix}{prompt}");
             for answer in [wanted, other] {
-                questions.push(Question::new(tokens, prompt.into(), answer, limit)?);
+                questions.push(Question::new(tokens, prompt.as_str().into(), answer, limit)?);
             }
         }
         Ok(Self { questions, paraphrases: case.paraphrases.len() })

@@ -20,18 +20,25 @@ const LENGTH: usize = 100;
 /// The end-of-text marker of GPT-2, which the published evaluation removes from generated texts.
 const END: &str = "<|endoftext|>";
 
-/// Generates one text per prompt and returns the texts in the order of the prompts.
+/// Generates one text per prompt and returns the texts in the order of the prompts. The model reads the text `prefix`
+/// before each prompt. The prefix is not part of the returned texts, and does not count towards their length.
 ///
 /// # Errors
-/// If the tokenizer rejects a prompt, or a prompt has more tokens than the context of the model.
-pub fn generate(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -> Result<Vec<String>, ModelError> {
+/// If the tokenizer rejects a prompt, or a prompt with its prefix has more tokens than the context of the model.
+pub fn generate(
+    model: &Model,
+    tokens: &Tokens,
+    prefix: &str,
+    prompts: &[String],
+    seed: u64,
+) -> Result<Vec<String>, ModelError> {
     let one = |(index, prompt): (usize, &String)| {
         let digest = FieldHasher::new("generated/1")
             .number("seed", seed)
             .number("index", index as u64)
             .text("prompt", prompt)
             .finish();
-        generate_one(model, tokens, prompt, NumpyRandomState::new(number(&digest)))
+        generate_one(model, tokens, (prefix, prompt), NumpyRandomState::new(number(&digest)))
     };
     prompts.par_iter().enumerate().map(one).collect()
 }
@@ -44,11 +51,14 @@ fn number(digest: &Digest) -> u32 {
 fn generate_one(
     model: &Model,
     tokens: &Tokens,
-    prompt: &str,
+    (prefix, prompt): (&str, &str),
     mut random: NumpyRandomState,
 ) -> Result<String, ModelError> {
-    let mut ids = crate::behaviour::prompt(tokens, prompt.into(), model.spec().max_positions)?;
-    let length = LENGTH.min(model.spec().max_positions);
+    let limit = model.spec().max_positions;
+    let read = |text: &str| crate::behaviour::prompt(tokens, text.into(), limit);
+    let mut ids = read(&format!("{prefix}{prompt}"))?;
+    let added = ids.len().saturating_sub(read(prompt)?.len());
+    let length = (added + LENGTH).min(limit);
     let mut text = Generation::new(model);
     let mut logits = text.push(&ids);
     while ids.len() < length {
@@ -58,7 +68,8 @@ fn generate_one(
             logits = text.push(&[next]);
         }
     }
-    Ok(plain(&tokens.decode(&ids)))
+    let whole = tokens.decode(&ids);
+    Ok(plain(whole.strip_prefix(prefix).unwrap_or(&whole)))
 }
 
 /// Samples a token from `(token, probability)` pairs. `at` is a random number from 0 to 1 (exclusive). The

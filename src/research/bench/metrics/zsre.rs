@@ -44,14 +44,23 @@ impl TokenQuestions {
     /// # Errors
     /// If the tokenizer rejects a text, or a text is longer than `limit` tokens.
     pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
-        let mut predictions = predict(&case.filled(), &case.target, tokens, limit)?;
+        Self::after_prefix("", case, tokens, limit)
+    }
+
+    /// Does the same as [`TokenQuestions::new`], but with the text `prefix` before every prompt.
+    ///
+    /// # Errors
+    /// If the tokenizer rejects a text, or a text with its prefix is longer than `limit` tokens.
+    pub fn after_prefix(prefix: &str, case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
+        let asked = |prompt: &str, answer: &str| predict(&format!("{prefix}{prompt}"), answer, tokens, limit);
+        let mut predictions = asked(&case.filled(), &case.target)?;
         let rewrite = predictions.len();
         for paraphrase in &case.paraphrases {
-            predictions.extend(predict(paraphrase, &case.target, tokens, limit)?);
+            predictions.extend(asked(paraphrase, &case.target)?);
         }
         let paraphrase = predictions.len() - rewrite;
         for neighbour in &case.neighbours {
-            predictions.extend(predict(&neighbour.prompt, &neighbour.answer, tokens, limit)?);
+            predictions.extend(asked(&neighbour.prompt, &neighbour.answer)?);
         }
         Ok(Self { predictions, parts: [rewrite, paraphrase] })
     }
