@@ -77,7 +77,7 @@ enum Verb {
     #[command(subcommand)]
     Stats(stats::StatsVerb),
     Trace(trace::Arguments),
-    Bench(bench::Arguments),
+    Bench(bench::BenchCommand),
     /// Manage the cache: list, check and remove entries, or copy them to another machine
     Store {
         #[command(subcommand)]
@@ -106,6 +106,7 @@ impl Verb {
     fn stores_results(&self) -> bool {
         matches!(self, Self::Build(_) | Self::Test(_) | Self::Init(_) | Self::Stats(stats::StatsVerb::Build(_)))
             || matches!(self, Self::Trace(trace) if trace.suggest_layer)
+            || matches!(self, Self::Bench(bench) if bench.stores_results())
     }
 
     /// Returns the values of `--format` that the command accepts.

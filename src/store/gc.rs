@@ -13,13 +13,13 @@ use super::write::remove_file;
 use super::{EntryKind, Store, StoreEntry, StoreError, atomic};
 use crate::digest::Digest;
 
-/// The minimum age at which `gc` removes an entry. A younger entry may belong to a running build. For unfinished
-/// statistics and the reasons why edits cannot be compiled, [`YOUNG_PARTIAL`] applies instead.
+/// The minimum age at which `gc` removes an entry. A younger entry may belong to a running build. [`YOUNG_PARTIAL`]
+/// applies instead to some kinds.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
-/// The minimum age at which `gc` removes unfinished statistics ([`EntryKind::Partial`]) and the reasons why edits
-/// cannot be compiled ([`EntryKind::Refusal`]). They are kept longer than other entries, because they may have taken
-/// hours to compute.
+/// The minimum age at which `gc` removes unfinished work ([`EntryKind::Partial`]), the reasons why edits cannot be
+/// compiled ([`EntryKind::Refusal`]) and trained editors ([`EntryKind::Editor`]). They are kept longer than other
+/// entries, because they may have taken hours to compute.
 const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +35,8 @@ impl Store {
     /// Removes the entries that are not in `keep` and are older than an hour, and temporary files that are older than a
     /// day.
     ///
-    /// A younger entry may belong to a concurrent build. Unfinished statistics and the reasons why edits cannot be
-    /// compiled are kept for 30 days. With `all`, the age of an entry does not matter, and all memos (cached digests of
+    /// A younger entry may belong to a concurrent build. Unfinished statistics and trainings, the reasons why edits
+    /// cannot be compiled, and trained editors are kept for 30 days. With `all`, the age of an entry does not matter, and all memos (cached digests of
     /// files) are also removed. The store is locked, so nothing is written during the removal.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Store {
                             _ if all => Duration::ZERO,
                             // `keep` never contains these entries, because `corrigenda.lock` does not name them. They
                             // are kept longer than other entries, because they may have taken hours to compute.
-                            EntryKind::Partial | EntryKind::Refusal => YOUNG_PARTIAL,
+                            EntryKind::Partial | EntryKind::Refusal | EntryKind::Editor => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };
                         let size = if keep.contains(&(kind, key)) { None } else { remove_older(&path, least)? };

@@ -8,8 +8,9 @@
 //! v1/factors/ab/…                 Cholesky factors of second moments
 //! v1/reports/ab/…                 results of builds, measurements and checks
 //! v1/refusals/ab/…                reasons why edits cannot be compiled
-//! v1/partial/ab/…                 unfinished statistics
+//! v1/partial/ab/…                 unfinished statistics and trainings
 //! v1/measured/ab/…                outputs of models
+//! v1/editors/ab/…                 trained editors of the benchmark
 //! v1/patches/ab/cdef….safetensors patches
 //! v1/memo/ab/…                    digests of large files, and requests for statistics
 //! ```
@@ -19,7 +20,7 @@
 //! SHA-256 of the payload.
 //!
 //! [`Store::get`] and [`Store::mmap`] verify the payload. Every write is atomic. A valid entry is replaced by a
-//! different one in two cases only: it contains unfinished statistics, or the caller uses [`Store::replace_with`].
+//! different one in two cases only: it contains unfinished work ([`EntryKind::Partial`]), or the caller uses [`Store::replace_with`].
 //! Listings are sorted.
 
 pub mod atomic;
@@ -76,17 +77,19 @@ pub enum EntryKind {
     Report,
     /// The reason why an edit cannot be compiled. The entry has the key that the compiled edit would have.
     Refusal,
-    /// Unfinished statistics: the sum of `k kᵀ` over the MLP keys of the first documents of the corpus. The entry is
-    /// replaced when the sum contains more documents.
+    /// Unfinished statistics: the sum of `k kᵀ` over the MLP keys of the first documents of the corpus; or an
+    /// unfinished training of an editor. The entry is replaced when more documents or steps are done.
     Partial,
     /// Cached outputs of models (predictions, generated text or hidden states), or the cached KL divergence and
     /// perplexities on neutral text.
     Measured,
+    /// A trained editor of the benchmark: MEND or KE.
+    Editor,
 }
 
 impl EntryKind {
     /// All kinds, in the order in which [`Store::ls`] lists their entries.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Object,
         Self::Patch,
         Self::Statistics,
@@ -95,6 +98,7 @@ impl EntryKind {
         Self::Refusal,
         Self::Partial,
         Self::Measured,
+        Self::Editor,
     ];
 
     pub fn folder(self) -> &'static str {
@@ -107,6 +111,7 @@ impl EntryKind {
             Self::Refusal => "refusals",
             Self::Partial => "partial",
             Self::Measured => "measured",
+            Self::Editor => "editors",
         }
     }
 
@@ -131,6 +136,7 @@ impl fmt::Display for EntryKind {
             Self::Refusal => "refusal",
             Self::Partial => "partial",
             Self::Measured => "measured",
+            Self::Editor => "editor",
         })
     }
 }

@@ -3,6 +3,7 @@ use serde::Serialize;
 
 use super::NamedBase;
 use super::project::RejectedEntry;
+use crate::digest::Digest;
 use crate::research::bench::editors::Overrides;
 use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
 use crate::research::bench::table::GridRow;
@@ -27,6 +28,8 @@ pub(in crate::cli) struct BenchAnswer<'a> {
     pub failed: Vec<&'a FailedEdit>,
     /// The settings of the run, from the command line and from the project.
     pub settings: &'a BenchSettings,
+    /// How each trained editor was trained: its name, the training data, the steps and its address in the store.
+    pub trained: Vec<String>,
     /// The metrics of records that are edited one at a time, with one row per editing method and one row for the
     /// unedited base; null if no record is edited alone.
     pub alone: Option<Vec<GridRow<'a>>>,
@@ -56,4 +59,69 @@ pub(in crate::cli) struct BenchSettings {
     /// The numeric settings of editing methods that `--set` or the project changed, by name, such as
     /// `rome.refine-steps`.
     pub set: Overrides,
+}
+
+/// The JSON that `bench train --format json` prints, without the fields that all commands print.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct TrainAnswer {
+    /// The trained editor.
+    pub editor: ListedEditor,
+    /// Whether the store had the editor already, so that nothing was trained.
+    pub stored: bool,
+    /// The losses on the validation facts during the training.
+    pub curve: Vec<ValidationLoss>,
+    /// The records of the training file that could not be used, or that another file excludes, each with the reason.
+    pub left_out: Vec<String>,
+    /// The mean size of an edit as a patch, in bytes: the two factors of each edited matrix. Such a patch cannot be
+    /// built; the size is for comparison.
+    pub edit_bytes: u64,
+}
+
+/// The losses of a trained editor on the validation facts after some steps.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct ValidationLoss {
+    /// The number of training steps.
+    pub step: usize,
+    /// The negative log-likelihood of the target in nats.
+    pub edit: f64,
+    /// The KL divergence on unrelated text in nats.
+    pub divergence: f64,
+    /// The weighted sum of `edit` and `divergence`.
+    pub total: f64,
+}
+
+/// The JSON that `bench trained ls --format json` prints, without the fields that all commands print.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct TrainedList {
+    /// The trained editors in the store.
+    pub editors: Vec<ListedEditor>,
+    /// The entries that cannot be used, each with the reason.
+    pub unusable: Vec<String>,
+}
+
+/// A trained editor in the store.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::cli) struct ListedEditor {
+    /// The name of the editor, as in `--editors`.
+    pub name: String,
+    /// The address of the editor in the store: the digest of the base model, the data and all settings.
+    pub address: Digest,
+    /// The base model for which the editor was trained, with the digest of its files.
+    pub base: NamedBase,
+    /// The name of the file with the facts.
+    pub file: String,
+    /// The number of facts in the training steps.
+    pub facts: usize,
+    /// The number of training steps.
+    pub steps: usize,
+    /// The step whose parameters are stored: that with the lowest validation loss.
+    pub best: usize,
+    /// The validation loss at this step.
+    pub loss: f64,
+    /// The seed of the training.
+    pub seed: u32,
+    /// All numeric settings of the training.
+    pub settings: Overrides,
+    /// The size of the file in bytes.
+    pub size: u64,
 }

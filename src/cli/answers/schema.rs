@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::Answered;
-use super::bench::BenchAnswer;
+use super::bench::{BenchAnswer, TrainAnswer, TrainedList};
 use super::build::BuildAnswer;
 use super::export::{CheckpointAnswer, GgufAnswer, PatchAnswer, PeftAnswer};
 use super::log::LogAnswer;
@@ -24,6 +24,9 @@ use crate::schema::without_formats;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum AnswerKind {
     Bench,
+    BenchTrain,
+    /// The JSON output of `bench trained ls`.
+    BenchTrained,
     Build,
     /// The JSON output of `export checkpoint` and `patch apply`.
     ExportCheckpoint,
@@ -60,6 +63,8 @@ impl AnswerKind {
     fn schema(self) -> Schema {
         match self {
             Self::Bench => schema::<BenchAnswer<'static>>(),
+            Self::BenchTrain => schema::<TrainAnswer>(),
+            Self::BenchTrained => schema::<TrainedList>(),
             Self::Build => schema::<BuildAnswer<'static>>(),
             Self::ExportCheckpoint => schema::<CheckpointAnswer<'static>>(),
             Self::ExportGguf => schema::<GgufAnswer<'static>>(),

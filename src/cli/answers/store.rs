@@ -26,8 +26,8 @@ pub(in crate::cli) struct StoreEntries {
 #[derive(Serialize, JsonSchema)]
 pub(in crate::cli) struct ListedEntry {
     /// The kind of the entry: `object` (a compiled edit), `patch`, `statistics`, `factor` (the Cholesky factor of
-    /// statistics), `report`, `refusal` (the reason why an edit cannot be compiled), `partial` (unfinished statistics)
-    /// or `measured` (cached outputs of models).
+    /// statistics), `report`, `refusal` (the reason why an edit cannot be compiled), `partial` (unfinished statistics
+    /// or an unfinished training), `measured` (cached outputs of models) or `editor` (a trained editor of `bench`).
     pub kind: String,
     /// The digest by which the store finds the entry.
     pub key: Digest,

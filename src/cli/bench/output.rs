@@ -33,6 +33,8 @@ pub(in crate::cli) struct BenchOutput {
     pub editors: Vec<EditorName>,
     pub results: ResultsLog,
     pub settings: BenchSettings,
+    /// For each trained editor: its name, and a description of its training.
+    pub trained: Vec<(String, String)>,
 }
 
 impl BenchOutput {
@@ -67,6 +69,7 @@ impl BenchOutput {
         if let Some(first) = self.left.first() {
             lines.push(("left out", format!("{}; {first}", plural(self.left.len(), "record"))));
         }
+        lines.extend(self.trained.iter().map(|(name, text)| ("trained", format!("{name}: {text}"))));
         for many in [false, true] {
             lines.extend(self.failed(many).into_iter().map(|text| ("failed", text)));
         }
@@ -156,6 +159,7 @@ fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) ->
         left_out: output.left.iter().map(RejectedEntry::from).collect(),
         failed: output.editors.iter().flat_map(|name| output.results.failed(name.text())).collect(),
         settings: &output.settings,
+        trained: output.trained.iter().map(|(name, text)| format!("{name}: {text}")).collect(),
         alone: alone.as_ref().map(ResultsTable::named_rows),
         together: together.as_ref().map(ResultsTable::named_rows),
         rows: output.alone().into_iter().flat_map(|(_, rows)| rows).collect(),
@@ -172,7 +176,9 @@ pub(in crate::cli) fn write(place: Destination, output: &BenchOutput) -> Result<
         if let Some(grid) = grid {
             let failed = output.failed(name == "together.md");
             let failed: String = failed.iter().map(|text| format!("\nFailed: {text}\n")).collect();
-            files.push((name, grid.markdown() + &failed));
+            let trained: String =
+                output.trained.iter().map(|(name, text)| format!("\nTrained {name}: {text}\n")).collect();
+            files.push((name, grid.markdown() + &trained + &failed));
         }
     }
     files.push(("index.html", page(output, &grids, &figures)));

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::data::Case;
+use super::editors::EditorName;
 use super::metrics::{counterfact, zsre};
 use crate::compile::object::address;
 use crate::compile::value::Hook;
@@ -21,6 +22,7 @@ use crate::pipeline::{Base, BuildContext, Setup};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::project::edits::edit::meaning;
+use crate::research::hypernetworks::stored::StoredEditor;
 use crate::store::{EntryKind, Store};
 
 pub struct PreparedCase {
@@ -61,6 +63,8 @@ pub struct EvalContext<'a> {
     pub setup: Setup,
     /// The number of value vectors that were read from the store instead of being computed.
     pub from_store: Cell<usize>,
+    /// The trained editors that the benchmark uses.
+    pub trained: BTreeMap<EditorName, StoredEditor>,
     factors: RefCell<BTreeMap<usize, Rc<Factor>>>,
     projectors: RefCell<BTreeMap<usize, Rc<Projector>>>,
 }
@@ -74,7 +78,8 @@ impl<'a> EvalContext<'a> {
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Failure> {
         let setup = Setup::new(project, base, store, CorpusDigest::Remembered)?;
         let (factors, projectors) = (RefCell::default(), RefCell::default());
-        Ok(Self { project, base, store, setup, from_store: Cell::new(0), factors, projectors })
+        let trained = BTreeMap::new();
+        Ok(Self { project, base, store, setup, from_store: Cell::new(0), trained, factors, projectors })
     }
 
     /// Returns the Cholesky factor of a layer's second moment. The first call for a layer computes the factor or reads

@@ -1,5 +1,4 @@
-//! Compares methods that edit facts in language models, on published datasets and metrics (Meng et al. 2022). Methods
-//! that train an auxiliary network are not included.
+//! Compares methods that edit facts in language models, on published datasets and metrics (Meng et al. 2022).
 //!
 //! - [`data`]: reads dataset files (CounterFact, zsRE, EasyEdit, edit requests) into one record type;
 //! - [`import`](mod@import): converts dataset records to edit files of a project;

@@ -86,12 +86,20 @@ impl Mend {
     /// Creates an untrained editor. Its networks return their input, so the change of a matrix is its whitened gradient
     /// times the rate. `rank` is the rank of the networks; it is reduced to the width of a row if it is larger.
     pub fn new(spec: &Spec, isa: Isa, sites: Vec<Site>, rank: usize, numbers: &mut NumpyRandomState) -> Self {
+        let mut mend = Self::identity(spec, isa, sites, rank);
+        mend.shapes.iter_mut().for_each(|shape| shape.network.draw(numbers));
+        mend
+    }
+
+    /// Creates an untrained editor as [`Mend::new`] does, but with the matrices V of its networks set to 0, so that it
+    /// cannot be trained.
+    pub fn identity(spec: &Spec, isa: Isa, sites: Vec<Site>, rank: usize) -> Self {
         let (d, f) = (spec.hidden_size, spec.intermediate_size);
         let matrices = |down: bool| sites.iter().filter(|site| (site.matrix == MlpMatrix::Down) == down).count();
         let shape = |(inputs, outputs, down): (usize, usize, bool)| SharedShape {
             inputs: RunningStatistics::new(inputs),
             outputs: RunningStatistics::new(outputs),
-            network: MendNetwork::new(d + f, rank.min(d + f), matrices(down), numbers),
+            network: MendNetwork::identity(d + f, rank.min(d + f), matrices(down)),
         };
         let shapes = [(d, f, false), (f, d, true)].map(shape);
         let rates = vec![START_RATE; sites.len()];

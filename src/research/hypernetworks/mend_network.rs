@@ -71,16 +71,22 @@ impl MendLayer {
 }
 
 impl MendNetwork {
-    /// Creates the network that returns its input: V is drawn from the standard normal distribution, U, b and the
-    /// shifts are 0, and the scales are 1.
-    pub fn new(width: usize, rank: usize, matrices: usize, numbers: &mut NumpyRandomState) -> Self {
+    /// Creates a network that returns its input: U, V, b and the shifts are 0, and the scales are 1. Call
+    /// [`MendNetwork::draw`] before training.
+    pub fn identity(width: usize, rank: usize, matrices: usize) -> Self {
         let layer = |_| {
             let mut layer = MendLayer::zeros(width, rank, matrices);
-            layer.v.iter_mut().for_each(|x| *x = numbers.normal() as f32);
             layer.scale.fill(1.0);
             layer
         };
         Self { width, rank, layers: [0, 1].map(layer) }
+    }
+
+    /// Draws V of both layers from the standard normal distribution.
+    pub fn draw(&mut self, numbers: &mut NumpyRandomState) {
+        for layer in &mut self.layers {
+            layer.v.iter_mut().for_each(|x| *x = numbers.normal() as f32);
+        }
     }
 
     /// Returns a network of the same shape in which all parameters are 0. Gradients are added to it.

@@ -13,19 +13,27 @@
 //! - [`objective`]: the loss of a trained editor, and its gradient with respect to a change;
 //! - `base_states`: the results of the unedited base that a training uses again;
 //! - [`adam`]: the optimiser of the training;
-//! - [`train`]: the training.
+//! - [`train`]: the steps of a training;
+//! - [`settings`]: the numeric settings of a training;
+//! - [`data`]: the facts and texts of a training;
+//! - [`training_run`]: a whole training, with validation, and its resumption;
+//! - [`stored`]: the file of a trained editor.
 
 pub mod adam;
 mod base_states;
 pub mod capture;
+pub mod data;
 pub mod ke;
 pub mod learner;
 pub mod lstm;
 pub mod mend;
 pub mod mend_network;
 pub mod objective;
+pub mod settings;
 pub mod sites;
+pub mod stored;
 pub mod train;
+pub mod training_run;
 pub mod whitening;
 
 #[cfg(test)]

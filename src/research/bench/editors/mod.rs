@@ -1,5 +1,5 @@
-//! Implements the editing methods that the benchmark compares. Methods that train an auxiliary network are not
-//! included.
+//! Implements the editing methods that the benchmark compares. The methods that use a trained network, MEND and KE, are
+//! trained by [`crate::research::hypernetworks`].
 //!
 //! `ike` changes no weight: it puts the facts before every prompt.
 //!
@@ -13,6 +13,7 @@ mod mass;
 mod rome;
 mod rome_released;
 mod rome_sequential;
+mod trained;
 mod ultraedit;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::model::Model;
 use crate::patch::PatchError;
 use crate::pipeline::Base;
 use crate::progress::Progress;
+use crate::research::hypernetworks::settings::{Method, TrainedOn};
 
 pub struct Edited {
     /// A copy of the base model with all edits applied.
@@ -105,6 +107,18 @@ pub enum EditorName {
     Ultraedit,
     /// Knowledge neurons (Dai et al. 2022)
     Kn,
+    /// KnowledgeEditor (De Cao et al. 2021), trained on text with `bench train ke text`
+    Ke,
+    /// KnowledgeEditor, trained on records of zsRE
+    KeZsre,
+    /// KnowledgeEditor, trained on records of CounterFact
+    KeCf,
+    /// MEND (Mitchell et al. 2022), trained on text with `bench train mend text`
+    Mend,
+    /// MEND, trained on records of zsRE
+    MendZsre,
+    /// MEND, trained on records of CounterFact
+    MendCf,
     /// In-context editing: the facts before every prompt, without demonstrations (Zheng et al. 2023)
     Ike,
 }
@@ -125,6 +139,12 @@ impl EditorName {
             Self::FtBf => "ft-bf",
             Self::Ultraedit => "ultraedit",
             Self::Kn => "kn",
+            Self::Ke => "ke",
+            Self::KeZsre => "ke-zsre",
+            Self::KeCf => "ke-cf",
+            Self::Mend => "mend",
+            Self::MendZsre => "mend-zsre",
+            Self::MendCf => "mend-cf",
             Self::Ike => "ike",
         }
     }
@@ -134,6 +154,20 @@ impl EditorName {
         match self {
             Self::Kn => base.model.spec().family.mlp_gate.is_some().then_some(kn::GATED),
             Self::FtBf => base.tokens.end_token().is_none().then_some(ft::NO_END),
+            _ => None,
+        }
+    }
+
+    /// Returns the method of a trained editor and the kind of the facts on which it is trained; `None` for editors that
+    /// are not trained.
+    pub fn trained(self) -> Option<(Method, TrainedOn)> {
+        match self {
+            Self::Ke => Some((Method::Ke, TrainedOn::Text)),
+            Self::KeZsre => Some((Method::Ke, TrainedOn::Zsre)),
+            Self::KeCf => Some((Method::Ke, TrainedOn::Cf)),
+            Self::Mend => Some((Method::Mend, TrainedOn::Text)),
+            Self::MendZsre => Some((Method::Mend, TrainedOn::Zsre)),
+            Self::MendCf => Some((Method::Mend, TrainedOn::Cf)),
             _ => None,
         }
     }
@@ -233,6 +267,12 @@ pub fn editor(name: EditorName, overrides: &Overrides, published: bool) -> Box<d
         }),
         EditorName::Ike => Box::new(ike::InContext),
         EditorName::Kn => Box::new(kn::KnowledgeNeurons { published }),
+        EditorName::Ke
+        | EditorName::KeZsre
+        | EditorName::KeCf
+        | EditorName::Mend
+        | EditorName::MendZsre
+        | EditorName::MendCf => Box::new(trained::Trained { name, published }),
     }
 }
 

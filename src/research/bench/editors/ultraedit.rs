@@ -21,12 +21,13 @@ use super::{EditError, Edited, Editor};
 use crate::compile::presets;
 use crate::model::load::checkpoint::MlpMatrix;
 use crate::model::load::checkpoint::MlpMatrix::{Down, Gate, Up};
+use crate::model::run::low_rank::{LowRank, Site};
 use crate::model::{Model, Spec};
 use crate::numeric::cholesky::Factor;
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::research::hypernetworks::capture::{SiteRows, capture};
-use crate::research::hypernetworks::sites::{LowRank, Site, changed};
+use crate::research::hypernetworks::sites::changed;
 use crate::research::hypernetworks::whitening::RunningStatistics;
 
 /// The published η, the factor of the change.
