@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use corrigenda::Isa;
+use corrigenda::behaviour::damage::{Neutral, PrefixTokens, damage, damage_after_prefix};
+use corrigenda::model::{Model, Tokens};
 use corrigenda::research::bench::metrics::consistency::TfIdf;
 use corrigenda::research::bench::metrics::fluency::entropy;
 use corrigenda::research::bench::metrics::words::words;
 use serde::Deserialize;
 
 use crate::support::project::Project;
+use crate::support::tiny;
 
 /// The content of golden/bench.json, written by tests/reference/bench.py.
 #[derive(Deserialize)]
@@ -164,6 +168,39 @@ fn facts_in_the_context_are_part_of_every_prompt() {
     assert_eq!(run.code(), Some(0), "{}", run.whole());
     assert!(run.whole().contains("ike: 6 facts and a prompt after them are"), "{}", run.whole());
     assert!(run.out().contains("ft × 6") && !run.out().contains("ike × 6"), "{}", run.out());
+}
+
+/// Compares the damage with the logits of the same model on the prefix and the document together.
+#[test]
+fn damage_after_a_prefix_is_that_of_one_text() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    tiny::write_model(folder.path());
+    let model = Model::open(folder.path(), Isa::detect()).expect("the tiny model opens");
+    let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
+    let path = folder.path().join("neutral.txt");
+    std::fs::write(&path, "We saw the city of Rome. ".repeat(20)).expect("the text");
+    let neutral = Neutral::read(&path, &tokens, tiny::POSITIONS).expect("a neutral text");
+    let document = neutral.documents()[0].clone();
+    let measure = |ids: &[u32], special| {
+        damage_after_prefix(&model, &model, PrefixTokens { ids, special }, &neutral).expect("finite")
+    };
+    assert_eq!(measure(&[], 0), damage(&model, &model, &neutral).expect("finite"));
+    // The first token of the prefix plays the role of a special token that starts the document too.
+    let prefix = [&document[..1], &[7, 8, 9]].concat();
+    for special in [0, 1] {
+        let length = (document.len() - 1).min(tiny::POSITIONS - prefix.len() + special);
+        let read = [&prefix[..], &document[special..length]].concat();
+        assert_eq!(read.len(), tiny::POSITIONS, "the document is cut");
+        let logits = model.logits(&[&read], &[length]).swap_remove(0);
+        let nll = |(row, label): (&[f32], &u32)| {
+            let total: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+            total.ln() - f64::from(row[*label as usize])
+        };
+        let sum: f64 = logits.chunks(tiny::VOCABULARY).zip(&document[1..]).map(nll).sum();
+        let (found, want) = (measure(&prefix, special), (sum / length as f64).exp());
+        assert_eq!((found.tokens, found.divergence > 1e-6), (length, true));
+        assert!((found.perplexity_after / want - 1.0).abs() < 1e-5, "{} {want}", found.perplexity_after);
+    }
 }
 
 #[test]

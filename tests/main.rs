@@ -37,5 +37,6 @@ mod story;
 mod support;
 mod tokens;
 mod trace;
+mod trained_editors;
 mod verify;
 mod workflow;

@@ -64,7 +64,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, value_name = "DIR")]
     references: Option<PathBuf>,
     /// Reproduce presumed errors of the published code: one optimisation attempt per value, the scoring of
-    /// answers in ft, and the tokenization of answers in kn
+    /// answers in ft, the tokenization of answers in kn, and the exchanged rates of mend
     #[arg(long)]
     published: bool,
     /// Measure trained editors also on records with which they were trained; the tables say so

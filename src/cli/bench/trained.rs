@@ -89,9 +89,9 @@ fn find(
         [(address, _)] => stored::read(store, address, &base.model, &base.locked.digest)
             .map_err(|why| refused(format!("{name}: {}: {why}", address.short())).help(command).into()),
         _ => {
-            let line = |(address, head): &(&Digest, &EditorHead)| format!("{}  {}", address.short(), described(head));
+            let line = |(address, head): &(&Digest, &EditorHead)| format!("{} ({})", address.short(), described(head));
             let lines: Vec<String> = fitting.iter().map(line).collect();
-            let message = format!("{name}: {} fit:\n  {}", plural(fitting.len(), "trained editor"), lines.join("\n  "));
+            let message = format!("{name}: {} fit: {}", plural(fitting.len(), "trained editor"), lines.join("; "));
             Err(refused(message).help("choose one with `--trained ADDRESS`").into())
         }
     }

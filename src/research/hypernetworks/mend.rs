@@ -15,7 +15,7 @@ use crate::numeric::Isa;
 use crate::numeric::random::NumpyRandomState;
 
 /// The rate of every matrix before training, as published.
-pub const START_RATE: f32 = 1e-4;
+pub const START_RATE: f64 = 1e-4;
 
 /// The network and the statistics that all edited matrices of one shape share.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +102,7 @@ impl Mend {
             network: MendNetwork::identity(d + f, rank.min(d + f), matrices(down)),
         };
         let shapes = [(d, f, false), (f, d, true)].map(shape);
-        let rates = vec![START_RATE; sites.len()];
+        let rates = vec![START_RATE as f32; sites.len()];
         let learning = MendLearningRates::for_size(rank.min(d + f), d + f);
         Self { isa, sites, shapes, rates, learning }
     }

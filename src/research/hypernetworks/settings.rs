@@ -114,7 +114,7 @@ pub fn numbers(method: Method, spec: &Spec, published: bool, overrides: &Trainin
             let rates = MendLearningRates::for_size(rank as usize, width);
             let (networks, scalars) = if published { (1e-6, 1e-6) } else { (rates.networks, rates.rates) };
             numbers.extend([("steps", 400.0), ("tokens", 10.0), ("rank", rank), ("rate", networks)]);
-            numbers.extend([("scalar-rate", scalars), ("start", f64::from(START_RATE)), ("networks", 1.0)]);
+            numbers.extend([("scalar-rate", scalars), ("start", START_RATE), ("networks", 1.0)]);
         }
         Method::Ke => {
             let rate = if published { super::ke::PUBLISHED_RATE } else { of_size(1e-3, super::ke::PUBLISHED_RATE) };

@@ -125,10 +125,14 @@ impl TrainingInputs {
     pub fn new(
         (method, trained_on): (Method, TrainedOn),
         (base, model): (Digest, &Model),
-        numbers: TrainingNumbers,
+        mut numbers: TrainingNumbers,
         (seed, published): (u32, bool),
         data: Digest,
     ) -> Self {
+        if trained_on != TrainedOn::Text {
+            // These settings only affect the training on text.
+            numbers.retain(|name, _| !["passages", "tokens"].contains(&name.as_str()));
+        }
         let sites = site_names(&sites(model.spec(), numbers["layers"] as usize));
         let numerics = NUMERICS.to_owned();
         Self { version: VERSION, method, trained_on, base, sites, numbers, seed, published, numerics, data }
