@@ -43,6 +43,8 @@ fn schema_name(arguments: &[String]) -> Option<String> {
         ("export", Some("gguf")) => "export-gguf",
         ("patch", Some("show")) => "patch-show",
         ("store", Some("ls" | "export")) => "store-ls",
+        ("bench", Some("train")) => "bench-train",
+        ("bench", Some("trained")) => "bench-trained",
         ("store", Some(action)) => return Some(format!("answers/store-{action}")),
         ("export" | "patch" | "store", _) => return None,
         (verb, _) => verb,

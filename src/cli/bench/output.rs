@@ -177,7 +177,7 @@ pub(in crate::cli) fn write(place: Destination, output: &BenchOutput) -> Result<
             let failed = output.failed(name == "together.md");
             let failed: String = failed.iter().map(|text| format!("\nFailed: {text}\n")).collect();
             let trained: String =
-                output.trained.iter().map(|(name, text)| format!("\nTrained {name}: {text}\n")).collect();
+                output.trained.iter().map(|(editor, text)| format!("\nTrained {editor}: {text}\n")).collect();
             files.push((name, grid.markdown() + &trained + &failed));
         }
     }

@@ -327,8 +327,7 @@ fn answer(context: &Context, store: &Store, done: Answer) {
         };
         let curve = curve.iter().map(loss).collect();
         let left_out = left.iter().map(ToString::to_string).collect();
-        let editor = listed(address, size, head);
-        let answer = TrainAnswer { editor, stored, curve, left_out, edit_bytes };
+        let answer = TrainAnswer { editor: listed(address, size, head), stored, curve, left_out, edit_bytes };
         context.answer_json(Outcome::Ok, &[], &Sources::default(), answer);
         return;
     }

@@ -15,7 +15,7 @@ use crate::research::bench::editors::EditorName;
 use crate::research::bench::eval_context::PreparedCase;
 use crate::research::hypernetworks::data::seen_digest;
 use crate::research::hypernetworks::settings::{Method, TrainedOn, editor_name};
-use crate::research::hypernetworks::stored::{self, EditorHead, StoredEditor};
+use crate::research::hypernetworks::stored::{self, EditorHead, ListedFile, StoredEditor};
 use crate::store::{Store, StoreError};
 
 fn refused(message: String) -> Diagnostic {
@@ -47,12 +47,10 @@ pub(super) fn find_all(
     Ok(found)
 }
 
-type Listed = (Digest, u64, Result<EditorHead, stored::EditorFileError>);
-
 fn find(
     store: &Store,
     base: &Base,
-    listed: &[Listed],
+    listed: &[ListedFile],
     (method, on): (Method, TrainedOn),
     chosen: &[String],
 ) -> Result<StoredEditor, Failure> {
@@ -120,9 +118,9 @@ pub(super) fn lines(
         if let Some(first) = learned.first() {
             let case = &first.case;
             let count = format!("{} of the {} records", learned.len(), cases.len());
-            let first = format!("record {} (case {}, {:?})", case.record, case.id, case.subject);
+            let record = format!("record {} (case {}, {:?})", case.record, case.id, case.subject);
             if !seen {
-                let message = format!("{} was trained with {count} under test; the first is {first}", name.text());
+                let message = format!("{} was trained with {count} under test; the first is {record}", name.text());
                 let help =
                     "exclude the records from the training with `bench train … --without FILE`, or pass `--seen`";
                 findings.push(refused(message).help(help));

@@ -254,9 +254,9 @@ impl Model {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
         let (norm, normed) = self.norm(mid.mlp_input(), spec.hidden_size, norm);
-        let project = |projection, changes| {
+        let project = |projection, of_matrix| {
             let mut out = self.project(&normed, projection);
-            add_changes(self.isa(), changes, &normed, &mut out);
+            add_changes(self.isa(), of_matrix, &normed, &mut out);
             out
         };
         let (mut key, up) = match &block.mlp_gate {

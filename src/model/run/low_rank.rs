@@ -72,12 +72,11 @@ impl<'c> BatchChanges<'c> {
     pub(super) fn of_layer(&self, layer: usize, last_n: &[usize]) -> LayerChanges<'c> {
         let ranges = self.ranges(last_n);
         let of_matrix = |matrix: MlpMatrix| {
-            let index = self.sites.iter().position(|site| *site == Site { layer, matrix });
-            let change = |index: usize| {
-                let groups = ranges.iter().cloned().zip(self.groups);
-                groups.map(|(range, (_, changes))| (range, &changes[index])).collect()
+            let Some(index) = self.sites.iter().position(|site| *site == Site { layer, matrix }) else {
+                return Vec::new();
             };
-            index.map_or_else(Vec::new, change)
+            let groups = ranges.iter().cloned().zip(self.groups);
+            groups.map(|(range, (_, changes))| (range, &changes[index])).collect()
         };
         LayerChanges {
             gate: of_matrix(MlpMatrix::Gate),

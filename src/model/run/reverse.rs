@@ -93,10 +93,10 @@ impl Model {
     ) -> (Vec<f32>, MlpOutputGradients) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let (isa, activation) = (self.isa(), spec.activation);
-        let reverse = |gradient: &[f32], projection, changes| {
-            let mut out = self.project_reverse(gradient, projection);
-            add_changes_reverse(isa, changes, gradient, &mut out);
-            out
+        let reverse = |by_output: &[f32], projection, of_matrix| {
+            let mut by_input = self.project_reverse(by_output, projection);
+            add_changes_reverse(isa, of_matrix, by_output, &mut by_input);
+            by_input
         };
         let mut by_key = reverse(gradient, &block.mlp_out, &changes.down);
         let (mut out, mlp) = match (&block.mlp_gate, &tape.up) {

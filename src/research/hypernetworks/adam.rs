@@ -38,11 +38,11 @@ impl ParameterAdam {
     pub fn step(&mut self, trained: Vec<Trained<'_>>, factor: f64) {
         self.count_step();
         let corrections = [1.0 / (1.0 - self.powers[0]), 1.0 / (1.0 - self.powers[1])];
-        for (Trained { values, gradient, rate }, [first, second]) in trained.into_iter().zip(&mut self.moments) {
-            let moments = first.par_chunks_mut(PART).zip(second.par_chunks_mut(PART));
-            let parts = values.par_chunks_mut(PART).zip(gradient.par_chunks_mut(PART)).zip(moments);
-            parts.for_each(|((values, gradient), (first, second))| {
-                for (((value, g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {
+        for (one, [first, second]) in trained.into_iter().zip(&mut self.moments) {
+            let (rate, moments) = (one.rate, first.par_chunks_mut(PART).zip(second.par_chunks_mut(PART)));
+            let parts = one.values.par_chunks_mut(PART).zip(one.gradient.par_chunks_mut(PART)).zip(moments);
+            parts.for_each(|((values, gradient), (means, squares))| {
+                for (((value, g), m), v) in values.iter_mut().zip(gradient).zip(means).zip(squares) {
                     let x = f64::from(*g) * factor;
                     *g = 0.0;
                     let mean = BETA[0] * f64::from(*m) + (1.0 - BETA[0]) * x;

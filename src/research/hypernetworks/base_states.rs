@@ -109,8 +109,8 @@ impl<'t> BaseStates<'t> {
             let missing_tokens: Vec<&[u32]> = missing.iter().map(|index| tokens[*index]).collect();
             let states = base.hidden_states(&missing_tokens, first);
             let mut rest = &states[..];
-            let one = |tokens: &&[u32]| {
-                let (own, later) = rest.split_at(tokens.len() * base.spec().hidden_size);
+            let one = |row: &&[u32]| {
+                let (own, later) = rest.split_at(row.len() * base.spec().hidden_size);
                 rest = later;
                 own.to_vec()
             };

@@ -54,10 +54,10 @@ pub fn capture_all(model: &Model, sites: &[Site], texts: &[(&[u32], usize)]) -> 
         for (index, site) in sites.iter().enumerate().filter(|(_, site)| site.layer == layer) {
             let (inputs, outputs) = site.shape(model.spec());
             let (x, delta) = of_site(&gradients, site.matrix);
-            for (found, range) in found.iter_mut().zip(&gradients.groups) {
+            for (of_text, range) in found.iter_mut().zip(&gradients.groups) {
                 let x = &x[range.start * inputs..range.end * inputs];
                 let delta = &delta[range.start * outputs..range.end * outputs];
-                found[index] = without_zeros(x, inputs, delta, outputs);
+                of_text[index] = without_zeros(x, inputs, delta, outputs);
             }
         }
     });

@@ -159,7 +159,7 @@ impl NormalisedLayer {
             add_scaled(by_v, -(g / norm) * (along / norm), v);
         });
         let mut by_product = gradient.to_vec();
-        each_row(&mut by_product, outputs, |_, row| row.iter_mut().zip(&scales).for_each(|(x, scale)| *x *= scale));
+        each_row(&mut by_product, outputs, |_, row| row.iter_mut().zip(&scales).for_each(|(y, scale)| *y *= scale));
         matmul(isa, View::new(&by_product, rows, outputs), View::new(&self.v, outputs, self.inputs))
     }
 }
@@ -467,15 +467,15 @@ impl KeParts {
             let mean = dot(shares, gradient);
             shares.iter().zip(gradient).map(|(p, g)| p * (g - mean)).collect::<Vec<_>>()
         };
-        let (by_a, by_b) = ([&by_input_a[..], &by_output_a], [by_input_b, &by_output_b]);
+        let (sides_a, sides_b) = ([&by_input_a[..], &by_output_a], [by_input_b, &by_output_b]);
         let [row, column] = match self.layout {
             Layout::Conv1d => [0, 1],
             Layout::Linear => [1, 0],
         };
-        let mut out = by_a[column].to_vec();
-        out.extend(by_shares(&self.row_a, by_a[row]));
-        out.extend_from_slice(by_b[column]);
-        out.extend(by_shares(&self.row_b, by_b[row]));
+        let mut out = sides_a[column].to_vec();
+        out.extend(by_shares(&self.row_a, sides_a[row]));
+        out.extend_from_slice(sides_b[column]);
+        out.extend(by_shares(&self.row_b, sides_b[row]));
         out.push(by_scale * self.scale * (1.0 - self.scale));
         out
     }

@@ -159,11 +159,11 @@ impl Mend {
             let (a, outputs) = separated(&z, shape);
             let (mut rest_a, mut rest_output) = (&a[..], &outputs[..]);
             for index in self.sites_of(which) {
-                for (fact, changes) in facts.iter().zip(&mut changes) {
+                for (fact, of_fact) in facts.iter().zip(&mut changes) {
                     let (of_fact_a, later_a) = rest_a.split_at(fact.rows[index].x.len());
                     let (output, later_output) = rest_output.split_at(fact.rows[index].delta.len());
                     let b = output.iter().map(|output| self.rates[index] * output).collect();
-                    changes[index] = LowRank { a: of_fact_a.to_vec(), b };
+                    of_fact[index] = LowRank { a: of_fact_a.to_vec(), b };
                     (rest_a, rest_output) = (later_a, later_output);
                 }
             }

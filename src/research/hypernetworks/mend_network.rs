@@ -114,7 +114,7 @@ impl MendNetwork {
                 row.iter_mut().zip(scale.iter().zip(shift)).for_each(|(x, (scale, shift))| *x = *x * scale + shift);
             });
             let mut next = z.clone();
-            zip(isa, &mut next, &p, |z, p| if p >= 0.0 { z + p } else { z });
+            zip(isa, &mut next, &p, |x, step| if step >= 0.0 { x + step } else { x });
             tapes.push(LayerTape { z: std::mem::replace(&mut z, next), projected, q, p });
         }
         (z, MendTape { layers: tapes })

@@ -133,10 +133,11 @@ pub fn losses_and_gradients(
             for (index, site) in sites.iter().enumerate().filter(|(_, site)| site.layer == layer) {
                 let (inputs, outputs) = site.shape(base.spec());
                 let (x, by_output) = of_site(&gradients, site.matrix);
-                for ((fact, range), found) in some.iter().zip(&gradients.groups).zip(&mut found) {
-                    let x = &x[range.start * inputs..range.end * inputs];
-                    let by_output = &by_output[range.start * outputs..range.end * outputs];
-                    found[index] = factor_gradients(base.isa(), &fact.changes[index], (inputs, outputs), x, by_output);
+                for ((fact, range), of_fact) in some.iter().zip(&gradients.groups).zip(&mut found) {
+                    let own_x = &x[range.start * inputs..range.end * inputs];
+                    let own_gradient = &by_output[range.start * outputs..range.end * outputs];
+                    let (change, shape) = (&fact.changes[index], (inputs, outputs));
+                    of_fact[index] = factor_gradients(base.isa(), change, shape, own_x, own_gradient);
                 }
             }
         });

@@ -34,6 +34,7 @@ const MOST_HEAD_BYTES: u64 = 1 << 24;
 
 /// An editor of either method.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a program has few editors")]
 pub enum AnyEditor {
     Mend(Mend),
     Ke(Ke),
@@ -219,9 +220,9 @@ impl AnyEditor {
         let texts: Vec<(&[u32], usize)> = facts.iter().map(|fact| (&fact.tokens[..], fact.labels)).collect();
         let mut rows: Vec<_> = capture_all(model, self.sites(), &texts).into_iter().map(|(_, rows)| rows).collect();
         let labels: usize = facts.iter().map(|fact| fact.labels).sum();
-        for (fact, rows) in facts.iter().zip(&mut rows) {
+        for (fact, of_fact) in facts.iter().zip(&mut rows) {
             let share = fact.labels as f32 / labels as f32;
-            rows.iter_mut().flat_map(|of_site| &mut of_site.delta).for_each(|x| *x *= share);
+            of_fact.iter_mut().flat_map(|of_site| &mut of_site.delta).for_each(|x| *x *= share);
         }
         let captured: Vec<CapturedFact<'_>> =
             facts.iter().zip(&rows).map(|(fact, rows)| CapturedFact { text: &fact.tokens, rows }).collect();
@@ -274,12 +275,10 @@ pub(super) fn fill(
         let fits = |dtype: Dtype, count: usize| info.dtype == dtype && data.len() == count * dtype.size();
         match numbers {
             Numbers::F32(out) if fits(Dtype::F32, out.len()) => {
-                let numbers = data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-                out.iter_mut().zip(numbers).for_each(|(out, x)| *out = x);
+                out.iter_mut().zip(data.as_chunks().0).for_each(|(x, element)| *x = f32::from_le_bytes(*element));
             }
             Numbers::F64(out) if fits(Dtype::F64, out.len()) => {
-                let numbers = data.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
-                out.iter_mut().zip(numbers).for_each(|(out, x)| *out = x);
+                out.iter_mut().zip(data.as_chunks().0).for_each(|(x, element)| *x = f64::from_le_bytes(*element));
             }
             Numbers::Count(out) if fits(Dtype::U64, 1) => {
                 *out = u64::from_le_bytes(data.try_into().map_err(|_| wrong())?);
@@ -313,12 +312,15 @@ fn head_of(length: u64, first: &[u8]) -> Result<(EditorHead, Header), EditorFile
     Ok((head, header))
 }
 
-/// Lists the trained editors in a store: the address, the size of the file in bytes, and the head or the reason why the
-/// editor cannot be used.
+/// An editor in the store: the address, the size of the file in bytes, and the head or the reason why the editor cannot
+/// be used.
+pub type ListedFile = (Digest, u64, Result<EditorHead, EditorFileError>);
+
+/// Lists the trained editors in a store.
 ///
 /// # Errors
 /// If the store cannot be listed.
-pub fn list(store: &Store) -> Result<Vec<(Digest, u64, Result<EditorHead, EditorFileError>)>, StoreError> {
+pub fn list(store: &Store) -> Result<Vec<ListedFile>, StoreError> {
     let entries = store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Editor);
     let head = |address: &Digest| {
         let first = store.read_prefix(EntryKind::Editor, address, MOST_HEAD_BYTES)?;

@@ -277,11 +277,11 @@ fn judged<'j>(
     targets: impl Iterator<Item = &'j [u32]>,
 ) -> Vec<JudgedFact<'j>> {
     let texts = outer.iter().zip(unrelated).zip(targets);
-    let one = |(changes, ((outer, unrelated), target)): (&'j Vec<LowRank>, _)| {
-        let (outer, unrelated): (&'j Arc<Vec<f32>>, &'j Arc<UnrelatedStates>) = (outer, unrelated);
-        JudgedFact { outer, target, unrelated, changes }
-    };
-    changes.iter().zip(texts).map(one).collect()
+    let fact = |(of_fact, ((states, text), target)): (
+        &'j Vec<LowRank>,
+        ((&'j Arc<Vec<f32>>, &'j Arc<UnrelatedStates>), _),
+    )| { JudgedFact { outer: states, target, unrelated: text, changes: of_fact } };
+    changes.iter().zip(texts).map(fact).collect()
 }
 
 fn mean(losses: &[Loss]) -> Loss {

@@ -92,12 +92,12 @@ fn run<L: Learner>(
     progress.begin(&format!("{}, steps", inputs.name()), steps as u64);
     let done = session.run(steps, progress);
     progress.end();
-    let Position { curve, best, .. } = done?;
-    if best == 0 {
-        let lowest = curve[1..].iter().map(|one| one.total).fold(f64::INFINITY, f64::min);
-        return Err(RunError::NotLearned { start: curve[0].total, lowest });
+    let position = done?;
+    if position.best == 0 {
+        let lowest = position.curve[1..].iter().map(|one| one.total).fold(f64::INFINITY, f64::min);
+        return Err(RunError::NotLearned { start: position.curve[0].total, lowest });
     }
-    Ok((session.best, curve, best))
+    Ok((session.best, position.curve, position.best))
 }
 
 /// A running training with its best parameters so far.
