@@ -13,7 +13,7 @@ use corrigenda::safetensors::{Dtype, Header};
 
 use crate::support::families::{cases, write_weights};
 use crate::support::project::{Project, Run};
-use crate::support::tiny;
+use crate::support::{generated, tiny};
 
 const EDITED: &str = "transformer.h.1.mlp.c_proj.weight";
 
@@ -570,7 +570,7 @@ fn formula(folder: &Path, spec: &corrigenda::model::Spec) -> Patch {
     let header = Header::parse(bytes.len() as u64, &bytes).expect("a header");
     let mut edits = vec![Digest::of(b"one"), Digest::of(b"two")];
     edits.sort_unstable();
-    let number = |seed: u64, at: usize| (tiny::splitmix(seed, at as u64) - 0.5) as f32;
+    let number = |seed: u64, at: usize| (generated::splitmix(seed, at as u64) - 0.5) as f32;
     let target = |(name, info): (&String, &corrigenda::safetensors::TensorInfo)| {
         let layer = spec.layer_of(name)? as u64;
         let (out, inner) = (spec.hidden_size, spec.intermediate_size);

@@ -7,8 +7,9 @@ use std::path::Path;
 use corrigenda::safetensors::{Dtype, TensorData, write};
 use serde_json::{Value, json};
 
+use super::generated::family_tensors;
 use super::golden;
-use super::tiny::{VOCABULARY, splitmix};
+use super::tiny::VOCABULARY;
 
 /// The JSON object of one checkpoint in the golden file: its configuration, its tensors and the expected outputs.
 pub struct Case(pub Value);
@@ -29,18 +30,9 @@ impl Case {
     /// Returns the shape and the bytes of every tensor in `dtype`. The values are chosen so that every dtype represents
     /// them exactly.
     pub fn tensors(&self, dtype: Dtype) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
-        let shapes = self.0["tensors"].as_object().expect("tensors");
-        let shape = |value: &Value| value.as_array().expect("a shape").iter().filter_map(Value::as_u64).collect();
-        let mut names: Vec<&String> = shapes.keys().collect();
-        names.sort();
-        let tensor = |(number, name): (usize, &String)| {
-            let shape: Vec<u64> = shape(&shapes[name]);
-            let count = shape.iter().product();
-            let values = (0..count).map(|i| value(name, shape.len(), splitmix(0x5EED_0000 + number as u64, i)));
-            let bytes = values.flat_map(|x| in_type(x, dtype)).collect();
-            (name.clone(), (shape, bytes))
-        };
-        names.into_iter().enumerate().map(tensor).collect()
+        let bytes = |elements: Vec<f32>| elements.into_iter().flat_map(|x| in_type(x, dtype)).collect();
+        let tensors = family_tensors(&self.0["tensors"]).into_iter();
+        tensors.map(|(name, (shape, elements))| (name, (shape, bytes(elements)))).collect()
     }
 
     /// Writes config.json and the weights, in one file or in two shards with an index.
@@ -99,16 +91,6 @@ pub fn write_weights(folder: &Path, tensors: &BTreeMap<String, (Vec<u64>, Vec<u8
     let size: usize = tensors.values().map(|(_, bytes)| bytes.len()).sum();
     let index = json!({ "metadata": { "total_size": size }, "weight_map": map });
     std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).expect("the index");
-}
-
-fn value(name: &str, sides: usize, u: f64) -> f32 {
-    let k = (u * 128.0).floor();
-    let value = match sides {
-        1 if name.ends_with("weight") => 1.0 + ((k / 8.0).floor() - 8.0) / 64.0,
-        1 => (2.0 * k - 127.0) / 256.0 * 0.25,
-        _ => (2.0 * k - 127.0) / 256.0 * 0.5,
-    };
-    value as f32
 }
 
 /// Returns the bytes of `x` in `dtype`, which must represent it exactly.

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod families;
+pub mod generated;
 pub mod json_schema;
 pub mod project;
 pub mod tiny;

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use corrigenda::safetensors::{Dtype, TensorData, write};
 
+use super::generated::splitmix;
+
 pub const WIDTH: usize = 32;
 pub const INNER: usize = 128;
 pub const LAYERS: usize = 3;
@@ -18,15 +20,6 @@ pub const CONFIG: &str = r#"{
   "tie_word_embeddings": true, "torch_dtype": "float32", "vocab_size": 400
 }
 "#;
-
-/// Returns number `i` of the splitmix64 stream `seed`, in [0, 1).
-pub fn splitmix(seed: u64, i: u64) -> f64 {
-    let mut z = seed.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^= z >> 31;
-    (z >> 40) as f64 / (1_u64 << 24) as f64
-}
 
 /// Returns the shape and the elements of every tensor, by name.
 pub fn tensors() -> BTreeMap<String, (Vec<u64>, Vec<f32>)> {

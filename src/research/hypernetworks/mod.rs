@@ -37,4 +37,6 @@ pub mod training_run;
 pub mod whitening;
 
 #[cfg(test)]
-pub(crate) mod golden_tests;
+mod golden_tests;
+#[cfg(test)]
+pub(crate) mod toy;

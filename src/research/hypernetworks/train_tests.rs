@@ -1,24 +1,9 @@
 //! Tests the training of MEND and KE on a small model with fixed weights.
 
-use super::super::golden_tests::{toy_model, toy_sites};
 use super::super::ke::{Ke, KeSizes};
 use super::super::mend::Mend;
+use super::super::toy::{toy_data, toy_model, toy_sites};
 use super::*;
-
-fn data() -> TrainingData {
-    let text = |tokens: &[u32], labels| FactText { tokens: tokens.to_vec(), labels };
-    let fact = |stated: &[u32], rephrased: &[u32], labels| TrainingFact {
-        stated: text(stated, labels),
-        rephrased: vec![text(rephrased, labels), text(stated, labels)],
-    };
-    let facts = vec![
-        fact(&[3, 7, 1, 9], &[7, 1, 9], 1),
-        fact(&[5, 2, 8, 4, 6], &[10, 2, 8, 4, 6], 2),
-        fact(&[1, 4, 10, 2], &[4, 10, 2], 1),
-    ];
-    let unrelated = vec![vec![1, 2, 3, 4, 5, 6], vec![10, 9, 8, 7, 6, 5]];
-    TrainingData { validation: facts.clone(), validation_unrelated: vec![vec![2, 4, 6]; 3], facts, unrelated }
-}
 
 fn settings() -> TrainingSettings {
     TrainingSettings { batch: 3, weights: LossWeights { edit: 1.0, locality: 1.0 }, ..TrainingSettings::default() }
@@ -40,7 +25,7 @@ fn ke() -> Ke {
 
 /// Trains `learner` for 60 steps, and returns the validation loss before the first and after the last step.
 fn losses<L: Learner>(learner: L) -> (f64, f64) {
-    let (model, data) = (toy_model(), data());
+    let (model, data) = (toy_model(), toy_data());
     let mut training = Training::new(&model, &data, settings(), learner).expect("valid data");
     let before = training.validate().expect("finite").total(settings().weights);
     for _ in 0..60 {
@@ -61,7 +46,7 @@ fn every_thread_count_trains_the_same_parameters() {
     let trained = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
-            let (model, data) = (toy_model(), data());
+            let (model, data) = (toy_model(), toy_data());
             let mut training = Training::new(&model, &data, settings(), mend()).expect("valid data");
             for _ in 0..5 {
                 training.step().expect("finite");
@@ -74,7 +59,7 @@ fn every_thread_count_trains_the_same_parameters() {
 
 #[test]
 fn validation_changes_nothing() {
-    let (model, data) = (toy_model(), data());
+    let (model, data) = (toy_model(), toy_data());
     let mut training = Training::new(&model, &data, settings(), mend()).expect("valid data");
     training.step().expect("finite");
     let before = training.learner.clone();

@@ -317,7 +317,7 @@ fn by_matrix(model: &Model, tuned: &TunedWeights, slopes: &LayerGradient<'_>) ->
 mod tests {
     use super::*;
     use crate::progress::NoProgress;
-    use crate::research::hypernetworks::golden_tests::toy_model;
+    use crate::research::hypernetworks::toy::toy_model;
 
     fn answers() -> Vec<PromptAnswer> {
         let one = |prompt: &[u32], answer: &[u32]| PromptAnswer { prompt: prompt.to_vec(), answer: answer.to_vec() };

@@ -217,7 +217,7 @@ fn solve(x: Vec<f32>, wanted: &[Vec<f64>], (inputs, outputs): (usize, usize)) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::research::hypernetworks::golden_tests::toy_model;
+    use crate::research::hypernetworks::toy::toy_model;
 
     #[test]
     fn published_matrices_name_known_models() {
