@@ -187,7 +187,7 @@ impl TrainingInputs {
 }
 
 /// Returns the names of edited matrices, such as `down@11`.
-fn site_names(sites: &[Site]) -> Vec<String> {
+pub(super) fn site_names(sites: &[Site]) -> Vec<String> {
     let name = |site: &Site| {
         let matrix = match site.matrix {
             MlpMatrix::Gate => "gate",
@@ -343,8 +343,11 @@ pub fn read(store: &Store, address: &Digest, model: &Model, base: &Digest) -> Re
     fill("", editor.state(), &header, &bytes)?;
     let wrong = || EditorFileError::Tensor(SEEN.to_owned());
     let info = header.tensors.get(SEEN).filter(|info| info.dtype == Dtype::U8).ok_or_else(wrong)?;
-    let seen = bytes.get(info.start as usize..info.end as usize).ok_or_else(wrong)?;
-    let seen = seen.as_chunks().0.iter().map(|digest| Digest::from_bytes(*digest)).collect();
+    let (seen, rest) = bytes.get(info.start as usize..info.end as usize).ok_or_else(wrong)?.as_chunks();
+    if !rest.is_empty() {
+        return Err(wrong());
+    }
+    let seen = seen.iter().map(|digest| Digest::from_bytes(*digest)).collect();
     Ok(StoredEditor { address: *address, head, editor, seen })
 }
 
@@ -356,11 +359,18 @@ pub fn check(head: &EditorHead, model: &Model, base: &Digest) -> Result<(), Edit
     if head.inputs.base != *base {
         return Err(EditorFileError::OtherBase { name: head.base_name.clone(), digest: head.inputs.base });
     }
-    let blocks = head.inputs.numbers.get("layers").copied().unwrap_or_default() as usize;
-    let expected = site_names(&sites(model.spec(), blocks));
+    let settings = settings::numbers(head.inputs.method, model.spec(), false, &TrainingNumbers::new());
+    if !head.inputs.numbers.keys().eq(settings.keys()) {
+        return Err(EditorFileError::Head("it has other settings".to_owned()));
+    }
+    let expected = site_names(&sites(model.spec(), head.inputs.numbers["layers"] as usize));
     if head.inputs.sites != expected {
         let (found, expected) = (head.inputs.sites.join(", "), expected.join(", "));
         return Err(EditorFileError::OtherSites { found, expected });
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "stored_tests.rs"]
+mod tests;
