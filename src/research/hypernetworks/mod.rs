@@ -39,4 +39,6 @@ pub mod whitening;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
+mod step_golden_tests;
+#[cfg(test)]
 pub(crate) mod toy;
