@@ -37,7 +37,13 @@ pub mod training_run;
 pub mod whitening;
 
 #[cfg(test)]
+mod change_tests;
+#[cfg(test)]
+mod determinism_tests;
+#[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod layout_tests;
 #[cfg(test)]
 mod step_golden_tests;
 #[cfg(test)]
