@@ -126,14 +126,11 @@ impl TrainingInputs {
     pub fn new(
         (method, trained_on): (Method, TrainedOn),
         (base, model): (Digest, &Model),
-        mut numbers: TrainingNumbers,
+        numbers: TrainingNumbers,
         (seed, published): (u32, bool),
         data: Digest,
     ) -> Self {
-        if trained_on != TrainedOn::Text {
-            // These settings only affect the training on text.
-            numbers.retain(|name, _| !["passages", "tokens"].contains(&name.as_str()));
-        }
+        let numbers = used(trained_on, numbers);
         let sites = site_names(&sites(model.spec(), numbers["layers"] as usize));
         let numerics = NUMERICS.to_owned();
         Self { version: VERSION, method, trained_on, base, sites, numbers, seed, published, numerics, data }
@@ -184,6 +181,13 @@ impl TrainingInputs {
             }
         }
     }
+}
+
+/// Returns the settings that affect a training on this kind of facts.
+fn used(trained_on: TrainedOn, mut numbers: TrainingNumbers) -> TrainingNumbers {
+    // The number and the length of the passages only affect the training on text.
+    numbers.retain(|name, _| trained_on == TrainedOn::Text || !["passages", "tokens"].contains(&name.as_str()));
+    numbers
 }
 
 /// Returns the names of edited matrices, such as `down@11`.
@@ -359,7 +363,8 @@ pub fn check(head: &EditorHead, model: &Model, base: &Digest) -> Result<(), Edit
     if head.inputs.base != *base {
         return Err(EditorFileError::OtherBase { name: head.base_name.clone(), digest: head.inputs.base });
     }
-    let settings = settings::numbers(head.inputs.method, model.spec(), false, &TrainingNumbers::new());
+    let all = settings::numbers(head.inputs.method, model.spec(), false, &TrainingNumbers::new());
+    let settings = used(head.inputs.trained_on, all);
     if !head.inputs.numbers.keys().eq(settings.keys()) {
         return Err(EditorFileError::Head("it has other settings".to_owned()));
     }

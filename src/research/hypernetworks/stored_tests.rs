@@ -14,8 +14,12 @@ fn seen() -> Vec<Digest> {
     vec![Digest::of(b"one"), Digest::of(b"two")]
 }
 
-/// Returns the head and the numbers of an editor for [`toy_model`].
+/// Returns the head and the numbers of an editor for [`toy_model`] that was trained on CounterFact.
 fn parts(model: &Model, method: Method) -> (EditorHead, AnyEditor) {
+    parts_on(model, method, TrainedOn::Cf)
+}
+
+fn parts_on(model: &Model, method: Method, on: TrainedOn) -> (EditorHead, AnyEditor) {
     let own: &[(&str, f64)] = match method {
         Method::Mend => &[("rank", 5.0)],
         Method::Ke => &[("lstm", 3.0), ("condition", 5.0), ("hidden", 4.0)],
@@ -23,7 +27,7 @@ fn parts(model: &Model, method: Method) -> (EditorHead, AnyEditor) {
     let overrides = own.iter().chain(&[("layers", 2.0)]).map(|(name, number)| ((*name).to_owned(), *number)).collect();
     let numbers = numbers(method, model.spec(), false, &overrides);
     let data = Digest::of(b"data");
-    let inputs = TrainingInputs::new((method, TrainedOn::Cf), (base(), model), numbers, (1, false), data);
+    let inputs = TrainingInputs::new((method, on), (base(), model), numbers, (1, false), data);
     let mut editor = inputs.editor(model, true);
     if let AnyEditor::Mend(mend) = &mut editor {
         mend.shapes[0].inputs.add(&[1.0, 2.0, 3.0, 4.0, 0.0, 2.0, -1.0, 4.0]);
@@ -56,8 +60,9 @@ fn refused(change: impl FnOnce(&mut EditorHead, &mut Vec<(String, Dtype, Vec<u8>
 #[test]
 fn an_editor_is_read_as_it_was_written() {
     let model = toy_model();
-    for method in [Method::Mend, Method::Ke] {
-        let (head, mut editor) = parts(&model, method);
+    let (methods, kinds) = ([Method::Mend, Method::Ke], [TrainedOn::Text, TrainedOn::Zsre, TrainedOn::Cf]);
+    for (method, on) in methods.into_iter().flat_map(|method| kinds.map(|on| (method, on))) {
+        let (head, mut editor) = parts_on(&model, method, on);
         let bytes = to_bytes(&head, &mut editor, &seen());
         let found = read_bytes(&bytes, &model, &base()).expect("the editor is read");
         let address = Digest::from_bytes(ADDRESS);
