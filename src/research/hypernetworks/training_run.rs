@@ -3,7 +3,7 @@
 //!
 //! A resumed training gives the same bits as one without interruption.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::learner::{Learner, Numbers};
 use super::settings::training_settings;
@@ -43,8 +43,24 @@ pub struct TrainedEditor {
 #[derive(Serialize, Deserialize)]
 struct Position {
     steps: usize,
+    #[serde(serialize_with = "write_bits", deserialize_with = "read_bits")]
     curve: Vec<Validation>,
     best: usize,
+}
+
+/// Writes the losses as the bits of f64. JSON numbers are not read to the last bit, so a resumed training would have
+/// another curve.
+fn write_bits<S: Serializer>(curve: &[Validation], out: S) -> Result<S::Ok, S::Error> {
+    let bits = |one: &Validation| (one.step, [one.edit, one.divergence, one.total].map(f64::to_bits));
+    curve.iter().map(bits).collect::<Vec<_>>().serialize(out)
+}
+
+fn read_bits<'d, D: Deserializer<'d>>(input: D) -> Result<Vec<Validation>, D::Error> {
+    let validation = |(step, bits): (usize, [u64; 3])| {
+        let [edit, divergence, total] = bits.map(f64::from_bits);
+        Validation { step, edit, divergence, total }
+    };
+    Ok(Vec::deserialize(input)?.into_iter().map(validation).collect())
 }
 
 /// Returns the address at which the state of an unfinished training is stored.
@@ -192,3 +208,7 @@ fn resume<L: Learner>(training: &mut Training<'_, L>, best: &mut L, bytes: &[u8]
     training.skip(position.steps);
     Some(position)
 }
+
+#[cfg(test)]
+#[path = "training_run_tests.rs"]
+mod tests;
