@@ -43,6 +43,8 @@ mod determinism_tests;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
+mod gradient_tests;
+#[cfg(test)]
 mod layout_tests;
 #[cfg(test)]
 mod step_golden_tests;
