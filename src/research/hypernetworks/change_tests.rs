@@ -115,7 +115,7 @@ fn new_mend_returns_whitened_rows() {
             x.add(&of_site.x);
             delta.add(&of_site.delta);
             assert_eq!(change.a, x.whiten(&of_site.x), "{name}, {site:?}");
-            let b: Vec<f32> = delta.whiten(&of_site.delta).iter().map(|x| 1e-4 * x).collect();
+            let b: Vec<f32> = delta.whiten(&of_site.delta).iter().map(|element| 1e-4 * element).collect();
             assert_eq!(change.b, b, "{name}, {site:?}");
         }
     }

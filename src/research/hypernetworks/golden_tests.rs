@@ -55,11 +55,11 @@ fn captured_rows_equal_the_golden() {
 
 /// Returns the texts of the file on which the edited models are measured.
 fn judged_texts(golden: &Value) -> Vec<Judged> {
-    let outer = golden["outer"].as_array().expect("a list").iter();
+    let all = golden["outer"].as_array().expect("a list").iter();
     let text = |(index, outer): (usize, &Value)| {
         (ids(&outer["ids"]), ids(&outer["labels"]).len(), ids(&golden["locality"][index]))
     };
-    outer.enumerate().map(text).collect()
+    all.enumerate().map(text).collect()
 }
 
 /// Returns the facts of the file with their rows.
@@ -156,10 +156,10 @@ fn ke_and_its_gradients_equal_the_golden() {
     let facts = facts(&texts, &rows);
     let edits = ke.edit(&facts);
     close("conditions", wide(&edits.conditions), &wanted["condition_vectors"], 1e-5);
-    for (parts, wanted) in edits.parts.iter().zip(wanted["parts"].as_array().expect("a list")) {
+    for (parts, of_site) in edits.parts.iter().zip(wanted["parts"].as_array().expect("a list")) {
         for (index, part) in parts.iter().enumerate() {
-            close("column a", wide(&part.column_a), &wanted["colA"][index], 1e-5);
-            close("column b", wide(&part.column_b), &wanted["colB"][index], 1e-5);
+            close("column a", wide(&part.column_a), &of_site["colA"][index], 1e-5);
+            close("column b", wide(&part.column_b), &of_site["colB"][index], 1e-5);
         }
     }
     for (index, changes) in edits.changes.iter().enumerate() {

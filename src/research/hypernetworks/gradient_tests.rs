@@ -38,7 +38,7 @@ fn compare<L: Learner>(what: &str, model: &Model, learner: &L, facts: &[Captured
                 editor.trained(&mut learner.zero_gradients())[index].values[element] += by;
                 total(&editor)
             };
-            let central = |step: f32| (moved(step) - moved(-step)) / (2.0 * f64::from(step));
+            let central = |by: f32| (moved(by) - moved(-by)) / (2.0 * f64::from(by));
             // Richardson extrapolation: the error of a central difference is a quarter for half the step.
             let difference = (4.0 * central(step / 2.0) - central(step)) / 3.0;
             errors.push(difference - f64::from(gradient[element]));

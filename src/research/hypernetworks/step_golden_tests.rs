@@ -28,14 +28,14 @@ struct Step {
 }
 
 fn steps() -> Vec<Step> {
-    let mut golden = reference("hypernetworks.json");
+    let mut all = reference("hypernetworks.json");
     let step = |golden: &mut Value| {
         let model = family(golden["name"].as_str().expect("a name"));
         let sites = sites(model.spec(), BLOCKS);
         let (names, rows) = (site_names(&sites), captured_rows(&model, &sites));
         Step { golden: golden.take(), model, sites, names, rows }
     };
-    golden["models"].as_array_mut().expect("a list").iter_mut().map(step).collect()
+    all["models"].as_array_mut().expect("a list").iter_mut().map(step).collect()
 }
 
 fn number(value: &Value) -> f64 {

@@ -202,9 +202,9 @@ pub(super) fn judged_states(model: &Model, sites: &[Site], texts: &[Judged]) -> 
 
 /// Combines the texts of facts with the changes for the facts.
 pub(super) fn judged<'t>(states: &'t [JudgedStates], changes: &'t [Vec<LowRank>]) -> Vec<JudgedFact<'t>> {
-    let fact = |(states, changes): (&'t JudgedStates, &'t Vec<LowRank>)| {
-        let JudgedStates { outer, target, unrelated } = states;
-        JudgedFact { outer, target, unrelated, changes }
+    let fact = |(of_fact, changed): (&'t JudgedStates, &'t Vec<LowRank>)| {
+        let JudgedStates { outer, target, unrelated } = of_fact;
+        JudgedFact { outer, target, unrelated, changes: changed }
     };
     states.iter().zip(changes).map(fact).collect()
 }

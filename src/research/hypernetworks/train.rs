@@ -277,11 +277,13 @@ fn judged<'j>(
     targets: impl Iterator<Item = &'j [u32]>,
 ) -> Vec<JudgedFact<'j>> {
     let texts = outer.iter().zip(unrelated).zip(targets);
-    let fact = |(of_fact, ((states, text), target)): (
-        &'j Vec<LowRank>,
-        ((&'j Arc<Vec<f32>>, &'j Arc<UnrelatedStates>), _),
-    )| { JudgedFact { outer: states, target, unrelated: text, changes: of_fact } };
-    changes.iter().zip(texts).map(fact).collect()
+    let facts = changes.iter().zip(texts).map(|(of_fact, ((states, text), target))| JudgedFact {
+        outer: states,
+        target,
+        unrelated: text,
+        changes: of_fact,
+    });
+    facts.collect()
 }
 
 fn mean(losses: &[Loss]) -> Loss {
