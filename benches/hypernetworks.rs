@@ -100,8 +100,8 @@ fn run<L: Learner>(
     let settings = training_settings(numbers, seed);
     let mut training = Training::new(model, data, settings, learner)?;
     println!("{} facts, {} unrelated texts", data.facts.len(), data.unrelated.len());
-    let validate = |training: &mut Training<'_, L>, step: usize| -> Result<(), Failure> {
-        let loss = training.validate()?;
+    let validate = |session: &mut Training<'_, L>, step: usize| -> Result<(), Failure> {
+        let loss = session.validate()?;
         let total = loss.total(settings.weights);
         println!("step {step:4}  edit {:.4}  KL {:.5}  loss {total:.5}", loss.edit, loss.divergence);
         Ok(())
