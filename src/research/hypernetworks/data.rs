@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::settings::TrainingNumbers;
-use super::train::{FactText, TrainingData, TrainingFact};
+use super::train::{FactText, TrainingData, TrainingFact, below};
 use crate::digest::{Digest, FieldHasher};
 use crate::model::run::generation::Generation;
 use crate::model::{Model, ModelError, Tokens};
@@ -72,7 +72,7 @@ fn fact(tokens: &Tokens, limit: usize, case: &Case) -> Result<TrainingFact, Stri
 fn split(mut facts: Vec<TrainingFact>, validation: usize, seed: u32) -> (Vec<TrainingFact>, Vec<TrainingFact>) {
     let mut numbers = NumpyRandomState::from_key(&[seed, 2]);
     for index in (1..facts.len()).rev() {
-        facts.swap(index, (numbers.double() * (index + 1) as f64) as usize);
+        facts.swap(index, below(&mut numbers, index + 1));
     }
     let rest = facts.split_off(validation.min(facts.len() / 5));
     (rest, facts)

@@ -8,7 +8,7 @@
 //! - [`capture`]: the inputs and output gradients of these matrices for one fact;
 //! - [`whitening`]: running means and deviations;
 //! - [`mend_network`], [`mend`]: the editor MEND and its gradients;
-//! - [`lstm`], [`ke`]: the editor KE and its gradients;
+//! - [`lstm`], [`normalised_layer`], [`ke`]: the editor KE and its gradients;
 //! - [`learner`]: what both editors have in common;
 //! - [`objective`]: the loss of a trained editor, and its gradient with respect to a change;
 //! - `base_states`: the results of the unedited base that a training uses again;
@@ -28,6 +28,7 @@ pub mod learner;
 pub mod lstm;
 pub mod mend;
 pub mod mend_network;
+pub mod normalised_layer;
 pub mod objective;
 pub mod settings;
 pub mod sites;

@@ -296,7 +296,7 @@ fn mean(losses: &[Loss]) -> Loss {
 }
 
 /// Draws a random integer from 0 to `count - 1`.
-fn below(numbers: &mut NumpyRandomState, count: usize) -> usize {
+pub(super) fn below(numbers: &mut NumpyRandomState, count: usize) -> usize {
     (numbers.double() * count as f64) as usize
 }
 
