@@ -245,11 +245,11 @@ impl<'a> RefinementRun<'a> {
         let mut gradient = tape.logits.clone();
         let (mut nll, mut drift) = (0.0, 0.0);
         match &batch.target {
-            LossTarget::Labels(labels) => nll = likelihood(&mut gradient, labels),
+            LossTarget::Labels(labels) => nll = likelihood(self.base.isa(), &mut gradient, labels),
             LossTarget::BaseStates(states) => {
                 let weight = self.settings.drift / self.drift_positions as f64;
                 let vocabulary = self.base.spec().vocabulary;
-                drift = divergence(self.base.isa(), &mut self.base.lm_head(states), &mut gradient, vocabulary, weight)
+                drift = divergence(self.base.isa(), &self.base.lm_head(states), &mut gradient, vocabulary, weight)
                     / self.drift_positions as f64;
             }
         }

@@ -46,7 +46,7 @@ pub fn capture_all(model: &Model, sites: &[Site], texts: &[(&[u32], usize)]) -> 
     let (mut rest, mut losses) = (&mut gradient[..], Vec::new());
     for (text, count) in texts {
         let (own, later) = rest.split_at_mut(count * model.spec().vocabulary);
-        losses.push(likelihood(own, &mean_of(&text[text.len() - count..])));
+        losses.push(likelihood(model.isa(), own, &mean_of(&text[text.len() - count..])));
         rest = later;
     }
     let mut found = vec![vec![SiteRows { x: Vec::new(), delta: Vec::new() }; sites.len()]; texts.len()];

@@ -3,6 +3,10 @@
 //!
 //! The facts of a training step pass through the model together, each with its own changes of the matrices.
 
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
 use super::capture::{mean_of, of_site};
 use super::sites::first_layer;
 use crate::model::Model;
@@ -72,10 +76,10 @@ impl UnrelatedStates {
         self.before.len() + after
     }
 
-    fn logits(&self, base: &Model) -> Vec<f32> {
+    fn logits(&self, base: &Model) -> Cow<'_, [f32]> {
         match &self.logits {
-            BaseLogits::States(after) => base.lm_head(after),
-            BaseLogits::Logits(logits) => logits.clone(),
+            BaseLogits::States(after) => Cow::Owned(base.lm_head(after)),
+            BaseLogits::Logits(logits) => Cow::Borrowed(logits),
         }
     }
 }
@@ -195,20 +199,22 @@ fn pass(base: &Model, sites: &[Site], facts: &[JudgedFact<'_>]) -> UpperPass {
 /// at the labels of the outer text and at all positions of the unrelated text, fact after fact.
 fn replace_by_gradient(base: &Model, facts: &[JudgedFact<'_>], logits: &mut [f32], weights: LossWeights) -> Vec<Loss> {
     let (vocabulary, width) = (base.spec().vocabulary, base.spec().hidden_size);
-    let (mut rest, mut out) = (logits, Vec::new());
+    let (mut rest, mut parts) = (logits, Vec::new());
     for fact in facts {
         let positions = fact.unrelated.before.len() / width;
         let (outer, later) = rest.split_at_mut(fact.target.len() * vocabulary);
         let (unrelated, later) = later.split_at_mut(positions * vocabulary);
-        let edit = likelihood(outer, &mean_of(fact.target));
-        outer.iter_mut().for_each(|x| *x *= weights.edit as f32);
-        let weight = weights.locality / positions as f64;
-        let mut of_base = fact.unrelated.logits(base);
-        let divergence = divergence(base.isa(), &mut of_base, unrelated, vocabulary, weight) / positions as f64;
-        out.push(Loss { edit, divergence });
+        parts.push((fact, outer, unrelated, positions as f64));
         rest = later;
     }
-    out
+    let of_fact = |(fact, outer, unrelated, positions): (&JudgedFact<'_>, &mut [f32], &mut [f32], f64)| {
+        let edit = likelihood(base.isa(), outer, &mean_of(fact.target));
+        outer.iter_mut().for_each(|x| *x *= weights.edit as f32);
+        let (of_base, weight) = (fact.unrelated.logits(base), weights.locality / positions);
+        let divergence = divergence(base.isa(), &of_base, unrelated, vocabulary, weight) / positions;
+        Loss { edit, divergence }
+    };
+    parts.into_par_iter().map(of_fact).collect()
 }
 
 /// Returns the gradients of the factors of a change `aᵀ b`. `x` contains the inputs of the changed matrix, and

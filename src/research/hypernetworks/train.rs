@@ -15,6 +15,7 @@ use super::objective::{JudgedFact, Loss, LossWeights, UnrelatedStates, losses, l
 use crate::behaviour::Question;
 use crate::model::run::low_rank::LowRank;
 use crate::model::{Model, ModelError, Tokens};
+use crate::numeric::malloc::{RetainFreedMemory, retain_freed_memory};
 use crate::numeric::random::NumpyRandomState;
 
 /// The number of facts whose rows are added to the statistics before the first step. Rows cannot be whitened without
@@ -122,6 +123,8 @@ pub struct Training<'t, L: Learner> {
     order: Vec<usize>,
     /// The number of steps that were made.
     steps: usize,
+    /// Every step allocates and frees the same large buffers, so the allocator keeps them.
+    _retained: RetainFreedMemory,
 }
 
 /// The random choices for one fact of a step: the indices of the fact, of its rephrased text and of the unrelated text.
@@ -144,6 +147,7 @@ impl<'t, L: Learner> Training<'t, L> {
         mut learner: L,
     ) -> Result<Self, TrainingError> {
         data.check()?;
+        let _retained = retain_freed_memory();
         let mut states = BaseStates::new(base, learner.sites(), data);
         let first: Vec<usize> = (0..data.facts.len().min(WARM_UP)).collect();
         states.rows(Part::Training, &first)?.iter().for_each(|rows| learner.observe(rows));
@@ -154,7 +158,8 @@ impl<'t, L: Learner> Training<'t, L> {
         let adam = ParameterAdam::new(learner.trained(&mut gradients).iter().map(|one| one.values.len()));
         // The parameters of the editor are drawn with the key `[seed]`. Another key gives other random numbers.
         let numbers = NumpyRandomState::from_key(&[settings.seed, 1]);
-        Ok(Self { base, data, settings, learner, adam, gradients, states, numbers, order: Vec::new(), steps: 0 })
+        let (order, steps) = (Vec::new(), 0);
+        Ok(Self { base, data, settings, learner, adam, gradients, states, numbers, order, steps, _retained })
     }
 
     /// Returns the number of steps that were made.
