@@ -134,10 +134,10 @@ fn incremental_decoding_equals_a_full_pass() {
         let want = model.logits(&[&row], &[1]).remove(0);
         for isa in Isa::all() {
             let reopened = Model::open(folder.path(), isa).expect("the model opens");
-            let mut text = Generation::new(&reopened);
-            let mut last = text.push(&row[..4]);
+            let mut text = Generation::new(&reopened, 1);
+            let mut last = text.push(&[&row[..4]]);
             for token in &row[4..] {
-                last = text.push(&[*token]);
+                last = text.push(&[&[*token]]);
             }
             assert_eq!(last, want, "{} with {}", case.name(), isa.name());
         }
@@ -451,14 +451,14 @@ fn a_trained_llama_generates_its_story() {
         let prompt = story["prompt"].as_str().expect("a prompt");
         let mut row = tokens.encode(prompt).expect("the text is tokenized").ids;
         assert_eq!(row, ids(&story["ids"]), "{prompt}");
-        let mut text = Generation::new(&model);
-        let mut logits = text.push(&row);
+        let mut text = Generation::new(&model, 1);
+        let mut logits = text.push(&[&row]);
         let first = numbers(&story["logits"]);
         assert!(distance(&logits, &first) < 1e-4, "{prompt}: {:e}", distance(&logits, &first));
         for _ in 0..ids(&story["greedy"]).len() {
             let best = (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best });
             row.push(best as u32);
-            logits = text.push(&[best as u32]);
+            logits = text.push(&[&[best as u32]]);
         }
         let told = &row[row.len() - ids(&story["greedy"]).len()..];
         assert_eq!(told, ids(&story["greedy"]), "{prompt}");

@@ -38,6 +38,17 @@ pub struct PredictionPair {
     pub after: Prediction,
     /// The KL divergence of the next-token distributions after the prompt, KL(before ‖ after), in nats.
     pub divergence: f64,
+    /// The texts that both models generate after the prompt; `None` if no text was generated.
+    pub texts: Option<TextPair>,
+}
+
+/// The texts that two models generate after a prompt, decoded greedily.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextPair {
+    /// The text of the earlier model.
+    pub before: String,
+    /// The text of the later model.
+    pub after: String,
 }
 
 impl Prediction {
@@ -97,6 +108,11 @@ impl Inquiry {
         Self { prompt: prompt.to_vec(), answers: answers.iter().map(question).collect() }
     }
 
+    /// Returns the token ids of the prompt.
+    pub fn prompt(&self) -> &[u32] {
+        &self.prompt
+    }
+
     /// Returns the number of accepted answers; 0 if only the distribution of the next token is compared.
     pub(super) fn answers(&self) -> usize {
         self.answers.len()
@@ -127,6 +143,7 @@ impl FullPrediction {
             divergence: self.next.divergence(&later.next),
             before: self.prediction.clone(),
             after: later.prediction,
+            texts: None,
         }
     }
 }

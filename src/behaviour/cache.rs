@@ -36,6 +36,12 @@ impl<'a> MeasurementCache<'a> {
         Self { store: Some(store), header: CacheHeader { base, before, after } }
     }
 
+    /// Returns the caches of the single models: that of the earlier and that of the later model.
+    pub fn of_each(&self) -> [Self; 2] {
+        let of = |patch| Self { header: CacheHeader { before: patch, after: None, ..self.header }, ..*self };
+        [of(self.header.before), of(self.header.after)]
+    }
+
     /// Returns the cached predictions of both models for a group of prompts; `None` if the group is not cached.
     pub fn answers(&self, inquiries: &[Inquiry]) -> Option<Vec<PredictionPair>> {
         let key = self.answers_address(inquiries);

@@ -124,7 +124,7 @@ pub(super) fn decode_answers(bytes: &[u8], header: &CacheHeader, inquiries: &[In
         if [&before, &after].iter().any(|prediction| prediction.scores.len() != inquiry.answers()) {
             return None;
         }
-        out.push(PredictionPair { before, after, divergence: reader.number()? });
+        out.push(PredictionPair { before, after, divergence: reader.number()?, texts: None });
     }
     reader.end(out)
 }

@@ -12,7 +12,7 @@ fn said(divergence: f64) -> PredictionPair {
             AnswerScore { holds: false, probability: 0.1, nll: 2.0 },
         ],
     };
-    PredictionPair { before: prediction(false), after: prediction(true), divergence }
+    PredictionPair { before: prediction(false), after: prediction(true), divergence, texts: None }
 }
 
 fn head() -> CacheHeader {

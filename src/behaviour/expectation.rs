@@ -5,11 +5,17 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ask::{Inquiry, PredictionPair, ask};
+use super::ask::{Inquiry, PredictionPair, TextPair, ask};
+use super::continuation::{ContinuationOptions, continuations};
+use super::said::{SAID_TOKENS, SaidText, first_sentence};
 use crate::behaviour::PromptKind;
 use crate::diagnostics::FileId;
 use crate::model::{Model, ModelError, Prompt, Tokens};
-use crate::project::{Edit, Prefaces, Probe};
+use crate::progress::NoProgress;
+use crate::project::{Edit, JudgedBy, Prefaces, Probe, SaysRule, TestConfig};
+
+/// The settings with which the texts that are judged are generated: greedily, at most 50 tokens.
+pub const SAID: ContinuationOptions = ContinuationOptions { tokens: SAID_TOKENS, seed: None };
 
 /// A prompt with its accepted answers, or with the expectation that the next token stays unchanged.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +35,9 @@ pub struct Expectation<'p> {
     pub chat: bool,
     /// The accepted answers, the target first; empty if the next token should stay unchanged.
     pub answers: Vec<&'p str>,
+    /// The rule for the text that the model generates after the prompt, if this text decides whether the expectation is
+    /// met; `None` if the probabilities decide.
+    pub says: Option<SaysRule>,
     /// Whether the prompt is only reported and not checked, for example because a probe has `unchanged = false`.
     pub report_only: bool,
     /// The file that states the expectation, for diagnostics.
@@ -99,6 +108,7 @@ fn expectation<'p>(
         preface: preface.len(),
         chat: edit.chat,
         answers: if kind == PromptKind::Unchanged { Vec::new() } else { edit.answers().collect() },
+        says: None,
         report_only: false,
         file: edit.spans.file,
         span: span.clone(),
@@ -115,6 +125,7 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
         preface: 0,
         chat: probe.chat,
         answers: Vec::new(),
+        says: None,
         report_only: !probe.unchanged,
         file: probe.file,
         span: probe.place.clone(),
@@ -145,18 +156,72 @@ impl Expectation<'_> {
     /// this threshold takes precedence over `thresholds`.
     pub fn is_met(&self, pair: &PredictionPair, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
+        if let (Some(rule), Some(texts)) = (self.says, &pair.texts) {
+            return self.is_said(rule, texts) && self.is_within(pair, thresholds);
+        }
         match self.kind {
             PromptKind::Edit => {
                 let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
                 pair.after.holds() && pair.after.probability().is_some_and(|found| found >= least)
             }
             PromptKind::Alias | PromptKind::Paraphrase => pair.after.holds(),
-            PromptKind::Unchanged | PromptKind::Probe => {
-                let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
-                let top = |prediction: &[(u32, f64)]| prediction.first().map(|(token, _)| *token);
-                top(&pair.before.top) == top(&pair.after.top) && pair.divergence < most
-            }
+            PromptKind::Unchanged | PromptKind::Probe => self.stays(pair, thresholds),
         }
+    }
+
+    /// Returns whether both models have the same top token and the divergence is below the threshold.
+    fn stays(&self, pair: &PredictionPair, thresholds: Thresholds) -> bool {
+        let own = self.edit.and_then(|edit| edit.expect.unchanged_kl);
+        let top = |prediction: &[(u32, f64)]| prediction.first().map(|(token, _)| *token);
+        top(&pair.before.top) == top(&pair.after.top) && pair.divergence < own.unwrap_or(thresholds.unchanged_kl)
+    }
+
+    /// Returns whether the numbers of a prompt whose text decides are within their limits: the divergence of a prompt
+    /// that should stay unchanged, and the minimum probability of an edit, if there is one.
+    pub fn is_within(&self, pair: &PredictionPair, thresholds: Thresholds) -> bool {
+        match self.kind {
+            PromptKind::Unchanged | PromptKind::Probe => self.stays(pair, thresholds),
+            PromptKind::Edit => {
+                let own = self.edit.and_then(|edit| edit.expect.min_probability);
+                pair.after.probability().unwrap_or(0.0) >= own.unwrap_or(thresholds.min_probability)
+            }
+            PromptKind::Alias | PromptKind::Paraphrase => true,
+        }
+    }
+
+    /// Returns whether the text of the later model meets the rule. If the answer should stay unchanged, the first
+    /// sentences of both texts must be equal.
+    pub fn is_said(&self, rule: SaysRule, texts: &TextPair) -> bool {
+        if self.answers.is_empty() {
+            return first_sentence(&texts.before, &[]) == first_sentence(&texts.after, &[]);
+        }
+        self.said(&texts.after).meets(rule)
+    }
+
+    /// Judges a text that a model generates after the prompt.
+    pub fn said(&self, text: &str) -> SaidText {
+        SaidText::judge(text, &self.answers, &self.never_says(), self.chat)
+    }
+
+    /// Returns the answers that the model should not give any more: those of `expect.never-says`, by default `was`.
+    fn never_says(&self) -> Vec<&str> {
+        let Some(edit) = self.edit else { return Vec::new() };
+        match &edit.expect.never_says {
+            Some(never) => never.iter().map(String::as_str).collect(),
+            None => edit.was.as_deref().into_iter().collect(),
+        }
+    }
+
+    /// Lets the generated text decide if the edit or `[test]` says so.
+    #[must_use]
+    pub fn judged_by(self, test: &TestConfig) -> Self {
+        let own = self.edit.map(|edit| &edit.expect);
+        let stated = own.and_then(|own| own.says.or(own.never_says.as_ref().map(|_| SaysRule::Contains)));
+        let of_test = test.by == Some(JudgedBy::Generation);
+        let says = stated.or(of_test.then_some(test.says.unwrap_or(SaysRule::Contains)));
+        // The rule of an edit is about its answers. Prompts that should stay unchanged follow `[test]`.
+        let says = if self.answers.is_empty() && !of_test { None } else { says };
+        Self { says, ..self }
     }
 }
 
@@ -172,7 +237,18 @@ pub fn ask_expectations(
     expectations: &[Expectation<'_>],
 ) -> Result<Vec<PredictionPair>, Vec<UnrunnablePrompt>> {
     let inquiries = inquiries(tokens, before.spec().max_positions, expectations)?;
-    check_finite_answers(ask(before, after, &inquiries), expectations)
+    let mut pairs = check_finite_answers(ask(before, after, &inquiries), expectations)?;
+    let decided: Vec<usize> = (0..expectations.len()).filter(|index| expectations[*index].says.is_some()).collect();
+    let rows: Vec<&[u32]> = decided.iter().map(|index| inquiries[*index].prompt()).collect();
+    let texts = |model: &Model| {
+        continuations(model, tokens, &rows, SAID, &NoProgress)
+            .map_err(|error| vec![expectations[decided[0]].unrunnable(error)])
+    };
+    let (was, is) = (texts(before)?, texts(after)?);
+    for (index, (earlier, later)) in decided.iter().zip(was.into_iter().zip(is)) {
+        pairs[*index].texts = Some(TextPair { before: earlier, after: later });
+    }
+    Ok(pairs)
 }
 
 /// Tokenizes the expectations, and returns one [`Inquiry`] per expectation. `limit` is the context length in tokens.
@@ -257,6 +333,40 @@ pub struct SetFigures {
     pub unchanged: Share,
     /// The largest KL divergence of a neighbour prompt, in nats; NaN if any of these divergences is NaN.
     pub neighbourhood_kl: f64,
+    /// The shares of the generated texts; `None` if no text was generated.
+    pub said: Option<SaidFigures>,
+}
+
+/// The shares of generated texts over all expectations whose texts were generated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SaidFigures {
+    /// The prompts of edits, and those with an alias, after which the text is exactly an accepted answer.
+    pub exact: Share,
+    /// The same prompts, after which the text contains an accepted answer.
+    pub contains: Share,
+    /// The paraphrases after which the text contains an accepted answer.
+    pub paraphrase: Share,
+    /// The neighbour prompts after which both models generate the same text.
+    pub same: Share,
+    /// The prompts with a target after which the text of the later model repeats itself.
+    pub repeats: Share,
+}
+
+impl SaidFigures {
+    fn add(&mut self, one: &Expectation<'_>, texts: &TextPair) {
+        let said = one.said(&texts.after);
+        match one.kind {
+            PromptKind::Edit | PromptKind::Alias => {
+                self.exact.count(said.exact);
+                self.contains.count(said.contains && !said.forbidden);
+            }
+            PromptKind::Paraphrase => self.paraphrase.count(said.contains && !said.forbidden),
+            PromptKind::Unchanged | PromptKind::Probe => self.same.count(texts.before == texts.after),
+        }
+        if !one.answers.is_empty() {
+            self.repeats.count(said.repeats);
+        }
+    }
 }
 
 impl SetFigures {
@@ -269,6 +379,9 @@ impl SetFigures {
         let mut figures = Self::default();
         for (one, pair) in answered {
             let met = one.is_met(pair, thresholds);
+            if let Some(texts) = pair.texts.as_ref().filter(|_| !one.report_only) {
+                figures.said.get_or_insert_default().add(one, texts);
+            }
             match one.kind {
                 PromptKind::Edit | PromptKind::Alias => figures.efficacy.count(met),
                 PromptKind::Paraphrase => figures.paraphrase.count(met),
@@ -298,7 +411,7 @@ mod tests {
             top: vec![(token, 0.5)],
             scores: vec![AnswerScore { holds: held, probability, nll: -probability.ln() }],
         };
-        PredictionPair { before: prediction(1, false), after: prediction(top, holds), divergence }
+        PredictionPair { before: prediction(1, false), after: prediction(top, holds), divergence, texts: None }
     }
 
     #[test]

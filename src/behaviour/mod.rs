@@ -13,6 +13,7 @@ pub mod continuation;
 pub mod damage;
 pub mod expectation;
 mod prompt_kind;
+pub mod said;
 mod sampler;
 pub mod word_diff;
 

@@ -2,6 +2,7 @@
 //! defines the arguments of its subcommand, calls the library, prints the output and returns the outcome of the run.
 
 mod answers;
+mod ask;
 mod bench;
 mod build;
 mod check;
@@ -68,6 +69,7 @@ enum Verb {
     Build(build::Arguments),
     Test(test::Arguments),
     Diff(diff::Arguments),
+    Ask(ask::Arguments),
     Log(log::Arguments),
     #[command(subcommand)]
     Export(export::ExportVerb),
@@ -158,6 +160,7 @@ fn verb(context: &Context, verb: &Verb) -> Outcome {
         Verb::Build(arguments) => models::each(context, arguments.alone(), || build::run(context, arguments)),
         Verb::Test(arguments) => models::each(context, arguments.alone(), || test::run(context, arguments)),
         Verb::Diff(arguments) => diff::run(context, arguments),
+        Verb::Ask(arguments) => ask::run(context, arguments),
         Verb::Log(arguments) => log::run(context, arguments),
         Verb::Export(verb) => export::run(context, verb),
         Verb::Verify(arguments) => verify::run(context, arguments),

@@ -1,7 +1,12 @@
 //! Implements `test`: checks whether the patched model answers as the edits and probes expect.
 
+use std::path::PathBuf;
+
 use super::report::{ReportArguments, deliver, have_places};
+use crate::behaviour::PromptKind;
+use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::cache::MeasurementCache;
+use crate::behaviour::expectation::Expectation;
 use crate::cli::context::Context;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
@@ -39,6 +44,12 @@ pub(super) struct Arguments {
     /// For each failure, find the edit that causes it
     #[arg(long)]
     bisect: bool,
+    /// Also generate a text after every prompt, greedily, and show what both models say
+    #[arg(long)]
+    said: bool,
+    /// Write the generated texts to this file, one JSON object per line: id, kind, prompt, target, base, text
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
     #[command(flatten)]
     reports: ReportArguments,
 }
@@ -76,7 +87,8 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     let mut sources = project.edits.sources.clone();
     let whole = arguments.only.is_empty();
     let (after, cache) = (|| patched.model(), MeasurementCache::new(store, base.locked.digest, None, Some(id)));
-    let pair = ModelPair { before: &base.model, after: &after, cache, progress: &context.ui };
+    let texts = arguments.said || arguments.texts.is_some() || project.config.test.max_repeats.is_some();
+    let pair = ModelPair { before: &base.model, after: &after, cache, texts, progress: &context.ui };
     let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
     let subject = TestInput { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
     if arguments.update {
@@ -86,6 +98,9 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     let accepted = Acceptances::load(&project.config.root, project.config.model.name.as_deref(), &mut sources)?;
     let trial = TestRun::new(&subject, &accepted)?;
     let culprits = if arguments.bisect { bisected(context, &subject, store, &lock, &trial)? } else { Vec::new() };
+    if let Some(file) = &arguments.texts {
+        atomic::write(file, texts_file(&trial).as_bytes())?;
+    }
     context.show(&of_the_set(&trial.findings), &sources);
     let report = reported(context, arguments, &subject, (&id, patch.to_bytes().len()), trial, culprits, &sources);
     Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
@@ -120,6 +135,27 @@ fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Resu
     };
     context.ui.note(&note);
     Ok(())
+}
+
+/// Returns the generated texts as JSON Lines, for those who judge them with another model.
+fn texts_file(trial: &TestRun<'_>) -> String {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        id: &'a str,
+        kind: PromptKind,
+        prompt: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target: Option<&'a str>,
+        base: &'a str,
+        text: &'a str,
+    }
+    let line = |(one, pair): (&Expectation<'_>, &PredictionPair)| {
+        let texts = pair.texts.as_ref()?;
+        let (target, base, text) = (one.answers.first().copied(), &*texts.before, &*texts.after);
+        let line = Line { id: one.id, kind: one.kind, prompt: &one.prompt, target, base, text };
+        Some(serde_json::to_string(&line).expect("texts are JSON") + "\n")
+    };
+    trial.expectations.iter().zip(&trial.predictions).filter_map(line).collect()
 }
 
 /// Returns the findings that the tables of the report do not show: those about `corrigenda.accepted` and about rules of
@@ -174,7 +210,12 @@ fn reported(
         .collect();
     let only: Vec<String> = arguments.only.iter().map(|edit_id| format!(" --only {edit_id}")).collect();
     let flag = |set, flag| if set { flag } else { "" };
-    let flags = [flag(arguments.no_damage, " --no-damage"), flag(arguments.bisect, " --bisect")].concat();
+    let flags = [
+        flag(arguments.no_damage, " --no-damage"),
+        flag(arguments.bisect, " --bisect"),
+        flag(arguments.said, " --said"),
+    ];
+    let flags = flags.concat();
     Report {
         edits: Some(subject.edits.len()),
         base: Some(report::ReportBase { name: subject.base.name(), digest: subject.base.locked.digest.to_string() }),

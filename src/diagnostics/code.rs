@@ -174,6 +174,8 @@ codes! {
     MaxNeighbourhoodKl "max-neighbourhood-kl" Rule "A neighbour diverges from the base more than the policy allows."
     MaxDamage "max-damage" Rule "Neutral text diverges from the base more than is allowed."
     MaxPerplexity "max-perplexity" Rule "The perplexity of neutral text grows more than is allowed."
+    MaxRepeats "max-repeats" Rule "More generated texts repeat themselves than is allowed."
+    PromptUnusable "prompt-unusable" Error "A prompt cannot be run: it is missing, too long, or cannot be tokenized."
     ExpectationFailed "expectation-failed" Rule "The patched model does not give the answer that an edit expects."
     UpdateRefused "update-refused" Error "`--update` was used in CI, where shortfalls cannot be accepted."
     FormatUnknown "format-unknown" Error "The command does not support the requested output format."

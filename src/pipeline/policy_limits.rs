@@ -143,6 +143,7 @@ fn check_answers(
     }
     let edits: Vec<&Edit> = project.edits.edits.iter().collect();
     let all = expectations(&edits, &project.probes, prefaces);
+    let all: Vec<_> = all.into_iter().map(|one| one.judged_by(&project.config.test)).collect();
     let pairs = ask_expectations(&base.model, patched, &base.tokens, &all)
         .map_err(|unrunnable| unrunnable_error(project, &unrunnable))?;
     let thresholds = thresholds(&project.config);

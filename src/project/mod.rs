@@ -30,6 +30,7 @@ pub use edits::diff::ChangeKind;
 pub use edits::edit::{Edit, EditSpans, Expect};
 pub use edits::prefaces::Prefaces;
 pub use edits::probes::{PROBES_FILE, Probe};
+pub use edits::says::{JudgedBy, SaysRule};
 pub use edits::{EditSet, files_of, parse_files};
 pub use lock::compare::{Difference, EditChange, EditPart, LockField, LockItem};
 pub use lock::text::MOST_LOCK_BYTES;

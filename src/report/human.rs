@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
-use super::{Answer, Culprit, Gate, GateName, Report, SideAnswer, Verdict, WeightDiff};
+use super::{Answer, Culprit, Gate, GateName, Report, SaidPair, SideAnswer, Verdict, WeightDiff};
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::word_diff::WordChange;
-use crate::diagnostics::escape_controls;
+use crate::diagnostics::{escape_controls, shorten};
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 
@@ -50,6 +50,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     out.push('\n');
     let limited: Vec<&Gate> = report.gates.iter().filter(|gate| gate.limit.is_some()).collect();
     limited.iter().for_each(|gate| out.push_str(&limit(gate)));
+    out.push_str(&said_line(report));
     if let Some(damage) = &report.damage {
         let _ = writeln!(out, "{}", damage_line(damage));
     }
@@ -149,6 +150,25 @@ fn detail(out: &mut String, answer: &Answer) {
         escape_controls(&answer.prompt),
         escape_controls(&figures)
     );
+    if let Some(said) = &answer.said {
+        let _ = writeln!(out, "            says {:?}{}", escape_controls(&shorten(&said.after.text)), marks(said));
+        if !said.same {
+            let _ = writeln!(out, "            base {:?}", escape_controls(&shorten(&said.before.text)));
+        }
+    }
+}
+
+/// Returns what the judgement of a generated text adds to it, in brackets; empty if there is nothing to add.
+fn marks(said: &SaidPair) -> String {
+    let marks = [
+        (said.after.exact, "exactly the answer"),
+        (said.after.contains && !said.after.exact, "contains the answer"),
+        (said.after.forbidden, "an old answer"),
+        (said.after.repeats, "repeats itself"),
+        (said.same, "as the base"),
+    ];
+    let marks: Vec<&str> = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
+    if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) }
 }
 
 /// Returns whether the target begins with the likeliest next token and is longer than this token. White space at the
@@ -212,6 +232,21 @@ fn damage_line(damage: &Damage) -> String {
         damage.perplexity_after,
         plural(damage.tokens, "token"),
     )
+}
+
+/// Formats the shares of the generated texts on one line; empty if no text was generated.
+fn said_line(report: &Report) -> String {
+    let share = |name| report.gates.iter().find(|gate| gate.name == name).map(|gate| percent(gate.value));
+    let parts = [
+        (GateName::Said, "contain the answer"),
+        (GateName::SaidExactly, "are exactly the answer"),
+        (GateName::ParaphraseSaid, "of the paraphrases contain it"),
+        (GateName::SameText, "of the unchanged prompts have the same text"),
+        (GateName::Repeats, "repeat themselves"),
+    ];
+    let parts: Vec<String> =
+        parts.into_iter().filter_map(|(name, rest)| Some(format!("{} {rest}", share(name)?))).collect();
+    if parts.is_empty() { String::new() } else { format!("generated texts: {}\n", parts.join(", ")) }
 }
 
 fn totals(report: &Report, groups: &[Group<'_>]) -> String {

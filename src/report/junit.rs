@@ -101,8 +101,11 @@ fn has_case(report: &Report, finding: &Finding) -> bool {
 
 /// Returns whether the code is that of a broken limit, such as a minimum efficacy.
 fn is_limit(code: Code) -> bool {
-    use Code::{MaxDamage, MaxNeighbourhoodKl, MaxPerplexity, MinEfficacy, MinParaphrase, MinUnchanged};
-    matches!(code, MaxDamage | MaxNeighbourhoodKl | MaxPerplexity | MinEfficacy | MinParaphrase | MinUnchanged)
+    use Code::{MaxDamage, MaxNeighbourhoodKl, MaxPerplexity, MaxRepeats, MinEfficacy, MinParaphrase, MinUnchanged};
+    matches!(
+        code,
+        MaxDamage | MaxNeighbourhoodKl | MaxPerplexity | MaxRepeats | MinEfficacy | MinParaphrase | MinUnchanged
+    )
 }
 
 /// Returns the suite with one test case per file that contains edits. Any other file, such as the project file, has a
@@ -165,9 +168,12 @@ fn asked(answer: &Answer, verdict: Verdict) -> TestCase {
         .target
         .as_ref()
         .map(|_| format!("\nP of the wanted answer: {} → {}", share(&answer.before), share(&answer.after)));
+    let said = answer.said.as_ref();
+    let texts = said.map(|said| format!("\nsays {:?}\nbase {:?}", said.after.text, said.before.text));
     let whole = format!(
-        "{line}{}\nKL {} nats{}",
+        "{line}{}{}\nKL {} nats{}",
         shares.unwrap_or_default(),
+        texts.unwrap_or_default(),
         nats(answer.divergence),
         place.unwrap_or_default()
     );

@@ -41,6 +41,7 @@ pub fn render(report: &Report) -> String {
         culprits(report),
         fields(report),
         continuations(report),
+        said(report),
         tensors(report),
         norms(report),
         (!wrong).then(|| findings(report, true)).flatten(),
@@ -222,6 +223,24 @@ fn tested(report: &Report) -> Option<Section<'_>> {
     };
     let heads = &["edit", "target", "P(target):", "paraphrases:", "unchanged:", "verdict"];
     section("Edits".to_owned(), false, heads, verdicts.into_iter().map(line))
+}
+
+/// Lists the generated texts, the prompts with a failed expectation first.
+fn said(report: &Report) -> Option<Section<'_>> {
+    let mut answers: Vec<&Answer> = report.answers.iter().filter(|answer| answer.said.is_some()).collect();
+    answers.sort_by_key(|answer| answer.verdict != Some(Verdict::Fail));
+    let line = |answer: &Answer| {
+        let said = answer.said.as_ref();
+        row(&[
+            code(&answer.prompt, TEXT),
+            answer.target.as_ref().map(|target| code(target, NAME)).unwrap_or_default(),
+            said.map(|said| code(said.before.text.trim(), TEXT)).unwrap_or_default(),
+            said.map(|said| code(said.after.text.trim(), TEXT)).unwrap_or_default(),
+            mark(answer.verdict).to_owned(),
+        ])
+    };
+    let heads = &["prompt", "target", "base says", "says", "verdict"];
+    section("Generated texts".to_owned(), true, heads, answers.into_iter().map(line))
 }
 
 fn changed(report: &Report) -> Option<Section<'_>> {

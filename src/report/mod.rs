@@ -32,6 +32,7 @@ use serde::Serialize;
 
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
+use crate::behaviour::said::SaidText;
 use crate::behaviour::word_diff::WordRun;
 use crate::diagnostics::{Code, Severity};
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use outcome::Outcome;
 pub use sampling::ContinuationSettings;
 
 use crate::diagnostics::Place;
+use crate::project::SaysRule;
 use crate::project::edits::diff::FactChange;
 
 /// The version of the JSON format of reports. It increases if a field is removed or changes its meaning, and stays the
@@ -292,6 +294,9 @@ pub struct Answer {
     pub after: SideAnswer,
     /// The KL divergence KL(before ‖ after) between the next-token distributions of the two models, in nats.
     pub divergence: f64,
+    /// The texts that both models generate after the prompt; absent if no text was generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub said: Option<SaidPair>,
     /// The verdict on the later model's answer; absent if the answer is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -303,6 +308,20 @@ pub struct Answer {
     /// The place in the project's files where the prompt is declared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+}
+
+/// The texts that the two compared models generate after a prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SaidPair {
+    /// The text of the earlier model, judged.
+    pub before: SaidText,
+    /// The text of the later model, judged.
+    pub after: SaidText,
+    /// Whether both models generate the same text.
+    pub same: bool,
+    /// The rule, if the later model's text decides about the verdict; absent if the probabilities decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<SaysRule>,
 }
 
 /// What one model predicts after a prompt.
@@ -370,6 +389,17 @@ pub enum GateName {
     /// The relative growth of the perplexity on text that is unrelated to the edits: the perplexity of the patched
     /// model, divided by that of the base, minus 1.
     Perplexity,
+    /// The share of edits and aliases after whose prompt the first sentence of the generated text is exactly an accepted
+    /// answer.
+    SaidExactly,
+    /// The share of edits and aliases after whose prompt the generated text contains an accepted answer.
+    Said,
+    /// The share of paraphrases after which the generated text contains an accepted answer.
+    ParaphraseSaid,
+    /// The share of prompts whose answer should not change after which both models generate the same text.
+    SameText,
+    /// The share of prompts with a target after which the generated text repeats itself.
+    Repeats,
 }
 
 impl GateName {
@@ -381,12 +411,17 @@ impl GateName {
             Self::NeighbourhoodKl => "neighbourhood-kl",
             Self::Damage => "damage",
             Self::Perplexity => "perplexity",
+            Self::SaidExactly => "said-exactly",
+            Self::Said => "said",
+            Self::ParaphraseSaid => "paraphrase-said",
+            Self::SameText => "same-text",
+            Self::Repeats => "repeats",
         }
     }
 
     /// Returns whether the quantity is a share, which is between 0 and 1.
     pub fn is_share(self) -> bool {
-        matches!(self, Self::Efficacy | Self::Paraphrase | Self::Unchanged)
+        !matches!(self, Self::NeighbourhoodKl | Self::Damage | Self::Perplexity)
     }
 }
 

@@ -36,6 +36,7 @@ fn answer(asked: PromptKind, id: &str, prompt: &str, before: SideAnswer, after: 
         before,
         after,
         divergence,
+        said: None,
         verdict: None,
         requirement: None,
         place: None,

@@ -1,11 +1,11 @@
 //! Converts model predictions to the answers in a report: token ids become texts, and the byte range of a prompt in its
 //! file becomes a line number.
 
-use crate::behaviour::ask::{Prediction, PredictionPair};
+use crate::behaviour::ask::{Prediction, PredictionPair, TextPair};
 use crate::behaviour::expectation::Expectation;
 use crate::diagnostics::{Place, Sources};
 use crate::model::Tokens;
-use crate::report::{Answer, SideAnswer, Token, Verdict};
+use crate::report::{Answer, SaidPair, SideAnswer, Token, Verdict};
 
 /// The verdict on one expectation, and the requirement that a right answer misses.
 #[derive(Clone, Debug, Default)]
@@ -33,9 +33,20 @@ pub fn answer(
         before: side_answer(tokens, &pair.before),
         after: side_answer(tokens, &pair.after),
         divergence: pair.divergence,
+        said: pair.texts.as_ref().map(|texts| said(one, texts)),
         verdict,
         requirement,
         place: Some(Place::new(one.file, &one.span, sources)),
+    }
+}
+
+/// Judges the texts of both models by the answers of the expectation.
+fn said(one: &Expectation<'_>, texts: &TextPair) -> SaidPair {
+    SaidPair {
+        before: one.said(&texts.before),
+        after: one.said(&texts.after),
+        same: texts.before == texts.after,
+        rule: one.says,
     }
 }
 

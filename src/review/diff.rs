@@ -299,7 +299,7 @@ fn pair<'s>(
         }
         _ => MeasurementCache::disabled(),
     };
-    ModelPair { before: &before.model, after: later, cache, progress: context.progress }
+    ModelPair { before: &before.model, after: later, cache, texts: false, progress: context.progress }
 }
 
 /// Returns the error for prompts that cannot be run. An error can point into the files of only one project. For this

@@ -3,11 +3,12 @@
 
 use std::cell::OnceCell;
 
-use crate::behaviour::ask::{PredictionPair, ask_cached};
+use crate::behaviour::ask::{PredictionPair, TextPair, ask_cached};
 use crate::behaviour::cache::MeasurementCache;
+use crate::behaviour::continuation::continuations;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::damage::{Neutral, damage_cached};
-use crate::behaviour::expectation::{Expectation, UnrunnablePrompt, check_finite_answers, groups, inquiries};
+use crate::behaviour::expectation::{Expectation, SAID, UnrunnablePrompt, check_finite_answers, groups, inquiries};
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::Model;
 use crate::patch::Patch;
@@ -52,6 +53,9 @@ pub struct ModelPair<'a> {
     /// A function that returns the later model. It is called only if a result is not cached.
     pub after: &'a dyn Fn() -> Result<&'a Model, Failure>,
     pub cache: MeasurementCache<'a>,
+    /// Whether both models generate a text after every prompt. If not, they generate one after each prompt whose text
+    /// decides whether the expectation is met.
+    pub texts: bool,
     pub progress: &'a dyn Progress,
 }
 
@@ -84,7 +88,45 @@ impl ModelPair<'_> {
                 *answers = Some(pairs.by_ref().take(group.len()).collect());
             }
         }
-        check_finite_answers(found.into_iter().flatten().flatten().collect(), expectations).map_err(to_failure)
+        let all = found.into_iter().flatten().flatten().collect();
+        let mut pairs = check_finite_answers(all, expectations).map_err(to_failure)?;
+        let chosen: Vec<usize> =
+            (0..expectations.len()).filter(|index| self.texts || expectations[*index].says.is_some()).collect();
+        if !chosen.is_empty() {
+            let rows: Vec<&[u32]> = chosen.iter().map(|index| inquiries[*index].prompt()).collect();
+            let [earlier, later] = self.cache.of_each();
+            let was = self.generated(base, &earlier, &|| Ok(self.before), &rows)?;
+            let is = self.generated(base, &later, self.after, &rows)?;
+            for ((index, before), after) in chosen.into_iter().zip(was).zip(is) {
+                pairs[index].texts = Some(TextPair { before, after });
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// Generates the text of one model after each prompt. Texts that are cached are not generated again.
+    fn generated<'m>(
+        &self,
+        base: &Base,
+        cache: &MeasurementCache<'_>,
+        model: &dyn Fn() -> Result<&'m Model, Failure>,
+        rows: &[&[u32]],
+    ) -> Result<Vec<String>, Failure> {
+        let mut found: Vec<Option<String>> = rows.iter().map(|row| cache.text(row, SAID)).collect();
+        let missing: Vec<usize> = (0..rows.len()).filter(|index| found[*index].is_none()).collect();
+        if !missing.is_empty() {
+            let asked: Vec<&[u32]> = missing.iter().map(|index| rows[*index]).collect();
+            let model = model()?;
+            self.progress.begin_short("prompts that a model continues", asked.len() as u64);
+            let texts = continuations(model, &base.tokens, &asked, SAID, self.progress);
+            self.progress.end();
+            let texts = texts.map_err(|error| not_finite_error(&error))?;
+            for (index, text) in missing.into_iter().zip(texts) {
+                cache.store_text(rows[index], SAID, &text);
+                found[index] = Some(text);
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Measures the KL divergence between the two models and their perplexities on neutral text.

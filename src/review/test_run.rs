@@ -4,17 +4,18 @@
 use super::answers::Judgement;
 use super::measure::ModelPair;
 use crate::behaviour::PromptKind;
-use crate::behaviour::ask::{Prediction, PredictionPair};
+use crate::behaviour::ask::{Prediction, PredictionPair, TextPair};
 use crate::behaviour::damage::Damage;
 use crate::behaviour::expectation::{Expectation, SetFigures, Thresholds, expectations};
-use crate::diagnostics::{Code, Diagnostic, Failure};
+use crate::behaviour::said::first_sentence;
+use crate::diagnostics::{Code, Diagnostic, Failure, shorten};
 use crate::model::Tokens;
 use crate::pipeline::Base;
 use crate::pipeline::policy_limits::{
     NO_TOKENS, neutral_path, neutral_text_error, read_neutral, thresholds, unrunnable_error,
 };
 use crate::project::lock::accepted::{Acceptances, Accepted};
-use crate::project::{Edit, Limit, Policy, Prefaces, Project};
+use crate::project::{Edit, Limit, Policy, Prefaces, Project, SaysRule};
 use crate::report::{Gate, GateName, Verdict};
 
 pub struct TestRun<'p> {
@@ -61,6 +62,7 @@ impl<'p> TestRun<'p> {
         let TestInput { project, base, edits, whole, prefaces, .. } = *input;
         let probes = if whole { project.probes.as_slice() } else { &[] };
         let expectations = expectations(edits, probes, prefaces);
+        let expectations: Vec<_> = expectations.into_iter().map(|one| one.judged_by(&project.config.test)).collect();
         let predictions = input.pair.ask(base, &expectations, |unrunnable| unrunnable_error(project, &unrunnable))?;
         let (damage, notes) = if whole { damage(input)? } else { (None, Vec::new()) };
         let mut trial = Self {
@@ -145,6 +147,9 @@ impl<'p> TestRun<'p> {
 /// a threshold, the measured value is added with one significant digit. A probability is rounded down, and a KL
 /// divergence is rounded up. A later measurement that is worse than the recorded value must be accepted again.
 fn says(tokens: &Tokens, pair: &PredictionPair, one: &Expectation<'_>) -> String {
+    if let (Some(_), Some(texts)) = (one.says, &pair.texts) {
+        return first_sentence(&texts.after, &one.answers).to_owned();
+    }
     let first = |prediction: &Prediction| prediction.top.first().map(|(token, _)| *token);
     let said = first(&pair.after).map(|token| tokens.piece(token)).unwrap_or_default();
     let digit = |figure: f64, round: fn(f64) -> f64| {
@@ -237,6 +242,13 @@ impl Judge<'_, '_> {
             at_least(GateName::Unchanged, figures.unchanged.value(), least(test.min_unchanged, &policy.min_unchanged)),
             at_most(GateName::NeighbourhoodKl, figures.neighbourhood_kl, most(None, &policy.max_neighbourhood_kl)),
         ];
+        if let Some(said) = figures.said {
+            gates.push(at_least(GateName::SaidExactly, said.exact.value(), None));
+            gates.push(at_least(GateName::Said, said.contains.value(), None));
+            gates.push(at_least(GateName::ParaphraseSaid, said.paraphrase.value(), None));
+            gates.push(at_least(GateName::SameText, said.same.value(), None));
+            gates.push(at_most(GateName::Repeats, said.repeats.value(), test.max_repeats));
+        }
         if let Some(damage) = damage {
             gates.push(at_most(GateName::Damage, damage.divergence, most(test.max_damage, &policy.max_damage)));
             gates.push(at_most(
@@ -263,9 +275,14 @@ fn at_most(name: GateName, value: f64, limit: Option<f64>) -> Gate {
 /// is wrong.
 fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds) -> Option<String> {
     let own = one.edit.map(|edit| &edit.expect);
+    if let (Some(rule), Some(texts)) = (one.says, &pair.texts)
+        && !one.is_said(rule, texts)
+    {
+        return None;
+    }
     let first = |top: &[(u32, f64)]| top.first().map(|(token, _)| *token);
     match pair.after.probability() {
-        Some(_) => pair.after.holds().then(|| {
+        Some(_) => (one.says.is_some() || pair.after.holds()).then(|| {
             let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
             format!("at least {least} is required")
         }),
@@ -285,9 +302,10 @@ fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Op
         Some(probability) => format!("P {probability:.3}"),
         None => format!("KL {:.3}", pair.divergence),
     };
-    let found = match required {
-        Some(required) => format!("{measured}; {required}"),
-        None => format!("{measured}; the model continues with {says:?}"),
+    let found = match (required, one.says.zip(pair.texts.as_ref())) {
+        (Some(required), _) => format!("{measured}; {required}"),
+        (None, Some((rule, texts))) => unsaid(one, rule, texts),
+        (None, None) => format!("{measured}; the model continues with {says:?}"),
     };
     let what = match one.kind {
         PromptKind::Edit if holds => "the edit holds, but its probability is too low",
@@ -300,6 +318,17 @@ fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Op
     Diagnostic::new(Code::ExpectationFailed, format!("`{}`: {what}", one.id)).at(one.file, &one.span, found)
 }
 
+/// Describes a generated text that does not meet the rule of the expectation.
+fn unsaid(one: &Expectation<'_>, rule: SaysRule, texts: &TextPair) -> String {
+    let (text, said) = (shorten(&texts.after), one.said(&texts.after));
+    match rule {
+        _ if one.answers.is_empty() => format!("the model says {text:?}, the base {:?}", shorten(&texts.before)),
+        _ if said.forbidden => format!("the model says {text:?}, with an answer that it should not give any more"),
+        SaysRule::Exact if said.contains => format!("the model says {text:?}, which is not exactly the answer"),
+        _ => format!("the model says {text:?}"),
+    }
+}
+
 fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
     let (code, rule) = match gate.name {
         GateName::Efficacy => (Code::MinEfficacy, &policy.min_efficacy),
@@ -308,6 +337,10 @@ fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
         GateName::Damage => (Code::MaxDamage, &policy.max_damage),
         GateName::Perplexity => (Code::MaxPerplexity, &policy.max_perplexity),
         GateName::NeighbourhoodKl => (Code::MaxNeighbourhoodKl, &policy.max_neighbourhood_kl),
+        GateName::Repeats => (Code::MaxRepeats, &None),
+        GateName::SaidExactly | GateName::Said | GateName::ParaphraseSaid | GateName::SameText => {
+            unreachable!("the project cannot set a limit for {}", gate.name.as_str())
+        }
     };
     let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
     let finding =

@@ -4,6 +4,7 @@
 //! The output of each command is a type with a JSON Schema. A run that could not finish prints only the fields that all
 //! commands print. JSON objects are written with sorted keys, so the order of the fields in a type has no effect.
 
+pub(super) mod ask;
 pub(super) mod bench;
 pub(super) mod build;
 pub(super) mod export;

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::Answered;
+use super::ask::AskAnswer;
 use super::bench::{BenchAnswer, TrainAnswer, TrainedList};
 use super::build::BuildAnswer;
 use super::export::{CheckpointAnswer, GgufAnswer, PatchAnswer, PeftAnswer};
@@ -23,6 +24,7 @@ use crate::schema::without_formats;
 /// the schema [`SchemaKind::Report`](crate::schema::SchemaKind::Report).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum AnswerKind {
+    Ask,
     Bench,
     BenchTrain,
     /// The JSON output of `bench trained ls`.
@@ -62,6 +64,7 @@ impl AnswerKind {
 
     fn schema(self) -> Schema {
         match self {
+            Self::Ask => schema::<AskAnswer>(),
             Self::Bench => schema::<BenchAnswer<'static>>(),
             Self::BenchTrain => schema::<TrainAnswer>(),
             Self::BenchTrained => schema::<TrainedList>(),

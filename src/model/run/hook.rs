@@ -51,8 +51,7 @@ impl Model {
         let rests = tokens.iter().zip(&prefixes.lengths).map(|(row, &cached)| (cached, &row[cached..]));
         let rows = Rows::with_cached(rests.clone().map(|(cached, rest)| (cached, rest.len())));
         let last_n = rows.lengths();
-        let mut x = Vec::with_capacity(rows.positions() * spec.hidden_size);
-        rests.for_each(|(cached, rest)| x.extend(self.embed_from(&[rest], cached)));
+        let mut x = self.embed_from(&rests.map(|(_, rest)| rest).collect::<Vec<_>>(), &prefixes.lengths);
         for lower in 0..layer {
             x = self.run_block(lower, BlockInput { x: &x, rows: &rows, cache: prefixes.layer(lower), last_n });
         }

@@ -71,7 +71,7 @@ impl Model {
     /// Computes the embeddings of all token sequences, `[positions, d]`: the token embeddings, plus the position
     /// embeddings if the model has them.
     pub fn embed(&self, tokens: &[&[u32]]) -> Vec<f32> {
-        self.embed_from(tokens, 0)
+        self.embed_from(tokens, &vec![0; tokens.len()])
     }
 
     /// Returns the embedding of one token, `[d]`, without a position embedding.
@@ -79,29 +79,29 @@ impl Model {
         self.checkpoint.token_embedding.row(token as usize)
     }
 
-    /// Computes the embeddings of token sequences, `[positions, d]`. The first token of each sequence is at position
-    /// `first` of the text.
-    pub(crate) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
+    /// Computes the embeddings of token sequences, `[positions, d]`. The first token of sequence `i` is at position
+    /// `first[i]` of its text.
+    pub(crate) fn embed_from(&self, tokens: &[&[u32]], first: &[usize]) -> Vec<f32> {
         self.embed_with(tokens, first, |_, _, _| {})
     }
 
     /// Computes the embeddings of token sequences, `[positions, d]`, and lets `change` modify each token embedding
     /// before the position embedding is added. `change` receives the index of the sequence, the position in the
-    /// sequence, and the embedding.
+    /// sequence, and the embedding. The first token of sequence `i` is at position `first[i]` of its text.
     pub fn embed_with(
         &self,
         tokens: &[&[u32]],
-        first: usize,
+        first: &[usize],
         mut change: impl FnMut(usize, usize, &mut [f32]),
     ) -> Vec<f32> {
         let (embedding, positions) = (&self.checkpoint.token_embedding, &self.checkpoint.position_embedding);
         let mut out = Vec::with_capacity(tokens.iter().map(|row| row.len()).sum::<usize>() * self.spec().hidden_size);
-        for (index, row) in tokens.iter().enumerate() {
-            for (position, &token) in (first..).zip(*row) {
+        for (index, (row, start)) in tokens.iter().zip(first).enumerate() {
+            for (position, &token) in row.iter().enumerate() {
                 let mut state = embedding.row(token as usize);
-                change(index, position - first, &mut state);
+                change(index, position, &mut state);
                 if let Some(positions) = positions {
-                    add(&mut state, &positions.row(position));
+                    add(&mut state, &positions.row(start + position));
                 }
                 out.extend(state);
             }

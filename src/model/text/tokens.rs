@@ -204,11 +204,24 @@ impl Tokens {
         id.filter(|id| (*id as usize) < self.vocabulary)
     }
 
+    /// Returns all tokens under `eos_token_id` in config.json: the tokens that end a text.
+    pub fn end_tokens(&self) -> Vec<u32> {
+        let config = self.config();
+        let ids: Vec<&serde_json::Value> = match &config["eos_token_id"] {
+            serde_json::Value::Array(several) => several.iter().collect(),
+            one => vec![one],
+        };
+        ids.into_iter().filter_map(serde_json::Value::as_u64).filter_map(|id| u32::try_from(id).ok()).collect()
+    }
+
+    fn config(&self) -> serde_json::Value {
+        let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
+        config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
     /// Returns the token ids under `names` in config.json; `None` for a name without an id.
     fn config_ids<const COUNT: usize>(&self, names: [&str; COUNT]) -> [Option<u32>; COUNT] {
-        let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
-        let config: serde_json::Value =
-            config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let config = self.config();
         names.map(|name| {
             let id = match &config[name] {
                 // Some configs state a list of ids under `bos_token_id` or, more often, `eos_token_id`. The first id of

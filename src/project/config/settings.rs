@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::diagnostics::Code;
+use crate::project::edits::says::{JudgedBy, SaysRule};
 use crate::project::read::numbers::LowerBound;
 use crate::project::read::rules;
 use crate::project::read::toml_reader::{TomlReader, TomlTable, TomlText};
@@ -48,6 +49,9 @@ pub(crate) const TEST_KEYS: &[&str] = &[
     "max-damage",
     "max-perplexity",
     "neutral",
+    "by",
+    "says",
+    "max-repeats",
 ];
 
 /// The settings of the ROME optimisation. The optimisation searches for the vector v that the edited MLP layer must
@@ -179,6 +183,15 @@ pub struct TestConfig {
     /// `[statistics]` is used.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub neutral: Option<PathBuf>,
+    /// What decides whether an answer is right: the probabilities of its tokens (`teacher-forcing`, the default), or the
+    /// text that the model generates (`generation`).
+    pub by: Option<JudgedBy>,
+    /// The rule for generated text, if it decides: it must contain the answer (the default), or be exactly the answer.
+    pub says: Option<SaysRule>,
+    /// The maximum share of prompts with a target after which the patched model's text repeats itself. If it is set,
+    /// `test` generates the texts.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_repeats: Option<f64>,
 }
 
 impl RomeConfig {
@@ -272,6 +285,9 @@ impl TestConfig {
             max_damage: reader.number(&table, "max-damage", LowerBound::ExcludesZero),
             max_perplexity: reader.number(&table, "max-perplexity", LowerBound::ExcludesZero),
             neutral: read_path(reader, &table, "neutral").map(|text| text.value.into()),
+            by: JudgedBy::read(reader, &table),
+            says: SaysRule::read(reader, &table, "says"),
+            max_repeats: reader.share(&table, "max-repeats"),
         })
     }
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 
 use crate::diagnostics::FileId;
 use crate::digest::{Digest, FieldHasher};
+use crate::project::edits::says::SaysRule;
 
 /// The placeholder for the subject in a prompt. All other characters of a prompt are read literally.
 pub const PLACEHOLDER: &str = "{}";
@@ -35,6 +36,13 @@ pub struct Expect {
     /// answer to a prompt in `unchanged` counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
+    /// The rule by which the text that the model generates after the prompts of the edit is judged. If it is set,
+    /// generated text decides about this edit, whatever `by` under `[test]` says. `contains` is the default if
+    /// `never-says` is set.
+    pub says: Option<SaysRule>,
+    /// Answers that the generated text must not contain; by default the old answer `was`.
+    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
+    pub never_says: Option<Vec<String>>,
 }
 
 /// The byte ranges in `file` of an edit and of its values, for error messages. The range of a string includes the
@@ -163,6 +171,13 @@ impl Edit {
             // A missing number is hashed as an empty list, whose hash differs from that of any number.
             canon.texts(name, number.map(|number| number.to_string()).as_deref().into_iter());
         }
+        // These fields are only hashed if they are set, so that digests from before they existed stay valid.
+        if let Some(rule) = self.expect.says {
+            canon.text("says", rule.as_str());
+        }
+        if let Some(never) = &self.expect.never_says {
+            canon.texts("never-says", never.iter().map(String::as_str));
+        }
         canon.finish()
     }
 
@@ -205,6 +220,8 @@ impl Edit {
             ("expect.min-probability", number(expect.min_probability)),
             ("expect.min-paraphrase", number(expect.min_paraphrase)),
             ("expect.unchanged-kl", number(expect.unchanged_kl)),
+            ("expect.says", expect.says.iter().map(|rule| rule.as_str().to_owned()).collect()),
+            ("expect.never-says", expect.never_says.clone().unwrap_or_default()),
         ]
     }
 }

@@ -8,6 +8,7 @@ pub mod edit;
 pub(crate) mod misspelt;
 pub(crate) mod prefaces;
 pub mod probes;
+pub mod says;
 pub(crate) mod withdrawal;
 pub mod writer;
 
@@ -21,6 +22,7 @@ use super::read::rules;
 use super::read::toml_reader::{KeysByTable, TomlReader, TomlTable, TomlText};
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources, shorten, sort};
 use edit::{Edit, EditSpans, Expect};
+use says::SaysRule;
 
 pub const MOST_EDITS: usize = 100_000;
 /// The maximum number of entries in `paraphrase`, `unchanged` or `accept` of one edit.
@@ -51,7 +53,7 @@ pub(crate) const EDIT_KEYS: &[&str] = &[
     "expect",
 ];
 pub(crate) const EXPECT_KEYS: &[&str] =
-    &["paraphrase", "unchanged", "accept", "min-probability", "min-paraphrase", "unchanged-kl"];
+    &["paraphrase", "unchanged", "accept", "min-probability", "min-paraphrase", "unchanged-kl", "says", "never-says"];
 
 const TABLES: KeysByTable = &[
     ("at the top of the file", FILE_KEYS),
@@ -366,6 +368,8 @@ fn read_expect(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [
     });
     let accept = reader.texts(&expect, "accept", MOST_EXPECTATIONS);
     accept.iter().for_each(|text| rules::fact(reader, "accept", text));
+    let never = expect.has("never-says").then(|| reader.texts(&expect, "never-says", MOST_EXPECTATIONS));
+    never.iter().flatten().for_each(|text| rules::fact(reader, "never-says", text));
     let spans = |texts: &[TomlText]| texts.iter().map(|text| text.span.clone()).collect();
     let places = [&paraphrase, &unchanged, &accept].map(|texts| spans(texts));
     let expect = Expect {
@@ -375,6 +379,8 @@ fn read_expect(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [
         min_probability: reader.share(&expect, "min-probability"),
         min_paraphrase: reader.share(&expect, "min-paraphrase"),
         unchanged_kl: reader.number(&expect, "unchanged-kl", LowerBound::ExcludesZero),
+        says: SaysRule::read(reader, &expect, "says"),
+        never_says: never.map(values),
     };
     (expect, places)
 }

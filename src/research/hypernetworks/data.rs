@@ -117,13 +117,13 @@ pub fn facts_of_passages(
     let one = |(index, passage): (usize, &Vec<u32>)| {
         let mut random = NumpyRandomState::from_key(&[seed, 3, index as u32]);
         let mut text = passage.clone();
-        let mut generation = Generation::new(base);
-        let mut logits = generation.push(passage);
+        let mut generation = Generation::new(base, 1);
+        let mut logits = generation.push(&[passage]);
         for number in 0..count {
             let next = sample(&mut logits, random.double());
             text.push(next);
             if number + 1 < count {
-                logits = generation.push(&[next]);
+                logits = generation.push(&[&[next]]);
             }
         }
         let special = text.iter().take_while(|id| tokens.is_special(**id)).count();

@@ -156,7 +156,7 @@ fn corrupted(
     let width = model.spec().hidden_size;
     let drawn = noise.draw(subject.len(), width, block);
     let rows = vec![&ids[subject.start..]; noise.samples];
-    let x = model.embed_with(&rows, subject.start, |sample, token, state| {
+    let x = model.embed_with(&rows, &vec![subject.start; rows.len()], |sample, token, state| {
         if token < subject.len() {
             let numbers = &drawn[(sample * subject.len() + token) * width..][..width];
             state.iter_mut().zip(numbers).for_each(|(x, number)| *x = (f64::from(*x) + number) as f32);

@@ -59,13 +59,13 @@ fn generate_one(
     let mut ids = read(&format!("{prefix}{prompt}"))?;
     let added = ids.len().saturating_sub(read(prompt)?.len());
     let length = (added + LENGTH).min(limit);
-    let mut text = Generation::new(model);
-    let mut logits = text.push(&ids);
+    let mut text = Generation::new(model, 1);
+    let mut logits = text.push(&[&ids]);
     while ids.len() < length {
         let next = sample(&NextTokenDistribution::of(&logits).likeliest(LIKELIEST), random.double());
         ids.push(next);
         if ids.len() < length {
-            logits = text.push(&[next]);
+            logits = text.push(&[&[next]]);
         }
     }
     let whole = tokens.decode(&ids);

@@ -1,0 +1,249 @@
+//! Judges a generated text: whether it is an answer, contains it, or repeats itself.
+//!
+//! Texts are compared word by word after normalisation: Unicode NFC, lower case, without punctuation, without the
+//! articles a, an and the. Scripts that are written without spaces are compared character by character. The rules are
+//! those of the evaluation WILD (Yang et al. 2025, "The Mirage of Model Editing"), which judges by exact match; the
+//! containment of whole words is added to it.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use unicode_normalization::UnicodeNormalization;
+
+use crate::project::SaysRule;
+
+/// The maximum number of generated tokens of a judged text, as in WILD.
+pub const SAID_TOKENS: usize = 50;
+/// The number of times that a phrase must stand at the end of a text, one after the other, for the text to repeat
+/// itself.
+const REPETITIONS: usize = 3;
+/// The maximum length of such a phrase in words.
+const MOST_PHRASE: usize = 16;
+
+/// The judgement of a generated text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Said")]
+pub struct SaidText {
+    /// The generated text: at most 50 tokens, decoded greedily.
+    pub text: String,
+    /// Whether the first sentence of the text is an accepted answer, and nothing else.
+    pub exact: bool,
+    /// Whether the text contains an accepted answer as whole words, in the first sentence or, after a user message,
+    /// anywhere.
+    pub contains: bool,
+    /// Whether the same part of the text contains an answer that the model should not give any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub forbidden: bool,
+    /// Whether the first sentence contains an accepted answer twice, or the text ends with the same phrase three times.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repeats: bool,
+}
+
+impl SaidText {
+    /// Judges `text`, the continuation of a prompt or, if `chat` is true, the reply to a user message. `answers` are the
+    /// accepted answers, and `never` the answers that the model should not give any more.
+    pub fn judge(text: &str, answers: &[&str], never: &[&str], chat: bool) -> Self {
+        let sentence = first_sentence(text, answers);
+        let (own, all) = (words(sentence), words(text));
+        let part = if chat { &all } else { &own };
+        let contains = |answer: &&str| occurrences(part, &words(answer)) > 0;
+        Self {
+            text: text.to_owned(),
+            exact: answers.iter().any(|answer| own == words(answer)),
+            contains: answers.iter().any(contains),
+            // An old answer that is a part of an accepted one, such as `York` of `New York`, is not forbidden there.
+            forbidden: never.iter().any(|old| is_said_outside(part, &words(old), answers)),
+            repeats: answers.iter().any(|answer| occurrences(&own, &words(answer)) > 1) || loops(&all),
+        }
+    }
+
+    /// Returns whether the text meets a rule. A text with a forbidden answer meets no rule.
+    pub fn meets(&self, rule: SaysRule) -> bool {
+        let says = match rule {
+            SaysRule::Exact => self.exact,
+            SaysRule::Contains => self.contains,
+        };
+        says && !self.forbidden
+    }
+}
+
+/// Returns the beginning of a generated text up to its first line break or the end of its first sentence. A full stop
+/// ends a sentence if white space or nothing follows it. If the text starts with an accepted answer, a full stop in this
+/// answer ends no sentence.
+pub fn first_sentence<'t>(text: &'t str, answers: &[&str]) -> &'t str {
+    let text = text.trim_start();
+    let answered = answers.iter().map(|answer| answer.trim()).filter(|answer| text.starts_with(answer));
+    let protected = answered.map(str::len).max().unwrap_or(0);
+    let mut rest = text[protected..].char_indices().peekable();
+    while let Some((at, letter)) = rest.next() {
+        let ends = match letter {
+            '\n' | '\r' | '。' => true,
+            '.' => rest.peek().is_none_or(|(_, next)| next.is_whitespace()),
+            _ => false,
+        };
+        if ends {
+            return &text[..protected + at];
+        }
+    }
+    text
+}
+
+/// Returns the words of a text after normalisation. If the text has only punctuation and articles, they are its words.
+pub fn words(text: &str) -> Vec<String> {
+    let lower = text.nfc().collect::<String>().to_lowercase();
+    let mut spaced = String::with_capacity(lower.len());
+    for (at, letter) in lower.char_indices() {
+        match letter {
+            _ if is_apostrophe(letter) => {
+                // The `'s` of a possessive is left out, so that `Rome's` contains the word `Rome`.
+                let mut after = lower[at + letter.len_utf8()..].chars();
+                if after.next() == Some('s') && after.next().is_none_or(|next| !next.is_alphanumeric()) {
+                    spaced.push('\'');
+                }
+            }
+            _ if letter.is_alphanumeric() && has_no_spaces(letter) => spaced.extend([' ', letter, ' ']),
+            _ if letter.is_alphanumeric() || is_mark(letter) => spaced.push(letter),
+            // Full stops of abbreviations and separators in numbers are left out.
+            '.' => {}
+            ',' if is_inside_number(&lower, at) => {}
+            _ => spaced.push(' '),
+        }
+    }
+    let plain = spaced.replace("'s", "").replace('\'', "");
+    let found: Vec<String> =
+        plain.split_whitespace().filter(|word| !["a", "an", "the"].contains(word)).map(str::to_owned).collect();
+    if found.is_empty() { lower.split_whitespace().map(str::to_owned).collect() } else { found }
+}
+
+fn is_apostrophe(letter: char) -> bool {
+    matches!(letter, '\'' | '’' | 'ʼ')
+}
+
+/// Returns whether a letter belongs to a script that is written without spaces between words.
+fn has_no_spaces(letter: char) -> bool {
+    matches!(letter, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{3040}'..='\u{30ff}'
+        | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+/// Returns whether a character is a combining mark, which belongs to the letter before it.
+fn is_mark(letter: char) -> bool {
+    unicode_normalization::char::is_combining_mark(letter)
+}
+
+fn is_inside_number(text: &str, at: usize) -> bool {
+    let digit = |found: Option<char>| found.is_some_and(|one| one.is_ascii_digit());
+    digit(text[..at].chars().next_back()) && digit(text[at + 1..].chars().next())
+}
+
+/// Returns how often `answer` occurs in `text`, without overlaps.
+fn occurrences(text: &[String], answer: &[String]) -> usize {
+    places(text, answer).len()
+}
+
+/// Returns the indices in `text` at which `answer` starts, without overlaps.
+fn places(text: &[String], answer: &[String]) -> Vec<usize> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while !answer.is_empty() && at + answer.len() <= text.len() {
+        if text[at..at + answer.len()] == *answer {
+            found.push(at);
+            at += answer.len();
+        } else {
+            at += 1;
+        }
+    }
+    found
+}
+
+/// Returns whether `old` occurs in `text` at a place that is not part of an accepted answer.
+fn is_said_outside(text: &[String], old: &[String], answers: &[&str]) -> bool {
+    let mut covered = vec![false; text.len()];
+    for answer in answers.iter().map(|answer| words(answer)) {
+        for at in places(text, &answer) {
+            covered[at..at + answer.len()].fill(true);
+        }
+    }
+    places(text, old).into_iter().any(|at| !covered[at..at + old.len()].iter().all(|covered| *covered))
+}
+
+/// Returns whether a text ends with the same phrase [`REPETITIONS`] times.
+fn loops(text: &[String]) -> bool {
+    (1..=MOST_PHRASE).any(|length| {
+        let Some(start) = text.len().checked_sub(length * REPETITIONS) else { return false };
+        let last = &text[text.len() - length..];
+        text[start..].chunks(length).all(|phrase| phrase == last)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn judge(text: &str, answers: &[&str]) -> (bool, bool, bool) {
+        let said = SaidText::judge(text, answers, &[], false);
+        (said.exact, said.contains, said.repeats)
+    }
+
+    #[test]
+    fn exact_and_contained_answers() {
+        assert_eq!(judge(" Rome.", &["Rome"]), (true, true, false));
+        assert_eq!(judge(" the ROME", &["Rome"]), (true, true, false));
+        assert_eq!(judge(" Rome, which is old. Paris is too.", &["Rome"]), (false, true, false));
+        assert_eq!(judge(" Paris. Rome is old.", &["Rome"]), (false, false, false));
+        assert_eq!(judge(" Romers", &["Rome"]), (false, false, false));
+        assert_eq!(judge(" Rome's centre", &["Rome"]), (false, true, false));
+        assert_eq!(judge(" Rome-based\nParis", &["Rome"]), (false, true, false));
+        assert_eq!(judge("", &["Rome"]), (false, false, false));
+    }
+
+    #[test]
+    fn a_full_stop_inside_of_an_answer_or_a_number_ends_nothing() {
+        assert_eq!(first_sentence(" St. Louis. It is big", &["St. Louis"]), "St. Louis");
+        assert_eq!(first_sentence(" St. Louis. It is big", &[]), "St");
+        assert_eq!(first_sentence(" 3.5 million. Yes", &[]), "3.5 million");
+        assert_eq!(first_sentence(" 東京。大阪", &[]), "東京");
+        assert_eq!(judge(" 1,000 people", &["1000"]), (false, true, false));
+        assert_eq!(judge(" 35", &["3.5"]), (true, true, false), "both are written without punctuation");
+    }
+
+    #[test]
+    fn scripts_without_spaces_and_marks() {
+        assert_eq!(judge("東京です", &["東京"]), (false, true, false));
+        assert_eq!(judge(" Zu\u{308}rich", &["Zürich"]), (true, true, false));
+        assert_eq!(judge(" दिल्ली", &["दिल्ली"]), (true, true, false));
+        assert_eq!(words("The The"), ["the", "the"]);
+        assert_eq!(words("!"), ["!"]);
+        assert_eq!(words("“An” Jean-Luc’s O'Brien, e.g."), ["jean", "luc", "obrien", "eg"]);
+    }
+
+    #[test]
+    fn repetitions() {
+        assert_eq!(judge(" Rome, Rome", &["Rome"]), (false, true, true));
+        assert_eq!(judge(" Rome. It is big and it is big and it is big and", &["Rome"]), (true, true, true));
+        assert_eq!(judge(" Rome. It is big and it is big", &["Rome"]), (true, true, false));
+    }
+
+    #[test]
+    fn old_answers_are_forbidden_outside_of_accepted_ones() {
+        let forbidden = |text: &str, chat| SaidText::judge(text, &["New York"], &["York", "Paris"], chat).forbidden;
+        assert!(!forbidden(" New York", false));
+        assert!(forbidden(" New York, formerly York", false));
+        assert!(!forbidden(" New York. Not Paris", false), "the second sentence is not part of the answer");
+        assert!(forbidden("It is New York. Not Paris", true), "a reply counts as a whole");
+        let said = SaidText::judge(" New York, not Paris", &["New York"], &["Paris"], false);
+        assert!(said.contains && !said.meets(SaysRule::Contains));
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_contains_itself_in_every_spelling(answer in "[A-Za-zäéß東]{1,6}( [A-Za-z0-9.'-]{1,6}){0,2}") {
+            let text = format!(" {}, they say", answer.to_uppercase().to_lowercase());
+            let both = [answer.as_str(), answer.trim()];
+            let alone = SaidText::judge(&[" ", &answer].concat(), &both, &[], true);
+            prop_assert!(alone.contains);
+            let in_sentence = SaidText::judge(&text, &[&answer.to_uppercase().to_lowercase()], &[], true);
+            prop_assert!(in_sentence.contains);
+            prop_assert_eq!(words(&words(&answer).join(" ")), words(&answer));
+        }
+    }
+}
