@@ -80,7 +80,7 @@ impl Record {
             prompt: rewrite.prompt.clone(),
             target: rewrite.target().to_owned(),
             was: Some(rewrite.was().to_owned()),
-            expect: DraftExpectations { paraphrase, unchanged: Vec::new() },
+            expect: DraftExpectations { paraphrase, ..DraftExpectations::default() },
         }
     }
 }

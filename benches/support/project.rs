@@ -78,7 +78,7 @@ fn write(folder: &Path, mut drafts: Vec<DraftEdit>, records: &[Record]) -> Resul
     let edited: BTreeSet<String> = drafts.iter().map(|draft| draft.subject.clone()).collect();
     for draft in &mut drafts {
         draft.expect.unchanged.retain(|prompt| !edited.iter().any(|subject| prompt.contains(subject)));
-        let DraftExpectations { paraphrase, unchanged } = &mut draft.expect;
+        let DraftExpectations { paraphrase, unchanged, .. } = &mut draft.expect;
         unchanged.retain(|prompt| !paraphrase.contains(prompt));
     }
     let mut avoided = subjects(records);

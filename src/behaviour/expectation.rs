@@ -9,6 +9,7 @@ use super::ask::{Inquiry, PredictionPair, ask};
 use crate::behaviour::PromptKind;
 use crate::diagnostics::FileId;
 use crate::model::{Model, ModelError, Prompt, Tokens};
+use crate::project::edits::consequence::{Consequence, ConsequenceSpans};
 use crate::project::{Edit, Prefaces, Probe};
 
 /// A prompt with its accepted answers, or with the expectation that the next token stays unchanged.
@@ -19,6 +20,8 @@ pub struct Expectation<'p> {
     pub id: &'p str,
     /// The edit that states the expectation; `None` if a probe states it.
     pub edit: Option<&'p Edit>,
+    /// The consequence that states the expectation, with its byte ranges; `None` for any other kind of prompt.
+    pub consequence: Option<(&'p Consequence, &'p ConsequenceSpans)>,
     /// The prompt with the subject filled in. It starts with a preface if the subject would otherwise be at an
     /// attention sink.
     pub prompt: String,
@@ -60,7 +63,8 @@ pub struct UnrunnablePrompt {
     pub error: ModelError,
 }
 
-/// Returns the expectations of all edits, and then of all probes. If a subject or an alias needs a preface (a text that
+/// Returns the expectations of all edits, and then of all probes. The conditions of the consequences are not checked
+/// (see [`unmet_conditions`](super::condition::unmet_conditions)). If a subject or an alias needs a preface (a text that
 /// avoids an attention sink), the preface is put before the edit's prompt, and before each paraphrase that starts with
 /// this subject or alias.
 pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
@@ -79,6 +83,12 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     for (prompt, span) in edit.expect.unchanged.iter().zip(&edit.spans.unchanged) {
         list.push(expectation(edit, PromptKind::Unchanged, "", prompt, span));
     }
+    list.extend(edit.expect.consequence.iter().zip(&edit.spans.consequence).map(|(consequence, spans)| {
+        let preface = prefaces.of_prompt(edit, &consequence.prompt);
+        let asked = expectation(edit, PromptKind::Consequence, preface, &consequence.prompt, &spans.prompt);
+        let answers = consequence.answers().collect();
+        Expectation { answers, consequence: Some((consequence, spans)), ..asked }
+    }));
     list
 }
 
@@ -95,6 +105,7 @@ fn expectation<'p>(
         kind,
         id: &edit.id,
         edit: Some(edit),
+        consequence: None,
         prompt: [preface, prompt].concat(),
         preface: preface.len(),
         chat: edit.chat,
@@ -111,6 +122,7 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
         kind: PromptKind::Probe,
         id,
         edit: None,
+        consequence: None,
         prompt,
         preface: 0,
         chat: probe.chat,
@@ -150,7 +162,7 @@ impl Expectation<'_> {
                 let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
                 pair.after.holds() && pair.after.probability().is_some_and(|found| found >= least)
             }
-            PromptKind::Alias | PromptKind::Paraphrase => pair.after.holds(),
+            PromptKind::Alias | PromptKind::Paraphrase | PromptKind::Consequence => pair.after.holds(),
             PromptKind::Unchanged | PromptKind::Probe => {
                 let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
                 let top = |prediction: &[(u32, f64)]| prediction.first().map(|(token, _)| *token);
@@ -252,6 +264,8 @@ pub struct SetFigures {
     /// the subject.
     pub efficacy: Share,
     pub paraphrase: Share,
+    /// The share of consequences that hold, among the consequences that are asked.
+    pub consequence: Share,
     /// The share of neighbour prompts whose next token stays unchanged: those of `expect.unchanged`, and probes with
     /// `unchanged = true`.
     pub unchanged: Share,
@@ -272,6 +286,7 @@ impl SetFigures {
             match one.kind {
                 PromptKind::Edit | PromptKind::Alias => figures.efficacy.count(met),
                 PromptKind::Paraphrase => figures.paraphrase.count(met),
+                PromptKind::Consequence => figures.consequence.count(met),
                 PromptKind::Probe if one.report_only => {}
                 PromptKind::Unchanged | PromptKind::Probe => {
                     figures.unchanged.count(met);
@@ -305,7 +320,8 @@ mod tests {
     fn expectations_of_an_edit_and_when_they_are_met() {
         let text = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\naliases = [\"AA\"]\nprompt = \"{} is\"\ntarget = \"b\"\n\
             [edit.expect]\nparaphrase = [\"A was\"]\nunchanged = [\"C is\"]\naccept = [\"bb\"]\nunchanged-kl = 0.3\n\
-            min-probability = 0.4\n";
+            min-probability = 0.4\n[[edit.expect.consequence]]\nprompt = \"A's home is\"\nanswer = \"c\"\naccept = [\"cc\"]\n\
+            kind = \"hop\"\n";
         let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid edits").0;
         let edits: Vec<&Edit> = set.edits.iter().collect();
         let file = edits[0].spans.file;
@@ -322,13 +338,17 @@ mod tests {
                 ("alias", "AA is", 2),
                 ("paraphrase", "A was", 2),
                 ("unchanged", "C is", 0),
+                ("consequence", "A's home is", 2),
                 ("probe", "D is", 0),
                 ("probe", "D is", 0)
             ]
         );
         let prefaces: Prefaces = [("a", "A", "\n")].into_iter().collect();
         let after: Vec<String> = expectations(&edits, &[], &prefaces).iter().map(Expectation::display_prompt).collect();
-        assert_eq!(after, ["after \"\\n\": A is", "AA is", "after \"\\n\": A was", "C is"]);
+        assert_eq!(
+            after,
+            ["after \"\\n\": A is", "AA is", "after \"\\n\": A was", "C is", "after \"\\n\": A's home is"]
+        );
         let thresholds = Thresholds { unchanged_kl: 0.1, min_probability: 0.0 };
         let met = |index: usize, pair| list[index].is_met(&pair, thresholds);
         assert!(
@@ -338,13 +358,15 @@ mod tests {
         assert!(
             met(3, pair(false, 0.0, 1, 0.2)) && !met(3, pair(false, 0.0, 2, 0.2)) && !met(3, pair(false, 0.0, 1, 0.3))
         );
-        assert!(!met(4, pair(false, 0.0, 1, 0.2)), "the threshold of an edit does not apply to probes");
+        assert_eq!(list[4].answers, ["c", "cc"]);
+        assert!(met(4, pair(true, 0.1, 2, 9.0)) && !met(4, pair(false, 0.9, 1, 0.0)));
+        assert!(!met(5, pair(false, 0.0, 1, 0.2)), "the threshold of an edit does not apply to probes");
         let pairs: Vec<_> =
-            (0..6).map(|index| pair(index != 2, 0.5, if index == 5 { 2 } else { 1 }, 0.05 * index as f64)).collect();
+            (0..7).map(|index| pair(index != 2, 0.5, if index == 6 { 2 } else { 1 }, 0.05 * index as f64)).collect();
         let figures = SetFigures::of(list.iter().zip(&pairs), thresholds);
         assert_eq!((figures.efficacy, figures.paraphrase), (Share { met: 2, all: 2 }, Share { met: 0, all: 1 }));
-        assert_eq!(figures.unchanged, Share { met: 1, all: 2 });
-        assert!((figures.neighbourhood_kl - 0.2).abs() < 1e-12);
+        assert_eq!((figures.unchanged, figures.consequence), (Share { met: 1, all: 2 }, Share { met: 1, all: 1 }));
+        assert!((figures.neighbourhood_kl - 0.25).abs() < 1e-12);
         assert_eq!(Share::default().value(), 1.0);
     }
 }

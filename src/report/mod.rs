@@ -9,6 +9,7 @@
 //! - [`html`]: a page that contains the whole report;
 //! - [`sarif`], [`junit`], [`github`]: findings or test results, for build servers.
 
+mod consequences;
 mod findings;
 mod format;
 pub mod github;
@@ -37,10 +38,12 @@ use crate::diagnostics::{Code, Severity};
 #[cfg(test)]
 pub(crate) mod samples;
 
+pub use consequences::{ConsequenceCount, Consequences, NotAsked};
 pub use outcome::Outcome;
 pub use sampling::ContinuationSettings;
 
 use crate::diagnostics::Place;
+use crate::project::edits::consequence::ConsequenceKind;
 use crate::project::edits::diff::FactChange;
 
 /// The version of the JSON format of reports. It increases if a field is removed or changes its meaning, and stays the
@@ -89,6 +92,9 @@ pub struct Report {
     /// The measurements over the whole edit set, each with its limit if the project sets one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
+    /// The results of the consequences of the edits; absent if the edits have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consequences: Option<Consequences>,
     /// The damage: how far the predictions of the two models differ on text that is unrelated to the edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
@@ -279,6 +285,9 @@ pub struct EditWeight {
 pub struct Answer {
     /// The kind of the prompt, such as the prompt of an edit, a paraphrase or a probe.
     pub asked: PromptKind,
+    /// The kind of the consequence; absent if the prompt is not a consequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consequence: Option<ConsequenceKind>,
     /// The id of the edit or the probe that has the prompt.
     pub id: String,
     /// The prompt, with its subject filled in.
@@ -303,6 +312,14 @@ pub struct Answer {
     /// The place in the project's files where the prompt is declared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+}
+
+impl Answer {
+    /// Returns the kind of the prompt in words. For a consequence, its own kind follows, as in `consequence (hop)`.
+    pub(crate) fn asked_words(&self) -> String {
+        let asked = self.asked.as_str();
+        self.consequence.map_or_else(|| asked.to_owned(), |kind| format!("{asked} ({})", kind.as_str()))
+    }
 }
 
 /// What one model predicts after a prompt.
@@ -339,6 +356,8 @@ pub enum Verdict {
     Fail,
     /// The expectation is not met, but the file corrigenda.accepted lists this failure as accepted.
     Accepted,
+    /// A consequence does not hold. Only the share of all consequences can fail the test.
+    Unmet,
 }
 
 impl Verdict {
@@ -347,6 +366,7 @@ impl Verdict {
             Self::Pass => "pass",
             Self::Fail => "fail",
             Self::Accepted => "accepted",
+            Self::Unmet => "unmet",
         }
     }
 }
@@ -359,6 +379,8 @@ pub enum GateName {
     Efficacy,
     /// The share of paraphrases for which the model gives the new answer.
     Paraphrase,
+    /// The share of consequences that hold, among the consequences that are asked.
+    Consequence,
     /// The share of prompts with an unchanged answer, among the prompts whose answer should not change: `unchanged`
     /// prompts and probes.
     Unchanged,
@@ -377,6 +399,7 @@ impl GateName {
         match self {
             Self::Efficacy => "efficacy",
             Self::Paraphrase => "paraphrase",
+            Self::Consequence => "consequence",
             Self::Unchanged => "unchanged",
             Self::NeighbourhoodKl => "neighbourhood-kl",
             Self::Damage => "damage",
@@ -386,7 +409,7 @@ impl GateName {
 
     /// Returns whether the quantity is a share, which is between 0 and 1.
     pub fn is_share(self) -> bool {
-        matches!(self, Self::Efficacy | Self::Paraphrase | Self::Unchanged)
+        matches!(self, Self::Efficacy | Self::Paraphrase | Self::Consequence | Self::Unchanged)
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use jiff::civil::Date;
 use schemars::JsonSchema;
 
+use super::consequence::{Consequence, ConsequenceSpans};
 use crate::diagnostics::FileId;
 use crate::digest::{Digest, FieldHasher};
 
@@ -35,6 +36,9 @@ pub struct Expect {
     /// answer to a prompt in `unchanged` counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
+    /// Prompts whose answers follow from the edit. They are reported, and do not fail a test unless a limit is set.
+    #[schemars(default, length(max = 256))]
+    pub consequence: Vec<Consequence>,
 }
 
 /// The byte ranges in `file` of an edit and of its values, for error messages. The range of a string includes the
@@ -55,6 +59,7 @@ pub struct EditSpans {
     pub paraphrase: Vec<Range<usize>>,
     pub unchanged: Vec<Range<usize>>,
     pub accept: Vec<Range<usize>>,
+    pub consequence: Vec<ConsequenceSpans>,
     pub status: Option<Range<usize>>,
 }
 
@@ -163,6 +168,11 @@ impl Edit {
             // A missing number is hashed as an empty list, whose hash differs from that of any number.
             canon.texts(name, number.map(|number| number.to_string()).as_deref().into_iter());
         }
+        // Without consequences, nothing is added, so that digests from before this field existed stay valid.
+        if !self.expect.consequence.is_empty() {
+            canon.number("consequences", self.expect.consequence.len() as u64);
+            self.expect.consequence.iter().for_each(|consequence| consequence.describe(&mut canon));
+        }
         canon.finish()
     }
 
@@ -205,6 +215,7 @@ impl Edit {
             ("expect.min-probability", number(expect.min_probability)),
             ("expect.min-paraphrase", number(expect.min_paraphrase)),
             ("expect.unchanged-kl", number(expect.unchanged_kl)),
+            ("expect.consequence", expect.consequence.iter().map(Consequence::shown).collect()),
         ]
     }
 }

@@ -32,7 +32,7 @@ pub fn draft_of(case: &Case) -> DraftEdit {
         prompt: case.prompt.clone(),
         target: case.target.clone(),
         was: case.was.clone().filter(|was| was.trim() != case.target.trim()),
-        expect: DraftExpectations { paraphrase, unchanged },
+        expect: DraftExpectations { paraphrase, unchanged, ..DraftExpectations::default() },
     }
 }
 
