@@ -79,7 +79,9 @@ fn unrelated(tokens: &Tokens) -> Result<Vec<Vec<u32>>, Failure> {
 /// Reads the data: the facts to edit after the training, and those of the training.
 fn open(model: &Model, tokens: &Tokens) -> Result<(Vec<TrainingFact>, TrainingData), Failure> {
     let mut cases = Vec::new();
-    for_each_record(&shared("data/counterfact/dev.json"), Dataset::Counterfact, |case| cases.extend(case))?;
+    for_each_record(&shared("data/counterfact/dev.json"), Dataset::Counterfact, |edits| {
+        cases.extend(edits.into_iter().flatten());
+    })?;
     let mut rest = cases.split_off(TESTED.min(cases.len()));
     let learned = rest.split_off(VALIDATION.min(rest.len()));
     let facts = |some: &[Case]| some.iter().map(|case| fact((model, tokens), case)).collect::<Result<_, Failure>>();

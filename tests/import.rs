@@ -66,3 +66,51 @@ fn refused_imports_write_nothing() {
     }
     assert_eq!(Project::files(&project.path(".")), before);
 }
+
+#[test]
+fn texts_that_are_left_out_are_listed_with_their_field() {
+    let project = Project::new();
+    project.write(
+        "records.json",
+        r#"[{"id": 4, "prompt": "Who led Oslo?", "target": "Ada", "subject": "Oslo", "rephrase": "Who was its leader?",
+            "locality": [{"loc": "who leads oslo", "loc_ans": "Bo"}, {"loc": "who leads Oslo", "loc_ans": "Bo"}]},
+           {"id": 5, "prompt": "Who led Rome?", "target": ")", "subject": "Rome", "locality": []}]"#,
+    );
+    let run = project.run(&["import", "qaedit", "records.json"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    assert!(
+        run.out().contains("1 noise") && run.out().contains("1 expect.paraphrase, 1 expect.unchanged"),
+        "{}",
+        run.out()
+    );
+    insta::assert_snapshot!("left_out_texts", project.read("rejected-qaedit.json"));
+    let json = project.run(&["import", "qaedit", "records.json", "--into", "again", "--skip", "1", "--format", "json"]);
+    assert_eq!(json.code(), Some(2), "nothing can be declared: {}", json.whole());
+}
+
+#[test]
+fn a_case_of_several_edits_is_checked_as_a_project() {
+    let project = Project::new();
+    let rewrite = |subject: &str, target: &str| {
+        format!(
+            r#"{{"prompt": "{{}} is in", "subject": "{subject}", "target_new": {{"str": "{target}"}},
+                "target_true": {{"str": "Rome"}}, "question": "Where is {subject}?"}}"#
+        )
+    };
+    project.write(
+        "cases.json",
+        &format!(
+            r#"[{{"case_id": 3, "requested_rewrite": [{}, {}], "questions": ["Where is the sea of Norway?"],
+                "new_answer": "Oslo", "new_answer_alias": ["Christiania"], "new_single_hops": [{{"question": "x",
+                "cloze": "The sea of Norway is in", "answer": "Norway", "answer_alias": []}}]}}]"#,
+            rewrite("Norway", "Oslo"),
+            rewrite("Lisbon", "Vienna")
+        ),
+    );
+    let run = project.run(&["import", "mquake", "cases.json", "--format", "json"]);
+    assert_eq!((run.code(), &run.json()["edits"]), (Some(0), &2.into()), "{}", run.whole());
+    insta::assert_snapshot!("imported_case", project.read("edits/mquake/00000/00000003-norway.toml"));
+    assert!(project.path("edits/mquake/00000/00000003.2-lisbon.toml").exists());
+    let check = project.run(&["check"]);
+    assert_eq!(check.code(), Some(0), "{}", check.whole());
+}

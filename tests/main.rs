@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod chat;
 mod check;
+mod consequences;
 mod decoder;
 mod documents;
 mod dtypes;

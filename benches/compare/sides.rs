@@ -9,7 +9,7 @@ use corrigenda::model::Model;
 use corrigenda::numeric::Isa;
 use corrigenda::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use corrigenda::research::bench::data::Case;
-use corrigenda::research::bench::import::draft_of;
+use corrigenda::research::bench::draft::draft_of;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -41,7 +41,7 @@ impl<'a> Corrigenda<'a> {
         let out = Self { job, folder };
         for (number, case) in job.cases.iter().enumerate() {
             // The edits have no expectations to test, because `rome.py` does not test any either.
-            let draft = DraftEdit { expect: DraftExpectations::default(), ..draft_of(case) };
+            let draft = DraftEdit { expect: DraftExpectations::default(), ..draft_of(case).edit };
             std::fs::write(out.folder.path().join(format!("edits/{number}.toml")), edit_file(&[draft]))?;
         }
         Ok(out)

@@ -10,7 +10,7 @@ use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::rows::{max, softmax};
 use corrigenda::project::edits::writer::{DraftEdit, DraftExpectations};
-use corrigenda::research::bench::import::{id, sentences};
+use corrigenda::research::bench::draft::{id, sentences};
 use serde::Deserialize;
 
 pub type Failure = Box<dyn std::error::Error>;
@@ -75,12 +75,12 @@ impl Record {
         let rewrite = &self.requested_rewrite;
         let paraphrase = sentences(&self.paraphrase_prompts);
         DraftEdit {
-            id: id(self.case_id, &rewrite.subject),
+            id: id(self.case_id, 0, &rewrite.subject),
             subject: rewrite.subject.clone(),
             prompt: rewrite.prompt.clone(),
             target: rewrite.target().to_owned(),
             was: Some(rewrite.was().to_owned()),
-            expect: DraftExpectations { paraphrase, unchanged: Vec::new() },
+            expect: DraftExpectations { paraphrase, ..DraftExpectations::default() },
         }
     }
 }

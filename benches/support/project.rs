@@ -7,7 +7,7 @@ use std::path::Path;
 use corrigenda::project::PROJECT_FILE;
 use corrigenda::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use corrigenda::research::bench::data::{Dataset, read_all};
-use corrigenda::research::bench::import::{draft_of, sentences};
+use corrigenda::research::bench::draft::{draft_of, sentences};
 
 use crate::counterfact::{Failure, MODEL, Record, World, corpus, records, shared, subjects};
 
@@ -57,7 +57,7 @@ pub fn from_easyedit(folder: &Path, skip: usize, count: usize) -> Result<Written
     new_or_empty(folder)?;
     let (cases, _) = read_all(&shared(EASYEDIT), Dataset::Easyedit)?;
     let mut prompts = BTreeSet::new();
-    let drafts = cases.iter().filter(|case| prompts.insert(case.filled())).map(draft_of);
+    let drafts = cases.iter().filter(|case| prompts.insert(case.filled())).map(|case| draft_of(case).edit);
     // A record without an old answer would add a fact that may already be true.
     let changing = drafts.filter(|draft| draft.was.is_some() && draft.subject.trim() == draft.subject);
     write(folder, changing.skip(skip).take(count).collect(), &records()?)
@@ -78,7 +78,7 @@ fn write(folder: &Path, mut drafts: Vec<DraftEdit>, records: &[Record]) -> Resul
     let edited: BTreeSet<String> = drafts.iter().map(|draft| draft.subject.clone()).collect();
     for draft in &mut drafts {
         draft.expect.unchanged.retain(|prompt| !edited.iter().any(|subject| prompt.contains(subject)));
-        let DraftExpectations { paraphrase, unchanged } = &mut draft.expect;
+        let DraftExpectations { paraphrase, unchanged, .. } = &mut draft.expect;
         unchanged.retain(|prompt| !paraphrase.contains(prompt));
     }
     let mut avoided = subjects(records);

@@ -183,23 +183,45 @@ pub fn ask_cached(
     groups: &[&[Inquiry]],
     progress: &dyn Progress,
 ) -> Vec<PredictionPair> {
-    let (mut out, mut done) = (Vec::new(), 0);
+    let mut out = Vec::new();
+    for batch in group_batches(groups) {
+        out.extend(run_batch(cache, before, after, batch));
+        progress.set_position(out.len() as u64);
+    }
+    out
+}
+
+/// Runs groups of inquiries on the earlier model only, and returns the predictions in the order of the inquiries. The
+/// hidden states of each group are cached.
+pub fn ask_earlier(
+    cache: &MeasurementCache<'_>,
+    before: &Model,
+    groups: &[&[Inquiry]],
+    progress: &dyn Progress,
+) -> Vec<Prediction> {
+    let mut out = Vec::new();
+    for batch in group_batches(groups) {
+        out.extend(run_earlier(cache, before, batch).into_iter().map(|full| full.prediction));
+        progress.set_position(out.len() as u64);
+    }
+    out
+}
+
+/// Splits groups into batches of at most [`BATCH_ROWS`] token rows. A batch has at least one group, even if that group
+/// has more rows than the limit.
+fn group_batches<'g, 'i>(groups: &'g [&'i [Inquiry]]) -> impl Iterator<Item = &'g [&'i [Inquiry]]> {
     let rows = |group: &[Inquiry]| group.iter().map(|one| one.answers.len().max(1)).sum::<usize>();
     let mut rest = groups;
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
         let mut batch_rows = 0;
-        // A batch has at least one group, even if that group has more rows than the limit.
         let fits = |group: &&&[Inquiry]| {
             batch_rows += rows(group);
             batch_rows <= BATCH_ROWS
         };
-        let (batch, remaining) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        out.extend(run_batch(cache, before, after, batch));
-        done += batch.iter().map(|group| group.len()).sum::<usize>();
-        progress.set_position(done as u64);
+        let (batch, remaining) = rest.split_at(rest.iter().take_while(fits).count().max(1).min(rest.len()));
         rest = remaining;
-    }
-    out
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 /// Splits inquiries into batches of at most [`BATCH_ROWS`] token rows; a batch has at least one inquiry.
@@ -224,20 +246,10 @@ fn run_batch(
     after: &Model,
     groups: &[&[Inquiry]],
 ) -> Vec<PredictionPair> {
-    let group_rows: Vec<Vec<(&[u32], usize)>> = groups.iter().map(|group| rows(group)).collect();
-    let states = cache.states(before, &group_rows);
+    let earlier = run_earlier(cache, before, groups);
     let all: Vec<&Inquiry> = groups.iter().copied().flatten().collect();
-    let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = group_rows.into_iter().flatten().unzip();
-    let vocabulary = before.spec().vocabulary;
-    let logits = before.lm_head(&states);
-    let mut first = 0;
-    let split = tails.iter().map(|tail| {
-        let from = first * vocabulary;
-        first += tail;
-        logits[from..first * vocabulary].to_vec()
-    });
-    let earlier = predict(&all, split.collect(), vocabulary);
-    let later = predict(&all, after.logits(&tokens, &tails), vocabulary);
+    let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = groups.iter().flat_map(|group| rows(group)).unzip();
+    let later = predict(&all, after.logits(&tokens, &tails), before.spec().vocabulary);
     let pairs: Vec<PredictionPair> = earlier.iter().zip(later).map(|(earlier, later)| earlier.compare(later)).collect();
     let mut rest = pairs.as_slice();
     for group in groups {
@@ -246,6 +258,22 @@ fn run_batch(
         rest = remaining;
     }
     pairs
+}
+
+/// Runs groups of prompts on the earlier model as one batch. The hidden states are read from the cache if possible.
+fn run_earlier(cache: &MeasurementCache<'_>, before: &Model, groups: &[&[Inquiry]]) -> Vec<FullPrediction> {
+    let group_rows: Vec<Vec<(&[u32], usize)>> = groups.iter().map(|group| rows(group)).collect();
+    let states = cache.states(before, &group_rows);
+    let all: Vec<&Inquiry> = groups.iter().copied().flatten().collect();
+    let vocabulary = before.spec().vocabulary;
+    let logits = before.lm_head(&states);
+    let mut first = 0;
+    let split = group_rows.iter().flatten().map(|(_, tail)| {
+        let from = first * vocabulary;
+        first += tail;
+        logits[from..first * vocabulary].to_vec()
+    });
+    predict(&all, split.collect(), vocabulary)
 }
 
 fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {

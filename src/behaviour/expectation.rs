@@ -12,6 +12,7 @@ use crate::behaviour::PromptKind;
 use crate::diagnostics::FileId;
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::progress::NoProgress;
+use crate::project::edits::consequence::{Consequence, ConsequenceSpans};
 use crate::project::{Edit, JudgedBy, Prefaces, Probe, SaysRule, TestConfig};
 
 /// The settings with which the texts that are judged are generated: greedily, at most 50 tokens.
@@ -25,6 +26,8 @@ pub struct Expectation<'p> {
     pub id: &'p str,
     /// The edit that states the expectation; `None` if a probe states it.
     pub edit: Option<&'p Edit>,
+    /// The consequence that states the expectation, with its byte ranges; `None` for any other kind of prompt.
+    pub consequence: Option<(&'p Consequence, &'p ConsequenceSpans)>,
     /// The prompt with the subject filled in. It starts with a preface if the subject would otherwise be at an
     /// attention sink.
     pub prompt: String,
@@ -69,7 +72,8 @@ pub struct UnrunnablePrompt {
     pub error: ModelError,
 }
 
-/// Returns the expectations of all edits, and then of all probes. If a subject or an alias needs a preface (a text that
+/// Returns the expectations of all edits, and then of all probes. The conditions of the consequences are not checked
+/// (see [`unmet_conditions`](super::condition::unmet_conditions)). If a subject or an alias needs a preface (a text that
 /// avoids an attention sink), the preface is put before the edit's prompt, and before each paraphrase that starts with
 /// this subject or alias.
 pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
@@ -88,6 +92,12 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     for (prompt, span) in edit.expect.unchanged.iter().zip(&edit.spans.unchanged) {
         list.push(expectation(edit, PromptKind::Unchanged, "", prompt, span));
     }
+    list.extend(edit.expect.consequence.iter().zip(&edit.spans.consequence).map(|(consequence, spans)| {
+        let preface = prefaces.of_prompt(edit, &consequence.prompt);
+        let asked = expectation(edit, PromptKind::Consequence, preface, &consequence.prompt, &spans.prompt);
+        let answers = consequence.answers().collect();
+        Expectation { answers, consequence: Some((consequence, spans)), ..asked }
+    }));
     list
 }
 
@@ -104,6 +114,7 @@ fn expectation<'p>(
         kind,
         id: &edit.id,
         edit: Some(edit),
+        consequence: None,
         prompt: [preface, prompt].concat(),
         preface: preface.len(),
         chat: edit.chat,
@@ -121,6 +132,7 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
         kind: PromptKind::Probe,
         id,
         edit: None,
+        consequence: None,
         prompt,
         preface: 0,
         chat: probe.chat,
@@ -164,7 +176,7 @@ impl Expectation<'_> {
                 let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
                 pair.after.holds() && pair.after.probability().is_some_and(|found| found >= least)
             }
-            PromptKind::Alias | PromptKind::Paraphrase => pair.after.holds(),
+            PromptKind::Alias | PromptKind::Paraphrase | PromptKind::Consequence => pair.after.holds(),
             PromptKind::Unchanged | PromptKind::Probe => self.stays(pair, thresholds),
         }
     }
@@ -185,7 +197,7 @@ impl Expectation<'_> {
                 let own = self.edit.and_then(|edit| edit.expect.min_probability);
                 pair.after.probability().unwrap_or(0.0) >= own.unwrap_or(thresholds.min_probability)
             }
-            PromptKind::Alias | PromptKind::Paraphrase => true,
+            PromptKind::Alias | PromptKind::Paraphrase | PromptKind::Consequence => true,
         }
     }
 
@@ -205,7 +217,8 @@ impl Expectation<'_> {
 
     /// Returns the answers that the model should not give any more: those of `expect.never-says`, by default `was`.
     fn never_says(&self) -> Vec<&str> {
-        let Some(edit) = self.edit else { return Vec::new() };
+        // The old answer of the edit may be right for a consequence.
+        let Some(edit) = self.edit.filter(|_| self.kind != PromptKind::Consequence) else { return Vec::new() };
         match &edit.expect.never_says {
             Some(never) => never.iter().map(String::as_str).collect(),
             None => edit.was.as_deref().into_iter().collect(),
@@ -328,6 +341,8 @@ pub struct SetFigures {
     /// the subject.
     pub efficacy: Share,
     pub paraphrase: Share,
+    /// The share of consequences that hold, among the consequences that are asked.
+    pub consequence: Share,
     /// The share of neighbour prompts whose next token stays unchanged: those of `expect.unchanged`, and probes with
     /// `unchanged = true`.
     pub unchanged: Share,
@@ -362,6 +377,8 @@ impl SaidFigures {
             }
             PromptKind::Paraphrase => self.paraphrase.count(said.contains && !said.forbidden),
             PromptKind::Unchanged | PromptKind::Probe => self.same.count(texts.before == texts.after),
+            // Consequences have their own share, by the rule that decides.
+            PromptKind::Consequence => return,
         }
         if !one.answers.is_empty() {
             self.repeats.count(said.repeats);
@@ -385,6 +402,7 @@ impl SetFigures {
             match one.kind {
                 PromptKind::Edit | PromptKind::Alias => figures.efficacy.count(met),
                 PromptKind::Paraphrase => figures.paraphrase.count(met),
+                PromptKind::Consequence => figures.consequence.count(met),
                 PromptKind::Probe if one.report_only => {}
                 PromptKind::Unchanged | PromptKind::Probe => {
                     figures.unchanged.count(met);
@@ -418,7 +436,8 @@ mod tests {
     fn expectations_of_an_edit_and_when_they_are_met() {
         let text = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\naliases = [\"AA\"]\nprompt = \"{} is\"\ntarget = \"b\"\n\
             [edit.expect]\nparaphrase = [\"A was\"]\nunchanged = [\"C is\"]\naccept = [\"bb\"]\nunchanged-kl = 0.3\n\
-            min-probability = 0.4\n";
+            min-probability = 0.4\n[[edit.expect.consequence]]\nprompt = \"A's home is\"\nanswer = \"c\"\naccept = [\"cc\"]\n\
+            kind = \"hop\"\n";
         let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid edits").0;
         let edits: Vec<&Edit> = set.edits.iter().collect();
         let file = edits[0].spans.file;
@@ -435,13 +454,17 @@ mod tests {
                 ("alias", "AA is", 2),
                 ("paraphrase", "A was", 2),
                 ("unchanged", "C is", 0),
+                ("consequence", "A's home is", 2),
                 ("probe", "D is", 0),
                 ("probe", "D is", 0)
             ]
         );
         let prefaces: Prefaces = [("a", "A", "\n")].into_iter().collect();
         let after: Vec<String> = expectations(&edits, &[], &prefaces).iter().map(Expectation::display_prompt).collect();
-        assert_eq!(after, ["after \"\\n\": A is", "AA is", "after \"\\n\": A was", "C is"]);
+        assert_eq!(
+            after,
+            ["after \"\\n\": A is", "AA is", "after \"\\n\": A was", "C is", "after \"\\n\": A's home is"]
+        );
         let thresholds = Thresholds { unchanged_kl: 0.1, min_probability: 0.0 };
         let met = |index: usize, pair| list[index].is_met(&pair, thresholds);
         assert!(
@@ -451,13 +474,15 @@ mod tests {
         assert!(
             met(3, pair(false, 0.0, 1, 0.2)) && !met(3, pair(false, 0.0, 2, 0.2)) && !met(3, pair(false, 0.0, 1, 0.3))
         );
-        assert!(!met(4, pair(false, 0.0, 1, 0.2)), "the threshold of an edit does not apply to probes");
+        assert_eq!(list[4].answers, ["c", "cc"]);
+        assert!(met(4, pair(true, 0.1, 2, 9.0)) && !met(4, pair(false, 0.9, 1, 0.0)));
+        assert!(!met(5, pair(false, 0.0, 1, 0.2)), "the threshold of an edit does not apply to probes");
         let pairs: Vec<_> =
-            (0..6).map(|index| pair(index != 2, 0.5, if index == 5 { 2 } else { 1 }, 0.05 * index as f64)).collect();
+            (0..7).map(|index| pair(index != 2, 0.5, if index == 6 { 2 } else { 1 }, 0.05 * index as f64)).collect();
         let figures = SetFigures::of(list.iter().zip(&pairs), thresholds);
         assert_eq!((figures.efficacy, figures.paraphrase), (Share { met: 2, all: 2 }, Share { met: 0, all: 1 }));
-        assert_eq!(figures.unchanged, Share { met: 1, all: 2 });
-        assert!((figures.neighbourhood_kl - 0.2).abs() < 1e-12);
+        assert_eq!((figures.unchanged, figures.consequence), (Share { met: 1, all: 2 }, Share { met: 1, all: 1 }));
+        assert!((figures.neighbourhood_kl - 0.25).abs() < 1e-12);
         assert_eq!(Share::default().value(), 1.0);
     }
 }

@@ -9,6 +9,7 @@
 pub mod ask;
 pub mod cache;
 mod cache_bytes;
+pub mod condition;
 pub mod continuation;
 pub mod damage;
 pub mod expectation;

@@ -16,18 +16,22 @@ pub enum PromptKind {
     Paraphrase,
     /// A prompt of `expect.unchanged`: a neighbour, whose answer should stay the same.
     Unchanged,
+    /// The prompt of a `[[edit.expect.consequence]]`, whose answer follows from the edit.
+    Consequence,
     /// The prompt of a `[[probe]]` in `probes.toml`. Probes are independent of the edits.
     Probe,
 }
 
 impl PromptKind {
-    /// Returns the name that reports use: `edit`, `alias`, `paraphrase`, `unchanged` or `probe`.
+    /// Returns the name that reports use: `edit`, `alias`, `paraphrase`, `unchanged`, `consequence` or
+    /// `probe`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Edit => "edit",
             Self::Alias => "alias",
             Self::Paraphrase => "paraphrase",
             Self::Unchanged => "unchanged",
+            Self::Consequence => "consequence",
             Self::Probe => "probe",
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::cli::answers::project::{ImportAnswer, RejectedEntry};
+use crate::cli::answers::project::{ImportAnswer, LeftOutEntry, RejectedEntry};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
@@ -13,19 +13,19 @@ use crate::regular_file::canonicalize_lenient;
 use crate::report::Outcome;
 use crate::report::table::{Table, plural};
 use crate::research::bench::data::{Case, DataError, Dataset, RejectedRecord, for_each_record};
-use crate::research::bench::import::{ImportedEdits, import};
+use crate::research::bench::import::{ImportedEdits, LeftOutOfRecord, import};
 use crate::store::{StoreError, atomic};
 
 /// Declare the records of a published dataset as facts, one file each
 ///
 /// Ids are stable: a record has the same id in every project. If records contradict one another, the first one is used.
-/// Records that are left out are listed, with the reason, in a separate file.
+/// Records and texts that are left out are listed, with the reason, in a separate file.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The dataset, which determines the schema of the records in the file
     #[arg(value_enum)]
     dataset: Dataset,
-    /// File with one JSON array of records, or with one record per line (JSON Lines)
+    /// File with one JSON array of records, or with one record per line (JSON Lines); for `halluedit`, a CSV file
     file: PathBuf,
     /// Name of the new folder inside the edits folder; by default, the name of the dataset
     #[arg(long, value_name = "NAME")]
@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     /// Number of records to skip at the beginning
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: usize,
-    /// File for the list of records that are left out; by default, `rejected-DATASET.json` next to corrigenda.toml
+    /// File for the list of records and texts that are left out; by default, `rejected-DATASET.json` next to corrigenda.toml
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
 }
@@ -84,6 +84,7 @@ fn unusable(error: &DataError) -> Failure {
     let finding = Diagnostic::new(Code::DatasetUnusable, error.to_string());
     Failure::from(match error {
         DataError::Json { .. } => finding.help("the file must contain a JSON array of records, or one record per line"),
+        DataError::Csv { .. } => finding.help("the file must be a CSV file with a header, in UTF-8"),
         DataError::Read { .. } | DataError::Foreign { .. } => finding,
     })
 }
@@ -95,7 +96,7 @@ fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataE
     for_each_record(&arguments.file, arguments.dataset, |one| {
         if record >= arguments.skip && record - arguments.skip < most {
             match one {
-                Ok(case) => cases.push(case),
+                Ok(edits) => cases.extend(edits),
                 Err(why) => refused.push(why),
             }
         }
@@ -104,9 +105,9 @@ fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataE
     Ok((cases, refused))
 }
 
-/// Writes the list of rejected records and returns its path; `None` if no record was rejected.
+/// Writes the list of the records and texts that are left out and returns its path; `None` if nothing is left out.
 fn list(context: &Context, arguments: &Arguments, imported: &ImportedEdits) -> Result<Option<PathBuf>, Failure> {
-    if imported.refused.is_empty() {
+    if imported.refused.is_empty() && imported.texts.is_empty() {
         return Ok(None);
     }
     let default = || context.root.join(format!("rejected-{}.json", arguments.dataset.name()));
@@ -119,7 +120,12 @@ fn list(context: &Context, arguments: &Arguments, imported: &ImportedEdits) -> R
     };
     free.map_err(|why| Failure::from(Diagnostic::new(Code::ProjectExists, why)))?;
     let line = |one: &RejectedRecord| serde_json::to_string(&RejectedEntry::from(one)).expect("the keys are texts");
-    let lines: Vec<String> = imported.refused.iter().map(line).collect();
+    let text = |one: &LeftOutOfRecord| serde_json::to_string(&LeftOutEntry::from(one)).expect("the keys are texts");
+    let records = imported.refused.iter().map(|one| (one.record, line(one)));
+    let mut lines: Vec<(u64, String)> =
+        records.chain(imported.texts.iter().map(|one| (one.record, text(one)))).collect();
+    lines.sort_by_key(|(record, _)| *record);
+    let lines: Vec<String> = lines.into_iter().map(|(_, entry)| entry).collect();
     atomic::write(&path, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;
     Ok(Some(path))
 }
@@ -161,20 +167,28 @@ fn write(context: &Context, folder: &Path, imported: &ImportedEdits) -> Result<(
 }
 
 fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &ImportedEdits, list: Option<&Path>) {
-    let ImportedEdits { files, refused, dropped } = imported;
+    let ImportedEdits { files, refused, texts, dropped } = imported;
     if context.format == Format::Json {
         let rejected = refused.iter().map(RejectedEntry::from).collect();
-        let answer = ImportAnswer { folder, edits: files.len(), rejected, neighbours_dropped: *dropped };
+        let left_out = texts.iter().map(LeftOutEntry::from).collect();
+        let answer = ImportAnswer { folder, edits: files.len(), rejected, left_out, neighbours_dropped: *dropped };
         context.answer_json(Outcome::Ok, &[], &Sources::default(), answer);
         return;
     }
     let mut table = Table::new(&[1], &[]);
     table.row(["read".to_owned(), format!("{} as {}", arguments.file.display(), arguments.dataset.name())]);
     table.row(["written".to_owned(), format!("{} in {folder}", plural(files.len(), "edit"))]);
-    if let Some(list) = list {
+    if let Some(list) = list.filter(|_| !refused.is_empty()) {
         table
             .row(["left out".to_owned(), format!("{}, listed in {}", plural(refused.len(), "record"), list.display())]);
         table.row(["reasons".to_owned(), reasons(refused)]);
+    }
+    if let Some(list) = list.filter(|_| !texts.is_empty()) {
+        table.row([
+            "texts".to_owned(),
+            format!("{} left out, listed in {}", plural(texts.len(), "text"), list.display()),
+        ]);
+        table.row(["of fields".to_owned(), fields(texts)]);
     }
     if *dropped > 0 {
         table.row(["dropped".to_owned(), format!("{} naming an edited subject", plural(*dropped, "neighbour"))]);
@@ -183,15 +197,27 @@ fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &Imp
     context.ui.answer(&table.render(context.ui.width().max(60)));
 }
 
+/// Formats the number of left-out texts per field, with the most frequent field first.
+fn fields(texts: &[LeftOutOfRecord]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    texts.iter().for_each(|one| *counts.entry(&one.text.field).or_default() += 1);
+    most_frequent(counts)
+}
+
 /// Formats the number of rejected records per reason, with the most frequent reason first.
 fn reasons(refused: &[RejectedRecord]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for one in refused {
-        let is_code = |code: &&str| *code == "one-key" || Code::ALL.iter().any(|known| known.as_str() == *code);
+        let is_code =
+            |code: &&str| matches!(*code, "noise" | "one-key") || Code::ALL.iter().any(|known| known.as_str() == *code);
         let code = one.why.split(':').next().filter(is_code);
         *counts.entry(code.unwrap_or("malformed")).or_default() += 1;
     }
+    most_frequent(counts)
+}
+
+fn most_frequent(counts: BTreeMap<&str, usize>) -> String {
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|(code, count)| (std::cmp::Reverse(*count), *code));
-    counts.iter().map(|(code, count)| format!("{count} {code}")).collect::<Vec<_>>().join(", ")
+    counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
 }

@@ -90,7 +90,7 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     let texts = arguments.said || arguments.texts.is_some() || project.config.test.max_repeats.is_some();
     let pair = ModelPair { before: &base.model, after: &after, cache, texts, progress: &context.ui };
     let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
-    let subject = TestInput { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
+    let subject = TestInput { project, base: &base, store, pair, edits: &edits, whole, damage, prefaces: &prefaces };
     if arguments.update {
         // `--update` replaces `corrigenda.accepted`. The existing file may be damaged, so it is not read here.
         accept(context, project, TestRun::new(&subject, &Acceptances::default())?.acceptable())?;
@@ -205,7 +205,7 @@ fn reported(
         facts: if patch.is_some() { subject.edits.len() } else { 0 },
     };
     let asked = trial.expectations.iter().zip(&trial.predictions).zip(&trial.judgements);
-    let answers = asked
+    let answers: Vec<_> = asked
         .map(|((one, both), judgement)| answer(&subject.base.tokens, sources, one, both, judgement.clone()))
         .collect();
     let only: Vec<String> = arguments.only.iter().map(|edit_id| format!(" --only {edit_id}")).collect();
@@ -221,6 +221,7 @@ fn reported(
         base: Some(report::ReportBase { name: subject.base.name(), digest: subject.base.locked.digest.to_string() }),
         before: Some(side(BASE, SideKind::Base, None)),
         after: Some(side(WORKTREE, SideKind::Worktree, Some(id))),
+        consequences: report::Consequences::of(&answers, trial.not_asked),
         answers,
         gates: trial.gates,
         damage: trial.damage,

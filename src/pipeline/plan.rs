@@ -8,6 +8,7 @@ use super::sinks::prefaces;
 use super::{Base, Plan, PlannedEdit, Setup};
 use crate::behaviour::Question;
 use crate::behaviour::ask::Inquiry;
+use crate::behaviour::condition::condition_prompts;
 use crate::behaviour::expectation::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, ResolveError, Resolved};
@@ -135,7 +136,8 @@ fn unrunnable(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnos
             }
         }
     }
-    for one in expectations(&edits, probes, &Prefaces::default()) {
+    let asked = expectations(&edits, probes, &Prefaces::default());
+    for one in condition_prompts(&asked).iter().chain(&asked) {
         if let Err(error) = Inquiry::new(tokens, one.model_input(), one.answers.iter().copied(), limit) {
             note(one.id, error, one.file, &one.span);
         }

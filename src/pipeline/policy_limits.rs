@@ -5,6 +5,8 @@ use super::{Base, BuildRecord, Plan};
 use crate::behaviour::PromptKind;
 use crate::behaviour::UNCHANGED_KL;
 use crate::behaviour::ask::PredictionPair;
+use crate::behaviour::cache::MeasurementCache;
+use crate::behaviour::condition::unmet_conditions;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::expectation::{
@@ -14,6 +16,7 @@ use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Digest, FieldHasher};
 use crate::model::{Model, ModelError};
 use crate::patch::Patch;
+use crate::progress::NoProgress;
 use crate::project::{Config, Edit, Limit, Policy, Prefaces, Project};
 use crate::store::{EntryKind, Store, memo};
 
@@ -77,6 +80,10 @@ fn address(
         let text = limit.as_ref().map(|limit| limit.value.to_string());
         hasher.texts("limit", text.as_deref().into_iter());
     }
+    // Without this limit, the address is the same as in versions of the program that did not have it.
+    if let Some(limit) = &config.policy.min_consequence {
+        hasher.text("min-consequence", &limit.value.to_string());
+    }
     let Thresholds { unchanged_kl, min_probability } = thresholds(config);
     hasher.float("unchanged-kl", unchanged_kl).float("min-probability", min_probability);
     hasher.number("edits", project.edits.edits.len() as u64);
@@ -137,12 +144,11 @@ fn check_answers(
     prefaces: &Prefaces,
 ) -> Result<Vec<Diagnostic>, Failure> {
     let policy = &project.config.policy;
-    let limits = [&policy.min_efficacy, &policy.min_paraphrase, &policy.min_unchanged, &policy.max_neighbourhood_kl];
-    if limits.iter().all(|limit| limit.is_none()) {
+    let limits = [&policy.min_efficacy, &policy.min_paraphrase, &policy.min_consequence, &policy.min_unchanged];
+    if limits.iter().all(|limit| limit.is_none()) && policy.max_neighbourhood_kl.is_none() {
         return Ok(Vec::new());
     }
-    let edits: Vec<&Edit> = project.edits.edits.iter().collect();
-    let all = expectations(&edits, &project.probes, prefaces);
+    let all = asked_expectations(project, base, prefaces)?;
     let all: Vec<_> = all.into_iter().map(|one| one.judged_by(&project.config.test)).collect();
     let pairs = ask_expectations(&base.model, patched, &base.tokens, &all)
         .map_err(|unrunnable| unrunnable_error(project, &unrunnable))?;
@@ -171,6 +177,13 @@ fn check_answers(
             "paraphrases hold",
         ),
         (
+            Code::MinConsequence,
+            &policy.min_consequence,
+            figures.consequence,
+            of(&[PromptKind::Consequence]),
+            "consequences hold",
+        ),
+        (
             Code::MinUnchanged,
             &policy.min_unchanged,
             figures.unchanged,
@@ -188,6 +201,23 @@ fn check_answers(
         policy.max_neighbourhood_kl.iter().flat_map(|limit| divergences_above_limit(policy, limit, &all, &pairs)),
     );
     Ok(found)
+}
+
+/// Returns the expectations of the project. Consequences are left out if the policy does not limit their share, or if
+/// the base does not meet their conditions.
+fn asked_expectations<'p>(
+    project: &'p Project,
+    base: &Base,
+    prefaces: &Prefaces,
+) -> Result<Vec<Expectation<'p>>, Failure> {
+    let edits: Vec<&Edit> = project.edits.edits.iter().collect();
+    let mut all = expectations(&edits, &project.probes, prefaces);
+    if project.config.policy.min_consequence.is_none() {
+        all.retain(|one| one.kind != PromptKind::Consequence);
+    }
+    let unmet = unmet_conditions(&base.model, &base.tokens, &MeasurementCache::disabled(), &all, &NoProgress)
+        .map_err(|unrunnable| unrunnable_error(project, &unrunnable))?;
+    Ok(all.into_iter().zip(unmet).filter(|(_, unmet)| unmet.is_none()).map(|(one, _)| one).collect())
 }
 
 fn share_below_limit(
@@ -229,7 +259,7 @@ fn divergences_above_limit(
         let is_neighbour = match one.kind {
             PromptKind::Unchanged => true,
             PromptKind::Probe => !one.report_only,
-            PromptKind::Edit | PromptKind::Alias | PromptKind::Paraphrase => false,
+            PromptKind::Edit | PromptKind::Alias | PromptKind::Paraphrase | PromptKind::Consequence => false,
         };
         if !is_neighbour || limit.allows(pair.divergence) {
             continue;

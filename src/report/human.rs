@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::consequences;
 use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
 use super::{Answer, Culprit, Gate, GateName, Report, SaidPair, SideAnswer, Verdict, WeightDiff};
@@ -34,9 +35,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     let mut out = format!("{}\n", lines.next().unwrap_or_default());
     for (line, group) in lines.zip(&groups) {
         let _ = writeln!(out, "{line}");
-        for answer in
-            group.answers.iter().filter(|answer| all || answer.verdict.is_some_and(|one| one != Verdict::Pass))
-        {
+        for answer in group.answers.iter().filter(|answer| all || answer.verdict.is_some_and(is_listed)) {
             detail(&mut out, answer);
         }
     }
@@ -51,10 +50,16 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     let limited: Vec<&Gate> = report.gates.iter().filter(|gate| gate.limit.is_some()).collect();
     limited.iter().for_each(|gate| out.push_str(&limit(gate)));
     out.push_str(&said_line(report));
+    out.push_str(&consequences::human(report, all));
     if let Some(damage) = &report.damage {
         let _ = writeln!(out, "{}", damage_line(damage));
     }
     out + &totals(report, &groups)
+}
+
+/// Returns whether an answer with this verdict is listed without `-v`. Unmet consequences are only counted.
+fn is_listed(verdict: Verdict) -> bool {
+    !matches!(verdict, Verdict::Pass | Verdict::Unmet)
 }
 
 /// The answers that the report of `test` lists together: those of one edit, or those of all probes.
@@ -124,9 +129,10 @@ fn detail(out: &mut String, answer: &Answer) {
         Some(Verdict::Pass) => "ok",
         Some(Verdict::Fail) => "FAIL",
         Some(Verdict::Accepted) => "ok*",
+        Some(Verdict::Unmet) => "no",
         None => "",
     };
-    let what = answer.asked.as_str();
+    let what = answer.asked_words();
     let figures = match (&answer.target, answer.after.holds) {
         (None, _) => change_line(answer),
         (Some(target), Some(false)) if begins(target, &answer.after) => {
@@ -392,6 +398,9 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     let (wanted, others): (Vec<&Answer>, Vec<&Answer>) = report.answers.iter().partition(|one| one.target.is_some());
     answers(out, "  prompts with a target:", &wanted, width, all);
     answers(out, "  other prompts:", &others, width, all);
+    if report.consequences.is_some() {
+        let _ = write!(out, "\n{}", consequences::human(report, all));
+    }
     if let Some(damage) = &report.damage {
         let _ = writeln!(out, "\n{}", damage_line(damage));
     }
@@ -419,14 +428,14 @@ fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bo
     for one in shown.iter().take(most) {
         if width < ROOMY {
             let sign = if is_other(one) { "~" } else { " " };
-            let asked = paragraph(&escape_controls(&format!("{}: {}", one.asked.as_str(), one.prompt)), 4, width);
+            let asked = paragraph(&escape_controls(&format!("{}: {}", one.asked_words(), one.prompt)), 4, width);
             let _ = write!(out, "  {sign} {}", asked.trim_start());
             out.push_str(&paragraph(&escape_controls(&change_line(one)), 8, width));
             continue;
         }
         let target = one.target.as_ref().map_or_else(String::new, |_| probabilities(one));
         rows.row([
-            format!("  {} {}", if is_other(one) { "~" } else { " " }, one.asked.as_str()),
+            format!("  {} {}", if is_other(one) { "~" } else { " " }, one.asked_words()),
             one.id.clone(),
             one.prompt.clone(),
             format!("{} → {}", top(&one.before), top(&one.after)),

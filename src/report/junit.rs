@@ -6,7 +6,7 @@
 
 use super::format::{gate, limit, nats, percent};
 use super::xml::{attribute, text};
-use super::{Answer, Finding, Gate, Report, ReportVerb, SideAnswer, Verdict};
+use super::{Answer, Finding, Gate, NotAsked, Report, ReportVerb, SideAnswer, Verdict};
 use crate::behaviour::PromptKind;
 use crate::diagnostics::Code;
 use crate::project::PROJECT_FILE;
@@ -14,7 +14,7 @@ use crate::project::PROJECT_FILE;
 /// The result of a JUnit test case.
 enum Ending {
     Passed,
-    /// The expectation is not met, but the failure is accepted. The text is the reason.
+    /// The expectation is not met or was not checked, and the test does not fail. The text is the reason.
     Skipped(String),
     /// The test case failed. The first text is the message in one line. The second text contains all details of the
     /// failure.
@@ -101,11 +101,10 @@ fn has_case(report: &Report, finding: &Finding) -> bool {
 
 /// Returns whether the code is that of a broken limit, such as a minimum efficacy.
 fn is_limit(code: Code) -> bool {
-    use Code::{MaxDamage, MaxNeighbourhoodKl, MaxPerplexity, MaxRepeats, MinEfficacy, MinParaphrase, MinUnchanged};
-    matches!(
-        code,
-        MaxDamage | MaxNeighbourhoodKl | MaxPerplexity | MaxRepeats | MinEfficacy | MinParaphrase | MinUnchanged
-    )
+    use Code::{MaxDamage, MaxNeighbourhoodKl, MaxPerplexity, MaxRepeats};
+    use Code::{MinConsequence, MinEfficacy, MinParaphrase, MinUnchanged};
+    let least = matches!(code, MinConsequence | MinEfficacy | MinParaphrase | MinUnchanged);
+    least || matches!(code, MaxDamage | MaxNeighbourhoodKl | MaxPerplexity | MaxRepeats)
 }
 
 /// Returns the suite with one test case per file that contains edits. Any other file, such as the project file, has a
@@ -138,20 +137,35 @@ fn line(finding: &Finding) -> String {
     format!("{}{}[{}]: {}{help}", numbers.unwrap_or_default(), finding.severity.as_str(), finding.code, finding.message)
 }
 
-/// Returns one test suite per edit and one for the probes, in the order of the report.
+/// Returns one test suite per edit and one for the probes, in the order of the report. A consequence that was not asked
+/// is a skipped test case at the end of the suite of its edit.
 fn edits(report: &Report) -> Vec<TestSuite> {
     let mut suites: Vec<TestSuite> = Vec::new();
     let mut known = std::collections::BTreeMap::new();
-    for answer in &report.answers {
-        let Some(verdict) = answer.verdict else { continue };
-        let name = if answer.asked == PromptKind::Probe { "probes" } else { &answer.id };
-        let at = *known.entry((answer.asked == PromptKind::Probe, name)).or_insert_with(|| {
+    let judged = report.answers.iter().filter_map(|answer| {
+        let is_probe = answer.asked == PromptKind::Probe;
+        let name = if is_probe { "probes" } else { answer.id.as_str() };
+        Some((is_probe, name, asked(answer, answer.verdict?)))
+    });
+    let not_asked = report.consequences.iter().flat_map(|consequences| &consequences.not_asked);
+    let skipped = not_asked.map(|one| (false, one.id.as_str(), unasked(one)));
+    for (is_probe, name, case) in judged.chain(skipped.filter(|_| report.verb == ReportVerb::Test)) {
+        let at = *known.entry((is_probe, name)).or_insert_with(|| {
             suites.push(TestSuite { name: name.to_owned(), cases: Vec::new() });
             suites.len() - 1
         });
-        suites[at].cases.push(asked(answer, verdict));
+        suites[at].cases.push(case);
     }
     suites
+}
+
+fn unasked(one: &NotAsked) -> TestCase {
+    TestCase {
+        class: format!("corrigenda.{}", one.id),
+        name: format!("{} ({}): {}", PromptKind::Consequence.as_str(), one.kind.as_str(), one.prompt),
+        ending: Ending::Skipped(format!("not asked: {}", one.reason())),
+        said: String::new(),
+    }
 }
 
 fn asked(answer: &Answer, verdict: Verdict) -> TestCase {
@@ -181,10 +195,11 @@ fn asked(answer: &Answer, verdict: Verdict) -> TestCase {
         Verdict::Pass => Ending::Passed,
         Verdict::Fail => Ending::Failed(line, whole),
         Verdict::Accepted => Ending::Skipped(format!("accepted: {line}")),
+        Verdict::Unmet => Ending::Skipped(format!("the consequence does not hold: {line}")),
     };
     TestCase {
         class: format!("corrigenda.{}", answer.id),
-        name: format!("{}: {}", answer.asked.as_str(), answer.prompt),
+        name: format!("{}: {}", answer.asked_words(), answer.prompt),
         ending,
         said: String::new(),
     }
@@ -257,7 +272,8 @@ mod tests {
             let report = samples::hostile(verb, attack);
             let root = counted(&report);
             let names: Vec<usize> = root.elements.iter().map(|suite| suite.elements.len()).collect();
-            assert_eq!(names, [1, 4, 1, 1], "files, an edit, probes, gates");
+            assert_eq!(names[2..], [1, 1], "probes, gates");
+            assert_eq!(names[..2], [1, if verb == ReportVerb::Test { 6 } else { 5 }], "files, an edit");
             let gate = &root.elements[3].elements[0];
             assert_eq!(gate.attributes["name"], "damage");
         }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::consequences;
 use super::format::{cut, gate, limit, nats, nearest, number, percent, plural, short, thousands};
 use super::markdown_page::{Comment, Section, row};
 use super::markdown_text::{code, escape, wrapped};
@@ -17,9 +18,9 @@ use crate::diagnostics::Place;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 
 /// The maximum number of characters of a prompt, an edit id or a help sentence in a table cell.
-const TEXT: usize = 120;
+pub(super) const TEXT: usize = 120;
 /// The maximum number of characters of a model name, an answer or a token in a table cell.
-const NAME: usize = 60;
+pub(super) const NAME: usize = 60;
 
 /// Returns the report as a comment on a pull request. The comment has fewer than 60,000 bytes, because GitHub rejects
 /// long comments.
@@ -32,13 +33,16 @@ pub fn render(report: &Report) -> String {
     // If a finding is an error, the findings come first, because the error must be fixed. If there are only warnings,
     // the findings come near the end in a collapsed section.
     let wrong = report.findings.iter().any(Finding::is_error);
+    let [consequences, not_asked] = consequences::markdown(report);
     let sections = [
         wrong.then(|| findings(report, false)).flatten(),
         facts(report),
         tested(report),
         changed(report),
+        consequences,
         gates(report),
         culprits(report),
+        not_asked,
         fields(report),
         continuations(report),
         said(report),
@@ -92,7 +96,7 @@ fn end(report: &Report) -> String {
     if parts.is_empty() { String::new() } else { format!("\n<sub>{}</sub>\n", parts.join(" · ")) }
 }
 
-fn section<'a>(
+pub(super) fn section<'a>(
     title: String,
     folded: bool,
     heads: &'a [&'a str],
@@ -107,6 +111,7 @@ fn mark(verdict: Option<Verdict>) -> &'static str {
         Some(Verdict::Pass) => "✓ pass",
         Some(Verdict::Fail) => "✗ **fail**",
         Some(Verdict::Accepted) => "~ accepted",
+        Some(Verdict::Unmet) => "– unmet",
     }
 }
 
@@ -198,7 +203,7 @@ fn tested(report: &Report) -> Option<Section<'_>> {
     let mut by_edit: BTreeMap<&str, [(usize, usize); 2]> = BTreeMap::new();
     for answer in &report.answers {
         let kind = match answer.asked {
-            PromptKind::Edit | PromptKind::Probe => continue,
+            PromptKind::Edit | PromptKind::Consequence | PromptKind::Probe => continue,
             PromptKind::Alias | PromptKind::Paraphrase => 0,
             PromptKind::Unchanged => 1,
         };
@@ -374,7 +379,7 @@ fn norms(report: &Report) -> Option<Section<'_>> {
 fn answers(report: &Report) -> Option<Section<'_>> {
     let line = |answer: &Answer| {
         row(&[
-            answer.asked.as_str().to_owned(),
+            answer.asked_words(),
             code(&answer.id, NAME),
             code(&answer.prompt, TEXT),
             answer.target.as_ref().map(|target| code(target, NAME)).unwrap_or_default(),

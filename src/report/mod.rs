@@ -9,6 +9,7 @@
 //! - [`html`]: a page that contains the whole report;
 //! - [`sarif`], [`junit`], [`github`]: findings or test results, for build servers.
 
+mod consequences;
 mod findings;
 mod format;
 pub mod github;
@@ -38,11 +39,13 @@ use crate::diagnostics::{Code, Severity};
 #[cfg(test)]
 pub(crate) mod samples;
 
+pub use consequences::{ConsequenceCount, Consequences, NotAsked};
 pub use outcome::Outcome;
 pub use sampling::ContinuationSettings;
 
 use crate::diagnostics::Place;
 use crate::project::SaysRule;
+use crate::project::edits::consequence::ConsequenceKind;
 use crate::project::edits::diff::FactChange;
 
 /// The version of the JSON format of reports. It increases if a field is removed or changes its meaning, and stays the
@@ -91,6 +94,9 @@ pub struct Report {
     /// The measurements over the whole edit set, each with its limit if the project sets one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
+    /// The results of the consequences of the edits; absent if the edits have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consequences: Option<Consequences>,
     /// The damage: how far the predictions of the two models differ on text that is unrelated to the edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
@@ -281,6 +287,9 @@ pub struct EditWeight {
 pub struct Answer {
     /// The kind of the prompt, such as the prompt of an edit, a paraphrase or a probe.
     pub asked: PromptKind,
+    /// The kind of the consequence; absent if the prompt is not a consequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consequence: Option<ConsequenceKind>,
     /// The id of the edit or the probe that has the prompt.
     pub id: String,
     /// The prompt, with its subject filled in.
@@ -324,6 +333,14 @@ pub struct SaidPair {
     pub rule: Option<SaysRule>,
 }
 
+impl Answer {
+    /// Returns the kind of the prompt in words. For a consequence, its own kind follows, as in `consequence (hop)`.
+    pub(crate) fn asked_words(&self) -> String {
+        let asked = self.asked.as_str();
+        self.consequence.map_or_else(|| asked.to_owned(), |kind| format!("{asked} ({})", kind.as_str()))
+    }
+}
+
 /// What one model predicts after a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "Says")]
@@ -358,6 +375,8 @@ pub enum Verdict {
     Fail,
     /// The expectation is not met, but the file corrigenda.accepted lists this failure as accepted.
     Accepted,
+    /// A consequence does not hold. Only the share of all consequences can fail the test.
+    Unmet,
 }
 
 impl Verdict {
@@ -366,6 +385,7 @@ impl Verdict {
             Self::Pass => "pass",
             Self::Fail => "fail",
             Self::Accepted => "accepted",
+            Self::Unmet => "unmet",
         }
     }
 }
@@ -378,6 +398,8 @@ pub enum GateName {
     Efficacy,
     /// The share of paraphrases for which the model gives the new answer.
     Paraphrase,
+    /// The share of consequences that hold, among the consequences that are asked.
+    Consequence,
     /// The share of prompts with an unchanged answer, among the prompts whose answer should not change: `unchanged`
     /// prompts and probes.
     Unchanged,
@@ -407,6 +429,7 @@ impl GateName {
         match self {
             Self::Efficacy => "efficacy",
             Self::Paraphrase => "paraphrase",
+            Self::Consequence => "consequence",
             Self::Unchanged => "unchanged",
             Self::NeighbourhoodKl => "neighbourhood-kl",
             Self::Damage => "damage",

@@ -30,6 +30,7 @@ fn says(first: &str, first_probability: f64, target: Option<(f64, bool)>) -> Sid
 fn answer(asked: PromptKind, id: &str, prompt: &str, before: SideAnswer, after: SideAnswer, divergence: f64) -> Answer {
     Answer {
         asked,
+        consequence: None,
         id: id.into(),
         prompt: prompt.into(),
         target: None,
@@ -51,8 +52,24 @@ fn judged(answer: Answer, verdict: Verdict) -> Answer {
     Answer { verdict: Some(verdict), ..answer }
 }
 
+fn consequence(kind: ConsequenceKind, answer: Answer) -> Answer {
+    Answer { consequence: Some(kind), ..answer }
+}
+
+fn not_asked(text: &str) -> NotAsked {
+    NotAsked {
+        id: "eiffel-tower.city".into(),
+        kind: ConsequenceKind::Hop,
+        prompt: "The mayor of the city of the Eiffel Tower is".into(),
+        condition: text.into(),
+        answer: "Gualtieri".into(),
+        says: Some(Token { text: " a".into(), probability: 0.2 }),
+        place: Some(place("edits/paris.toml", 12)),
+    }
+}
+
 fn answers() -> Vec<Answer> {
-    use PromptKind::{Alias, Edit, Paraphrase, Probe, Unchanged};
+    use PromptKind::{Alias, Consequence, Edit, Paraphrase, Probe, Unchanged};
     let (tower, louvre) = ("eiffel-tower.city", "louvre.city");
     let rome = || says(" Rome", 0.9713, Some((0.9713, true)));
     let paris = || says(" Paris", 0.8861, Some((0.0021, false)));
@@ -97,6 +114,22 @@ fn answers() -> Vec<Answer> {
                 0.8125,
             ),
             Verdict::Fail,
+        ),
+        consequence(
+            ConsequenceKind::Alias,
+            wanted(
+                answer(Consequence, tower, "La Tour Eiffel is in the city of", paris(), rome(), 5.1),
+                "Rome",
+                Verdict::Pass,
+            ),
+        ),
+        consequence(
+            ConsequenceKind::Hop,
+            wanted(
+                answer(Consequence, tower, "The country of the Eiffel Tower is", paris(), paris(), 0.3),
+                "Italy",
+                Verdict::Unmet,
+            ),
         ),
         answer(
             Probe,
@@ -268,6 +301,7 @@ pub(crate) fn diff() -> Report {
         facts: facts(),
         weights: Some(weights()),
         answers: answers(),
+        consequences: Consequences::of(&answers(), vec![not_asked("The mayor of Rome is")]),
         gates: gates().into_iter().filter(|gate| gate.pass).collect(),
         damage: Some(damage()),
         drawn: Some(ContinuationSettings { tokens: 24, seed: None, left_out: 0 }),
@@ -340,10 +374,16 @@ pub(crate) fn hostile(verb: ReportVerb, text: &str) -> Report {
         size: Some(1),
         facts: 1,
     };
-    let kinds = [PromptKind::Edit, PromptKind::Alias, PromptKind::Paraphrase, PromptKind::Unchanged, PromptKind::Probe];
+    use PromptKind::{Alias, Consequence, Edit, Paraphrase, Probe, Unchanged};
+    let kinds = [Edit, Alias, Paraphrase, Unchanged, Consequence, Probe];
     let answers = kinds.map(|asked| Answer {
         target: Some(own()),
-        verdict: Some(if asked == PromptKind::Alias { Verdict::Accepted } else { Verdict::Fail }),
+        consequence: (asked == Consequence).then_some(ConsequenceKind::Hop),
+        verdict: Some(match asked {
+            Alias => Verdict::Accepted,
+            Consequence => Verdict::Unmet,
+            _ => Verdict::Fail,
+        }),
         place: Some(place.clone()),
         ..answer(asked, text, text, says.clone(), says.clone(), 1.0)
     });
@@ -379,6 +419,17 @@ pub(crate) fn hostile(verb: ReportVerb, text: &str) -> Report {
                 after: None,
             }],
         }),
+        consequences: Consequences::of(
+            &answers,
+            vec![NotAsked {
+                id: own(),
+                prompt: own(),
+                answer: own(),
+                says: Some(Token { text: own(), probability: 0.5 }),
+                place: Some(place.clone()),
+                ..not_asked(text)
+            }],
+        ),
         answers: answers.to_vec(),
         gates: vec![Gate { name: GateName::Damage, value: 1.0, limit: Some(2.0), more_is_better: true, pass: false }],
         continuations: vec![Continuation {

@@ -49,6 +49,7 @@ fn test(report: &Report) -> Vec<String> {
     if failed > 0 {
         parts.push(share(failed, all, "probe", "fails", "fail"));
     }
+    parts.extend(consequences(report));
     parts.extend(damage(report));
     parts.extend(gates(report));
     parts
@@ -70,6 +71,7 @@ fn diff(report: &Report) -> Vec<String> {
     if failed > 0 {
         parts.push(format!("{} {}", plural(failed, "expectation"), if failed == 1 { "fails" } else { "fail" }));
     }
+    parts.extend(consequences(report));
     parts.extend(damage(report));
     parts.extend(gates(report));
     parts
@@ -79,6 +81,11 @@ fn diff(report: &Report) -> Vec<String> {
 /// is 1, and the verb is singular if `part` is 1.
 fn share(part: usize, whole: usize, noun: &str, one: &str, many: &str) -> String {
     format!("{} of {} {}", thousands(part as u64), plural(whole, noun), if part == 1 { one } else { many })
+}
+
+fn consequences(report: &Report) -> Option<String> {
+    let (holds, asked) = report.consequences.as_ref()?.total();
+    (asked > 0).then(|| share(holds, asked, "consequence", "holds", "hold"))
 }
 
 fn damage(report: &Report) -> Option<String> {
@@ -143,8 +150,8 @@ mod tests {
         assert_eq!(
             reports.each_ref().map(sentence),
             [
-                "3 facts change, 2 of 4 watched prompts move, 1 expectation fails, damage 0.004 nats",
-                "1 of 2 edits passes, 1 of 1 probe fails, damage 0.004 nats, 1 gate fails",
+                "3 facts change, 2 of 4 watched prompts move, 1 expectation fails, 1 of 2 consequences holds, damage 0.004 nats",
+                "1 of 2 edits passes, 1 of 1 probe fails, 1 of 2 consequences holds, damage 0.004 nats, 1 gate fails",
                 "18 edits in 2 files, 2 errors, 1 warning",
                 "no findings",
                 "The lock is not current: 2 errors, 1 warning",

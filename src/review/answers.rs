@@ -27,6 +27,7 @@ pub fn answer(
 ) -> Answer {
     Answer {
         asked: one.kind,
+        consequence: one.consequence.map(|(consequence, _)| consequence.kind),
         id: one.id.to_owned(),
         prompt: one.display_prompt(),
         target: one.answers.first().map(|target| (*target).to_owned()),

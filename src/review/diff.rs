@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers::{Judgement, answer};
+use super::consequences;
 use super::continuations::{SideTexts, side_texts};
 use super::measure::ModelPair;
 use super::side::{DiffContext, Identity, Side};
@@ -20,7 +21,7 @@ use crate::patch::{edit_norms, norm};
 use crate::pipeline::policy_limits::{NO_TOKENS, neutral_path, read_neutral, unrunnable_error};
 use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
-use crate::report::{self, Answer, EditName, EditWeight, Report, TensorDiff, WeightDiff};
+use crate::report::{self, Answer, Consequences, EditName, EditWeight, NotAsked, Report, TensorDiff, WeightDiff};
 
 /// The options of a comparison: which texts are generated, and whether the damage on neutral text is measured.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,8 @@ pub struct DiffOptions {
 /// If a prompt of an edit or a probe cannot be run, or the neutral text cannot be read.
 pub fn diff(before: &Side, after: &Side, context: DiffContext<'_>, options: DiffOptions) -> Result<Report, Failure> {
     let facts = facts(before, after, context);
-    let (answers, SideTexts { continuations, drawn }) = compare_answers(before, after, context, &facts, options)?;
+    let Compared { answers, not_asked, texts: SideTexts { continuations, drawn } } =
+        compare_answers(before, after, context, &facts, options)?;
     let (damage, note) = if options.damage { damage(before, after, context)? } else { (None, None) };
     let notes = [before.note.clone(), after.note.clone(), note].into_iter().flatten().collect();
     Ok(Report {
@@ -45,6 +47,7 @@ pub fn diff(before: &Side, after: &Side, context: DiffContext<'_>, options: Diff
         after: Some(report_side(after)),
         weights: Some(weights(before, after, context)),
         facts,
+        consequences: Consequences::of(&answers, not_asked),
         answers,
         damage,
         drawn,
@@ -254,17 +257,48 @@ fn prompts<'s>(
     prompts
 }
 
+/// The answers of the two sides to all prompts.
+struct Compared {
+    answers: Vec<Answer>,
+    /// The consequences that were not asked, because the base does not meet one of their conditions.
+    not_asked: Vec<NotAsked>,
+    texts: SideTexts,
+}
+
+/// Removes the prompts of consequences whose conditions the base does not meet. Returns the other prompts and the
+/// removed consequences.
+fn asked<'s>(
+    prompts: Vec<SidePrompt<'s>>,
+    context: DiffContext<'_>,
+) -> Result<(Vec<SidePrompt<'s>>, Vec<NotAsked>), Failure> {
+    let all: Vec<Expectation<'s>> = prompts.iter().map(|side_prompt| side_prompt.one.clone()).collect();
+    let unmet = consequences::unmet(context.base, context.store, &all, context.progress)
+        .map_err(|unrunnable| first_project_error(&prompts, unrunnable))?;
+    let (mut kept, mut not_asked) = (Vec::new(), Vec::new());
+    for (side_prompt, condition) in prompts.into_iter().zip(unmet) {
+        let SidePrompt { one, project } = &side_prompt;
+        match condition {
+            Some(condition) => {
+                let sources = &project.edits.sources;
+                not_asked.extend(consequences::not_asked(&context.base.tokens, sources, one, &condition));
+            }
+            None => kept.push(side_prompt),
+        }
+    }
+    Ok((kept, not_asked))
+}
+
 fn compare_answers(
     before: &Side,
     after: &Side,
     context: DiffContext<'_>,
     facts: &[FactChange],
     options: DiffOptions,
-) -> Result<(Vec<Answer>, SideTexts), Failure> {
+) -> Result<Compared, Failure> {
     let tokens = &context.base.tokens;
     let lock = context.project.lock()?;
     let stated = lock.map(|lock| lock.prefaces(&context.project.edits)).unwrap_or_default();
-    let prompts = prompts(before, after, context, &stated);
+    let (prompts, not_asked) = asked(prompts(before, after, context, &stated), context)?;
     let list: Vec<Expectation<'_>> = prompts.iter().map(|side_prompt| side_prompt.one.clone()).collect();
     let later = || Ok(&after.model);
     let pairs = pair(before, after, &later, context)
@@ -282,7 +316,8 @@ fn compare_answers(
         one.kind == PromptKind::Probe || one.kind == PromptKind::Edit && changed.contains(one.id)
     };
     let continued: Vec<_> = list.iter().zip(&pairs).filter(|(one, _)| own(one)).collect();
-    Ok((answers, side_texts(before, after, context, &continued, options.generation)?))
+    let texts = side_texts(before, after, context, &continued, options.generation)?;
+    Ok(Compared { answers, not_asked, texts })
 }
 
 /// Combines the two models of the comparison with the cache of their measurements. The cache is disabled if one of the
@@ -307,7 +342,10 @@ fn pair<'s>(
 fn first_project_error(prompts: &[SidePrompt<'_>], unrunnable: Vec<UnrunnablePrompt>) -> Failure {
     let side_prompt = |one: &UnrunnablePrompt| {
         let is = |side_prompt: &&SidePrompt<'_>| {
-            (side_prompt.one.id, side_prompt.one.file, &side_prompt.one.span) == (one.id.as_str(), one.file, &one.span)
+            let Expectation { id, file, span, consequence, .. } = &side_prompt.one;
+            let mut conditions = consequence.iter().flat_map(|(_, spans)| &spans.conditions);
+            (*id, *file) == (one.id.as_str(), one.file)
+                && (*span == one.span || conditions.any(|condition| *condition == one.span))
         };
         prompts.iter().find(is)
     };

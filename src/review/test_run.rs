@@ -2,6 +2,7 @@
 //! `corrigenda.accepted` lists is allowed.
 
 use super::answers::Judgement;
+use super::consequences;
 use super::measure::ModelPair;
 use crate::behaviour::PromptKind;
 use crate::behaviour::ask::{Prediction, PredictionPair, TextPair};
@@ -16,11 +17,14 @@ use crate::pipeline::policy_limits::{
 };
 use crate::project::lock::accepted::{Acceptances, Accepted};
 use crate::project::{Edit, Limit, Policy, Prefaces, Project, SaysRule};
-use crate::report::{Gate, GateName, Verdict};
+use crate::report::{Gate, GateName, NotAsked, Verdict};
+use crate::store::Store;
 
 pub struct TestRun<'p> {
     /// The expectations that were run: those of the tested edits, then those of the probes.
     pub expectations: Vec<Expectation<'p>>,
+    /// The consequences that were not asked, because the base does not meet one of their conditions.
+    pub not_asked: Vec<NotAsked>,
     /// The predictions of both models, in the order of `expectations`.
     pub predictions: Vec<PredictionPair>,
     /// The judgements, in the order of `expectations`. The judgement of a probe with `unchanged = false` has no
@@ -43,6 +47,7 @@ pub struct TestRun<'p> {
 pub struct TestInput<'a, 'p> {
     pub project: &'p Project,
     pub base: &'a Base,
+    pub store: &'a Store,
     /// The two models to run: the earlier model is the base model, and the later model is the patched model.
     pub pair: ModelPair<'a>,
     pub edits: &'a [&'p Edit],
@@ -61,7 +66,7 @@ impl<'p> TestRun<'p> {
     pub fn new(input: &TestInput<'_, 'p>, accepted: &Acceptances) -> Result<Self, Failure> {
         let TestInput { project, base, edits, whole, prefaces, .. } = *input;
         let probes = if whole { project.probes.as_slice() } else { &[] };
-        let expectations = expectations(edits, probes, prefaces);
+        let (expectations, not_asked) = asked(input, expectations(edits, probes, prefaces))?;
         let expectations: Vec<_> = expectations.into_iter().map(|one| one.judged_by(&project.config.test)).collect();
         let predictions = input.pair.ask(base, &expectations, |unrunnable| unrunnable_error(project, &unrunnable))?;
         let (damage, notes) = if whole { damage(input)? } else { (None, Vec::new()) };
@@ -72,6 +77,7 @@ impl<'p> TestRun<'p> {
             shortfalls: Vec::new(),
             acceptable: Vec::new(),
             expectations,
+            not_asked,
             predictions,
             damage,
             notes,
@@ -99,6 +105,11 @@ impl<'p> TestRun<'p> {
             }
             if one.is_met(pair, thresholds) {
                 self.judgements.push(Judgement { verdict: Some(Verdict::Pass), requirement: None });
+                continue;
+            }
+            if one.kind == PromptKind::Consequence {
+                // Only the share of all consequences can fail the test.
+                self.judgements.push(Judgement { verdict: Some(Verdict::Unmet), requirement: None });
                 continue;
             }
             let says = says(&base.tokens, pair, one);
@@ -141,6 +152,27 @@ impl<'p> TestRun<'p> {
     pub fn acceptable(&self) -> &[Accepted] {
         &self.acceptable
     }
+}
+
+/// Removes the consequences whose conditions the base does not meet. Returns the other expectations and the removed
+/// consequences.
+fn asked<'p>(
+    input: &TestInput<'_, 'p>,
+    all: Vec<Expectation<'p>>,
+) -> Result<(Vec<Expectation<'p>>, Vec<NotAsked>), Failure> {
+    let TestInput { project, base, store, .. } = *input;
+    let unmet = consequences::unmet(base, store, &all, input.pair.progress)
+        .map_err(|unrunnable| unrunnable_error(project, &unrunnable))?;
+    let (mut expectations, mut not_asked) = (Vec::new(), Vec::new());
+    for (one, condition) in all.into_iter().zip(unmet) {
+        match condition {
+            Some(condition) => {
+                not_asked.extend(consequences::not_asked(&base.tokens, &project.edits.sources, &one, &condition));
+            }
+            None => expectations.push(one),
+        }
+    }
+    Ok((expectations, not_asked))
 }
 
 /// Returns the patched model's answer in the form that `corrigenda.accepted` records. If the answer is right but misses
@@ -212,6 +244,7 @@ impl Judge<'_, '_> {
                 own.is_some_and(|least| self.own_share(one) >= least)
                     || suffices(test.min_paraphrase, self.figures.paraphrase.value())
             }
+            PromptKind::Consequence => true,
             PromptKind::Unchanged | PromptKind::Probe => suffices(test.min_unchanged, self.figures.unchanged.value()),
         }
     }
@@ -242,6 +275,10 @@ impl Judge<'_, '_> {
             at_least(GateName::Unchanged, figures.unchanged.value(), least(test.min_unchanged, &policy.min_unchanged)),
             at_most(GateName::NeighbourhoodKl, figures.neighbourhood_kl, most(None, &policy.max_neighbourhood_kl)),
         ];
+        let least_consequence = least(test.min_consequence, &policy.min_consequence);
+        if figures.consequence.all > 0 || least_consequence.is_some() {
+            gates.push(at_least(GateName::Consequence, figures.consequence.value(), least_consequence));
+        }
         if let Some(said) = figures.said {
             gates.push(at_least(GateName::SaidExactly, said.exact.value(), None));
             gates.push(at_least(GateName::Said, said.contains.value(), None));
@@ -312,6 +349,7 @@ fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Op
         PromptKind::Edit => "the edit does not hold",
         PromptKind::Alias => "an alias does not hold",
         PromptKind::Paraphrase => "a paraphrase does not hold",
+        PromptKind::Consequence => "a consequence does not hold",
         PromptKind::Unchanged => "a prompt does not stay unchanged",
         PromptKind::Probe => "a probe does not stay unchanged",
     };
@@ -333,6 +371,7 @@ fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
     let (code, rule) = match gate.name {
         GateName::Efficacy => (Code::MinEfficacy, &policy.min_efficacy),
         GateName::Paraphrase => (Code::MinParaphrase, &policy.min_paraphrase),
+        GateName::Consequence => (Code::MinConsequence, &policy.min_consequence),
         GateName::Unchanged => (Code::MinUnchanged, &policy.min_unchanged),
         GateName::Damage => (Code::MaxDamage, &policy.max_damage),
         GateName::Perplexity => (Code::MaxPerplexity, &policy.max_perplexity),

@@ -115,6 +115,9 @@ struct PolicyTable {
     /// The minimum share of paraphrases to which the patched model gives the target.
     #[schemars(range(min = 0, max = 1))]
     min_paraphrase: Option<f64>,
+    /// The minimum share of consequences for which the patched model gives the answer.
+    #[schemars(range(min = 0, max = 1))]
+    min_consequence: Option<f64>,
     /// The minimum share of neighbour prompts whose answer stays unchanged.
     #[schemars(range(min = 0, max = 1))]
     min_unchanged: Option<f64>,

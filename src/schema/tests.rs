@@ -10,6 +10,7 @@ use crate::project::config::PROJECT_KEYS;
 use crate::project::config::models::{MODEL_KEYS, NAMED_KEYS, is_model_name};
 use crate::project::config::policy::{POLICY_KEYS, PROTECTED_KEYS};
 use crate::project::config::settings::{LINK_KEYS, ROME_KEYS, STAGE_KEYS, STATISTICS_KEYS, TEST_KEYS};
+use crate::project::edits::consequence::{CONDITION_KEYS, CONSEQUENCE_KEYS};
 use crate::project::edits::probes;
 use crate::project::edits::probes::{PROBE_KEYS, PROBES_KEYS};
 use crate::project::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
@@ -50,6 +51,7 @@ unchanged-kl = 0.1
 min-probability = 0.2
 min-efficacy = 1
 min-paraphrase = 0.9
+min-consequence = 0.5
 min-unchanged = 0.95
 max-damage = 0.05
 max-perplexity = 0.1
@@ -60,6 +62,7 @@ max-edits = 100
 max-relative-norm = 0.5
 min-efficacy = 0.95
 min-paraphrase = 0.8
+min-consequence = 0.25
 min-unchanged = 0.9
 max-neighbourhood-kl = 0.2
 max-damage = 0.05
@@ -146,6 +149,12 @@ accept = ["Roma"]
 min-probability = 0.5
 min-paraphrase = 1
 unchanged-kl = 0.2
+[[edit.expect.consequence]]
+prompt = "The country of the Eiffel Tower is"
+answer = "Italy"
+accept = ["the Republic of Italy"]
+kind = "hop"
+condition = [{ prompt = "Rome is a city in", answer = "Italian Republic", accept = ["Italia"] }]
 "#;
 
 /// A test case: a text in a valid document, the text that replaces it, and whether the resulting document is valid.
@@ -190,6 +199,20 @@ const EDITS_CASES: &[Case] = &[
     ("min-paraphrase = 1", "min-paraphrase = -1", false),
     ("unchanged-kl = 0.2", "unchanged-kl = 0", false),
     ("\"Roma\"", "\"\"", false),
+    ("kind = \"hop\"", "kind = \"hops\"", false),
+    ("kind = \"hop\"", "kind = \"relation-specific\"", true),
+    ("kind = \"hop\"", "", false),
+    ("answer = \"Italy\"", "", false),
+    ("answer = \"Italy\"", "answer = \" \"", false),
+    ("answer = \"Italy\"", "target = \"Italy\"", false),
+    ("prompt = \"The country of the Eiffel Tower is\"", "", false),
+    ("[\"the Republic of Italy\"]", "[]", true),
+    ("[\"the Republic of Italy\"]", "[\"\"]", false),
+    ("[[edit.expect.consequence]]", "[edit.expect.consequence]", false),
+    ("[{ prompt = \"Rome is a city in\", answer = \"Italian Republic\", accept = [\"Italia\"] }]", "[]", false),
+    ("[{ prompt = \"Rome is a city in\", answer = \"Italian Republic\", accept = [\"Italia\"] }]", "\"x\"", false),
+    ("prompt = \"Rome is a city in\", ", "", false),
+    (", accept = [\"Italia\"]", ", kind = \"hop\"", false),
 ];
 
 const PROJECT_CASES: &[Case] = &[
@@ -213,6 +236,8 @@ const PROJECT_CASES: &[Case] = &[
     ("[{ rate = 0.5, steps = 25 }, { rate = 1, steps = 50 }]", "5", false),
     ("clamp = 4", "clamp = -4.5", false),
     ("min-efficacy = 1", "min-efficacy = 1.5", false),
+    ("min-consequence = 0.5", "min-consequence = 1.5", false),
+    ("min-consequence = 0.25", "min-consequence = -1", false),
     ("\"neutral.txt\"", "\"\"", false),
     ("\"source\"]", "\"sauce\"]", false),
     ("max-edits = 100", "max-edits = 0", false),
@@ -263,6 +288,8 @@ fn schema_and_reader_know_the_same_keys() {
     same(&edits, FILE_KEYS);
     same(&edits["definitions"]["EditEntry"], EDIT_KEYS);
     same(&edits["definitions"]["ExpectTable"], EXPECT_KEYS);
+    same(&edits["definitions"]["ConsequenceTable"], CONSEQUENCE_KEYS);
+    same(&edits["definitions"]["ConditionTable"], CONDITION_KEYS);
     same(&project, PROJECT_KEYS);
     let tables = [
         ("ModelTable", MODEL_KEYS),

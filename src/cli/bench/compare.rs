@@ -133,9 +133,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 fn run_bench(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
     let (project, store) = context.open_project_and_store()?;
     let stop = |stop: Failure| context.stop(&stop);
-    if arguments.known && arguments.dataset == Dataset::Zsre {
-        let why = "records of zsRE do not contain the answer before the edit, so `--known` cannot be used";
-        return Err(stop(refused(why.to_owned())));
+    if arguments.known && !arguments.dataset.states_old_answer() {
+        let name = if arguments.dataset == Dataset::Zsre { "zsRE" } else { arguments.dataset.name() };
+        let why = format!("records of {name} do not contain the answer before the edit, so `--known` cannot be used");
+        return Err(stop(refused(why)));
     }
     let base = context.base(&project, &store, false).map_err(stop)?;
     for path in arguments.out.iter().chain(&arguments.resume) {
@@ -263,7 +264,7 @@ fn prepare_cases(
         !arguments.known || knows(eval, &eval.base.model, case).unwrap_or(true)
     });
     context.ui.end();
-    let likelier = arguments.dataset != Dataset::Zsre;
+    let likelier = arguments.dataset.states_old_answer();
     let mut prepared = Vec::new();
     for case in sampled {
         let (record, id) = (case.record, Some(case.id));

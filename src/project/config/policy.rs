@@ -24,6 +24,7 @@ pub(crate) const POLICY_KEYS: &[&str] = &[
     "max-relative-norm",
     "min-efficacy",
     "min-paraphrase",
+    "min-consequence",
     "min-unchanged",
     "max-neighbourhood-kl",
     "max-damage",
@@ -50,6 +51,8 @@ pub struct Policy {
     pub max_relative_norm: Option<Limit>,
     pub min_efficacy: Option<Limit>,
     pub min_paraphrase: Option<Limit>,
+    /// The minimum share of consequences for which the patched model gives the answer.
+    pub min_consequence: Option<Limit>,
     /// The minimum share of neighbour prompts whose answer stays unchanged.
     pub min_unchanged: Option<Limit>,
     /// The maximum KL divergence between base and patched model on any neighbour prompt, in nats.
@@ -122,6 +125,7 @@ impl Policy {
             ),
             min_efficacy: limit(reader.share(&table, "min-efficacy"), "min-efficacy"),
             min_paraphrase: limit(reader.share(&table, "min-paraphrase"), "min-paraphrase"),
+            min_consequence: limit(reader.share(&table, "min-consequence"), "min-consequence"),
             min_unchanged: limit(reader.share(&table, "min-unchanged"), "min-unchanged"),
             max_neighbourhood_kl: limit(
                 reader.number(&table, "max-neighbourhood-kl", LowerBound::ExcludesZero),

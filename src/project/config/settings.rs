@@ -45,6 +45,7 @@ pub(crate) const TEST_KEYS: &[&str] = &[
     "min-probability",
     "min-efficacy",
     "min-paraphrase",
+    "min-consequence",
     "min-unchanged",
     "max-damage",
     "max-perplexity",
@@ -169,6 +170,10 @@ pub struct TestConfig {
     /// The minimum share of paraphrases to which the patched model gives the target; all paraphrases by default.
     #[schemars(range(min = 0, max = 1))]
     pub min_paraphrase: Option<f64>,
+    /// The minimum share of consequences for which the patched model gives the answer; by default, the share has no
+    /// limit.
+    #[schemars(range(min = 0, max = 1))]
+    pub min_consequence: Option<f64>,
     /// The minimum share of neighbour prompts whose answer stays unchanged; all neighbour prompts by default.
     #[schemars(range(min = 0, max = 1))]
     pub min_unchanged: Option<f64>,
@@ -281,6 +286,7 @@ impl TestConfig {
             min_probability: reader.share(&table, "min-probability"),
             min_efficacy: reader.share(&table, "min-efficacy"),
             min_paraphrase: reader.share(&table, "min-paraphrase"),
+            min_consequence: reader.share(&table, "min-consequence"),
             min_unchanged: reader.share(&table, "min-unchanged"),
             max_damage: reader.number(&table, "max-damage", LowerBound::ExcludesZero),
             max_perplexity: reader.number(&table, "max-perplexity", LowerBound::ExcludesZero),

@@ -5,6 +5,7 @@ use std::ops::Range;
 use jiff::civil::Date;
 use schemars::JsonSchema;
 
+use super::consequence::{Consequence, ConsequenceSpans};
 use crate::diagnostics::FileId;
 use crate::digest::{Digest, FieldHasher};
 use crate::project::edits::says::SaysRule;
@@ -43,6 +44,9 @@ pub struct Expect {
     /// Answers that the generated text must not contain; by default the old answer `was`.
     #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub never_says: Option<Vec<String>>,
+    /// Prompts whose answers follow from the edit. They are reported, and do not fail a test unless a limit is set.
+    #[schemars(default, length(max = 256))]
+    pub consequence: Vec<Consequence>,
 }
 
 /// The byte ranges in `file` of an edit and of its values, for error messages. The range of a string includes the
@@ -63,6 +67,7 @@ pub struct EditSpans {
     pub paraphrase: Vec<Range<usize>>,
     pub unchanged: Vec<Range<usize>>,
     pub accept: Vec<Range<usize>>,
+    pub consequence: Vec<ConsequenceSpans>,
     pub status: Option<Range<usize>>,
 }
 
@@ -178,6 +183,11 @@ impl Edit {
         if let Some(never) = &self.expect.never_says {
             canon.texts("never-says", never.iter().map(String::as_str));
         }
+        // Without consequences, nothing is added, so that digests from before this field existed stay valid.
+        if !self.expect.consequence.is_empty() {
+            canon.number("consequences", self.expect.consequence.len() as u64);
+            self.expect.consequence.iter().for_each(|consequence| consequence.describe(&mut canon));
+        }
         canon.finish()
     }
 
@@ -222,6 +232,7 @@ impl Edit {
             ("expect.unchanged-kl", number(expect.unchanged_kl)),
             ("expect.says", expect.says.iter().map(|rule| rule.as_str().to_owned()).collect()),
             ("expect.never-says", expect.never_says.clone().unwrap_or_default()),
+            ("expect.consequence", expect.consequence.iter().map(Consequence::shown).collect()),
         ]
     }
 }

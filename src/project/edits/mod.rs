@@ -3,6 +3,7 @@
 //! The names of the files and the order of the edits have no effect on the result of a build.
 
 pub(crate) mod conflicts;
+pub mod consequence;
 pub mod diff;
 pub mod edit;
 pub(crate) mod misspelt;
@@ -21,11 +22,12 @@ use super::read::numbers::LowerBound;
 use super::read::rules;
 use super::read::toml_reader::{KeysByTable, TomlReader, TomlTable, TomlText};
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources, shorten, sort};
+use consequence::ConsequenceSpans;
 use edit::{Edit, EditSpans, Expect};
 use says::SaysRule;
 
 pub const MOST_EDITS: usize = 100_000;
-/// The maximum number of entries in `paraphrase`, `unchanged` or `accept` of one edit.
+/// The maximum number of entries in `paraphrase`, `unchanged`, `accept` or `consequence` of one edit.
 pub const MOST_EXPECTATIONS: usize = 256;
 pub const MOST_ALIASES: usize = 16;
 /// The only value of `format` in an edit file that this version of the program accepts.
@@ -52,13 +54,23 @@ pub(crate) const EDIT_KEYS: &[&str] = &[
     "status-reason",
     "expect",
 ];
-pub(crate) const EXPECT_KEYS: &[&str] =
-    &["paraphrase", "unchanged", "accept", "min-probability", "min-paraphrase", "unchanged-kl", "says", "never-says"];
+pub(crate) const EXPECT_KEYS: &[&str] = &[
+    "paraphrase",
+    "unchanged",
+    "accept",
+    "min-probability",
+    "min-paraphrase",
+    "unchanged-kl",
+    "says",
+    "never-says",
+    "consequence",
+];
 
 const TABLES: KeysByTable = &[
     ("at the top of the file", FILE_KEYS),
     ("under `[[edit]]`, above any `[edit.expect]`", EDIT_KEYS),
     ("under `[edit.expect]`", EXPECT_KEYS),
+    ("under `[[edit.expect.consequence]]`", consequence::CONSEQUENCE_KEYS),
 ];
 
 /// The edits of a project. The ids are unique over all edits, both built and parked.
@@ -275,7 +287,7 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
     });
     let expires = reader.date(entry, "expires");
     let (status, parked) = read_status(reader, entry);
-    let (expect, [paraphrase, unchanged, accept]) = read_expect(reader, entry);
+    let (expect, [paraphrase, unchanged, accept], consequence) = read_expect(reader, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
     let spans = |texts: &[TomlText]| texts.iter().map(|text| text.span.clone()).collect();
     let edit_spans = EditSpans {
@@ -292,6 +304,7 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
         paraphrase,
         unchanged,
         accept,
+        consequence,
         status,
     };
     let edit = Edit {
@@ -357,8 +370,12 @@ fn values(texts: Vec<TomlText>) -> Vec<String> {
     texts.into_iter().map(|text| text.value).collect()
 }
 
-/// Reads the table `[edit.expect]`, with the byte ranges of the items of `paraphrase`, `unchanged` and `accept`.
-fn read_expect(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
+/// Reads the table `[edit.expect]`, with the byte ranges of the items of `paraphrase`, `unchanged` and `accept`, and
+/// those of the consequences.
+fn read_expect(
+    reader: &mut TomlReader,
+    entry: &TomlTable<'_, '_>,
+) -> (Expect, [Vec<Range<usize>>; 3], Vec<ConsequenceSpans>) {
     let Some(expect) = reader.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
     reader.known_keys(&expect, EXPECT_KEYS);
     let [paraphrase, unchanged] = ["paraphrase", "unchanged"].map(|key| {
@@ -372,6 +389,7 @@ fn read_expect(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [
     never.iter().flatten().for_each(|text| rules::fact(reader, "never-says", text));
     let spans = |texts: &[TomlText]| texts.iter().map(|text| text.span.clone()).collect();
     let places = [&paraphrase, &unchanged, &accept].map(|texts| spans(texts));
+    let (consequence, consequence_places) = consequence::read(reader, &expect);
     let expect = Expect {
         paraphrase: values(paraphrase),
         unchanged: values(unchanged),
@@ -381,8 +399,9 @@ fn read_expect(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [
         unchanged_kl: reader.number(&expect, "unchanged-kl", LowerBound::ExcludesZero),
         says: SaysRule::read(reader, &expect, "says"),
         never_says: never.map(values),
+        consequence,
     };
-    (expect, places)
+    (expect, places, consequence_places)
 }
 
 #[cfg(test)]

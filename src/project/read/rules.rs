@@ -239,6 +239,7 @@ pub(crate) fn whole_edit(reader: &mut TomlReader, edit: &Edit) {
         reader.push(finding);
     }
     accepted(reader, edit);
+    repeated_consequences(reader, edit);
     let filled: Vec<String> = edit.names().map(|(name, _)| edit.filled_with(name)).collect();
     for (text, span) in edit.expect.unchanged.iter().zip(&spans.unchanged) {
         let other = if filled.contains(text) {
@@ -251,6 +252,19 @@ pub(crate) fn whole_edit(reader: &mut TomlReader, edit: &Edit) {
             let finding = Diagnostic::new(Code::UnchangedEdited, "a prompt cannot both change and stay unchanged")
                 .at(reader.file, span, "expected to stay unchanged here")
                 .with(reader.file, other, label);
+            reader.push(finding);
+        }
+    }
+}
+
+/// Warns about consequences with the same prompt as the edit, which is asked as the prompt of the edit already.
+fn repeated_consequences(reader: &mut TomlReader, edit: &Edit) {
+    let filled = edit.filled_prompt();
+    for (consequence, span) in edit.expect.consequence.iter().zip(&edit.spans.consequence) {
+        if consequence.prompt == filled {
+            let finding = Diagnostic::new(Code::DuplicateEntry, "a consequence has the prompt of its edit")
+                .at(reader.file, &span.prompt, "again here")
+                .with(reader.file, &edit.spans.prompt, "the prompt of the edit, with its subject");
             reader.push(finding);
         }
     }

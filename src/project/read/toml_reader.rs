@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::diagnostics::{CappedFindings, Code, Diagnostic, FileId, list_in_words, nearest, shorten};
 
@@ -50,7 +50,17 @@ impl TomlTable<'_, '_> {
 fn last_byte(table: &DeTable<'_>) -> usize {
     let ends = table.iter().map(|(_, value)| match value.get_ref() {
         DeValue::Table(inner) => value.span().end.max(last_byte(inner)),
+        DeValue::Array(items) => value.span().end.max(last_byte_of_tables(items)),
         _ => value.span().end,
+    });
+    ends.max().unwrap_or(0)
+}
+
+/// Returns the end of the last value of an array of tables. The byte range of the array itself ends at its last header.
+fn last_byte_of_tables(items: &DeArray<'_>) -> usize {
+    let ends = items.iter().map(|item| match item.get_ref() {
+        DeValue::Table(inner) => last_byte(inner),
+        _ => 0,
     });
     ends.max().unwrap_or(0)
 }
@@ -64,8 +74,8 @@ pub(crate) struct TomlReader {
     tables: KeysByTable,
 }
 
-/// The keys that must be arrays of tables, written with double brackets: `[[edit]]` and `[[probe]]`.
-const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
+/// The keys that must be arrays of tables, written with double brackets.
+const ARRAYS_OF_TABLES: [&str; 3] = ["edit", "edit.expect.consequence", "probe"];
 
 /// Pairs of a wrong key and the valid key that the user probably means. Without the pair, the message about `subjects`
 /// would suggest `subject`, the valid key with the most similar spelling.
@@ -320,9 +330,10 @@ impl TomlReader {
             other => {
                 let found = with_article(other.type_str());
                 let message = format!("`{key}` must be an array of tables, not {found}");
+                let header = ARRAYS_OF_TABLES.iter().find(|header| header.rsplit('.').next() == Some(key));
                 let finding = Diagnostic::new(Code::WrongType, message)
                     .at(self.file, &value.span(), format!("this is {found}"))
-                    .help(format!("write `[[{key}]]`, with two brackets, above each one"));
+                    .help(format!("write `[[{}]]`, with two brackets, above each one", header.unwrap_or(&key)));
                 self.push(finding);
                 Vec::new()
             }

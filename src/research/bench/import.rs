@@ -7,50 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aho_corasick::AhoCorasick;
-use unicode_normalization::UnicodeNormalization;
 
-use super::data::{Case, RejectedRecord};
-use crate::diagnostics::{Code, Diagnostic, Sources, is_control};
-use crate::project::edits::MOST_EXPECTATIONS;
+use super::data::{Case, LeftOutText, RejectedRecord};
+use super::draft::{Draft, draft_of, noise};
+use crate::diagnostics::{Code, Diagnostic, Sources};
 use crate::project::edits::edit::words_to_key;
-use crate::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
+use crate::project::edits::writer::edit_file;
 use crate::project::{Edit, parse_files};
 
 /// The number of consecutive case numbers whose edit files are in the same folder. Larger folders are slow to list.
 const IN_A_FOLDER: u64 = 1000;
-
-/// Converts a record to an edit. The paraphrases and neighbours of the record become the expectations of the edit.
-pub fn draft_of(case: &Case) -> DraftEdit {
-    let mut paraphrase = sentences(&case.paraphrases);
-    let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
-    unchanged.retain(|prompt| !paraphrase.contains(prompt));
-    // The project's parser rejects lists with more than `MOST_EXPECTATIONS` texts.
-    [&mut paraphrase, &mut unchanged].into_iter().for_each(|list| list.truncate(MOST_EXPECTATIONS));
-    DraftEdit {
-        id: id(case.id, &case.subject),
-        subject: case.subject.clone(),
-        prompt: case.prompt.clone(),
-        target: case.target.clone(),
-        was: case.was.clone().filter(|was| was.trim() != case.target.trim()),
-        expect: DraftExpectations { paraphrase, unchanged },
-    }
-}
-
-/// Returns an edit id made of the case number and up to six words of the subject in ASCII, such as `case-20952-angola`.
-pub fn id(case: u64, subject: &str) -> String {
-    let letters = subject.nfkd().filter(|c| c.is_ascii() || c.is_whitespace()).collect::<String>().to_lowercase();
-    let words = letters.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    words.take(6).fold(format!("case-{case}"), |id, word| format!("{id}-{}", &word[..word.len().min(16)]))
-}
-
-/// Normalises texts for an edit file: removes duplicates, applies Unicode normal form C, and replaces line breaks by
-/// spaces. Texts with control characters other than line breaks are dropped.
-pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let joined = texts.into_iter().map(|text| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
-    let normal = joined.map(|text| text.nfc().collect::<String>());
-    normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
-}
 
 /// The edit files that are made from dataset records, and the rejected records.
 #[derive(Debug, Default)]
@@ -58,8 +24,21 @@ pub struct ImportedEdits {
     /// The contents of the edit files, by path relative to the project's folder.
     pub files: BTreeMap<String, String>,
     pub refused: Vec<RejectedRecord>,
-    /// The number of neighbour prompts that were dropped because they contain an edited subject.
+    /// The texts that are left out of the edits, in the order of the records.
+    pub texts: Vec<LeftOutOfRecord>,
+    /// The number of neighbour prompts that were dropped because they contain an edited subject. They are in `texts`
+    /// too.
     pub dropped: usize,
+}
+
+/// A text of a record that is left out, while the record itself becomes an edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOutOfRecord {
+    /// The index of the record in the dataset file, from 0.
+    pub record: u64,
+    /// The case number of the record.
+    pub id: u64,
+    pub text: LeftOutText,
 }
 
 /// Converts records to edit files in `folder`. The files are valid together with `present`, the existing edit files of
@@ -67,11 +46,15 @@ pub struct ImportedEdits {
 /// only one of them is converted.
 pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> ImportedEdits {
     let mut imported = ImportedEdits::default();
-    let mut drafts: BTreeMap<String, (&Case, DraftEdit)> = BTreeMap::new();
+    let mut drafts: BTreeMap<String, (&Case, Draft)> = BTreeMap::new();
     let mut keys = keys_of(present);
     for case in cases {
-        let mut draft = draft_of(case);
-        normalise(&mut draft);
+        if let Some(why) = noise(&case.target) {
+            imported.refused.push(refused(case, format!("noise: the target {:?}: {why}", case.target)));
+            continue;
+        }
+        let drafted = draft_of(case);
+        let draft = &drafted.edit;
         let path = path(folder, case.id, &draft.id);
         match drafts.get(&path) {
             Some((first, _)) => {
@@ -88,14 +71,15 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
                     let words = (draft.prompt.clone(), draft.subject.clone());
                     let key = words_to_key(&draft.prompt, &draft.subject);
                     keys.entry(key).or_insert((draft.id.clone(), words));
-                    drafts.insert(path, (case, draft));
+                    drafts.insert(path, (case, drafted));
                 }
             },
         }
     }
-    imported.dropped = drop_edited_neighbours(&mut drafts);
+    drop_edited_neighbours(&mut drafts);
+    let text = |draft: &Draft| edit_file(std::slice::from_ref(&draft.edit));
     let mut texts: BTreeMap<String, String> =
-        drafts.iter().map(|(path, (.., draft))| (path.clone(), edit_file(std::slice::from_ref(draft)))).collect();
+        drafts.iter().map(|(path, (.., draft))| (path.clone(), text(draft))).collect();
     // Some errors appear only after files with earlier errors are removed, so the check is repeated until it rejects no
     // file. A rejected file is not tried again, although it may become valid when a conflicting file is removed.
     loop {
@@ -109,9 +93,48 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
             texts.remove(&path);
         }
     }
+    for path in drop_unfounded_consequences(cases, &mut drafts, &imported.refused) {
+        if let (Some(old), Some((.., draft))) = (texts.get_mut(&path), drafts.get(&path)) {
+            *old = text(draft);
+        }
+    }
+    for (_, (case, draft)) in drafts.into_iter().filter(|(path, _)| texts.contains_key(path)) {
+        imported.dropped += draft.edited_neighbours;
+        imported.texts.extend(left_out(case, draft));
+    }
+    imported.texts.sort_by_key(|one| one.record);
     imported.refused.sort_by_key(|one| one.record);
     imported.files = texts;
     imported
+}
+
+fn left_out(case: &Case, draft: Draft) -> impl Iterator<Item = LeftOutOfRecord> {
+    let (record, id) = (case.record, case.id);
+    draft.left_out.into_iter().map(move |text| LeftOutOfRecord { record, id, text })
+}
+
+/// Drops the consequences of records of several edits if one of these edits is rejected, because the answers follow
+/// from all of them. An edit that is rejected as a duplicate is made by another record. Returns the paths of the
+/// changed drafts.
+fn drop_unfounded_consequences(
+    cases: &[Case],
+    drafts: &mut BTreeMap<String, (&Case, Draft)>,
+    refused: &[RejectedRecord],
+) -> Vec<String> {
+    let several: BTreeSet<u64> = cases.iter().filter(|case| case.part > 0).map(|case| case.record).collect();
+    let is_missing = |one: &&RejectedRecord| !one.why.starts_with(Code::DuplicateEdit.as_str());
+    let missing: BTreeSet<u64> = refused.iter().filter(is_missing).map(|one| one.record).collect();
+    let mut changed = Vec::new();
+    for (path, (case, draft)) in drafts {
+        if several.contains(&case.record) && missing.contains(&case.record) {
+            let dropped = std::mem::take(&mut draft.edit.expect.consequence);
+            let why = "another edit of its record is left out";
+            let texts = dropped.into_iter().map(|one| LeftOutText::new("expect.consequence", one.prompt, why));
+            draft.left_out.extend(texts);
+            changed.push(path.clone());
+        }
+    }
+    changed
 }
 
 /// A map from prompts to edits. The key is the prompt up to the end of the subject, because this text determines the
@@ -143,25 +166,20 @@ fn path(folder: &str, case: u64, id: &str) -> String {
     format!("{folder}/{:05}/{case:08}{}.toml", case / IN_A_FOLDER, id.trim_start_matches(&format!("case-{case}")))
 }
 
-fn normalise(draft: &mut DraftEdit) {
-    let texts = [&mut draft.subject, &mut draft.prompt, &mut draft.target];
-    for text in texts.into_iter().chain(&mut draft.was) {
-        *text = text.nfc().collect();
+/// Drops neighbour prompts that contain an edited subject, because the edit may change their answers.
+fn drop_edited_neighbours(drafts: &mut BTreeMap<String, (&Case, Draft)>) {
+    let subjects: BTreeSet<String> = drafts.values().map(|(.., draft)| draft.edit.subject.clone()).collect();
+    let subjects: Vec<String> = subjects.into_iter().collect();
+    let Ok(search) = AhoCorasick::new(&subjects) else { return };
+    for (.., Draft { edit, left_out, edited_neighbours }) in drafts.values_mut() {
+        edit.expect.unchanged.retain(|prompt| {
+            let Some(found) = search.find(prompt) else { return true };
+            let why = format!("it contains the edited subject {:?}", subjects[found.pattern().as_usize()]);
+            left_out.push(LeftOutText::new("expect.unchanged", prompt, why));
+            *edited_neighbours += 1;
+            false
+        });
     }
-}
-
-/// Drops neighbour prompts that contain an edited subject, because the edit may change their answers. Returns the
-/// number of dropped prompts.
-fn drop_edited_neighbours(drafts: &mut BTreeMap<String, (&Case, DraftEdit)>) -> usize {
-    let subjects: BTreeSet<String> = drafts.values().map(|(.., draft)| draft.subject.clone()).collect();
-    let Ok(subjects) = AhoCorasick::new(&subjects) else { return 0 };
-    let mut dropped = 0;
-    for (.., draft) in drafts.values_mut() {
-        let before = draft.expect.unchanged.len();
-        draft.expect.unchanged.retain(|prompt| !subjects.is_match(prompt));
-        dropped += before - draft.expect.unchanged.len();
-    }
-    dropped
 }
 
 /// Parses the new files together with the existing ones. Returns the path of each rejected new file, with its first
@@ -191,6 +209,7 @@ fn blamed(finding: &Diagnostic, sources: &Sources, texts: &BTreeMap<String, Stri
 mod tests {
     use super::super::data::Neighbour;
     use super::*;
+    use crate::project::edits::consequence::{Consequence, ConsequenceKind};
 
     fn case(id: u64, subject: &str, target: &str, neighbours: &[&str]) -> Case {
         let asked = |prompt: &&str| Neighbour { prompt: (*prompt).to_owned(), answer: "Italy".into() };
@@ -201,11 +220,9 @@ mod tests {
             prompt: "{} is in".into(),
             target: target.into(),
             was: Some("Italy".into()),
-            relation: None,
-            target_id: None,
             paraphrases: vec![format!("Where\nis {subject}?"), format!("Where\nis {subject}?")],
             neighbours: neighbours.iter().map(asked).collect(),
-            generation: Vec::new(),
+            ..Case::default()
         }
     }
 
@@ -221,6 +238,63 @@ mod tests {
         assert_eq!(set.edits[1].id, "case-7-rome");
         assert_eq!(set.edits[1].expect.paraphrase, ["Where is Rome?"]);
         assert_eq!(set.edits[1].expect.unchanged, ["Milan is in"]);
+        let why: Vec<&str> = imported.texts.iter().map(|one| one.text.why.as_str()).collect();
+        assert_eq!(why, ["it is repeated", "it contains the edited subject \"Pisa\"", "it is repeated"]);
+    }
+
+    #[test]
+    fn a_noisy_target_is_left_out() {
+        let imported =
+            import(&[case(1, "Rome", "Peru *", &[]), case(2, "Oslo", "Peru", &[])], "edits", &BTreeMap::new());
+        assert_eq!(imported.files.len(), 1);
+        assert_eq!(
+            imported.refused[0].to_string(),
+            "record 0 (case 1): noise: the target \"Peru *\": its last word \"*\" has no letter or digit"
+        );
+    }
+
+    #[test]
+    fn a_consequence_needs_all_edits_of_its_record() {
+        let consequence = Consequence {
+            prompt: "The river of Rome is".into(),
+            answer: "Rímac".into(),
+            accept: Vec::new(),
+            kind: ConsequenceKind::Hop,
+            condition: Vec::new(),
+        };
+        let first = |record, id, subject: &str| Case {
+            record,
+            consequences: vec![consequence.clone()],
+            ..case(id, subject, "Peru", &[])
+        };
+        let second =
+            |record, id, subject: &str, target: &str| Case { record, part: 1, ..case(id, subject, target, &[]) };
+        let cases = [
+            first(0, 1, "Rome"),
+            second(0, 1, "Oslo", "Peru"),
+            // The second edit of record 1 contradicts that of record 0, and that of record 2 is the same.
+            first(1, 2, "Bonn"),
+            second(1, 2, "Oslo", "Chile"),
+            first(2, 3, "Lima"),
+            second(2, 3, "Oslo", "Peru"),
+        ];
+        let imported = import(&cases, "edits", &BTreeMap::new());
+        let counts: Vec<(&str, usize)> = imported
+            .files
+            .iter()
+            .map(|(path, text)| (path.as_str(), text.matches("[[edit.expect.c").count()))
+            .collect();
+        assert_eq!(
+            counts,
+            [
+                ("edits/00000/00000001-rome.toml", 1),
+                ("edits/00000/00000001.2-oslo.toml", 0),
+                ("edits/00000/00000002-bonn.toml", 0),
+                ("edits/00000/00000003-lima.toml", 1),
+            ]
+        );
+        let left = imported.texts.iter().find(|one| one.text.field == "expect.consequence").expect("one is dropped");
+        assert_eq!((left.record, left.text.why.as_str()), (1, "another edit of its record is left out"));
     }
 
     #[test]
@@ -244,7 +318,7 @@ mod tests {
 
     #[test]
     fn existing_edits_take_precedence() {
-        let there = edit_file(&[draft_of(&case(5, "Rome", "Chile", &[]))]);
+        let there = edit_file(&[draft_of(&case(5, "Rome", "Chile", &[])).edit]);
         let present = BTreeMap::from([("edits/zzz.toml".to_owned(), there.into_bytes())]);
         let imported = import(&[case(1, "Rome", "Peru", &[]), case(2, "Oslo", "Peru", &[])], "edits", &present);
         assert_eq!((imported.files.len(), imported.refused.len()), (1, 1));
@@ -260,13 +334,5 @@ mod tests {
         let imported = import(&[case(1, "Rome", "Peru", &[]), other, apart], "edits", &BTreeMap::new());
         assert_eq!((imported.files.len(), imported.refused.len()), (2, 1));
         assert_eq!(imported.refused[0].why, "one-key: its subject is edited by `case-1-rome`, after the same words");
-    }
-
-    #[test]
-    fn ids_are_plain() {
-        assert_eq!(id(3, "Côte d'Ivoire"), "case-3-cote-d-ivoire");
-        assert_eq!(id(4, "東京"), "case-4");
-        assert!(crate::project::is_id(&id(u64::MAX, &"long ".repeat(99))));
-        assert!(crate::project::is_id(&id(1, &"x".repeat(500))));
     }
 }

@@ -17,6 +17,7 @@
 
 pub mod chart;
 pub mod data;
+pub mod draft;
 pub mod editors;
 pub mod eval_context;
 pub mod import;

@@ -54,21 +54,7 @@ mod tests {
     fn case(record: u64, subject: &str) -> Case {
         let text = |text: &str| text.to_owned();
         let (prompt, target, subject) = (text("{} is in"), text("Peru"), text(subject));
-        let (was, relation, target_id) = (None, None, None);
-        let (paraphrases, neighbours, generation) = (Vec::new(), Vec::new(), Vec::new());
-        Case {
-            record,
-            id: record,
-            subject,
-            prompt,
-            target,
-            was,
-            relation,
-            target_id,
-            paraphrases,
-            neighbours,
-            generation,
-        }
+        Case { record, id: record, subject, prompt, target, ..Case::default() }
     }
 
     fn records(cases: &[Case]) -> Vec<u64> {

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::best_layer::{LayerResult, Shares};
+use crate::behaviour::PromptKind;
 use crate::behaviour::ask::{BaselineRun, Inquiry};
 use crate::behaviour::expectation::{
     Expectation, SetFigures, Share, UnrunnablePrompt, check_finite_answers, expectations, inquiries,
@@ -165,7 +166,9 @@ impl<'a> LayerTrials<'a> {
         let patched = base.patched(&linked.patch).map_err(|error| {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;
-        let list = expectations(&[edit], &[], prefaces);
+        let mut list = expectations(&[edit], &[], prefaces);
+        // The score of a layer does not depend on consequences.
+        list.retain(|one| one.kind != PromptKind::Consequence);
         let cannot = |unrunnable: Vec<UnrunnablePrompt>| unrunnable_error(project, &unrunnable);
         let inquiries = inquiries(&base.tokens, base.model.spec().max_positions, &list).map_err(cannot)?;
         let pairs = self.before(index, &inquiries, |before| before.against(&patched, &inquiries));

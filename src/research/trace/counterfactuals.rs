@@ -113,7 +113,7 @@ impl<'f> Sampler<'f> {
             prompt,
             target: target.to_owned(),
             was: Some(fact.answer.clone().unwrap_or_default()),
-            expect: DraftExpectations { paraphrase, unchanged },
+            expect: DraftExpectations { paraphrase, unchanged, ..DraftExpectations::default() },
         }
     }
 }

@@ -36,11 +36,11 @@ struct CounterfactAnswer {
 }
 
 impl RecordSchema for CounterfactRecord {
-    fn case(self, record: u64) -> Result<Case, String> {
+    fn cases(self, record: u64) -> Result<Vec<Case>, String> {
         let Rewrite { prompt, subject, relation_id, target_new, target_true } = self.requested_rewrite;
         // In CounterFact, the correct answer to each neighbour prompt is the true answer of the edited fact.
         let neighbour = |text| Neighbour { prompt: text, answer: target_true.str.clone() };
-        Ok(Case {
+        Ok(vec![Case {
             record,
             id: self.case_id,
             subject,
@@ -52,6 +52,7 @@ impl RecordSchema for CounterfactRecord {
             neighbours: self.neighborhood_prompts.into_iter().map(neighbour).collect(),
             generation: self.generation_prompts,
             was: Some(target_true.str),
-        })
+            ..Case::default()
+        }])
     }
 }

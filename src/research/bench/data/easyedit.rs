@@ -24,24 +24,22 @@ pub(crate) struct EasyeditRecord {
 }
 
 impl RecordSchema for EasyeditRecord {
-    fn case(self, record: u64) -> Result<Case, String> {
+    fn cases(self, record: u64) -> Result<Vec<Case>, String> {
         let neighbours = match (self.locality_prompt, self.locality_ground_truth) {
             (Some(prompt), Some(answer)) => vec![Neighbour { prompt, answer }],
             (None, None) => Vec::new(),
             _ => return Err("either `locality_prompt` or `locality_ground_truth` is missing".to_owned()),
         };
-        Ok(Case {
+        Ok(vec![Case {
             record,
             id: self.case_id.unwrap_or(record),
             prompt: placed(&self.prompt, &self.subject)?,
             subject: self.subject,
             target: self.target_new,
             was: self.ground_truth.and_then(Answers::first),
-            relation: None,
-            target_id: None,
             paraphrases: self.rephrase_prompt.into_iter().collect(),
             neighbours,
-            generation: Vec::new(),
-        })
+            ..Case::default()
+        }])
     }
 }

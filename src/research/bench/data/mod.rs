@@ -6,7 +6,16 @@
 
 mod counterfact;
 mod easyedit;
+mod halluedit;
+mod knowedit;
+mod mquake;
+mod qaedit;
 mod request;
+mod rippleedits;
+mod rows;
+mod texts;
+mod unke;
+mod wikibigedit;
 mod zsre;
 
 use std::fmt;
@@ -20,8 +29,11 @@ use serde_json::Value;
 use crate::compile::resolve::fill;
 use crate::diagnostics::is_control;
 use crate::digest::FieldHasher;
+use crate::project::edits::consequence::Consequence;
 use crate::project::edits::edit::PLACEHOLDER;
 use crate::regular_file;
+
+pub use texts::LeftOutText;
 
 /// The maximum length of a text in a record, in bytes (64 KiB).
 const MOST_TEXT: usize = 1 << 16;
@@ -37,6 +49,20 @@ pub enum Dataset {
     Easyedit,
     /// Edit requests, in the schema of the repositories of ROME, MEMIT and AlphaEdit
     Request,
+    /// KnowEdit, in the schema published on the Hugging Face Hub
+    Knowedit,
+    /// RippleEdits, in its published schema
+    Rippleedits,
+    /// MQuAKE, in the schema of its version 2; each rewrite of a case is an edit
+    Mquake,
+    /// QAEdit, in the schema published with The Mirage of Model Editing
+    Qaedit,
+    /// WikiBigEdit, in its published schema or in that of the LocFT benchmark
+    Wikibigedit,
+    /// HalluEditBench, as published CSV files
+    Halluedit,
+    /// UnKEBench: its records have no subject, so that all of them are left out
+    Unke,
 }
 
 impl Dataset {
@@ -46,7 +72,20 @@ impl Dataset {
             Self::Zsre => "zsre",
             Self::Easyedit => "easyedit",
             Self::Request => "request",
+            Self::Knowedit => "knowedit",
+            Self::Rippleedits => "rippleedits",
+            Self::Mquake => "mquake",
+            Self::Qaedit => "qaedit",
+            Self::Wikibigedit => "wikibigedit",
+            Self::Halluedit => "halluedit",
+            Self::Unke => "unke",
         }
+    }
+
+    /// Returns whether the records state the answer before the edit, so that a benchmark can compare the likelihoods of
+    /// the old and the new answer.
+    pub fn states_old_answer(self) -> bool {
+        matches!(self, Self::Counterfact | Self::Easyedit | Self::Request | Self::Mquake)
     }
 }
 
@@ -59,12 +98,14 @@ pub struct Neighbour {
 }
 
 /// One record of a dataset: a fact to change, and the prompts on which the edited model is tested.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Case {
     /// The index of the record in the dataset file, from 0.
     pub record: u64,
     /// The case number in the dataset (`case_id`), or the index of the record if the record has no case number.
     pub id: u64,
+    /// The index of the edit in its record, from 0. Only a record of several edits has edits other than 0.
+    pub part: u64,
     /// The entity that the fact is about, such as `Eiffel Tower`.
     pub subject: String,
     /// The prompt, with `{}` in place of the subject.
@@ -83,10 +124,16 @@ pub struct Case {
     pub neighbours: Vec<Neighbour>,
     /// Prompts for free text generation. Fluency (GE) and consistency (RS) are measured on the generated text.
     pub generation: Vec<String>,
+    /// Prompts whose answers should not change, and whose answers the record does not state.
+    pub watched: Vec<String>,
+    /// Prompts whose answers follow from the edits of the record.
+    pub consequences: Vec<Consequence>,
+    /// The texts of the record that are left out, with the reasons.
+    pub left_out: Vec<LeftOutText>,
 }
 
 impl Case {
-    /// Adds all fields of the record to a hash. The hash identifies a benchmark in its results file.
+    /// Adds all fields that a benchmark reads to a hash. The hash identifies a benchmark in its results file.
     pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("record", self.record).number("case", self.id).text("subject", &self.subject);
         canon.text("prompt", &self.prompt).text("target", &self.target);
@@ -134,31 +181,44 @@ pub enum DataError {
     Foreign { path: PathBuf, refused: usize },
     #[error("{path}: {source}")]
     Json { path: PathBuf, source: serde_json::Error },
+    #[error("{path}: {source}")]
+    Csv { path: PathBuf, source: csv::Error },
 }
 
 /// The maximum number of rejected records in a dataset file. A file with more rejected records is rejected as a whole,
 /// because it probably has a different schema.
 const MOST_REFUSED: usize = 100_000;
 
-/// Reads a dataset file. Calls `seen` once per record, with the record or with the reason why it is rejected.
+/// Reads a dataset file. Calls `seen` once per record, with the edits of the record or with the reason why it is
+/// rejected.
 ///
 /// # Errors
-/// If the file cannot be read, is not valid JSON, or has more than 100,000 rejected records. `seen` may already have
+/// If the file cannot be read, is not valid JSON or CSV, or has more than 100,000 rejected records. `seen` may already have
 /// been called for some of the records.
 pub fn for_each_record(
     path: &Path,
     dataset: Dataset,
-    mut seen: impl FnMut(Result<Case, RejectedRecord>),
+    mut seen: impl FnMut(Result<Vec<Case>, RejectedRecord>),
 ) -> Result<(), DataError> {
     let (mut record, mut refused) = (0, 0);
-    each_value(path, |value| {
-        let case = case(dataset, record, value);
-        refused += usize::from(case.is_err());
-        if case.is_ok() || refused <= MOST_REFUSED {
-            seen(case);
+    let mut one = |value: Result<Value, String>| {
+        let cases = match value {
+            Ok(value) => cases(dataset, record, value),
+            Err(why) => Err(RejectedRecord { record, id: None, why }),
+        };
+        refused += usize::from(cases.is_err());
+        if cases.is_ok() || refused <= MOST_REFUSED {
+            seen(cases);
         }
         record += 1;
-    })?;
+    };
+    if dataset == Dataset::Halluedit {
+        let failed = |source| DataError::Read { path: path.to_owned(), source };
+        let file = regular_file::open(path).and_then(regular_file::NormalizedText::new).map_err(failed)?;
+        rows::each_row(file, one).map_err(|source| DataError::Csv { path: path.to_owned(), source })?;
+    } else {
+        each_value(path, |value| one(Ok(value)))?;
+    }
     if refused > MOST_REFUSED { Err(DataError::Foreign { path: path.to_owned(), refused }) } else { Ok(()) }
 }
 
@@ -189,14 +249,25 @@ fn begins_with_object(reader: &mut impl BufRead) -> std::io::Result<bool> {
     Ok(reader.fill_buf()?.trim_ascii_start().starts_with(b"{"))
 }
 
-/// Reads a whole dataset file. Returns the accepted records, and the rejected records with the reasons.
+/// Reads a whole dataset file. Returns the accepted records, and the rejected records with the reasons. Of a record with
+/// several edits, only the first edit is accepted.
 ///
 /// # Errors
 /// If the file cannot be read, is not valid JSON, or has more than 100,000 rejected records.
 pub fn read_all(path: &Path, dataset: Dataset) -> Result<(Vec<Case>, Vec<RejectedRecord>), DataError> {
     let (mut cases, mut refused) = (Vec::new(), Vec::new());
     for_each_record(path, dataset, |one| match one {
-        Ok(case) => cases.push(case),
+        Ok(edits) => {
+            for case in edits {
+                let Case { record, id, part, .. } = case;
+                if part == 0 {
+                    cases.push(case);
+                } else {
+                    let why = format!("its edit {} is not measured: only the first edit of a record is", part + 1);
+                    refused.push(RejectedRecord { record, id: Some(id), why });
+                }
+            }
+        }
         Err(why) => refused.push(why),
     })?;
     Ok((cases, refused))
@@ -249,24 +320,32 @@ impl Answers {
 
 /// A record of one dataset. The fields of the implementing type are the JSON fields of the record.
 trait RecordSchema: DeserializeOwned {
-    /// Converts the record to a [`Case`]. `record` is the index of the record in the dataset file. The index becomes
-    /// the case number if the record has none.
-    fn case(self, record: u64) -> Result<Case, String>;
+    /// Converts the record to one [`Case`] per edit. `record` is the index of the record in the dataset file. The index
+    /// becomes the case number if the record has none.
+    fn cases(self, record: u64) -> Result<Vec<Case>, String>;
 }
 
-fn case(dataset: Dataset, record: u64, value: Value) -> Result<Case, RejectedRecord> {
-    let id = value.get("case_id").and_then(Value::as_u64);
+fn cases(dataset: Dataset, record: u64, value: Value) -> Result<Vec<Case>, RejectedRecord> {
+    let id = value.get("case_id").or_else(|| value.get("id")).and_then(Value::as_u64);
     let read = match dataset {
         Dataset::Counterfact => read::<counterfact::CounterfactRecord>(record, value),
         Dataset::Zsre => read::<zsre::ZsreRecord>(record, value),
         Dataset::Easyedit => read::<easyedit::EasyeditRecord>(record, value),
         Dataset::Request => read::<request::RequestRecord>(record, value),
+        Dataset::Knowedit => read::<knowedit::KnoweditRecord>(record, value),
+        Dataset::Rippleedits => read::<rippleedits::RippleRecord>(record, value),
+        Dataset::Mquake => read::<mquake::MquakeRecord>(record, value),
+        Dataset::Qaedit => read::<qaedit::QaeditRecord>(record, value),
+        Dataset::Wikibigedit => read::<wikibigedit::WikibigeditRecord>(record, value),
+        Dataset::Halluedit => read::<halluedit::HallueditRow>(record, value),
+        Dataset::Unke => read::<unke::UnkeRecord>(record, value),
     };
-    read.and_then(|case| sound(&case).map(|()| case)).map_err(|why| RejectedRecord { record, id, why })
+    let checked = read.and_then(|cases| cases.iter().try_for_each(sound).map(|()| cases));
+    checked.map_err(|why| RejectedRecord { record, id, why })
 }
 
-fn read<S: RecordSchema>(record: u64, value: Value) -> Result<Case, String> {
-    S::deserialize(value).map_err(|error| error.to_string())?.case(record)
+fn read<S: RecordSchema>(record: u64, value: Value) -> Result<Vec<Case>, String> {
+    S::deserialize(value).map_err(|error| error.to_string())?.cases(record)
 }
 
 /// Checks the rules that are the same for all datasets. Rejects a record if its prompt does not have exactly one `{}`,
@@ -307,3 +386,7 @@ fn placed(prompt: &str, subject: &str) -> Result<String, String> {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "forms_tests.rs"]
+mod forms_tests;

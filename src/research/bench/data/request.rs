@@ -46,12 +46,12 @@ impl RequestTarget {
 }
 
 impl RecordSchema for RequestRecord {
-    fn case(self, record: u64) -> Result<Case, String> {
+    fn cases(self, record: u64) -> Result<Vec<Case>, String> {
         let (target, target_id) = self.target_new.parts();
         let stated = self.target_true.map(|answer| answer.parts().0);
         let was = stated.filter(|was| !was.is_empty()).or_else(|| self.ground_truth.and_then(Answers::first));
         let prompt = if self.prompt.contains(PLACEHOLDER) { self.prompt } else { placed(&self.prompt, &self.subject)? };
-        Ok(Case {
+        Ok(vec![Case {
             record,
             id: self.case_id.unwrap_or(record),
             subject: self.subject,
@@ -60,9 +60,7 @@ impl RecordSchema for RequestRecord {
             was: was.map(|was| was.trim().to_owned()),
             relation: self.relation_id,
             target_id,
-            paraphrases: Vec::new(),
-            neighbours: Vec::new(),
-            generation: Vec::new(),
-        })
+            ..Case::default()
+        }])
     }
 }

@@ -17,23 +17,20 @@ pub(crate) struct ZsreRecord {
 }
 
 impl RecordSchema for ZsreRecord {
-    fn case(self, record: u64) -> Result<Case, String> {
+    fn cases(self, record: u64) -> Result<Vec<Case>, String> {
         let target = self.answers.into_iter().next().ok_or("it has no answer")?;
         if !self.loc.starts_with("nq question: ") {
             return Err(format!("{:?} does not begin with \"nq question: \"", self.loc));
         }
-        Ok(Case {
+        Ok(vec![Case {
             record,
             id: record,
             prompt: placed(&self.src, &self.subject)?,
             subject: self.subject,
             target,
-            was: None,
-            relation: None,
-            target_id: None,
             paraphrases: vec![self.rephrase],
             neighbours: vec![Neighbour { prompt: format!("{}?", self.loc), answer: self.loc_ans }],
-            generation: Vec::new(),
-        })
+            ..Case::default()
+        }])
     }
 }
