@@ -35,6 +35,7 @@ mod stats_import;
 mod store;
 mod story;
 mod support;
+mod tasks;
 mod tokens;
 mod trace;
 mod trained_editors;

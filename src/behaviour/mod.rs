@@ -12,8 +12,10 @@ mod cache_bytes;
 pub mod continuation;
 pub mod damage;
 pub mod expectation;
+mod me_ppl;
 mod prompt_kind;
 mod sampler;
+pub mod task;
 pub mod word_diff;
 
 pub use cache_bytes::CacheHeader;

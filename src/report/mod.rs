@@ -25,6 +25,7 @@ mod sampling;
 pub mod sarif;
 mod summary;
 pub(crate) mod table;
+mod tasks;
 mod xml;
 
 use schemars::JsonSchema;
@@ -32,6 +33,7 @@ use serde::Serialize;
 
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
+use crate::behaviour::task::TaskResult;
 use crate::behaviour::word_diff::WordRun;
 use crate::diagnostics::{Code, Severity};
 #[cfg(test)]
@@ -92,6 +94,9 @@ pub struct Report {
     /// The damage: how far the predictions of the two models differ on text that is unrelated to the edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
+    /// The accuracies of the two models on the project's tasks, in the order of the project file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskResult>,
     /// The settings with which the two models generated their continuations of prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drawn: Option<ContinuationSettings>,
@@ -370,6 +375,8 @@ pub enum GateName {
     /// The relative growth of the perplexity on text that is unrelated to the edits: the perplexity of the patched
     /// model, divided by that of the base, minus 1.
     Perplexity,
+    /// The largest fall of the accuracy of a task, from 0 to 1; 0 if no accuracy falls.
+    TaskLoss,
 }
 
 impl GateName {
@@ -381,12 +388,13 @@ impl GateName {
             Self::NeighbourhoodKl => "neighbourhood-kl",
             Self::Damage => "damage",
             Self::Perplexity => "perplexity",
+            Self::TaskLoss => "task-loss",
         }
     }
 
     /// Returns whether the quantity is a share, which is between 0 and 1.
     pub fn is_share(self) -> bool {
-        matches!(self, Self::Efficacy | Self::Paraphrase | Self::Unchanged)
+        matches!(self, Self::Efficacy | Self::Paraphrase | Self::Unchanged | Self::TaskLoss)
     }
 }
 

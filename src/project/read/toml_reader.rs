@@ -64,8 +64,8 @@ pub(crate) struct TomlReader {
     tables: KeysByTable,
 }
 
-/// The keys that must be arrays of tables, written with double brackets: `[[edit]]` and `[[probe]]`.
-const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
+/// The keys that must be arrays of tables, written with double brackets, such as `[[edit]]`.
+const ARRAYS_OF_TABLES: [&str; 3] = ["edit", "probe", "task"];
 
 /// Pairs of a wrong key and the valid key that the user probably means. Without the pair, the message about `subjects`
 /// would suggest `subject`, the valid key with the most similar spelling.
