@@ -1,6 +1,7 @@
 //! Compares the decoder with Hugging Face transformers, and its results for batches, threads and instruction sets with
 //! each other.
 
+use corrigenda::behaviour::continuation::{ContinuationOptions, EndReason, generate};
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 
@@ -109,4 +110,40 @@ fn other_exports_of_the_same_model_say_the_same() {
         assert_eq!(export.logits(&[&row], &[1]), want);
         assert!(export.checkpoint().edited(0).name.starts_with("h.0."));
     }
+}
+
+/// A continuation is that of full forward passes, does not depend on the other prompts of the batch, and ends at the
+/// context.
+#[test]
+fn continuations_equal_full_passes() {
+    let (_folder, model, tokens) = tiny_model(Isa::detect());
+    let rows: Vec<Vec<u32>> = ["The capital of France is", "Rome", "Ada lives in a city in the north of Spain and"]
+        .iter()
+        .map(|text| tokens.encode(text).expect("the text is tokenized").ids)
+        .collect();
+    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+    let context = model.spec().max_positions;
+    let options = ContinuationOptions { tokens: 2 * context, seed: None };
+    let mut seen = vec![Vec::new(); rows.len()];
+    let together =
+        generate(&model, &tokens, &rows, options, &mut |text, token| seen[text].push(token)).expect("finite logits");
+    for (index, (row, text)) in rows.iter().zip(&together).enumerate() {
+        assert_eq!(seen[index], text.ids);
+        let alone = generate(&model, &tokens, &[row], options, &mut |_, _| {}).expect("finite logits");
+        assert_eq!(&alone[0], text);
+        let mut whole = row.to_vec();
+        for token in &text.ids {
+            let logits = model.logits(&[&whole], &[1]).remove(0);
+            let best = (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best });
+            assert_eq!(best as u32, *token);
+            whole.push(*token);
+        }
+        if text.end == EndReason::Context {
+            assert_eq!(whole.len(), context + 1, "the last token is predicted from a full context");
+        }
+        let few = ContinuationOptions { tokens: 3, seed: None };
+        let short = generate(&model, &tokens, &[row], few, &mut |_, _| {}).expect("finite logits");
+        assert_eq!(short[0].ids, text.ids[..3.min(text.ids.len())]);
+    }
+    assert!(together.iter().any(|text| text.end == EndReason::Context), "{together:?}");
 }

@@ -9,6 +9,8 @@ use super::cache_bytes;
 use super::cache_bytes::CacheHeader;
 use super::continuation::ContinuationOptions;
 use super::damage::Neutral;
+use super::task::encode::EncodedItem;
+use super::task::score::{Answers, TEXT_TOKENS};
 use crate::behaviour::damage::Damage;
 use crate::digest::{Digest, FieldHasher};
 use crate::model::Model;
@@ -34,6 +36,19 @@ impl<'a> MeasurementCache<'a> {
     /// base model without a patch.
     pub fn new(store: &'a Store, base: Digest, before: Option<Digest>, after: Option<Digest>) -> Self {
         Self { store: Some(store), header: CacheHeader { base, before, after } }
+    }
+
+    /// Returns a cache of measurements of the earlier model alone.
+    #[must_use]
+    pub fn of_before(&self) -> Self {
+        Self { header: CacheHeader { after: None, ..self.header }, ..*self }
+    }
+
+    /// Returns a cache of measurements of the later model alone. Its entries are those of another pair whose earlier
+    /// model this is.
+    #[must_use]
+    pub fn of_after(&self) -> Self {
+        Self { header: CacheHeader { before: self.header.after, after: None, ..self.header }, ..*self }
     }
 
     /// Returns the caches of the single models: that of the earlier and that of the later model.
@@ -79,6 +94,36 @@ impl<'a> MeasurementCache<'a> {
     fn text_address(&self, row: &[u32], generation: ContinuationOptions) -> Digest {
         let mut hasher = start_address("measured-text/1", &self.header);
         hasher.field("row", &bytes_of(row)).number("tokens", generation.tokens as u64).finish()
+    }
+
+    /// Returns the cached answers of the earlier model to some questions of a task; `None` if they are not cached.
+    pub(super) fn task_answers(&self, questions: &[EncodedItem]) -> Option<Answers> {
+        let parse = |bytes: &[u8]| cache_bytes::decode_task(bytes, &self.header, questions);
+        self.store?.recall_if_any(EntryKind::Measured, &self.task_address(questions), parse)
+    }
+
+    pub(super) fn store_task_answers(&self, questions: &[EncodedItem], answers: &Answers) {
+        if let Some(store) = self.store {
+            let bytes = cache_bytes::encode_task(&self.header, answers);
+            store.put_optional(EntryKind::Measured, &self.task_address(questions), &bytes);
+        }
+    }
+
+    /// Returns the address of the answers to some questions of a task. The right answers are not part of it.
+    fn task_address(&self, questions: &[EncodedItem]) -> Digest {
+        let mut hasher = start_address("measured-task/1", &self.header);
+        hasher.number("questions", questions.len() as u64);
+        for question in questions {
+            if let Some(row) = question.row() {
+                hasher.field("row", &bytes_of(row)).number("tokens", TEXT_TOKENS as u64);
+            }
+            let answers = question.answers().unwrap_or_default();
+            hasher.number("choices", answers.len() as u64);
+            for choice in answers {
+                hasher.field("row", &bytes_of(&choice.row)).field("answer", &bytes_of(&choice.answer));
+            }
+        }
+        hasher.finish()
     }
 
     /// Returns the cached damage (KL divergence and perplexities) on neutral text; `None` if the damage is not cached.

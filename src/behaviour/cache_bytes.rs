@@ -4,6 +4,8 @@
 
 use super::AnswerScore;
 use super::ask::{Inquiry, Prediction, PredictionPair, TOP};
+use super::task::encode::EncodedItem;
+use super::task::score::Answers;
 use crate::behaviour::damage::Damage;
 use crate::digest::Digest;
 use crate::store::{EntryKind, Store, StoreError};
@@ -86,6 +88,14 @@ impl<'a> EntryReader<'a> {
 
     fn number(&mut self) -> Option<f64> {
         Some(f64::from_bits(u64::from_le_bytes(self.take()?))).filter(|number| number.is_finite())
+    }
+
+    /// Returns a text whose number of bytes is encoded before it.
+    fn text(&mut self) -> Option<String> {
+        let length = self.count()?;
+        let (first, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        String::from_utf8(first.to_vec()).ok()
     }
 
     fn prediction(&mut self) -> Option<Prediction> {
@@ -197,5 +207,33 @@ pub(super) fn decode_text(bytes: &[u8], header: &CacheHeader) -> Option<String> 
 pub(super) fn encode_text(header: &CacheHeader, text: &str) -> Vec<u8> {
     let mut out = header.encode();
     out.extend(text.as_bytes());
+    out
+}
+
+/// Decodes the answers of one model to some questions of a task; `None` unless the header matches and there is one
+/// answer per question.
+pub(super) fn decode_task(bytes: &[u8], header: &CacheHeader, questions: &[EncodedItem]) -> Option<Answers> {
+    let mut reader = EntryReader::after(bytes, header)?;
+    let choices: Vec<usize> = questions.iter().filter_map(EncodedItem::answers).map(<[_]>::len).collect();
+    let answers = if choices.len() == questions.len() {
+        let sums = |count: &usize| (0..*count).map(|_| reader.number()).collect::<Option<Vec<f64>>>();
+        Answers::Likelihoods(choices.iter().map(sums).collect::<Option<_>>()?)
+    } else {
+        Answers::Texts(questions.iter().map(|_| reader.text()).collect::<Option<_>>()?)
+    };
+    reader.end(answers)
+}
+
+pub(super) fn encode_task(header: &CacheHeader, answers: &Answers) -> Vec<u8> {
+    let mut out = header.encode();
+    match answers {
+        Answers::Likelihoods(sums) => out.extend(sums.iter().flatten().flat_map(|sum| sum.to_le_bytes())),
+        Answers::Texts(texts) => {
+            for text in texts {
+                out.extend((text.len() as u32).to_le_bytes());
+                out.extend(text.as_bytes());
+            }
+        }
+    }
     out
 }

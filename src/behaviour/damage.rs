@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::NextTokenDistribution;
 use super::cache::MeasurementCache;
+use super::me_ppl;
+pub use super::me_ppl::RecordsError;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::progress::{NoProgress, Progress};
@@ -55,6 +57,8 @@ impl Damage {
 pub enum NeutralError {
     #[error(transparent)]
     Text(#[from] CorpusError),
+    #[error(transparent)]
+    Records(#[from] RecordsError),
     #[error("document {document} of the neutral text: {source}")]
     Model { document: u64, source: ModelError },
 }
@@ -82,6 +86,24 @@ impl Neutral {
             out.push(ids);
         }
         Ok(Self(out))
+    }
+
+    /// Reads up to [`NEUTRAL_DOCUMENTS`] evenly spaced texts of a file in the form of ME-PPL. `limit` is the context
+    /// length in tokens.
+    ///
+    /// # Errors
+    /// If the file cannot be read, a record has no text, or the tokenizer rejects a text.
+    pub fn read_records(path: &Path, tokens: &Tokens, limit: usize) -> Result<Self, NeutralError> {
+        let texts = me_ppl::texts(path)?;
+        let chosen = NEUTRAL_DOCUMENTS.min(texts.len());
+        let encode = |index: usize| {
+            let number = index * texts.len() / chosen;
+            let encoded = tokens.encode(&texts[number]);
+            let mut ids = encoded.map_err(|source| NeutralError::Model { document: number as u64 + 1, source })?.ids;
+            ids.truncate(limit.min(NEUTRAL_TOKENS));
+            Ok(ids)
+        };
+        (0..chosen).map(encode).collect::<Result<_, _>>().map(Self)
     }
 
     /// Returns the token ids of each document, in the order of the text.

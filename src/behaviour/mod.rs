@@ -13,9 +13,11 @@ pub mod condition;
 pub mod continuation;
 pub mod damage;
 pub mod expectation;
+mod me_ppl;
 mod prompt_kind;
 pub mod said;
 mod sampler;
+pub mod task;
 pub mod word_diff;
 
 pub use cache_bytes::CacheHeader;

@@ -38,6 +38,9 @@ pub(super) struct Arguments {
     /// Do not measure damage on neutral text
     #[arg(long)]
     no_damage: bool,
+    /// Do not ask the questions of the project's tasks
+    #[arg(long)]
+    no_tasks: bool,
     #[command(flatten)]
     reports: ReportArguments,
 }
@@ -67,7 +70,8 @@ fn compare(context: &Context, arguments: &Arguments, project: &Project, store: &
     let before = Side::find(&arguments.before, diff_context)?;
     let after = Side::find(&arguments.after, diff_context)?;
     let generation = ContinuationOptions { tokens: arguments.tokens.into(), seed: arguments.seed };
-    let found = diff(&before, &after, diff_context, DiffOptions { generation, damage: !arguments.no_damage })?;
+    let options = DiffOptions { generation, damage: !arguments.no_damage, tasks: !arguments.no_tasks };
+    let found = diff(&before, &after, diff_context, options)?;
     let outcome = if arguments.exit_code && differs(&found) { Outcome::Findings } else { Outcome::Ok };
     let command = format!("corrigenda diff {} {}", arguments.before, arguments.after);
     let head = context.report(ReportVerb::Diff, outcome, &command, &[], &Sources::default());

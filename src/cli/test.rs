@@ -41,6 +41,9 @@ pub(super) struct Arguments {
     /// Do not measure damage on neutral text and do not check its limits
     #[arg(long)]
     no_damage: bool,
+    /// Do not ask the questions of the project's tasks and do not check their limit
+    #[arg(long)]
+    no_tasks: bool,
     /// For each failure, find the edit that causes it
     #[arg(long)]
     bisect: bool,
@@ -89,8 +92,9 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     let (after, cache) = (|| patched.model(), MeasurementCache::new(store, base.locked.digest, None, Some(id)));
     let texts = arguments.said || arguments.texts.is_some() || project.config.test.max_repeats.is_some();
     let pair = ModelPair { before: &base.model, after: &after, cache, texts, progress: &context.ui };
-    let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
-    let subject = TestInput { project, base: &base, store, pair, edits: &edits, whole, damage, prefaces: &prefaces };
+    let (prefaces, damage, tasks) = (lock.prefaces(&project.edits), !arguments.no_damage, !arguments.no_tasks);
+    let subject =
+        TestInput { project, base: &base, store, pair, edits: &edits, whole, damage, tasks, prefaces: &prefaces };
     if arguments.update {
         // `--update` replaces `corrigenda.accepted`. The existing file may be damaged, so it is not read here.
         accept(context, project, TestRun::new(&subject, &Acceptances::default())?.acceptable())?;
@@ -210,12 +214,8 @@ fn reported(
         .collect();
     let only: Vec<String> = arguments.only.iter().map(|edit_id| format!(" --only {edit_id}")).collect();
     let flag = |set, flag| if set { flag } else { "" };
-    let flags = [
-        flag(arguments.no_damage, " --no-damage"),
-        flag(arguments.bisect, " --bisect"),
-        flag(arguments.said, " --said"),
-    ];
-    let flags = flags.concat();
+    let skipped = [flag(arguments.no_damage, " --no-damage"), flag(arguments.no_tasks, " --no-tasks")];
+    let flags = [&*skipped.concat(), flag(arguments.bisect, " --bisect"), flag(arguments.said, " --said")].concat();
     Report {
         edits: Some(subject.edits.len()),
         base: Some(report::ReportBase { name: subject.base.name(), digest: subject.base.locked.digest.to_string() }),
@@ -225,6 +225,7 @@ fn reported(
         answers,
         gates: trial.gates,
         damage: trial.damage,
+        tasks: trial.tasks,
         culprits,
         notes: trial.notes,
         ..context.report(

@@ -96,7 +96,7 @@ pub fn build(
     };
     let set = LinkedSet::load_or_link(context, &plan, &statistics)?;
     let record = &set.record;
-    let broken = policy_limits::check(project, &base, &plan, record, &set.patch, store)?;
+    let broken = policy_limits::check(context, &plan, record, &set.patch)?;
     let lock = plan.lock(&base, &setup, statistics::locked(&statistics), record.patch);
     let changes = Lock::changes(before.as_ref(), &project.edits);
     let changed = before.as_ref().map_or_else(Vec::new, |before| changed_inputs(&before.differences(&lock)));

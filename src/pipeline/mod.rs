@@ -38,6 +38,7 @@ pub mod refusal;
 pub mod setup;
 pub mod sinks;
 pub mod statistics;
+pub mod tasks;
 mod warnings;
 
 pub use base::Base;

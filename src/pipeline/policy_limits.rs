@@ -1,7 +1,8 @@
 //! Checks the limits of the project's policy that need the patched model. A build runs this check before it stores the
 //! patch.
 
-use super::{Base, BuildRecord, Plan};
+use super::tasks::{broken_tasks, describe_tasks, measure_tasks, read_tasks};
+use super::{Base, BuildContext, BuildRecord, Plan};
 use crate::behaviour::PromptKind;
 use crate::behaviour::UNCHANGED_KL;
 use crate::behaviour::ask::PredictionPair;
@@ -12,12 +13,13 @@ use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::expectation::{
     Expectation, SetFigures, Share, Thresholds, UnrunnablePrompt, ask_expectations, expectations,
 };
+use crate::behaviour::task::compare::TaskModel;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Digest, FieldHasher};
 use crate::model::{Model, ModelError};
 use crate::patch::Patch;
 use crate::progress::NoProgress;
-use crate::project::{Config, Edit, Limit, Policy, Prefaces, Project};
+use crate::project::{Config, Edit, JudgedBy, Limit, Policy, Prefaces, Project, SaysRule};
 use crate::store::{EntryKind, Store, memo};
 
 /// The maximum number of unmet expectations in the error for one broken limit.
@@ -36,22 +38,24 @@ pub fn thresholds(config: &Config) -> Thresholds {
 /// # Errors
 /// If the patched weights are not finite, a prompt cannot be evaluated, or the neutral text cannot be read.
 pub fn check(
-    project: &Project,
-    base: &Base,
+    context: BuildContext<'_>,
     plan: &Plan<'_>,
     record: &BuildRecord,
     patch: &Patch,
-    store: &Store,
 ) -> Result<Vec<Diagnostic>, Failure> {
+    let BuildContext { project, base, store, .. } = context;
     let mut found = check_norms(&project.config.policy, record);
     let address = address(project, base, plan, record, store)?;
     if store.recall(EntryKind::Report, &address, |bytes| (bytes == PASSED).then_some(()))?.is_none() {
         let patched = base.patched(patch).map_err(|error| {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;
-        let measured =
-            [check_answers(project, base, &patched, &plan.prefaces())?, check_damage(project, base, &patched)?]
-                .concat();
+        let measured = [
+            check_answers(project, base, &patched, &plan.prefaces())?,
+            check_damage(project, base, &patched)?,
+            check_tasks(context, record, &patched)?,
+        ]
+        .concat();
         if measured.is_empty() {
             store.put(EntryKind::Report, &address, PASSED)?;
         }
@@ -83,6 +87,10 @@ fn address(
     // Without this limit, the address is the same as in versions of the program that did not have it.
     if let Some(limit) = &config.policy.min_consequence {
         hasher.text("min-consequence", &limit.value.to_string());
+    }
+    // Only hashed if generated text decides.
+    if config.test.by == Some(JudgedBy::Generation) {
+        hasher.text("says", config.test.says.unwrap_or(SaysRule::Contains).as_str());
     }
     let Thresholds { unchanged_kl, min_probability } = thresholds(config);
     hasher.float("unchanged-kl", unchanged_kl).float("min-probability", min_probability);
@@ -118,6 +126,9 @@ fn address(
             "neutral",
             &memo::digest_text(store, &path).map_err(|error| unusable(project, &error.to_string()))?,
         );
+    }
+    if let Some(limit) = &config.policy.max_task_loss {
+        describe_tasks(project, limit, store, &mut hasher)?;
     }
     Ok(hasher.finish())
 }
@@ -299,6 +310,19 @@ fn check_damage(project: &Project, base: &Base, patched: &Model) -> Result<Vec<D
     Ok(found)
 }
 
+/// Compares both models on the project's tasks, and returns a finding for each task whose accuracy falls too much.
+fn check_tasks(context: BuildContext<'_>, record: &BuildRecord, patched: &Model) -> Result<Vec<Diagnostic>, Failure> {
+    let BuildContext { project, base, store, progress, .. } = context;
+    let Some(limit) = &project.config.policy.max_task_loss else { return Ok(Vec::new()) };
+    let tasks = read_tasks(project, base)?;
+    let cache = MeasurementCache::new(store, base.locked.digest, None, Some(record.patch));
+    let (before, after) = (|| Ok(&base.model), || Ok(patched));
+    let models =
+        [TaskModel { cache: cache.of_before(), model: &before }, TaskModel { cache: cache.of_after(), model: &after }];
+    let results = measure_tasks(&tasks, base, models, Some(limit.value), progress)?;
+    Ok(broken_tasks(project, &results))
+}
+
 /// Compares the base model and a patched model on the project's neutral text, by KL divergence and perplexity.
 ///
 /// # Errors
@@ -317,8 +341,17 @@ pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result
 /// If no neutral text is set, or the text cannot be read.
 pub fn read_neutral(project: &Project, base: &Base) -> Result<Neutral, Failure> {
     let path = neutral_path(&project.config).ok_or_else(|| no_neutral(project))?;
-    Neutral::read(&path, &base.tokens, base.model.spec().max_positions)
-        .map_err(|error| unusable(project, &error.to_string()))
+    let limit = base.model.spec().max_positions;
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| ["json", "jsonl"].iter().any(|json| extension.eq_ignore_ascii_case(json)));
+    // The corpus of the statistics is always read as lines, so it is not read as records here either.
+    let neutral = if project.config.test.neutral.is_some() && is_json {
+        Neutral::read_records(&path, &base.tokens, limit)
+    } else {
+        Neutral::read(&path, &base.tokens, limit)
+    };
+    neutral.map_err(|error| unusable(project, &error.to_string()))
 }
 
 /// Returns the path of the neutral text: `neutral` under `[test]`, or by default `corpus` under `[statistics]`.

@@ -24,6 +24,7 @@ pub use config::models::{ModelConfig, NamedModel};
 pub use config::paths::Paths;
 pub use config::policy::{Level, Limit, Policy};
 pub use config::settings::{LinkConfig, RomeConfig, StageConfig, StatisticsConfig, TestConfig};
+pub use config::tasks::{TaskConfig, TaskForm, TaskScorer};
 pub use config::{Config, PROJECT_FILE};
 pub use edits::conflicts::pairs;
 pub use edits::diff::ChangeKind;

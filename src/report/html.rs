@@ -15,6 +15,7 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior,
 use super::format::{gate, limit, nats, nearest, number, percent, plural, short, thousands};
 use super::html_text::{allowed, escape, text};
 use super::summary::sentence;
+use super::tasks::difference;
 use super::{ContinuationSettings, Report};
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -29,6 +30,7 @@ pub fn render(report: &Report) -> String {
         report => Value::from(Serde(report)),
         sentence => sentence(report),
         gates => gates.collect::<Vec<_>>(),
+        differences => report.tasks.iter().map(difference).collect::<Vec<_>>(),
         nearest => nearest.collect::<Vec<_>>(),
         drawn => report.drawn.as_ref().map(ContinuationSettings::words),
         policy => policy(),

@@ -54,6 +54,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     if let Some(damage) = &report.damage {
         let _ = writeln!(out, "{}", damage_line(damage));
     }
+    super::tasks::append(&mut out, report, width);
     out + &totals(report, &groups)
 }
 
@@ -404,6 +405,7 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     if let Some(damage) = &report.damage {
         let _ = writeln!(out, "\n{}", damage_line(damage));
     }
+    super::tasks::append(out, report, width);
 }
 
 /// Returns whether the likeliest next token differs between the earlier and the later model.

@@ -1,13 +1,16 @@
 //! Formats a report as JUnit XML, for build servers that show tests.
 //!
 //! The report of `check` becomes one test suite with a test case per file. The report of `test` becomes one suite per
-//! edit, one for the probes, and one for the measurements of the whole edit set. Each judged answer and each
+//! edit, one for the probes, one for the measurements of the whole edit set, and one for the
+//! tasks. Each judged answer and each
 //! measurement is a test case.
 
 use super::format::{gate, limit, nats, percent};
+use super::tasks;
 use super::xml::{attribute, text};
 use super::{Answer, Finding, Gate, NotAsked, Report, ReportVerb, SideAnswer, Verdict};
 use crate::behaviour::PromptKind;
+use crate::behaviour::task::TaskResult;
 use crate::diagnostics::Code;
 use crate::project::PROJECT_FILE;
 
@@ -55,6 +58,7 @@ pub fn render(report: &Report) -> String {
     }
     suites.extend(edits(report));
     suites.extend(gates(report));
+    suites.extend(tasks(report));
     let sum = |count: fn(&TestSuite) -> usize| suites.iter().map(count).sum::<usize>();
     let mut out = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"corrigenda {}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">\n",
@@ -101,10 +105,10 @@ fn has_case(report: &Report, finding: &Finding) -> bool {
 
 /// Returns whether the code is that of a broken limit, such as a minimum efficacy.
 fn is_limit(code: Code) -> bool {
-    use Code::{MaxDamage, MaxNeighbourhoodKl, MaxPerplexity, MaxRepeats};
+    use Code::{MaxDamage, MaxNeighbourhoodKl, MaxPerplexity, MaxRepeats, MaxTaskLoss};
     use Code::{MinConsequence, MinEfficacy, MinParaphrase, MinUnchanged};
     let least = matches!(code, MinConsequence | MinEfficacy | MinParaphrase | MinUnchanged);
-    least || matches!(code, MaxDamage | MaxNeighbourhoodKl | MaxPerplexity | MaxRepeats)
+    least || matches!(code, MaxDamage | MaxNeighbourhoodKl | MaxPerplexity | MaxRepeats | MaxTaskLoss)
 }
 
 /// Returns the suite with one test case per file that contains edits. Any other file, such as the project file, has a
@@ -225,6 +229,18 @@ fn gates(report: &Report) -> Option<TestSuite> {
     (!cases.is_empty()).then(|| TestSuite { name: "gates".to_owned(), cases })
 }
 
+/// Returns the suite with one test case per task.
+fn tasks(report: &Report) -> Option<TestSuite> {
+    let case = |one: &TaskResult| {
+        let line = tasks::sentence(one);
+        let (ending, said) =
+            if one.pass { (Ending::Passed, line) } else { (Ending::Failed(line.clone(), line), String::new()) };
+        TestCase { class: "corrigenda.tasks".to_owned(), name: one.name.clone(), ending, said }
+    };
+    let cases: Vec<TestCase> = report.tasks.iter().map(case).collect();
+    (!cases.is_empty()).then(|| TestSuite { name: "tasks".to_owned(), cases })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,7 +288,7 @@ mod tests {
             let report = samples::hostile(verb, attack);
             let root = counted(&report);
             let names: Vec<usize> = root.elements.iter().map(|suite| suite.elements.len()).collect();
-            assert_eq!(names[2..], [1, 1], "probes, gates");
+            assert_eq!(names[2..], [1, 1, 1], "probes, gates, tasks");
             assert_eq!(names[..2], [1, if verb == ReportVerb::Test { 6 } else { 5 }], "files, an edit");
             let gate = &root.elements[3].elements[0];
             assert_eq!(gate.attributes["name"], "damage");

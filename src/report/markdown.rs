@@ -11,8 +11,10 @@ use super::format::{cut, gate, limit, nats, nearest, number, percent, plural, sh
 use super::markdown_page::{Comment, Section, row};
 use super::markdown_text::{code, escape, wrapped};
 use super::summary::{changed_answers, edits, sentence};
+use super::tasks::difference;
 use super::{Answer, Continuation, Finding, Gate, Report, ReportSide, ReportVerb, SideAnswer, Verdict};
 use crate::behaviour::PromptKind;
+use crate::behaviour::task::TaskResult;
 use crate::behaviour::word_diff::WordChange;
 use crate::diagnostics::Place;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
@@ -41,6 +43,7 @@ pub fn render(report: &Report) -> String {
         changed(report),
         consequences,
         gates(report),
+        tasks(report),
         culprits(report),
         not_asked,
         fields(report),
@@ -277,6 +280,23 @@ fn gates(report: &Report) -> Option<Section<'_>> {
         ])
     };
     section("Gates".to_owned(), false, &["figure", "value:", "limit:", "verdict"], report.gates.iter().map(line))
+}
+
+fn tasks(report: &Report) -> Option<Section<'_>> {
+    let line = |one: &TaskResult| {
+        let [before, after] = [one.before, one.after].map(|share| escape(&percent(share)));
+        let verdict = one.limit.map(|_| if one.pass { Verdict::Pass } else { Verdict::Fail });
+        row(&[
+            code(&one.name, NAME),
+            format!("{before} → {after}"),
+            escape(&difference(one)),
+            format!("+{} −{} of {}", one.became_right, one.became_wrong, thousands(one.questions as u64)),
+            escape(&format!("{}, {}", one.form.as_str(), one.protocol)),
+            mark(verdict).to_owned(),
+        ])
+    };
+    let heads = &["task", "accuracy:", "difference (95 %):", "became right, wrong:", "protocol", "verdict"];
+    section("Tasks".to_owned(), false, heads, report.tasks.iter().map(line))
 }
 
 fn culprits(report: &Report) -> Option<Section<'_>> {

@@ -26,6 +26,7 @@ mod sampling;
 pub mod sarif;
 mod summary;
 pub(crate) mod table;
+mod tasks;
 mod xml;
 
 use schemars::JsonSchema;
@@ -34,6 +35,7 @@ use serde::Serialize;
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::said::SaidText;
+use crate::behaviour::task::TaskResult;
 use crate::behaviour::word_diff::WordRun;
 use crate::diagnostics::{Code, Severity};
 #[cfg(test)]
@@ -100,6 +102,9 @@ pub struct Report {
     /// The damage: how far the predictions of the two models differ on text that is unrelated to the edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
+    /// The accuracies of the two models on the project's tasks, in the order of the project file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskResult>,
     /// The settings with which the two models generated their continuations of prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drawn: Option<ContinuationSettings>,
@@ -422,6 +427,8 @@ pub enum GateName {
     SameText,
     /// The share of prompts with a target after which the generated text repeats itself.
     Repeats,
+    /// The largest fall of the accuracy of a task, from 0 to 1; 0 if no accuracy falls.
+    TaskLoss,
 }
 
 impl GateName {
@@ -439,6 +446,7 @@ impl GateName {
             Self::ParaphraseSaid => "paraphrase-said",
             Self::SameText => "same-text",
             Self::Repeats => "repeats",
+            Self::TaskLoss => "task-loss",
         }
     }
 

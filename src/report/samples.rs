@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::behaviour::word_diff::WordChange;
+use crate::project::TaskForm;
 use crate::project::edits::diff::{ChangeKind, FieldChange};
 
 /// Returns `empty`, `check`, `test` or `diff`: the word for a sample report in the names of snapshot files.
@@ -225,6 +226,25 @@ fn damage() -> Damage {
     Damage { documents: 120, tokens: 6_214, divergence: 0.0042, perplexity_before: 12.31, perplexity_after: 12.36 }
 }
 
+fn task(name: &str, pass: bool) -> TaskResult {
+    TaskResult {
+        name: name.into(),
+        form: TaskForm::Arc,
+        protocol: "likelihood, mean per character".into(),
+        questions: 1_172,
+        left_out: 2,
+        before: 0.301,
+        after: 0.271,
+        difference: -0.03,
+        interval: [-0.042, -0.018],
+        became_right: 9,
+        became_wrong: 44,
+        by_sum: Some([0.28, 0.26]),
+        limit: Some(0.02),
+        pass,
+    }
+}
+
 fn continuation() -> Continuation {
     let word = |change, text: &str| WordRun { change, text: text.into() };
     Continuation {
@@ -304,6 +324,7 @@ pub(crate) fn diff() -> Report {
         consequences: Consequences::of(&answers(), vec![not_asked("The mayor of Rome is")]),
         gates: gates().into_iter().filter(|gate| gate.pass).collect(),
         damage: Some(damage()),
+        tasks: vec![TaskResult { limit: None, ..task("science", true) }],
         drawn: Some(ContinuationSettings { tokens: 24, seed: None, left_out: 0 }),
         continuations: vec![continuation()],
         culprits: Vec::new(),
@@ -333,6 +354,7 @@ pub(crate) fn test() -> Report {
         weights: None,
         answers,
         gates: gates(),
+        tasks: vec![task("science", false)],
         drawn: None,
         continuations: Vec::new(),
         culprits: vec![Culprit {
@@ -432,6 +454,7 @@ pub(crate) fn hostile(verb: ReportVerb, text: &str) -> Report {
         ),
         answers: answers.to_vec(),
         gates: vec![Gate { name: GateName::Damage, value: 1.0, limit: Some(2.0), more_is_better: true, pass: false }],
+        tasks: vec![task(text, false)],
         continuations: vec![Continuation {
             id: own(),
             prompt: own(),

@@ -14,11 +14,13 @@ use crate::behaviour::cache::MeasurementCache;
 use crate::behaviour::continuation::ContinuationOptions;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::expectation::{Expectation, UnrunnablePrompt, expectations};
+use crate::behaviour::task::EncodedTask;
 use crate::diagnostics::{Failure, Sources};
 use crate::digest::Digest;
 use crate::model::Model;
 use crate::patch::{edit_norms, norm};
 use crate::pipeline::policy_limits::{NO_TOKENS, neutral_path, read_neutral, unrunnable_error};
+use crate::pipeline::tasks::read_tasks;
 use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
 use crate::report::{self, Answer, Consequences, EditName, EditWeight, NotAsked, Report, TensorDiff, WeightDiff};
@@ -29,6 +31,8 @@ pub struct DiffOptions {
     /// The settings of the generated continuations; no text is generated if `generation.tokens` is 0.
     pub generation: ContinuationOptions,
     pub damage: bool,
+    /// Whether the tasks of the project in the working directory are asked.
+    pub tasks: bool,
 }
 
 /// Creates the report of a comparison: changed facts, changed tensors, and the answers of both models to the prompts.
@@ -40,7 +44,10 @@ pub fn diff(before: &Side, after: &Side, context: DiffContext<'_>, options: Diff
     let Compared { answers, not_asked, texts: SideTexts { continuations, drawn } } =
         compare_answers(before, after, context, &facts, options)?;
     let (damage, note) = if options.damage { damage(before, after, context)? } else { (None, None) };
-    let notes = [before.note.clone(), after.note.clone(), note].into_iter().flatten().collect();
+    let encoded = if options.tasks { read_tasks(context.project, context.base)? } else { Vec::new() };
+    let tasks = pair(before, after, &|| Ok(&after.model), context).tasks(context.base, &encoded, None)?;
+    let left_out = encoded.iter().filter_map(EncodedTask::note);
+    let notes = [before.note.clone(), after.note.clone(), note].into_iter().flatten().chain(left_out).collect();
     Ok(Report {
         base: Some(report::ReportBase { name: context.base.name(), digest: context.base.locked.digest.to_string() }),
         before: Some(report_side(before)),
@@ -50,6 +57,7 @@ pub fn diff(before: &Side, after: &Side, context: DiffContext<'_>, options: Diff
         consequences: Consequences::of(&answers, not_asked),
         answers,
         damage,
+        tasks,
         drawn,
         continuations,
         notes,

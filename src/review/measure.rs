@@ -9,11 +9,14 @@ use crate::behaviour::continuation::continuations;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::damage::{Neutral, damage_cached};
 use crate::behaviour::expectation::{Expectation, SAID, UnrunnablePrompt, check_finite_answers, groups, inquiries};
+use crate::behaviour::task::compare::TaskModel;
+use crate::behaviour::task::{EncodedTask, TaskResult};
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::Model;
 use crate::patch::Patch;
 use crate::pipeline::Base;
 use crate::pipeline::policy_limits::not_finite_error;
+use crate::pipeline::tasks::measure_tasks;
 use crate::progress::Progress;
 
 /// A base model with a patch. The patched model is created on first use, because its weights are not needed if all
@@ -127,6 +130,19 @@ impl ModelPair<'_> {
             }
         }
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Compares the two models on tasks. `limit` is the largest allowed fall of the accuracy.
+    ///
+    /// # Errors
+    /// If the logits of a model are not finite, or the later model cannot be created.
+    pub fn tasks(&self, base: &Base, tasks: &[EncodedTask], limit: Option<f64>) -> Result<Vec<TaskResult>, Failure> {
+        let before = || Ok(self.before);
+        let models = [
+            TaskModel { cache: self.cache.of_before(), model: &before },
+            TaskModel { cache: self.cache.of_after(), model: self.after },
+        ];
+        measure_tasks(tasks, base, models, limit, self.progress)
     }
 
     /// Measures the KL divergence between the two models and their perplexities on neutral text.

@@ -9,12 +9,14 @@ use crate::behaviour::ask::{Prediction, PredictionPair, TextPair};
 use crate::behaviour::damage::Damage;
 use crate::behaviour::expectation::{Expectation, SetFigures, Thresholds, expectations};
 use crate::behaviour::said::first_sentence;
+use crate::behaviour::task::{EncodedTask, TaskResult};
 use crate::diagnostics::{Code, Diagnostic, Failure, shorten};
 use crate::model::Tokens;
 use crate::pipeline::Base;
 use crate::pipeline::policy_limits::{
     NO_TOKENS, neutral_path, neutral_text_error, read_neutral, thresholds, unrunnable_error,
 };
+use crate::pipeline::tasks::{broken_tasks, read_tasks};
 use crate::project::lock::accepted::{Acceptances, Accepted};
 use crate::project::{Edit, Limit, Policy, Prefaces, Project, SaysRule};
 use crate::report::{Gate, GateName, NotAsked, Verdict};
@@ -33,6 +35,8 @@ pub struct TestRun<'p> {
     /// The measurements over all edits, for example efficacy and damage, each with its limit.
     pub gates: Vec<Gate>,
     pub damage: Option<Damage>,
+    /// The results of the project's tasks, in the order of `corrigenda.toml`.
+    pub tasks: Vec<TaskResult>,
     pub findings: Vec<Diagnostic>,
     /// Notes for the report, for example that damage was not measured.
     pub notes: Vec<String>,
@@ -54,6 +58,8 @@ pub struct TestInput<'a, 'p> {
     /// Whether `edits` are all edits of the project. If not, the limits on the whole set are not checked.
     pub whole: bool,
     pub damage: bool,
+    /// Whether the project's tasks are asked.
+    pub tasks: bool,
     /// The prefaces of the edits: texts that are put before prompts to keep the subjects away from attention sinks.
     pub prefaces: &'a Prefaces,
 }
@@ -69,7 +75,8 @@ impl<'p> TestRun<'p> {
         let (expectations, not_asked) = asked(input, expectations(edits, probes, prefaces))?;
         let expectations: Vec<_> = expectations.into_iter().map(|one| one.judged_by(&project.config.test)).collect();
         let predictions = input.pair.ask(base, &expectations, |unrunnable| unrunnable_error(project, &unrunnable))?;
-        let (damage, notes) = if whole { damage(input)? } else { (None, Vec::new()) };
+        let (damage, mut notes) = if whole { damage(input)? } else { (None, Vec::new()) };
+        let tasks = if whole { tasks(input, &mut notes)? } else { Vec::new() };
         let mut trial = Self {
             judgements: Vec::new(),
             gates: Vec::new(),
@@ -80,6 +87,7 @@ impl<'p> TestRun<'p> {
             not_asked,
             predictions,
             damage,
+            tasks,
             notes,
         };
         trial.judge(input, accepted);
@@ -135,9 +143,17 @@ impl<'p> TestRun<'p> {
         if whole {
             self.findings.extend(policy.apply(accepted.orphans(&self.shortfalls)));
             self.gates = judge.gates(self.damage);
+            self.gates.extend(task_gate(&self.tasks));
             for gate in self.gates.iter_mut().filter(|gate| !gate.pass) {
-                let found = policy.apply(vec![broken(gate, policy)]);
+                let found = match gate.name {
+                    GateName::TaskLoss => broken_tasks(project, &self.tasks),
+                    _ => vec![broken(gate, policy)],
+                };
+                let found = policy.apply(found);
                 gate.pass = !found.iter().any(Diagnostic::is_error);
+                if gate.name == GateName::TaskLoss {
+                    self.tasks.iter_mut().for_each(|task| task.pass |= gate.pass);
+                }
                 self.findings.extend(found);
             }
         }
@@ -219,6 +235,36 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
+/// Asks both models the questions of the project's tasks. Adds a note if the tasks are skipped, and for each task with
+/// questions that are longer than the context.
+fn tasks(input: &TestInput<'_, '_>, notes: &mut Vec<String>) -> Result<Vec<TaskResult>, Failure> {
+    let TestInput { project, base, .. } = *input;
+    let (tested, policy) = (project.config.test.max_task_loss, &project.config.policy.max_task_loss);
+    if project.config.tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let limit = smallest(tested, policy.as_ref());
+    if !input.tasks {
+        let unchecked = if limit.is_some() { ", and their limit was not checked" } else { "" };
+        notes.push(format!("the tasks were not asked because of `--no-tasks`{unchecked}"));
+        return Ok(Vec::new());
+    }
+    let tasks = read_tasks(project, base)?;
+    notes.extend(tasks.iter().filter_map(EncodedTask::note));
+    input.pair.tasks(base, &tasks, limit)
+}
+
+/// Returns the measurement over all tasks: the largest fall of the accuracy of a task. Returns `None` without a task.
+fn task_gate(tasks: &[TaskResult]) -> Option<Gate> {
+    let worst = tasks.iter().map(TaskResult::loss).max_by(f64::total_cmp)?;
+    Some(at_most(GateName::TaskLoss, worst, tasks.first().and_then(|task| task.limit)))
+}
+
+/// Returns the smaller of two upper limits, one set by `[test]` and one by the policy.
+fn smallest(tested: Option<f64>, allowed: Option<&Limit>) -> Option<f64> {
+    tested.into_iter().chain(allowed.map(|limit| limit.value)).min_by(f64::total_cmp)
+}
+
 /// The inputs of two checks: whether an unmet expectation is tolerated, and whether each measurement over all edits
 /// (for example efficacy) is within its limit.
 struct Judge<'a, 'p> {
@@ -262,9 +308,7 @@ impl Judge<'_, '_> {
         let least = |tested: Option<f64>, allowed: &Option<Limit>| {
             tested.into_iter().chain(allowed.iter().map(|limit| limit.value)).max_by(f64::total_cmp)
         };
-        let most = |tested: Option<f64>, allowed: &Option<Limit>| {
-            tested.into_iter().chain(allowed.iter().map(|limit| limit.value)).min_by(f64::total_cmp)
-        };
+        let most = |tested: Option<f64>, allowed: &Option<Limit>| smallest(tested, allowed.as_ref());
         let mut gates = vec![
             at_least(GateName::Efficacy, figures.efficacy.value(), least(test.min_efficacy, &policy.min_efficacy)),
             at_least(
@@ -375,6 +419,7 @@ fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
         GateName::Unchanged => (Code::MinUnchanged, &policy.min_unchanged),
         GateName::Damage => (Code::MaxDamage, &policy.max_damage),
         GateName::Perplexity => (Code::MaxPerplexity, &policy.max_perplexity),
+        GateName::TaskLoss => (Code::MaxTaskLoss, &policy.max_task_loss),
         GateName::NeighbourhoodKl => (Code::MaxNeighbourhoodKl, &policy.max_neighbourhood_kl),
         GateName::Repeats => (Code::MaxRepeats, &None),
         GateName::SaidExactly | GateName::Said | GateName::ParaphraseSaid | GateName::SameText => {

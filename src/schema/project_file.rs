@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::project::{LinkConfig, RomeConfig, StatisticsConfig, TestConfig};
+use crate::project::{LinkConfig, RomeConfig, StatisticsConfig, TaskForm, TaskScorer, TestConfig};
 
 /// The project file of corrigenda: the model, the folder of edits, and the settings.
 #[derive(JsonSchema)]
@@ -31,6 +31,8 @@ pub(crate) struct ProjectFile {
     /// The limits that `corrigenda test` applies to probabilities, to KL divergences, to the shares of correct and
     /// unchanged answers, and to the perplexity of neutral text.
     test: Option<TestConfig>,
+    /// The tasks: files of questions with known answers, which measure what the base and the patched model can do.
+    task: Option<Vec<TaskTable>>,
     /// The rules that the project sets for itself. A build that breaks a rule writes no patch.
     policy: Option<PolicyTable>,
 }
@@ -94,6 +96,27 @@ struct ModelTable {
     path: String,
 }
 
+/// A task: a file of questions, which are asked of the base and of the patched model.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the type mirrors the file; only its schema is used")]
+struct TaskTable {
+    /// The name of the task in reports; by default the name of the file without its extension.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    name: Option<String>,
+    /// The path of the file of questions.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    file: String,
+    /// The form of the records in the file; "plain" by default.
+    form: Option<TaskForm>,
+    /// How the answers are scored. By default, questions with choices are scored by likelihood, and prompts without
+    /// choices by text.
+    by: Option<TaskScorer>,
+    /// The number of questions that are asked, from the beginning of the file; by default all.
+    #[schemars(range(min = 1))]
+    limit: Option<u32>,
+}
+
 /// The rules that the project sets for itself. A build that breaks a rule writes no patch.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -131,6 +154,10 @@ struct PolicyTable {
     /// means 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_perplexity: Option<f64>,
+    /// The maximum fall of the accuracy of any task from the base model to the patched model, as a share; 0.02 means 2
+    /// percentage points.
+    #[schemars(range(min = 0, max = 1))]
+    max_task_loss: Option<f64>,
     /// Subjects that no edit may change.
     #[serde(default)]
     protected: Vec<ProtectedEntry>,

@@ -10,6 +10,7 @@ use crate::project::config::PROJECT_KEYS;
 use crate::project::config::models::{MODEL_KEYS, NAMED_KEYS, is_model_name};
 use crate::project::config::policy::{POLICY_KEYS, PROTECTED_KEYS};
 use crate::project::config::settings::{LINK_KEYS, ROME_KEYS, STAGE_KEYS, STATISTICS_KEYS, TEST_KEYS};
+use crate::project::config::tasks::TASK_KEYS;
 use crate::project::edits::consequence::{CONDITION_KEYS, CONSEQUENCE_KEYS};
 use crate::project::edits::probes;
 use crate::project::edits::probes::{PROBE_KEYS, PROBES_KEYS};
@@ -55,7 +56,14 @@ min-consequence = 0.5
 min-unchanged = 0.95
 max-damage = 0.05
 max-perplexity = 0.1
+max-task-loss = 0.02
 neutral = "neutral.txt"
+[[task]]
+name = "science"
+file = "tasks/arc.jsonl"
+form = "arc"
+by = "likelihood"
+limit = 500
 [policy]
 require = ["reason", "source"]
 max-edits = 100
@@ -67,6 +75,7 @@ min-unchanged = 0.9
 max-neighbourhood-kl = 0.2
 max-damage = 0.05
 max-perplexity = 0.1
+max-task-loss = 0.02
 [[policy.protected]]
 subject = "The Pope*"
 reason = "Not ours."
@@ -239,6 +248,15 @@ const PROJECT_CASES: &[Case] = &[
     ("min-consequence = 0.5", "min-consequence = 1.5", false),
     ("min-consequence = 0.25", "min-consequence = -1", false),
     ("\"neutral.txt\"", "\"\"", false),
+    ("name = \"science\"", "", true),
+    ("\"science\"", "\" \"", false),
+    ("file = \"tasks/arc.jsonl\"", "", false),
+    ("form = \"arc\"", "", true),
+    ("form = \"arc\"", "form = \"ark\"", false),
+    ("by = \"likelihood\"", "by = \"judge\"", false),
+    ("limit = 500", "limit = 0", false),
+    ("[[task]]", "[task]", false),
+    ("max-task-loss = 0.02", "max-task-loss = 1.5", false),
     ("\"source\"]", "\"sauce\"]", false),
     ("max-edits = 100", "max-edits = 0", false),
     ("max-damage = 0.05", "max-damage = 0", false),
@@ -300,6 +318,7 @@ fn schema_and_reader_know_the_same_keys() {
         ("LinkTable", LINK_KEYS),
         ("StatisticsTable", STATISTICS_KEYS),
         ("TestTable", TEST_KEYS),
+        ("TaskTable", TASK_KEYS),
         ("PolicyTable", POLICY_KEYS),
         ("ProtectedEntry", PROTECTED_KEYS),
     ];

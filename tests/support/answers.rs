@@ -27,8 +27,8 @@ pub fn assert_schema(arguments: &[String], answer: &Value) {
 
 /// Returns the name of the schema of a command's answer, from the words on the command line that are not options.
 fn schema_name(arguments: &[String]) -> Option<String> {
-    const VERBS: [&str; 14] = [
-        "init", "import", "check", "plan", "build", "test", "diff", "log", "export", "verify", "patch", "stats",
+    const VERBS: [&str; 15] = [
+        "init", "import", "check", "plan", "build", "test", "diff", "ask", "log", "export", "verify", "patch", "stats",
         "trace", "bench",
     ];
     let has = |option: &str| arguments.iter().any(|word| word == option || word.starts_with(&format!("{option}=")));

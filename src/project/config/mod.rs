@@ -6,6 +6,7 @@ pub mod models;
 pub mod paths;
 pub mod policy;
 pub mod settings;
+pub mod tasks;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,13 +22,15 @@ use settings::{
     LINK_KEYS, LinkConfig, ROME_KEYS, RomeConfig, STAGE_KEYS, STATISTICS_KEYS, StatisticsConfig, TEST_KEYS, TestConfig,
     read_path,
 };
+use tasks::{TASK_KEYS, TaskConfig};
 
 pub const PROJECT_FILE: &str = "corrigenda.toml";
 /// The folder of edits if `corrigenda.toml` does not set `edits`.
 pub const DEFAULT_EDITS: &str = "edits";
 /// The only value of `format` in `corrigenda.toml` that this version of the program accepts.
 pub const PROJECT_FORMAT: i64 = 1;
-pub(crate) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
+pub(crate) const PROJECT_KEYS: &[&str] =
+    &["format", "edits", "model", "rome", "link", "statistics", "test", "task", "policy"];
 const TABLES: KeysByTable = &[
     ("at the top of the file", PROJECT_KEYS),
     ("under `[model]`", MODEL_KEYS),
@@ -36,6 +39,7 @@ const TABLES: KeysByTable = &[
     ("under `[link]`", LINK_KEYS),
     ("under `[statistics]`", STATISTICS_KEYS),
     ("under `[test]`", TEST_KEYS),
+    ("under `[[task]]`", TASK_KEYS),
     ("under `[policy]`", POLICY_KEYS),
     ("under `[[policy.protected]]`", PROTECTED_KEYS),
 ];
@@ -60,6 +64,8 @@ pub struct Config {
     /// table is missing.
     pub statistics: Option<StatisticsConfig>,
     pub test: TestConfig,
+    /// The `[[task]]` tables, in the order of the file.
+    pub tasks: Vec<TaskConfig>,
     pub policy: Policy,
 }
 
@@ -169,6 +175,7 @@ pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
     let statistics = StatisticsConfig::read(&mut reader, &top, "`[statistics]`", None);
     let (model, models) = models::read(&mut reader, &top, &rome, statistics.as_ref());
     let test = TestConfig::read(&mut reader, &top).unwrap_or_default();
+    let tasks = tasks::read(&mut reader, &top);
     let policy = Policy::read(&mut reader, &top);
     let config = model.map(|model| Config {
         root: root.to_owned(),
@@ -180,6 +187,7 @@ pub(crate) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         link,
         statistics,
         test,
+        tasks,
         policy,
     });
     // In a project with several models, the first model by name is selected until `Config::choose` is called.

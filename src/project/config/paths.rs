@@ -21,7 +21,8 @@ pub struct Paths {
     /// The folder of edits, without a leading `./`; `edits` if the file does not name a valid folder.
     pub edits: String,
     pub templates: BTreeSet<String>,
-    /// The input files that `corrigenda.toml` names: context templates, corpora and neutral texts.
+    /// The input files that `corrigenda.toml` names: context templates, corpora, neutral texts and
+    /// tasks.
     pub read: BTreeSet<PathBuf>,
     /// The base models: folders, or names on the Hugging Face Hub.
     pub models: BTreeSet<PathBuf>,
@@ -50,7 +51,11 @@ impl Paths {
         };
         let templates = named("templates");
         let facts = named("edits").into_iter().map(PathBuf::from).chain([edits.clone()]);
-        let read = [&templates, &named("corpus"), &named("neutral")].into_iter().flatten().map(PathBuf::from).collect();
+        let read = [&templates, &named("corpus"), &named("neutral"), &named("file")]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::from)
+            .collect();
         Self {
             edits: shown(&edits.to_string_lossy()),
             templates: templates.iter().map(|path| shown(path)).collect(),
@@ -117,7 +122,8 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "format = 1\nedits = \"./facts/\"\n[model.one]\npath = \"hf:a/b\"\nrome.templates = \"./t.txt\"\n\
-        [model.two]\npath = \"/models/two\"\n[statistics]\ncorpus = \"c.txt\"\n[test]\nneutral = \"n.txt\"\n";
+        [model.two]\npath = \"/models/two\"\n[statistics]\ncorpus = \"c.txt\"\n[test]\nneutral = \"n.txt\"\n\
+        [[task]]\nfile = \"q.jsonl\"\n";
 
     fn set<T: Ord + for<'t> From<&'t str>>(names: &[&str]) -> BTreeSet<T> {
         names.iter().map(|name| T::from(name)).collect()
@@ -128,7 +134,7 @@ mod tests {
         let paths = Paths::of(TEXT);
         assert_eq!((paths.edits.as_str(), &paths.templates), ("facts", &set(&["t.txt"])));
         let read: Vec<_> = paths.read.iter().filter_map(|path| path.to_str()).collect();
-        assert_eq!(read, ["./t.txt", "c.txt", "n.txt"]);
+        assert_eq!(read, ["./t.txt", "c.txt", "n.txt", "q.jsonl"]);
         let models: Vec<_> = paths.models.iter().filter_map(|path| path.to_str()).collect();
         assert_eq!((models, paths.broken), (vec!["/models/two", "hf:a/b"], false));
     }

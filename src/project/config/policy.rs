@@ -29,6 +29,7 @@ pub(crate) const POLICY_KEYS: &[&str] = &[
     "max-neighbourhood-kl",
     "max-damage",
     "max-perplexity",
+    "max-task-loss",
     "protected",
     "levels",
     "reasons",
@@ -62,6 +63,9 @@ pub struct Policy {
     /// The maximum relative growth of the perplexity of neutral text from the base model to the patched model; 0.1
     /// means 10 %.
     pub max_perplexity: Option<Limit>,
+    /// The maximum fall of the accuracy of any task from the base model to the patched model; 0.02 means 2 percentage
+    /// points.
+    pub max_task_loss: Option<Limit>,
     protected: Vec<Protected>,
     levels: BTreeMap<Code, (Level, Range<usize>)>,
     reasons: BTreeMap<String, String>,
@@ -133,6 +137,7 @@ impl Policy {
             ),
             max_damage: limit(reader.number(&table, "max-damage", LowerBound::ExcludesZero), "max-damage"),
             max_perplexity: limit(reader.number(&table, "max-perplexity", LowerBound::ExcludesZero), "max-perplexity"),
+            max_task_loss: limit(reader.share(&table, "max-task-loss"), "max-task-loss"),
             protected: protected(reader, &table),
             levels: levels(reader, &table),
             reasons: reasons(reader, &table),

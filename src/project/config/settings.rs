@@ -49,6 +49,7 @@ pub(crate) const TEST_KEYS: &[&str] = &[
     "min-unchanged",
     "max-damage",
     "max-perplexity",
+    "max-task-loss",
     "neutral",
     "by",
     "says",
@@ -184,7 +185,12 @@ pub struct TestConfig {
     /// means 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_perplexity: Option<f64>,
-    /// A file of neutral text, which is unrelated to the edits. Each line is one document. By default, the corpus under
+    /// The maximum fall of the accuracy of any task from the base model to the patched model, as a share; 0.02 means 2
+    /// percentage points.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_task_loss: Option<f64>,
+    /// A file of neutral text, which is unrelated to the edits. Each line is one document. A file whose name ends in
+    /// `.json` or `.jsonl` has records with the texts `Corpus` and `Text`, as ME-PPL. By default, the corpus under
     /// `[statistics]` is used.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub neutral: Option<PathBuf>,
@@ -290,6 +296,7 @@ impl TestConfig {
             min_unchanged: reader.share(&table, "min-unchanged"),
             max_damage: reader.number(&table, "max-damage", LowerBound::ExcludesZero),
             max_perplexity: reader.number(&table, "max-perplexity", LowerBound::ExcludesZero),
+            max_task_loss: reader.share(&table, "max-task-loss"),
             neutral: read_path(reader, &table, "neutral").map(|text| text.value.into()),
             by: JudgedBy::read(reader, &table),
             says: SaysRule::read(reader, &table, "says"),

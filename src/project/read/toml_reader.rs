@@ -74,8 +74,8 @@ pub(crate) struct TomlReader {
     tables: KeysByTable,
 }
 
-/// The keys that must be arrays of tables, written with double brackets.
-const ARRAYS_OF_TABLES: [&str; 3] = ["edit", "edit.expect.consequence", "probe"];
+/// The keys that must be arrays of tables, written with double brackets, such as `[[edit]]`.
+const ARRAYS_OF_TABLES: [&str; 4] = ["edit", "edit.expect.consequence", "probe", "task"];
 
 /// Pairs of a wrong key and the valid key that the user probably means. Without the pair, the message about `subjects`
 /// would suggest `subject`, the valid key with the most similar spelling.

@@ -1,0 +1,91 @@
+//! Decides whether a generated text gives the right answer to a question.
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::forms::letter;
+
+/// What a generated text must contain to be right. Only the first line of the text that is not blank is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// One of the texts, as whole words.
+    Contains(Vec<String>),
+    /// The right choice and no other: the text begins with its letter, or contains its text as whole words.
+    Choice {
+        choices: Vec<String>,
+        /// The index of the right choice.
+        right: usize,
+    },
+}
+
+impl Wanted {
+    /// Returns whether the text that a model generates after the prompt gives the right answer.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        let line = text.trim_start().lines().next().unwrap_or_default();
+        match self {
+            Self::Contains(accepted) => {
+                let said = words(line);
+                accepted.iter().any(|wanted| has_words(&said, &words(wanted)))
+            }
+            Self::Choice { choices, right } => named(line, choices) == Some(*right),
+        }
+    }
+}
+
+/// Returns the index of the choice that a line names. A line that begins with the letter of a choice names this choice,
+/// if the letter is not followed by another word, as in "A dog". Any other line names a choice if it contains the text
+/// of exactly one choice.
+fn named(line: &str, choices: &[String]) -> Option<usize> {
+    let open = line.trim_start_matches('(');
+    let lettered = (0..choices.len()).find(|at| {
+        let rest = open.strip_prefix(letter(*at));
+        rest.is_some_and(|rest| rest.trim().is_empty() || rest.starts_with(['.', ')', ':', ',']))
+    });
+    let said = words(line);
+    let mut found = (0..choices.len()).filter(|at| has_words(&said, &words(&choices[*at])));
+    let only = found.next().filter(|_| found.next().is_none());
+    lettered.or(only)
+}
+
+/// Returns the words of a text in lower case: the parts between characters that are neither letters nor digits. A text
+/// without letters and digits is one word, so that an answer such as `+` can be found.
+fn words(text: &str) -> Vec<String> {
+    let text: String = text.nfc().collect::<String>().to_lowercase();
+    let parts = text.split(|character: char| !character.is_alphanumeric());
+    let found: Vec<String> = parts.filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    if found.is_empty() { text.split_whitespace().map(str::to_owned).collect() } else { found }
+}
+
+fn has_words(said: &[String], wanted: &[String]) -> bool {
+    !wanted.is_empty() && said.windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_accepted_text_is_found_as_whole_words() {
+        let wanted = Wanted::Contains(list(&["New York", "NYC"]));
+        assert!(wanted.is_in(" the city of New\u{a0}York."));
+        assert!(wanted.is_in("\n nyc, of course"));
+        for text in ["New Yorkshire", "NYCB", "York New", "", "Paris\nNew York"] {
+            assert!(!wanted.is_in(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_named_by_its_letter_or_its_text() {
+        let wanted = Wanted::Choice { choices: list(&["a dog", "red", "dark blue"]), right: 1 };
+        for text in [" B", "B.", "(B) red", "B: because", " it is red.", "RED"] {
+            assert!(wanted.is_in(text), "{text}");
+        }
+        for text in ["A", "C. red", "red or dark blue", "redder", "A dog", "D", "", "Blue"] {
+            assert!(!wanted.is_in(text), "{text}");
+        }
+        assert!(Wanted::Choice { choices: list(&["a dog", "red"]), right: 0 }.is_in("A dog"));
+    }
+}

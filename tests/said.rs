@@ -1,0 +1,137 @@
+//! Tests answers that are judged by generated text, and `ask`.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::project::{Project, binary};
+
+fn built() -> Project {
+    let project = Project::new();
+    let build = project.run(&["build", "-q"]);
+    assert_eq!(build.code(), Some(0), "{}", build.whole());
+    project
+}
+
+fn answers(report: &Value) -> &[Value] {
+    report["answers"].as_array().expect("answers")
+}
+
+#[test]
+fn texts_stand_beside_the_probabilities() {
+    let project = built();
+    let plain = project.run(&["test", "--format", "json"]).json();
+    assert!(answers(&plain).iter().all(|one| one.get("said").is_none()), "no text without `--said`");
+    let run = project.run(&["test", "--said", "--format", "json", "--texts", "texts.jsonl"]);
+    let report = run.json();
+    for (one, before) in answers(&report).iter().zip(answers(&plain)) {
+        assert_eq!(one["verdict"], before["verdict"], "the probabilities decide: {one}");
+        let text = one["said"]["after"]["text"].as_str().expect("a text");
+        let same = one["said"]["before"]["text"].as_str() == Some(text);
+        assert_eq!(one["said"]["same"], Value::from(same), "{one}");
+        let first = one["after"]["top"][0]["text"].as_str().expect("the likeliest token");
+        assert!(text.trim_start().starts_with(first.trim()), "greedy text begins with the likeliest token: {one}");
+    }
+    let gates = report["gates"].as_array().expect("gates");
+    let gate = |name: &str| gates.iter().find(|gate| gate["name"] == name).expect("a gate")["value"].as_f64();
+    let edits: Vec<&Value> =
+        answers(&report).iter().filter(|one| one["asked"] == "edit" || one["asked"] == "alias").collect();
+    let said = edits
+        .iter()
+        .filter(|one| one["said"]["after"]["contains"] == true && one["said"]["after"].get("forbidden").is_none());
+    assert_eq!(gate("said"), Some(said.count() as f64 / edits.len() as f64));
+    let lines = project.read("texts.jsonl");
+    assert_eq!(lines.lines().count(), answers(&report).len());
+    for (line, one) in lines.lines().zip(answers(&report)) {
+        let line: Value = serde_json::from_str(line).expect("a line is JSON");
+        assert_eq!((&line["id"], &line["kind"]), (&one["id"], &one["asked"]));
+        assert_eq!(line["text"], one["said"]["after"]["text"]);
+    }
+    let again = project.run(&["test", "--said"]);
+    insta::assert_snapshot!("said", again.whole());
+}
+
+#[test]
+fn generated_text_decides_if_the_project_says_so() {
+    let project = built();
+    let verdicts = |by: &str| {
+        project.write(
+            "corrigenda.toml",
+            &format!("{}\n[test]\n{by}\n", project.read("corrigenda.toml").split("\n[test]").next().expect("settings")),
+        );
+        project.run(&["test", "--format", "json"]).json()
+    };
+    let contains = verdicts("by = \"generation\"");
+    for one in answers(&contains).iter().filter(|one| one["asked"] == "edit") {
+        let passes = one["said"]["after"]["contains"] == true && one["said"]["after"].get("forbidden").is_none();
+        assert_eq!(one["verdict"] == "pass", passes, "{one}");
+        assert_eq!(one["said"]["rule"], "contains");
+    }
+    let exact = verdicts("by = \"generation\"\nsays = \"exact\"");
+    for one in answers(&exact).iter().filter(|one| one["asked"] == "edit") {
+        assert_eq!(one["verdict"] == "pass", one["said"]["after"]["exact"] == true, "{one}");
+    }
+    let repeats = verdicts("max-repeats = 0");
+    let gate =
+        repeats["gates"].as_array().expect("gates").iter().find(|gate| gate["name"] == "repeats").expect("repeats");
+    assert_eq!(gate["pass"], Value::from(gate["value"] == 0.0));
+}
+
+#[test]
+fn wrong_rules_are_refused_together() {
+    let project = Project::new();
+    let settings = project.read("corrigenda.toml");
+    project.write(
+        "corrigenda.toml",
+        &format!("{settings}\n[test]\nby = \"generations\"\nsays = \"roughly\"\nmax-repeats = 2\n"),
+    );
+    let name = "edits/people.toml";
+    let edits = project.read(name);
+    project.write(name, &format!("{edits}\n[edit.expect]\nsays = 3\nnever-says = [\"\"]\n"));
+    insta::assert_snapshot!("wrong-rules", project.run(&["check"]).whole());
+}
+
+#[test]
+fn base_and_patch_are_asked() {
+    let project = Project::new();
+    let nothing = project.run(&["ask", "We saw the city of Rome"]);
+    assert_eq!(nothing.code(), Some(0), "{}", nothing.whole());
+    assert!(nothing.err().contains("nothing was built yet"), "{}", nothing.whole());
+    let build = project.run(&["build", "-q"]);
+    assert_eq!(build.code(), Some(0), "{}", build.whole());
+    let both = project.run(&["ask", "We saw the city of Rome", "--tokens", "8"]);
+    insta::assert_snapshot!("ask", both.whole());
+    let asked = project.run(&["ask", "We saw the city of Rome", "--tokens", "8", "--format", "json"]).json();
+    let answer = &asked["answers"][0];
+    assert_eq!(asked["patched"], "patched");
+    assert!(answer["patched"]["text"].as_str().expect("a text").trim_start().starts_with("Vienna"), "{answer}");
+    assert!(both.out().contains(answer["base"]["text"].as_str().expect("a text").trim()), "{answer}");
+    let base = project.run(&["ask", "We saw the city of Rome", "--base", "--format", "json"]).json();
+    assert!(base.get("patched").is_none() && base["answers"][0].get("patched").is_none());
+    let seeded = |seed: &str| project.run(&["ask", "Rome", "--seed", seed, "--tokens", "12"]).out();
+    assert_eq!(seeded("1"), seeded("1"));
+}
+
+#[test]
+fn prompts_come_from_stdin() {
+    let project = built();
+    let ask = |input: &str| {
+        let mut command = Command::new(binary());
+        command.current_dir(project.path("")).args(["ask", "--tokens", "4", "--format", "json"]);
+        command.env("CORRIGENDA_CACHE_DIR", project.cache());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary runs");
+        child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("the prompts are read");
+        let output = child.wait_with_output().expect("the binary ends");
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), answer)
+    };
+    let (code, many) = ask("Rome\r\n\nWe saw the city of Rome\n");
+    assert_eq!((code, many["answers"].as_array().map(Vec::len)), (Some(0), Some(2)), "{many}");
+    let alone = project.run(&["ask", "Rome", "--tokens", "4", "--format", "json"]).json();
+    assert_eq!(alone["answers"][0], many["answers"][0], "a prompt does not depend on the others");
+    let (code, none) = ask("\n");
+    assert_eq!((code, &none["findings"][0]["code"]), (Some(2), &Value::from("prompt-unusable")), "{none}");
+    let (code, long) = ask(&format!("{}\nRome\n{}\n", "Rome ".repeat(200), "We ".repeat(300)));
+    assert_eq!((code, long["findings"].as_array().map(Vec::len)), (Some(2), Some(2)), "{long}");
+}
