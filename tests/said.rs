@@ -130,8 +130,8 @@ fn prompts_come_from_stdin() {
     assert_eq!((code, many["answers"].as_array().map(Vec::len)), (Some(0), Some(2)), "{many}");
     let alone = project.run(&["ask", "Rome", "--tokens", "4", "--format", "json"]).json();
     assert_eq!(alone["answers"][0], many["answers"][0], "a prompt does not depend on the others");
-    let (code, none) = ask("\n");
-    assert_eq!((code, &none["findings"][0]["code"]), (Some(2), &Value::from("prompt-unusable")), "{none}");
-    let (code, long) = ask(&format!("{}\nRome\n{}\n", "Rome ".repeat(200), "We ".repeat(300)));
-    assert_eq!((code, long["findings"].as_array().map(Vec::len)), (Some(2), Some(2)), "{long}");
+    let (status, none) = ask("\n");
+    assert_eq!((status, &none["findings"][0]["code"]), (Some(2), &Value::from("prompt-unusable")), "{none}");
+    let (exit, long) = ask(&format!("{}\nRome\n{}\n", "Rome ".repeat(200), "We ".repeat(300)));
+    assert_eq!((exit, long["findings"].as_array().map(Vec::len)), (Some(2), Some(2)), "{long}");
 }

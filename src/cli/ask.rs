@@ -87,7 +87,7 @@ fn asked(context: &Context, arguments: &Arguments, project: &Project, store: &St
             base: NamedBase { name: base.name(), digest: base.locked.digest.to_string() },
             patched: models.get(1).map(|one| one.name.clone()),
             chat: arguments.chat,
-            tokens: arguments.tokens,
+            tokens: arguments.tokens.into(),
             seed: arguments.seed,
             answers,
         };

@@ -9,6 +9,7 @@ use super::table::{self, Table, paragraph, percent, plural};
 use super::{Answer, Culprit, Gate, GateName, Report, SaidPair, SideAnswer, Verdict, WeightDiff};
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
+use crate::behaviour::said::SaidText;
 use crate::behaviour::word_diff::WordChange;
 use crate::diagnostics::{escape_controls, shorten};
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
@@ -158,9 +159,10 @@ fn detail(out: &mut String, answer: &Answer) {
         escape_controls(&figures)
     );
     if let Some(said) = &answer.said {
-        let _ = writeln!(out, "            says {:?}{}", escape_controls(&shorten(&said.after.text)), marks(said));
+        let text = |one: &SaidText| escape_controls(&format!("{:?}", shorten(one.text.trim_start())));
+        let _ = writeln!(out, "            says {}{}", text(&said.after), marks(said));
         if !said.same {
-            let _ = writeln!(out, "            base {:?}", escape_controls(&shorten(&said.before.text)));
+            let _ = writeln!(out, "            base {}", text(&said.before));
         }
     }
 }

@@ -15,7 +15,7 @@ pub(in crate::cli) struct AskAnswer {
     /// Whether the prompts are user messages.
     pub chat: bool,
     /// The maximum number of generated tokens.
-    pub tokens: u16,
+    pub tokens: usize,
     /// The seed of the sampling; absent if the likeliest token was taken each time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
