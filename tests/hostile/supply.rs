@@ -34,7 +34,7 @@ fn dependencies_are_allowed() {
 }
 
 /// A run of every verb, in an order in which each has its inputs.
-const VERBS: [&[&str]; 30] = [
+const VERBS: [&[&str]; 31] = [
     &["init", "-C", "new", "--model", "model"],
     &["check"],
     &["plan"],
@@ -62,6 +62,7 @@ const VERBS: [&[&str]; 30] = [
     &["import", "zsre", "zsre.json"],
     &["import", "easyedit", "easyedit.json"],
     &["stats", "import", "a.npz", "--replace"],
+    &["ask", "Rome", "--tokens", "3"],
     &["completions", "bash"],
     &["man"],
     &["schema", "edits"],
