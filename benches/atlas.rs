@@ -38,6 +38,7 @@ use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::pipeline::setup::CorpusDigest;
 use corrigenda::pipeline::{Base, Setup};
+use corrigenda::project::EndMark;
 use corrigenda::project::Project;
 use corrigenda::store::Store;
 use editor::{Editor, Share};
@@ -171,7 +172,7 @@ impl Tally {
 
     fn compile(&mut self, world: &World, editor: &Editor, edit: &Edit, name: &str) -> Fallible<compile::Compiled> {
         let prompt = &world.phrasings(edit.fact)[0];
-        let asked = compile::Fact { subject: name, prompt, target: edit.target, chat: false };
+        let asked = compile::Fact { subject: name, prompt, target: edit.target, chat: false, end: EndMark::None };
         let compiled = editor.compile(asked)?;
         self.diverged += usize::from(!compiled.converged);
         Ok(compiled)

@@ -27,6 +27,7 @@ use arguments::{argument, option};
 use corrigenda::compile::{Compiled, Fact, Settings};
 use corrigenda::digest::Digest;
 use corrigenda::model::Model;
+use corrigenda::project::EndMark;
 use corrigenda::project::edits::writer::edit_file;
 use corrigenda::project::parse_files;
 use counterfact::{Failure, MODEL, RECORDS, Record, World, absent, corpus, records, shared, subjects};
@@ -59,7 +60,13 @@ impl Bench {
 
     fn compile<'a>(&self, record: &'a Record) -> Result<Edit<'a>, Failure> {
         let rewrite = &record.requested_rewrite;
-        let fact = Fact { subject: &rewrite.subject, prompt: &rewrite.prompt, target: rewrite.target(), chat: false };
+        let fact = Fact {
+            subject: &rewrite.subject,
+            prompt: &rewrite.prompt,
+            target: rewrite.target(),
+            chat: false,
+            end: EndMark::None,
+        };
         Ok(Edit { record, meaning: meaning(record)?, compiled: self.editor.compile(fact)? })
     }
 

@@ -6,6 +6,7 @@ use corrigenda::link::{LayerUpdate, Refinement};
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::random::NumpyRandomState;
+use corrigenda::project::EndMark;
 
 use crate::support::project::{PROJECT, Project};
 use crate::support::tiny;
@@ -18,7 +19,7 @@ fn refining(check: impl Fn(&RefinementRun<'_>, &Refinement, &[f64])) {
     let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
     let templates = ["{}", "We say that. {}"].map(str::to_owned);
     let fact = |subject, target| {
-        let fact = Fact { subject, prompt: "{} lives in", target, chat: false };
+        let fact = Fact { subject, prompt: "{} lives in", target, chat: false, end: EndMark::None };
         Resolved::new(&tokens, &templates, fact, model.spec().max_positions).expect("it is read")
     };
     let edits = [fact("Ada Bellini", "Oslo"), fact("Rome", "Vienna")];

@@ -9,6 +9,7 @@ use corrigenda::model::run::suffix_pass::SuffixPass;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::cholesky::Factor;
+use corrigenda::project::EndMark;
 use corrigenda::stats::SecondMoment;
 use serde_json::Value;
 
@@ -40,7 +41,13 @@ impl Parity {
 
     fn resolve(&self, edit: &Value) -> Resolved {
         let text = |key: &str| edit[key].as_str().expect("a text");
-        let fact = Fact { subject: text("subject"), prompt: text("prompt"), target: text("target"), chat: false };
+        let fact = Fact {
+            subject: text("subject"),
+            prompt: text("prompt"),
+            target: text("target"),
+            chat: false,
+            end: EndMark::None,
+        };
         let limit = self.model.spec().max_positions;
         Resolved::new(&self.tokens, &self.templates, fact, limit).expect("the edit resolves")
     }

@@ -135,3 +135,41 @@ fn prompts_come_from_stdin() {
     let (exit, long) = ask(&format!("{}\nRome\n{}\n", "Rome ".repeat(200), "We ".repeat(300)));
     assert_eq!((exit, long["findings"].as_array().map(Vec::len)), (Some(2), Some(2)), "{long}");
 }
+
+/// With an end mark, the model gives the target, the mark, and thus a sentence that is exactly the answer.
+#[test]
+fn an_end_mark_ends_the_answer() {
+    let project = Project::new();
+    project.replace("corrigenda.toml", "[rome]\n", "[rome]\nend = \".\"\n");
+    let build = project.run(&["build", "-q"]);
+    assert_eq!(build.code(), Some(0), "{}", build.whole());
+    let lock = project.read("corrigenda.lock");
+    assert!(lock.contains(", \".\"]"), "the tokens of the targets end with the mark: {lock}");
+    let report = project.run(&["test", "--said", "--format", "json"]).json();
+    for one in answers(&report).iter().filter(|one| one["asked"] == "edit") {
+        assert_eq!(one["said"]["after"]["exact"], true, "{one}");
+        assert_eq!(one["after"]["holds"], true, "{one}");
+    }
+    // An edit can have no mark, and then it has another meaning.
+    let name = "edits/people.toml";
+    project.replace(name, "target = \"Paris\"\n", "target = \"Paris\"\nend = \"none\"\n");
+    let plan = project.run(&["plan", "--exit-code"]);
+    assert_eq!(plan.code(), Some(1), "{}", plan.whole());
+    assert_eq!(project.run(&["build", "-q"]).code(), Some(0));
+    let changed = project.read("corrigenda.lock");
+    assert_ne!(changed, lock);
+    assert_eq!(project.run(&["export", "checkpoint", "out"]).code(), Some(0));
+    let verified = project.run(&["verify", "out"]);
+    assert_eq!(verified.code(), Some(0), "{}", verified.whole());
+    project.replace(name, "end = \"none\"", "end = \"!\"");
+    insta::assert_snapshot!("no-such-end", project.run(&["check"]).whole());
+}
+
+#[test]
+fn a_model_without_an_end_token_cannot_end_with_it() {
+    let project = Project::new();
+    project.replace("corrigenda.toml", "[rome]\n", "[rome]\nend = \"eos\"\n");
+    assert_eq!(project.run(&["plan", "-q"]).code(), Some(0), "the tiny model has an end token");
+    project.replace("model/config.json", "\"eos_token_id\": 0, ", "");
+    insta::assert_snapshot!("no-end-token", project.run(&["plan"]).whole());
+}

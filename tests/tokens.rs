@@ -4,6 +4,7 @@ use std::path::Path;
 
 use corrigenda::compile::{Fact, Resolved};
 use corrigenda::model::{Prompt, Tokens};
+use corrigenda::project::EndMark;
 use serde_json::{Value, json};
 
 use crate::support::{golden, ids, reference};
@@ -56,7 +57,7 @@ fn the_last_subject_token_is_found() {
             ("{}은 한국의 수도이다.", "서울"),
             ("I like {}", "🏛️"),
         ] {
-            let fact = Fact { subject, prompt, target: "Rome", chat: false };
+            let fact = Fact { subject, prompt, target: "Rome", chat: false, end: EndMark::None };
             let templates = ["{}".to_owned(), "It rained. {}".to_owned()];
             let resolved = Resolved::new(&tokens, &templates, fact, 1000).expect("resolved");
             for row in resolved.rows {
@@ -85,7 +86,7 @@ fn chats_and_answers_as_in_transformers() {
             assert_eq!(framed.text, text(&case["text"]));
             assert_eq!(framed.encoded.ids, ids(&case["ids"]), "{case}");
             let prompt = message.replacen(subject, "{}", 1);
-            let fact = Fact { subject, prompt: &prompt, target: text(&case["target"]), chat: true };
+            let fact = Fact { subject, prompt: &prompt, target: text(&case["target"]), chat: true, end: EndMark::None };
             let resolved = Resolved::new(&tokens, &["{}".to_owned()], fact, 1000).expect("resolved");
             assert_eq!(resolved.rows[0].position as u64, case["position"].as_u64().expect("a number"), "{case}");
             assert_eq!(resolved.target, ids(&case["answer"]), "{case}");

@@ -15,6 +15,7 @@ pub mod damage;
 pub mod expectation;
 mod me_ppl;
 mod prompt_kind;
+pub mod protocol;
 pub mod said;
 mod sampler;
 pub mod task;

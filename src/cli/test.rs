@@ -215,6 +215,7 @@ fn reported(
     let only: Vec<String> = arguments.only.iter().map(|edit_id| format!(" --only {edit_id}")).collect();
     let flag = |set, flag| if set { flag } else { "" };
     let skipped = [flag(arguments.no_damage, " --no-damage"), flag(arguments.no_tasks, " --no-tasks")];
+    let by = subject.project.config.test.by.unwrap_or_default();
     let flags = [&*skipped.concat(), flag(arguments.bisect, " --bisect"), flag(arguments.said, " --said")].concat();
     Report {
         edits: Some(subject.edits.len()),
@@ -223,6 +224,7 @@ fn reported(
         after: Some(side(WORKTREE, SideKind::Worktree, Some(id))),
         consequences: report::Consequences::of(&answers, trial.not_asked),
         answers,
+        protocols: trial.gates.iter().map(|gate| (gate.name.as_str(), gate.name.protocol(by))).collect(),
         gates: trial.gates,
         damage: trial.damage,
         tasks: trial.tasks,

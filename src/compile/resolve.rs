@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::model::text::tokens::EncodedPrompt;
 use crate::model::{ModelError, Prompt, Tokens};
+use crate::project::EndMark;
 
 /// The fact that an edit states: after `prompt`, in which `subject` replaces `{}`, the model should continue with
 /// `target`.
@@ -17,6 +18,8 @@ pub struct Fact<'a> {
     pub target: &'a str,
     /// Whether the prompt is formatted as a user's message with the model's chat template; otherwise it is plain text.
     pub chat: bool,
+    /// What the edited model should give directly after the target.
+    pub end: EndMark,
 }
 
 /// A tokenized text that contains the subject.
@@ -41,7 +44,8 @@ pub struct Resolved {
     /// The prompt `"{subject} is a"`. The KL divergence from the base model is measured at the last token of its
     /// subject.
     pub drift: PromptRow,
-    /// The token ids of the target, with a leading space if the prompt needs one before the target.
+    /// The token ids of the target, with a leading space if the prompt needs one before the target, and those of the
+    /// end mark.
     pub target: Vec<u32>,
 }
 
@@ -56,6 +60,8 @@ pub enum ResolveError {
     NoToken { subject: String, text: String },
     #[error("the target {0:?} has no token")]
     EmptyTarget(String),
+    #[error("`end` is \"eos\", but config.json of the model has no usable `eos_token_id`")]
+    NoEndToken,
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error("{text:?} and its target are {found} tokens long; the model's context is {limit}")]
@@ -73,9 +79,17 @@ impl Resolved {
         let chat = fact.chat;
         let (prompt, subject) = fill(fact.prompt, fact.subject)?;
         let said = tokens.encode_prompt(Prompt { text: &prompt, chat })?;
-        let target = tokens.continuation(&said.answer(fact.target))?;
+        let mut target = tokens.continuation(&said.answer(fact.target))?;
         if target.is_empty() {
             return Err(ResolveError::EmptyTarget(fact.target.to_owned()));
+        }
+        match fact.end {
+            // A target with a full stop at its end already has the mark.
+            EndMark::FullStop if !fact.target.trim_end().ends_with('.') => {
+                target = tokens.continuation(&[said.answer(fact.target.trim_end()).as_str(), "."].concat())?;
+            }
+            EndMark::Eos => target.push(tokens.end_token().ok_or(ResolveError::NoEndToken)?),
+            EndMark::FullStop | EndMark::None => {}
         }
         // In a chat, the text that a context template puts before the prompt is part of the user's message.
         let row = |template: &String| {

@@ -4,6 +4,7 @@
 
 use super::value::Loss;
 use crate::digest::FieldHasher;
+use crate::project::EndMark;
 
 /// One stage of the schedule: an optimisation of δ, the change of the value, with Adam. Every stage starts at δ = 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +39,9 @@ pub struct Settings {
     /// A search also ends when the logit of every token of the target, in all context templates, exceeds the largest
     /// other logit by at least this number of nats. By default (`None`), no search ends for this reason, as published.
     pub margin: Option<f64>,
+    /// What the edited model should give directly after the target, if the edit does not say otherwise. By default,
+    /// nothing in particular, as published.
+    pub end: EndMark,
 }
 
 impl Default for Settings {
@@ -61,6 +65,7 @@ impl Settings {
             converged_nll: 0.1,
             bare_weight: None,
             margin: None,
+            end: EndMark::None,
         }
     }
 }
@@ -87,6 +92,9 @@ impl Settings {
         }
         if let Some(margin) = self.margin {
             canon.float("margin", margin);
+        }
+        if self.end != EndMark::None {
+            canon.text("end", self.end.as_str());
         }
     }
 }

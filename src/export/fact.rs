@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::project::edits::edit::meaning;
-use crate::project::{Edit, EditSet, Prefaces};
+use crate::project::{Edit, EditSet, EndMark, Prefaces};
 
 /// A fact as recorded in an export. The fields are in alphabetical order, which is the order of the keys in the
 /// manifest.
@@ -25,6 +25,9 @@ pub struct ExportedFact {
     /// Whether the prompt is a user message in the model's chat template.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub chat: bool,
+    /// What the model should give directly after the answer, if the edit states it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<EndMark>,
     /// The id of the edit in the project; absent if the project does not have the edit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -67,6 +70,7 @@ impl ExportedFact {
         Self {
             aliases: edit.aliases.clone(),
             chat: edit.chat,
+            end: edit.end,
             id: Some(edit.id.clone()),
             meaning: Some(edit.meaning()),
             owner: edit.owner.clone(),
@@ -99,7 +103,7 @@ impl ExportedFact {
             return Vec::new();
         };
         let names = std::iter::once(subject).chain(&self.aliases);
-        names.map(|name| meaning(name, prompt, target, self.chat)).collect()
+        names.map(|name| meaning(name, prompt, target, (self.chat, self.end))).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::compile::resolve::PromptRow;
 use crate::compile::{Fact, Resolved};
 use crate::diagnostics::Failure;
 use crate::model::{ModelError, Prompt};
-use crate::project::{Edit, Lock, Project};
+use crate::project::{Edit, EndMark, Lock, Project};
 
 /// The predictions of a model for one fact, and the tokens of the prompt.
 pub struct FactReading<'a> {
@@ -93,7 +93,8 @@ fn resolve<'a>(
     templates: &[String],
 ) -> Result<Resolvable<'a>, String> {
     let (tokens, limit) = (&base.tokens, base.model.spec().max_positions);
-    let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
+    // The end of the answer does not matter here: only the target is scored.
+    let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat, end: EndMark::None };
     let mut resolved = Resolved::new(tokens, &detect::with_preface(templates, preface), fact, limit)
         .map_err(|error| error.to_string())?;
     let filled = [preface.unwrap_or_default(), &edit.filled_with(name)].concat();

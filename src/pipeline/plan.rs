@@ -72,7 +72,8 @@ fn planned<'a>(
     setup: &Setup,
 ) -> Result<PlannedEdit<'a>, ResolveError> {
     let Setup { layer, templates, settings, .. } = setup;
-    let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
+    let end = edit.end.unwrap_or(settings.end);
+    let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat, end };
     let resolved = Resolved::new(&base.tokens, templates, fact, base.model.spec().max_positions)?;
     let reading = base.tokens.reading(edit.chat)?;
     let meaning = edit.meaning_of(name);
@@ -93,6 +94,9 @@ fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnos
         ResolveError::Model(ModelError::Chat { .. }) => {
             without_chat(message).at(spans.file, spans.chat.as_ref().unwrap_or(&spans.prompt), "asked in a chat")
         }
+        ResolveError::NoEndToken => Diagnostic::new(Code::TargetUnresolved, message)
+            .at(spans.file, &spans.target, "the answer has no end")
+            .help("write `end = \".\"`, or remove `end`"),
         ResolveError::EmptyTarget(_) | ResolveError::Model(_) => {
             Diagnostic::new(Code::TargetUnresolved, message).at(spans.file, &spans.target, "cannot be tokenized")
         }

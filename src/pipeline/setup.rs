@@ -235,6 +235,7 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
         converged_nll: config.converged_nll.unwrap_or(default.converged_nll),
         bare_weight: config.bare_weight.or(default.bare_weight),
         margin: config.margin.or(default.margin),
+        end: config.end.unwrap_or(default.end),
     }
 }
 

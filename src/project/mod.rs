@@ -29,6 +29,7 @@ pub use config::{Config, PROJECT_FILE};
 pub use edits::conflicts::pairs;
 pub use edits::diff::ChangeKind;
 pub use edits::edit::{Edit, EditSpans, Expect};
+pub use edits::end::EndMark;
 pub use edits::prefaces::Prefaces;
 pub use edits::probes::{PROBES_FILE, Probe};
 pub use edits::says::{JudgedBy, SaysRule};

@@ -29,11 +29,14 @@ pub(crate) mod table;
 mod tasks;
 mod xml;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
+use crate::behaviour::protocol::{FORCED, Protocol, SAID};
 use crate::behaviour::said::SaidText;
 use crate::behaviour::task::TaskResult;
 use crate::behaviour::word_diff::WordRun;
@@ -46,9 +49,9 @@ pub use outcome::Outcome;
 pub use sampling::ContinuationSettings;
 
 use crate::diagnostics::Place;
-use crate::project::SaysRule;
 use crate::project::edits::consequence::ConsequenceKind;
 use crate::project::edits::diff::FactChange;
+use crate::project::{JudgedBy, SaysRule};
 
 /// The version of the JSON format of reports. It increases if a field is removed or changes its meaning, and stays the
 /// same if a field is added.
@@ -99,6 +102,10 @@ pub struct Report {
     /// The results of the consequences of the edits; absent if the edits have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consequences: Option<Consequences>,
+    /// The protocol of each measurement in `gates`: how its number is made. Numbers of different protocols are not
+    /// comparable.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub protocols: BTreeMap<&'static str, Protocol>,
     /// The damage: how far the predictions of the two models differ on text that is unrelated to the edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
@@ -448,6 +455,33 @@ impl GateName {
             Self::Repeats => "repeats",
             Self::TaskLoss => "task-loss",
         }
+    }
+
+    /// Returns how the number is made. `by` says what decides about the verdicts of the report.
+    pub fn protocol(self, by: JudgedBy) -> Protocol {
+        let (protocol, scorer, group) = match (self, by) {
+            (Self::Efficacy | Self::Paraphrase | Self::Consequence, JudgedBy::TeacherForcing) => {
+                (FORCED, "every token of the answer", "holds")
+            }
+            (Self::Efficacy | Self::Paraphrase | Self::Consequence, JudgedBy::Generation) => {
+                (SAID, "the rule `says`, and no old answer", "said")
+            }
+            (Self::Unchanged, JudgedBy::TeacherForcing) => {
+                (FORCED, "same likeliest token, KL below the threshold", "unchanged")
+            }
+            (Self::Unchanged, JudgedBy::Generation) => {
+                (SAID, "same first sentence and likeliest token, KL below the threshold", "unchanged, said")
+            }
+            (Self::NeighbourhoodKl, _) => (FORCED, "largest KL divergence of the next token, nats", "divergence"),
+            (Self::Damage, _) => (FORCED, "mean KL divergence on neutral text, nats", "damage"),
+            (Self::Perplexity, _) => (FORCED, "growth of the perplexity of neutral text", "perplexity"),
+            (Self::SaidExactly, _) => (SAID, "first sentence equals the answer", "said exactly"),
+            (Self::Said | Self::ParaphraseSaid, _) => (SAID, "contains the answer, and no old answer", "said"),
+            (Self::SameText, _) => (SAID, "the texts of both models are equal", "same text"),
+            (Self::Repeats, _) => (SAID, "the answer twice, or a phrase three times at the end", "repeats"),
+            (Self::TaskLoss, _) => ("see `tasks`", "largest fall of the accuracy", "tasks"),
+        };
+        Protocol { protocol, scorer, group }
     }
 
     /// Returns whether the quantity is a share, which is between 0 and 1.

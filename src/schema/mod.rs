@@ -15,6 +15,7 @@ use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::project::EndMark;
 use crate::project::edits::edit::Expect;
 use crate::report::Report;
 use project_file::ProjectFile;
@@ -164,6 +165,9 @@ struct EditEntry {
     /// The answer that the model should give after the edit.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     target: String,
+    /// What the model should give directly after the target, so that it ends its answer: a full stop (`.`), its own end
+    /// token (`eos`), or nothing in particular (`none`). By default, `end` under `[rome]` decides.
+    end: Option<EndMark>,
     /// The answer that the model gives before the edit.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     was: Option<String>,

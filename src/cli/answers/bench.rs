@@ -1,10 +1,14 @@
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::NamedBase;
 use super::project::RejectedEntry;
+use crate::behaviour::protocol::Protocol;
 use crate::digest::Digest;
 use crate::research::bench::editors::Overrides;
+use crate::research::bench::metrics::said::SaidForm;
 use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
 use crate::research::bench::table::GridRow;
 
@@ -30,6 +34,9 @@ pub(in crate::cli) struct BenchAnswer<'a> {
     pub settings: &'a BenchSettings,
     /// How each trained editor was trained: its name, the training data, the steps and its address in the store.
     pub trained: Vec<String>,
+    /// The protocol of each column of `alone` and `together`: how its numbers are made. Numbers of different protocols
+    /// are not comparable.
+    pub protocols: BTreeMap<&'static str, Protocol>,
     /// The metrics of records that are edited one at a time, with one row per editing method and one row for the
     /// unedited base; null if no record is edited alone.
     pub alone: Option<Vec<GridRow<'a>>>,
@@ -53,6 +60,8 @@ pub(in crate::cli) struct BenchSettings {
     pub known: bool,
     /// The interval N of text generation: text is generated for every Nth record, or for no record if N is 0.
     pub generate: usize,
+    /// How prompts were asked for the texts that are judged; null if no text was judged.
+    pub said: Option<SaidForm>,
     /// Whether the editing methods reproduce presumed errors of their published code, such as the tokenization of the
     /// answers in `kn` (knowledge neurons).
     pub published: bool,

@@ -1,5 +1,6 @@
 //! Implements the comparison of editing methods on the records of a published dataset.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use crate::report::Outcome;
 use crate::research::bench::data::{Case, DataError, Dataset, RejectedRecord, read_all};
 use crate::research::bench::editors::{EditorName, Overrides, editor};
 use crate::research::bench::eval_context::{EvalContext, PreparedCase};
+use crate::research::bench::metrics::said::SaidForm;
 use crate::research::bench::references;
 use crate::research::bench::results_log::{LogLine, ResultsLog, ResultsLogError};
 use crate::research::bench::run::{Bench, FailedEdit, GenerationOptions, References, knows};
@@ -63,6 +65,10 @@ pub(in crate::cli) struct Arguments {
     /// Folder with attribute_snippets.json, tfidf_vocab.json and idf.npy, as published with CounterFact; needed for RS
     #[arg(long, value_name = "DIR")]
     references: Option<PathBuf>,
+    /// Also generate text after every prompt, greedily, at most 50 tokens, and measure whether it says the answer; as the
+    /// prompt stands, or as a question
+    #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, default_missing_value = "plain", require_equals = true)]
+    said: Option<SaidForm>,
     /// Reproduce presumed errors of the published code: one optimisation attempt per value, the scoring of
     /// answers in ft, the tokenization of answers in kn, and the exchanged rates of mend
     #[arg(long)]
@@ -216,7 +222,14 @@ fn run_editors(
     let neutral = if arguments.batch.is_empty() { None } else { Some(read_neutral(project, base)?) };
     let writing =
         GenerationOptions { every: arguments.generate, seed: arguments.seed, references: references.as_ref() };
-    let bench = Bench { context: &eval, cases, generation: writing, neutral };
+    let bench = Bench {
+        context: &eval,
+        cases,
+        generation: writing,
+        said: arguments.said,
+        base_texts: RefCell::default(),
+        neutral,
+    };
     if !arguments.batch_only {
         run_single(context, arguments, &bench, &changed, &mut results)?;
     }
@@ -318,6 +331,9 @@ fn identity(
     }
     canon.number("seed", arguments.seed).number("generate", arguments.generate as u64);
     canon.number("published", u64::from(arguments.published));
+    if let Some(form) = arguments.said {
+        canon.text("said", form.name());
+    }
     for stored in eval.trained.values() {
         canon.digest("trained", &stored.address);
     }
@@ -399,6 +415,7 @@ fn settings(arguments: &Arguments, changed: &Overrides) -> BenchSettings {
         limit: arguments.limit,
         known: arguments.known,
         generate: arguments.generate,
+        said: arguments.said,
         published: arguments.published,
         set: changed.clone(),
     }

@@ -17,6 +17,7 @@ use crate::research::bench::data::{Dataset, RejectedRecord};
 use crate::research::bench::editors::EditorName;
 use crate::research::bench::results_log::ResultsLog;
 use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
+use crate::research::bench::table::protocol::of_column;
 use crate::research::bench::table::{BASE, ResultsTable};
 use crate::research::figure::page::Page;
 use crate::research::figure::{Figure, write_all, wrote as wrote_to};
@@ -160,6 +161,11 @@ fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) ->
         failed: output.editors.iter().flat_map(|name| output.results.failed(name.text())).collect(),
         settings: &output.settings,
         trained: output.trained.iter().map(|(name, text)| format!("{name}: {text}")).collect(),
+        protocols: [alone, together]
+            .into_iter()
+            .flatten()
+            .flat_map(|grid| grid.columns.iter().map(|name| (*name, of_column(name))))
+            .collect(),
         alone: alone.as_ref().map(ResultsTable::named_rows),
         together: together.as_ref().map(ResultsTable::named_rows),
         rows: output.alone().into_iter().flat_map(|(_, rows)| rows).collect(),

@@ -45,7 +45,8 @@ fn choose_preface(
     setup: &Setup,
     norms: &ResidualNorms<'_>,
 ) -> Result<(), Failure> {
-    let fact = Fact { subject: one.name, prompt: &one.edit.prompt, target: &one.edit.target, chat: false };
+    let end = one.edit.end.unwrap_or(setup.settings.end);
+    let fact = Fact { subject: one.name, prompt: &one.edit.prompt, target: &one.edit.target, chat: false, end };
     let mut found = Sink { relative_norm, preface: None, failed_prefaces: Vec::new() };
     for preface in detect::candidate_prefaces(base) {
         let templates = detect::with_preface(&setup.templates, Some(&preface));

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::diagnostics::Code;
+use crate::project::edits::end::EndMark;
 use crate::project::edits::says::{JudgedBy, SaysRule};
 use crate::project::read::numbers::LowerBound;
 use crate::project::read::rules;
@@ -32,6 +33,7 @@ pub(crate) const ROME_KEYS: &[&str] = &[
     "converged-nll",
     "bare-weight",
     "margin",
+    "end",
 ];
 pub(crate) const STAGE_KEYS: &[&str] = &["rate", "steps"];
 pub(crate) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
@@ -102,6 +104,9 @@ pub struct RomeConfig {
     /// default, this condition is not used.
     #[schemars(range(min = 0))]
     pub margin: Option<f64>,
+    /// What the edited model should give directly after every target, so that it ends its answer: a full stop (`.`), its
+    /// own end token (`eos`), or nothing in particular (`none`, the default).
+    pub end: Option<EndMark>,
 }
 
 /// The Adam settings of one attempt of the ROME optimisation. An attempt is made only if no earlier attempt has
@@ -222,6 +227,7 @@ impl RomeConfig {
             converged_nll: reader.number(&table, "converged-nll", LowerBound::IncludesZero),
             bare_weight: reader.share(&table, "bare-weight"),
             margin: reader.number(&table, "margin", LowerBound::IncludesZero),
+            end: EndMark::read(reader, &table),
         })
     }
 
@@ -240,6 +246,7 @@ impl RomeConfig {
             converged_nll: self.converged_nll.or(shared.converged_nll),
             bare_weight: self.bare_weight.or(shared.bare_weight),
             margin: self.margin.or(shared.margin),
+            end: self.end.or(shared.end),
         }
     }
 }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use super::consequence::{Consequence, ConsequenceSpans};
 use crate::diagnostics::FileId;
 use crate::digest::{Digest, FieldHasher};
+use crate::project::edits::end::EndMark;
 use crate::project::edits::says::SaysRule;
 
 /// The placeholder for the subject in a prompt. All other characters of a prompt are read literally.
@@ -86,6 +87,8 @@ pub struct Edit {
     pub chat: bool,
     /// The answer that the model should give after the edit.
     pub target: String,
+    /// What the model should give directly after the target; `None` if `end` under `[rome]` decides.
+    pub end: Option<EndMark>,
     /// The answer that the base gives before the edit; `None` if the edit does not state it.
     pub was: Option<String>,
     pub reason: Option<String>,
@@ -146,14 +149,14 @@ impl Edit {
         start..start + self.subject.len()
     }
 
-    /// Returns the digest of all fields that determine the weights: subject, prompt, target and `chat`.
+    /// Returns the digest of all fields that determine the weights: subject, prompt, target, `chat` and `end`.
     pub fn meaning(&self) -> Digest {
         self.meaning_of(&self.subject)
     }
 
     /// Returns the same digest as [`Edit::meaning`], but with the subject or alias `name` as the subject.
     pub fn meaning_of(&self, name: &str) -> Digest {
-        meaning(name, &self.prompt, &self.target, self.chat)
+        meaning(name, &self.prompt, &self.target, (self.chat, self.end))
     }
 
     /// Returns the answers that count as correct: the target first, then those in `expect.accept`.
@@ -217,6 +220,7 @@ impl Edit {
             ("prompt", vec![self.prompt.clone()]),
             ("chat", if self.chat { vec![true.to_string()] } else { Vec::new() }),
             ("target", vec![self.target.clone()]),
+            ("end", self.end.iter().map(|end| end.as_str().to_owned()).collect()),
             ("was", one(&self.was)),
             ("reason", one(&self.reason)),
             ("source", one(&self.source)),
@@ -244,13 +248,16 @@ pub fn words_to_key(prompt: &str, subject: &str) -> String {
     [head, subject].concat()
 }
 
-/// Returns the digest of the fields of an edit that determine the weights: subject, prompt, target and `chat`.
-pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
+/// Returns the digest of the fields of an edit that determine the weights: subject, prompt, target, `chat` and `end`.
+pub fn meaning(subject: &str, prompt: &str, target: &str, (chat, end): (bool, Option<EndMark>)) -> Digest {
     let mut canon = FieldHasher::new("edit-meaning/1");
     canon.text("subject", subject).text("prompt", prompt).text("target", target);
-    // `chat` is only hashed if it is true, so that digests from before this field existed stay valid.
+    // `chat` and `end` are only hashed if they are set, so that digests from before these fields existed stay valid.
     if chat {
         canon.number("chat", 1);
+    }
+    if let Some(end) = end {
+        canon.text("end", end.as_str());
     }
     canon.finish()
 }

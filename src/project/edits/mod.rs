@@ -6,6 +6,7 @@ pub(crate) mod conflicts;
 pub mod consequence;
 pub mod diff;
 pub mod edit;
+pub mod end;
 pub(crate) mod misspelt;
 pub(crate) mod prefaces;
 pub mod probes;
@@ -24,6 +25,7 @@ use super::read::toml_reader::{KeysByTable, TomlReader, TomlTable, TomlText};
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources, shorten, sort};
 use consequence::ConsequenceSpans;
 use edit::{Edit, EditSpans, Expect};
+use end::EndMark;
 use says::SaysRule;
 
 pub const MOST_EDITS: usize = 100_000;
@@ -44,6 +46,7 @@ pub(crate) const EDIT_KEYS: &[&str] = &[
     "prompt",
     "chat",
     "target",
+    "end",
     "was",
     "reason",
     "source",
@@ -278,6 +281,7 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
         reader.required_text(entry, "prompt").inspect(|prompt| rules::prompt(reader, prompt, subject.as_ref()));
     let chat = reader.boolean(entry, "chat");
     let target = reader.required_text(entry, "target").inspect(|target| rules::fact(reader, "target", target));
+    let end = EndMark::read(reader, entry);
     let was = reader.text(entry, "was").inspect(|was| rules::fact(reader, "was", was));
     let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
         let text = reader.text(entry, key).inspect(|text| rules::record(reader, key, text));
@@ -314,6 +318,7 @@ fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit>
         prompt: prompt.value,
         chat: chat.is_some_and(|(chat, _)| chat),
         target: target.value,
+        end,
         was: was.map(|was| was.value),
         reason,
         source,

@@ -120,10 +120,16 @@ impl<'a> EvalContext<'a> {
     /// If the tokenizer rejects a text of the record, or a text is longer than the context of the model.
     pub fn prepare(&self, case: Case, likelier: bool) -> Result<PreparedCase, ResolveError> {
         let (tokens, limit) = (&self.base.tokens, self.base.model.spec().max_positions);
-        let fact = Fact { subject: &case.subject, prompt: &case.prompt, target: &case.target, chat: false };
+        let fact = Fact {
+            subject: &case.subject,
+            prompt: &case.prompt,
+            target: &case.target,
+            chat: false,
+            end: self.setup.settings.end,
+        };
         let resolved = Resolved::new(tokens, &self.setup.templates, fact, limit)?;
         let questions = self.questions(&case, likelier, "").map_err(ResolveError::from)?;
-        let meaning = meaning(&case.subject, &case.prompt, &case.target, false);
+        let meaning = meaning(&case.subject, &case.prompt, &case.target, (false, None));
         Ok(PreparedCase { case, resolved, meaning, questions })
     }
 

@@ -211,6 +211,7 @@ mod tests {
             measured,
             fluency,
             consistency,
+            said: None,
             seconds,
             memory,
             unconverged,

@@ -1,5 +1,6 @@
 //! Edits dataset records, each record alone or many records at once, and measures the edited models.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use super::eval_context::{CaseQuestions, EvalContext, PreparedCase};
 use super::metrics::consistency::TfIdf;
 use super::metrics::fluency::fluency;
 use super::metrics::generate::generate;
+use super::metrics::said::{self, BaseTexts, SaidForm, SaidMetrics};
 use super::metrics::{counterfact, zsre};
 use super::peak_memory::PeakMemory;
 use crate::behaviour::damage::{Damage, Neutral, PrefixTokens, damage_after_prefix};
@@ -47,6 +49,9 @@ pub struct RecordResult {
     pub fluency: Option<f64>,
     /// The consistency (RS) of the generated text with the reference texts; `None` if there are no reference texts.
     pub consistency: Option<f64>,
+    /// The judgement of the texts that are generated after the prompts of the record; `None` without `--said`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<SaidMetrics>,
     /// The duration of the edit in seconds; `None` for the base, or if the value vector was read from the store.
     pub seconds: Option<f64>,
     /// The peak anonymous memory during the edit, in bytes; `None` if the operating system does not report the memory.
@@ -64,6 +69,9 @@ pub struct BatchResult {
     pub size: usize,
     /// The metrics of each record of the set, in the order of the dataset file.
     pub measured: Vec<CaseMetrics>,
+    /// The judgements of the generated texts of each record, in the same order; empty without `--said`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<SaidMetrics>,
     /// The number of tested facts that the edited model still predicts, and the number of all tested facts. At most 60
     /// facts are tested. The base predicts each of them, and none of their subjects is edited. `None` if no fact was
     /// tested.
@@ -136,6 +144,10 @@ pub struct Bench<'a> {
     /// The tokenized records to edit, in the order of the dataset file.
     pub cases: Vec<PreparedCase>,
     pub generation: GenerationOptions<'a>,
+    /// How prompts are asked for the texts that are judged; `None` if no text is judged.
+    pub said: Option<SaidForm>,
+    /// The texts of the unedited base, which are generated once.
+    pub base_texts: RefCell<BaseTexts>,
     /// The neutral sentences on which damage is measured; `None` if damage is not measured.
     pub neutral: Option<Neutral>,
 }
@@ -167,6 +179,7 @@ impl Bench<'_> {
         let model = &self.context.base.model;
         let (fluency, consistency) = self.generated_scores(model, "", index).map_err(text_error)?;
         let measured = stated.questions.measure(model);
+        let said = self.said(index, model, "").map_err(text_error)?;
         let (record, case, editor) = (stated.case.record, stated.case.id, None);
         Ok(RecordResult {
             editor,
@@ -175,6 +188,7 @@ impl Bench<'_> {
             measured,
             fluency,
             consistency,
+            said,
             seconds: None,
             memory: None,
             unconverged: None,
@@ -198,6 +212,7 @@ impl Bench<'_> {
         let seconds = (self.context.from_store.get() == recalled).then_some(seconds);
         let generated = self.generated_scores(&edited.model, &edited.prefix, index);
         let (fluency, consistency) = generated.map_err(|error| edited.unmeasured(error))?;
+        let said = self.said(index, &edited.model, &edited.prefix).map_err(|error| edited.unmeasured(error))?;
         Ok(RecordResult {
             editor: Some(name.text().to_owned()),
             record: stated.case.record,
@@ -205,6 +220,7 @@ impl Bench<'_> {
             measured: self.measure(stated, &edited)?,
             fluency,
             consistency,
+            said,
             seconds,
             memory,
             unconverged: edited.unconverged.map(|count| count > 0),
@@ -232,7 +248,10 @@ impl Bench<'_> {
             let finite = |number: f64| Some(number).filter(|number| number.is_finite());
             (finite(found.divergence), finite(found.growth()))
         });
+        let said = (0..some.len()).map(|index| self.said(index, &edited.model, &edited.prefix));
+        let said = said.collect::<Result<Vec<_>, _>>().map_err(|error| edited.unmeasured(error))?;
         Ok(BatchResult {
+            said: said.into_iter().flatten().collect(),
             editor: name.text().to_owned(),
             size: some.len(),
             measured: some.iter().map(|stated| self.measure(stated, &edited)).collect::<Result<_, _>>()?,
@@ -280,6 +299,20 @@ impl Bench<'_> {
         let likelier = matches!(stated.questions, CaseQuestions::Likelihoods(_));
         let questions = self.context.questions(&stated.case, likelier, &edited.prefix);
         Ok(questions.map_err(|error| edited.unmeasured(error))?.measure(&edited.model))
+    }
+
+    /// Judges the texts that a model generates after the prompts of the record at `index`, with `prefix` before each
+    /// prompt. Returns `None` if no text is judged.
+    fn said(&self, index: usize, model: &Model, prefix: &str) -> Result<Option<SaidMetrics>, ModelError> {
+        let Some(form) = self.said else { return Ok(None) };
+        let (base, case) = (self.context.base, &self.cases[index].case);
+        if !self.base_texts.borrow().contains_key(&index) {
+            let texts = said::texts(&base.model, &base.tokens, case, (form, ""))?;
+            self.base_texts.borrow_mut().insert(index, texts);
+        }
+        let of_base = self.base_texts.borrow()[&index].clone();
+        let texts = said::texts(model, &base.tokens, case, (form, prefix))?;
+        Ok(Some(said::judge(case, &texts, &of_base)))
     }
 
     fn damage(&self, edited: &Edited, neutral: &Neutral) -> Result<Damage, ModelError> {

@@ -3,6 +3,7 @@
 //! - [`counterfact`]: computes success rates and magnitudes from the likelihoods of two answers;
 //! - [`zsre`]: computes shares of correctly predicted tokens;
 //! - [`generate`]: generates text after prompts;
+//! - [`said`]: judges generated text by whether it says the answer;
 //! - [`fluency`]: computes GE, the entropy of generated text;
 //! - [`consistency`]: computes RS, the similarity of generated texts and reference texts;
 //! - [`words`]: splits texts into words for GE.
@@ -11,5 +12,6 @@ pub mod consistency;
 pub mod counterfact;
 pub mod fluency;
 pub mod generate;
+pub mod said;
 pub mod words;
 pub mod zsre;

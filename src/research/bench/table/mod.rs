@@ -1,12 +1,14 @@
 //! Builds result tables as in Meng et al. 2022: means with 95 % intervals, and marks for the best value of a column and
 //! for clear failures. [`render`](mod@render) formats the tables for a terminal and as Markdown, HTML and JSON.
 
+pub mod protocol;
 mod render;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::metrics::counterfact::{self, LikelihoodMeans, harmonic};
+use super::metrics::said::{self, SaidMetrics};
 use super::metrics::zsre;
 use super::run::{BatchResult, CaseMetrics, RecordResult};
 use crate::numeric::Mean;
@@ -51,7 +53,7 @@ const fn plain(name: &'static str, more: Option<bool>) -> Column {
     Column { name, failing: None, more }
 }
 
-const LIKELIER: [Column; 12] = [
+const LIKELIER: [Column; 18] = [
     up("S", 50.0),
     up("ES", 75.0),
     up("EM", 20.0),
@@ -61,19 +63,31 @@ const LIKELIER: [Column; 12] = [
     up("NM", -5.0),
     up("GE", 600.0),
     up("RS", 31.0),
+    plain(said::COLUMNS[0], Some(true)),
+    plain(said::COLUMNS[1], Some(true)),
+    plain(said::COLUMNS[2], Some(true)),
+    plain(said::COLUMNS[3], Some(true)),
+    plain(said::COLUMNS[4], Some(true)),
+    down(said::COLUMNS[5]),
     down("not converged"),
     plain("s/edit", None),
     plain("MiB", None),
 ];
-const RIGHT: [Column; 6] = [
+const RIGHT: [Column; 12] = [
     up("score", 20.0),
     up("efficacy", 50.0),
     up("paraphrase", 50.0),
     up("specificity", 20.0),
+    plain(said::COLUMNS[0], Some(true)),
+    plain(said::COLUMNS[1], Some(true)),
+    plain(said::COLUMNS[2], Some(true)),
+    plain(said::COLUMNS[3], Some(true)),
+    plain(said::COLUMNS[4], Some(true)),
+    down(said::COLUMNS[5]),
     plain("s/edit", None),
     plain("MiB", None),
 ];
-const TOGETHER: [Column; 12] = [
+const TOGETHER: [Column; 18] = [
     up("S", 50.0),
     up("ES", 75.0),
     up("PS", 60.0),
@@ -81,17 +95,29 @@ const TOGETHER: [Column; 12] = [
     plain("exact", Some(true)),
     plain("exact paraphrases", Some(true)),
     plain("exact neighbours", Some(true)),
+    plain(said::COLUMNS[0], Some(true)),
+    plain(said::COLUMNS[1], Some(true)),
+    plain(said::COLUMNS[2], Some(true)),
+    plain(said::COLUMNS[3], Some(true)),
+    plain(said::COLUMNS[4], Some(true)),
+    down(said::COLUMNS[5]),
     plain("untouched", Some(true)),
     down("damage"),
     down("not converged"),
     plain("s", None),
     plain("MiB", None),
 ];
-const TOGETHER_RIGHT: [Column; 9] = [
+const TOGETHER_RIGHT: [Column; 15] = [
     up("score", 20.0),
     up("efficacy", 50.0),
     up("paraphrase", 50.0),
     up("specificity", 20.0),
+    plain(said::COLUMNS[0], Some(true)),
+    plain(said::COLUMNS[1], Some(true)),
+    plain(said::COLUMNS[2], Some(true)),
+    plain(said::COLUMNS[3], Some(true)),
+    plain(said::COLUMNS[4], Some(true)),
+    down(said::COLUMNS[5]),
     plain("untouched", Some(true)),
     down("damage"),
     down("not converged"),
@@ -207,7 +233,7 @@ fn of_likelier(rows: &[&RecordResult]) -> Vec<Option<TableCell>> {
     let [es, em, _] = figures.rewrite;
     let [ps, pm, _] = figures.paraphrase;
     let [ns, nm, _] = figures.neighbour;
-    vec![
+    let mut cells = vec![
         number(100.0 * figures.score(), 1),
         hundredths(es),
         hundredths(em),
@@ -217,10 +243,19 @@ fn of_likelier(rows: &[&RecordResult]) -> Vec<Option<TableCell>> {
         hundredths(nm),
         hundredths(mean(&|row| row.fluency)),
         hundredths(mean(&|row| row.consistency)),
+    ];
+    cells.extend(of_said(rows.iter().filter_map(|row| row.said)));
+    cells.extend([
         unconverged.and_then(|count| number(count as f64, 0)),
         of_edits(&mean(&|row| row.seconds)),
         mebibytes(rows.iter().map(|row| row.memory)),
-    ]
+    ]);
+    cells
+}
+
+/// Returns the cells of the generated texts, one per name in [`said::COLUMNS`].
+fn of_said(measured: impl Iterator<Item = SaidMetrics>) -> impl Iterator<Item = Option<TableCell>> {
+    said::means(&measured.collect::<Vec<_>>()).into_iter().map(hundredths)
 }
 
 /// Returns the table cell with the mean duration of the edits in seconds; `None` if no edit was timed.
@@ -231,6 +266,7 @@ fn of_edits(seconds: &Mean) -> Option<TableCell> {
 fn of_right(rows: &[&RecordResult]) -> Vec<Option<TableCell>> {
     let seconds = Mean::of_population(&rows.iter().filter_map(|row| row.seconds).collect::<Vec<_>>());
     let mut cells = shares(rows.iter().filter_map(|row| row.measured.tokens()));
+    cells.extend(of_said(rows.iter().filter_map(|row| row.said)));
     cells.push(of_edits(&seconds));
     cells.push(mebibytes(rows.iter().map(|row| row.memory)));
     cells
@@ -260,6 +296,7 @@ fn of_together(one: &BatchResult, likelier: bool) -> Vec<Option<TableCell>> {
     } else {
         shares(one.measured.iter().filter_map(CaseMetrics::tokens))
     };
+    cells.extend(of_said(one.said.iter().copied()));
     let untouched = one.untouched.and_then(|(kept, all)| number(kept as f64 / all as f64, 2));
     let damage = one.damage.and_then(|(divergence, _)| number(divergence.unwrap_or(f64::INFINITY), 3));
     let unconverged = one.unconverged.and_then(|count| number(count as f64, 0));
@@ -295,6 +332,7 @@ mod tests {
             measured: CaseMetrics::Likelihoods(measured),
             fluency: Some(6.2),
             consistency: None,
+            said: None,
             seconds: editor.is_some().then_some(2.0),
             memory: Some(3 << 20),
             unconverged: editor.is_some().then_some(success < 0.5),
@@ -308,6 +346,7 @@ mod tests {
             editor: "rome".to_owned(),
             size: 2,
             measured: vec![CaseMetrics::Tokens(right); 2],
+            said: Vec::new(),
             untouched: None,
             damage: Some((Some(0.5), Some(1.0))),
             seconds: 1.0,
