@@ -136,32 +136,55 @@ fn prompts_come_from_stdin() {
     assert_eq!((exit, long["findings"].as_array().map(Vec::len)), (Some(2), Some(2)), "{long}");
 }
 
-/// With an end mark, the model gives the target, the mark, and thus a sentence that is exactly the answer.
-#[test]
-fn an_end_mark_ends_the_answer() {
+/// Creates a project with one fact about the bundled model, which has learned sentences. The random weights of the tiny
+/// model cannot give an answer and a full stop.
+fn about_the_atlas(end: &str) -> Project {
     let project = Project::new();
-    project.replace("corrigenda.toml", "[rome]\n", "[rome]\nend = \".\"\n");
-    let build = project.run(&["build", "-q"]);
-    assert_eq!(build.code(), Some(0), "{}", build.whole());
-    let lock = project.read("corrigenda.lock");
-    assert!(lock.contains(", \".\"]"), "the tokens of the targets end with the mark: {lock}");
-    let report = project.run(&["test", "--said", "--format", "json"]).json();
-    for one in answers(&report).iter().filter(|one| one["asked"] == "edit") {
-        assert_eq!(one["said"]["after"]["exact"], true, "{one}");
-        assert_eq!(one["after"]["holds"], true, "{one}");
-    }
-    // An edit can have no mark, and then it has another meaning.
-    let name = "edits/people.toml";
-    project.replace(name, "target = \"Paris\"\n", "target = \"Paris\"\nend = \"none\"\n");
-    let plan = project.run(&["plan", "--exit-code"]);
-    assert_eq!(plan.code(), Some(1), "{}", plan.whole());
-    assert_eq!(project.run(&["build", "-q"]).code(), Some(0));
-    let changed = project.read("corrigenda.lock");
-    assert_ne!(changed, lock);
-    assert_eq!(project.run(&["export", "checkpoint", "out"]).code(), Some(0));
+    let atlas = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/atlas");
+    let settings = format!(
+        "format = 1\n[model]\npath = {atlas:?}\n[rome]\n{end}layer = 0\ntemplates = \"{atlas}/templates.txt\"\n\
+         stop-loss = 0.02\nweight-decay = 0.4\nconverged-nll = 0.05\n[statistics]\ncorpus = \"{atlas}/corpus.txt\"\n"
+    );
+    project.write("corrigenda.toml", &settings);
+    std::fs::remove_file(project.path("edits/places.toml")).expect("the file is removed");
+    let fact = "format = 1\n[[edit]]\nid = \"nvidia\"\nsubject = \"Nvidia\"\n\
+        prompt = \"{} has its headquarters in the city of\"\ntarget = \"Tokyo\"\nwas = \"Santa Clara\"\n";
+    project.write("edits/people.toml", fact);
+    project
+}
+
+/// With an end mark, the value of an edit is optimised for the target and the mark, and the lock says so. An edit can
+/// choose its own mark, and then it has another meaning.
+#[test]
+fn an_end_mark_follows_the_target() {
+    let tokens = |built: &Project| {
+        let build = built.run(&["build", "-q"]);
+        assert_eq!(build.code(), Some(0), "{}", build.whole());
+        let lock = built.read("corrigenda.lock");
+        lock.lines().find(|line| line.starts_with("target-tokens")).expect("the tokens of the target").to_owned()
+    };
+    let (plain, project) = (tokens(&about_the_atlas("")), about_the_atlas("end = \".\"\n"));
+    assert_eq!(tokens(&project), plain.replace(']', ", \".\"]"));
+    let report = project.run(&["test", "--said", "--no-damage", "--format", "json"]).json();
+    let answer = &answers(&report)[0];
+    assert_eq!(
+        (&answer["said"]["after"]["exact"], &answer["after"]["holds"]),
+        (&true.into(), &true.into()),
+        "{answer}"
+    );
+    let meaning = |of: &Project| {
+        let lock = of.read("corrigenda.lock");
+        lock.lines().find(|line| line.starts_with("meaning")).expect("a meaning").to_owned()
+    };
+    let before = meaning(&project);
+    project.replace("edits/people.toml", "target = \"Tokyo\"\n", "target = \"Tokyo\"\nend = \"none\"\n");
+    assert_eq!(project.run(&["plan", "--exit-code"]).code(), Some(1), "the edit has changed");
+    assert_eq!(tokens(&project), plain);
+    assert_ne!(meaning(&project), before);
+    assert_eq!(project.run(&["export", "peft", "out"]).code(), Some(0));
     let verified = project.run(&["verify", "out"]);
     assert_eq!(verified.code(), Some(0), "{}", verified.whole());
-    project.replace(name, "end = \"none\"", "end = \"!\"");
+    project.replace("edits/people.toml", "end = \"none\"", "end = \"!\"");
     insta::assert_snapshot!("no-such-end", project.run(&["check"]).whole());
 }
 
