@@ -196,3 +196,25 @@ fn a_model_without_an_end_token_cannot_end_with_it() {
     project.replace("model/config.json", "\"eos_token_id\": 0, ", "");
     insta::assert_snapshot!("no-end-token", project.run(&["plan"]).whole());
 }
+
+/// A descendant of the edited model is asked the expectations of the project.
+#[test]
+fn a_descendant_is_asked() {
+    let project = built();
+    let patched = project.run(&["test", "--format", "json"]).json();
+    assert_eq!(project.run(&["export", "checkpoint", "out"]).code(), Some(0));
+    let exported = project.run(&["test", "--on", "out", "--format", "json"]).json();
+    assert_eq!(exported["answers"], patched["answers"], "an export has the numbers of the patch");
+    assert_eq!((&exported["after"]["kind"], &exported["after"]["name"]), (&"checkpoint".into(), &"out".into()));
+    let base = project.run(&["test", "--on", "model", "--no-damage"]);
+    assert_eq!(base.code(), Some(1), "{}", base.whole());
+    assert!(base.out().contains("model: 0 of 3 edits hold"), "{}", base.whole());
+    for (folder, said) in [("edits", "contains neither"), ("nowhere", "is not a folder")] {
+        let run = project.run(&["test", "--on", folder]);
+        assert!(run.code() == Some(2) && run.err().contains(said), "{}", run.whole());
+    }
+    project.write("out/config.json", &project.read("out/config.json").replace("\"n_head\": 4", "\"n_head\": 2"));
+    let other = project.run(&["test", "--on", "out"]);
+    assert!(other.code() == Some(2) && other.err().contains("another shape"), "{}", other.whole());
+    assert_eq!(project.run(&["test", "--on", "out", "--update"]).code(), Some(2));
+}

@@ -1,6 +1,6 @@
 //! Implements `test`: checks whether the patched model answers as the edits and probes expect.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::report::{ReportArguments, deliver, have_places};
 use crate::behaviour::PromptKind;
@@ -9,21 +9,20 @@ use crate::behaviour::cache::MeasurementCache;
 use crate::behaviour::expectation::Expectation;
 use crate::cli::context::Context;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
-use crate::digest::Digest;
 use crate::pipeline::link_inputs::prepare;
 use crate::pipeline::obtain_patch::setup_for_lock;
 use crate::pipeline::plan::select_edits;
 use crate::pipeline::statistics::load_or_compute_changed;
-use crate::pipeline::{BuildContext, locked_patch, plan};
+use crate::pipeline::{Base, BuildContext, locked_patch, plan};
 use crate::project::lock::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
-use crate::project::{Lock, Project};
+use crate::project::{Edit, Lock, Project};
 use crate::regular_file;
 use crate::report::Outcome;
 use crate::report::{self, Culprit, Report, ReportSide, ReportVerb, SideKind, Verdict};
 use crate::review::answers::answer;
 use crate::review::bisect::culprits;
 use crate::review::measure::{ModelPair, PatchedModel};
-use crate::review::side::{BASE, WORKTREE};
+use crate::review::side::{BASE, DiffContext, Side, WORKTREE};
 use crate::review::test_run::{TestInput, TestRun};
 use crate::store::{Store, atomic};
 
@@ -47,6 +46,10 @@ pub(super) struct Arguments {
     /// For each failure, find the edit that causes it
     #[arg(long)]
     bisect: bool,
+    /// Ask this model instead of the patched one: a folder with a descendant of the same shape, for example fine-tuned or
+    /// quantised and read back; shows which edits survived
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["update", "bisect"])]
+    on: Option<PathBuf>,
     /// Also generate a text after every prompt, greedily, and show what both models say
     #[arg(long)]
     said: bool,
@@ -62,6 +65,11 @@ impl Arguments {
     /// `None`.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.reports.reports.first().map(|_| "a report")
+    }
+
+    /// Returns whether both models generate a text after every prompt.
+    fn texts(&self, project: &Project) -> bool {
+        self.said || self.texts.is_some() || project.config.test.max_repeats.is_some()
     }
 }
 
@@ -83,6 +91,9 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     }
     let edits = select_edits(project, &arguments.only)?;
     let base = context.base(project, store, false)?;
+    if let Some(folder) = &arguments.on {
+        return test_descendant(context, arguments, (project, &base, store), &edits, folder);
+    }
     let lock = locked_patch::lock(project, &base, store)?;
     let id = lock.patch.id;
     let patch = locked_patch::patch(store, &id)?;
@@ -90,7 +101,7 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
     let mut sources = project.edits.sources.clone();
     let whole = arguments.only.is_empty();
     let (after, cache) = (|| patched.model(), MeasurementCache::new(store, base.locked.digest, None, Some(id)));
-    let texts = arguments.said || arguments.texts.is_some() || project.config.test.max_repeats.is_some();
+    let texts = arguments.texts(project);
     let pair = ModelPair { before: &base.model, after: &after, cache, texts, progress: &context.ui };
     let (prefaces, damage, tasks) = (lock.prefaces(&project.edits), !arguments.no_damage, !arguments.no_tasks);
     let subject =
@@ -106,7 +117,53 @@ fn run_test(context: &Context, arguments: &Arguments, project: &Project, store: 
         atomic::write(file, texts_file(&trial).as_bytes())?;
     }
     context.show(&of_the_set(&trial.findings), &sources);
-    let report = reported(context, arguments, &subject, (&id, patch.to_bytes().len()), trial, culprits, &sources);
+    let side = ReportSide {
+        name: WORKTREE.to_owned(),
+        kind: SideKind::Worktree,
+        commit: None,
+        patch: Some(id.to_string()),
+        size: Some(patch.to_bytes().len() as u64),
+        facts: edits.len(),
+    };
+    let report = reported(context, arguments, &subject, side, trial, culprits, &sources);
+    Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
+}
+
+/// Asks the expectations of a model in a folder, such as a fine-tuned or quantised export. Nothing is cached, because
+/// the weights of such a model have no digest.
+fn test_descendant(
+    context: &Context,
+    arguments: &Arguments,
+    (project, base, store): (&Project, &Base, &Store),
+    edits: &[&Edit],
+    folder: &Path,
+) -> Result<Outcome, Failure> {
+    let name = folder.display().to_string();
+    let model = Side::checkpoint(&name, DiffContext { project, base, store, progress: &context.ui })?.model;
+    let prefaces = project.lock()?.map(|lock| lock.prefaces(&project.edits)).unwrap_or_default();
+    let (after, cache) = (|| Ok(&model), MeasurementCache::disabled());
+    let texts = arguments.texts(project);
+    let subject = TestInput {
+        project,
+        base,
+        store,
+        pair: ModelPair { before: &base.model, after: &after, cache, texts, progress: &context.ui },
+        edits,
+        whole: arguments.only.is_empty(),
+        damage: !arguments.no_damage,
+        tasks: !arguments.no_tasks,
+        prefaces: &prefaces,
+    };
+    // `corrigenda.accepted` is about the patch of the project, so no failure of another model is accepted.
+    let trial = TestRun::new(&subject, &Acceptances::default())?;
+    if let Some(file) = &arguments.texts {
+        atomic::write(file, texts_file(&trial).as_bytes())?;
+    }
+    let sources = project.edits.sources.clone();
+    context.show(&of_the_set(&trial.findings), &sources);
+    let side =
+        ReportSide { name, kind: SideKind::Checkpoint, commit: None, patch: None, size: None, facts: edits.len() };
+    let report = reported(context, arguments, &subject, side, trial, Vec::new(), &sources);
     Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
 }
 
@@ -194,20 +251,14 @@ fn reported(
     context: &Context,
     arguments: &Arguments,
     subject: &TestInput<'_, '_>,
-    (id, size): (&Digest, usize),
+    after: ReportSide,
     trial: TestRun<'_>,
     culprits: Vec<Culprit>,
     sources: &Sources,
 ) -> Report {
     let outcome = if trial.passes() { Outcome::Ok } else { Outcome::Findings };
-    let side = |name: &str, kind, patch: Option<&Digest>| ReportSide {
-        name: name.to_owned(),
-        kind,
-        commit: None,
-        patch: patch.map(Digest::to_string),
-        size: patch.map(|_| size as u64),
-        facts: if patch.is_some() { subject.edits.len() } else { 0 },
-    };
+    let before =
+        ReportSide { name: BASE.to_owned(), kind: SideKind::Base, commit: None, patch: None, size: None, facts: 0 };
     let asked = trial.expectations.iter().zip(&trial.predictions).zip(&trial.judgements);
     let answers: Vec<_> = asked
         .map(|((one, both), judgement)| answer(&subject.base.tokens, sources, one, both, judgement.clone()))
@@ -216,12 +267,14 @@ fn reported(
     let flag = |set, flag| if set { flag } else { "" };
     let skipped = [flag(arguments.no_damage, " --no-damage"), flag(arguments.no_tasks, " --no-tasks")];
     let by = subject.project.config.test.by.unwrap_or_default();
-    let flags = [&*skipped.concat(), flag(arguments.bisect, " --bisect"), flag(arguments.said, " --said")].concat();
+    let on = arguments.on.as_ref().map_or_else(String::new, |folder| format!(" --on {}", folder.display()));
+    let flags =
+        [&*skipped.concat(), &on, flag(arguments.bisect, " --bisect"), flag(arguments.said, " --said")].concat();
     Report {
         edits: Some(subject.edits.len()),
         base: Some(report::ReportBase { name: subject.base.name(), digest: subject.base.locked.digest.to_string() }),
-        before: Some(side(BASE, SideKind::Base, None)),
-        after: Some(side(WORKTREE, SideKind::Worktree, Some(id))),
+        before: Some(before),
+        after: Some(after),
         consequences: report::Consequences::of(&answers, trial.not_asked),
         answers,
         protocols: trial.gates.iter().map(|gate| (gate.name.as_str(), gate.name.protocol(by))).collect(),

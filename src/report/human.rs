@@ -264,7 +264,9 @@ fn totals(report: &Report, groups: &[Group<'_>]) -> String {
         (_, 0) => None,
         (met, all) => Some(format!("{met} of {all} {rest}")),
     };
-    let patch = report.after.as_ref().and_then(|side| side.patch.as_deref()).unwrap_or_default();
+    let patch = report.after.as_ref().and_then(|side| side.patch.as_deref()).map(|id| format!("patch {}", short(id)));
+    let name = report.after.as_ref().map(|side| escape_controls(&side.name));
+    let tested = patch.or(name).unwrap_or_default();
     let kinds: [(&[PromptKind], &str); 4] = [
         (&[PromptKind::Edit], "edits hold"),
         (&[PromptKind::Alias], "aliases hold"),
@@ -274,7 +276,7 @@ fn totals(report: &Report, groups: &[Group<'_>]) -> String {
     let said: Vec<String> = kinds.into_iter().filter_map(said).collect();
     let accepted = all.iter().filter(|answer| answer.verdict == Some(Verdict::Accepted)).count();
     let accepted = if accepted == 0 { String::new() } else { format!(" (* {accepted} accepted)") };
-    format!("patch {}: {}{accepted}", short(patch), said.join(", "))
+    format!("{tested}: {}{accepted}", said.join(", "))
 }
 
 /// Formats the report of `diff`: the changes of facts, weights and answers. Lists all prompts if `all` is true,

@@ -154,6 +154,15 @@ impl Side {
         if path.join(PROJECT_FILE).is_file() {
             return Self::other_project(name, Project::load(&path)?, context);
         }
+        Self::checkpoint(name, context)
+    }
+
+    /// Opens a folder with a model of the same shape as the base.
+    ///
+    /// # Errors
+    /// If the folder has no model that can be opened, or a model of another shape.
+    pub fn checkpoint(name: &str, context: DiffContext<'_>) -> Result<Self, Failure> {
+        let path = PathBuf::from(name);
         let wrong = |message: String| {
             let finding = Diagnostic::new(Code::SideUnusable, message);
             Failure::from(finding.help("give a folder with a corrigenda.toml, or one with a model's config.json"))
