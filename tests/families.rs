@@ -144,6 +144,32 @@ fn incremental_decoding_equals_a_full_pass() {
     }
 }
 
+/// Greedy decoding, alone and in a batch with a shorter prompt, adds the tokens that `generate` of transformers adds in
+/// float64.
+#[test]
+fn every_family_decodes_as_transformers_does() {
+    for case in cases() {
+        let (_folder, model) = opened(&case, Dtype::F32, false);
+        let (row, want) = (ids(&case.0["ids"]), ids(&case.0["greedy"]));
+        for prompts in [vec![&row[..]], vec![&row[..5], &row]] {
+            let mut generation = Generation::new(&model, prompts.len());
+            let mut logits = generation.push(&prompts);
+            let mut told = Vec::new();
+            for _ in 0..want.len() {
+                let best: Vec<u32> = logits.chunks(model.spec().vocabulary).map(top).collect();
+                told.push(*best.last().expect("a prompt"));
+                logits = generation.push(&best.iter().map(std::slice::from_ref).collect::<Vec<_>>());
+            }
+            assert_eq!(told, want, "{}, {} prompts", case.name(), prompts.len());
+        }
+    }
+}
+
+/// Returns the token with the largest logit; of equal logits, the one with the lowest id.
+fn top(logits: &[f32]) -> u32 {
+    (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best }) as u32
+}
+
 /// Returns the error and the hint for the checkpoint of a case after `change`; the checkpoint must not open.
 fn refused(name: &str, sharded: bool, change: impl FnOnce(&Path)) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -456,9 +482,9 @@ fn a_trained_llama_generates_its_story() {
         let first = numbers(&story["logits"]);
         assert!(distance(&logits, &first) < 1e-4, "{prompt}: {:e}", distance(&logits, &first));
         for _ in 0..ids(&story["greedy"]).len() {
-            let best = (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best });
-            row.push(best as u32);
-            logits = text.push(&[&[best as u32]]);
+            let best = top(&logits);
+            row.push(best);
+            logits = text.push(&[&[best]]);
         }
         let told = &row[row.len() - ids(&story["greedy"]).len()..];
         assert_eq!(told, ids(&story["greedy"]), "{prompt}");

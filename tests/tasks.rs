@@ -139,6 +139,13 @@ fn every_mistake_of_all_tasks_is_reported() {
     let run = project.run(&["test"]);
     assert_eq!(run.code(), Some(2));
     insta::assert_snapshot!("bad_tasks", run.whole());
+    // `check` reads no model, so it cannot know which questions are too long.
+    let checked = project.run(&["check"]);
+    assert_eq!(checked.code(), Some(2));
+    let errors =
+        |text: String| text.lines().filter(|line| line.starts_with("error")).map(str::to_owned).collect::<Vec<_>>();
+    let known = errors(run.err()).into_iter().filter(|line| !line.contains("longer than the context"));
+    assert_eq!(errors(checked.err()), known.collect::<Vec<_>>());
 }
 
 #[test]

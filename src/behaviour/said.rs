@@ -43,16 +43,16 @@ impl SaidText {
     /// accepted answers, and `never` the answers that the model should not give any more.
     pub fn judge(text: &str, answers: &[&str], never: &[&str], chat: bool) -> Self {
         let sentence = first_sentence(text, answers);
-        let (own, all) = (words(sentence), words(text));
+        let (own, all) = (Words::of(sentence), Words::of(text));
         let part = if chat { &all } else { &own };
-        let contains = |answer: &&str| occurrences(part, &words(answer)) > 0;
+        let answers: Vec<Words> = answers.iter().map(|answer| Words::of(answer)).collect();
         Self {
             text: text.to_owned(),
-            exact: answers.iter().any(|answer| own == words(answer)),
-            contains: answers.iter().any(contains),
+            exact: answers.iter().any(|answer| own.plain == answer.plain),
+            contains: answers.iter().any(|answer| part.contain(answer)),
             // An old answer that is a part of an accepted one, such as `York` of `New York`, is not forbidden there.
-            forbidden: never.iter().any(|old| is_said_outside(part, &words(old), answers)),
-            repeats: answers.iter().any(|answer| occurrences(&own, &words(answer)) > 1) || loops(&all),
+            forbidden: never.iter().any(|old| part.is_said_outside(&Words::of(old), &answers)),
+            repeats: answers.iter().any(|answer| own.occurrences(answer) > 1) || loops(&all.plain),
         }
     }
 
@@ -87,8 +87,59 @@ pub fn first_sentence<'t>(text: &'t str, answers: &[&str]) -> &'t str {
     text
 }
 
-/// Returns the words of a text after normalisation. If the text has only punctuation and articles, they are its words.
-pub fn words(text: &str) -> Vec<String> {
+/// The words of a text after normalisation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// All words. If the text has only punctuation, its parts between white space are the words.
+    all: Vec<String>,
+    /// The words without articles; all words if the text has only articles.
+    plain: Vec<String>,
+}
+
+impl Words {
+    pub fn of(text: &str) -> Self {
+        let all = split(text);
+        let plain: Vec<String> = all.iter().filter(|word| !is_article(word)).cloned().collect();
+        Self { plain: if plain.is_empty() { all.clone() } else { plain }, all }
+    }
+
+    /// Returns whether `answer` occurs in this text as whole words.
+    pub fn contain(&self, answer: &Self) -> bool {
+        self.occurrences(answer) > 0
+    }
+
+    /// Returns how often `answer` occurs in this text, without overlaps.
+    fn occurrences(&self, answer: &Self) -> usize {
+        let articles = answer.has_only_articles();
+        places(self.compared(articles), answer.compared(articles)).len()
+    }
+
+    /// Returns whether `old` occurs in this text at a place that is not part of an accepted answer.
+    fn is_said_outside(&self, old: &Self, answers: &[Self]) -> bool {
+        let articles = old.has_only_articles();
+        let text = self.compared(articles);
+        let mut covered = vec![false; text.len()];
+        for answer in answers.iter().map(|answer| answer.compared(articles)) {
+            for at in places(text, answer) {
+                covered[at..at + answer.len()].fill(true);
+            }
+        }
+        let old = old.compared(articles);
+        places(text, old).into_iter().any(|at| !covered[at..at + old.len()].iter().all(|covered| *covered))
+    }
+
+    /// Returns the words to compare: with articles if the text to find has nothing else, such as the answer `A`.
+    fn compared(&self, articles: bool) -> &[String] {
+        if articles { &self.all } else { &self.plain }
+    }
+
+    fn has_only_articles(&self) -> bool {
+        self.all.iter().all(|word| is_article(word))
+    }
+}
+
+/// Returns the words of a text after normalisation, with articles.
+fn split(text: &str) -> Vec<String> {
     let lower = text.nfc().collect::<String>().to_lowercase();
     let mut spaced = String::with_capacity(lower.len());
     for (at, letter) in lower.char_indices() {
@@ -109,9 +160,12 @@ pub fn words(text: &str) -> Vec<String> {
         }
     }
     let plain = spaced.replace("'s", "").replace('\'', "");
-    let found: Vec<String> =
-        plain.split_whitespace().filter(|word| !["a", "an", "the"].contains(word)).map(str::to_owned).collect();
+    let found: Vec<String> = plain.split_whitespace().map(str::to_owned).collect();
     if found.is_empty() { lower.split_whitespace().map(str::to_owned).collect() } else { found }
+}
+
+fn is_article(word: &str) -> bool {
+    ["a", "an", "the"].contains(&word)
 }
 
 fn is_apostrophe(letter: char) -> bool {
@@ -134,11 +188,6 @@ fn is_inside_number(text: &str, at: usize) -> bool {
     digit(text[..at].chars().next_back()) && digit(text[at + 1..].chars().next())
 }
 
-/// Returns how often `answer` occurs in `text`, without overlaps.
-fn occurrences(text: &[String], answer: &[String]) -> usize {
-    places(text, answer).len()
-}
-
 /// Returns the indices in `text` at which `answer` starts, without overlaps.
 fn places(text: &[String], answer: &[String]) -> Vec<usize> {
     let (mut found, mut at) = (Vec::new(), 0);
@@ -151,17 +200,6 @@ fn places(text: &[String], answer: &[String]) -> Vec<usize> {
         }
     }
     found
-}
-
-/// Returns whether `old` occurs in `text` at a place that is not part of an accepted answer.
-fn is_said_outside(text: &[String], old: &[String], answers: &[&str]) -> bool {
-    let mut covered = vec![false; text.len()];
-    for answer in answers.iter().map(|answer| words(answer)) {
-        for at in places(text, &answer) {
-            covered[at..at + answer.len()].fill(true);
-        }
-    }
-    places(text, old).into_iter().any(|at| !covered[at..at + old.len()].iter().all(|covered| *covered))
 }
 
 /// Returns whether a text ends with the same phrase [`REPETITIONS`] times.
@@ -207,10 +245,21 @@ mod tests {
     }
 
     #[test]
+    fn an_article_is_an_answer_if_it_is_the_whole_answer() {
+        assert_eq!(judge(" A, they say", &["A"]), (false, true, false));
+        assert_eq!(judge(" a.", &["A"]), (true, true, false));
+        assert_eq!(judge(" The city is Rome", &["A"]), (false, false, false));
+        assert_eq!(judge(" The Rome", &["Rome"]), (true, true, false));
+        let said = SaidText::judge(" The A Team", &["Team"], &["A"], false);
+        assert!(said.exact && said.forbidden);
+    }
+
+    #[test]
     fn scripts_without_spaces_and_marks() {
         assert_eq!(judge("東京です", &["東京"]), (false, true, false));
         assert_eq!(judge(" Zu\u{308}rich", &["Zürich"]), (true, true, false));
         assert_eq!(judge(" दिल्ली", &["दिल्ली"]), (true, true, false));
+        let words = |text| Words::of(text).plain;
         assert_eq!(words("The The"), ["the", "the"]);
         assert_eq!(words("!"), ["!"]);
         assert_eq!(words("“An” Jean-Luc’s O'Brien, e.g."), ["jean", "luc", "obrien", "eg"]);
@@ -243,7 +292,8 @@ mod tests {
             prop_assert!(alone.contains);
             let in_sentence = SaidText::judge(&text, &[&answer.to_uppercase().to_lowercase()], &[], true);
             prop_assert!(in_sentence.contains);
-            prop_assert_eq!(words(&words(&answer).join(" ")), words(&answer));
+            let words = Words::of(&answer);
+            prop_assert_eq!(Words::of(&words.all.join(" ")), words);
         }
     }
 }

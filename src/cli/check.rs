@@ -1,13 +1,15 @@
-//! Implements `check`: checks the project's files for syntax, contradictions and violations of the policy.
+//! Implements `check`: checks the project's files for syntax, contradictions and violations of the policy, and the files
+//! of its tasks for questions that cannot be asked.
 
 use super::report::{ReportArguments, deliver};
 use crate::cli::context::Context;
 use crate::diagnostics::{Diagnostic, Findings, Sources, summary};
+use crate::pipeline::tasks::task_mistakes;
 use crate::project::Project;
 use crate::report::Outcome;
 use crate::report::{Report, ReportVerb};
 
-/// Check the project file and every edit: syntax, TOML keys, contradictions, policy (reads no model)
+/// Check the project file, every edit and task: syntax, TOML keys, contradictions, policy (reads no model)
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -21,9 +23,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
             // `check` reads the files of all models, so `--model` has no effect except that the given name is checked.
             let unknown = context.selected_model().and_then(|name| project.config.choose(Some(&name)).err());
             let expired = context.expired(&project);
-            let findings = [unknown.into_iter().collect(), project.warnings.clone(), expired].concat();
+            let mut sources = project.edits.sources.clone();
+            let tasks = task_mistakes(&project, &mut sources);
+            let findings = [unknown.into_iter().collect(), project.warnings.clone(), expired, tasks].concat();
             let edits = project.edits.edits.len();
-            checked(context, Some(edits), &findings, &project.edits.sources)
+            checked(context, Some(edits), &findings, &sources)
         }
         Err(Findings { diagnostics, sources }) => checked(context, None, &diagnostics, &sources),
     }

@@ -4,7 +4,7 @@ use super::Base;
 use crate::behaviour::task::compare::{TaskModel, compare};
 use crate::behaviour::task::read::read;
 use crate::behaviour::task::{EncodedTask, TaskResult};
-use crate::diagnostics::{Code, Diagnostic, Failure};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::FieldHasher;
 use crate::progress::Progress;
 use crate::project::{Limit, Project, TaskConfig, TaskScorer};
@@ -30,6 +30,15 @@ pub fn read_tasks(project: &Project, base: &Base) -> Result<Vec<EncodedTask>, Fa
         }
     }
     if findings.is_empty() { Ok(tasks) } else { Err(Failure::invalid(findings, &sources)) }
+}
+
+/// Reads the files of all tasks of a project without a model. Adds their texts to `sources`, and returns all mistakes.
+pub fn task_mistakes(project: &Project, sources: &mut Sources) -> Vec<Diagnostic> {
+    let mistakes = |config: &TaskConfig| {
+        let path = project.config.resolve(&config.file);
+        read(config, &path, project.config.file, sources).err().unwrap_or_default()
+    };
+    project.config.tasks.iter().flat_map(mistakes).collect()
 }
 
 fn too_long(project: &Project, config: &TaskConfig) -> Diagnostic {

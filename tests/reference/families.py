@@ -21,6 +21,7 @@ IDS = 0x1D500000  # + number of the case
 DELTA = 0xDE17B000  # + number of the case
 WIDTH, BLOCKS, HEADS, INNER, VOCABULARY, CONTEXT = 32, 3, 4, 48, 64, 64
 LAYER, TOKENS, MIDDLE = 1, 12, 5
+GREEDY = 32  # The number of tokens that are decoded greedily after the ids.
 SCORED = [9, 10, 11]
 # The position of delta; default: 4. With a window of 4 in the last block, position 4 does not affect the scored ones.
 DELTA_AT = {"mistral": 8, "qwen2-window": 8, "ministral": 8}
@@ -492,6 +493,25 @@ def token_ids(number, count):
     return out
 
 
+def greedy(model, ids):
+    """Returns the tokens that greedy decoding adds to the ids, and the least gap between the two largest logits."""
+    model.generation_config.eos_token_id = None
+    with torch.no_grad():
+        out = model.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=GREEDY,
+            pad_token_id=0,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    told = out.sequences[0, len(ids) :].tolist()
+    assert len(told) == GREEDY
+    best = torch.stack([logits[0] for logits in out.logits]).topk(2).values
+    return told, (best[:, 0] - best[:, 1]).min().item()
+
+
 class wide_inside:
     """Replaces float32 by float64 where the models cast to float32 whatever their dtype is."""
 
@@ -547,6 +567,9 @@ def main():
         assert seen[-1].abs().max() > 1e-3, f"{name}: no gradient"
         check_keys(name, config, ids, seen[0][1])
 
+        told, gap = greedy(wide, ids)
+        assert gap > 1e-5, f"{name}: two tokens are equally likely within {gap:.1e}"
+
         again = observe(narrow, config, ids, at) + gradient(narrow, config, ids, position, labels, delta.float())
         worst = [(a - b.double()).abs().max().item() for a, b in zip(seen, again)]
         with wide_inside():
@@ -562,6 +585,7 @@ def main():
                 "tensors": {tensor: list(shape) for tensor, shape in ordered(config)},
                 "layer": LAYER,
                 "ids": ids,
+                "greedy": told,
                 "logits_last": common.f32(logits[1]),
                 "logits_middle": common.f32(logits[0]),
                 "hidden_last": common.f32(states[:, 1]),

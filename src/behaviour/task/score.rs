@@ -3,9 +3,10 @@
 use super::Protocol;
 use super::encode::EncodedItem;
 use crate::behaviour::Question;
-use crate::behaviour::continuation::{ContinuationOptions, continuation};
+use crate::behaviour::continuation::{ContinuationOptions, continuations};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::rows::softmax;
+use crate::progress::NoProgress;
 
 /// The maximum number of tokens that a model generates as the answer to a question.
 pub(crate) const TEXT_TOKENS: usize = 32;
@@ -35,8 +36,8 @@ impl Answers {
             return if finite { Ok(Self::Likelihoods(found)) } else { Err(ModelError::Overflow) };
         }
         let greedy = ContinuationOptions { tokens: TEXT_TOKENS, seed: None };
-        let rows = questions.iter().filter_map(EncodedItem::row);
-        rows.map(|row| continuation(model, tokens, row, greedy)).collect::<Result<_, _>>().map(Self::Texts)
+        let rows: Vec<&[u32]> = questions.iter().filter_map(EncodedItem::row).collect();
+        continuations(model, tokens, &rows, greedy, &NoProgress).map(Self::Texts)
     }
 
     /// Returns whether the answer to each question is right by the protocol.

@@ -1,8 +1,7 @@
 //! Decides whether a generated text gives the right answer to a question.
 
-use unicode_normalization::UnicodeNormalization;
-
 use super::forms::letter;
+use crate::behaviour::said::Words;
 
 /// What a generated text must contain to be right. Only the first line of the text that is not blank is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +22,8 @@ impl Wanted {
         let line = text.trim_start().lines().next().unwrap_or_default();
         match self {
             Self::Contains(accepted) => {
-                let said = words(line);
-                accepted.iter().any(|wanted| has_words(&said, &words(wanted)))
+                let said = Words::of(line);
+                accepted.iter().any(|wanted| said.contain(&Words::of(wanted)))
             }
             Self::Choice { choices, right } => named(line, choices) == Some(*right),
         }
@@ -40,23 +39,10 @@ fn named(line: &str, choices: &[String]) -> Option<usize> {
         let rest = open.strip_prefix(letter(*at));
         rest.is_some_and(|rest| rest.trim().is_empty() || rest.starts_with(['.', ')', ':', ',']))
     });
-    let said = words(line);
-    let mut found = (0..choices.len()).filter(|at| has_words(&said, &words(&choices[*at])));
+    let said = Words::of(line);
+    let mut found = (0..choices.len()).filter(|at| said.contain(&Words::of(&choices[*at])));
     let only = found.next().filter(|_| found.next().is_none());
     lettered.or(only)
-}
-
-/// Returns the words of a text in lower case: the parts between characters that are neither letters nor digits. A text
-/// without letters and digits is one word, so that an answer such as `+` can be found.
-fn words(text: &str) -> Vec<String> {
-    let text: String = text.nfc().collect::<String>().to_lowercase();
-    let parts = text.split(|character: char| !character.is_alphanumeric());
-    let found: Vec<String> = parts.filter(|part| !part.is_empty()).map(str::to_owned).collect();
-    if found.is_empty() { text.split_whitespace().map(str::to_owned).collect() } else { found }
-}
-
-fn has_words(said: &[String], wanted: &[String]) -> bool {
-    !wanted.is_empty() && said.windows(wanted.len()).any(|window| window == wanted)
 }
 
 #[cfg(test)]
