@@ -126,6 +126,48 @@ fn every_editor_gives_reproducible_numbers() {
     assert!(json["rows"][0]["fluency"].is_number() && json["rows"][1]["fluency"].is_null(), "{}", json["rows"]);
 }
 
+/// One batch of all records is a set, and the first batch is measured as if it were alone.
+#[test]
+fn batches_are_measured_after_each_and_at_the_end() {
+    let project = project();
+    let arguments = ["bench", "counterfact", "records.json", "--editors", ALL, "--batch", "2", "--sequence", "1,2"];
+    let more = ["--said", "--generate", "0", "--resume", "rows.jsonl"];
+    let run = project.run(&[&arguments[..], &more, &["--format", "json", "--out", "charts"]].concat());
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let json = run.json();
+    let all = json["sequences"].as_array().expect("sequences");
+    let of = |batch: usize, editor: &str| {
+        let found = all.iter().find(|one| one["batch"] == batch && one["after-all"]["editor"] == editor);
+        found.unwrap_or_else(|| panic!("{editor} in batches of {batch}"))
+    };
+    for set in json["sets"].as_array().expect("sets") {
+        let editor = set["editor"].as_str().expect("a name");
+        for part in ["measured", "said"] {
+            let whole = of(2, editor);
+            assert_eq!(whole["after-each"][part], set[part], "{editor}: {part}");
+            assert_eq!(whole["after-all"][part], set[part], "{editor}: {part}");
+            assert_eq!(of(1, editor)["after-all"][part].as_array().map(Vec::len), Some(2), "{editor}: {part}");
+        }
+        let rows = json["rows"].as_array().expect("rows");
+        let alone = rows.iter().find(|row| row["editor"] == editor).expect("the first record");
+        assert_eq!(of(1, editor)["after-each"]["measured"][0], alone["measured"], "{editor}");
+    }
+    let set = json["sets"].as_array().expect("sets").iter().find(|set| set["editor"] == "rome-sequential");
+    assert_eq!(of(1, "rome-sequential")["after-all"]["measured"], set.expect("a set")["measured"]);
+    for editor in ["rome-closed", "memit", "ft"] {
+        let one = of(1, editor);
+        assert_ne!(one["after-each"]["measured"][0], one["after-all"]["measured"][0], "{editor}");
+        assert!(one["after-all"]["damage"].is_array() && one["after-each"]["damage"].is_null(), "{one}");
+    }
+    for name in ["after-each.md", "after-all.md"] {
+        assert!(project.read(&format!("charts/{name}")).contains("rome × 2 by 1"), "{name}");
+    }
+    let rows = project.read("rows.jsonl");
+    let again = project.run(&[&arguments[..], &more].concat());
+    assert_eq!(project.read("rows.jsonl"), rows);
+    assert!(again.out().contains("after all batches") && again.out().contains("memit × 2 by 1"), "{}", again.out());
+}
+
 #[test]
 fn rome_with_the_identity_needs_no_statistics() {
     let project = project();
@@ -298,6 +340,10 @@ fn failed_edits_do_not_stop_a_run() {
     assert_eq!((failed.len(), &failed[0]["editor"], &failed[0]["size"]), (1, &"rome-closed".into(), &3.into()));
     assert!(failed[0]["why"].as_str().is_some_and(|why| why.contains("have the same key")), "{failed:?}");
     assert!(project.read("charts/together.md").contains("Failed: rome-closed, 1 edit; 3 at once: "));
+    let batches =
+        ["bench", "counterfact", "records.json", "--editors", "rome-closed", "--sequence", "3", "--batch-only"];
+    let batches = project.run(&batches);
+    assert!(batches.out().contains("rome-closed, 1 edit; 3 in batches of 3: "), "{}", batches.whole());
     let rows = project.read("rows.jsonl");
     let again = project.run(&[&arguments[..], &kept].concat());
     assert_eq!(project.read("rows.jsonl"), rows, "what failed is not tried again");
@@ -308,10 +354,12 @@ fn failed_edits_do_not_stop_a_run() {
 fn refused_runs_state_the_reason() {
     let project = project();
     project.write("none.json", "[]");
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["nowhere.json"], "nowhere.json"),
         (&["none.json"], "there is no record to edit"),
         (&["records.json", "--batch", "9"], "`--batch 9` is more than 2 records"),
+        (&["records.json", "--sequence", "9"], "`--sequence 9` is more than 2 records"),
+        (&["records.json", "--batch-only"], "<--batch <N>|--sequence <N>>"),
         (&["records.json", "--batch", "0"], "a number of records, or `all`"),
         (&["records.json", "--set", "rome.steps=3"], "rome.refine-steps: steps of refinement"),
         (&["records.json", "--editors", "ft", "--set", "ft.layer=99"], "ft.layer: "),

@@ -143,7 +143,7 @@ fn every_mistake_of_all_tasks_is_reported() {
     let checked = project.run(&["check"]);
     assert_eq!(checked.code(), Some(2));
     let errors =
-        |text: String| text.lines().filter(|line| line.starts_with("error")).map(str::to_owned).collect::<Vec<_>>();
+        |whole: String| whole.lines().filter(|line| line.starts_with("error")).map(str::to_owned).collect::<Vec<_>>();
     let known = errors(run.err()).into_iter().filter(|line| !line.contains("longer than the context"));
     assert_eq!(errors(checked.err()), known.collect::<Vec<_>>());
 }

@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::research::bench::editors::Overrides;
 use crate::research::bench::metrics::said::SaidForm;
 use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
+use crate::research::bench::sequence::SequenceResult;
 use crate::research::bench::table::GridRow;
 
 /// The JSON that `bench --format json` prints, without the fields that all commands print. It is also written to
@@ -34,7 +35,7 @@ pub(in crate::cli) struct BenchAnswer<'a> {
     pub settings: &'a BenchSettings,
     /// How each trained editor was trained: its name, the training data, the steps and its address in the store.
     pub trained: Vec<String>,
-    /// The protocol of each column of `alone` and `together`: how its numbers are made. Numbers of different protocols
+    /// The protocol of each column of the tables: how its numbers are made. Numbers of different protocols
     /// are not comparable.
     pub protocols: BTreeMap<&'static str, Protocol>,
     /// The metrics of records that are edited one at a time, with one row per editing method and one row for the
@@ -43,10 +44,17 @@ pub(in crate::cli) struct BenchAnswer<'a> {
     /// The metrics of sets of records that are edited at once, with one row per set size and editing method; null
     /// without `--batch`.
     pub together: Option<Vec<GridRow<'a>>>,
+    /// The metrics of records that are edited in batches, one batch after the other, measured right after each batch, with
+    /// one row per batch size and editing method; null without `--sequence`.
+    pub after_each: Option<Vec<GridRow<'a>>>,
+    /// The metrics of the same records on the model after the last batch; null without `--sequence`.
+    pub after_all: Option<Vec<GridRow<'a>>>,
     /// The metrics of each record, on the unedited base and after each editing method has edited the record alone.
     pub rows: Vec<&'a RecordResult>,
     /// The metrics of each set of records, after an editing method has edited all records of the set at once.
     pub sets: Vec<&'a BatchResult>,
+    /// The metrics of each record that is edited in batches.
+    pub sequences: Vec<&'a SequenceResult>,
 }
 
 /// The settings that a `bench` run used. Together with the records and the editing methods, they determine the metrics.

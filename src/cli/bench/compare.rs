@@ -29,11 +29,12 @@ use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::research::bench::metrics::said::SaidForm;
 use crate::research::bench::references;
 use crate::research::bench::results_log::{LogLine, ResultsLog, ResultsLogError};
-use crate::research::bench::run::{Bench, FailedEdit, GenerationOptions, References, knows};
+use crate::research::bench::run::{Bench, EditedRecords, FailedEdit, GenerationOptions, References, knows};
 use crate::research::bench::sample::sample_records;
 use crate::store::Store;
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("sets").multiple(true).args(["batch", "sequence"]))]
 pub(in crate::cli) struct Arguments {
     /// The dataset, which determines the schema of the records in the file
     #[arg(value_enum)]
@@ -55,8 +56,12 @@ pub(in crate::cli) struct Arguments {
     /// Also edit sets of this many records at once: 1,10,100, or `all` for all records
     #[arg(long, value_name = "N", value_delimiter = ',')]
     pub(super) batch: Vec<Size>,
-    /// Do not edit single records, only the sets of `--batch`
-    #[arg(long, requires = "batch")]
+    /// Also edit all records in batches of this many, each on the model with the earlier batches; each batch is measured
+    /// after itself, and all records at the end
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    sequence: Vec<u32>,
+    /// Do not edit single records, only the sets of `--batch` and `--sequence`
+    #[arg(long, requires = "sets")]
     batch_only: bool,
     /// Generate text after the generation prompts of every Nth record, for the metrics GE (entropy) and RS (similarity
     /// to reference texts); 0 for none
@@ -122,6 +127,19 @@ impl Arguments {
             Size::All => Ok(count),
         };
         let sizes: BTreeSet<usize> = self.batch.iter().map(size).collect::<Result<_, _>>()?;
+        Ok(sizes.into_iter().collect())
+    }
+
+    /// Returns the distinct batch sizes of `--sequence` in ascending order.
+    ///
+    /// # Errors
+    /// If a batch size is greater than `count`, the number of records.
+    fn batch_sizes(&self, count: usize) -> Result<Vec<usize>, Failure> {
+        let size = |size: &u32| match usize::try_from(*size) {
+            Ok(size) if size <= count => Ok(size),
+            _ => Err(refused(format!("`--sequence {size}` is more than {count} records"))),
+        };
+        let sizes: BTreeSet<usize> = self.sequence.iter().map(size).collect::<Result<_, _>>()?;
         Ok(sizes.into_iter().collect())
     }
 
@@ -208,7 +226,7 @@ fn run_editors(
         None => None,
     };
     let (cases, left) = prepare_cases(context, arguments, &eval, cases)?;
-    let sizes = arguments.sizes(cases.len())?;
+    let (sizes, batch_sizes) = (arguments.sizes(cases.len())?, arguments.batch_sizes(cases.len())?);
     let trained = trained::lines(&eval.trained, &cases, arguments.seen)?;
     let mut changed: Overrides = defaults(project);
     changed.extend(arguments.set.iter().map(|EditorSetting(name, number)| (name.clone(), *number)));
@@ -219,7 +237,7 @@ fn run_editors(
         }
         None => ResultsLog::in_memory(),
     };
-    let neutral = if arguments.batch.is_empty() { None } else { Some(read_neutral(project, base)?) };
+    let neutral = if sizes.is_empty() && batch_sizes.is_empty() { None } else { Some(read_neutral(project, base)?) };
     let writing =
         GenerationOptions { every: arguments.generate, seed: arguments.seed, references: references.as_ref() };
     let bench = Bench {
@@ -234,6 +252,7 @@ fn run_editors(
         run_single(context, arguments, &bench, &changed, &mut results)?;
     }
     run_batches(context, arguments, &bench, (&changed, &sizes), &mut results)?;
+    run_sequences(context, arguments, &bench, (&changed, &batch_sizes), &mut results)?;
     let records = bench.cases.iter().map(|prepared| prepared.case.record).collect();
     Ok(BenchOutput {
         base: (base.name(), base.locked.digest.short()),
@@ -372,10 +391,10 @@ fn run_single(
         context.ui.begin(&format!("{}, records", name.text()), count as u64);
         for index in 0..count {
             if !results.has(Some(name.text()), bench.cases[index].case.record) {
-                let record = Some(bench.cases[index].case.record);
+                let record = bench.cases[index].case.record;
                 let line = match bench.single(name, &*editor, index, &NoProgress) {
                     Ok(row) => LogLine::Row(row),
-                    Err(stop) => LogLine::Failed(FailedEdit::of(stop, name, record, None)?),
+                    Err(stop) => LogLine::Failed(FailedEdit::of(stop, name, EditedRecords::One(record))?),
                 };
                 results.add(line).map_err(unkept)?;
             }
@@ -399,7 +418,32 @@ fn run_batches(
             context.ui.note(&format!("{}, {size} at once", name.text()));
             let line = match bench.batch(name, &*editor, size, &context.ui) {
                 Ok(one) => LogLine::Batch(one),
-                Err(stop) => LogLine::Failed(FailedEdit::of(stop, name, None, Some(size))?),
+                Err(stop) => LogLine::Failed(FailedEdit::of(stop, name, EditedRecords::Set(size))?),
+            };
+            results.add(line).map_err(unkept)?;
+        }
+    }
+    Ok(())
+}
+
+fn run_sequences(
+    context: &Context,
+    arguments: &Arguments,
+    bench: &Bench<'_>,
+    (changed, batch_sizes): (&Overrides, &[usize]),
+    results: &mut ResultsLog,
+) -> Result<(), Failure> {
+    let size = bench.cases.len();
+    for name in arguments.names().into_iter().filter(|name| name.edits_batches()) {
+        let editor = editor(name, changed, arguments.published);
+        for &batch in batch_sizes {
+            if results.has_sequence(name.text(), size, batch) {
+                continue;
+            }
+            context.ui.note(&format!("{}, {size} in batches of {batch}", name.text()));
+            let line = match bench.sequence(name, &*editor, batch, &context.ui) {
+                Ok(one) => LogLine::Sequence(one),
+                Err(stop) => LogLine::Failed(FailedEdit::of(stop, name, EditedRecords::Batches { size, batch })?),
             };
             results.add(line).map_err(unkept)?;
         }

@@ -14,8 +14,9 @@ use crate::report::Outcome;
 /// Compare editing methods on a published dataset
 ///
 /// Each record is edited alone, with the model and the settings of the project, and the edit is then undone. With
-/// `--batch`, sets of several records are edited too. The metrics are those of the published tables. * marks the best
-/// value of a column, and ! marks a clear failure, which is red in the tables of the ROME paper.
+/// `--batch`, sets of several records are edited at once too; with `--sequence`, all records in batches, one batch after
+/// the other. The metrics are those of the published tables. * marks the best value of a column, and ! marks a clear
+/// failure, which is red in the tables of the ROME paper.
 ///
 /// The editors ke, mend and their variants need a training first: `corrigenda bench train`.
 #[derive(Debug, clap::Args)]

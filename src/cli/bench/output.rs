@@ -16,9 +16,10 @@ use crate::research::bench::chart;
 use crate::research::bench::data::{Dataset, RejectedRecord};
 use crate::research::bench::editors::EditorName;
 use crate::research::bench::results_log::ResultsLog;
-use crate::research::bench::run::{BatchResult, FailedEdit, RecordResult};
+use crate::research::bench::run::{BatchResult, EditedRecords, FailedEdit, RecordResult};
+use crate::research::bench::sequence::SequenceResult;
 use crate::research::bench::table::protocol::of_column;
-use crate::research::bench::table::{BASE, ResultsTable};
+use crate::research::bench::table::{BASE, Measured, ResultsTable};
 use crate::research::figure::page::Page;
 use crate::research::figure::{Figure, write_all, wrote as wrote_to};
 
@@ -38,6 +39,34 @@ pub(in crate::cli) struct BenchOutput {
     pub trained: Vec<(String, String)>,
 }
 
+/// How the records of a table are edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Edits {
+    Alone,
+    Together,
+    InBatches,
+}
+
+impl Edits {
+    fn of(failed: &FailedEdit) -> Self {
+        match failed.edited() {
+            EditedRecords::One(_) => Self::Alone,
+            EditedRecords::Set(_) => Self::Together,
+            EditedRecords::Batches { .. } => Self::InBatches,
+        }
+    }
+}
+
+/// The tables: how the records are edited, the name of the file, and the heading on the HTML page.
+const TABLES: [(Edits, &str, &str); 4] = [
+    (Edits::Alone, "alone.md", "Each fact alone"),
+    (Edits::Together, "together.md", "Many at once"),
+    (Edits::InBatches, "after-each.md", "In batches, measured after each batch"),
+    (Edits::InBatches, "after-all.md", "In batches, measured after all batches"),
+];
+
+type Grids = [Option<ResultsTable>; TABLES.len()];
+
 impl BenchOutput {
     fn alone(&self) -> Vec<(String, Vec<&RecordResult>)> {
         let base = (BASE.to_owned(), self.results.rows(None, &self.cases));
@@ -53,11 +82,24 @@ impl BenchOutput {
         all
     }
 
-    fn grids(&self) -> [Option<ResultsTable>; 2] {
-        let alone = self.alone();
+    fn sequences(&self) -> Vec<&SequenceResult> {
+        let mut all: Vec<&SequenceResult> =
+            self.editors.iter().flat_map(|name| self.results.sequences(name.text())).collect();
+        all.sort_by_key(|one| one.batch);
+        all
+    }
+
+    /// Returns the tables in the order of [`TABLES`]; `None` for a table without rows.
+    fn grids(&self) -> Grids {
+        let (alone, together, sequences) = (self.alone(), self.together(), self.sequences());
         let some = alone.iter().any(|(_, rows)| !rows.is_empty());
-        let together = self.together();
-        [some.then(|| ResultsTable::single(&alone)), (!together.is_empty()).then(|| ResultsTable::batches(&together))]
+        let sequence = |when| (!sequences.is_empty()).then(|| ResultsTable::sequences(&sequences, when));
+        [
+            some.then(|| ResultsTable::single(&alone)),
+            (!together.is_empty()).then(|| ResultsTable::batches(&together)),
+            sequence(Measured::AfterEach),
+            sequence(Measured::AfterAll),
+        ]
     }
 
     fn lines(&self) -> Vec<(&'static str, String)> {
@@ -71,22 +113,22 @@ impl BenchOutput {
             lines.push(("left out", format!("{}; {first}", plural(self.left.len(), "record"))));
         }
         lines.extend(self.trained.iter().map(|(name, text)| ("trained", format!("{name}: {text}"))));
-        for many in [false, true] {
-            lines.extend(self.failed(many).into_iter().map(|text| ("failed", text)));
+        for kind in [Edits::Alone, Edits::Together, Edits::InBatches] {
+            lines.extend(self.failed(kind).into_iter().map(|text| ("failed", text)));
         }
         lines
     }
 
-    /// Returns one line for each editing method with failed edits: the number of failed edits, and the reason for the
-    /// first one. If `many` is true, the edits of several records at once are counted; otherwise, the edits of single
-    /// records are counted.
-    fn failed(&self, many: bool) -> Vec<String> {
+    /// Returns one line for each editing method with failed edits of a kind: the number of failed edits, and the reason
+    /// for the first one.
+    fn failed(&self, kind: Edits) -> Vec<String> {
         let of = |name: &EditorName| {
-            let all = self.results.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);
+            let all = self.results.failed(name.text()).into_iter().filter(|one| Edits::of(one) == kind);
             let all: Vec<&FailedEdit> = all.collect();
-            let what = |one: &FailedEdit| match (one.record, one.size) {
-                (Some(record), _) => format!("record {record}"),
-                (_, size) => format!("{} at once", size.unwrap_or_default()),
+            let what = |one: &FailedEdit| match one.edited() {
+                EditedRecords::One(record) => format!("record {record}"),
+                EditedRecords::Set(size) => format!("{size} at once"),
+                EditedRecords::Batches { size, batch } => format!("{size} in batches of {batch}"),
             };
             let first = all.first()?;
             Some(format!("{}, {}; {}: {}", name.text(), plural(all.len(), "edit"), what(first), first.why))
@@ -149,8 +191,8 @@ pub(in crate::cli) fn answer(context: &Context, output: &BenchOutput, wrote: Opt
 
 /// Returns the fields of the JSON output: the settings of the run, the tables, the results of each record, and the
 /// results of each set of records.
-fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) -> BenchAnswer<'t> {
-    let [alone, together] = grids;
+fn numbers<'t>(output: &'t BenchOutput, grids: &'t Grids) -> BenchAnswer<'t> {
+    let [alone, together, after_each, after_all] = grids;
     BenchAnswer {
         base: NamedBase { name: output.base.0.clone(), digest: output.base.1.clone() },
         dataset: output.dataset.name(),
@@ -161,15 +203,18 @@ fn numbers<'t>(output: &'t BenchOutput, grids: &'t [Option<ResultsTable>; 2]) ->
         failed: output.editors.iter().flat_map(|name| output.results.failed(name.text())).collect(),
         settings: &output.settings,
         trained: output.trained.iter().map(|(name, text)| format!("{name}: {text}")).collect(),
-        protocols: [alone, together]
-            .into_iter()
+        protocols: grids
+            .iter()
             .flatten()
             .flat_map(|grid| grid.columns.iter().map(|name| (*name, of_column(name))))
             .collect(),
         alone: alone.as_ref().map(ResultsTable::named_rows),
         together: together.as_ref().map(ResultsTable::named_rows),
+        after_each: after_each.as_ref().map(ResultsTable::named_rows),
+        after_all: after_all.as_ref().map(ResultsTable::named_rows),
         rows: output.alone().into_iter().flat_map(|(_, rows)| rows).collect(),
         sets: output.together(),
+        sequences: output.sequences(),
     }
 }
 
@@ -178,9 +223,9 @@ pub(in crate::cli) fn write(place: Destination, output: &BenchOutput) -> Result<
     let grids = output.grids();
     let figures = output.figures(grids[0].as_ref());
     let mut files = Vec::new();
-    for (name, grid) in ["alone.md", "together.md"].into_iter().zip(&grids) {
+    for ((kind, name, _), grid) in TABLES.into_iter().zip(&grids) {
         if let Some(grid) = grid {
-            let failed = output.failed(name == "together.md");
+            let failed = output.failed(kind);
             let failed: String = failed.iter().map(|text| format!("\nFailed: {text}\n")).collect();
             let trained: String =
                 output.trained.iter().map(|(editor, text)| format!("\nTrained {editor}: {text}\n")).collect();
@@ -194,12 +239,12 @@ pub(in crate::cli) fn write(place: Destination, output: &BenchOutput) -> Result<
     write_all(place, &figures, &files, render_error)
 }
 
-fn page(output: &BenchOutput, grids: &[Option<ResultsTable>; 2], figures: &[Figure]) -> String {
+fn page(output: &BenchOutput, grids: &Grids, figures: &[Figure]) -> String {
     let title = format!("Editors on {} of {}", plural(output.cases.len(), "record"), output.dataset.name());
     let lines: Vec<(String, String)> =
         output.lines().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let mut page = Page::new("bench", &title, &lines);
-    for (heading, grid) in ["Each fact alone", "Many at once"].iter().zip(grids) {
+    for ((_, _, heading), grid) in TABLES.iter().zip(grids) {
         if let Some(grid) = grid {
             page.heading(heading);
             page.part(&grid.html());

@@ -8,13 +8,14 @@ use std::rc::Rc;
 use super::data::Case;
 use super::editors::EditorName;
 use super::metrics::{counterfact, zsre};
+use super::sequence::SequenceState;
 use crate::compile::object::address;
 use crate::compile::value::Hook;
 use crate::compile::{Compiled, Fact, Object, ResolveError, Resolved, Settings, compile_at};
 use crate::diagnostics::Failure;
 use crate::digest::{Digest, FieldHasher};
 use crate::link::alphaedit::Projector;
-use crate::model::ModelError;
+use crate::model::{Model, ModelError};
 use crate::numeric::cholesky::Factor;
 use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::{factor, load_or_compute};
@@ -65,6 +66,8 @@ pub struct EvalContext<'a> {
     pub from_store: Cell<usize>,
     /// The trained editors that the benchmark uses.
     pub trained: BTreeMap<EditorName, StoredEditor>,
+    /// What the batches of a sequence share; `None` if every edit starts from the base.
+    pub(super) sequence: RefCell<Option<SequenceState>>,
     factors: RefCell<BTreeMap<usize, Rc<Factor>>>,
     projectors: RefCell<BTreeMap<usize, Rc<Projector>>>,
 }
@@ -78,8 +81,13 @@ impl<'a> EvalContext<'a> {
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Failure> {
         let setup = Setup::new(project, base, store, CorpusDigest::Remembered)?;
         let (factors, projectors) = (RefCell::default(), RefCell::default());
-        let trained = BTreeMap::new();
-        Ok(Self { project, base, store, setup, from_store: Cell::new(0), trained, factors, projectors })
+        let (trained, sequence) = (BTreeMap::new(), RefCell::default());
+        Ok(Self { project, base, store, setup, from_store: Cell::new(0), trained, sequence, factors, projectors })
+    }
+
+    /// Returns the model that is edited: the base, or within a sequence the model with the earlier batches.
+    pub(crate) fn model(&self) -> Model {
+        self.sequence.borrow().as_ref().map_or_else(|| self.base.model.clone(), |sequence| sequence.model.clone())
     }
 
     /// Returns the Cholesky factor of a layer's second moment. The first call for a layer computes the factor or reads
@@ -148,7 +156,7 @@ impl<'a> EvalContext<'a> {
     }
 
     /// Returns the MLP key and the value vector of a record. They are read from the store, or computed and then stored.
-    /// A value that did not converge is stored under a separate address, which `build` never reads.
+    /// Within a sequence they are computed on the edited model, and not stored. A value that did not converge is stored under a separate address, which `build` never reads.
     ///
     /// # Errors
     /// If the store cannot be read or written.
@@ -160,6 +168,10 @@ impl<'a> EvalContext<'a> {
         settings: &Settings,
         hook: Hook,
     ) -> Result<KeyValue, Failure> {
+        if self.sequence.borrow().is_some() {
+            let Compiled { key, value, converged, .. } = compile_at(&self.model(), layer, resolved, settings, hook);
+            return Ok(KeyValue { key, value, converged });
+        }
         // An editor may use only the first context templates of the project. `resolved` then has fewer token sequences
         // than the project has templates.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];

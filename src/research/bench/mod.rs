@@ -7,6 +7,7 @@
 //! - [`metrics`]: measures an edited model with the published metrics;
 //! - [`sample`]: samples the records to edit;
 //! - [`run`]: edits each record alone, or many records at once, and measures the edited models;
+//! - [`sequence`]: edits many records in batches, one batch after the other;
 //! - [`peak_memory`]: measures the peak memory of an edit;
 //! - [`results_log`]: writes the results to a file, so that an interrupted benchmark can be resumed;
 //! - [`references`]: reads the reference texts published with CounterFact;
@@ -27,4 +28,5 @@ pub mod references;
 pub mod results_log;
 pub mod run;
 pub mod sample;
+pub mod sequence;
 pub mod table;

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::run::{BatchResult, FailedEdit, RecordResult};
+use super::run::{BatchResult, EditedRecords, FailedEdit, RecordResult};
+use super::sequence::SequenceResult;
 use crate::digest::Digest;
 use crate::regular_file;
 
@@ -29,6 +30,8 @@ pub enum LogLine {
     /// The result of a set of records edited at once.
     #[serde(rename = "together")]
     Batch(BatchResult),
+    /// The result of records edited in batches, one batch after the other.
+    Sequence(SequenceResult),
     /// A failed edit of one record or of one set of records.
     Failed(FailedEdit),
 }
@@ -51,13 +54,15 @@ pub struct ResultsLog {
     out: Option<(PathBuf, File)>,
     rows: BTreeMap<(Option<String>, u64), RecordResult>,
     batches: BTreeMap<(String, usize), BatchResult>,
-    failed: BTreeMap<(String, Option<u64>, Option<usize>), FailedEdit>,
+    sequences: BTreeMap<(String, usize), SequenceResult>,
+    failed: BTreeMap<(String, EditedRecords), FailedEdit>,
 }
 
 impl ResultsLog {
     /// Creates an empty log without a file, for a benchmark that cannot be resumed.
     pub fn in_memory() -> Self {
-        Self { out: None, rows: BTreeMap::new(), batches: BTreeMap::new(), failed: BTreeMap::new() }
+        let (rows, batches, sequences, failed) = Default::default();
+        Self { out: None, rows, batches, sequences, failed }
     }
 
     /// Opens or creates a results file. `of` is the digest of the benchmark's inputs. The first line of an existing
@@ -137,7 +142,12 @@ impl ResultsLog {
             LogLine::Of(_) => {}
             LogLine::Row(row) => drop(self.rows.insert((row.editor.clone(), row.record), row)),
             LogLine::Batch(one) => drop(self.batches.insert((one.editor.clone(), one.size), one)),
-            LogLine::Failed(one) => drop(self.failed.insert((one.editor.clone(), one.record, one.size), one)),
+            LogLine::Sequence(one) => {
+                drop(self.sequences.insert((one.after_all.editor.clone(), one.batch), one));
+            }
+            LogLine::Failed(one) => {
+                drop(self.failed.insert((one.editor.clone(), one.edited()), one));
+            }
         }
     }
 
@@ -157,15 +167,27 @@ impl ResultsLog {
     /// Returns whether the log contains a result or a failed edit of this editor for the record; `editor` is `None` for
     /// the unedited base.
     pub fn has(&self, editor: Option<&str>, record: u64) -> bool {
-        let failed = |name: &str| self.failed.contains_key(&(name.to_owned(), Some(record), None));
+        let failed = |name: &str| self.failed.contains_key(&(name.to_owned(), EditedRecords::One(record)));
         self.rows.contains_key(&(editor.map(str::to_owned), record)) || editor.is_some_and(failed)
     }
 
     /// Returns whether the log contains a result or a failed edit of this editor for the set of the first `size`
     /// records.
     pub fn has_batch(&self, editor: &str, size: usize) -> bool {
-        let failed = self.failed.contains_key(&(editor.to_owned(), None, Some(size)));
+        let failed = self.failed.contains_key(&(editor.to_owned(), EditedRecords::Set(size)));
         failed || self.batches.contains_key(&(editor.to_owned(), size))
+    }
+
+    /// Returns whether the log contains a result or a failed edit of this editor for `size` records in batches.
+    pub fn has_sequence(&self, editor: &str, size: usize, batch: usize) -> bool {
+        let edited = EditedRecords::Batches { size, batch };
+        let failed = self.failed.contains_key(&(editor.to_owned(), edited));
+        failed || self.sequences.contains_key(&(editor.to_owned(), batch))
+    }
+
+    /// Returns the results of an editor for records edited in batches, in ascending order of the batch size.
+    pub fn sequences(&self, editor: &str) -> Vec<&SequenceResult> {
+        self.sequences.values().filter(|one| one.after_all.editor == editor).collect()
     }
 
     /// Returns the results of an editor for the given records, in the order of `records`; `editor` is `None` for the
@@ -174,12 +196,10 @@ impl ResultsLog {
         records.iter().filter_map(|record| self.rows.get(&(editor.map(str::to_owned), *record))).collect()
     }
 
-    /// Returns the failed edits of an editor: first single records in the order of the dataset, then sets of records in
-    /// ascending order of size.
+    /// Returns the failed edits of an editor: first single records in the order of the dataset, then sets of records, then
+    /// batches, both in ascending order of size.
     pub fn failed(&self, editor: &str) -> Vec<&FailedEdit> {
-        let mut all: Vec<&FailedEdit> = self.failed.values().filter(|one| one.editor == editor).collect();
-        all.sort_by_key(|one| (one.size, one.record));
-        all
+        self.failed.values().filter(|one| one.editor == editor).collect()
     }
 
     /// Returns the results of an editor for sets of records, in ascending order of size.
@@ -234,7 +254,8 @@ mod tests {
         kept.add(row(2)).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
         assert_eq!(kept.rows(Some("rome"), &[2, 1, 7]).len(), 2);
-        let failed = FailedEdit { editor: "rome".to_owned(), record: Some(3), size: None, why: "no number".to_owned() };
+        let (editor, why) = ("rome".to_owned(), "no number".to_owned());
+        let failed = FailedEdit { editor, record: Some(3), size: None, batch: None, why };
         kept.add(LogLine::Failed(failed)).expect("written");
         assert!(kept.has(Some("rome"), 3) && !kept.has(None, 3) && kept.failed("rome").len() == 1);
         drop(kept);

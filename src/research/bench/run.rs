@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Instant;
 
 use schemars::JsonSchema;
@@ -100,18 +101,47 @@ pub struct FailedEdit {
     pub record: Option<u64>,
     /// The number of records in the set; `None` if one record was edited alone.
     pub size: Option<usize>,
+    /// The number of records in a batch; `None` if the records were not edited in batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
     /// The reason why the edit failed, as shown to the user.
     pub why: String,
 }
 
+/// The records that an editor edits before they are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EditedRecords {
+    /// One record, by its index in the dataset file, from 0.
+    One(u64),
+    /// A set of this many records at once.
+    Set(usize),
+    /// `size` records in batches, one batch after the other.
+    Batches { size: usize, batch: usize },
+}
+
 impl FailedEdit {
+    /// Returns the records that could not be edited.
+    pub fn edited(&self) -> EditedRecords {
+        let size = self.size.unwrap_or_default();
+        match (self.record, self.batch) {
+            (Some(record), _) => EditedRecords::One(record),
+            (None, None) => EditedRecords::Set(size),
+            (None, Some(batch)) => EditedRecords::Batches { size, batch },
+        }
+    }
+
     /// Converts an editor's error to a [`FailedEdit`] for the results file.
     ///
     /// # Errors
     /// If the error ends the benchmark ([`EditError::Stop`]).
-    pub fn of(error: EditError, name: EditorName, record: Option<u64>, size: Option<usize>) -> Result<Self, Failure> {
+    pub fn of(error: EditError, name: EditorName, edited: EditedRecords) -> Result<Self, Failure> {
+        let (record, size, batch) = match edited {
+            EditedRecords::One(record) => (Some(record), None, None),
+            EditedRecords::Set(size) => (None, Some(size), None),
+            EditedRecords::Batches { size, batch } => (None, Some(size), Some(batch)),
+        };
         match error {
-            EditError::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, why }),
+            EditError::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, batch, why }),
             EditError::Stop(stop) => Err(stop),
         }
     }
@@ -241,26 +271,44 @@ impl Bench<'_> {
         let (some, rest) = self.cases.split_at(size.min(self.cases.len()));
         let facts: Vec<&PreparedCase> = some.iter().collect();
         let (edited, seconds, memory) = timed(|| editor.edit(self.context, &facts, progress))?;
-        let damaged = self.neutral.as_ref().map(|neutral| {
-            // `damage` fails if the edited model's output is not finite. The output of the base was checked before the
-            // benchmark.
-            let Ok(found) = self.damage(&edited, neutral) else { return (None, None) };
-            let finite = |number: f64| Some(number).filter(|number| number.is_finite());
-            (finite(found.divergence), finite(found.growth()))
-        });
-        let said = (0..some.len()).map(|index| self.said(index, &edited.model, &edited.prefix));
-        let said = said.collect::<Result<Vec<_>, _>>().map_err(|error| edited.unmeasured(error))?;
+        let (measured, said) = self.measure_all(0..some.len(), &edited)?;
         Ok(BatchResult {
-            said: said.into_iter().flatten().collect(),
+            said,
             editor: name.text().to_owned(),
             size: some.len(),
-            measured: some.iter().map(|stated| self.measure(stated, &edited)).collect::<Result<_, _>>()?,
+            measured,
             untouched: self.untouched(&edited, some, rest)?,
-            damage: damaged,
+            damage: self.damaged(&edited),
             seconds,
             memory,
             unconverged: edited.unconverged,
         })
+    }
+
+    /// Measures the records at these indices in [`Bench::cases`] on an edited model.
+    ///
+    /// # Errors
+    /// If the tokenizer rejects a text.
+    pub(super) fn measure_all(
+        &self,
+        records: Range<usize>,
+        edited: &Edited,
+    ) -> Result<(Vec<CaseMetrics>, Vec<SaidMetrics>), EditError> {
+        let measured = self.cases[records.clone()].iter().map(|stated| self.measure(stated, edited));
+        let said = records.map(|index| self.said(index, &edited.model, &edited.prefix));
+        let said = said.collect::<Result<Vec<_>, _>>().map_err(|error| edited.unmeasured(error))?;
+        Ok((measured.collect::<Result<_, _>>()?, said.into_iter().flatten().collect()))
+    }
+
+    /// Measures the damage on neutral text: the mean KL(base ‖ edited) and the growth of perplexity; `None` if damage is
+    /// not measured.
+    pub(super) fn damaged(&self, edited: &Edited) -> Option<(Finite, Finite)> {
+        let neutral = self.neutral.as_ref()?;
+        // `damage` fails if the edited model's output is not finite. The output of the base was checked before the
+        // benchmark.
+        let Ok(found) = self.damage(edited, neutral) else { return Some((None, None)) };
+        let finite = |number: f64| Some(number).filter(|number| number.is_finite());
+        Some((finite(found.divergence), finite(found.growth())))
     }
 
     /// Tests whether the edited model still predicts facts about unedited subjects. At most [`MOST_UNTOUCHED`] facts
@@ -292,7 +340,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// If a prompt does not fit the context of the model after the prefix of the edited model.
-    fn measure(&self, stated: &PreparedCase, edited: &Edited) -> Result<CaseMetrics, EditError> {
+    pub(super) fn measure(&self, stated: &PreparedCase, edited: &Edited) -> Result<CaseMetrics, EditError> {
         if edited.prefix.is_empty() {
             return Ok(stated.questions.measure(&edited.model));
         }
@@ -303,7 +351,7 @@ impl Bench<'_> {
 
     /// Judges the texts that a model generates after the prompts of the record at `index`, with `prefix` before each
     /// prompt. Returns `None` if no text is judged.
-    fn said(&self, index: usize, model: &Model, prefix: &str) -> Result<Option<SaidMetrics>, ModelError> {
+    pub(super) fn said(&self, index: usize, model: &Model, prefix: &str) -> Result<Option<SaidMetrics>, ModelError> {
         let Some(form) = self.said else { return Ok(None) };
         let (base, case) = (self.context.base, &self.cases[index].case);
         if !self.base_texts.borrow().contains_key(&index) {
@@ -357,7 +405,7 @@ impl CaseQuestions {
 impl Edited {
     /// Converts an error in tokenizing a prompt or an answer. If the prefix makes a prompt longer than the context of
     /// the model, only the edit of these facts fails.
-    fn unmeasured(&self, error: ModelError) -> EditError {
+    pub(super) fn unmeasured(&self, error: ModelError) -> EditError {
         match error {
             ModelError::TooLong { tokens, limit, .. } if !self.prefix.is_empty() => EditError::Facts(format!(
                 "a prompt with the facts before it is {tokens} tokens long; the model's context is {limit}"
@@ -367,7 +415,7 @@ impl Edited {
     }
 }
 
-fn timed(edit: impl FnOnce() -> Result<Edited, EditError>) -> Result<(Edited, f64, Option<u64>), EditError> {
+pub(super) fn timed(edit: impl FnOnce() -> Result<Edited, EditError>) -> Result<(Edited, f64, Option<u64>), EditError> {
     let watch = PeakMemory::start();
     let start = Instant::now();
     let edited = edit();

@@ -103,7 +103,7 @@ impl Editor for FineTuning {
     ) -> Result<Edited, EditError> {
         let layer = self.layer.unwrap_or(context.setup.layer);
         let answers = self.answers(context, facts)?;
-        Ok(Edited::new(self.train(&context.base.model, layer, &answers, progress), None))
+        Ok(Edited::new(self.train(&context.model(), layer, &answers, progress), None))
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct KnowledgeNeurons {
 
 impl Editor for KnowledgeNeurons {
     fn edit(&self, context: &EvalContext<'_>, facts: &[&PreparedCase], _: &dyn Progress) -> Result<Edited, EditError> {
-        let mut model = context.base.model.clone();
+        let mut model = context.model();
         for stated in facts {
             model = self.one(context, &model, stated)?;
         }

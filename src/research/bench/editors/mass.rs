@@ -8,6 +8,7 @@ use super::{EditError, Edited, Editor, EditorName, not_spread, refused};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, Settings, presets};
 use crate::diagnostics::Failure;
+use crate::link::ParallelKeys;
 use crate::link::alphaedit::{self, AlphaEdit, EigenCutoff, Projector};
 use crate::link::distribute::{MassEditor, distribute};
 use crate::link::emmet::{self, Emmet};
@@ -117,7 +118,7 @@ impl Editor for MassEditSettings {
         let rows = self.rows(context, &layers, progress)?;
         let targets: Vec<&[f32]> = found.iter().map(|found| found.value.as_slice()).collect();
         let resolved_facts: Vec<&Resolved> = resolved.iter().collect();
-        let spread = distribute(&context.base.model, &layers, &resolved_facts, &targets, &*rows);
+        let spread = distribute(&context.model(), &layers, &resolved_facts, &targets, &*rows);
         let (_, model) = spread.map_err(|error| not_spread(&error))?;
         Ok(Edited::new(model, Some(unconverged)))
     }
@@ -148,12 +149,12 @@ impl MassEditSettings {
         }
     }
 
-    fn rows(
+    fn rows<'c>(
         &self,
-        context: &EvalContext<'_>,
+        context: &'c EvalContext<'_>,
         layers: &[usize],
         progress: &dyn Progress,
-    ) -> Result<Box<dyn MassEditor>, Failure> {
+    ) -> Result<Box<dyn MassEditor + 'c>, Failure> {
         if self.kind == EditorName::Alphaedit {
             let mut projectors = BTreeMap::new();
             for &layer in layers {
@@ -161,7 +162,8 @@ impl MassEditSettings {
             }
             let known = if has_published_settings(context) { alphaedit::RIDGE } else { RIDGE };
             let usual = published(context).map_or(known, |one| one.ridge);
-            return Ok(Box::new(AlphaEdit { projectors, ridge: self.ridge.unwrap_or(usual) }));
+            let editor = AlphaEdit { projectors, ridge: self.ridge.unwrap_or(usual) };
+            return Ok(Box::new(KeepingEarlierKeys { editor, context }));
         }
         let mut factors = BTreeMap::new();
         for &layer in layers {
@@ -201,6 +203,26 @@ impl MassEditSettings {
         let (rank, order) = (projector.rank(moment.inner()), moment.inner());
         progress.line(&format!("layer {layer}: {rank} of {order} directions are free"));
         Ok(context.keep_projector(layer, projector))
+    }
+}
+
+/// AlphaEdit within a sequence: the MLP keys of the earlier batches (`K_p` of the paper) enter the linear system with
+/// residual zero, so that their outputs stay.
+struct KeepingEarlierKeys<'c, 'a> {
+    editor: AlphaEdit,
+    context: &'c EvalContext<'a>,
+}
+
+impl MassEditor for KeepingEarlierKeys<'_, '_> {
+    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, ParallelKeys> {
+        let mut sequence = self.context.sequence.borrow_mut();
+        let Some(sequence) = &mut *sequence else { return self.editor.rows(layer, keys) };
+        let earlier = sequence.keys.entry(layer).or_default();
+        let all: Vec<&[f32]> = keys.iter().copied().chain(earlier.iter().map(Vec::as_slice)).collect();
+        let mut rows = self.editor.rows(layer, &all)?;
+        rows.truncate(keys.len());
+        earlier.extend(keys.iter().map(|key| key.to_vec()));
+        Ok(rows)
     }
 }
 

@@ -14,7 +14,7 @@ mod rome;
 mod rome_released;
 mod rome_sequential;
 mod trained;
-mod ultraedit;
+pub(crate) mod ultraedit;
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ use crate::progress::Progress;
 use crate::research::hypernetworks::settings::{Method, TrainedOn};
 
 pub struct Edited {
-    /// A copy of the base model with all edits applied.
+    /// A copy of the model with all edits applied.
     pub model: Model,
     /// The number of facts for which the optimisation of the value vector did not converge; `None` if the method
     /// optimises no value vectors.
@@ -62,7 +62,8 @@ impl From<Failure> for EditError {
 }
 
 pub trait Editor {
-    /// Returns a copy of the base model in which all `facts` are edited.
+    /// Returns a copy of the base model in which all `facts` are edited. Within a sequence, the model with the earlier
+    /// batches is edited ([`EvalContext::model`]).
     ///
     /// # Errors
     /// If the facts cannot be edited, for example because a computed weight is not finite ([`EditError::Facts`]), or if

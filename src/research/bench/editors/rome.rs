@@ -9,6 +9,7 @@ use super::{EditError, Edited, Editor, not_finite};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, keys};
 use crate::link::{KeySystem, LinkPair, Refinement};
+use crate::model::Model;
 use crate::pipeline::link_inputs::neutral_sentences;
 use crate::pipeline::linker::{LayerSystem, LinkEdit, LinkError, Linker, RefinementInputs};
 use crate::pipeline::statistics::statistics_error;
@@ -40,7 +41,7 @@ impl Editor for Rome {
     ) -> Result<Edited, EditError> {
         let mut order: Vec<&PreparedCase> = facts.to_vec();
         order.sort_by_key(|stated| stated.meaning);
-        let (layer, base) = (context.setup.layer, &context.base.model);
+        let (layer, model) = (context.setup.layer, context.model());
         let mut found = Vec::with_capacity(order.len());
         for stated in &order {
             found.push(context.key_value(
@@ -62,18 +63,18 @@ impl Editor for Rome {
                 KeySystem::of(&keys, keys.iter().map(|key| key.iter().map(|&x| f64::from(x)).collect()).collect())
             }
         };
-        let mut linker = Linker::with_system(base, layer, edits.collect(), &pairs, system);
+        let mut linker = Linker::with_system(&model, layer, edits.collect(), &pairs, system);
         let refinement = self.refinement.as_ref().filter(|_| facts.len() >= self.from.max(1));
         if let Some(refinement) = refinement {
-            linker = linker.refined(refinement_inputs(context, &order, refinement, progress)?);
+            linker = linker.refined(refinement_inputs(context, &model, &order, refinement, progress)?);
         }
         let default_ridge = refinement.map_or(0.0, |refinement| refinement.ridge);
         let linked = linker.link(context.setup.ridge.unwrap_or(default_ridge), progress);
-        let mut model = base.clone();
+        let mut edited = model.clone();
         for update in &linked.map_err(|error| not_linked(&order, error))?.updates {
-            model = update.apply_to(&model).map_err(|error| not_finite(&error))?;
+            edited = update.apply_to(&edited).map_err(|error| not_finite(&error))?;
         }
-        Ok(Edited::new(model, Some(unconverged)))
+        Ok(Edited::new(edited, Some(unconverged)))
     }
 }
 
@@ -81,15 +82,16 @@ impl Editor for Rome {
 /// changes in addition to the edited layer, and reads neutral sentences from the corpus.
 fn refinement_inputs<'a>(
     context: &EvalContext<'_>,
+    model: &Model,
     order: &[&PreparedCase],
     settings: &'a Refinement,
     progress: &dyn Progress,
 ) -> Result<RefinementInputs<'a>, EditError> {
-    let (base, setup) = (&context.base.model, &context.setup);
+    let setup = &context.setup;
     let resolved: Vec<&Resolved> = order.iter().map(|stated| &stated.resolved).collect();
     let mut layers = Vec::new();
-    for layer in (setup.layer..base.spec().layers).take(settings.layers).skip(1) {
-        let keys: Vec<Vec<f32>> = keys(base, layer, &resolved, setup.settings.bare_weight).collect();
+    for layer in (setup.layer..model.spec().layers).take(settings.layers).skip(1) {
+        let keys: Vec<Vec<f32>> = keys(model, layer, &resolved, setup.settings.bare_weight).collect();
         layers.push(LayerSystem::new(layer, &*context.factor(layer, progress)?, &keys));
     }
     let names = order.iter().map(|stated| stated.case.subject.as_str());

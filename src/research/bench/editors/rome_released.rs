@@ -22,7 +22,7 @@ impl Editor for RomeReleased {
         facts: &[&PreparedCase],
         progress: &dyn Progress,
     ) -> Result<Edited, EditError> {
-        let (layer, mut model, mut unconverged) = (context.setup.layer, context.base.model.clone(), 0);
+        let (layer, mut model, mut unconverged) = (context.setup.layer, context.model(), 0);
         let factor = context.factor(layer, progress)?;
         let settings = published(context);
         for stated in facts {

@@ -19,7 +19,7 @@ impl Editor for RomeSequential {
         facts: &[&PreparedCase],
         progress: &dyn Progress,
     ) -> Result<Edited, EditError> {
-        let (layer, mut model, mut unconverged) = (context.setup.layer, context.base.model.clone(), 0);
+        let (layer, mut model, mut unconverged) = (context.setup.layer, context.model(), 0);
         let factor = context.factor(layer, progress)?;
         for stated in facts {
             let compiled = compile(&model, layer, &stated.resolved, &context.setup.settings);

@@ -31,8 +31,7 @@ impl Editor for Trained {
             FactText::new(&context.base.tokens, &stated.case.filled(), &stated.case.target, limit).map_err(text_error)
         };
         let texts: Vec<FactText> = facts.iter().map(text).collect::<Result<_, _>>()?;
-        let base = &context.base.model;
-        let mut model = base.clone();
+        let mut model = context.model();
         let editor = match &stored.editor {
             AnyEditor::Mend(mend) if self.published => AnyEditor::Mend(with_swapped_rates(mend)),
             other => other.clone(),

@@ -65,13 +65,18 @@ impl Editor for UltraEdit {
         facts: &[&PreparedCase],
         progress: &dyn Progress,
     ) -> Result<Edited, EditError> {
-        let mut model = context.base.model.clone();
+        let mut model = context.model();
         let (sites, rate) = self.sites_and_rate(model.spec());
-        let mut statistics = BTreeMap::new();
+        // The statistics of the rows go on over the batches of a sequence.
+        let mut statistics =
+            context.sequence.borrow().as_ref().map_or_else(BTreeMap::new, |one| one.statistics.clone());
         let texts: Vec<Text> = facts.iter().map(|stated| Text::of(stated)).collect();
         for (index, turn) in texts.chunks(TURN).enumerate() {
             progress.line(&format!("turn {} of {}", index + 1, texts.len().div_ceil(TURN)));
             model = edit_turn(&model, (&sites, rate), turn, &mut statistics)?;
+        }
+        if let Some(sequence) = &mut *context.sequence.borrow_mut() {
+            sequence.statistics = statistics;
         }
         Ok(Edited::new(model, None))
     }
@@ -91,7 +96,7 @@ impl Text {
 }
 
 /// The running means and deviations of the rows `[h ; g]`, by the numbers of inputs and outputs of a matrix.
-type Statistics = BTreeMap<(usize, usize), RunningStatistics>;
+pub(crate) type Statistics = BTreeMap<(usize, usize), RunningStatistics>;
 
 impl UltraEdit {
     /// Returns the matrices to edit and η.

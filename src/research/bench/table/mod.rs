@@ -11,6 +11,7 @@ use super::metrics::counterfact::{self, LikelihoodMeans, harmonic};
 use super::metrics::said::{self, SaidMetrics};
 use super::metrics::zsre;
 use super::run::{BatchResult, CaseMetrics, RecordResult};
+use super::sequence::SequenceResult;
 use crate::numeric::Mean;
 
 pub use render::GridRow;
@@ -125,6 +126,15 @@ const TOGETHER_RIGHT: [Column; 15] = [
     plain("MiB", None),
 ];
 
+/// When the records of a sequence are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// Every record right after its own batch.
+    AfterEach,
+    /// All records after the last batch.
+    AfterAll,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResultsTable {
     /// The header of the first column, which contains the row names.
@@ -179,6 +189,30 @@ impl ResultsTable {
             rows.extend(mark(columns, some.iter().map(row).collect(), |_| false));
         }
         Self::of_rows("editor × facts", columns, &rows)
+    }
+
+    /// Builds a table of records edited in batches, one row per editor and batch size. The numbers after each
+    /// batch are not comparable with those at the end, so each have their own table.
+    pub fn sequences(all: &[&SequenceResult], when: Measured) -> Self {
+        let part = |one: &SequenceResult| match when {
+            Measured::AfterEach => one.after_each.clone(),
+            Measured::AfterAll => one.after_all.clone(),
+        };
+        let of = match when {
+            Measured::AfterEach => "after each batch",
+            Measured::AfterAll => "after all batches",
+        };
+        let likelier = all.iter().flat_map(|one| part(one).measured).all(|measured| measured.likelihoods().is_some());
+        let columns: &[Column] = if likelier { &TOGETHER } else { &TOGETHER_RIGHT };
+        let row = |one: &&SequenceResult| {
+            let (result, batch) = (part(one), one.batch);
+            (format!("{} × {} by {batch}", result.editor, result.size), of_together(&result, likelier))
+        };
+        let mut rows = Vec::new();
+        for some in all.chunk_by(|a, b| a.batch == b.batch) {
+            rows.extend(mark(columns, some.iter().map(row).collect(), |_| false));
+        }
+        Self::of_rows(of, columns, &rows)
     }
 
     /// Returns the value in the row and the column with the given names. Returns `None` if there is no such row or
