@@ -1,6 +1,5 @@
 //! Implements the comparison of editing methods on the records of a published dataset.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +28,7 @@ use crate::research::bench::eval_context::{EvalContext, PreparedCase};
 use crate::research::bench::metrics::said::SaidForm;
 use crate::research::bench::references;
 use crate::research::bench::results_log::{LogLine, ResultsLog, ResultsLogError};
-use crate::research::bench::run::{Bench, EditedRecords, FailedEdit, GenerationOptions, References, knows};
+use crate::research::bench::run::{Bench, EditedRecords, FailedEdit, GenerationOptions, References, knows, text_error};
 use crate::research::bench::sample::sample_records;
 use crate::store::Store;
 
@@ -240,14 +239,11 @@ fn run_editors(
     let neutral = if sizes.is_empty() && batch_sizes.is_empty() { None } else { Some(read_neutral(project, base)?) };
     let writing =
         GenerationOptions { every: arguments.generate, seed: arguments.seed, references: references.as_ref() };
-    let bench = Bench {
-        context: &eval,
-        cases,
-        generation: writing,
-        said: arguments.said,
-        base_texts: RefCell::default(),
-        neutral,
-    };
+    let mut bench =
+        Bench { context: &eval, cases, generation: writing, said: arguments.said, base_texts: Vec::new(), neutral };
+    if !is_complete(arguments, &bench, (&sizes, &batch_sizes), &results) {
+        bench.generate_base_texts(&context.ui).map_err(text_error)?;
+    }
     if !arguments.batch_only {
         run_single(context, arguments, &bench, &changed, &mut results)?;
     }
@@ -368,6 +364,24 @@ fn identity(
         canon.text("set", name).float("number", *number);
     }
     Ok(canon.finish())
+}
+
+/// Returns whether the file of `--resume` has all results of the run.
+fn is_complete(
+    arguments: &Arguments,
+    bench: &Bench<'_>,
+    (sizes, batch_sizes): (&[usize], &[usize]),
+    results: &ResultsLog,
+) -> bool {
+    let has_all = |name: Option<&str>| bench.cases.iter().all(|one| results.has(name, one.case.record));
+    let has_sets = |name: &str| {
+        sizes.iter().all(|size| results.has_batch(name, *size))
+            && batch_sizes.iter().all(|batch| results.has_sequence(name, bench.cases.len(), *batch))
+    };
+    let alone = |name: EditorName| arguments.batch_only || has_all(Some(name.text()));
+    let names = arguments.names();
+    (arguments.batch_only || has_all(None))
+        && names.into_iter().all(|name| alone(name) && (!name.edits_batches() || has_sets(name.text())))
 }
 
 fn run_single(

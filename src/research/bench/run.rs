@@ -1,6 +1,5 @@
 //! Edits dataset records, each record alone or many records at once, and measures the edited models.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Instant;
@@ -14,14 +13,14 @@ use super::eval_context::{CaseQuestions, EvalContext, PreparedCase};
 use super::metrics::consistency::TfIdf;
 use super::metrics::fluency::fluency;
 use super::metrics::generate::generate;
-use super::metrics::said::{self, BaseTexts, SaidForm, SaidMetrics};
+use super::metrics::said::{self, CaseTexts, SaidForm, SaidMetrics};
 use super::metrics::{counterfact, zsre};
 use super::peak_memory::PeakMemory;
 use crate::behaviour::damage::{Damage, Neutral, PrefixTokens, damage_after_prefix};
 use crate::behaviour::{Question, prompt, scores};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::{Model, ModelError};
-use crate::progress::Progress;
+use crate::progress::{NoProgress, Progress};
 
 /// The metrics of one record. The dataset determines which metrics are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -176,8 +175,8 @@ pub struct Bench<'a> {
     pub generation: GenerationOptions<'a>,
     /// How prompts are asked for the texts that are judged; `None` if no text is judged.
     pub said: Option<SaidForm>,
-    /// The texts of the unedited base, which are generated once.
-    pub base_texts: RefCell<BaseTexts>,
+    /// The texts of the unedited base for each record, from [`Bench::generate_base_texts`]; empty if no text is judged.
+    pub base_texts: Vec<CaseTexts>,
     /// The neutral sentences on which damage is measured; `None` if damage is not measured.
     pub neutral: Option<Neutral>,
 }
@@ -209,7 +208,7 @@ impl Bench<'_> {
         let model = &self.context.base.model;
         let (fluency, consistency) = self.generated_scores(model, "", index).map_err(text_error)?;
         let measured = stated.questions.measure(model);
-        let said = self.said(index, model, "").map_err(text_error)?;
+        let said = self.said(index..index + 1, model, "").map_err(text_error)?.pop();
         let (record, case, editor) = (stated.case.record, stated.case.id, None);
         Ok(RecordResult {
             editor,
@@ -242,7 +241,8 @@ impl Bench<'_> {
         let seconds = (self.context.from_store.get() == recalled).then_some(seconds);
         let generated = self.generated_scores(&edited.model, &edited.prefix, index);
         let (fluency, consistency) = generated.map_err(|error| edited.unmeasured(error))?;
-        let said = self.said(index, &edited.model, &edited.prefix).map_err(|error| edited.unmeasured(error))?;
+        let said = self.said(index..index + 1, &edited.model, &edited.prefix);
+        let said = said.map_err(|error| edited.unmeasured(error))?.pop();
         Ok(RecordResult {
             editor: Some(name.text().to_owned()),
             record: stated.case.record,
@@ -295,9 +295,8 @@ impl Bench<'_> {
         edited: &Edited,
     ) -> Result<(Vec<CaseMetrics>, Vec<SaidMetrics>), EditError> {
         let measured = self.cases[records.clone()].iter().map(|stated| self.measure(stated, edited));
-        let said = records.map(|index| self.said(index, &edited.model, &edited.prefix));
-        let said = said.collect::<Result<Vec<_>, _>>().map_err(|error| edited.unmeasured(error))?;
-        Ok((measured.collect::<Result<_, _>>()?, said.into_iter().flatten().collect()))
+        let said = self.said(records, &edited.model, &edited.prefix).map_err(|error| edited.unmeasured(error))?;
+        Ok((measured.collect::<Result<_, _>>()?, said))
     }
 
     /// Measures the damage on neutral text: the mean KL(base ‖ edited) and the growth of perplexity; `None` if damage is
@@ -349,18 +348,33 @@ impl Bench<'_> {
         Ok(questions.map_err(|error| edited.unmeasured(error))?.measure(&edited.model))
     }
 
-    /// Judges the texts that a model generates after the prompts of the record at `index`, with `prefix` before each
-    /// prompt. Returns `None` if no text is judged.
-    pub(super) fn said(&self, index: usize, model: &Model, prefix: &str) -> Result<Option<SaidMetrics>, ModelError> {
-        let Some(form) = self.said else { return Ok(None) };
-        let (base, case) = (self.context.base, &self.cases[index].case);
-        if !self.base_texts.borrow().contains_key(&index) {
-            let texts = said::texts(&base.model, &base.tokens, case, (form, ""))?;
-            self.base_texts.borrow_mut().insert(index, texts);
+    /// Generates the texts of the unedited base after the prompts of all records, if texts are judged.
+    ///
+    /// # Errors
+    /// If the tokenizer rejects a prompt, a prompt is longer than the context, or the logits are not finite.
+    pub fn generate_base_texts(&mut self, progress: &dyn Progress) -> Result<(), ModelError> {
+        let Some(form) = self.said else { return Ok(()) };
+        let (base, cases): (_, Vec<&Case>) = (self.context.base, self.cases.iter().map(|one| &one.case).collect());
+        let count: usize = cases.iter().map(|case| said::prompts(case).len()).sum();
+        progress.begin("base, texts", count as u64);
+        let texts = said::texts(&base.model, &base.tokens, &cases, (form, ""), progress);
+        progress.end();
+        self.base_texts = texts?;
+        Ok(())
+    }
+
+    /// Judges the texts that a model generates after the prompts of the records at these indices, with `prefix` before
+    /// each prompt. Returns no judgement if no text is judged.
+    fn said(&self, records: Range<usize>, model: &Model, prefix: &str) -> Result<Vec<SaidMetrics>, ModelError> {
+        let Some(form) = self.said else { return Ok(Vec::new()) };
+        let cases: Vec<&Case> = self.cases[records.clone()].iter().map(|stated| &stated.case).collect();
+        let of_base = &self.base_texts[records];
+        // The texts of the unedited base are not generated again.
+        if std::ptr::eq(model, &raw const self.context.base.model) && prefix.is_empty() {
+            return Ok(cases.iter().zip(of_base).map(|(case, texts)| said::judge(case, texts, texts)).collect());
         }
-        let of_base = self.base_texts.borrow()[&index].clone();
-        let texts = said::texts(model, &base.tokens, case, (form, prefix))?;
-        Ok(Some(said::judge(case, &texts, &of_base)))
+        let texts = said::texts(model, &self.context.base.tokens, &cases, (form, prefix), &NoProgress)?;
+        Ok(cases.iter().zip(&texts).zip(of_base).map(|((case, texts), was)| said::judge(case, texts, was)).collect())
     }
 
     fn damage(&self, edited: &Edited, neutral: &Neutral) -> Result<Damage, ModelError> {

@@ -1,8 +1,6 @@
 //! Computes the shares of generated texts that say the answer, as in the evaluation WILD (Yang et al. 2025): greedy
 //! decoding, at most 50 tokens, the first sentence counts.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +10,7 @@ use crate::behaviour::prompt;
 use crate::behaviour::said::{SaidText, first_sentence};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Mean;
-use crate::progress::NoProgress;
+use crate::progress::Progress;
 use crate::research::bench::data::Case;
 
 /// How a prompt of a record is asked.
@@ -61,24 +59,30 @@ pub struct SaidMetrics {
 /// The texts after the prompts of a record: the edited prompt, the paraphrases, and the neighbours.
 pub type CaseTexts = Vec<String>;
 
-/// Generates the texts of a record with a model, with the text `prefix` before every prompt.
+/// Generates the texts of records with a model, with the text `prefix` before every prompt. Prompts of several records
+/// are generated in one batch. Reports the number of finished prompts to `progress`.
 ///
 /// # Errors
 /// If the tokenizer rejects a prompt, a prompt is longer than the context, or the logits are not finite.
 pub fn texts(
     model: &Model,
     tokens: &Tokens,
-    case: &Case,
+    cases: &[&Case],
     (form, prefix): (SaidForm, &str),
-) -> Result<CaseTexts, ModelError> {
+    progress: &dyn Progress,
+) -> Result<Vec<CaseTexts>, ModelError> {
     let limit = model.spec().max_positions;
-    let filled = case.filled();
-    let neighbours = case.neighbours.iter().map(|one| &one.prompt);
-    let prompts = std::iter::once(&filled).chain(&case.paraphrases).chain(neighbours);
-    let rows: Vec<Vec<u32>> =
-        prompts.map(|text| prompt(tokens, form.text(prefix, text).as_str().into(), limit)).collect::<Result<_, _>>()?;
+    let ids = |text: String| prompt(tokens, form.text(prefix, &text).as_str().into(), limit);
+    let rows: Vec<Vec<u32>> = cases.iter().flat_map(|case| prompts(case)).map(ids).collect::<Result<_, _>>()?;
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-    continuations(model, tokens, &rows, SAID, &NoProgress)
+    let mut found = continuations(model, tokens, &rows, SAID, progress)?.into_iter();
+    Ok(cases.iter().map(|case| found.by_ref().take(prompts(case).len()).collect()).collect())
+}
+
+/// Returns the prompts of a record after which texts are generated.
+pub fn prompts(case: &Case) -> Vec<String> {
+    let neighbours = case.neighbours.iter().map(|one| &one.prompt);
+    std::iter::once(case.filled()).chain(case.paraphrases.iter().chain(neighbours).cloned()).collect()
 }
 
 /// Judges the texts of a record. `of_base` are the texts of the unedited base.
@@ -119,9 +123,6 @@ pub fn means(measured: &[SaidMetrics]) -> [Mean; 6] {
         mean(&|one| Some(one.repeats)),
     ]
 }
-
-/// The texts of the unedited base, by the index of the record.
-pub type BaseTexts = BTreeMap<usize, CaseTexts>;
 
 #[cfg(test)]
 mod tests {
