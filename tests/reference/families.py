@@ -24,7 +24,7 @@ LAYER, TOKENS, MIDDLE = 1, 12, 5
 GREEDY = 32  # The number of tokens that are decoded greedily after the ids.
 SCORED = [9, 10, 11]
 # The position of delta; default: 4. With a window of 4 in the last block, position 4 does not affect the scored ones.
-DELTA_AT = {"mistral": 8, "qwen2-window": 8, "ministral": 8}
+DELTA_AT = {"mistral": 8, "qwen2-window": 8, "ministral": 8, "phi3": 8, "cwm": 8}
 
 
 def gpt2(**more):
@@ -145,6 +145,9 @@ def without(config, *keys):
     return {key: value for key, value in config.items() if key not in keys}
 
 
+# With a base of 100, the pairs 1 to 4 of YARN are interpolated.
+YARN = {"beta_fast": 0.5, "beta_slow": 0.05, "factor": 4.0, "original_max_position_embeddings": 16, "type": "yarn"}
+LONG = {"long_factor": [1.0, 2.0, 3.0, 4.0], "short_factor": [1.0, 1.25, 1.5, 2.5], "type": "longrope"}
 LLAMA3 = {
     # The wavelengths of the four pairs are 6.3, 20, 63 and 199: unchanged, interpolated, divided, divided.
     "factor": 8.0,
@@ -254,6 +257,97 @@ CASES = {
         num_key_value_heads=2,
         rope_parameters={"factor": 4.0, "rope_theta": 10000.0, "rope_type": "dynamic"},
     ),
+    "llama-yarn": llama(num_key_value_heads=2, rope_scaling=YARN, rope_theta=100.0),
+    "qwen2-yarn": gated(
+        "qwen2",
+        "Qwen2ForCausalLM",
+        num_key_value_heads=2,
+        rope_parameters=without(YARN, "type") | {"attention_factor": 1.25, "rope_theta": 1000000.0, "rope_type": "yarn"},
+    ),
+    "phi3": gated(
+        "phi3",
+        "Phi3ForCausalLM",
+        num_key_value_heads=2,
+        original_max_position_embeddings=CONTEXT,
+        pad_token_id=0,
+        partial_rotary_factor=0.5,
+        rope_scaling=None,
+        rope_theta=10000.0,
+        sliding_window=4,
+    ),
+    "phi3-longrope": gated(
+        "phi3",
+        "Phi3ForCausalLM",
+        original_max_position_embeddings=48,
+        pad_token_id=0,
+        rope_scaling=LONG,
+        rope_theta=10000.0,
+        sliding_window=None,
+    ),
+    "smollm3": gated(
+        "smollm3",
+        "SmolLM3ForCausalLM",
+        no_rope_layer_interval=2,
+        no_rope_layers=[1, 0, 1],
+        num_key_value_heads=2,
+        pad_token_id=0,
+        rope_theta=2000000.0,
+        tie_word_embeddings=True,
+    ),
+    "cwm": gated(
+        "cwm",
+        "CwmForCausalLM",
+        head_dim=16,
+        num_key_value_heads=2,
+        rope_parameters=LLAMA3 | {"rope_theta": 100.0},
+        sliding_window=4,
+    ),
+    "ernie4_5": gated("ernie4_5", "Ernie4_5ForCausalLM", head_dim=12, num_key_value_heads=2, rope_theta=500000.0, use_bias=True),
+    "helium": gated(
+        "helium", "HeliumForCausalLM", attention_bias=True, head_dim=8, mlp_bias=True, num_key_value_heads=2, rope_theta=100000.0
+    ),
+    "hunyuan": gated(
+        "hunyuan_v1_dense",
+        "HunYuanDenseV1ForCausalLM",
+        attention_bias=True,
+        head_dim=12,
+        num_key_value_heads=2,
+        rope_scaling={"alpha": 1000.0, "factor": 1.0, "type": "dynamic"},
+        rope_theta=10000.0,
+        tie_word_embeddings=True,
+    ),
+    "ministral3": gated(
+        "ministral3",
+        "Ministral3ForCausalLM",
+        head_dim=16,
+        num_key_value_heads=2,
+        rope_parameters={
+            "beta_fast": 8.0,
+            "beta_slow": 1.0,
+            "factor": 16.0,
+            "llama_4_scaling_beta": 0.1,
+            "mscale": 2.0,
+            "mscale_all_dim": 1.0,
+            "original_max_position_embeddings": 48,
+            "rope_theta": 1000000.0,
+            "rope_type": "yarn",
+        },
+        sliding_window=None,
+    ),
+    "exaone": without(
+        gated(
+            "exaone",
+            "ExaoneForCausalLM",
+            activation_function="silu",
+            layer_norm_epsilon=1e-05,
+            num_key_value_heads=2,
+            num_layers=BLOCKS,
+            rope_theta=500000.0,
+        ),
+        "hidden_act",
+        "num_hidden_layers",
+        "rms_norm_eps",
+    ),
 }
 
 # Another value of each of these keys must change the logits; otherwise a reader that ignores the key would pass.
@@ -275,6 +369,20 @@ MATTERS = {
     "qwen3": {"rope_theta": 100.0, "rms_norm_eps": 1e-2},
     "ministral": {"sliding_window": 5, "layer_types": ["full_attention"] * 3},
     "seed_oss": {"rms_norm_eps": 1e-2},
+    "llama-yarn": {"rope_theta": 10000.0, "rope_scaling": None}
+    | {f"rope_scaling {k}": YARN | {k: v} for k, v in [("factor", 8.0), ("original_max_position_embeddings", 32)]}
+    | {f"rope_scaling {k}": YARN | {k: v} for k, v in [("beta_fast", 4.0), ("beta_slow", 0.5), ("truncate", False)]}
+    | {"rope_scaling attention_factor": YARN | {"attention_factor": 2.0}},
+    "qwen2-yarn": {"rms_norm_eps": 1e-2},
+    "phi3": {"partial_rotary_factor": 1.0, "sliding_window": None, "rope_theta": 100.0},
+    "phi3-longrope": {"rope_scaling": None, "max_position_embeddings": 48, "rope_scaling short": LONG | {"short_factor": [1.0] * 4}},
+    "smollm3": {"no_rope_layers": [1, 1, 1], "rope_theta": 100.0},
+    "cwm": {"sliding_window": 5, "layer_types": ["full_attention"] * 3},
+    "ernie4_5": {"rope_theta": 100.0, "rms_norm_eps": 1e-2},
+    "helium": {"rope_theta": 100.0, "rms_norm_eps": 1e-2},
+    "hunyuan": {"rope_scaling": None, "rope_theta": 100.0, "rms_norm_eps": 1e-2},
+    "ministral3": {"sliding_window": 4, "rms_norm_eps": 1e-2},
+    "exaone": {"rope_theta": 100.0, "layer_norm_epsilon": 1e-2, "activation_function": "gelu"},
 }
 # These keys must have no effect: the window is off, so the keys that describe it are not read.
 IDLE = {("qwen2", "max_window_layers"), ("qwen2", "sliding_window")}
@@ -361,6 +469,18 @@ def gpt_neox_shapes(config):
     return out
 
 
+def exaone_shapes(config):
+    llama_like = {new: config[old] for old, new in {"num_layers": "num_hidden_layers"}.items()} | config
+    return {hub_name(config, name): shape for name, shape in gated_shapes(llama_like).items()}
+
+
+def hub_name(config, name):
+    """Returns the name in a Hub checkpoint of a parameter that transformers names as those of Llama."""
+    for old, new in RENAMED.get(config["model_type"], {}).items():
+        name = name.replace(old, new)
+    return name
+
+
 def gated_shapes(config):
     family, heads = config["model_type"], config["num_attention_heads"]
     width, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
@@ -370,21 +490,42 @@ def gated_shapes(config):
     for layer in range(config["num_hidden_layers"]):
         at = f"model.layers.{layer}."
         out[f"{at}input_layernorm.weight"] = out[f"{at}post_attention_layernorm.weight"] = (width,)
-        bias = config.get("attention_bias", False)
-        for name, outputs in {"q_proj": heads, "k_proj": groups, "v_proj": groups}.items():
-            linear(out, f"{at}self_attn.{name}", (outputs * head, width), bias or family == "qwen2")
-        linear(out, f"{at}self_attn.o_proj", (width, heads * head), config.get("attention_out_bias", bias))
-        if family == "qwen3":
-            out[f"{at}self_attn.q_norm.weight"] = out[f"{at}self_attn.k_norm.weight"] = (head,)
-        bias = config.get("mlp_bias", False)
-        linear(out, f"{at}mlp.gate_proj", (inner, width), bias)
-        linear(out, f"{at}mlp.up_proj", (inner, width), bias)
+        bias = config.get("attention_bias", config.get("use_bias", False))
+        if family == "phi3":
+            linear(out, f"{at}self_attn.qkv_proj", ((heads + 2 * groups) * head, width), False)
+        else:
+            for name, outputs in {"q_proj": heads, "k_proj": groups, "v_proj": groups}.items():
+                linear(out, f"{at}self_attn.{name}", (outputs * head, width), bias or family == "qwen2")
+        linear(out, f"{at}self_attn.o_proj", (width, heads * head), config.get("attention_out_bias", bias and family != "helium"))
+        for name in HEAD_NORMS.get(family, []):
+            out[f"{at}self_attn.{name}.weight"] = (head,)
+        bias = config.get("mlp_bias", config.get("use_bias", False))
+        if family == "phi3":
+            linear(out, f"{at}mlp.gate_up_proj", (2 * inner, width), False)
+        else:
+            linear(out, f"{at}mlp.gate_proj", (inner, width), bias)
+            linear(out, f"{at}mlp.up_proj", (inner, width), bias)
         linear(out, f"{at}mlp.down_proj", (width, inner), bias)
     if not config["tie_word_embeddings"]:
         out["lm_head.weight"] = (vocabulary, width)
     return out
 
 
+HEAD_NORMS = {"qwen3": ["q_norm", "k_norm"], "hunyuan_v1_dense": ["query_layernorm", "key_layernorm"]}
+RENAMED = {
+    "exaone": {
+        "model.embed_tokens.": "transformer.wte.",
+        "model.layers.": "transformer.h.",
+        "model.norm.": "transformer.ln_f.",
+        ".self_attn.o_proj.": ".attn.attention.out_proj.",
+        ".self_attn.": ".attn.attention.",
+        ".input_layernorm.": ".ln_1.",
+        ".post_attention_layernorm.": ".ln_2.",
+        ".mlp.gate_proj.": ".mlp.c_fc_0.",
+        ".mlp.up_proj.": ".mlp.c_fc_1.",
+        ".mlp.down_proj.": ".mlp.c_proj.",
+    }
+}
 SHAPES = {
     "gpt2": gpt2_shapes,
     "gptj": gptj_shapes,
@@ -396,6 +537,14 @@ SHAPES = {
     "qwen3": gated_shapes,
     "ministral": gated_shapes,
     "seed_oss": gated_shapes,
+    "phi3": gated_shapes,
+    "smollm3": gated_shapes,
+    "cwm": gated_shapes,
+    "ernie4_5": gated_shapes,
+    "helium": gated_shapes,
+    "hunyuan_v1_dense": gated_shapes,
+    "ministral3": gated_shapes,
+    "exaone": exaone_shapes,
 }
 # The module path of the blocks; below, the name of the edited matrix in a block's `mlp`.
 BLOCK = {"gpt2": "transformer.h", "gptj": "transformer.h", "gpt_neo": "transformer.h", "gpt_neox": "gpt_neox.layers"}
@@ -442,7 +591,7 @@ def load(folder, config, dtype):
         assert model.get_input_embeddings().weight.data_ptr() == model.get_output_embeddings().weight.data_ptr()
     assert not missing and not info["unexpected_keys"] and not info["mismatched_keys"], info
     # Recent transformers use one name for the head of every family; Pythia's files use embed_out.
-    parameters = {PARAMETER.get(name, name): tensor for name, tensor in model.named_parameters()}
+    parameters = {hub_name(config, PARAMETER.get(name, name)): tensor for name, tensor in model.named_parameters()}
     expected = {PARAMETER.get(name, name): array for name, array in tensors(config).items()}
     assert expected.keys() == parameters.keys(), expected.keys() ^ parameters.keys()
     for name, array in expected.items():

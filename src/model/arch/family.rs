@@ -29,6 +29,8 @@ pub enum NormKind {
 pub struct Family {
     /// The `model_type` in config.json that selects this family.
     pub model_type: &'static str,
+    /// The first part of the names of its classes in transformers, if it is not `model_type`.
+    pub class: Option<&'static str>,
     /// The name of the architecture in llama.cpp; `None` if llama.cpp does not support the architecture.
     pub gguf: Option<&'static str>,
     /// Prefix of all tensor names except the name of the output matrix. A checkpoint that was saved without the output
@@ -47,11 +49,14 @@ pub struct Family {
     /// Names of the two norms that are applied to the query and to the key of every head; `None` if the family does not
     /// normalise queries and keys.
     pub head_norms: Option<[&'static str; 2]>,
+    /// Whether the norms of the heads are applied after RoPE; otherwise they are applied before it.
+    pub head_norms_after_rope: bool,
     pub attention_out: &'static str,
     /// Name of the norm before the MLP; `None` if attention and MLP share one norm.
     pub mlp_norm: Option<&'static str>,
     /// Name of the gate projection of a gated MLP; `None` for other MLPs. The activated output of the gate is
-    /// multiplied by the output of `mlp_in`.
+    /// multiplied by the output of `mlp_in`. If it is the name of `mlp_in`, one matrix has the outputs of the gate,
+    /// followed by those of the up-projection.
     pub mlp_gate: Option<&'static str>,
     /// Name of the first MLP matrix, the up-projection.
     pub mlp_in: &'static str,
@@ -68,6 +73,7 @@ pub struct Family {
 
 pub static GPT2: Family = Family {
     model_type: "gpt2",
+    class: None,
     gguf: Some("gpt2"),
     prefix: "transformer.",
     token_embedding: "wte",
@@ -76,6 +82,7 @@ pub static GPT2: Family = Family {
     attention_norm: "ln_1",
     attention_in: QkvLayout::Fused("attn.c_attn"),
     head_norms: None,
+    head_norms_after_rope: false,
     attention_out: "attn.c_proj",
     mlp_norm: Some("ln_2"),
     mlp_gate: None,
@@ -114,6 +121,7 @@ pub static GPT_NEO: Family = Family {
 /// GPT-NeoX, including the Pythia models.
 pub static GPT_NEOX: Family = Family {
     model_type: "gpt_neox",
+    class: None,
     gguf: Some("gptneox"),
     prefix: "gpt_neox.",
     token_embedding: "embed_in",
@@ -122,6 +130,7 @@ pub static GPT_NEOX: Family = Family {
     attention_norm: "input_layernorm",
     attention_in: QkvLayout::FusedByHead("attention.query_key_value"),
     head_norms: None,
+    head_norms_after_rope: false,
     attention_out: "attention.dense",
     mlp_norm: Some("post_attention_layernorm"),
     mlp_gate: None,
@@ -136,6 +145,7 @@ pub static GPT_NEOX: Family = Family {
 /// The architecture of Llama 2 and Llama 3.
 pub static LLAMA: Family = Family {
     model_type: "llama",
+    class: None,
     gguf: Some("llama"),
     prefix: "model.",
     token_embedding: "embed_tokens",
@@ -144,6 +154,7 @@ pub static LLAMA: Family = Family {
     attention_norm: "input_layernorm",
     attention_in: QkvLayout::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     head_norms: None,
+    head_norms_after_rope: false,
     attention_out: "self_attn.o_proj",
     mlp_norm: Some("post_attention_layernorm"),
     mlp_gate: Some("mlp.gate_proj"),
@@ -175,9 +186,80 @@ pub static MINISTRAL: Family = Family { model_type: "ministral", gguf: None, ..L
 /// Seed-OSS, with the tensor names of Llama. The query, key and value projections have biases by default.
 pub static SEED_OSS: Family = Family { model_type: "seed_oss", gguf: Some("seed_oss"), ..LLAMA };
 
+/// Ministral 3, with the tensor names of Llama. RoPE is scaled by YaRN.
+pub static MINISTRAL3: Family = Family { model_type: "ministral3", gguf: Some("mistral3"), ..LLAMA };
+
+/// SmolLM3, with the tensor names of Llama. Every fourth layer has no RoPE by default.
+pub static SMOLLM3: Family = Family { model_type: "smollm3", gguf: Some("smollm3"), ..LLAMA };
+
+/// Code World Model, with the tensor names of Llama. Every fourth layer has full attention by default.
+pub static CWM: Family = Family { model_type: "cwm", gguf: None, ..LLAMA };
+
+/// Ernie 4.5 (dense), with the tensor names of Llama. RoPE rotates adjacent elements.
+pub static ERNIE4_5: Family = Family { model_type: "ernie4_5", gguf: Some("ernie4_5"), ..LLAMA };
+
+/// Helium, with the tensor names of Llama. RoPE rotates adjacent elements.
+pub static HELIUM: Family = Family { model_type: "helium", gguf: None, ..LLAMA };
+
+/// Hunyuan (dense), with the tensor names of Llama. A norm is applied to the query and the key of every head, after RoPE.
+pub static HUNYUAN: Family = Family {
+    model_type: "hunyuan_v1_dense",
+    class: Some("HunYuanDenseV1"),
+    gguf: Some("hunyuan-dense"),
+    head_norms: Some(["self_attn.query_layernorm", "self_attn.key_layernorm"]),
+    head_norms_after_rope: true,
+    ..LLAMA
+};
+
+/// Phi-3, Phi-3.5 and Phi-4. Query, key and value are one matrix, and so are gate and up-projection.
+pub static PHI3: Family = Family {
+    model_type: "phi3",
+    gguf: Some("phi3"),
+    attention_in: QkvLayout::Fused("self_attn.qkv_proj"),
+    mlp_gate: Some("mlp.gate_up_proj"),
+    mlp_in: "mlp.gate_up_proj",
+    ..LLAMA
+};
+
+/// EXAONE 3 and 3.5: the architecture of Llama with other tensor names.
+pub static EXAONE: Family = Family {
+    model_type: "exaone",
+    gguf: Some("exaone"),
+    prefix: "transformer.",
+    token_embedding: "wte",
+    block: "h.{}.",
+    attention_norm: "ln_1",
+    attention_in: QkvLayout::Separate(["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"]),
+    attention_out: "attn.attention.out_proj",
+    mlp_norm: Some("ln_2"),
+    mlp_gate: Some("mlp.c_fc_0"),
+    mlp_in: "mlp.c_fc_1",
+    mlp_out: "mlp.c_proj",
+    final_norm: "ln_f",
+    ..LLAMA
+};
+
 /// All supported families. Each family has a different `model_type`.
-pub static FAMILIES: [&Family; 10] =
-    [&GPT2, &GPTJ, &GPT_NEO, &GPT_NEOX, &LLAMA, &MISTRAL, &MINISTRAL, &QWEN2, &QWEN3, &SEED_OSS];
+pub static FAMILIES: [&Family; 18] = [
+    &GPT2,
+    &GPTJ,
+    &GPT_NEO,
+    &GPT_NEOX,
+    &LLAMA,
+    &MISTRAL,
+    &MINISTRAL,
+    &MINISTRAL3,
+    &QWEN2,
+    &QWEN3,
+    &SEED_OSS,
+    &SMOLLM3,
+    &CWM,
+    &ERNIE4_5,
+    &HELIUM,
+    &HUNYUAN,
+    &PHI3,
+    &EXAONE,
+];
 
 impl Family {
     /// Returns the name of `layer`'s MLP down-projection as a module in transformers, for example

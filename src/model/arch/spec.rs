@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 use super::activation::Activation;
 use super::config::ConfigReader;
 use super::family::Family;
+use super::llama::llama;
 use super::rope::{Rope, RopePairing, RopeScaling};
-use super::rope_config::{check_rotated, read_rope};
-use super::windows::{local_layers, windows};
+use super::rope_config::{RopeKeys, check_rotated, read_rope};
+use super::windows::local_layers;
 use crate::model::ModelError;
 use crate::model::load::storage::config as stored;
 
@@ -56,17 +57,19 @@ pub struct Spec {
     pub biases: Biases,
     /// Rotary position embedding; `None` for models with learned position embeddings.
     pub rope: Option<Rope>,
+    /// Whether each layer applies RoPE, if the model has it.
+    pub rotated: Vec<bool>,
     /// Attention window of each layer: the number of positions to which a query attends, with the query's position
     /// included. `None` for full attention.
     pub windows: Vec<Option<usize>>,
     /// Whether attention scores are divided by √(head width).
-    scaled: bool,
+    pub(super) scaled: bool,
     /// Whether attention scores are also divided by the number of the layer, where the first layer has the number 1.
-    scaled_by_layer: bool,
+    pub(super) scaled_by_layer: bool,
 }
 
-const MAX_WIDTH: usize = 1 << 16;
-const MAX_INTERMEDIATE: usize = 1 << 20;
+pub(super) const MAX_WIDTH: usize = 1 << 16;
+pub(super) const MAX_INTERMEDIATE: usize = 1 << 20;
 pub(crate) const MAX_LAYERS: usize = 1 << 12;
 pub(crate) const MAX_TOKENS: usize = 1 << 24;
 
@@ -117,7 +120,11 @@ impl Spec {
     }
 }
 
-fn activation(config: &ConfigReader<'_>, key: &str, default: &'static str) -> Result<Activation, ModelError> {
+pub(super) fn activation(
+    config: &ConfigReader<'_>,
+    key: &str,
+    default: &'static str,
+) -> Result<Activation, ModelError> {
     match config.word(key, default)? {
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
         "gelu" => Ok(Activation::Gelu),
@@ -139,14 +146,14 @@ fn heads(config: &ConfigReader<'_>, key: &str, width: usize, width_key: &str) ->
     }
 }
 
-fn epsilon(config: &ConfigReader<'_>, key: &str, default: f64) -> Result<f32, ModelError> {
+pub(super) fn epsilon(config: &ConfigReader<'_>, key: &str, default: f64) -> Result<f32, ModelError> {
     Ok(config.positive(key, default, 1.0)? as f32)
 }
 
 /// Returns a [`Spec`] with the values that most families share: full attention, as many key/value heads as query heads,
 /// MLP after attention (not in parallel), no biases, no RoPE. Fields without a common value, such as `vocabulary`, are
 /// 0 and must be set by the caller.
-fn base(family: &'static Family, hidden_size: usize, heads: usize, layers: usize) -> Spec {
+pub(super) fn base(family: &'static Family, hidden_size: usize, heads: usize, layers: usize) -> Spec {
     Spec {
         family,
         layers,
@@ -163,6 +170,7 @@ fn base(family: &'static Family, hidden_size: usize, heads: usize, layers: usize
         parallel: false,
         biases: Biases { attention_in: false, attention_out: false, mlp: false, head: false },
         rope: None,
+        rotated: vec![true; layers],
         windows: vec![None; layers],
         scaled: true,
         scaled_by_layer: false,
@@ -202,7 +210,7 @@ fn gptj(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, Mode
         tied: config.flag("tie_word_embeddings", false)?,
         parallel: true,
         biases: Biases { attention_in: false, attention_out: false, mlp: true, head: true },
-        rope: Some(Rope::new(RopePairing::Neighbours, numbers, 10_000.0, RopeScaling::None)),
+        rope: Some(Rope::new(RopePairing::Neighbours, numbers, 10_000.0, &RopeScaling::None)),
         scaled: true,
         scaled_by_layer: false,
         ..gpt2
@@ -235,68 +243,19 @@ fn gpt_neox(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, 
     let layers = config.size("num_hidden_layers", MAX_LAYERS)?;
     let head = width / heads;
     let bias = config.flag("attention_bias", true)?;
+    let keys = RopeKeys { base: "rotary_emb_base", part: Some(("rotary_pct", 0.25)), ..RopeKeys::LLAMA };
+    let rope = read_rope(config, head, keys)?;
+    let positions = config.size("max_position_embeddings", MAX_TOKENS)?;
     Ok(Spec {
         intermediate_size: config.size("intermediate_size", MAX_INTERMEDIATE)?,
-        max_positions: config.size("max_position_embeddings", MAX_TOKENS)?,
+        max_positions: rope.limit().map_or(positions, |limit| limit.min(positions)),
         vocabulary: config.size("vocab_size", MAX_TOKENS)?,
         epsilon: epsilon(config, "layer_norm_eps", 1e-5)?,
         tied: config.flag("tie_word_embeddings", false)?,
         activation: activation(config, "hidden_act", "gelu")?,
         parallel: config.flag("use_parallel_residual", true)?,
         biases: Biases { attention_in: bias, attention_out: bias, mlp: true, head: false },
-        rope: Some(read_rope(config, head, "rotary_emb_base", Some(("rotary_pct", 0.25)))?),
-        ..base(family, width, heads, layers)
-    })
-}
-
-/// Reads the config of a Llama, Mistral, Ministral, Qwen or Seed-OSS model.
-fn llama(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
-    let width = config.size("hidden_size", MAX_WIDTH)?;
-    let heads = config.size("num_attention_heads", width)?;
-    let layers = config.size("num_hidden_layers", MAX_LAYERS)?;
-    let qwen = matches!(family.model_type, "qwen2" | "qwen3");
-    let default_kv_heads = match family.model_type {
-        "mistral" | "ministral" | "seed_oss" => 8,
-        _ if qwen => 32,
-        _ => heads,
-    };
-    let kv_heads = config.size_or("num_key_value_heads", heads, None)?.unwrap_or(default_kv_heads.min(heads));
-    if !heads.is_multiple_of(kv_heads) {
-        let problem = format!("is {kv_heads}, which does not divide num_attention_heads = {heads}");
-        return Err(config.error("num_key_value_heads", &problem));
-    }
-    let default = matches!(family.model_type, "qwen3" | "seed_oss").then_some(128);
-    let head = match config.size_or("head_dim", MAX_WIDTH, default)? {
-        Some(head) => head,
-        None if width.is_multiple_of(heads) => width / heads,
-        None => {
-            return Err(config.error("num_attention_heads", "does not divide hidden_size, and no head_dim is given"));
-        }
-    };
-    let bias = config.flag("attention_bias", family.model_type == "seed_oss")?;
-    let mlp = matches!(family.model_type, "llama" | "seed_oss") && config.flag("mlp_bias", false)?;
-    Ok(Spec {
-        intermediate_size: config.size("intermediate_size", MAX_INTERMEDIATE)?,
-        kv_heads,
-        head_width: head,
-        max_positions: config.size("max_position_embeddings", MAX_TOKENS)?,
-        vocabulary: config.size("vocab_size", MAX_TOKENS)?,
-        epsilon: epsilon(config, "rms_norm_eps", 1e-6)?,
-        tied: config.flag("tie_word_embeddings", false)?,
-        activation: activation(config, "hidden_act", "silu")?,
-        biases: match family.model_type {
-            // Qwen 2 always has biases on query, key and value, and Mistral never has them. Both ignore
-            // `attention_bias`, as in transformers.
-            "qwen2" => Biases { attention_in: true, attention_out: false, mlp, head: false },
-            "mistral" | "ministral" => Biases { attention_in: false, attention_out: false, mlp, head: false },
-            "seed_oss" => {
-                let out = config.flag("attention_out_bias", false)?;
-                Biases { attention_in: bias, attention_out: out, mlp, head: false }
-            }
-            _ => Biases { attention_in: bias, attention_out: bias, mlp, head: false },
-        },
-        rope: Some(read_rope(config, head, "rope_theta", None)?),
-        windows: windows(config, family, layers)?,
+        rope: Some(rope),
         ..base(family, width, heads, layers)
     })
 }

@@ -1,6 +1,7 @@
 //! Opens checkpoints in the layout of the Hugging Face Hub: validates their files and memory-maps the weights. Never
 //! writes to the files.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::files::{WeightFiles, find_config, read_config};
@@ -19,6 +20,14 @@ use crate::safetensors::{Dtype, Layout};
 pub(crate) struct Projection {
     pub weight: Tensor,
     pub bias: Option<Tensor>,
+}
+
+impl Projection {
+    /// Returns the part of a projection with these outputs. The weight must be stored as `[out, in]`.
+    fn outputs(&self, outputs: Range<usize>) -> Self {
+        let part = |tensor: &Tensor| tensor.leading(outputs.clone());
+        Self { weight: part(&self.weight), bias: self.bias.as_ref().map(part) }
+    }
 }
 
 /// The parameters of a norm: gain and bias. RMSNorm has no bias.
@@ -318,14 +327,22 @@ impl Source<'_> {
             }
         };
         let mlp = |name: &str, inputs, outputs| self.projection(&at(name), inputs, outputs, biases.mlp);
+        let (mlp_gate, mlp_in) = match family.mlp_gate {
+            // One matrix has the rows of the gate, followed by those of the up-projection.
+            Some(gate) if gate == family.mlp_in => {
+                let both = mlp(gate, width, 2 * inner)?;
+                (Some(both.outputs(0..inner)), both.outputs(inner..2 * inner))
+            }
+            gate => (gate.map(|name| mlp(name, width, inner)).transpose()?, mlp(family.mlp_in, width, inner)?),
+        };
         Ok(Block {
             attention_norm: self.norm(&at(family.attention_norm), width)?,
             attention_in,
             head_norms,
             attention_out: self.projection(&at(family.attention_out), attended, width, biases.attention_out)?,
             mlp_norm: family.mlp_norm.map(|name| self.norm(&at(name), width)).transpose()?,
-            mlp_gate: family.mlp_gate.map(|name| mlp(name, width, inner)).transpose()?,
-            mlp_in: mlp(family.mlp_in, width, inner)?,
+            mlp_gate,
+            mlp_in,
             mlp_out: mlp(family.mlp_out, inner, width)?,
         })
     }

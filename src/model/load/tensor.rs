@@ -42,6 +42,21 @@ impl Tensor {
         Self { name, shape, dtype: stored, storage: Storage::Mapped(Arc::clone(map), range) }
     }
 
+    /// Returns the part of a memory-mapped tensor with these indices of the first dimension. It has the name of the whole
+    /// tensor.
+    ///
+    /// # Panics
+    /// If the tensor was changed, or the range is not in its first dimension.
+    pub(crate) fn leading(&self, part: Range<usize>) -> Self {
+        let Storage::Mapped(map, range) = &self.storage else { panic!("{} was changed", self.name) };
+        assert!(part.end <= self.shape[0], "rows of {}", self.name);
+        let row = range.len() / self.shape[0];
+        let bytes = range.start + part.start * row..range.start + part.end * row;
+        let mut shape = self.shape.clone();
+        shape[0] = part.len();
+        Self::mapped(self.name.clone(), shape, self.dtype, map, bytes)
+    }
+
     /// Returns the elements in row-major order without copying them. They have the dtype of the file, or f32 if the
     /// tensor was changed.
     pub fn elements(&self) -> Elements<'_> {

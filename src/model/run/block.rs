@@ -155,8 +155,14 @@ impl Model {
     pub(crate) fn qkv(&self, layer: usize, x: &[f32], rows: &Rows) -> Qkv {
         let (norm, normed) = self.norm(x, self.spec().hidden_size, &self.checkpoint.blocks[layer].attention_norm);
         let mut qkv = self.project_qkv(layer, &normed);
+        let late = self.spec().family.head_norms_after_rope;
+        if late {
+            self.apply_rope(layer, rows, &mut qkv);
+        }
         let head_norms = self.norm_heads(layer, &mut qkv);
-        self.apply_rope(layer, rows, &mut qkv);
+        if !late {
+            self.apply_rope(layer, rows, &mut qkv);
+        }
         Qkv { norm, qkv, head_norms }
     }
 
@@ -213,10 +219,10 @@ impl Model {
         self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope(position, head));
     }
 
-    /// Applies the inverse rotation of RoPE in place. The backward pass uses this rotation for the gradients of
-    /// attention queries and keys.
-    pub(crate) fn apply_rope_inverse(&self, layer: usize, rows: &Rows, qkv: &mut [f32]) {
-        self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope_inverse(position, head));
+    /// Applies the transposed map of RoPE in place. The backward pass applies it to the gradients of attention queries
+    /// and keys.
+    pub(crate) fn apply_rope_transposed(&self, layer: usize, rows: &Rows, qkv: &mut [f32]) {
+        self.rotate_heads(layer, rows, qkv, |table, position, head| table.apply_rope_transposed(position, head));
     }
 
     fn rotate_heads(
@@ -226,7 +232,8 @@ impl Model {
         qkv: &mut [f32],
         rotate: impl Fn(&RopeTable<'_>, usize, &mut [f32]) + Sync,
     ) {
-        let (Some(rope), heads) = (&self.spec().rope, self.heads(layer)) else { return };
+        let (spec, heads) = (self.spec(), self.heads(layer));
+        let Some(rope) = spec.rope.as_ref().filter(|_| spec.rotated[layer]) else { return };
         let positions = rows.text_positions();
         let (Some(first), Some(last)) = (positions.iter().min(), positions.iter().max()) else { return };
         let table = rope.table(*first, last - first + 1);

@@ -133,8 +133,14 @@ impl Model {
         let attended = self.project_reverse(gradient, &block.attention_out);
         let inputs = attention_inputs(shape, &tape.inputs.qkv, heads);
         let mut qkv = attend_reverse(self.isa(), heads, &inputs, &tape.probabilities, &attended);
-        self.apply_rope_inverse(layer, shape.rows, &mut qkv);
-        self.norm_heads_reverse(layer, &tape.inputs, &mut qkv);
+        let late = spec.family.head_norms_after_rope;
+        if late {
+            self.norm_heads_reverse(layer, &tape.inputs, &mut qkv);
+        }
+        self.apply_rope_transposed(layer, shape.rows, &mut qkv);
+        if !late {
+            self.norm_heads_reverse(layer, &tape.inputs, &mut qkv);
+        }
         let mut out = self.project_qkv_reverse(layer, &qkv);
         self.norm_reverse(&mut out, spec.hidden_size, &block.attention_norm, &tape.inputs.norm);
         out

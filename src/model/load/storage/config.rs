@@ -55,7 +55,8 @@ fn without_type(config: &ConfigReader<'_>) -> ModelError {
 fn is_of(class: &str, family: &Family) -> bool {
     let ends = ["For", "LMHeadModel", "DoubleHeadsModel", "Model"].map(|end| class.find(end));
     let stem = &class[..ends.into_iter().flatten().min().unwrap_or(class.len())];
-    stem.eq_ignore_ascii_case(&family.model_type.replace('_', ""))
+    let own = family.class.unwrap_or(family.model_type);
+    stem.replace('_', "").eq_ignore_ascii_case(&own.replace('_', ""))
 }
 
 /// Returns the first class that `architectures` in config.json lists, if this class does not belong to `family`;
@@ -156,6 +157,9 @@ mod tests {
             ("GPTNeoXForCausalLM", &family::GPT_NEOX),
             ("SeedOssForCausalLM", &family::SEED_OSS),
             ("Qwen2ForRewardModel", &family::QWEN2),
+            ("Ernie4_5ForCausalLM", &family::ERNIE4_5),
+            ("HunYuanDenseV1ForCausalLM", &family::HUNYUAN),
+            ("Ministral3ForCausalLM", &family::MINISTRAL3),
         ] {
             assert_eq!(class(name, family), None, "{name}");
         }
