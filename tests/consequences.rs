@@ -118,6 +118,27 @@ fn a_limit_can_require_consequences() {
     assert_eq!(enough.code(), Some(0), "{}", enough.whole());
 }
 
+/// If the text decides, it decides about the counts too; and two consequences may have the same prompt.
+#[test]
+fn texts_decide_about_the_counts() {
+    let project = project();
+    let by_text = "[test]\nby = \"generation\"";
+    let json = with(&project, by_text, &["test", "--no-damage", "--format", "json"]);
+    let answers = json.json()["answers"].as_array().expect("answers").clone();
+    let own: Vec<_> = answers.iter().filter(|answer| answer["asked"] == "consequence").collect();
+    let passed = own.iter().filter(|answer| answer["verdict"] == "pass").count() as u64;
+    assert!(own.iter().all(|answer| answer["said"]["rule"] == "contains"), "{own:?}");
+    let held: u64 = counts(&json).iter().map(|(_, holds, ..)| holds).sum();
+    assert_eq!((held, own.len()), (passed, 3), "{}", json.whole());
+    let twice =
+        "[[edit.expect.consequence]]\nprompt = \"The capital of Norway is\"\nanswer = \"Bergen\"\nkind = \"hop\"\n";
+    project.write("edits/people.toml", &format!("{}\n{twice}", project.read("edits/people.toml")));
+    let test = with(&project, by_text, &["test", "--no-damage", "--format", "json"]);
+    let diff = with(&project, by_text, &["diff", "base", "--tokens", "0", "--format", "json"]);
+    assert_eq!(counts(&diff), counts(&test), "{}", diff.whole());
+    assert_eq!(counts(&test).iter().map(|(_, _, asked, _)| asked).sum::<u64>(), 4);
+}
+
 #[test]
 fn a_condition_that_cannot_be_run_is_one_error() {
     let project = project();

@@ -190,7 +190,7 @@ fn config(folder: &Path, change: impl FnOnce(&mut Value)) {
 #[test]
 fn configs_that_cannot_be_read_say_which_key() {
     type Change = (&'static str, &'static str, Value, &'static str);
-    let changes: [Change; 18] = [
+    let changes: [Change; 22] = [
         ("llama", "model_type", json!("mamba"), "architecture `mamba` is not supported"),
         ("llama", "model_type", json!(7), "`model_type` is 7; a text"),
         ("llama", "quantization_config", json!({ "quant_method": "gptq" }), "quantised (gptq)"),
@@ -200,7 +200,16 @@ fn configs_that_cannot_be_read_say_which_key() {
         ("llama", "intermediate_size", json!(49), "has shape [48, 32], but config.json requires [49, 32]"),
         ("llama", "num_hidden_layers", json!(4), "has no tensor `model.layers.3."),
         ("llama", "vocab_size", json!(65), "has shape [64, 32]"),
-        ("llama", "rope_scaling", json!({ "rope_type": "yarn", "factor": 2 }), "supported: default, linear, llama3"),
+        (
+            "llama",
+            "rope_scaling",
+            json!({ "rope_type": "proportional" }),
+            "supported: default, linear, dynamic, llama3",
+        ),
+        ("llama-yarn", "rope_scaling", json!({ "rope_type": "yarn" }), "`factor` is missing"),
+        ("phi3-longrope", "rope_scaling", json!({ "type": "longrope" }), "a list of 4 positive numbers"),
+        ("smollm3", "no_rope_layers", json!([1, 0]), "is not a list of 0 or 1"),
+        ("cwm", "layer_types", json!(["full_attention"]), "for every layer"),
         ("llama", "rope_scaling", json!({ "rope_type": "linear" }), "`factor` is missing"),
         ("llama", "rope_scaling", json!("linear"), "an object was expected"),
         ("llama", "hidden_act", json!("mish"), "`hidden_act` is \"mish\""),

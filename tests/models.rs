@@ -98,7 +98,7 @@ fn one_is_built_alone() {
 #[test]
 fn commands_for_one_model_need_its_name() {
     let project = project();
-    let asks: [&[&str]; 11] = [
+    let asks: [&[&str]; 13] = [
         &["diff", "base", "worktree"],
         &["export", "checkpoint", "out"],
         &["stats", "show"],
@@ -109,6 +109,8 @@ fn commands_for_one_model_need_its_name() {
         &["build", "--provenance", "statement.json"],
         &["test", "--format", "junit"],
         &["test", "--report", "html=report.html"],
+        &["test", "--texts", "texts.jsonl"],
+        &["test", "--on", "model"],
         &["plan", "--model", "tow"],
     ];
     let mut said = String::new();
@@ -118,7 +120,7 @@ fn commands_for_one_model_need_its_name() {
         said += &format!("$ corrigenda {}\n{}\n", arguments.join(" "), run.whole());
     }
     insta::assert_snapshot!("models_asked", said);
-    for absent in ["out", "statement.json", "report.html", "corrigenda.lock"] {
+    for absent in ["out", "statement.json", "report.html", "texts.jsonl", "corrigenda.lock"] {
         assert!(!Path::new(&project.path(absent)).exists(), "{absent}");
     }
     let unknown = project.run(&["check", "--model", "tow"]);

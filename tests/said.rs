@@ -78,6 +78,48 @@ fn generated_text_decides_if_the_project_says_so() {
     assert_eq!(gate["pass"], Value::from(gate["value"] == 0.0));
 }
 
+/// A file of texts replaces nothing that the project or a model consists of, and nothing is asked before it is refused.
+#[test]
+fn texts_replace_no_file_of_the_project() {
+    let project = built();
+    let files = ["edits/people.toml", "model/config.json", "corrigenda.lock"];
+    let before = files.map(|file| project.read(file));
+    for (file, why) in
+        files.map(|file| (file, "is not overwritten")).into_iter().chain([("no/t.jsonl", "does not exist")])
+    {
+        let run = project.run(&["test", "--texts", file]);
+        assert_eq!((run.code(), run.out().as_str()), (Some(2), ""), "{file}: {}", run.whole());
+        assert!(run.err().contains("export-refused") && run.err().contains(why), "{}", run.whole());
+    }
+    assert_eq!(files.map(|file| project.read(file)), before);
+}
+
+/// Without paraphrases and unchanged prompts, there is no share of them.
+#[test]
+fn there_is_no_share_of_nothing() {
+    let project = Project::new();
+    let edit = "[[edit]]\nid = \"a\"\nsubject = \"Rome\"\nprompt = \"We saw the city of {}\"\ntarget = \"Vienna\"\n";
+    project.write("edits/people.toml", &format!("format = 1\n{edit}"));
+    for file in ["edits/places.toml", "probes.toml"] {
+        let _ = std::fs::remove_file(project.path(file));
+    }
+    assert_eq!(project.run(&["build", "-q"]).code(), Some(0));
+    let run = project.run(&["test", "--said", "--no-damage"]);
+    let line = run.out().lines().find(|line| line.starts_with("generated texts")).map(str::to_owned);
+    assert!(
+        line.as_deref().is_some_and(|line| !line.contains("paraphrases") && !line.contains("same text")),
+        "{}",
+        run.whole()
+    );
+    // The rule of one edit makes the number one of generated text.
+    project.write("edits/people.toml", &format!("format = 1\n{edit}[edit.expect]\nsays = \"contains\"\n"));
+    let report = project.run(&["test", "--format", "json"]).json();
+    assert!(
+        report["protocols"]["efficacy"]["protocol"].as_str().is_some_and(|name| name.starts_with("generation")),
+        "{report}"
+    );
+}
+
 #[test]
 fn wrong_rules_are_refused_together() {
     let project = Project::new();
@@ -88,7 +130,7 @@ fn wrong_rules_are_refused_together() {
     );
     let name = "edits/people.toml";
     let edits = project.read(name);
-    project.write(name, &format!("{edits}\n[edit.expect]\nsays = 3\nnever-says = [\"\"]\n"));
+    project.write(name, &format!("{edits}\n[edit.expect]\nsays = 3\nnever-says = [\"\", \"paris.\"]\n"));
     insta::assert_snapshot!("wrong-rules", project.run(&["check"]).whole());
 }
 

@@ -217,8 +217,9 @@ impl Expectation<'_> {
 
     /// Returns the answers that the model should not give any more: those of `expect.never-says`, by default `was`.
     fn never_says(&self) -> Vec<&str> {
-        // The old answer of the edit may be right for a consequence.
-        let Some(edit) = self.edit.filter(|_| self.kind != PromptKind::Consequence) else { return Vec::new() };
+        // The old answer of the edit may be right for a consequence, and for a prompt that should stay unchanged.
+        let is_own = self.kind != PromptKind::Consequence && !self.answers.is_empty();
+        let Some(edit) = self.edit.filter(|_| is_own) else { return Vec::new() };
         match &edit.expect.never_says {
             Some(never) => never.iter().map(String::as_str).collect(),
             None => edit.was.as_deref().into_iter().collect(),

@@ -19,3 +19,7 @@ pub struct Protocol {
 pub const FORCED: &str = "teacher-forcing";
 /// The name of the protocol in which the model continues the prompt.
 pub const SAID: &str = "generation, greedy, 50 tokens";
+/// The name of the protocol in which the model continues a prompt that is put as a question.
+pub const SAID_QA: &str = "generation after a question, greedy, 50 tokens";
+/// The name for a number that counts answers of both protocols.
+pub const BOTH: &str = "teacher-forcing, or generation, greedy, 50 tokens";

@@ -1,9 +1,11 @@
 //! Judges a generated text: whether it is an answer, contains it, or repeats itself.
 //!
 //! Texts are compared word by word after normalisation: Unicode NFC, lower case, without punctuation, without the
-//! articles a, an and the. Scripts that are written without spaces are compared character by character. The rules are
+//! articles a, an and the. Symbols that make another word stay (`C++`, `-5`). Scripts that are written without spaces are compared character by character. The rules are
 //! those of the evaluation WILD (Yang et al. 2025, "The Mirage of Model Editing"), which judges by exact match; the
 //! containment of whole words is added to it.
+
+use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -67,24 +69,61 @@ impl SaidText {
 }
 
 /// Returns the beginning of a generated text up to its first line break or the end of its first sentence. A full stop
-/// ends a sentence if white space or nothing follows it. If the text starts with an accepted answer, a full stop in this
-/// answer ends no sentence.
+/// ends a sentence if white space or nothing follows it. A full stop inside of an accepted answer, after an initial
+/// (`John F. Kennedy`) or before the first word ends no sentence.
 pub fn first_sentence<'t>(text: &'t str, answers: &[&str]) -> &'t str {
     let text = text.trim_start();
-    let answered = answers.iter().map(|answer| answer.trim()).filter(|answer| text.starts_with(answer));
-    let protected = answered.map(str::len).max().unwrap_or(0);
-    let mut rest = text[protected..].char_indices().peekable();
-    while let Some((at, letter)) = rest.next() {
+    let answers: Vec<&str> = answers.iter().map(|answer| answer.trim()).filter(|answer| !answer.is_empty()).collect();
+    let protected: Vec<Range<usize>> = answers.iter().flat_map(|answer| ranges(text, answer)).collect();
+    for (at, letter) in text.char_indices() {
+        let before = &text[..at];
         let ends = match letter {
             '\n' | '\r' | '。' => true,
-            '.' => rest.peek().is_none_or(|(_, next)| next.is_whitespace()),
+            '.' => {
+                let answered = answers.iter().any(|answer| ranges(text, answer).any(|range| range.end == at));
+                text[at + 1..].chars().next().is_none_or(char::is_whitespace)
+                    && before.chars().any(char::is_alphanumeric)
+                    && !protected.iter().any(|range| range.start < at && at + 1 < range.end)
+                    && (answered || !ends_with_initial(before))
+            }
             _ => false,
         };
         if ends {
-            return &text[..protected + at];
+            return before;
         }
     }
     text
+}
+
+/// Returns the byte ranges of `answer` in `text` in any case, each of which starts and ends at the border of a word.
+fn ranges<'a>(text: &'a str, answer: &'a str) -> impl Iterator<Item = Range<usize>> {
+    let starts = text.char_indices().map(|(start, _)| start);
+    starts.filter_map(move |start| {
+        let end = start + same_letters(&text[start..], answer)?;
+        let is_letter = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
+        let inside = is_letter(text[..start].chars().next_back()) || is_letter(text[end..].chars().next());
+        (!inside).then_some(start..end)
+    })
+}
+
+/// Returns the length in bytes of the beginning of `text` that has the letters of `answer` in any case; `None` if `text`
+/// begins with other letters.
+fn same_letters(text: &str, answer: &str) -> Option<usize> {
+    let mut letters = text.char_indices();
+    for wanted in answer.chars() {
+        let (_, letter) = letters.next()?;
+        if !letter.to_lowercase().eq(wanted.to_lowercase()) {
+            return None;
+        }
+    }
+    Some(letters.next().map_or(text.len(), |(end, _)| end))
+}
+
+/// Returns whether a text ends with a capital letter that stands alone, after another word.
+fn ends_with_initial(text: &str) -> bool {
+    let mut letters = text.chars().rev();
+    let initial = letters.next().is_some_and(char::is_uppercase);
+    initial && letters.next().is_none_or(|before| before.is_whitespace() || before == '.')
 }
 
 /// The words of a text after normalisation.
@@ -108,6 +147,11 @@ impl Words {
         self.occurrences(answer) > 0
     }
 
+    /// Returns whether this text has more words than another.
+    pub fn is_longer(&self, other: &Self) -> bool {
+        self.plain.len() > other.plain.len()
+    }
+
     /// Returns how often `answer` occurs in this text, without overlaps.
     fn occurrences(&self, answer: &Self) -> usize {
         let articles = answer.has_only_articles();
@@ -115,7 +159,7 @@ impl Words {
     }
 
     /// Returns whether `old` occurs in this text at a place that is not part of an accepted answer.
-    fn is_said_outside(&self, old: &Self, answers: &[Self]) -> bool {
+    pub fn is_said_outside(&self, old: &Self, answers: &[Self]) -> bool {
         let articles = old.has_only_articles();
         let text = self.compared(articles);
         let mut covered = vec![false; text.len()];
@@ -154,8 +198,14 @@ fn split(text: &str) -> Vec<String> {
             _ if letter.is_alphanumeric() && has_no_spaces(letter) => spaced.extend([' ', letter, ' ']),
             _ if letter.is_alphanumeric() || is_mark(letter) => spaced.push(letter),
             // Full stops of abbreviations and separators in numbers are left out.
+            '.' if is_inside_number(&lower, at) => spaced.push(letter),
             '.' => {}
             ',' if is_inside_number(&lower, at) => {}
+            // Symbols that make another word, as in `C++`, `C#` and `-5`.
+            '+' | '#' if spaced.ends_with(|before: char| before.is_alphanumeric() || before == letter) => {
+                spaced.push(letter);
+            }
+            '-' if is_sign(&lower, at) => spaced.push(letter),
             _ => spaced.push(' '),
         }
     }
@@ -181,6 +231,12 @@ fn has_no_spaces(letter: char) -> bool {
 /// Returns whether a character is a combining mark, which belongs to the letter before it.
 fn is_mark(letter: char) -> bool {
     unicode_normalization::char::is_combining_mark(letter)
+}
+
+/// Returns whether the character at the byte offset `at` is the sign of a number.
+fn is_sign(text: &str, at: usize) -> bool {
+    text[at + 1..].starts_with(|next: char| next.is_ascii_digit())
+        && text[..at].chars().next_back().is_none_or(char::is_whitespace)
 }
 
 fn is_inside_number(text: &str, at: usize) -> bool {
@@ -241,7 +297,36 @@ mod tests {
         assert_eq!(first_sentence(" 3.5 million. Yes", &[]), "3.5 million");
         assert_eq!(first_sentence(" 東京。大阪", &[]), "東京");
         assert_eq!(judge(" 1,000 people", &["1000"]), (false, true, false));
-        assert_eq!(judge(" 35", &["3.5"]), (true, true, false), "both are written without punctuation");
+        assert_eq!(judge(" 35", &["3.5"]), (false, false, false));
+        assert_eq!(judge(" -5 degrees", &["5"]), (false, false, false));
+        assert_eq!(judge(" -5 degrees", &["-5"]), (false, true, false));
+    }
+
+    #[test]
+    fn abbreviations_end_nothing() {
+        for (text, answer, exact) in [
+            (" the U.S. Navy. It is", "U.S. Navy", true),
+            (" THE u.s. navy", "U.S. Navy", true),
+            (" He was born in St. Louis. Then", "St. Louis", false),
+            (" John F. Kennedy was", "Kennedy", false),
+            (" J. K. Rowling. She", "J. K. Rowling", true),
+            (". Kennedy is that of politician.", "Kennedy", false),
+            (" Vitamin A. It is", "Vitamin A", true),
+            (" A. It is", "A", true),
+        ] {
+            assert_eq!(judge(text, &[answer]), (exact, true, false), "{text}");
+        }
+        assert_eq!(first_sentence(" It is B. It is", &["B"]), "It is B");
+        assert_eq!(first_sentence(" St. Louisville. It", &["St. Louis"]), "St");
+    }
+
+    #[test]
+    fn symbols_make_another_word() {
+        let words = |text| Words::of(text).plain;
+        assert_eq!(words("C++, C# and C"), ["c++", "c#", "and", "c"]);
+        assert_eq!(words("1 + 2 = 3 #4"), ["1", "2", "3", "4"]);
+        let said = SaidText::judge(" C.", &["C++"], &["C"], false);
+        assert!(!said.exact && !said.contains && said.forbidden);
     }
 
     #[test]
@@ -288,8 +373,10 @@ mod tests {
         fn an_answer_contains_itself_in_every_spelling(answer in "[A-Za-zäéß東]{1,6}( [A-Za-z0-9.'-]{1,6}){0,2}") {
             let text = format!(" {}, they say", answer.to_uppercase().to_lowercase());
             let both = [answer.as_str(), answer.trim()];
-            let alone = SaidText::judge(&[" ", &answer].concat(), &both, &[], true);
-            prop_assert!(alone.contains);
+            for chat in [false, true] {
+                let alone = SaidText::judge(&[" ", &answer].concat(), &both, &[], chat);
+                prop_assert!(alone.contains, "chat: {}", chat);
+            }
             let in_sentence = SaidText::judge(&text, &[&answer.to_uppercase().to_lowercase()], &[], true);
             prop_assert!(in_sentence.contains);
             let words = Words::of(&answer);

@@ -8,7 +8,7 @@ use crate::cli::answers::NamedBase;
 use crate::cli::answers::ask::{AskAnswer, AskedPrompt, AskedText};
 use crate::cli::context::Context;
 use crate::cli::format::Format;
-use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls, quoted};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls, quoted, shorten};
 use crate::model::{Model, Prompt, Tokens};
 use crate::pipeline::{Base, locked_patch};
 use crate::project::Project;
@@ -106,10 +106,20 @@ fn lines_of_stdin(context: &Context) -> Result<Vec<String>, Failure> {
         context.ui.note("one prompt per line; end with Ctrl-D");
     }
     let mut lines = Vec::new();
-    let input = std::io::Read::take(std::io::stdin().lock(), MOST_INPUT);
-    for line in std::io::BufReader::new(input).lines() {
-        let line = line.map_err(|error| failed(format!("stdin: {error}")))?;
-        let line = line.strip_suffix('\r').unwrap_or(&line);
+    let mut input = std::io::BufReader::new(std::io::Read::take(std::io::stdin().lock(), MOST_INPUT + 1));
+    let mut read = 0;
+    for number in 1.. {
+        let mut line = Vec::new();
+        let length = input.read_until(b'\n', &mut line).map_err(|error| failed(format!("stdin: {error}")))?;
+        read += length as u64;
+        if length == 0 {
+            break;
+        }
+        if read > MOST_INPUT {
+            return Err(failed(format!("stdin has more than {MOST_INPUT} bytes")));
+        }
+        let line = String::from_utf8(line).map_err(|_| failed(format!("line {number} of stdin is not UTF-8")))?;
+        let line = line.trim_end_matches(['\n', '\r']);
         if !line.trim().is_empty() {
             lines.push(line.to_owned());
         }
@@ -127,7 +137,9 @@ fn rows(base: &Base, texts: &[String], chat: bool) -> Result<Vec<Vec<u32>>, Fail
     for text in texts {
         match prompt(&base.tokens, Prompt { text, chat }, limit) {
             Ok(row) => rows.push(row),
-            Err(error) => findings.push(Diagnostic::new(Code::PromptUnusable, format!("{}: {error}", quoted(text)))),
+            Err(error) => {
+                findings.push(Diagnostic::new(Code::PromptUnusable, format!("{}: {error}", quoted(&shorten(text)))))
+            }
         }
     }
     if findings.is_empty() { Ok(rows) } else { Err(Failure::from_findings(findings, &Sources::default())) }

@@ -48,7 +48,11 @@ fn write(context: &Context, path: &Path, text: &str) -> Result<(), String> {
     atomic::write(path, text.as_bytes()).map_err(|error| error.to_string())
 }
 
-fn may_write(context: &Context, path: &Path) -> Result<(), String> {
+/// Checks that a file may be written to `path`, and that its folder exists.
+///
+/// # Errors
+/// If the path is protected or its folder does not exist; the text is the reason.
+pub(super) fn may_write(context: &Context, path: &Path) -> Result<(), String> {
     context.may_write(path)?;
     match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
         Some(folder) => Err(format!("the folder `{}` does not exist", folder.display())),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::report::{ReportArguments, deliver, have_places};
+use super::report::{ReportArguments, deliver, have_places, may_write};
 use crate::behaviour::PromptKind;
 use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::cache::MeasurementCache;
@@ -18,7 +18,7 @@ use crate::project::lock::accepted::{Acceptances, Accepted, MOST_BYTES, accepted
 use crate::project::{Edit, Lock, Project};
 use crate::regular_file;
 use crate::report::Outcome;
-use crate::report::{self, Culprit, Report, ReportSide, ReportVerb, SideKind, Verdict};
+use crate::report::{self, Culprit, DecidedBy, Report, ReportSide, ReportVerb, SideKind, Verdict};
 use crate::review::answers::answer;
 use crate::review::bisect::culprits;
 use crate::review::measure::{ModelPair, PatchedModel};
@@ -50,7 +50,8 @@ pub(super) struct Arguments {
     /// quantised and read back; shows which edits survived
     #[arg(long, value_name = "DIR", conflicts_with_all = ["update", "bisect"])]
     on: Option<PathBuf>,
-    /// Also generate a text after every prompt, greedily, and show what both models say
+    /// Also generate a text after every prompt, greedily, and show the shares that say the answer; with --verbose, every
+    /// text
     #[arg(long)]
     said: bool,
     /// Write the generated texts to this file, one JSON object per line: id, kind, prompt, target, base, text
@@ -61,10 +62,12 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns the output that cannot be written for several models at once: `a report` with `--report`, otherwise
-    /// `None`.
+    /// Returns what is about one model only: a report, a file of texts, or a descendant; `None` if there is nothing of
+    /// these.
     pub(super) fn alone(&self) -> Option<&'static str> {
-        self.reports.reports.first().map(|_| "a report")
+        let report = self.reports.reports.first().map(|_| "a report");
+        let texts = self.texts.as_ref().map(|_| "a file of texts");
+        report.or(texts).or(self.on.as_ref().map(|_| "a descendant"))
     }
 
     /// Returns whether both models generate a text after every prompt.
@@ -81,6 +84,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     };
     if !have_places(context) {
         return Outcome::Error;
+    }
+    if let Some(why) = arguments.texts.as_ref().and_then(|path| may_write(context, path).err()) {
+        return context.fail(Diagnostic::new(Code::ExportRefused, why));
     }
     run_test(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
@@ -165,6 +171,16 @@ fn test_descendant(
         ReportSide { name, kind: SideKind::Checkpoint, commit: None, patch: None, size: None, facts: edits.len() };
     let report = reported(context, arguments, &subject, side, trial, Vec::new(), &sources);
     Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
+}
+
+/// Returns what decides whether the answers are right: the probabilities, the generated texts, or both.
+fn decided_by(expectations: &[Expectation<'_>]) -> DecidedBy {
+    let texts = expectations.iter().filter(|one| one.says.is_some()).count();
+    match expectations.len() {
+        _ if texts == 0 => DecidedBy::TeacherForcing,
+        all if texts == all => DecidedBy::Generation,
+        _ => DecidedBy::Both,
+    }
 }
 
 /// Returns an error if the environment variable `CI` is set, because a person must decide which failures to accept.
@@ -266,7 +282,7 @@ fn reported(
     let only: Vec<String> = arguments.only.iter().map(|edit_id| format!(" --only {edit_id}")).collect();
     let flag = |set, flag| if set { flag } else { "" };
     let skipped = [flag(arguments.no_damage, " --no-damage"), flag(arguments.no_tasks, " --no-tasks")];
-    let by = subject.project.config.test.by.unwrap_or_default();
+    let by = decided_by(&trial.expectations);
     let on = arguments.on.as_ref().map_or_else(String::new, |folder| format!(" --on {}", folder.display()));
     let flags =
         [&*skipped.concat(), &on, flag(arguments.bisect, " --bisect"), flag(arguments.said, " --said")].concat();

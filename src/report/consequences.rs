@@ -79,8 +79,8 @@ impl Consequences {
             let unasked = not_asked.iter().filter(|one| one.kind == kind).count();
             let none = ConsequenceCount { kind, before: 0, after: 0, asked: 0, not_asked: unasked };
             own.fold(none, |sum, answer| ConsequenceCount {
-                before: sum.before + holds(answer.before.holds),
-                after: sum.after + holds(answer.after.holds),
+                before: sum.before + holds(answer.before_holds()),
+                after: sum.after + holds(answer.after_holds()),
                 asked: sum.asked + 1,
                 ..sum
             })

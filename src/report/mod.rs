@@ -36,7 +36,7 @@ use serde::Serialize;
 
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
-use crate::behaviour::protocol::{FORCED, Protocol, SAID};
+use crate::behaviour::protocol::{BOTH, FORCED, Protocol, SAID};
 use crate::behaviour::said::SaidText;
 use crate::behaviour::task::TaskResult;
 use crate::behaviour::word_diff::WordRun;
@@ -49,9 +49,9 @@ pub use outcome::Outcome;
 pub use sampling::ContinuationSettings;
 
 use crate::diagnostics::Place;
+use crate::project::SaysRule;
 use crate::project::edits::consequence::ConsequenceKind;
 use crate::project::edits::diff::FactChange;
-use crate::project::{JudgedBy, SaysRule};
 
 /// The version of the JSON format of reports. It increases if a field is removed or changes its meaning, and stays the
 /// same if a field is added.
@@ -346,6 +346,22 @@ pub struct SaidPair {
 }
 
 impl Answer {
+    /// Returns whether the earlier model gives the answer: by its text if the text decides, otherwise by its
+    /// probabilities.
+    pub(crate) fn before_holds(&self) -> Option<bool> {
+        self.holds(&self.before, |said| &said.before)
+    }
+
+    /// Returns whether the later model gives the answer, as [`Answer::before_holds`] does.
+    pub(crate) fn after_holds(&self) -> Option<bool> {
+        self.holds(&self.after, |said| &said.after)
+    }
+
+    fn holds(&self, side: &SideAnswer, of: fn(&SaidPair) -> &SaidText) -> Option<bool> {
+        let by_text = self.said.as_ref().and_then(|said| said.rule.map(|rule| of(said).meets(rule)));
+        side.holds.map(|holds| by_text.unwrap_or(holds))
+    }
+
     /// Returns the kind of the prompt in words. For a consequence, its own kind follows, as in `consequence (hop)`.
     pub(crate) fn asked_words(&self) -> String {
         let asked = self.asked.as_str();
@@ -438,6 +454,17 @@ pub enum GateName {
     TaskLoss,
 }
 
+/// What decides whether the answers of a report are right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecidedBy {
+    /// The probabilities of every answer.
+    TeacherForcing,
+    /// The generated text after every prompt.
+    Generation,
+    /// The generated text after the prompts of some edits, and the probabilities of the others.
+    Both,
+}
+
 impl GateName {
     pub fn as_str(self) -> &'static str {
         match self {
@@ -458,20 +485,21 @@ impl GateName {
     }
 
     /// Returns how the number is made. `by` says what decides about the verdicts of the report.
-    pub fn protocol(self, by: JudgedBy) -> Protocol {
+    pub fn protocol(self, by: DecidedBy) -> Protocol {
         let (protocol, scorer, group) = match (self, by) {
-            (Self::Efficacy | Self::Paraphrase | Self::Consequence, JudgedBy::TeacherForcing) => {
+            (Self::Efficacy | Self::Paraphrase | Self::Consequence, DecidedBy::TeacherForcing) => {
                 (FORCED, "every token of the answer", "holds")
             }
-            (Self::Efficacy | Self::Paraphrase | Self::Consequence, JudgedBy::Generation) => {
+            (Self::Efficacy | Self::Paraphrase | Self::Consequence, DecidedBy::Generation) => {
                 (SAID, "the rule `says`, and no old answer", "said")
             }
-            (Self::Unchanged, JudgedBy::TeacherForcing) => {
-                (FORCED, "same likeliest token, KL below the threshold", "unchanged")
+            (Self::Efficacy | Self::Paraphrase | Self::Consequence, DecidedBy::Both) => {
+                (BOTH, "the rule `says` where an edit states it, otherwise every token", "holds or said")
             }
-            (Self::Unchanged, JudgedBy::Generation) => {
+            (Self::Unchanged, DecidedBy::Generation) => {
                 (SAID, "same first sentence and likeliest token, KL below the threshold", "unchanged, said")
             }
+            (Self::Unchanged, _) => (FORCED, "same likeliest token, KL below the threshold", "unchanged"),
             (Self::NeighbourhoodKl, _) => (FORCED, "largest KL divergence of the next token, nats", "divergence"),
             (Self::Damage, _) => (FORCED, "mean KL divergence on neutral text, nats", "damage"),
             (Self::Perplexity, _) => (FORCED, "growth of the perplexity of neutral text", "perplexity"),

@@ -323,7 +323,7 @@ pub(crate) fn diff() -> Report {
         answers: answers(),
         consequences: Consequences::of(&answers(), vec![not_asked("The mayor of Rome is")]),
         gates: gates().into_iter().filter(|gate| gate.pass).collect(),
-        protocols: [(GateName::Damage.as_str(), GateName::Damage.protocol(JudgedBy::TeacherForcing))].into(),
+        protocols: [(GateName::Damage.as_str(), GateName::Damage.protocol(DecidedBy::TeacherForcing))].into(),
         damage: Some(damage()),
         tasks: vec![TaskResult { limit: None, ..task("science", true) }],
         drawn: Some(ContinuationSettings { tokens: 24, seed: None, left_out: 0 }),

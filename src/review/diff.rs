@@ -241,7 +241,7 @@ fn prompts<'s>(
     context: DiffContext<'s>,
     stated: &'s Prefaces,
 ) -> Vec<SidePrompt<'s>> {
-    let mut seen: BTreeSet<(PromptKind, String, String)> = BTreeSet::new();
+    let mut seen: BTreeSet<(PromptKind, String, String, Option<String>)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref().map(|project| (project, &side.prefaces)));
     // If neither side of the comparison has a project, the prompts of the project in the working directory are used.
@@ -257,7 +257,10 @@ fn prompts<'s>(
         let edits: Vec<&Edit> = project.edits.edits.iter().collect();
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes, prefaces) {
-            if seen.insert((one.kind, known(&one), one.display_prompt())) {
+            // Two consequences of one edit may have the same prompt with other answers or conditions.
+            let own = one.consequence.map(|(consequence, _)| consequence.shown());
+            if seen.insert((one.kind, known(&one), one.display_prompt(), own)) {
+                let one = one.judged_by(&project.config.test);
                 prompts.push(SidePrompt { one, project });
             }
         }

@@ -168,6 +168,12 @@ impl Side {
             Failure::from(finding.help("give a folder with a corrigenda.toml, or one with a model's config.json"))
         };
         if !path.join("config.json").is_file() {
+            if path.join(PROJECT_FILE).is_file() {
+                let finding = Diagnostic::new(Code::SideUnusable, format!("`{name}` is a project, not a model"));
+                return Err(Failure::from(
+                    finding.help("give the folder of a model: `corrigenda export checkpoint` writes one"),
+                ));
+            }
             let what = if path.is_dir() { "contains neither a project nor a model" } else { "is not a folder" };
             return Err(wrong(format!("`{name}` {what}")));
         }

@@ -195,11 +195,16 @@ fn asked<'p>(
 /// a threshold, the measured value is added with one significant digit. A probability is rounded down, and a KL
 /// divergence is rounded up. A later measurement that is worse than the recorded value must be accepted again.
 fn says(tokens: &Tokens, pair: &PredictionPair, one: &Expectation<'_>) -> String {
-    if let (Some(_), Some(texts)) = (one.says, &pair.texts) {
-        return first_sentence(&texts.after, &one.answers).to_owned();
-    }
     let first = |prediction: &Prediction| prediction.top.first().map(|(token, _)| *token);
-    let said = first(&pair.after).map(|token| tokens.piece(token)).unwrap_or_default();
+    let by_text = one.says.zip(pair.texts.as_ref());
+    let said = match by_text {
+        Some((_, texts)) => first_sentence(&texts.after, &one.answers).to_owned(),
+        None => first(&pair.after).map(|token| tokens.piece(token)).unwrap_or_default(),
+    };
+    if by_text.is_some_and(|(rule, texts)| !one.is_said(rule, texts)) {
+        return said;
+    }
+    let holds = by_text.is_some() || pair.after.holds();
     let digit = |figure: f64, round: fn(f64) -> f64| {
         let unit = 10_f64.powf(figure.log10().floor());
         round(figure / unit) * unit
@@ -208,7 +213,7 @@ fn says(tokens: &Tokens, pair: &PredictionPair, one: &Expectation<'_>) -> String
         None if first(&pair.before) == first(&pair.after) => {
             format!("{said} (KL up to {:.0e})", digit(pair.divergence, f64::ceil))
         }
-        Some(probability) if pair.after.holds() && one.kind == PromptKind::Edit => {
+        Some(probability) if holds && one.kind == PromptKind::Edit => {
             format!("{said} (P from {:.0e})", digit(probability, f64::floor))
         }
         _ => said,
@@ -324,11 +329,18 @@ impl Judge<'_, '_> {
             gates.push(at_least(GateName::Consequence, figures.consequence.value(), least_consequence));
         }
         if let Some(said) = figures.said {
-            gates.push(at_least(GateName::SaidExactly, said.exact.value(), None));
-            gates.push(at_least(GateName::Said, said.contains.value(), None));
-            gates.push(at_least(GateName::ParaphraseSaid, said.paraphrase.value(), None));
-            gates.push(at_least(GateName::SameText, said.same.value(), None));
-            gates.push(at_most(GateName::Repeats, said.repeats.value(), test.max_repeats));
+            let shares = [
+                (GateName::SaidExactly, said.exact),
+                (GateName::Said, said.contains),
+                (GateName::ParaphraseSaid, said.paraphrase),
+                (GateName::SameText, said.same),
+            ];
+            // There is no share of nothing.
+            let some = shares.into_iter().filter(|(_, share)| share.all > 0);
+            gates.extend(some.map(|(name, share)| at_least(name, share.value(), None)));
+            if said.repeats.all > 0 || test.max_repeats.is_some() {
+                gates.push(at_most(GateName::Repeats, said.repeats.value(), test.max_repeats));
+            }
         }
         if let Some(damage) = damage {
             gates.push(at_most(GateName::Damage, damage.divergence, most(test.max_damage, &policy.max_damage)));
@@ -389,7 +401,8 @@ fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Op
         (None, None) => format!("{measured}; the model continues with {says:?}"),
     };
     let what = match one.kind {
-        PromptKind::Edit if holds => "the edit holds, but its probability is too low",
+        PromptKind::Edit if required.is_some() => "the edit holds, but its probability is too low",
+        PromptKind::Edit if holds && one.says.is_some() => "the generated text does not meet the rule `says`",
         PromptKind::Edit => "the edit does not hold",
         PromptKind::Alias => "an alias does not hold",
         PromptKind::Paraphrase => "a paraphrase does not hold",

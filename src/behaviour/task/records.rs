@@ -51,7 +51,14 @@ fn array(text: &str, from: usize, most: usize) -> Vec<Located<Value>> {
         let next = skip_space(text, end);
         match text.as_bytes().get(next) {
             Some(b',') => at = skip_space(text, next + 1),
-            Some(b']') => return out,
+            Some(b']') => {
+                let rest = skip_space(text, next + 1);
+                if rest < text.len() {
+                    let value = Err("this text follows the end of the array".to_owned());
+                    out.push(Located { span: rest..line_end(text, rest), value });
+                }
+                return out;
+            }
             _ => {
                 let value = Err("a comma or the end of the array is missing after this value".to_owned());
                 out.push(Located { span: at..end, value });
@@ -107,7 +114,9 @@ mod tests {
 
     #[test]
     fn a_broken_array_is_an_error() {
-        for text in ["[{\"a\": 1} {\"a\": 2}]", "[{\"a\": 1},", "[{\"a\": 1}", "[1, ]", "[tru]", "["] {
+        for text in
+            ["[{\"a\": 1} {\"a\": 2}]", "[{\"a\": 1},", "[{\"a\": 1}", "[1, ]", "[tru]", "[", "[1] {\"a\"", "[1] [2]"]
+        {
             assert!(read(text).last().is_some_and(|(_, value)| value.is_err()), "{text}");
         }
     }

@@ -31,8 +31,8 @@ impl Wanted {
 }
 
 /// Returns the index of the choice that a line names. A line that begins with the letter of a choice names this choice,
-/// if the letter is not followed by another word, as in "A dog". Any other line names a choice if it contains the text
-/// of exactly one choice.
+/// if the letter is not followed by another word, as in "A dog". A line that is a choice names it. Any other line names a
+/// choice if it contains the text of exactly one choice; a choice that is part of a longer one there does not count.
 fn named(line: &str, choices: &[String]) -> Option<usize> {
     let open = line.trim_start_matches('(');
     let lettered = (0..choices.len()).find(|at| {
@@ -40,9 +40,15 @@ fn named(line: &str, choices: &[String]) -> Option<usize> {
         rest.is_some_and(|rest| rest.trim().is_empty() || rest.starts_with(['.', ')', ':', ',']))
     });
     let said = Words::of(line);
-    let mut found = (0..choices.len()).filter(|at| said.contain(&Words::of(&choices[*at])));
+    let whole = |text: &str| text.trim().trim_end_matches('.').to_lowercase();
+    let equal = choices.iter().position(|choice| whole(choice) == whole(line));
+    let parts: Vec<Words> = choices.iter().map(|choice| Words::of(choice)).collect();
+    let longer = |at: usize| -> Vec<Words> {
+        parts.iter().filter(|other| other.is_longer(&parts[at]) && said.contain(other)).cloned().collect()
+    };
+    let mut found = (0..choices.len()).filter(|at| said.is_said_outside(&parts[*at], &longer(*at)));
     let only = found.next().filter(|_| found.next().is_none());
-    lettered.or(only)
+    lettered.or(equal).or(only)
 }
 
 #[cfg(test)]
@@ -73,5 +79,11 @@ mod tests {
             assert!(!wanted.is_in(text), "{text}");
         }
         assert!(Wanted::Choice { choices: list(&["a dog", "red"]), right: 0 }.is_in("A dog"));
+        let named = |choices: &[&str], right, text: &str| Wanted::Choice { choices: list(choices), right }.is_in(text);
+        assert!(named(&["red", "dark red"], 1, " dark red.") && named(&["red", "dark red"], 1, "It is dark red"));
+        assert!(named(&["red", "dark red"], 0, "It is red") && !named(&["red", "dark red"], 0, "dark red or red"));
+        assert!(
+            named(&["x + 1", "x - 1"], 1, " x - 1") && named(&["-5", "5"], 0, "-5") && named(&["C", "C++"], 1, "c++")
+        );
     }
 }

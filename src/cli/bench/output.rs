@@ -109,6 +109,9 @@ impl BenchOutput {
             ("records", format!("{} of {file}, as {}", self.cases.len(), self.dataset.name())),
             ("layer", self.layer.to_string()),
         ];
+        if let Some(form) = self.settings.said {
+            lines.push(("texts", of_column("said", Some(form)).protocol.to_owned()));
+        }
         if let Some(first) = self.left.first() {
             lines.push(("left out", format!("{}; {first}", plural(self.left.len(), "record"))));
         }
@@ -206,7 +209,7 @@ fn numbers<'t>(output: &'t BenchOutput, grids: &'t Grids) -> BenchAnswer<'t> {
         protocols: grids
             .iter()
             .flatten()
-            .flat_map(|grid| grid.columns.iter().map(|name| (*name, of_column(name))))
+            .flat_map(|grid| grid.columns.iter().map(|name| (*name, of_column(name, output.settings.said))))
             .collect(),
         alone: alone.as_ref().map(ResultsTable::named_rows),
         together: together.as_ref().map(ResultsTable::named_rows),
@@ -229,7 +232,9 @@ pub(in crate::cli) fn write(place: Destination, output: &BenchOutput) -> Result<
             let failed: String = failed.iter().map(|text| format!("\nFailed: {text}\n")).collect();
             let trained: String =
                 output.trained.iter().map(|(editor, text)| format!("\nTrained {editor}: {text}\n")).collect();
-            files.push((name, grid.markdown() + &trained + &failed));
+            let form = output.settings.said.map(|form| of_column("said", Some(form)).protocol);
+            let texts = form.map_or_else(String::new, |protocol| format!("\nTexts: {protocol}\n"));
+            files.push((name, grid.markdown() + &texts + &trained + &failed));
         }
     }
     files.push(("index.html", page(output, &grids, &figures)));

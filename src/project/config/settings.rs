@@ -294,6 +294,11 @@ impl TestConfig {
     pub(super) fn read(reader: &mut TomlReader, top: &TomlTable<'_, '_>) -> Option<Self> {
         let table = reader.table(top, "test", "`[test]`")?;
         reader.known_keys(&table, TEST_KEYS);
+        let by = JudgedBy::read(reader, &table);
+        if let Some(says) = table.table.get("says").filter(|_| by != Some(JudgedBy::Generation)) {
+            let message = "`says` under `[test]` has no effect without `by = \"generation\"`".to_owned();
+            reader.note(Code::OutOfRange, message, &says.span(), "no effect");
+        }
         Some(Self {
             unchanged_kl: reader.number(&table, "unchanged-kl", LowerBound::ExcludesZero),
             min_probability: reader.share(&table, "min-probability"),
@@ -305,7 +310,7 @@ impl TestConfig {
             max_perplexity: reader.number(&table, "max-perplexity", LowerBound::ExcludesZero),
             max_task_loss: reader.share(&table, "max-task-loss"),
             neutral: read_path(reader, &table, "neutral").map(|text| text.value.into()),
-            by: JudgedBy::read(reader, &table),
+            by,
             says: SaysRule::read(reader, &table, "says"),
             max_repeats: reader.share(&table, "max-repeats"),
         })

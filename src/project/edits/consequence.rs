@@ -127,7 +127,7 @@ impl Consequence {
     }
 
     /// Formats all fields on one line, for the comparison of two sets of edits.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let Self { prompt, answer, accept, .. } = self.clone();
         let asked = Condition { prompt, answer, accept }.shown();
         let conditions: Vec<String> = self.condition.iter().map(Condition::shown).collect();

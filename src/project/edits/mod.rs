@@ -392,6 +392,7 @@ fn read_expect(
     accept.iter().for_each(|text| rules::fact(reader, "accept", text));
     let never = expect.has("never-says").then(|| reader.texts(&expect, "never-says", MOST_EXPECTATIONS));
     never.iter().flatten().for_each(|text| rules::fact(reader, "never-says", text));
+    never.iter().flatten().for_each(|text| never_applies(reader, entry, &accept, text));
     let spans = |texts: &[TomlText]| texts.iter().map(|text| text.span.clone()).collect();
     let places = [&paraphrase, &unchanged, &accept].map(|texts| spans(texts));
     let (consequence, consequence_places) = consequence::read(reader, &expect);
@@ -407,6 +408,18 @@ fn read_expect(
         consequence,
     };
     (expect, places, consequence_places)
+}
+
+/// Adds a finding if a text of `never-says` is an accepted answer in another case or with a full stop, so that it can
+/// never be found.
+fn never_applies(reader: &mut TomlReader, entry: &TomlTable<'_, '_>, accept: &[TomlText], never: &TomlText) {
+    let target = entry.table.get("target").and_then(|target| target.get_ref().as_str());
+    let mut answers = target.into_iter().chain(accept.iter().map(|text| text.value.as_str()));
+    let plain = |text: &str| text.trim().trim_end_matches('.').to_lowercase();
+    if answers.any(|answer| plain(answer) == plain(&never.value)) {
+        let message = format!("`never-says` names {:?}, which is an accepted answer of the edit", never.value);
+        reader.note(Code::OutOfRange, message, &never.span, "an accepted answer");
+    }
 }
 
 #[cfg(test)]

@@ -61,13 +61,18 @@ impl RecordSchema for MquakeRecord {
         left_out.extend(questions.map(|text| {
             LeftOutText::new("questions", text, "the consequence of a case has the first of its questions as prompt")
         }));
-        let consequence = asked.map(|Condition { prompt, answer, accept }| Consequence {
-            prompt,
-            answer,
-            accept,
-            kind: ConsequenceKind::Hop,
-            condition,
-        });
+        let kind = ConsequenceKind::Hop;
+        let consequence = match (asked, condition) {
+            (Some(Condition { prompt, answer, accept }), Some(condition)) => {
+                Some(Consequence { prompt, answer, accept, kind, condition })
+            }
+            (Some(unconditional), None) => {
+                let why = "a hop of the case cannot be asked as its condition";
+                left_out.push(LeftOutText::new("questions", unconditional.prompt, why));
+                None
+            }
+            (None, _) => None,
+        };
         let case = |(part, rewrite): (u64, MquakeRewrite)| Case {
             record,
             id: self.case_id,
@@ -90,19 +95,22 @@ impl RecordSchema for MquakeRecord {
 }
 
 impl MquakeRecord {
-    /// Returns the hops that no rewrite of the case changes.
-    fn conditions(&self, left: &mut Vec<LeftOutText>) -> Vec<Condition> {
+    /// Returns the hops that no rewrite of the case changes; `None` if one of them cannot be asked, or there are too many.
+    fn conditions(&self, left: &mut Vec<LeftOutText>) -> Option<Vec<Condition>> {
         let is_edited = |hop: &MquakeHop| {
             self.requested_rewrite.iter().any(|rewrite| {
                 rewrite.question.as_ref() == Some(&hop.question)
                     || rewrite.prompt.replacen(PLACEHOLDER, &rewrite.subject, 1) == hop.cloze
             })
         };
-        let hops = self.new_single_hops.iter().filter(|hop| !is_edited(hop)).take(MOST_CONDITIONS);
-        let condition = |hop: &MquakeHop| {
+        let hops: Vec<&MquakeHop> = self.new_single_hops.iter().filter(|hop| !is_edited(hop)).collect();
+        if hops.len() > MOST_CONDITIONS {
+            return None;
+        }
+        let condition = |hop: &&MquakeHop| {
             let texts = [vec![hop.answer.clone()], hop.answer_alias.clone()].concat();
             asked("new_single_hops", hop.cloze.clone(), texts, left)
         };
-        hops.filter_map(condition).collect()
+        hops.iter().map(condition).collect()
     }
 }

@@ -10,6 +10,9 @@ use super::{ResultsTable, TableCell};
 use crate::report::table::Table;
 use crate::research::figure::svg::escaped;
 
+/// The columns with numbers: all but the first one.
+const NUMBERS: [usize; 18] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18];
+
 impl TableCell {
     fn text(&self) -> String {
         let half = self.half.map_or_else(String::new, |half| format!(" ({half:.*})", self.digits));
@@ -39,7 +42,7 @@ impl ResultsTable {
     /// Formats the table for a terminal of `width` columns, with `*` for the best value and `!` for a clear failure. If
     /// the table is too wide, each value is on a separate line.
     pub fn human(&self, width: usize) -> String {
-        let mut table = Table::new(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        let mut table = Table::new(&[], &NUMBERS);
         table.row(std::iter::once(self.of).chain(self.columns.iter().copied()));
         for (name, cells) in &self.rows {
             let cell = |cell: &Option<TableCell>| {
