@@ -201,7 +201,8 @@ fn said(
             let text = tokens.decode(&ids);
             // The last character may be incomplete until the next token is known.
             if !text.ends_with('\u{fffd}') && text.is_char_boundary(shown) {
-                context.ui.raw(escape_controls(if shown == 0 { text.trim_start() } else { &text[shown..] }).as_bytes());
+                let new = if shown == 0 { text.trim_start() } else { &text[shown..] };
+                context.ui.raw(below_label(new, width).as_bytes());
                 shown = text.len();
             }
         };
@@ -223,10 +224,29 @@ fn said(
         for (text, answers) in texts.iter().zip(&said) {
             let mut lines = escape_controls(text);
             for (one, answer) in models.iter().zip(answers) {
-                lines += &format!("\n{}{}", label(one), escape_controls(answer.text.trim_start()));
+                lines += &format!("\n{}{}", label(one), below_label(answer.text.trim(), width));
             }
             context.ui.answer(&lines);
         }
     }
     Ok(said)
+}
+
+/// Formats a generated text beside a label of `width` characters: its later lines begin below its first line. Other
+/// control characters are escaped.
+fn below_label(text: &str, width: usize) -> String {
+    let margin = format!("\n{}", " ".repeat(width + 4));
+    let lines: Vec<String> = text.split('\n').map(|line| escape_controls(&line.replace('\t', "    "))).collect();
+    lines.join(&margin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_lines_begin_below_the_first() {
+        assert_eq!(below_label("Rome.\n\tIt is\u{7} big", 4), "Rome.\n            It is\\u{7} big");
+        assert_eq!(below_label("", 4), "");
+    }
 }
