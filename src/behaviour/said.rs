@@ -1,9 +1,9 @@
 //! Judges a generated text: whether it is an answer, contains it, or repeats itself.
 //!
 //! Texts are compared word by word after normalisation: Unicode NFC, lower case, without punctuation, without the
-//! articles a, an and the. Symbols that make another word stay (`C++`, `-5`). Scripts that are written without spaces are compared character by character. The rules are
-//! those of the evaluation WILD (Yang et al. 2025, "The Mirage of Model Editing"), which judges by exact match; the
-//! containment of whole words is added to it.
+//! articles a, an and the. Symbols that make another word stay (`C++`, `-5`). Scripts that are written without spaces are
+//! compared character by character. The rules are those of the evaluation WILD (Yang et al. 2025, "The Mirage of Model
+//! Editing"), which judges by exact match; the containment of whole words is added to it.
 
 use std::ops::Range;
 
@@ -73,18 +73,19 @@ impl SaidText {
 /// (`John F. Kennedy`) or before the first word ends no sentence.
 pub fn first_sentence<'t>(text: &'t str, answers: &[&str]) -> &'t str {
     let text = text.trim_start();
-    let answers: Vec<&str> = answers.iter().map(|answer| answer.trim()).filter(|answer| !answer.is_empty()).collect();
-    let protected: Vec<Range<usize>> = answers.iter().flat_map(|answer| ranges(text, answer)).collect();
+    let answers = answers.iter().map(|answer| answer.trim()).filter(|answer| !answer.is_empty());
+    let answered: Vec<Range<usize>> = answers.flat_map(|answer| ranges(text, answer)).collect();
     for (at, letter) in text.char_indices() {
         let before = &text[..at];
         let ends = match letter {
             '\n' | '\r' | '。' => true,
             '.' => {
-                let answered = answers.iter().any(|answer| ranges(text, answer).any(|range| range.end == at));
+                let is_inside = answered.iter().any(|range| range.start < at && at + 1 < range.end);
+                let follows_answer = answered.iter().any(|range| range.end == at);
                 text[at + 1..].chars().next().is_none_or(char::is_whitespace)
                     && before.chars().any(char::is_alphanumeric)
-                    && !protected.iter().any(|range| range.start < at && at + 1 < range.end)
-                    && (answered || !ends_with_initial(before))
+                    && !is_inside
+                    && (follows_answer || !ends_with_initial(before))
             }
             _ => false,
         };
@@ -119,7 +120,7 @@ fn same_letters(text: &str, answer: &str) -> Option<usize> {
     Some(letters.next().map_or(text.len(), |(end, _)| end))
 }
 
-/// Returns whether a text ends with a capital letter that stands alone, after another word.
+/// Returns whether a text ends with a capital letter that stands alone, as the initial of a name does.
 fn ends_with_initial(text: &str) -> bool {
     let mut letters = text.chars().rev();
     let initial = letters.next().is_some_and(char::is_uppercase);

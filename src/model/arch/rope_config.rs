@@ -32,11 +32,11 @@ pub(crate) struct RopeKeys {
     /// The family's key for the fraction of rotated elements, and the default of this fraction; `None` if all elements
     /// of a head are rotated.
     pub part: Option<(&'static str, f64)>,
-    /// The scaling type of the family that differs from its name in other families.
+    /// What the family reads differently from all others.
     pub dialect: RopeDialect,
 }
 
-/// A difference in the meaning of scaling types.
+/// What one family reads differently from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RopeDialect {
     None,
